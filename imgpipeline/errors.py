@@ -1,0 +1,85 @@
+"""The errors of imgpipeline: whom they blame and what to do next.
+
+Owns the three families that decide what happens to an offset, and the codes a dead letter can carry:
+
+* `TransientError`: the environment failed in a way that may pass. Retried, then the run fails; no offset moves.
+* `PermanentError`: the environment or a setting is wrong. The run fails; no offset moves.
+* `BadInput`: the record or its image is wrong. It becomes a dead letter and the stream goes on.
+
+A message says what was wrong, what was found, what was expected, and the next command to run. It never holds
+a secret. Where an error is caught and shown does not belong here (that is `cli` and the detection loop).
+"""
+
+from enum import StrEnum
+
+
+class DeadLetterCode(StrEnum):
+    """Why one offset could not become a frame. Only what the input itself causes has a code."""
+
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    """Not JSON, not UTF-8, a field missing or of the wrong type, an empty value."""
+    PATH_NOT_ALLOWED = "PATH_NOT_ALLOWED"
+    """The image path leaves the allowed buckets and prefixes; it was not opened."""
+    TIMESTAMP_OUT_OF_RANGE = "TIMESTAMP_OUT_OF_RANGE"
+    """The frame's time is outside the accepted window."""
+    TOO_LARGE = "TOO_LARGE"
+    """The Kafka record or the image object is larger than the limit in bytes."""
+    OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
+    """The announced image is not in the store, also after retries."""
+    OBJECT_FORBIDDEN = "OBJECT_FORBIDDEN"
+    """The store refuses this one image while the pipeline's own prefix can be read."""
+    EMPTY_OBJECT = "EMPTY_OBJECT"
+    """The image object has no bytes."""
+    DECODE_FAILED = "DECODE_FAILED"
+    """The bytes are not a picture that can be decoded, or the picture is cut short."""
+    IMAGE_TOO_LARGE = "IMAGE_TOO_LARGE"
+    """The picture's header claims more pixels than the limit; it was not decoded."""
+    HASH_MISMATCH = "HASH_MISMATCH"
+    """The image is not the one announced: its size or sha256 differs from the message."""
+    PROCESS_CRASHED = "PROCESS_CRASHED"
+    """The frame ended the process that worked on it, alone and repeatedly."""
+
+
+class ImgpipelineError(Exception):
+    """Base of all errors that this project raises on purpose.
+
+    Attributes:
+        message: What was wrong, what was found, what was expected.
+        next_step: What the reader can do about it (a command or a setting), or None.
+    """
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} Next: {self.next_step}" if self.next_step else self.message
+
+
+class TransientError(ImgpipelineError):
+    """The environment failed in a way that may pass by itself: a time-out, a 503, a broker that restarts."""
+
+
+class PermanentError(ImgpipelineError):
+    """The environment is wrong and stays wrong until somebody acts: a damaged segment, a refused login."""
+
+
+class ConfigurationError(PermanentError):
+    """A setting is missing or wrong; the message names it."""
+
+
+class LedgerError(PermanentError):
+    """The ledger and the log contradict each other, or a segment cannot be read. Nothing is skipped silently."""
+
+
+class BadInput(ImgpipelineError):
+    """One record or its image is wrong; its offset becomes a dead letter.
+
+    Attributes:
+        code: What is stored as the dead letter's code.
+    """
+
+    def __init__(self, code: DeadLetterCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
