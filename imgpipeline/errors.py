@@ -4,7 +4,7 @@ Owns the three families that decide what happens to an offset, and the codes a d
 
 * `TransientError`: the environment failed in a way that may pass. Retried, then the run fails; no offset moves.
 * `PermanentError`: the environment or a setting is wrong. The run fails; no offset moves.
-* `BadInput`: the record or its image is wrong. It becomes a dead letter and the stream goes on.
+* `BadInputError`: the record or its image is wrong. It becomes a dead letter and the stream goes on.
 
 A message says what was wrong, what was found, what was expected, and the next command to run. It never holds
 a secret. Where an error is caught and shown does not belong here (that is `cli` and the detection loop).
@@ -73,7 +73,7 @@ class LedgerError(PermanentError):
     """The ledger and the log contradict each other, or a segment cannot be read. Nothing is skipped silently."""
 
 
-class BadInput(ImgpipelineError):
+class BadInputError(ImgpipelineError):
     """One record or its image is wrong; its offset becomes a dead letter.
 
     Attributes:
