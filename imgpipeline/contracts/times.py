@@ -1,0 +1,54 @@
+"""Times as this project reads and writes them: aware UTC, RFC 3339.
+
+Owns parsing, formatting and the day of a time. Reading the clock does not belong here: clocks are passed in.
+"""
+
+from datetime import UTC, date, datetime
+
+_MILLISECONDS_FROM = 1e11
+"""Numbers above this are Unix milliseconds (in seconds they would lie beyond the year 5000)."""
+
+
+def parse_time(value: str | float) -> datetime:
+    """Reads a time as producers write it.
+
+    Args:
+        value: RFC 3339 text (without an offset it is taken as UTC), or Unix time as a number, in seconds or,
+            above 1e11, in milliseconds.
+
+    Returns:
+        The time as aware UTC with microseconds.
+
+    Raises:
+        ValueError: The value is no time, or lies outside the years 1 to 9999.
+    """
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no time")
+    if isinstance(value, int | float):
+        try:
+            return datetime.fromtimestamp(value / 1000 if abs(value) > _MILLISECONDS_FROM else value, UTC)
+        except (OverflowError, OSError, ValueError) as error:
+            raise ValueError(f"{value} is no Unix time") from error
+    time = datetime.fromisoformat(value.strip())
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{value} lies outside the years 1 to 9999 in UTC") from error
+
+
+def format_time(time: datetime) -> str:
+    """Writes an aware time as RFC 3339 in UTC with microseconds, such as `2026-01-09T12:00:00.250000Z`."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def day_of(time: datetime) -> date:
+    """Returns the UTC day of an aware time: the unit of every daily table."""
+    return time.astimezone(UTC).date()
+
+
+def from_milliseconds(timestamp_ms: int) -> datetime | None:
+    """Returns the time of a Kafka timestamp, or None where the record has none (-1) or it is no time."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC) if timestamp_ms >= 0 else None
+    except (OverflowError, OSError, ValueError):
+        return None
