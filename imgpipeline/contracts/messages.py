@@ -22,10 +22,10 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 MAX_TEXT = 1_024
 """Longest source or path, in characters."""
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+_OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
 _CONTRACT = frozenset(
-    ("source", "image_path", "timestamp", "frame_number", "width", "height", "size_bytes", "sha256", "attributes")
-    + ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
-)
+    {"source", "image_path", "timestamp", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
+).union(_OTHER_FORMS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,258 @@
+"""One client for S3, local folders and memory.
+
+Owns opening the store named by the settings and the few operations this project builds on. It promises bounded
+retries and time-outs, errors of this project (`failures`), and one meaning on every store:
+
+* `create` puts an object only where none is; of several contenders one wins.
+* `replace` puts an object only over the version that was read (S3: `If-Match`; folder: a file lock).
+* `put` replaces an object as a whole; a reader sees the old or the new one, never a part.
+
+Which keys exist does not belong here (`contracts.keys`).
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.store import LocalStore, MemoryStore, S3Store
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, translate
+from imgpipeline.settings import Settings
+
+_CLIENT_OPTIONS = {"timeout": "30s", "connect_timeout": "5s"}
+_RETRIES: dict[str, Any] = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing says of one object."""
+
+    key: str
+    """Key relative to the store's prefix."""
+    size_bytes: int
+    """Size of the object."""
+    e_tag: str
+    """Version of the content, as the store names it."""
+    last_modified: datetime
+    """When it was put, UTC, by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One object with the version it was read in."""
+
+    data: bytes
+    """The whole content."""
+    e_tag: str
+    """Version of the content, as the store names it."""
+
+
+class ObjectStore:
+    """A store below one prefix. Safe to use from several threads.
+
+    Guarantees:
+        Every method raises `TransientError` when the store did not answer well within its retry budget (about
+        20 s), `ForbiddenError` when it refused, `ConfigurationError` when bucket or key id do not exist.
+    """
+
+    def __init__(self, store: S3Store | LocalStore | MemoryStore, url: str, *, lock_folder: Path | None = None) -> None:
+        """Wraps an opened client; use `open_store`.
+
+        Args:
+            store: The client, already below its prefix.
+            url: What to call it in messages; no secret in it.
+            lock_folder: Where lock files of `replace` lie, for stores without a conditional put.
+        """
+        self._store = store
+        self._lock_folder = lock_folder
+        self.url = url
+
+    def get(self, key: str) -> bytes:
+        """Returns the content of an object; raises `ObjectMissingError` where there is none."""
+        return self.fetch(key).data
+
+    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
+        """Returns the content of an object with its version, in one request.
+
+        Args:
+            key: Its key.
+            max_bytes: Refuse a larger object before its body is loaded.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectTooLargeError: It is larger than `max_bytes`.
+        """
+        with self._errors("read", key):
+            result = obstore.get(self._store, key)
+            size_bytes = result.meta["size"]
+            if max_bytes is not None and size_bytes > max_bytes:
+                raise ObjectTooLargeError(f"{self.url}/{key} has {size_bytes} bytes, the limit is {max_bytes}.")
+            return Fetched(bytes(result.bytes()), result.meta["e_tag"] or "")
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Returns what is known of an object without reading it, or None where there is none."""
+        try:
+            with self._errors("read", key):
+                return _info(obstore.head(self._store, key))
+        except ObjectMissingError:
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Puts an object, over any that is there."""
+        with self._errors("write", key):
+            obstore.put(self._store, key, data, use_multipart=False)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Puts an object where none is.
+
+        Returns:
+            True where this call made it, False where the store says that something is there already. The client
+            repeats a request whose answer was lost, so False may mean that this very call put it: only the content
+            can tell.
+        """
+        with self._errors("write", key):
+            try:
+                obstore.put(self._store, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+        """Puts an object over the version that was read.
+
+        Args:
+            key: Its key.
+            data: The new content.
+            e_tag: Version that was read, None where there was none.
+
+        Returns:
+            Whether it was put; False where another version is there.
+        """
+        if e_tag is None:
+            return self.create(key, data)
+        if self._lock_folder is None and isinstance(self._store, S3Store):
+            with self._errors("write", key):
+                try:
+                    obstore.put(self._store, key, data, mode={"e_tag": e_tag}, use_multipart=False)
+                except (PreconditionError, FileNotFoundError):
+                    return False
+                return True
+        with self._locked(key):
+            found = self.head(key)
+            if found is None or found.e_tag != e_tag:
+                return False
+            self.put(key, data)
+            return True
+
+    def delete(self, key: str) -> None:
+        """Removes an object; one that is not there is no error."""
+        with contextlib.suppress(ObjectMissingError), self._errors("delete", key):
+            obstore.delete(self._store, key)
+
+    def list_objects(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """Yields the objects below a prefix (whole path parts), on S3 in the order of their keys.
+
+        Args:
+            prefix: `metadata/frames`, say, without a final slash; empty for all.
+            after: Only keys greater than this one.
+        """
+        with self._errors("list", prefix):
+            for batch in obstore.list(self._store, prefix or None, offset=after, chunk_size=1000):
+                for entry in batch:
+                    yield _info(entry)
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """Returns the names of the folders right below a prefix, sorted."""
+        with self._errors("list", prefix):
+            found = obstore.list_with_delimiter(self._store, prefix)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
+
+    @contextlib.contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except client_errors() as error:
+            raise translate(error, action, f"{self.url}/{key}") from error
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """Holds a lock on a key among the processes of this machine (a folder store is on one machine)."""
+        if self._lock_folder is None:
+            yield
+            return
+        self._lock_folder.mkdir(parents=True, exist_ok=True)
+        with (self._lock_folder / sha256(key.encode()).hexdigest()[:32]).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _info(entry: Any) -> ObjectInfo:
+    return ObjectInfo(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """Opens the store that the settings name.
+
+    Raises:
+        ConfigurationError: The folder cannot be made, or an S3 server is named without credentials.
+    """
+    parts = urlsplit(settings.store_url)
+    if parts.scheme == "file":
+        return _open_folder(Path(unquote(parts.path)), settings.store_url)
+    return ObjectStore(_s3_client(settings, parts.netloc, parts.path.strip("/") or None), settings.store_url)
+
+
+def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
+    """Opens another bucket with the same credentials, to read images from."""
+    return ObjectStore(_s3_client(settings, bucket, None), f"s3://{bucket}")
+
+
+def open_memory_store() -> ObjectStore:
+    """Opens a store that lives as long as the process, for tests of what does not depend on the kind of store."""
+    return ObjectStore(MemoryStore(), "memory://")
+
+
+def _open_folder(folder: Path, url: str) -> ObjectStore:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The store's folder {folder} cannot be made: {error.strerror}.",
+            next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
+        ) from error
+    return ObjectStore(LocalStore(prefix=folder), url, lock_folder=folder.parent / f".{folder.name}.locks")
+
+
+def _s3_client(settings: Settings, bucket: str, prefix: str | None) -> S3Store:
+    key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if settings.s3_endpoint and not (key_id and secret):
+        raise ConfigurationError(
+            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but there are no credentials for it.",
+            next_step="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    config: dict[str, Any] = {
+        "region": settings.s3_region,
+        "virtual_hosted_style_request": settings.s3_endpoint is None,
+    }
+    if settings.s3_endpoint:
+        config["endpoint"] = settings.s3_endpoint
+    if key_id and secret:
+        config |= {"access_key_id": key_id.get_secret_value(), "secret_access_key": secret.get_secret_value()}
+    if settings.s3_session_token:
+        config["session_token"] = settings.s3_session_token.get_secret_value()
+    plain = (settings.s3_endpoint or "").startswith("http://")
+    options: Any = {**_CLIENT_OPTIONS, "allow_http": plain}
+    return S3Store(bucket, prefix=prefix, config=config, client_options=options, retry_config=_RETRIES)  # type: ignore[arg-type]  # its TypedDicts
