@@ -1,0 +1,136 @@
+"""From the bytes of an image file to pixels, or to the reason why not.
+
+Owns the rule that a picture is whole or refused: nothing half-decoded leaves this module. Promises that size
+limits hold before memory is taken, that every format ends as BGR uint8 with its EXIF orientation applied, and
+that it may be called from many threads at once. It does not touch `cv2.setNumThreads`; that is the caller's.
+
+How a cut JPEG is found: decoders fill what is missing with grey and tell nobody. So the markers are walked first
+(see `jpeg`), and where the last pixel is the grey that fills gaps, or the picture is progressive, it is decoded
+once more with some bytes more at its end: a whole picture stays the same, a cut one takes the bytes for picture
+data. What stays unnoticed: a JPEG whose last one or two blocks (of 16x16 pixels) are missing although it has an
+end marker, and flipped bits inside picture data of formats without a checksum (all but PNG).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
+from imgpipeline.vision.header import ImageHeader, read_header
+from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
+
+__all__ = ["DecodedImage", "ImageHeader", "ImageLimits", "decode_image", "read_header"]
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture: uint8 [height, width, 3], BGR."""
+
+_FILL_GREY: Final = 128
+_PROBE: Final = b"\x5a\x35\xc6\x2b" * 16
+"""Inserted before the end marker; no 0xff, and varied enough to change any block that reads it."""
+_OUT_OF_MEMORY: Final = -4
+"""cv::Error::StsNoMem."""
+_FLAGS: Final = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """How large an image may be before it is refused."""
+
+    max_pixels: int
+    """Width times height that the header may claim, > 0."""
+    max_bytes: int
+    """Size of the encoded file, > 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """One whole picture."""
+
+    pixels: Pixels
+    """uint8 [height, width, 3], BGR, upright."""
+    width: int
+    """Pixels, after the orientation was applied."""
+    height: int
+    """Pixels, after the orientation was applied."""
+    orientation: int
+    """The EXIF orientation that was applied, 1 (none) to 8."""
+
+
+def decode_image(data: bytes, limits: ImageLimits) -> DecodedImage:
+    """Decodes an image file; of an animation, the first frame.
+
+    Args:
+        data: The file: JPEG, PNG, WebP, GIF, BMP or TIFF.
+        limits: What is refused unread.
+
+    Returns:
+        The upright picture.
+
+    Raises:
+        BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.
+        TransientError: There was not enough memory.
+    """
+    if not data:
+        raise BadInputError(DeadLetterCode.EMPTY_OBJECT, "The image has no bytes.")
+    if len(data) > limits.max_bytes:
+        message = f"The image has {len(data)} bytes; at most {limits.max_bytes} are allowed."
+        raise BadInputError(DeadLetterCode.TOO_LARGE, message)
+    header = read_header(data)
+    if header.width * header.height > limits.max_pixels:
+        claim = f"{header.width}x{header.height} pixels"
+        message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It was not decoded."
+        raise BadInputError(DeadLetterCode.IMAGE_TOO_LARGE, message)
+    pixels = _decode_jpeg(data) if header.format == "jpeg" else _decode(data, header.format)
+    if pixels.shape[:2] != (header.height, header.width):
+        got = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise _failed(f"The header claims {header.width}x{header.height} pixels, decoding gave {got}.")
+    upright = _apply_orientation(pixels, header.orientation)
+    return DecodedImage(upright, upright.shape[1], upright.shape[0], header.orientation)
+
+
+def _decode(data: bytes, name: str) -> Pixels:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+    except cv2.error as error:
+        if error.code == _OUT_OF_MEMORY:
+            message = f"Not enough memory to decode a {name.upper()} of {len(data)} bytes."
+            raise TransientError(message, next_step="give the process more memory or lower the pixel limit") from error
+        raise _failed(f"The {name.upper()} cannot be decoded: {error.err or error}.") from error
+    if pixels is None:
+        raise _failed(f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is cut or damaged.")
+    return np.asarray(pixels, np.uint8)
+
+
+def _decode_jpeg(data: bytes) -> Pixels:
+    structure = walk_jpeg(data)
+    check_complete(structure)
+    pixels = _decode(data, "jpeg")
+    if _could_be_filled(pixels, structure) and not _ignores_more_data(pixels, data, structure):
+        raise _failed("The JPEG ends before its picture does: the file was cut.")
+    return pixels
+
+
+def _could_be_filled(pixels: Pixels, structure: JpegStructure) -> bool:
+    unclear_colour = structure.progressive or len(structure.sampling) > 3
+    return unclear_colour or bool((pixels[-1, -1] == _FILL_GREY).all())
+
+
+def _ignores_more_data(pixels: Pixels, data: bytes, structure: JpegStructure) -> bool:
+    # A cut between 0xff and its stuffed 0x00 would turn the probe's first byte into a marker.
+    longer = data[: structure.end].rstrip(b"\xff") + _PROBE + b"\xff\xd9"
+    return bool(np.array_equal(pixels, _decode(longer, "jpeg")))
+
+
+def _apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
+    """Turns a picture upright (EXIF 2.32, tag 274)."""
+    if orientation >= 5:
+        pixels = cv2.transpose(pixels).astype(np.uint8, copy=False)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return pixels if flip is None else cv2.flip(pixels, flip).astype(np.uint8, copy=False)
+
+
+def _failed(message: str) -> BadInputError:
+    return BadInputError(DeadLetterCode.DECODE_FAILED, message)

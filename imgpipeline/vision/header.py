@@ -1,0 +1,165 @@
+"""What an image file claims about itself, read before anything is decoded.
+
+Owns the small parsers of the headers of JPEG, PNG, WebP, GIF, BMP and TIFF. Promises constant memory and time
+whatever the header claims, so that a picture that would fill the memory is refused before it can. Whether the
+claim is true is found out by `decode`.
+
+Sources: ITU-T T.81, PNG 1.2, RFC 9649 (WebP), GIF89a, BITMAPINFOHEADER, TIFF 6.0.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.vision.jpeg import walk_jpeg
+from imgpipeline.vision.tiff import HEIGHT_TAG, ORIENTATION_TAG, WIDTH_TAG, read_first_directory, read_orientation
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the header of an image file claims."""
+
+    format: str
+    """One of jpeg, png, webp, gif, bmp, tiff."""
+    width: int
+    """Pixels as stored, before the orientation is applied; > 0."""
+    height: int
+    """Pixels as stored, before the orientation is applied; > 0."""
+    orientation: int
+    """EXIF orientation, 1 (upright) to 8."""
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Reads what an image file claims about itself.
+
+    Args:
+        data: The file, or enough of its beginning.
+
+    Returns:
+        Format, claimed size and orientation.
+
+    Raises:
+        BadInputError: `DECODE_FAILED`, where the bytes are of no known image format, or the header is cut.
+    """
+    name = _format_of(data)
+    try:
+        width, height, orientation = _READERS[name](data)
+    except (struct.error, IndexError) as error:
+        raise _failed(f"The {name.upper()} header is cut: the file has only {len(data)} bytes.") from error
+    if width <= 0 or height <= 0:
+        raise _failed(f"The {name.upper()} header claims {width}x{height} pixels; both must be above 0.")
+    return ImageHeader(name, width, height, orientation)
+
+
+def _format_of(data: bytes) -> str:
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"BM"):
+        return "bmp"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "tiff"
+    begin = data[:8].hex(" ")
+    raise _failed(f"Not an image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF): it begins with {begin}.")
+
+
+def _read_jpeg(data: bytes) -> tuple[int, int, int]:
+    structure = walk_jpeg(data, header_only=True)
+    return structure.width, structure.height, structure.orientation
+
+
+def _read_png(data: bytes) -> tuple[int, int, int]:
+    if data[12:16] != b"IHDR":
+        raise _failed("The PNG does not begin with its header chunk IHDR.")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height, _png_orientation(data)
+
+
+def _png_orientation(data: bytes) -> int:
+    at = 8
+    while at + 12 <= len(data):
+        size_bytes, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return read_orientation(data[at + 8 : at + 8 + size_bytes])
+        at += 12 + size_bytes
+    return 1
+
+
+def _read_webp(data: bytes) -> tuple[int, int, int]:
+    """The largest of the canvas and the frames: both are allocated."""
+    width = height = 0
+    orientation = 1
+    for kind, body in _webp_chunks(data):
+        if kind == b"EXIF":
+            orientation = read_orientation(body.removeprefix(b"Exif\0\0"))
+            continue
+        size = _webp_size(kind, body)
+        width, height = max(width, size[0]), max(height, size[1])
+    return width, height, orientation
+
+
+def _webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, at = [], 12
+    while at + 8 <= len(data):
+        kind, size_bytes = struct.unpack_from("<4sI", data, at)
+        keep = size_bytes if kind == b"EXIF" else min(size_bytes, 32)
+        chunks.append((kind, data[at + 8 : at + 8 + keep]))
+        at += 8 + size_bytes + (size_bytes & 1)
+    return chunks
+
+
+def _webp_size(kind: bytes, body: bytes) -> tuple[int, int]:
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", body, 1)[0]
+        return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+    if kind in (b"VP8X", b"ANMF"):
+        at = 4 if kind == b"VP8X" else 6
+        fields = body[at : at + 6]
+        if len(fields) < 6:
+            raise IndexError
+        return int.from_bytes(fields[:3], "little") + 1, int.from_bytes(fields[3:], "little") + 1
+    return 0, 0
+
+
+def _read_gif(data: bytes) -> tuple[int, int, int]:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return width, height, 1
+
+
+def _read_bmp(data: bytes) -> tuple[int, int, int]:
+    header_size_bytes = struct.unpack_from("<I", data, 14)[0]
+    if header_size_bytes == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+    return width, abs(height), 1
+
+
+def _read_tiff(data: bytes) -> tuple[int, int, int]:
+    tags = read_first_directory(data)
+    if WIDTH_TAG not in tags or HEIGHT_TAG not in tags:
+        raise _failed("The TIFF's first directory has no picture size; the file is cut or damaged.")
+    orientation = tags.get(ORIENTATION_TAG, 1)
+    return tags[WIDTH_TAG], tags[HEIGHT_TAG], orientation if 1 <= orientation <= 8 else 1
+
+
+_READERS = {
+    "jpeg": _read_jpeg,
+    "png": _read_png,
+    "webp": _read_webp,
+    "gif": _read_gif,
+    "bmp": _read_bmp,
+    "tiff": _read_tiff,
+}
+
+
+def _failed(message: str) -> BadInputError:
+    return BadInputError(DeadLetterCode.DECODE_FAILED, message)

@@ -1,0 +1,187 @@
+"""The structure of a JPEG file: what its markers say, and whether all announced data are there.
+
+Owns the walk over the markers. Promises to see a file that ends early although a decoder would fill the missing
+rest with grey: the end marker, the restart markers and the progressive scans are counted. It does not decode
+entropy-coded data, so flipped bits inside them are not its business.
+
+Source: ITU-T T.81 (JPEG), annexes B (markers), A.2 (how many blocks a scan has) and G (progressive scans).
+"""
+
+import math
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.vision.tiff import read_orientation
+
+MOST_SCANS: Final = 200
+"""More scans than any encoder writes; each costs a pass over all coefficients, so small files could cost minutes."""
+
+_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
+_DATA_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
+
+
+@dataclass(slots=True)
+class JpegStructure:
+    """What the markers of one JPEG say; filled while the markers are walked."""
+
+    width: int = 0
+    """Pixels, 0 until a frame header was met."""
+    height: int = 0
+    """Pixels, 0 until a frame header was met."""
+    orientation: int = 1
+    """EXIF orientation, 1 to 8."""
+    progressive: bool = False
+    """Whether coefficients come in several scans, coarse to fine."""
+    sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Horizontal and vertical sampling factors of each component id."""
+    restart_interval: int = 0
+    """Blocks (MCUs) between restart markers; 0: none."""
+    scans: int = 0
+    """Scans met so far."""
+    open_bits: dict[tuple[int, int], int] = field(default_factory=dict)
+    """For each (component id, coefficient) that was met: how many low bits are still to come (progressive)."""
+    end: int | None = None
+    """Offset of the end marker, None where it was not met."""
+
+
+def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
+    """Walks the markers of a JPEG.
+
+    Args:
+        data: The file; bytes behind its end marker are ignored.
+        header_only: Stop at the first scan, so that only size and orientation are known.
+
+    Returns:
+        What the markers say.
+
+    Raises:
+        BadInputError: `DECODE_FAILED`, where a marker is missing, cut, or contradicts another.
+    """
+    structure = JpegStructure()
+    at = 2
+    while True:
+        marker, at = _next_marker(data, at)
+        if marker == 0xD9:
+            structure.end = at - 2
+            return structure
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            continue
+        body, at = _segment(data, at, marker)
+        _read_segment(structure, marker, body)
+        if marker == 0xDA:
+            if not structure.sampling:
+                raise _broken("a scan comes before the frame header")
+            if header_only:
+                return structure
+            at = _read_scan(structure, body, data, at)
+
+
+def check_complete(structure: JpegStructure) -> None:
+    """Checks that no announced data are missing.
+
+    Args:
+        structure: A whole walk's result.
+
+    Raises:
+        BadInputError: `DECODE_FAILED`, naming what is missing.
+    """
+    if structure.scans == 0:
+        raise _broken("it has no picture data")
+    if structure.progressive:
+        missing = [i for i in structure.sampling if any(structure.open_bits.get((i, k), 1) for k in range(64))]
+        if missing:
+            raise _broken(f"progressive scans of component {missing[0]} are missing: the file was cut")
+
+
+def _next_marker(data: bytes, at: int) -> tuple[int, int]:
+    start = data.find(b"\xff", at)
+    while start >= 0 and start + 1 < len(data):
+        marker = data[start + 1]
+        if marker not in (0x00, 0xFF):
+            return marker, start + 2
+        start = data.find(b"\xff", start + 1)
+    raise _broken(f"it ends at byte {len(data)} without an end marker: the file was cut")
+
+
+def _segment(data: bytes, at: int, marker: int) -> tuple[bytes, int]:
+    if at + 2 > len(data):
+        raise _broken("it ends inside a marker segment: the file was cut")
+    size_bytes = struct.unpack_from(">H", data, at)[0]
+    if size_bytes < 2 or at + size_bytes > len(data):
+        raise _broken(f"marker {marker:#04x} announces {size_bytes} bytes, {len(data) - at} are there")
+    return data[at + 2 : at + size_bytes], at + size_bytes
+
+
+def _read_segment(structure: JpegStructure, marker: int, body: bytes) -> None:
+    try:
+        if marker in _FRAME_MARKERS:
+            _read_frame_header(structure, marker, body)
+        elif marker == 0xDD:
+            structure.restart_interval = struct.unpack_from(">H", body)[0]
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            structure.orientation = read_orientation(body[6:])
+    except (struct.error, IndexError) as error:
+        raise _broken(f"marker {marker:#04x} has only {len(body)} bytes") from error
+
+
+def _read_frame_header(structure: JpegStructure, marker: int, body: bytes) -> None:
+    if structure.sampling:
+        raise _broken("it has two frame headers, one is expected")
+    structure.height, structure.width = struct.unpack_from(">HH", body, 1)
+    structure.progressive = marker in _PROGRESSIVE
+    for index in range(body[5]):
+        component, factors = body[6 + 3 * index], body[7 + 3 * index]
+        structure.sampling[component] = (factors >> 4, factors & 15)
+    if not structure.sampling or not all(h and v for h, v in structure.sampling.values()):
+        raise _broken("its frame header names no components")
+
+
+def _read_scan(structure: JpegStructure, header: bytes, data: bytes, at: int) -> int:
+    """Notes one scan and returns where its entropy-coded data end."""
+    structure.scans += 1
+    if structure.scans > MOST_SCANS:
+        raise _broken(f"it has more than {MOST_SCANS} scans")
+    count = header[0] if header else 0
+    if len(header) < 4 + 2 * count or count == 0:
+        raise _broken(f"the header of scan {structure.scans} has only {len(header)} bytes")
+    components = [header[1 + 2 * i] for i in range(count)]
+    first, last, bits = header[1 + 2 * count], header[2 + 2 * count], header[3 + 2 * count]
+    if any(c not in structure.sampling for c in components):
+        raise _broken(f"scan {structure.scans} names a component that the frame header does not have")
+    for component in components:
+        structure.open_bits.update({(component, k): bits & 15 for k in range(first, min(last, 63) + 1)})
+    found = _DATA_END.search(data, at)
+    if found is None:
+        raise _broken(f"it ends at byte {len(data)} inside its picture data: the file was cut")
+    _check_restarts(structure, components, data, at, found.start())
+    return found.start()
+
+
+def _check_restarts(structure: JpegStructure, components: list[int], data: bytes, at: int, end: int) -> None:
+    if not structure.restart_interval:
+        return
+    expected = (_blocks(structure, components) - 1) // structure.restart_interval
+    actual = sum(1 for _ in _RESTART.finditer(data, at, end))
+    if actual < expected:
+        raise _broken(f"scan {structure.scans} has {actual} restart markers, {expected} are expected")
+
+
+def _blocks(structure: JpegStructure, components: list[int]) -> int:
+    """How many MCUs a scan has (T.81, A.2)."""
+    most_h = max(h for h, _ in structure.sampling.values())
+    most_v = max(v for _, v in structure.sampling.values())
+    if len(components) > 1:
+        return math.ceil(structure.width / (8 * most_h)) * math.ceil(structure.height / (8 * most_v))
+    h, v = structure.sampling[components[0]]
+    columns = math.ceil(math.ceil(structure.width * h / most_h) / 8)
+    rows = math.ceil(math.ceil(structure.height * v / most_v) / 8)
+    return columns * rows
+
+
+def _broken(what: str) -> BadInputError:
+    return BadInputError(DeadLetterCode.DECODE_FAILED, f"The JPEG is broken: {what}.")

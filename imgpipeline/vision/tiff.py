@@ -1,0 +1,72 @@
+"""The few tags of a TIFF directory that matter before decoding: size and orientation.
+
+Owns the reading of the first directory (IFD) of classic and big TIFF, which is also how EXIF is stored inside
+JPEG, PNG and WebP. Promises never to read outside the given bytes and never to raise for damaged input: what
+cannot be read is absent. Pixels do not belong here.
+
+Source: TIFF 6.0 specification, section 2; BigTIFF design (libtiff).
+"""
+
+import struct
+from typing import Final
+
+WIDTH_TAG: Final = 256
+HEIGHT_TAG: Final = 257
+ORIENTATION_TAG: Final = 274
+
+_BYTE_ORDERS: Final = {b"II": "<", b"MM": ">"}
+_SCALARS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MOST_ENTRIES: Final = 4096
+
+
+def read_first_directory(data: bytes) -> dict[int, int]:
+    """Reads the whole-number tags of the first directory of a TIFF structure.
+
+    Args:
+        data: A TIFF file, or the TIFF structure of an EXIF block.
+
+    Returns:
+        The first value of each tag with a BYTE, SHORT, LONG or LONG8 type; empty where `data` is no TIFF.
+    """
+    order = _BYTE_ORDERS.get(data[:2])
+    if order is None or len(data) < 8:
+        return {}
+    try:
+        version = struct.unpack_from(order + "H", data, 2)[0]
+        if version == 42:
+            return _read_entries(data, order, struct.unpack_from(order + "I", data, 4)[0], big=False)
+        if version == 43:
+            return _read_entries(data, order, struct.unpack_from(order + "Q", data, 8)[0], big=True)
+    except struct.error:
+        return {}
+    return {}
+
+
+def _read_entries(data: bytes, order: str, start: int, *, big: bool) -> dict[int, int]:
+    if start >= len(data):
+        return {}
+    count_format, entry_format, inline_at = ("Q", "HHQ", 12) if big else ("H", "HHI", 8)
+    entry_size_bytes = 20 if big else 12
+    count = struct.unpack_from(order + count_format, data, start)[0]
+    first = start + struct.calcsize(order + count_format)
+    tags: dict[int, int] = {}
+    for index in range(min(count, _MOST_ENTRIES)):
+        at = first + index * entry_size_bytes
+        tag, kind, values = struct.unpack_from(order + entry_format, data, at)
+        scalar = _SCALARS.get(kind)
+        if scalar and values == 1 and tag not in tags:
+            tags[tag] = struct.unpack_from(order + scalar, data, at + inline_at)[0]
+    return tags
+
+
+def read_orientation(data: bytes) -> int:
+    """Reads the EXIF orientation of a TIFF structure.
+
+    Args:
+        data: A TIFF structure (an EXIF block without its `Exif` prefix).
+
+    Returns:
+        1 to 8; 1 (upright) where there is none or it makes no sense.
+    """
+    orientation = read_first_directory(data).get(ORIENTATION_TAG, 1)
+    return orientation if 1 <= orientation <= 8 else 1
