@@ -1,0 +1,117 @@
+"""The fixtures that every test may ask for: real servers, once a session, and the test data.
+
+A machine that lacks a server program or the data skips the tests that ask for it, with the command that helps as
+the reason. With `IMGPIPELINE_REQUIRE_SERVERS=1` (as in CI) such a skip is a failure. Fixtures of one folder's tests
+belong into that folder's own conftest.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.postgres_server import PostgresServer
+from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy"}
+DATA_FIXTURES = {"shared_data"}
+
+Server = TypeVar("Server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for a server or for the data, so that `-m "not servers"` leaves them out."""
+    for item in items:
+        asked_for = set(getattr(item, "fixturenames", ()))
+        if asked_for & SERVER_FIXTURES:
+            item.add_marker("servers")
+        if asked_for & DATA_FIXTURES:
+            item.add_marker("data")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Turn the skip of a test that needs servers or data into a failure, where the environment asks for it."""
+    report = yield
+    needs_machine = item.get_closest_marker("servers") or item.get_closest_marker("data")
+    required = os.environ.get("IMGPIPELINE_REQUIRE_SERVERS") == "1"
+    if required and needs_machine and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"IMGPIPELINE_REQUIRE_SERVERS=1, but this test would be skipped: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The session's broker. Do not stop it: a test of faults starts a `KafkaBroker` of its own."""
+    with _or_skip(lambda: KafkaBroker(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker
+
+
+@pytest.fixture
+def make_topic(kafka: KafkaBroker) -> Callable[..., str]:
+    """Make a fresh topic, `make_topic(partitions=3, config={...})`, and answer its name."""
+
+    def make(*, partitions: int = 1, config: dict[str, str] | None = None) -> str:
+        name = f"frames-{uuid.uuid4().hex[:12]}"
+        kafka.create_topic(name, partitions=partitions, config=config)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest, make_topic: Callable[..., str]) -> str:
+    """The name of a fresh topic with one partition, or with N: `parametrize("topic", [N], indirect=True)`."""
+    return make_topic(partitions=getattr(request, "param", 1))
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The session's S3 server. Do not stop it: a test of faults starts an `S3Server` of its own."""
+    with _or_skip(lambda: S3Server(tmp_path_factory.mktemp("s3"))) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> S3Bucket:
+    """A fresh, empty bucket on the session's S3 server."""
+    return s3.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The session's PostgreSQL; `postgres.create_database(name)` gives a test a database of its own."""
+    with _or_skip(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToxiproxyServer]:
+    """The session's toxiproxy; `toxiproxy.create_proxy(port)` gives a test a proxy of its own."""
+    with _or_skip(lambda: ToxiproxyServer(tmp_path_factory.mktemp("toxiproxy"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of test data: `IMGPIPELINE_TEST_DATA`, or `shared/data` beside the checkout."""
+    named = os.environ.get("IMGPIPELINE_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no test data in {folder}. Put them there, or name their folder: IMGPIPELINE_TEST_DATA=…")
+    return folder
+
+
+def _or_skip(prepare: Callable[[], Server]) -> Server:
+    try:
+        return prepare()
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))

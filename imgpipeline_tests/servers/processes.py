@@ -1,0 +1,137 @@
+"""One server process: started with a log file, awaited, stopped by its process id, never left behind.
+
+A test session can end by SIGKILL, so the kernel is asked to end the child together with its parent. What a server
+needs on its command line does not belong here.
+"""
+
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from imgpipeline_tests.servers.ports import listens
+from imgpipeline_tests.servers.waiting import wait_until
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before the fork: a child between fork and exec should not import anything
+
+
+class ServerProcess:
+    """A child process that is the server itself, not a shell around it.
+
+    The kernel sends `death_signal` when the *thread* that started the child ends: start servers from the main
+    thread, as pytest's fixtures do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        log_path: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        account: pwd.struct_passwd | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self._name = name
+        self._command = [str(part) for part in command]
+        self._environment = environment
+        self._account = account
+        self._death_signal = death_signal
+        self._child: subprocess.Popen[bytes] | None = None
+        self.log_path = log_path
+
+    @property
+    def pid(self) -> int:
+        """The process id; an error where nothing was started."""
+        return self._started().pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child is not None and self._child.poll() is None
+
+    def start(self, is_ready: Callable[[], bool], *, limit_s: float) -> None:
+        """Start the process and return when it is ready.
+
+        Raises:
+            RuntimeError: It runs already, or ended instead of getting ready; the message has the end of its log.
+            TimeoutError: It was not ready within `limit_s`; it has been killed.
+        """
+        if self.is_alive:
+            raise RuntimeError(f"{self._name} runs already as process {self.pid}")
+        with self.log_path.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C reaches the tests alone, which then stop their servers
+                preexec_fn=_die_with_parent(os.getpid(), self._death_signal),  # noqa: PLW1509 - no other way to ask
+                **_as_account(self._account),
+            )
+        try:
+            wait_until(lambda: self._ready_or_dead(is_ready), limit_s=limit_s, what=f"{self._name} to be ready")
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, stop_signal: signal.Signals = signal.SIGTERM, *, limit_s: float = 20) -> None:
+        """Ask the process to end, and kill it where it does not within the limit. Harmless when it is gone."""
+        if not self.is_alive:
+            return
+        child = self._started()
+        child.send_signal(stop_signal)
+        try:
+            child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process by SIGKILL and collect it. Harmless when it is gone."""
+        if self.is_alive:
+            child = self._started()
+            child.kill()
+            child.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, such as SIGSTOP and SIGCONT for a server that hangs."""
+        self._started().send_signal(number)
+
+    def listens_on(self, port: int) -> bool:
+        """Tell whether this very process listens on the port; another one that has taken it does not count."""
+        return listens(self.pid, port)
+
+    def log_tail(self, size_bytes: int = 4000) -> str:
+        """Return the end of the process's log."""
+        return self.log_path.read_bytes()[-size_bytes:].decode(errors="replace")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            raise RuntimeError(f"{self._name} was not started")
+        return self._child
+
+    def _ready_or_dead(self, is_ready: Callable[[], bool]) -> bool:
+        status = self._started().poll()
+        if status is not None:
+            raise RuntimeError(f"{self._name} ended with status {status} at its start:\n{self.log_tail()}")
+        return is_ready()
+
+
+def _die_with_parent(parent_pid: int, death_signal: signal.Signals) -> Callable[[], None]:
+    def ask_the_kernel() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent_pid:  # the parent died before it was asked
+            os._exit(1)
+
+    return ask_the_kernel
+
+
+def _as_account(account: pwd.struct_passwd | None) -> dict[str, object]:
+    if account is None:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

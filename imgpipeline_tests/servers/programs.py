@@ -1,0 +1,116 @@
+"""Where the server programs are, which versions of them, and what to install where one is missing.
+
+Owns the versions and the cache folder, for the tests and for `.ci/servers.py` alike; hence the standard library
+only. How a program is installed belongs to `.ci/servers.py`, how it is run to the module of its server.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+KAFKA_VERSION = "4.3.1"  # 4.4.0 asks for an artifact that was never published
+VERSITYGW_VERSION = "v1.8.0"
+TOXIPROXY_VERSION = "v2.5.0"
+
+
+class MissingProgramError(Exception):
+    """A server cannot be run here; the message says what is missing and how to install it."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that `make servers` fills, shared by all checkouts of this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "imgpipeline" / "servers"
+
+
+def kafka_jars() -> Path:
+    """Return the folder of Kafka's jars.
+
+    Raises:
+        MissingProgramError: They were not fetched yet.
+    """
+    folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
+    if not any(folder.glob("kafka_2.13-*.jar")):
+        raise _missing(f"the jars of Kafka {KAFKA_VERSION}")
+    return folder
+
+
+def versitygw() -> Path:
+    """Return the S3 server's program.
+
+    Raises:
+        MissingProgramError: It was not built yet.
+    """
+    return _built("versitygw", VERSITYGW_VERSION)
+
+
+def toxiproxy() -> Path:
+    """Return the program of the proxy that makes faults.
+
+    Raises:
+        MissingProgramError: It was not built yet.
+    """
+    return _built("toxiproxy", TOXIPROXY_VERSION)
+
+
+def built_program(name: str, version: str) -> Path:
+    """Return where the program of one version is kept; an other version never passes for it."""
+    return cache_folder() / "bin" / f"{name}-{version}"
+
+
+def java() -> Path:
+    """Return the Java runtime.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("java")
+
+
+def openssl() -> Path:
+    """Return the openssl command.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("openssl")
+
+
+def postgres_folder() -> Path:
+    """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_major_version)
+    if by_version:
+        return by_version[-1].parent
+    found = shutil.which("postgres")
+    if found is None or not Path(found).with_name("initdb").exists():
+        raise _missing("PostgreSQL (initdb, postgres)")
+    return Path(found).parent
+
+
+def _major_version(program: Path) -> float:
+    try:
+        return float(program.parents[1].name)
+    except ValueError:
+        return 0.0
+
+
+def _built(name: str, version: str) -> Path:
+    program = built_program(name, version)
+    if not program.exists():
+        raise _missing(f"{name} {version}")
+    return program
+
+
+def _on_path(name: str) -> Path:
+    found = shutil.which(name)
+    if found is None:
+        raise _missing(name)
+    return Path(found)
+
+
+def _missing(what: str) -> MissingProgramError:
+    return MissingProgramError(f"{what} is not installed. Install it with: make servers")
