@@ -181,11 +181,18 @@ def _load_object(value: bytes) -> dict[str, Any]:
 def _checked_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
         raise _invalid(name, repr(value), f"text of 1 to {MAX_TEXT} characters")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _invalid(name, repr(value), "text without lone surrogates") from None
+    if not _is_plain(value):
+        raise _invalid(name, repr(value), "text without null characters and lone surrogates")
     return value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether text round-trips through UTF-8, JSON, Parquet and SQL."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 def _path_and_number(data: Mapping[str, Any], video_frame_path: str) -> tuple[str, int | None]:
@@ -265,4 +272,11 @@ def _attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     if given is not None and not isinstance(given, dict):
         raise _invalid("attributes", f"a JSON {type(given).__name__}", "a JSON object")
     others = {name: value for name, value in data.items() if name not in _CONTRACT}
-    return {**others, **(given or {})}
+    merged = {**others, **(given or {})}
+    try:
+        plain = _is_plain(json.dumps(merged, ensure_ascii=False).replace("\\u0000", "\x00"))
+    except (RecursionError, ValueError):
+        plain = False
+    if not plain:
+        raise _invalid("attributes", "values that cannot be stored", "JSON without null characters and lone surrogates")
+    return merged

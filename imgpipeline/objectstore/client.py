@@ -80,6 +80,11 @@ class ObjectStore:
         self._lock_folder = lock_folder
         self.url = url
 
+    @property
+    def lists_in_order(self) -> bool:
+        """Whether `list_objects` yields keys in order (S3 does, a folder does not)."""
+        return isinstance(self._store, S3Store)
+
     def get(self, key: str) -> bytes:
         """Returns the content of an object; raises `ObjectMissingError` where there is none."""
         return self.fetch(key).data

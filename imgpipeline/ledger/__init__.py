@@ -1,0 +1,52 @@
+"""The ledger: for every topic partition a chain of immutable segments that holds the outcome of every offset.
+
+Owns the format of a segment, the rule by which chains grow, and reading them. It promises that an offset has exactly
+one outcome, whoever writes when and dies where:
+
+* A segment is put create-only, at the end of the chain that its writer has seen, and an end is only ever the `end`
+  of a header that was read. Of two writers one wins; the other leaves the chain to it.
+* A chain begins at offset 0 and has no holes.
+* The day index names every segment of a day (it may name more).
+
+Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and `detect`, fetching it to `stream`.
+"""
+
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex, index_buckets, read_day
+from imgpipeline.ledger.reading import (
+    ChainEnd,
+    find_end,
+    fix_ends,
+    list_chains,
+    list_segments,
+    read_segment,
+    read_segments,
+)
+from imgpipeline.ledger.segment import (
+    Fingerprint,
+    Provenance,
+    Segment,
+    SegmentHeader,
+    decode_segment,
+    encode_segment,
+)
+
+__all__ = [
+    "ChainEnd",
+    "ChainWriter",
+    "DayIndex",
+    "Fingerprint",
+    "Provenance",
+    "Segment",
+    "SegmentHeader",
+    "decode_segment",
+    "encode_segment",
+    "find_end",
+    "fix_ends",
+    "index_buckets",
+    "list_chains",
+    "list_segments",
+    "read_day",
+    "read_segment",
+    "read_segments",
+]

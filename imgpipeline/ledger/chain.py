@@ -1,0 +1,97 @@
+"""Adding a segment to the end of a chain.
+
+Owns the one rule that makes the ledger exactly-once: a writer writes only at the end that it has seen, and an end is
+only ever the `end` of a header that was read (or 0 where there is no segment). No locks, no fencing, nothing to sweep.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import ChainEnd, read_segment
+from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_PUT_ATTEMPTS = 4
+
+
+class ChainWriter:
+    """Adds segments to the end of one chain.
+
+    Guarantees:
+        After `append` returned True, the segment is in the chain, once. After False, another writer has taken the
+        chain on; this writer must look for the new end, and drops what it had.
+    """
+
+    def __init__(self, store: ObjectStore, end: ChainEnd, index: DayIndex) -> None:
+        """Begins at an end that was found by `find_end`.
+
+        Args:
+            store: The object store.
+            end: Where the chain ended when it was read.
+            index: The day index of this run.
+        """
+        self._store = store
+        self._index = index
+        self.end = end
+
+    def append(
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        provenance: Provenance,
+        writer_id: str,
+        fingerprint: Fingerprint | None,
+        created_at: datetime,
+    ) -> bool:
+        """Puts a segment at the end of the chain: day index first, then the segment, create-only.
+
+        Args:
+            outcomes: They begin at the chain's end and have neither hole nor overlap.
+            provenance: By what they were made.
+            writer_id: Never used before.
+            fingerprint: Of the last record among them; None where there is none.
+            created_at: Now.
+
+        Returns:
+            True where the chain now ends with this segment, False where another writer was first.
+
+        Raises:
+            LedgerError: The outcomes do not continue the chain.
+            TransientError: The store did not answer; whether the segment is there is unknown, and does not matter to
+                whoever looks for the end next.
+        """
+        header = describe(
+            self.end.chain,
+            outcomes,
+            provenance=provenance,
+            writer_id=writer_id,
+            fingerprint=fingerprint or (self.end.header.fingerprint if self.end.header else None),
+            created_at=created_at,
+        )
+        if header.start != self.end.offset:
+            raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
+        self._index.cover(header)
+        if not self._put(header, encode_segment(header, outcomes)):
+            return False
+        self.end = ChainEnd(header.chain, header.end, header)
+        return True
+
+    def _put(self, header: SegmentHeader, data: bytes) -> bool:
+        key = segment_key(header.chain, header.start)
+        failure: TransientError | None = None
+        for _ in range(_PUT_ATTEMPTS):
+            try:
+                if self._store.create(key, data):
+                    return True
+            except TransientError as error:
+                failure = error
+            # Refused, or no answer: the client may have lost against its own first request. Only the object tells.
+            try:
+                return read_segment(self._store, key).header.writer_id == header.writer_id
+            except ObjectMissingError:
+                continue
+        raise TransientError(f"{key} could not be put in {_PUT_ATTEMPTS} attempts: {failure or 'it vanished'}")

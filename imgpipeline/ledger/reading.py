@@ -1,0 +1,150 @@
+"""Reading chains: which there are, where they end, and their segments.
+
+Owns listing and reading. It promises that an end is only ever read from a header, keys in order on every store, and
+many segments several at a time without holding more than a few in memory. Writing belongs to `chain`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from imgpipeline.contracts.keys import (
+    FAN_OUT_OFFSETS,
+    METADATA,
+    ChainId,
+    chain_prefix,
+    fan_out_prefix,
+    parse_segment_key,
+    segment_key,
+)
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
+from imgpipeline.objectstore import ObjectStore
+
+_READERS = 16
+_AHEAD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """How far a chain reaches, as it was read."""
+
+    chain: ChainId
+    """The chain."""
+    offset: int
+    """First offset without an outcome: where the next segment starts."""
+    header: SegmentHeader | None
+    """Header of the last segment; None for a chain without one."""
+
+    @property
+    def hint(self) -> int | None:
+        """Start of the last segment, where a later search may begin."""
+        return self.header.start if self.header else None
+
+
+def read_segment(store: ObjectStore, key: str) -> Segment:
+    """Reads one segment.
+
+    Raises:
+        ObjectMissingError: There is none under this key.
+        LedgerError: It is damaged, of an unknown version, or its header belongs to another key.
+    """
+    segment = decode_segment(store.get(key), key)
+    header = segment.header
+    if segment_key(header.chain, header.start) != key or header.end <= header.start:
+        raise LedgerError(f"The segment {key} says it is {header.chain} [{header.start}, {header.end}).")
+    return segment
+
+
+def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:
+    """Finds the end of a chain by its last segment.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        hint: Start of a segment that is believed to exist; the search begins there. A wrong one costs a request.
+
+    Returns:
+        The end, with the header it was read from.
+
+    Raises:
+        LedgerError: The last segment cannot be read.
+    """
+    if hint is not None and store.head(segment_key(chain, hint)) is not None:
+        first = fan_out_prefix(chain, hint).rpartition("/")[2]
+    else:
+        hint, first = None, ""
+    folders = [name for name in store.list_folders(chain_prefix(chain)) if name.isdecimal() and name >= first]
+    for folder in reversed(folders):
+        after = segment_key(chain, hint - 1) if hint and folder == first else None
+        listed = store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after)
+        # A folder store lists in no order: the greatest key, not the last one.
+        greatest = max((info.key for info in listed if parse_segment_key(info.key)), default=None)
+        if greatest is not None:
+            header = read_segment(store, greatest).header
+            return ChainEnd(chain, header.end, header)
+    return ChainEnd(chain, 0, None)
+
+
+def list_chains(store: ObjectStore, topic: str | None = None) -> list[ChainId]:
+    """Returns all chains, of one topic or of all, sorted."""
+    chains: list[ChainId] = []
+    for name in [topic] if topic else store.list_folders(METADATA):
+        for topic_id in store.list_folders(f"{METADATA}/{name}"):
+            partitions = store.list_folders(f"{METADATA}/{name}/{topic_id}")
+            chains += [ChainId(name, topic_id, int(number)) for number in partitions if number.isdecimal()]
+    return sorted(chains)
+
+
+def fix_ends(store: ObjectStore, hints: Mapping[ChainId, int] | None = None) -> dict[ChainId, ChainEnd]:
+    """Reads the ends of all chains: one state of the ledger that later reads can keep to.
+
+    Args:
+        store: The object store.
+        hints: Starts of segments that are believed to exist.
+    """
+    hints = hints or {}
+    return {chain: find_end(store, chain, hint=hints.get(chain)) for chain in list_chains(store)}
+
+
+def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
+    """Returns the starts of a chain's segments in `[first, behind)`, sorted."""
+    starts: list[int] = []
+    for folder in _folders(store, chain, first, behind):
+        after = segment_key(chain, first - 1) if first else None
+        for info in store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after):
+            parsed = parse_segment_key(info.key)
+            if parsed and first <= parsed[1] < behind:
+                starts.append(parsed[1])
+            elif parsed and parsed[1] >= behind and store.lists_in_order:
+                break
+    return sorted(starts)
+
+
+def _folders(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[str]:
+    numbers = range(first // FAN_OUT_OFFSETS, max(behind - 1, first) // FAN_OUT_OFFSETS + 1)
+    if len(numbers) <= 2:
+        return [fan_out_prefix(chain, number * FAN_OUT_OFFSETS).rpartition("/")[2] for number in numbers]
+    return [name for name in store.list_folders(chain_prefix(chain)) if name.isdecimal() and int(name) in numbers]
+
+
+def read_segments(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> Iterator[Segment]:
+    """Yields segments in the order asked for, reading a few ahead.
+
+    Raises:
+        LedgerError: One of them cannot be read.
+        ObjectMissingError: One of them is not there.
+    """
+    pending: deque[Future[Segment]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for start in starts:
+                pending.append(pool.submit(read_segment, store, segment_key(chain, start)))
+                if len(pending) >= _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

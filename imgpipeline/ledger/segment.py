@@ -1,0 +1,281 @@
+"""The format of a segment, version 1.
+
+A segment is a zstd-compressed JSON Lines file. Its first line is the header; every further line is the outcome of
+one offset, or one gap, in the order of offsets: together they cover `[start, end)` exactly once. The header's
+`checksum` is the SHA-256 of the header without it (as it is written) and all further lines.
+
+Owns writing and reading that format. It promises that what it reads is whole, or an error that names the key. Where
+segments lie and which one comes next belongs to `chain`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any
+
+import zstandard
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.outcomes import (
+    DeadLetter,
+    Frame,
+    FrameStatus,
+    Gap,
+    Outcome,
+    offsets_of,
+    outcome_from_json,
+    outcome_to_json,
+)
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import LedgerError
+
+FORMAT_VERSION = 1
+"""Written into every header; a reader refuses what it does not know."""
+_MAX_BYTES = 2**31
+"""Bound for a segment's decompressed size: one that claims more is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The last record of a segment, to find out later whether the log is still the same."""
+
+    offset: int
+    """Its Kafka offset."""
+    timestamp_ms: int
+    """Its Kafka timestamp in Unix milliseconds; -1 where it has none."""
+    sha256: str
+    """SHA-256 over key and value, 64 hexadecimal digits."""
+
+    @classmethod
+    def of(cls, record: KafkaRecord) -> "Fingerprint":
+        """Returns the fingerprint of a record."""
+        parts = (b"-" if part is None else b"+%d:" % len(part) + part for part in (record.key, record.value))
+        return cls(record.offset, record.timestamp_ms, sha256(b"".join(parts)).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """By what the outcomes of a segment were made."""
+
+    model_name: str
+    """Name of the model in the registry; empty for imports."""
+    model_sha256: str
+    """SHA-256 of the model file; empty for imports."""
+    settings_hash: str
+    """Hash of the settings that change results."""
+    run_id: str
+    """The run that wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The first line of a segment."""
+
+    chain: ChainId
+    """The chain it belongs to."""
+    start: int
+    """First offset it covers."""
+    end: int
+    """First offset behind it: where the next segment starts."""
+    frames: int
+    """How many outcomes are processed frames."""
+    gated: int
+    """How many outcomes are gated frames."""
+    dead_letters: int
+    """How many outcomes are dead letters."""
+    gaps: Mapping[str, int]
+    """Offsets in gaps, by reason."""
+    days: tuple[date, ...]
+    """UTC days of its frames and dead letters, sorted."""
+    provenance: Provenance
+    """By what it was made."""
+    writer_id: str
+    """Unique for one attempt to write one segment."""
+    fingerprint: Fingerprint | None
+    """Its last record, or where it holds only gaps the one before; None where the chain has held none."""
+    created_at: datetime
+    """When it was made, UTC."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the header as it is written, without its checksum."""
+        made = self.provenance
+        mark = self.fingerprint
+        return {
+            "format_version": FORMAT_VERSION,
+            "topic": self.chain.topic,
+            "topic_id": self.chain.topic_id,
+            "partition": self.chain.partition,
+            "start": self.start,
+            "end": self.end,
+            "counts": {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters},
+            "gaps": dict(self.gaps),
+            "days": [day.isoformat() for day in self.days],
+            "model": {"name": made.model_name, "sha256": made.model_sha256},
+            "settings_hash": made.settings_hash,
+            "run_id": made.run_id,
+            "writer_id": self.writer_id,
+            "fingerprint": mark and {"offset": mark.offset, "timestamp_ms": mark.timestamp_ms, "sha256": mark.sha256},
+            "created_at": format_time(self.created_at),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "SegmentHeader":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        model, mark, counts = data["model"], data["fingerprint"], data["counts"]
+        return cls(
+            chain=ChainId(data["topic"], data["topic_id"], data["partition"]),
+            start=data["start"],
+            end=data["end"],
+            frames=counts["frames"],
+            gated=counts["gated"],
+            dead_letters=counts["dead_letters"],
+            gaps=dict(data["gaps"]),
+            days=tuple(date.fromisoformat(day) for day in data["days"]),
+            provenance=Provenance(model["name"], model["sha256"], data["settings_hash"], data["run_id"]),
+            writer_id=data["writer_id"],
+            fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
+            created_at=parse_time(data["created_at"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment that was read and found whole."""
+
+    header: SegmentHeader
+    """Its first line."""
+    body: bytes
+    """Its further lines, JSON Lines in UTF-8, each ending in a newline."""
+
+    def outcomes(self) -> list[Outcome]:
+        """Returns the outcomes in the order of their offsets."""
+        return [outcome_from_json(json.loads(line)) for line in self.body.splitlines()]
+
+
+def describe(
+    chain: ChainId,
+    outcomes: Sequence[Outcome],
+    *,
+    provenance: Provenance,
+    writer_id: str,
+    fingerprint: Fingerprint | None,
+    created_at: datetime,
+) -> SegmentHeader:
+    """Makes the header for a run of outcomes.
+
+    Args:
+        chain: The chain they belong to.
+        outcomes: At least one, in the order of offsets, without hole or overlap.
+        provenance: By what they were made.
+        writer_id: Unique for this attempt.
+        fingerprint: Of the last record among them; None where there is none.
+        created_at: Now.
+
+    Returns:
+        The header that covers exactly these outcomes.
+
+    Raises:
+        LedgerError: There are none, or they leave a hole or overlap.
+    """
+    start, end = _covered(outcomes, str(chain))
+    gaps: Counter[str] = Counter()
+    for gap in outcomes:
+        if isinstance(gap, Gap):
+            gaps[gap.reason.value] += gap.end - gap.start
+    frames = [o for o in outcomes if isinstance(o, Frame)]
+    dead_letters = [o for o in outcomes if isinstance(o, DeadLetter)]
+    processed = sum(1 for f in frames if f.status is FrameStatus.PROCESSED)
+    days = {f.day for f in frames} | {d.day for d in dead_letters if d.day is not None}
+    return SegmentHeader(
+        chain=chain,
+        start=start,
+        end=end,
+        frames=processed,
+        gated=len(frames) - processed,
+        dead_letters=len(dead_letters),
+        gaps=dict(sorted(gaps.items())),
+        days=tuple(sorted(days)),
+        provenance=provenance,
+        writer_id=writer_id,
+        fingerprint=fingerprint,
+        created_at=created_at,
+    )
+
+
+def _covered(outcomes: Sequence[Outcome], where: str) -> tuple[int, int]:
+    if not outcomes:
+        raise LedgerError(f"{where}: a segment without outcomes covers nothing.")
+    start = position = offsets_of(outcomes[0])[0]
+    for outcome in outcomes:
+        first, behind = offsets_of(outcome)
+        if first != position or behind <= first:
+            raise LedgerError(
+                f"{where}: got the outcome of [{first}, {behind}), expected the one of offset {position}."
+            )
+        position = behind
+    return start, position
+
+
+def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
+    """Returns the bytes of a segment (`describe` made its header)."""
+    body = b"".join(_line(outcome_to_json(outcome)) for outcome in outcomes)
+    data = header.to_json()
+    head = _line({**data, "checksum": _checksum(data, body)})
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(head + body)
+
+
+def decode_segment(data: bytes, key: str) -> Segment:
+    """Reads the bytes of a segment.
+
+    Args:
+        data: The whole object.
+        key: Its key, for messages.
+
+    Returns:
+        The segment; its checksum was right.
+
+    Raises:
+        LedgerError: The bytes are damaged, or of a format version that this release does not know.
+    """
+    try:
+        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES)
+        head, newline, body = text.partition(b"\n")
+        header = json.loads(head)
+        version = header["format_version"]
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise _damaged(key, f"{len(data)} bytes that are no segment ({error})") from None
+    if version != FORMAT_VERSION:
+        raise LedgerError(
+            f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
+            next_step="use the release of imgpipeline that wrote it, or a newer one",
+        )
+    expected = header.pop("checksum", None)
+    if not newline or _checksum(header, body) != expected:
+        raise _damaged(key, "its checksum does not match")
+    return _checked(header, body, key)
+
+
+def _checked(header: Mapping[str, Any], body: bytes, key: str) -> Segment:
+    try:
+        return Segment(SegmentHeader.from_json(header), body)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(key, f"its header lacks or misstates {error}") from None
+
+
+def _damaged(key: str, why: str) -> LedgerError:
+    return LedgerError(
+        f"The segment {key} is damaged: {why}.",
+        next_step="keep the object aside and see docs/operations.md, 'A damaged segment'; nothing behind it is read",
+    )
+
+
+def _checksum(header: Mapping[str, Any], body: bytes) -> str:
+    return sha256(_line(header) + body).hexdigest()
+
+
+def _line(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
