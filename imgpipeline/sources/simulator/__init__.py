@@ -1,0 +1,26 @@
+"""Simulated streets with exact truth: the demo's camera, and what the demo model was trained on.
+
+    for image, truths in Scene(seed=1, hour=22.5):
+        ...
+
+Promises: no I/O but in `writer`, no dependency but NumPy and OpenCV, the same seed gives the same bytes.
+Announcing the written frames does not belong here; a folder of simulated frames is ingested like any other.
+"""
+
+from imgpipeline.sources.simulator.light import brightness_at
+from imgpipeline.sources.simulator.scene import FIRST_TRAINING_SEED, Scene
+from imgpipeline.sources.simulator.truth import LABELS, Truth, countable
+from imgpipeline.sources.simulator.writer import TRUTH_NAME, FrameTruth, read_truth, write_scene
+
+__all__ = [
+    "FIRST_TRAINING_SEED",
+    "LABELS",
+    "TRUTH_NAME",
+    "FrameTruth",
+    "Scene",
+    "Truth",
+    "brightness_at",
+    "countable",
+    "read_truth",
+    "write_scene",
+]

@@ -1,0 +1,152 @@
+"""A simulated street scene: pictures and, for each, what is really in it.
+
+Owns `Scene`. Promises: the same arguments give the same JPEG bytes and the same truth, in any order of frames,
+as long as the versions of OpenCV and NumPy are the same (another OpenCV may draw, another NumPy choose
+differently).
+Files do not belong here (`writer`).
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.sources.simulator.actors import Actor, cast_actors
+from imgpipeline.sources.simulator.light import light_of
+from imgpipeline.sources.simulator.sprites import DRAWINGS, Placement, Sprite
+from imgpipeline.sources.simulator.street import HEIGHT, WIDTH, Image, draw_street
+from imgpipeline.sources.simulator.truth import Truth
+
+FIRST_TRAINING_SEED = 1_000_000
+"""Seeds from here on are for training detectors; all others are held out."""
+MARGIN_PX = 4
+"""Free border of a patch: strokes are wide."""
+NOISE_SHIFT_PX = 64
+"""Every frame sees another window of one picture of sensor noise, shifted by up to this much."""
+COVERED = 127
+"""A pixel belongs to an object where its mask is above this."""
+
+
+class Scene:
+    """A street on which people, bicycles, cars and dogs come and go.
+
+    Args:
+        seed: Chooses everything that is left open below. The demo model was never trained on seeds below
+            `FIRST_TRAINING_SEED`.
+        frames: Length of the scene.
+        hour: Hour of the day, 0..24, which gives the light (`light.brightness_at`) and nothing else; None lets
+            the seed choose.
+        objects: How many objects are tried, 0..255; a few of them find no room.
+        overlap: Largest share of the smaller box that two objects have in common at any time, 0 (they never
+            touch) to 1 (anything goes).
+
+    Raises:
+        ConfigurationError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        frames: int = 50,
+        hour: float | None = None,
+        objects: int = 9,
+        overlap: float = 0.35,
+    ) -> None:
+        _check("seed", seed, at_least=0)
+        _check("frames", frames, at_least=1)
+        _check("objects", objects, at_least=0, at_most=255)
+        _check("overlap", overlap, at_least=0, at_most=1)
+        rng = np.random.default_rng(seed)
+        chosen = float(rng.uniform(0, 24))
+        self.seed = seed
+        self.frames = frames
+        self.hour = chosen if hour is None else hour
+        _check("hour", self.hour, at_least=0, at_most=24)
+        self._street = draw_street(rng)
+        self._light = light_of(self.hour, frames, rng)
+        self._quality = int(rng.integers(85, 91))
+        size = (HEIGHT + NOISE_SHIFT_PX, WIDTH + NOISE_SHIFT_PX)
+        self._noise = (rng.standard_normal(size, np.float32) * rng.uniform(1.5, 5)).astype(np.int16)
+        self._actors = cast_actors(rng, frames, objects, overlap)
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def __iter__(self) -> Iterator[tuple[Image, list[Truth]]]:
+        return (self.frame(number) for number in range(self.frames))
+
+    def frame(self, number: int) -> tuple[Image, list[Truth]]:
+        """Gives one picture, as whoever reads its JPEG file will see it.
+
+        Args:
+            number: Index of the frame, 0 <= number < frames.
+
+        Returns:
+            [360, 640, 3] uint8 BGR, and all objects of which anything can be seen.
+
+        Raises:
+            ConfigurationError: There is no such frame.
+        """
+        jpeg, truth = self.jpeg(number)
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        return np.asarray(image, np.uint8), truth
+
+    def jpeg(self, number: int) -> tuple[bytes, list[Truth]]:
+        """Gives one picture as JPEG.
+
+        Args:
+            number: Index of the frame, 0 <= number < frames.
+
+        Returns:
+            The file's bytes, and all objects of which anything can be seen.
+
+        Raises:
+            ConfigurationError: There is no such frame.
+        """
+        _check("frame number", number, at_least=0, at_most=self.frames - 1)
+        image, owner = self._street.copy(), np.zeros((HEIGHT, WIDTH), np.uint8)
+        whole_px = {actor.track_id: _paint(image, owner, actor, number) for actor in self._actors}
+        lit = cv2.LUT(image, self._light.table(number))
+        dx, dy = np.random.default_rng((self.seed, number)).integers(0, NOISE_SHIFT_PX, 2)
+        noise = self._noise[dy : dy + HEIGHT, dx : dx + WIDTH]
+        noisy = cv2.add(lit, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
+        encoded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes()
+        return encoded, _truths(owner, self._actors, whole_px)
+
+
+def _paint(image: Image, owner: NDArray[np.uint8], actor: Actor, number: int) -> int:
+    """Puts an object into the picture and its track id into `owner`; returns its px, hidden ones included."""
+    left, top, right, bottom = actor.boxes_xyxy[number]
+    x, y = int(np.floor(left)) - MARGIN_PX, int(np.floor(top)) - MARGIN_PX
+    width, height = int(np.ceil(right)) + MARGIN_PX - x, int(np.ceil(bottom)) + MARGIN_PX - y
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + width, WIDTH), min(y + height, HEIGHT)
+    if x1 >= x2 or y1 >= y2:
+        return 0
+    sprite = Sprite(Placement((width, height), (left - x, top - y), actor.size_wh, actor.faces_left))
+    DRAWINGS[actor.label](sprite, actor.look, float(actor.phase[number]))
+    color, mask = sprite.finish()
+    seen = np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
+    target, alpha = image[y1:y2, x1:x2], mask[seen][..., None].astype(np.float32) / 255
+    target[:] = target * (1 - alpha) + color[seen]
+    owner[y1:y2, x1:x2][mask[seen] > COVERED] = actor.track_id
+    return int(np.count_nonzero(mask > COVERED))
+
+
+def _truths(owner: NDArray[np.uint8], actors: list[Actor], whole_px: dict[int, int]) -> list[Truth]:
+    truths = []
+    for actor in actors:
+        seen = (owner == actor.track_id).view(np.uint8)
+        count = int(np.count_nonzero(seen))
+        if count:
+            x, y, w, h = cv2.boundingRect(seen)
+            visible = round(count / whole_px[actor.track_id], 4)
+            truths.append(Truth((x, y, x + w, y + h), actor.label, actor.track_id, visible))
+    return truths
+
+
+def _check(name: str, value: float, *, at_least: float, at_most: float = float("inf")) -> None:
+    if not at_least <= value <= at_most:
+        raise ConfigurationError(f"Scene: {name} is {value}, expected {at_least} to {at_most}.")

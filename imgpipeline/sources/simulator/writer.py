@@ -1,0 +1,153 @@
+"""Simulated scenes as files: JPEG frames and their truth beside them.
+
+Owns the names of the frames and the form of `truth.jsonl`, one JSON document a line:
+`{"file", "source", "frame_number", "timestamp", "objects": [{"label", "track_id", "box": [x, y, w, h], "visible"}]}`
+with the file name relative to the folder, an RFC 3339 timestamp in UTC, boxes in px and the visible share 0..1.
+Promises: `truth.jsonl` appears last and whole. Announcing the frames does not belong here.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.truth import Truth
+
+TRUTH_NAME = "truth.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTruth:
+    """What is in one written frame."""
+
+    file: str
+    """Name of the JPEG file in the folder."""
+    source: str
+    """The camera's name."""
+    frame_number: int
+    """From 0, or from the first number that was asked for."""
+    timestamp: datetime
+    """When the frame was taken, aware, UTC."""
+    objects: tuple[Truth, ...]
+    """All objects of which anything can be seen."""
+
+
+def write_scene(
+    scene: Scene,
+    folder: Path,
+    *,
+    source: str,
+    start: datetime,
+    interval_s: float = 1.0,
+    first_frame_number: int = 0,
+) -> list[FrameTruth]:
+    """Writes a scene's frames as `frame_000000.jpg` … and the truth as `truth.jsonl`.
+
+    A file's modification time is its frame's time, so that whoever ingests the folder without knowing about the
+    truth gets the right times too. Frames of the same names are replaced.
+
+    Args:
+        scene: What is written.
+        folder: Where to; made if missing.
+        source: The camera's name, for the truth.
+        start: Time of the first frame, aware.
+        interval_s: Seconds from frame to frame, > 0.
+        first_frame_number: Number of the first frame, >= 0, where a camera's frames go on from another scene.
+
+    Returns:
+        What was written to `truth.jsonl`, in order.
+
+    Raises:
+        ConfigurationError: `start` has no time zone, or a number is out of its range.
+        OSError: The folder or a file cannot be written.
+    """
+    _check_schedule(start, interval_s, first_frame_number)
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = []
+    for index in range(len(scene)):
+        number = first_frame_number + index
+        timestamp = start.astimezone(UTC) + index * timedelta(seconds=interval_s)
+        jpeg, objects = scene.jpeg(index)
+        path = folder / f"frame_{number:06d}.jpg"
+        path.write_bytes(jpeg)
+        os.utime(path, (timestamp.timestamp(),) * 2)
+        frames.append(FrameTruth(path.name, source, number, timestamp, tuple(objects)))
+    unfinished = folder / f"{TRUTH_NAME}.unfinished"
+    unfinished.write_text("".join(json.dumps(_to_json(f)) + "\n" for f in frames), encoding="utf-8")
+    unfinished.replace(folder / TRUTH_NAME)
+    return frames
+
+
+def read_truth(path: Path) -> Iterator[FrameTruth]:
+    """Reads what `write_scene` wrote.
+
+    Args:
+        path: The folder, or its `truth.jsonl`.
+
+    Yields:
+        One value a frame, in order.
+
+    Raises:
+        PermanentError: A line is not what `write_scene` writes; the message names it.
+        OSError: The file cannot be read.
+    """
+    file = path / TRUTH_NAME if path.is_dir() else path
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield _from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise PermanentError(
+                    f"{file}, line {number}: not the truth of a frame ({type(error).__name__}: {error}).",
+                    next_step="write the scene again",
+                ) from error
+
+
+def _check_schedule(start: datetime, interval_s: float, first_frame_number: int) -> None:
+    if start.utcoffset() is None:
+        raise ConfigurationError(f"write_scene: start is {start.isoformat()}, expected a time with a zone.")
+    if not interval_s > 0:
+        raise ConfigurationError(f"write_scene: interval_s is {interval_s}, expected more than 0.")
+    if first_frame_number < 0:
+        raise ConfigurationError(f"write_scene: first_frame_number is {first_frame_number}, expected 0 or more.")
+
+
+def _to_json(frame: FrameTruth) -> dict[str, Any]:
+    return {
+        "file": frame.file,
+        "source": frame.source,
+        "frame_number": frame.frame_number,
+        "timestamp": frame.timestamp.isoformat().replace("+00:00", "Z"),
+        "objects": [_object_to_json(truth) for truth in frame.objects],
+    }
+
+
+def _object_to_json(truth: Truth) -> dict[str, Any]:
+    left, top, right, bottom = truth.box_xyxy
+    box_xywh = [left, top, right - left, bottom - top]
+    return {
+        "label": truth.label,
+        "track_id": truth.track_id,
+        "box": box_xywh,
+        "visible": truth.visible,
+    }
+
+
+def _from_json(data: dict[str, Any]) -> FrameTruth:
+    timestamp = datetime.fromisoformat(data["timestamp"])
+    if timestamp.utcoffset() is None:
+        raise ValueError(f"timestamp {data['timestamp']} has no zone")
+    objects = tuple(_object_from_json(item) for item in data["objects"])
+    frame_number = int(data["frame_number"])
+    return FrameTruth(str(data["file"]), str(data["source"]), frame_number, timestamp.astimezone(UTC), objects)
+
+
+def _object_from_json(data: dict[str, Any]) -> Truth:
+    x, y, width, height = (int(v) for v in data["box"])
+    box_xyxy = (x, y, x + width, y + height)
+    return Truth(box_xyxy, str(data["label"]), int(data["track_id"]), float(data["visible"]))

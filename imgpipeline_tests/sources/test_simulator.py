@@ -1,0 +1,307 @@
+"""The simulator: the same seed gives the same bytes, and the truth is what was drawn."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.sources.simulator import (
+    LABELS,
+    FrameTruth,
+    Scene,
+    Truth,
+    brightness_at,
+    countable,
+    read_truth,
+    write_scene,
+)
+from imgpipeline.sources.simulator.light import light_of
+
+START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+SEEDS = range(12)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_truth_in_any_order_of_frames():
+    first, second = Scene(7, frames=6), Scene(7, frames=6)
+
+    forwards = [first.jpeg(number) for number in range(6)]
+    backwards = [second.jpeg(number) for number in reversed(range(6))]
+
+    assert forwards == backwards[::-1]
+
+
+def test_another_seed_gives_another_scene():
+    assert Scene(1).jpeg(0)[0] != Scene(2).jpeg(0)[0]
+
+
+def test_no_two_frames_of_a_scene_are_equal():
+    frames = [Scene(3, frames=8).jpeg(number)[0] for number in range(8)]
+
+    assert len(set(frames)) == 8
+
+
+def test_a_picture_is_what_a_reader_of_its_jpeg_file_sees():
+    scene = Scene(4)
+    image, truth = scene.frame(10)
+    jpeg, same_truth = scene.jpeg(10)
+
+    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+
+    assert image.shape == (360, 640, 3)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, decoded)
+    assert truth == same_truth
+
+
+def test_a_scene_can_be_walked_through_more_than_once():
+    scene = Scene(5, frames=4)
+
+    assert [truth for _, truth in scene] == [truth for _, truth in scene]
+    assert len(scene) == len(list(scene)) == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_truth_boxes_lie_inside_the_picture_and_visible_is_a_share(seed: int):
+    for number in range(0, 50, 7):
+        for truth in Scene(seed).jpeg(number)[1]:
+            left, top, right, bottom = truth.box_xyxy
+            assert 0 <= left < right <= 640
+            assert 0 <= top < bottom <= 360
+            assert 0 <= truth.visible <= 1
+            assert truth.label in LABELS
+            assert truth.track_id >= 1
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
+    """The oracle is the picture itself: without objects it differs just there (a thin tail may hardly differ)."""
+    seed = next(s for s in range(200) if [t.label for t in Scene(s, objects=1).jpeg(25)[1]] == [label])
+    [truth] = Scene(seed, objects=1).jpeg(25)[1]
+    with_object, without = (Scene(seed, objects=n, hour=12).frame(25)[0] for n in (1, 0))
+
+    changed = np.abs(with_object.astype(int) - without.astype(int)).max(axis=2) > 40
+    x, y, width, height = cv2.boundingRect(changed.astype(np.uint8))
+
+    assert np.allclose((x, y, x + width, y + height), truth.box_xyxy, atol=5)
+
+
+def test_an_object_behind_another_one_is_less_visible_and_its_box_covers_only_what_is_seen():
+    hidden = [
+        (truth, truths)
+        for seed in range(30)
+        for truths in [Scene(seed, overlap=0.5).jpeg(25)[1]]
+        for truth in truths
+        if truth.visible < 0.9 and truth.box_xyxy[0] > 5 and truth.box_xyxy[2] < 635
+    ]
+
+    assert hidden
+    for truth, truths in hidden:
+        assert any(_touch(truth, other) for other in truths if other.track_id != truth.track_id)
+
+
+def test_objects_overlap_only_as_much_as_was_asked_for():
+    def worst(overlap: float) -> float:
+        truths = [Scene(seed, objects=12, overlap=overlap).jpeg(25)[1] for seed in range(20)]
+        inside = [t for frame in truths for t in frame if t.box_xyxy[0] > 5 and t.box_xyxy[2] < 635]
+        return min(t.visible for t in inside)
+
+    assert worst(0) > 0.95
+    assert worst(1) < worst(0.35) < 0.95
+
+
+def test_objects_move_enter_and_leave():
+    entered = left = 0
+    for seed in range(30):
+        first, last = ({t.track_id: t for t in Scene(seed).jpeg(n)[1]} for n in (0, 49))
+        entered += len(last.keys() - first.keys())
+        left += len(first.keys() - last.keys())
+        moved = [_centre_x(last[i]) - _centre_x(first[i]) for i in first.keys() & last.keys()]
+        assert all(abs(dx) > 5 for dx in moved)
+
+    assert entered >= 5
+    assert left >= 5
+
+
+def test_an_object_keeps_its_track_id_and_label_and_does_not_jump():
+    frames = [{t.track_id: t for t in truth} for _, truth in Scene(2)]
+    steps = [(before[i], after[i]) for before, after in pairwise(frames) for i in before.keys() & after.keys()]
+
+    assert steps
+    for before, after in steps:
+        assert before.label == after.label
+        if min(before.visible, after.visible) > 0.99:
+            assert abs(_centre_x(after) - _centre_x(before)) < 12
+
+
+def test_every_class_is_drawn_about_as_often():
+    labels = [t.label for seed in range(60) for t in Scene(seed).jpeg(25)[1]]
+
+    assert all(labels.count(label) > len(labels) / 8 for label in LABELS)
+
+
+def test_night_frames_are_darker_than_day_frames_and_nothing_else_differs():
+    for seed in range(5):
+        night, day = Scene(seed, hour=2), Scene(seed, hour=12)
+        (dark, truth), (bright, same_truth) = night.frame(0), day.frame(0)
+        assert dark.mean() < 0.65 * bright.mean()
+        assert truth == same_truth
+
+
+def test_brightness_rises_at_dawn_falls_at_dusk_and_is_steady_between():
+    assert brightness_at(0) == brightness_at(4.9) == brightness_at(23) == brightness_at(24)
+    assert brightness_at(4.9) < brightness_at(6) < brightness_at(7) < brightness_at(8)
+    assert brightness_at(8) == brightness_at(12) == brightness_at(18)
+    assert brightness_at(18) > brightness_at(19) > brightness_at(20) > brightness_at(21)
+
+
+@given(hour=st.floats(0, 24), seed=st.integers(0, 2**32))
+def test_no_hour_gives_a_black_or_a_burnt_out_picture(hour: float, seed: int):
+    gain = light_of(hour, 50, np.random.default_rng(seed)).gain
+
+    assert 0.25 < gain.min() <= gain.max() < 1.4
+
+
+def test_without_an_hour_the_seed_chooses_one():
+    hours = [Scene(seed).hour for seed in range(40)]
+
+    assert min(hours) < 6
+    assert max(hours) > 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"frames": 0}, "frames"),
+        ({"hour": 24.5}, "hour"),
+        ({"objects": 256}, "objects"),
+        ({"overlap": 1.1}, "overlap"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(arguments: dict[str, float], named: str):
+    with pytest.raises(ConfigurationError, match=named):
+        Scene(**{"seed": 1, **arguments})
+
+
+def test_a_frame_that_the_scene_does_not_have_is_refused():
+    with pytest.raises(ConfigurationError, match="frame number is 5, expected 0 to 4"):
+        Scene(1, frames=5).frame(5)
+
+
+def test_an_object_counts_where_30_percent_and_144_px2_are_visible():
+    assert countable(Truth((0, 0, 12, 12), "dog", 1, 0.3))
+    assert not countable(Truth((0, 0, 12, 12), "dog", 1, 0.29))
+    assert not countable(Truth((0, 0, 13, 11), "dog", 1, 1.0))
+
+
+def test_a_written_scene_is_read_back_as_it_was(tmp_path: Path):
+    scene = Scene(11, frames=5)
+
+    written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5)
+    read = list(read_truth(tmp_path))
+
+    assert read == written == list(read_truth(tmp_path / "truth.jsonl"))
+    assert [frame.frame_number for frame in read] == [0, 1, 2, 3, 4]
+    assert [frame.timestamp - START for frame in read] == [i * timedelta(seconds=0.5) for i in range(5)]
+    assert {frame.source for frame in read} == {"gate"}
+    for index, frame in enumerate(read):
+        assert ((tmp_path / frame.file).read_bytes(), list(frame.objects)) == scene.jpeg(index)
+
+
+def test_the_truth_is_one_json_document_a_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
+    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=START)
+
+    [line] = (tmp_path / "truth.jsonl").read_text(encoding="utf-8").splitlines()
+    document = json.loads(line)
+
+    first = frame.objects[0]
+    left, top, right, bottom = first.box_xyxy
+    assert document.keys() == {"file", "source", "frame_number", "timestamp", "objects"}
+    assert document["file"] == "frame_000000.jpg"
+    assert document["timestamp"] == "2026-03-04T12:00:00Z"
+    assert document["objects"][0] == {
+        "label": first.label,
+        "track_id": first.track_id,
+        "box": [left, top, right - left, bottom - top],
+        "visible": first.visible,
+    }
+
+
+def test_file_names_and_modification_times_carry_number_and_time(tmp_path: Path):
+    write_scene(Scene(2, frames=3), tmp_path, source="gate", start=START, interval_s=60, first_frame_number=40)
+
+    files = sorted(tmp_path.glob("*.jpg"))
+
+    assert [file.name for file in files] == [f"frame_{n:06d}.jpg" for n in (40, 41, 42)]
+    assert [file.stat().st_mtime - START.timestamp() for file in files] == [0, 60, 120]
+
+
+def test_a_start_in_another_zone_is_written_in_utc(tmp_path: Path):
+    start = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
+
+    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=start)
+
+    assert frame.timestamp.utcoffset() == timedelta(0)
+    assert frame.timestamp == START
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"start": START.replace(tzinfo=None)}, "expected a time with a zone"),
+        ({"interval_s": 0}, "interval_s"),
+        ({"interval_s": float("nan")}, "interval_s"),
+        ({"first_frame_number": -1}, "first_frame_number"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_written(
+    arguments: dict[str, object], named: str, tmp_path: Path
+):
+    with pytest.raises(ConfigurationError, match=named):
+        write_scene(Scene(1, frames=1), tmp_path / "new", **{"source": "gate", "start": START, **arguments})
+
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("line", ["", "[]", "not JSON", '{"file": "a.jpg"}', '{"objects": 1}'])
+def test_a_damaged_truth_file_is_named_with_its_line(line: str, tmp_path: Path):
+    write_scene(Scene(1, frames=2), tmp_path, source="gate", start=START)
+    path = tmp_path / "truth.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+
+    with pytest.raises(PermanentError, match=r"truth\.jsonl, line 3"):
+        list(read_truth(path))
+
+
+@settings(max_examples=60)
+@given(text=st.text())
+def test_whatever_a_truth_file_holds_reading_it_ends_in_values_or_a_named_error(
+    text: str, tmp_path_factory: pytest.TempPathFactory
+):
+    path = tmp_path_factory.mktemp("truth") / "truth.jsonl"
+    path.write_text(text, encoding="utf-8")
+
+    try:
+        frames = list(read_truth(path))
+    except PermanentError:
+        return
+    assert all(isinstance(frame, FrameTruth) for frame in frames)
+
+
+def _centre_x(truth: Truth) -> float:
+    return (truth.box_xyxy[0] + truth.box_xyxy[2]) / 2
+
+
+def _touch(a: Truth, b: Truth) -> bool:
+    """Whether the boxes touch, or nearly so: a hidden part lies beside the visible box, under the other one."""
+    return (
+        max(a.box_xyxy[0], b.box_xyxy[0]) <= min(a.box_xyxy[2], b.box_xyxy[2]) + 2
+        and max(a.box_xyxy[1], b.box_xyxy[1]) <= min(a.box_xyxy[3], b.box_xyxy[3]) + 2
+    )
