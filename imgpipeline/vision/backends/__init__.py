@@ -1,0 +1,54 @@
+"""Programs that run a network: one file each, behind the protocol in `base`.
+
+Owns the choice of a backend by name. A backend knows nothing of pictures, labels or boxes.
+"""
+
+import importlib.util
+from typing import Final
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.vision.backends.base import InferenceBackend
+
+BACKENDS: Final = ("openvino", "onnxruntime", "opencv")
+"""All backends, the fastest first: on two x86-64 cores the shipped and the registered models ran in this order
+with one thread and with two (docs/operations.md has the figures; `imgpipeline models bench` measures again)."""
+
+_MODULES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
+
+
+def installed_backends() -> tuple[str, ...]:
+    """Lists the backends whose packages are installed, the fastest first; nothing is imported for it."""
+    return tuple(name for name in BACKENDS if importlib.util.find_spec(_MODULES[name]) is not None)
+
+
+def open_backend(name: str, model: bytes, *, threads: int | None = None) -> InferenceBackend:
+    """Loads a network into a backend.
+
+    Args:
+        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one.
+        model: The bytes of an ONNX file.
+        threads: Threads a picture; None: the backend's own choice.
+
+    Returns:
+        The loaded backend.
+
+    Raises:
+        ConfigurationError: The name is unknown, or the backend's package is not installed.
+        PermanentError: The backend cannot read the model.
+    """
+    installed = installed_backends()
+    if name == "auto":
+        name = installed[0]
+    if name not in BACKENDS:
+        known = ", ".join(("auto", *BACKENDS))
+        raise ConfigurationError(
+            f"No inference backend is called {name!r}; known are {known}.", next_step="set IMGPIPELINE_MODEL_BACKEND"
+        )
+    if name not in installed:
+        raise ConfigurationError(
+            f"IMGPIPELINE_MODEL_BACKEND is {name!r}, but the package {_MODULES[name]} is not installed.",
+            next_step="pip install 'imgpipeline[openvino]', or set IMGPIPELINE_MODEL_BACKEND=auto",
+        )
+    module = importlib.import_module(f"imgpipeline.vision.backends.{name}_backend")
+    backend: InferenceBackend = module.open_model(model, threads=threads)
+    return backend

@@ -1,0 +1,229 @@
+"""A model that is loaded and finds objects in pictures.
+
+Owns the way from pixels to detections: preprocessing, inference, decoding, suppression. Promises that the same
+picture gives the same detections, that a damaged model file is refused before it is used, and that every box
+lies inside the picture. Which model is used when belongs to settings; what happens to detections, to `detect`.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.errors import BadInputError, PermanentError
+from imgpipeline.vision.backends import open_backend
+from imgpipeline.vision.backends.base import InferenceBackend
+from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.decoders import decode_outputs, suppress
+from imgpipeline.vision.model import DecoderName, ModelSpec
+from imgpipeline.vision.preprocess import make_blob
+from imgpipeline.vision.registry import find_model
+
+_KNOWN_JPEG: Final = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAoHBwgHBgoICAgLCgoLDhgQDg0NDh0VFhEYIx8lJCIfIiEmKzcvJik0KSEiMEEx"
+    "NDk7Pj4+JS5ESUM8SDc9Pjv/2wBDAQoLCw4NDhwQEBw7KCIoOzs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7Ozs7"
+    "Ozs7Ozs7Ozs7Ozs7Ozv/wAARCAAQABgDASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAABQAG/8QAGBABAAMBAAAAAAAA"
+    "AAAAAAAAAAVDgsH/xAAWAQEBAQAAAAAAAAAAAAAAAAAGAQf/xAAdEQABAwUBAAAAAAAAAAAAAAAAAQWBAgM0NbGy/9oADAMB"
+    "AAIRAxEAPwDHFIW7PRZSFuz0kfNfcj0hGjNoniiiSZwOz//Z"
+)
+"""24x16 pixels: the left half blue, the right half red."""
+_KNOWN_BGR: Final = ((200, 60, 30), (40, 80, 220))
+
+
+class Detector:
+    """One model in one backend.
+
+    Guarantees:
+        `detect` may be called from several threads at once (cv2.dnn serves them one after the other).
+
+    Attributes:
+        spec: The model.
+        model_name: Its registered name, or its file's name without the ending.
+        model_sha256: Hash of the ONNX file that was loaded, 64 lower-case hex digits.
+        backend: The loaded network.
+        confidence_threshold: Detections score strictly above it.
+        nms_threshold: Of two boxes with a greater IoU the weaker is dropped.
+        nms_per_class: Whether only boxes of one label compete.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        model_sha256: str,
+        backend: InferenceBackend,
+        *,
+        confidence_threshold: float | None = None,
+        nms_threshold: float | None = None,
+        nms_per_class: bool | None = None,
+    ) -> None:
+        self.spec = spec
+        self.model_name = spec.name
+        self.model_sha256 = model_sha256
+        self.backend = backend
+        self.confidence_threshold = spec.confidence_threshold if confidence_threshold is None else confidence_threshold
+        self.nms_threshold = spec.nms_threshold if nms_threshold is None else nms_threshold
+        self.nms_per_class = spec.nms_per_class if nms_per_class is None else nms_per_class
+
+    @property
+    def backend_name(self) -> str:
+        """Name of the backend that was chosen, never `auto`."""
+        return self.backend.name
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """Finds the objects in a picture.
+
+        Args:
+            pixels: uint8 [height, width, 3], BGR, upright.
+
+        Returns:
+            The detections, the most confident first; boxes in pixels of the picture.
+
+        Raises:
+            PermanentError: The network cannot be run, or its output is not finite or not of the declared layout.
+        """
+        blob, placement = make_blob(pixels, self.spec)
+        outputs = self.backend.infer(blob)
+        size = (self.spec.input_width, self.spec.input_height)
+        found = decode_outputs(self.spec.decoder, outputs, size, self.confidence_threshold)
+        kept = suppress(found, self.nms_threshold, per_class=self.nms_per_class)
+        boxes_xyxy = placement.to_picture(found.boxes_xyxy[kept])
+        detections = []
+        for (left, top, right, bottom), index in zip(boxes_xyxy.tolist(), kept.tolist(), strict=True):
+            if right <= left or bottom <= top:
+                continue
+            class_id = int(found.class_ids[index])
+            if class_id >= len(self.spec.labels):
+                raise self._unknown_class(class_id)
+            box_xywh = (left, top, right - left, bottom - top)
+            detections.append(Detection(self.spec.labels[class_id], class_id, float(found.scores[index]), box_xywh))
+        return detections
+
+    def _unknown_class(self, class_id: int) -> PermanentError:
+        return PermanentError(
+            f"The model {self.model_name!r} found class {class_id}, but has only {len(self.spec.labels)} labels.",
+            next_step="set IMGPIPELINE_MODEL_LABELS to a file with a label for each class of the model",
+        )
+
+
+def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
+    model: str,
+    *,
+    backend: str = "auto",
+    confidence_threshold: float | None = None,
+    nms_threshold: float | None = None,
+    nms_per_class: bool | None = None,
+    threads: int | None = None,
+    decoder: DecoderName | None = None,
+    labels: Sequence[str] | Path | None = None,
+    model_dir: Path | None = None,
+) -> Detector:
+    """Loads a model, verified, into a backend.
+
+    Args:
+        model: A registered name, or the path of an ONNX file.
+        backend: `auto`, `opencv`, `onnxruntime` or `openvino`.
+        confidence_threshold: In [0, 1); None: as registered.
+        nms_threshold: In (0, 1]; None: as registered.
+        nms_per_class: Whether only boxes of one label compete; None: as registered.
+        threads: Threads a picture; None: the backend's own choice.
+        decoder: The output's layout, for a path.
+        labels: Class names or their file, for a path.
+        model_dir: Folder of downloaded models; None: as `registry.model_folder` says.
+
+    Returns:
+        The detector.
+
+    Raises:
+        ConfigurationError: There is no such model, file or backend.
+        PermanentError: The file is damaged, or the backend cannot read it.
+    """
+    spec = find_model(model, decoder, labels, model_dir=model_dir)
+    content, sha256 = read_verified(spec)
+    return Detector(
+        spec,
+        sha256,
+        open_backend(backend, content, threads=threads),
+        confidence_threshold=confidence_threshold,
+        nms_threshold=nms_threshold,
+        nms_per_class=nms_per_class,
+    )
+
+
+def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
+    """Reads a model's ONNX file once, so that what was verified is what is loaded.
+
+    Args:
+        spec: The model; its file exists.
+
+    Returns:
+        The bytes and their sha256.
+
+    Raises:
+        PermanentError: The file cannot be read, or is not the registered one.
+    """
+    try:
+        content = spec.path.read_bytes()
+        expected = _expected_sha256(spec)
+    except OSError as error:
+        raise PermanentError(f"The model file cannot be read: {error}.", next_step=_mend(spec)) from error
+    actual = hashlib.sha256(content).hexdigest()
+    if expected is not None and actual != expected:
+        raise PermanentError(
+            f"The model file {spec.path} is damaged: its sha256 is {actual}, expected is {expected}.",
+            next_step=_mend(spec),
+        )
+    return content, actual
+
+
+def self_test(detector: Detector) -> None:
+    """Checks that the environment still sees: called before frames are blamed for what may be its own fault.
+
+    Decodes a picture that is known, runs the network on it, and reads the model's file again.
+
+    Args:
+        detector: The detector in use.
+
+    Raises:
+        PermanentError: Something of this does not work, or the model's file is no longer the loaded one.
+    """
+    try:
+        pixels = decode_image(_KNOWN_JPEG, ImageLimits(max_pixels=1000, max_bytes=10_000)).pixels
+    except BadInputError as error:
+        raise _not_seeing(f"a good JPEG cannot be decoded: {error.message}") from error
+    seen = pixels[8, [4, 20]].astype(int)
+    if np.abs(seen - np.array(_KNOWN_BGR)).max() > 20:
+        raise _not_seeing(f"a known JPEG decodes to {seen.tolist()}, expected is about {_KNOWN_BGR}")
+    _, sha256 = read_verified(detector.spec)
+    if sha256 != detector.model_sha256:
+        raise _not_seeing(f"{detector.spec.path} was changed since it was loaded (sha256 {sha256})")
+    blob, _ = make_blob(np.tile(pixels, (20, 20, 1)), detector.spec)
+    outputs = detector.backend.infer(blob)
+    size = (detector.spec.input_width, detector.spec.input_height)
+    decode_outputs(detector.spec.decoder, outputs, size, detector.confidence_threshold)
+    if not any(np.ptp(output) > 0 for output in outputs):
+        raise _not_seeing("the network answers the same number everywhere")
+
+
+def _not_seeing(what: str) -> PermanentError:
+    return PermanentError(f"The self-test of the detector failed: {what}.", next_step="imgpipeline doctor")
+
+
+def checksum_path(onnx: Path) -> Path:
+    """Tells where the sha256 of an ONNX file that was converted here is written down."""
+    return onnx.with_name(onnx.name + ".sha256")
+
+
+def _expected_sha256(spec: ModelSpec) -> str | None:
+    if spec.converted:
+        return checksum_path(spec.path).read_text(encoding="utf-8").strip()
+    return spec.sha256
+
+
+def _mend(spec: ModelSpec) -> str:
+    if spec.shipped:
+        return "install imgpipeline again"
+    return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"

@@ -1,0 +1,85 @@
+"""What is known of a model: its files, how pictures go in, and how its output is to be read.
+
+Owns the values only. Where models are listed belongs to `registry`, running them to `detector`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DecoderName = Literal["yolox", "yolov4"]
+Role = Literal["onnx", "weights", "cfg", "labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file that a model is made of."""
+
+    role: Role
+    """What the file is for."""
+    name: str
+    """File name in the folder of models."""
+    url: str | None
+    """Where it is downloaded from; None: it comes with the project."""
+    size_bytes: int
+    """Exact size, > 0."""
+    sha256: str
+    """64 lower-case hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes the network's input."""
+
+    resize: Literal["stretch", "letterbox"]
+    """Stretched to the input's size, or scaled to fit into its top left corner."""
+    channels: Literal["BGR", "RGB"]
+    """Order of the colours in the input."""
+    scale: float
+    """Factor on the values 0 to 255."""
+    pad_value: int
+    """What fills the rest of a letterbox, 0 to 255, before `scale`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model, ready to be loaded or pulled."""
+
+    name: str
+    """Registered name, or the file's name without its ending."""
+    summary: str
+    """What it is good for, a few words."""
+    path: Path
+    """The ONNX file; it may not be there yet (see `registry.find_model`)."""
+    files: tuple[ModelFile, ...]
+    """What is downloaded or shipped; empty for a user's own file."""
+    sha256: str | None
+    """Registered sha256 of the ONNX file; None: not registered (a user's own, or converted here)."""
+    licence: str
+    """SPDX identifier or plain words; `unknown` for a user's own file."""
+    input_width: int
+    """Pixels."""
+    input_height: int
+    """Pixels."""
+    preprocessing: Preprocessing
+    """How a picture becomes the input."""
+    decoder: DecoderName
+    """How the output is read."""
+    labels: tuple[str, ...]
+    """Class names in the order of the output's classes."""
+    nms_per_class: bool
+    """Default: whether only boxes of one label compete."""
+    confidence_threshold: float
+    """Default; boxes need a score strictly above it."""
+    nms_threshold: float
+    """Default; of two boxes with a greater IoU the lower-scored one is dropped."""
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the model comes with the project and needs no download."""
+        return bool(self.files) and all(f.url is None for f in self.files)
+
+    @property
+    def converted(self) -> bool:
+        """Whether the ONNX file is made here from Darknet's files."""
+        return any(f.role == "weights" for f in self.files)
