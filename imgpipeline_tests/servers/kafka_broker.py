@@ -94,7 +94,8 @@ class KafkaBroker:
         self.certificates: Certificates | None = None
         if {"SSL", "SASL_SSL"} & self.ports.keys():
             self.certificates = make_certificates(work_dir / "certificates")
-        self._java = [programs.java(), f"-Xmx{heap_mb}m", "-Xms64m", *_JVM, "-cp", programs.kafka_jars() / "*"]
+        jars = programs.kafka_jars() / "*"
+        self._java: list[str | Path] = [programs.java(), f"-Xmx{heap_mb}m", "-Xms64m", *_JVM, "-cp", jars]
         self._properties_path = work_dir / "server.properties"
         self._properties_path.write_text(self._render(properties or {}))
         command = [*self._java, "kafka.Kafka", self._properties_path]

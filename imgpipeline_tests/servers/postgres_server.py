@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]  # it has no annotations
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
@@ -95,16 +95,16 @@ class PostgresServer:
         shutil.rmtree(self.work_dir, ignore_errors=True)
 
     def _make_cluster(self) -> None:
-        identity = {} if self._account is None else {"user": self._account.pw_uid, "group": self._account.pw_gid}
-        command = [self._programs / "initdb", "-D", self.work_dir / "data", "-U", USER, "-A", "trust", "-E", "UTF8"]
+        command: list[str | Path] = [self._programs / "initdb", "-D", self.work_dir / "data", "-U", USER, "-A", "trust"]
         made = subprocess.run(
-            [*command, "--no-sync"],
+            [*command, "-E", "UTF8", "--no-sync"],
             check=False,
             cwd=self.work_dir,
             env=self._environment,
             capture_output=True,
             text=True,
-            **identity,
+            user=None if self._account is None else self._account.pw_uid,
+            group=None if self._account is None else self._account.pw_gid,
         )
         if made.returncode != 0:
             raise RuntimeError(f"initdb ended with status {made.returncode}:\n{made.stdout}{made.stderr}")

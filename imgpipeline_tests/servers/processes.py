@@ -72,7 +72,9 @@ class ServerProcess:
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches the tests alone, which then stop their servers
                 preexec_fn=_die_with_parent(os.getpid(), self._death_signal),  # noqa: PLW1509 - no other way to ask
-                **_as_account(self._account),
+                user=None if self._account is None else self._account.pw_uid,
+                group=None if self._account is None else self._account.pw_gid,
+                extra_groups=None if self._account is None else [],
             )
         try:
             wait_until(lambda: self._ready_or_dead(is_ready), limit_s=limit_s, what=f"{self._name} to be ready")
@@ -129,9 +131,3 @@ def _die_with_parent(parent_pid: int, death_signal: signal.Signals) -> Callable[
             os._exit(1)
 
     return ask_the_kernel
-
-
-def _as_account(account: pwd.struct_passwd | None) -> dict[str, object]:
-    if account is None:
-        return {}
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}

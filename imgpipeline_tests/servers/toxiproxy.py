@@ -76,7 +76,7 @@ class ToxiproxyServer:
     def __init__(self, work_dir: Path) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        command = [programs.toxiproxy(), "-host", LOOPBACK, "-port", str(self.port)]
+        command: list[str | Path] = [programs.toxiproxy(), "-host", LOOPBACK, "-port", str(self.port)]
         self.process = ServerProcess("toxiproxy", command, work_dir / "toxiproxy.log")
 
     def create_proxy(self, target_port: int) -> Proxy:

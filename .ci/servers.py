@@ -1,0 +1,204 @@
+"""Install what the tests with real servers need: `make servers`.
+
+Promises to do only what is not done yet (a second call takes a moment), to say what it does, and, where it cannot
+install a missing tool, to end with the line that does. What it makes goes into a cache that all checkouts share.
+The standard library only: it runs before there is a virtual environment. Which versions, and where they are kept,
+stands in `imgpipeline_tests/servers/programs.py`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from imgpipeline_tests.servers import programs  # noqa: E402 - found only through the line above
+
+APT_PACKAGES = {
+    "java": "default-jre-headless",
+    "openssl": "openssl",
+    "postgres": "postgresql",
+    "mvn": "maven",
+    "go": "golang-go",
+}
+"""The Debian package of each tool, in the order in which they are asked for."""
+
+OLDEST_GO = (1, 21)
+"""From this version on, Go fetches by itself the newer one that a program asks for."""
+
+
+class InstallError(Exception):
+    """Something cannot be installed; the message says what the reader can do."""
+
+
+def main() -> int:
+    """Install what is missing and return the exit status."""
+    started_s = time.monotonic()
+    try:
+        install_tools()
+        install_kafka()
+        install_versitygw()
+        install_toxiproxy()
+    except InstallError as error:
+        print(f"make servers: {error}", file=sys.stderr)
+        return 1
+    say(f"Kafka, versitygw (S3), toxiproxy and PostgreSQL are ready after {time.monotonic() - started_s:.1f} s")
+    return 0
+
+
+def install_tools() -> None:
+    """Install by apt what is missing, as root or with sudo.
+
+    Raises:
+        InstallError: There is no apt or no way to become root, or apt failed.
+    """
+    missing = missing_tools()
+    if not missing:
+        return
+    packages = [APT_PACKAGES[name] for name in missing]
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    advice = f"missing: {', '.join(missing)}. On Debian or Ubuntu, as root: {' '.join(install)}"
+    if shutil.which("apt-get") is None or (as_root and shutil.which("sudo") is None):
+        raise InstallError(advice)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run([*as_root, "apt-get", "update", "--quiet"], advice, environment=environment)
+    run([*as_root, *install], advice, environment=environment)
+    if missing_tools():
+        raise InstallError(f"{', '.join(missing_tools())} cannot be found, though apt installed {' '.join(packages)}")
+
+
+def missing_tools() -> list[str]:
+    """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
+    needed = ["java", "openssl"]
+    if not is_there(programs.kafka_jars):
+        needed.append("mvn")
+    if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):
+        needed.append("go")
+    missing = {name for name in needed if find_tool(name) is None}
+    if not is_there(programs.postgres_folder):
+        missing.add("postgres")
+    return [name for name in APT_PACKAGES if name in missing]
+
+
+def find_tool(name: str) -> str | None:
+    """Return the program of a tool; Go is also looked for where its own tar file puts it."""
+    return shutil.which(name) or (shutil.which(name, path="/usr/local/go/bin") if name == "go" else None)
+
+
+def find_go() -> str:
+    """Return the Go command.
+
+    Raises:
+        InstallError: It is missing or too old, as in Debian 12.
+    """
+    go = find_tool("go") or "go"
+    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout.strip()
+    version = re.match(r"go(\d+)\.(\d+)", answer)
+    if version is None or (int(version[1]), int(version[2])) < OLDEST_GO:
+        wanted = ".".join(str(number) for number in OLDEST_GO)
+        raise InstallError(
+            f"{go} is {answer or 'unknown'}, but {wanted} or newer is needed. "
+            "Take a current one from go.dev/dl: its tar file is unpacked to /usr/local/go. Then: make servers"
+        )
+    return go
+
+
+def install_kafka() -> None:
+    """Fetch the broker and what it needs through Maven.
+
+    Raises:
+        InstallError: Maven failed.
+    """
+    if is_there(programs.kafka_jars):
+        return
+    target = programs.cache_folder() / f"kafka-{programs.KAFKA_VERSION}"
+    say(f"Kafka {programs.KAFKA_VERSION}: 46 jars through Maven, 45 MB")
+    with new_folder(target.parent) as folder:
+        options = [f"-Dkafka.version={programs.KAFKA_VERSION}", f"-DoutputDirectory={folder}"]
+        pom = REPOSITORY / ".ci" / "kafka" / "pom.xml"
+        command = ["mvn", "--batch-mode", "--quiet", "--file", str(pom), *options, "dependency:copy-dependencies"]
+        run(command, "Kafka's jars could not be fetched: see Maven's words above")
+        shutil.rmtree(target, ignore_errors=True)
+        Path(folder).rename(target)
+
+
+def install_versitygw() -> None:
+    """Build the S3 server with Go.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if not is_there(programs.versitygw):
+        package = "github.com/versity/versitygw/cmd/versitygw"
+        build(package, programs.VERSITYGW_VERSION, programs.built_program("versitygw", programs.VERSITYGW_VERSION))
+
+
+def install_toxiproxy() -> None:
+    """Build the proxy that makes faults with Go.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if not is_there(programs.toxiproxy):
+        package = "github.com/Shopify/toxiproxy/v2/cmd/server"
+        build(package, programs.TOXIPROXY_VERSION, programs.built_program("toxiproxy", programs.TOXIPROXY_VERSION))
+
+
+def build(package: str, version: str, program: Path) -> None:
+    """Build one Go program and put it into the cache under its name and version.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    go = find_go()
+    say(f"{program.name}: built with Go, which takes minutes the first time")
+    advice = f"{package}@{version} could not be built: see Go's words above"
+    with new_folder(program.parent) as folder:
+        environment = {**os.environ, "GOBIN": folder, "CGO_ENABLED": "0"}
+        run([go, "install", "-ldflags=-s -w", f"{package}@{version}"], advice, environment=environment)
+        (Path(folder) / Path(package).name).rename(program)
+
+
+def new_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder beside its final place: a rename then makes the result appear whole or not at all."""
+    parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+
+
+def run(command: Sequence[str], advice: str, *, environment: dict[str, str] | None = None) -> None:
+    """Run a command with its output shown.
+
+    Raises:
+        InstallError: It failed; the message is the advice.
+    """
+    say(" ".join(command))
+    try:
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InstallError(f"{error}\n{advice}") from error
+
+
+def is_there(find: Callable[[], Path]) -> bool:
+    """Tell whether a program is found."""
+    try:
+        find()
+    except programs.MissingProgramError:
+        return False
+    return True
+
+
+def say(text: str) -> None:
+    """Print one line of progress."""
+    print(f"servers: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
