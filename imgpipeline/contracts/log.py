@@ -1,0 +1,26 @@
+"""What Kafka says of one topic partition: which log it is, and from where to where it reaches."""
+
+from dataclasses import dataclass
+
+from imgpipeline.contracts.keys import ChainId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogRange:
+    """The log of one topic partition at one moment."""
+
+    topic: str
+    """Kafka topic."""
+    topic_id: str
+    """Kafka's id of this incarnation of the topic, or `cluster id.topic` where the broker tells none."""
+    partition: int
+    """Kafka partition, from 0."""
+    log_start: int
+    """First offset that is still there."""
+    log_end: int
+    """Last stable offset: everything below it can be read with `read_committed`."""
+
+    @property
+    def chain(self) -> ChainId:
+        """The chain of the ledger that belongs to this log."""
+        return ChainId(self.topic, self.topic_id, self.partition)

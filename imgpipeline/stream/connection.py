@@ -1,0 +1,61 @@
+"""Opening clients of kafka-python.
+
+Owns how a client is opened and closed. It promises that what fails there is one of this project's errors, with its
+cause found out (`diagnosis`), since kafka-python says the same of a wrong password, a wrong authority and a dead port.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+
+from imgpipeline.settings import Settings
+from imgpipeline.stream.diagnosis import explain_kafka_failure
+from imgpipeline.stream.options import kafka_options
+
+
+@contextlib.contextmanager
+def kafka_errors(settings: Settings) -> Iterator[None]:
+    """Turns what kafka-python raises inside into one of this project's errors.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the message names it.
+        TransientError: The broker does not answer, or not in time.
+    """
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise explain_kafka_failure(settings, error) from error
+
+
+@contextlib.contextmanager
+def open_admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+    """Opens an admin client and closes it again; errors inside are explained (`kafka_errors`)."""
+    with kafka_errors(settings), contextlib.closing(KafkaAdminClient(**kafka_options(settings))) as admin:
+        yield admin
+
+
+@contextlib.contextmanager
+def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]:
+    """Opens a consumer without group that never jumps by itself, and closes it again; errors inside are explained."""
+    chosen: dict[str, Any] = {
+        **kafka_options(settings),
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+        **options,
+    }
+    with kafka_errors(settings), contextlib.closing(KafkaConsumer(**chosen)) as consumer:
+        yield consumer
+
+
+@contextlib.contextmanager
+def open_producer(settings: Settings, **options: Any) -> Iterator[KafkaProducer]:
+    """Opens a producer that waits for all replicas, and closes it again; errors inside are explained."""
+    chosen = {**kafka_options(settings), "acks": "all", "linger_ms": 5, **options}
+    with kafka_errors(settings), contextlib.closing(KafkaProducer(**chosen)) as producer:
+        yield producer

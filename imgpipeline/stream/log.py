@@ -1,0 +1,69 @@
+"""What the log of a topic holds: its id, its partitions, and from where to where each reaches.
+
+Owns asking the broker. It promises ids that are fresh: they are read from the broker at each call, because a client's
+own fetcher does not notice that a topic was deleted and created again.
+"""
+
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import IsolationLevel, OffsetSpec
+from kafka.errors import UnknownTopicOrPartitionError
+
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_admin
+
+
+def read_log(settings: Settings) -> list[LogRange]:
+    """Returns the log of every partition of the topic, sorted by partition.
+
+    Raises:
+        ConfigurationError: The topic does not exist, or a setting keeps the broker from answering.
+        TransientError: The broker does not answer, or the topic changed while it was asked.
+    """
+    with open_admin(settings) as admin:
+        return ask_log(admin, settings)
+
+
+def ask_log(admin: KafkaAdminClient, settings: Settings) -> list[LogRange]:
+    """Returns the log of every partition through an open client; errors as `read_log`, broker errors unexplained."""
+    topic_id, partitions = ask_topic(admin, settings)
+    asked = [TopicPartition(settings.kafka_topic, number) for number in partitions]
+    try:
+        starts = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.EARLIEST))
+        ends = admin.list_partition_offsets(
+            dict.fromkeys(asked, OffsetSpec.LATEST), isolation_level=IsolationLevel.READ_COMMITTED
+        )
+    except UnknownTopicOrPartitionError as error:
+        raise TransientError(f"The topic {settings.kafka_topic} changed while it was asked for its offsets.") from error
+    if ask_topic(admin, settings)[0] != topic_id:
+        raise TransientError(f"The topic {settings.kafka_topic} was created anew while it was asked for its offsets.")
+    return [
+        LogRange(settings.kafka_topic, topic_id, tp.partition, starts[tp].offset, ends[tp].offset) for tp in asked
+    ]
+
+
+def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[int]]:
+    """Returns the topic's id and its partitions, sorted.
+
+    Raises:
+        ConfigurationError: The topic does not exist.
+        TransientError: The broker does not know yet.
+    """
+    name = settings.kafka_topic
+    found: dict[str, Any] = admin.describe_topics([name])[0]
+    if found["error_code"] == UnknownTopicOrPartitionError.errno or not (found["error_code"] or found["partitions"]):
+        raise ConfigurationError(
+            f"There is no topic {name!r} at {settings.kafka_bootstrap_servers}.",
+            next_step="run `imgpipeline topics create`, or set IMGPIPELINE_KAFKA_TOPIC to the topic that you have",
+        )
+    if found["error_code"]:
+        raise TransientError(f"The broker cannot describe the topic {name!r} (code {found['error_code']}).")
+    partitions = sorted(part["partition_index"] for part in found["partitions"])
+    return str(found.get("topic_id") or f"{_cluster_id(admin)}.{name}"), partitions
+
+
+def _cluster_id(admin: KafkaAdminClient) -> str:
+    return str(admin.describe_cluster().get("cluster_id") or "cluster")

@@ -1,0 +1,39 @@
+"""The settings as options of kafka-python, one place for all its clients.
+
+Owns the translation. A broker is not contacted here.
+"""
+
+from typing import Any
+
+from imgpipeline.settings import Settings
+
+BOOTSTRAP_TIMEOUT_MS = 6_000
+"""How long a client looks for a broker before the failure is diagnosed; a broker that restarts takes about 4 s."""
+
+
+def kafka_options(settings: Settings) -> dict[str, Any]:
+    """Returns the options that every client is opened with.
+
+    They hold the password: they must not be logged.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
+        "client_id": "imgpipeline",
+        "security_protocol": settings.kafka_security_protocol,
+        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+        # A broker that was restarted is found again within half a second, not within kafka-python's 30 s.
+        "reconnect_backoff_max_ms": 500,
+        "metrics_enabled": False,
+    }
+    if settings.kafka_api_version:
+        options["api_version"] = tuple(int(part) for part in settings.kafka_api_version.split("."))
+    if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ca_file:
+        options["ssl_cafile"] = str(settings.kafka_ca_file)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_password
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    return options
