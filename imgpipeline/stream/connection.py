@@ -47,6 +47,7 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
         "auto_offset_reset": "none",
         "isolation_level": "read_committed",
         "allow_auto_create_topics": False,
+        "metrics_enabled": False,
         **options,
     }
     with kafka_errors(settings), contextlib.closing(KafkaConsumer(**chosen)) as consumer:
@@ -56,6 +57,6 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
 @contextlib.contextmanager
 def open_producer(settings: Settings, **options: Any) -> Iterator[KafkaProducer]:
     """Opens a producer that waits for all replicas, and closes it again; errors inside are explained."""
-    chosen = {**kafka_options(settings), "acks": "all", "linger_ms": 5, **options}
+    chosen = {**kafka_options(settings), "acks": "all", "linger_ms": 5, "metrics_enabled": False, **options}
     with kafka_errors(settings), contextlib.closing(KafkaProducer(**chosen)) as producer:
         yield producer

@@ -7,8 +7,9 @@ own fetcher does not notice that a topic was deleted and created again.
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import IsolationLevel, OffsetSpec
+from kafka.admin import OffsetSpec
 from kafka.errors import UnknownTopicOrPartitionError
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import ConfigurationError, TransientError
@@ -40,9 +41,7 @@ def ask_log(admin: KafkaAdminClient, settings: Settings) -> list[LogRange]:
         raise TransientError(f"The topic {settings.kafka_topic} changed while it was asked for its offsets.") from error
     if ask_topic(admin, settings)[0] != topic_id:
         raise TransientError(f"The topic {settings.kafka_topic} was created anew while it was asked for its offsets.")
-    return [
-        LogRange(settings.kafka_topic, topic_id, tp.partition, starts[tp].offset, ends[tp].offset) for tp in asked
-    ]
+    return [LogRange(settings.kafka_topic, topic_id, tp.partition, starts[tp].offset, ends[tp].offset) for tp in asked]
 
 
 def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[int]]:

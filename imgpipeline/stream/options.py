@@ -23,7 +23,6 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         # A broker that was restarted is found again within half a second, not within kafka-python's 30 s.
         "reconnect_backoff_max_ms": 500,
-        "metrics_enabled": False,
     }
     if settings.kafka_api_version:
         options["api_version"] = tuple(int(part) for part in settings.kafka_api_version.split("."))
