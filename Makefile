@@ -1,0 +1,45 @@
+# Needs make and python3 (3.11 or newer); everything else is put into .venv, or named where it is missing.
+# Another interpreter: make PYTHON=python3.12 test      More arguments: make test ARGS="-k ledger"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check servers bench venv constraints
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	  printf '%-18s %s\n' "$$name" "$$text"; done
+
+demo: venv ## run the whole pipeline on simulated cameras and show its numbers beside the truth
+	@$(BIN)/imgpipeline demo $(ARGS)
+
+test: venv ## run all tests; those with real servers need `make servers` once
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## lint, formatting, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+servers: python ## install the real servers of the tests: Kafka, S3, PostgreSQL, toxiproxy
+	@$(PYTHON) .ci/servers.py
+
+bench: venv ## measure throughput and latency on this machine
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+venv: python ## set up .venv (done by the other targets when something changed)
+	@$(PYTHON) .ci/setup_venv.py
+
+constraints: python ## resolve and pin all versions anew
+	@$(PYTHON) .ci/constraints.py
+
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "On Debian or Ubuntu, as root: apt install python3 python3-venv" >&2; \
+	  echo "Where an other one is installed, name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
