@@ -1,0 +1,243 @@
+"""Why Kafka does not answer, as an error that names the setting to change.
+
+kafka-python says the same ("unable to bootstrap") of a closed port, a wrong authority, a mechanism that is not enabled
+and a wrong password. Owns finding out which it was, by asking the ports anew in the order in which a connection is
+built: name, TCP, TLS, login, and the addresses that the brokers advertise. It promises an answer within about 4 s, and
+that no password is in it. Asking one port belongs to `probing`.
+"""
+
+import ssl
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from confluent_kafka import KafkaError as LibrdkafkaError
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from kafka import errors as kafka_python
+
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.probing import LoginAnswer, Server, ask_for_login, check_tls, parse_servers, why_unreachable
+
+_LOGIN_TIMEOUT_S = 3.0
+_DENIED = (
+    kafka_python.TopicAuthorizationFailedError,
+    kafka_python.GroupAuthorizationFailedError,
+    kafka_python.ClusterAuthorizationFailedError,
+    kafka_python.TransactionalIdAuthorizationFailedError,
+)
+_SERVERS = "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"
+_PROTOCOL = "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL"
+_MECHANISM = "IMGPIPELINE_KAFKA_SASL_MECHANISM"
+_LOGIN = "IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD"
+_AUTHORITY = "IMGPIPELINE_KAFKA_CA_FILE"
+
+
+def explain_kafka_failure(settings: Settings, error: BaseException) -> ImgpipelineError:
+    """Finds out why Kafka could not be used.
+
+    Args:
+        settings: By which it was tried.
+        error: What the client raised.
+
+    Returns:
+        `ConfigurationError` naming the setting to change, `PermanentError` where the user lacks a right, else
+        `TransientError`.
+    """
+    if isinstance(error, ImgpipelineError):
+        return error
+    where = f"Kafka at {settings.kafka_bootstrap_servers}"
+    if isinstance(error, _DENIED):
+        return PermanentError(
+            f"{where} denies {_user(settings)} the right to do this: {type(error).__name__}.",
+            next_step=f"have that right granted to the user, or set {_LOGIN} to one that has it",
+        )
+    if isinstance(error, kafka_python.UnknownTopicOrPartitionError):
+        return missing_topic(settings)
+    try:
+        servers = parse_servers(settings.kafka_bootstrap_servers)
+    except ValueError as wrong:
+        return ConfigurationError(
+            f"{_SERVERS} is {settings.kafka_bootstrap_servers!r}: {wrong}.",
+            next_step=f"set {_SERVERS} to host:port, several separated by commas",
+        )
+    found = _diagnose(settings, servers)
+    return found or TransientError(
+        f"{where} can be reached, but did not do what was asked: {type(error).__name__}: {_one_line(error)}",
+        next_step="try again; if it lasts, look into the broker's log",
+    )
+
+
+def missing_topic(settings: Settings) -> ConfigurationError:
+    """Returns the error that says that the topic does not exist."""
+    return ConfigurationError(
+        f"There is no topic {settings.kafka_topic!r} at {settings.kafka_bootstrap_servers}.",
+        next_step="run `imgpipeline topics create`, or set IMGPIPELINE_KAFKA_TOPIC to the topic that you have",
+    )
+
+
+def _diagnose(settings: Settings, servers: list[Server]) -> ImgpipelineError | None:
+    with ThreadPoolExecutor(min(len(servers), 16)) as pool:
+        reasons = dict(zip(servers, pool.map(why_unreachable, servers), strict=True))
+    reachable = [server for server in servers if reasons[server] is None]
+    if not reachable:
+        return ConfigurationError(
+            "Kafka cannot be reached: " + "; ".join(f"{server}: {why}" for server, why in reasons.items()) + ".",
+            next_step=f"start the broker, or set {_SERVERS} to where it listens",
+        )
+    server = reachable[0]
+    return (
+        (_diagnose_tls(settings, server) if settings.kafka_security_protocol.endswith("SSL") else None)
+        or _diagnose_login(settings, server)
+        or _ask_librdkafka(settings, server)
+    )
+
+
+def _diagnose_tls(settings: Settings, server: Server) -> ConfigurationError | None:
+    if settings.kafka_ca_file:
+        try:
+            ssl.create_default_context(cafile=str(settings.kafka_ca_file))
+        except OSError as error:
+            return ConfigurationError(
+                f"{_AUTHORITY} is {str(settings.kafka_ca_file)!r}, which cannot be used: {_one_line(error)}.",
+                next_step=f"set {_AUTHORITY} to the PEM file of the authority that signed the brokers' certificates",
+            )
+    try:
+        check_tls(server, settings.kafka_ca_file)
+    except ssl.SSLCertVerificationError as error:
+        return _refused_certificate(settings, server, error)
+    except OSError as error:
+        return _no_tls(settings, server, getattr(error, "reason", None) or _one_line(error))
+    return None
+
+
+def _refused_certificate(settings: Settings, server: Server, error: ssl.SSLCertVerificationError) -> ConfigurationError:
+    why = error.verify_message
+    if error.verify_code in (62, 64):  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
+        return ConfigurationError(
+            f"The certificate of {server} is not for that name: {why}.",
+            next_step=f"set {_SERVERS} to the name that is in the broker's certificate",
+        )
+    if error.verify_code in (9, 10):  # not yet valid, or expired
+        return ConfigurationError(
+            f"The certificate of {server} is not valid now: {why}.",
+            next_step="have the broker's certificate renewed, or set this machine's clock right",
+        )
+    trusted = str(settings.kafka_ca_file) if settings.kafka_ca_file else "the system's authorities"
+    return ConfigurationError(
+        f"The certificate of {server} was not signed by {trusted}: {why}.",
+        next_step=f"set {_AUTHORITY} to the PEM file of the authority that signed the brokers' certificates",
+    )
+
+
+def _no_tls(settings: Settings, server: Server, why: str) -> ConfigurationError:
+    plain = settings.kafka_security_protocol.replace("SSL", "PLAINTEXT")
+    return ConfigurationError(
+        f"{_PROTOCOL} is {settings.kafka_security_protocol}, but {server} does not speak TLS ({why}).",
+        next_step=f"set {_SERVERS} to the broker's TLS port, or {_PROTOCOL} to {plain}",
+    )
+
+
+def _diagnose_login(settings: Settings, server: Server) -> ConfigurationError | None:
+    protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
+    tls = protocol.endswith("SSL")
+    wants_login = protocol.startswith("SASL")
+    if wants_login and not (settings.kafka_username and settings.kafka_password):
+        given = {"USERNAME": settings.kafka_username, "PASSWORD": settings.kafka_password}
+        names = " and ".join(f"IMGPIPELINE_KAFKA_{name}" for name, value in given.items() if not value)
+        return ConfigurationError(f"{_PROTOCOL} is {protocol}, but {names} is not set.", next_step=f"set {names}")
+    answer = ask_for_login(server, mechanism, tls=tls, ca_file=settings.kafka_ca_file)
+    if answer.kind == "other_mechanism" and wants_login:
+        enabled = ", ".join(answer.mechanisms) or "none"
+        return ConfigurationError(
+            f"{_MECHANISM} is {mechanism}, which {server} does not take; it takes {enabled}.",
+            next_step=f"set {_MECHANISM} to one of them",
+        )
+    return _wrong_protocol(protocol, server, answer)
+
+
+def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> ConfigurationError | None:
+    wants_login, tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+    end = "SSL" if tls else "PLAINTEXT"
+    what, better = {
+        ("tls", False): ("speaks TLS", "SASL_SSL" if wants_login else "SSL or SASL_SSL"),
+        ("no_login", True): ("takes no login", end),
+        ("taken", False): ("wants a login", f"SASL_{end}, and {_LOGIN}"),
+        ("other_mechanism", False): ("wants a login", f"SASL_{end}, and {_LOGIN}"),
+    }.get((answer.kind, tls if answer.kind == "tls" else wants_login), (None, None))
+    if what:
+        return ConfigurationError(
+            f"{_PROTOCOL} is {protocol}, but {server} {what}.", next_step=f"set {_PROTOCOL} to {better}"
+        )
+    if answer.kind == "not_kafka":
+        return ConfigurationError(
+            f"{server} answers, but not as Kafka.", next_step=f"set {_SERVERS} to the broker's port"
+        )
+    return None
+
+
+def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | None:
+    """Logs in by another client, which names causes, and looks at the addresses that the brokers advertise."""
+    problems: list[LibrdkafkaError] = []
+    client = AdminClient(_librdkafka_options(settings, problems))
+    until = time.monotonic() + _LOGIN_TIMEOUT_S
+    while True:
+        try:
+            brokers = client.list_topics(timeout=0.25).brokers.values()
+            return _unreachable_advertised(server, [Server(str(b.host), int(b.port)) for b in brokers])
+        except KafkaException as error:
+            client.poll(0)
+            codes = {problem.code() for problem in [*problems, error.args[0]]}
+        if LibrdkafkaError._AUTHENTICATION in codes:
+            return ConfigurationError(
+                f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
+                "the user name or the password is wrong.",
+                next_step=f"set {_LOGIN} right",
+            )
+        if time.monotonic() >= until:
+            said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "nothing more is known"
+            return TransientError(
+                f"{server} accepts connections, but does not answer as a broker: {said}.",
+                next_step=f"look into the broker's log; check {_SERVERS} and {_PROTOCOL}",
+            )
+
+
+def _librdkafka_options(settings: Settings, problems: list[LibrdkafkaError]) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "error_cb": problems.append,
+        "log_level": 0,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 200,
+        "socket.connection.setup.timeout.ms": 2000,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl.username"] = settings.kafka_username
+        options["sasl.password"] = settings.kafka_password and settings.kafka_password.get_secret_value()
+    if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ca_file:
+        options["ssl.ca.location"] = str(settings.kafka_ca_file)
+    return options
+
+
+def _unreachable_advertised(server: Server, advertised: Iterable[Server]) -> ConfigurationError | None:
+    for broker in advertised:
+        why = why_unreachable(broker)
+        if why:
+            return ConfigurationError(
+                f"{server} can be reached, but says that its clients should use {broker}, which cannot be: {why}.",
+                next_step="make that name known here, or correct advertised.listeners in the broker's settings",
+            )
+    return None
+
+
+def _user(settings: Settings) -> str:
+    return f"user {settings.kafka_username!r}" if settings.kafka_username else "a user without login"
+
+
+def _one_line(error: BaseException) -> str:
+    line = (str(error) or type(error).__name__).split("\n", 1)[0]
+    return line if len(line) <= 200 else line[:197] + "..."
