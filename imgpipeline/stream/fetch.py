@@ -1,0 +1,127 @@
+"""Fetching the records of a lane, without a hole that nobody accounts for.
+
+Owns the consumer of a detection run. It promises that the steps of a partition follow one another without hole and
+overlap: where Kafka has no record for an offset (transaction markers, aborted or compacted records), there is a
+`Hole`. Positions, not records, tell how far was read, so a range ends also where its last offsets hold nothing.
+Why a hole is there belongs to `holes`; what a record means to `contracts.messages`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import OffsetOutOfRangeError
+
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.errors import TransientError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import kafka_errors, open_consumer
+
+_POLL_RECORDS = 500
+_FETCH_BYTES = 8 * 2**20
+_READ_ONE_MS = 5_000
+
+FETCH_OPTIONS: dict[str, Any] = {
+    "max_poll_records": _POLL_RECORDS,
+    "max_partition_fetch_bytes": _FETCH_BYTES,
+    "fetch_max_bytes": 4 * _FETCH_BYTES,
+    "fetch_max_wait_ms": 200,
+    "check_crcs": True,
+}
+"""Bounded, so that memory stays flat however long the backlog is; a larger record still comes, alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Offsets for which Kafka has no record that may be read, half-open."""
+
+    partition: int
+    """Kafka partition."""
+    start: int
+    """First offset of the hole."""
+    end: int
+    """First offset behind the hole."""
+
+
+class LaneFetcher:
+    """Reads some partitions from given positions on. Used by one thread at a time."""
+
+    def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[int, int]) -> None:
+        """Begins to fetch.
+
+        Args:
+            consumer: Opened by `open_consumer`.
+            settings: Name the topic.
+            positions: Offset to begin with, by partition.
+        """
+        self._consumer = consumer
+        self._settings = settings
+        self._next = dict(positions)
+        self._partitions = {number: TopicPartition(settings.kafka_topic, number) for number in positions}
+        consumer.assign(list(self._partitions.values()))
+        for number, partition in self._partitions.items():
+            consumer.seek(partition, positions[number])
+
+    def drop(self, partition: int) -> None:
+        """Stops reading a partition."""
+        if self._partitions.pop(partition, None) is not None:
+            del self._next[partition]
+            self._consumer.assign(list(self._partitions.values()))
+            for number, kept in self._partitions.items():
+                self._consumer.seek(kept, self._next[number])
+
+    def poll(self, timeout_s: float) -> list[KafkaRecord | Hole]:
+        """Returns what came next, in the order of offsets within a partition; empty after the time-out.
+
+        Raises:
+            TransientError: The log moved under the reader, or the broker does not answer. The next run looks anew.
+        """
+        if not self._partitions:
+            return []
+        with kafka_errors(self._settings):
+            try:
+                polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+            except OffsetOutOfRangeError as error:
+                raise TransientError(f"The log of {self._settings.kafka_topic} moved while it was read.") from error
+            steps: list[KafkaRecord | Hole] = []
+            for number, partition in self._partitions.items():
+                steps += self._follow(number, polled.get(partition, ()), self._consumer.position(partition))
+            return steps
+
+    def _follow(self, number: int, records: Any, position: int | None) -> Iterator[KafkaRecord | Hole]:
+        for record in records:
+            if record.offset < self._next[number]:
+                continue
+            if record.offset > self._next[number]:
+                yield Hole(number, self._next[number], record.offset)
+            yield to_record(record)
+            self._next[number] = record.offset + 1
+        if position is not None and position > self._next[number]:
+            yield Hole(number, self._next[number], position)
+            self._next[number] = position
+
+
+def to_record(record: Any) -> KafkaRecord:
+    """Returns a record of kafka-python as a value of ours."""
+    headers = tuple((str(name), bytes(value or b"")) for name, value in record.headers or ())
+    timestamp_ms = -1 if record.timestamp is None else int(record.timestamp)
+    return KafkaRecord(record.topic, record.partition, record.offset, timestamp_ms, record.key, record.value, headers)
+
+
+def read_record(settings: Settings, partition: int, offset: int) -> KafkaRecord | None:
+    """Returns the record at one offset, or None where there is none any more.
+
+    Raises:
+        TransientError: The broker did not answer.
+    """
+    where = TopicPartition(settings.kafka_topic, partition)
+    with open_consumer(settings, isolation_level="read_uncommitted", max_poll_records=1) as consumer:
+        consumer.assign([where])
+        if not consumer.beginning_offsets([where])[where] <= offset < consumer.end_offsets([where])[where]:
+            return None
+        consumer.seek(where, offset)
+        records = consumer.poll(timeout_ms=_READ_ONE_MS).get(where, [])
+    if not records:
+        raise TransientError(f"The broker did not send {settings.kafka_topic}/{partition}/{offset} in time.")
+    return to_record(records[0]) if records[0].offset == offset else None

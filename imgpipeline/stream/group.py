@@ -1,0 +1,61 @@
+"""The consumer group: how progress is shown to other tools, and a hint for where to look.
+
+Owns reading and writing the group's offsets. They decide nothing: the ledger does. So a broker that cannot keep them
+is reported, not raised.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_consumer
+
+_log = logging.getLogger(__name__)
+_ANSWER_MS = 5_000
+
+
+class Group:
+    """The offsets of the group named by the settings. Used by one thread at a time."""
+
+    def __init__(self, consumer: KafkaConsumer, settings: Settings) -> None:
+        """Wraps a consumer that was opened with the group's name; use `open_group`."""
+        self._consumer = consumer
+        self._settings = settings
+
+    def read(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Returns the group's offset by partition, for those that have one."""
+        offsets: dict[int, int] = {}
+        for number in partitions:
+            try:
+                found = self._consumer.committed(self._topic_partition(number), timeout_ms=_ANSWER_MS)
+            except KafkaError as error:
+                _log.info("The group %s cannot be asked for its offsets (%s).", self._settings.kafka_group, error)
+                return offsets
+            if found is not None and found >= 0:
+                offsets[number] = found
+        return offsets
+
+    def write(self, offsets: Mapping[int, int]) -> bool:
+        """Commits offsets by partition; returns whether the broker took them."""
+        wanted = {self._topic_partition(n): OffsetAndMetadata(offset, "", -1) for n, offset in offsets.items()}
+        try:
+            self._consumer.commit(wanted, timeout_ms=_ANSWER_MS)
+        except KafkaError as error:
+            _log.warning("The group %s was not told its offsets (%s).", self._settings.kafka_group, error)
+            return False
+        return True
+
+    def _topic_partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self._settings.kafka_topic, number)
+
+
+@contextlib.contextmanager
+def open_group(settings: Settings) -> Iterator[Group]:
+    """Opens the group named by the settings; errors of opening are explained as in `connection`."""
+    with open_consumer(settings, group_id=settings.kafka_group) as consumer:
+        yield Group(consumer, settings)
