@@ -83,8 +83,7 @@ def _draw_caption(
 ) -> None:
     """Writes on a filled bar above the box, or inside of it where there is no room above."""
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4 + 0.1 * thickness
-    # OpenCV's font has no letters beyond ASCII; a label in another script must not break the picture.
-    text = text.encode("ascii", "replace").decode()
+    text = " ".join(text.split())  # a line break would be drawn as one
     (text_width, text_height), baseline = cv2.getTextSize(text, font, scale, 1)
     left = max(0, min(corner[0], canvas.shape[1] - text_width))
     bottom = corner[1] if corner[1] > text_height + baseline else corner[1] + text_height + baseline

@@ -1,0 +1,73 @@
+"""The whole conversion, from two files to one.
+
+Owns reading the files and putting the result in place at once. The steps belong to the modules beside this one.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.vision.darknet.cfg import parse_cfg
+from imgpipeline.vision.darknet.graph import emit_graph
+from imgpipeline.vision.darknet.network import plan_network
+from imgpipeline.vision.darknet.weights import read_weights
+
+
+def convert_darknet(cfg: Path, weights: Path, out_onnx: Path) -> str:
+    """Converts a Darknet network of the yolov3-tiny or yolov4-tiny family to ONNX.
+
+    Args:
+        cfg: The network's description.
+        weights: Its weights.
+        out_onnx: The file to write; it appears whole or not at all, and an older one is replaced.
+
+    Returns:
+        The sha256 of the ONNX file.
+
+    Raises:
+        PermanentError: A file cannot be read or written, or the network cannot be converted exactly; the message
+            has the layer, what it has and what is expected.
+    """
+    try:
+        text, data = cfg.read_text(encoding="utf-8", errors="replace"), weights.read_bytes()
+    except OSError as error:
+        raise PermanentError(f"The Darknet model cannot be read: {error}.", next_step="check both paths") from error
+    network = plan_network(parse_cfg(text))
+    model = emit_graph(network, read_weights(data, network))
+    onnx.helper.set_model_props(model, {"darknet_weights_sha256": hashlib.sha256(data).hexdigest()})
+    content = model.SerializeToString(deterministic=True)
+    write_whole(out_onnx, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see all of it or nothing.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        content: Its bytes.
+
+    Raises:
+        PermanentError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            os.fchmod(handle, 0o644)  # a folder of models may be shared; mkstemp's files are private
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # noqa: PTH105 - the temporary name is a string already
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PermanentError(
+            f"{path} cannot be written: {error}.", next_step="free space, or mend the rights"
+        ) from error

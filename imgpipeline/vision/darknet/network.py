@@ -1,0 +1,271 @@
+"""What a Darknet network computes: its layers, what each reads, and the shape of each result.
+
+Owns the meaning of the cfg's options. Promises that whatever it lets through is converted exactly: a layer, an
+option or an activation that would change the result and is not known is an error with its layer number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from imgpipeline.vision.darknet.cfg import Section
+
+Activation = Literal["linear", "leaky", "mish"]
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution with its activation; batch normalization is folded into its weights."""
+
+    filters: int
+    """Output channels."""
+    size: int
+    """Kernel side in pixels."""
+    stride: int
+    """Pixels."""
+    padding: int
+    """Pixels at each border."""
+    groups: int
+    """Groups of channels that do not see each other."""
+    normalized: bool
+    """Whether the weights hold batch normalization."""
+    activation: Activation
+    """Applied to the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """The maximum of each window."""
+
+    size: int
+    """Window side in pixels."""
+    stride: int
+    """Pixels."""
+    before: int
+    """Padding at the top and left in pixels."""
+    after: int
+    """Padding at the bottom and right in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Channels of earlier layers, one behind the other."""
+
+    groups: int
+    """Into how many parts the channels of each source are cut."""
+    group_id: int
+    """Which of the parts is taken, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """The sum of earlier layers."""
+
+    activation: Activation
+    """Applied to the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upsample:
+    """Every pixel repeated."""
+
+    factor: int
+    """How often, along both axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yolo:
+    """Boxes out of a map."""
+
+    anchors: tuple[tuple[int, int], ...]
+    """Width and height in pixels of the network's input, one for each box a cell."""
+    classes: int
+    """Number of classes."""
+    scale_xy: float
+    """How far a centre may leave its cell; 1: not at all."""
+
+
+Operation = Convolution | MaxPool | Route | Shortcut | Upsample | Yolo
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer with its place in the network."""
+
+    section: Section
+    """Where it comes from."""
+    operation: Operation
+    """What it computes."""
+    sources: tuple[int, ...]
+    """Numbers of the layers it reads; -1 is the network's input."""
+    shape: Shape
+    """Of its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A whole network."""
+
+    width: int
+    """Of the input, pixels."""
+    height: int
+    """Of the input, pixels."""
+    layers: tuple[Layer, ...]
+    """In order; every layer reads only earlier ones."""
+
+    def shape_of(self, number: int) -> Shape:
+        """Gives the shape of a layer's result, or of the input for -1."""
+        return (3, self.height, self.width) if number < 0 else self.layers[number].shape
+
+
+_UNKNOWN_OPTIONS: Final = {
+    "convolutional": ("antialiasing", "assisted_excitation", "binary", "deform", "dilation", "flipped", "rotate",
+                      "share_index", "stretch", "stride_x", "stride_y", "sway", "xnor"),
+    "maxpool": ("antialiasing", "maxpool_depth", "stride_x", "stride_y"),
+    "route": (),
+    "shortcut": ("weights_normalization", "weights_type"),
+    "upsample": ("reverse", "scale"),
+    "yolo": ("new_coords",),
+}  # fmt: skip
+_HARMLESS: Final = {"dilation": "1", "scale": "1", "weights_normalization": "none", "weights_type": "none"}
+
+
+def plan_network(sections: list[Section]) -> Network:
+    """Works out what a cfg file computes.
+
+    Args:
+        sections: The whole file, `[net]` first.
+
+    Returns:
+        The network with every layer's shape.
+
+    Raises:
+        PermanentError: A layer or option is unknown or contradicts another; the message has its number.
+    """
+    net = sections[0]
+    width, height = net.whole("width", 416), net.whole("height", 416)
+    if width <= 0 or height <= 0 or net.whole("channels", 3) != 3:
+        raise net.error(f"input {width}x{height}, {net.whole('channels', 3)} channels", "3 channels and a size above 0")
+    layers: list[Layer] = []
+    for section in sections[1:]:
+        if section.kind not in _PLANNERS:
+            raise section.error(f"unknown layer type {section.kind!r}", f"one of {', '.join(_PLANNERS)}")
+        for name in _UNKNOWN_OPTIONS[section.kind]:
+            value = section.options.get(name, "0")
+            if value not in ("0", _HARMLESS.get(name)):
+                raise section.error(f"option {name}={value}", "a network without this option")
+        network = Network(width, height, tuple(layers))
+        layers.append(_PLANNERS[section.kind](section, network))
+    if not any(isinstance(layer.operation, Yolo) for layer in layers):
+        raise sections[-1].error("the network ends without a [yolo] layer", "at least one")
+    return Network(width, height, tuple(layers))
+
+
+def _plan_convolution(section: Section, network: Network) -> Layer:
+    source = section.number - 1
+    channels, height, width = network.shape_of(source)
+    size, stride = section.whole("size", 1), section.whole("stride", 1)
+    padding = size // 2 if section.whole("pad", 0) else section.whole("padding", 0)
+    filters, groups = section.whole("filters", 1), max(1, section.whole("groups", 1))
+    if min(size, stride, filters) < 1 or padding < 0:
+        raise section.error(f"size {size}, stride {stride}, filters {filters}, padding {padding}", "values above 0")
+    if channels % groups or filters % groups:
+        raise section.error(f"{channels} channels to {filters} filters in {groups} groups", "whole groups")
+    shape = (filters, (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1)
+    normalized = section.whole("batch_normalize", 0) == 1
+    operation = Convolution(filters, size, stride, padding, groups, normalized, _activation(section, "logistic"))
+    return _checked(Layer(section, operation, (source,), shape))
+
+
+def _plan_maxpool(section: Section, network: Network) -> Layer:
+    source = section.number - 1
+    channels, height, width = network.shape_of(source)
+    stride = section.whole("stride", 1)
+    size = section.whole("size", stride)
+    padding = section.whole("padding", size - 1)
+    if min(size, stride) < 1 or padding < 0:
+        raise section.error(f"size {size}, stride {stride}, padding {padding}", "values above 0")
+    shape = (channels, (height + padding - size) // stride + 1, (width + padding - size) // stride + 1)
+    before = padding // 2
+    return _checked(Layer(section, MaxPool(size, stride, before, padding - before), (source,), shape))
+
+
+def _plan_route(section: Section, network: Network) -> Layer:
+    sources = _sources(section, "layers", network)
+    groups, group_id = max(1, section.whole("groups", 1)), section.whole("group_id", 0)
+    shapes = [network.shape_of(source) for source in sources]
+    if len({shape[1:] for shape in shapes}) > 1:
+        sizes = ", ".join(f"layer {n} {s[2]}x{s[1]}" for n, s in zip(sources, shapes, strict=True))
+        raise section.error(f"sources of different size: {sizes}", "one size")
+    if not 0 <= group_id < groups or any(shape[0] % groups for shape in shapes):
+        raise section.error(f"group {group_id} of {groups} out of {[s[0] for s in shapes]} channels", "whole groups")
+    channels = sum(shape[0] // groups for shape in shapes)
+    return Layer(section, Route(groups, group_id), sources, (channels, *shapes[0][1:]))
+
+
+def _plan_shortcut(section: Section, network: Network) -> Layer:
+    sources = (section.number - 1, *_sources(section, "from", network))
+    shapes = [network.shape_of(source) for source in sources]
+    if len(set(shapes)) > 1:
+        raise section.error(f"sources of different shape: {shapes}", "one shape")
+    return Layer(section, Shortcut(_activation(section, "linear")), sources, shapes[0])
+
+
+def _plan_upsample(section: Section, network: Network) -> Layer:
+    source, factor = section.number - 1, section.whole("stride", 2)
+    if factor < 1:
+        raise section.error(f"stride {factor}", "1 or more")
+    channels, height, width = network.shape_of(source)
+    return Layer(section, Upsample(factor), (source,), (channels, height * factor, width * factor))
+
+
+def _plan_yolo(section: Section, network: Network) -> Layer:
+    source = section.number - 1
+    shape = network.shape_of(source)
+    values, classes = section.wholes("anchors"), section.whole("classes", 20)
+    pairs = list(zip(values[::2], values[1::2], strict=False))
+    mask = section.wholes("mask", ",".join(str(i) for i in range(len(pairs))))
+    if len(values) % 2 or not mask or any(not 0 <= index < len(pairs) for index in mask):
+        raise section.error(f"mask {list(mask)} of {len(values)} anchor values", "a mask within the pairs of anchors")
+    expected = len(mask) * (5 + classes)
+    if shape[0] != expected:
+        counts = f"{len(mask)} anchors x (5 + {classes} classes)"
+        raise section.error(f"layer {source} gives {shape[0]} channels", f"{expected} = {counts}")
+    operation = Yolo(tuple(pairs[index] for index in mask), classes, section.real("scale_x_y", 1.0))
+    return Layer(section, operation, (source,), shape)
+
+
+_PLANNERS: Final[dict[str, Callable[[Section, Network], Layer]]] = {
+    "convolutional": _plan_convolution,
+    "maxpool": _plan_maxpool,
+    "route": _plan_route,
+    "shortcut": _plan_shortcut,
+    "upsample": _plan_upsample,
+    "yolo": _plan_yolo,
+}
+
+
+def _activation(section: Section, default: str) -> Activation:
+    name = section.options.get("activation", default)
+    if name not in ("linear", "leaky", "mish"):
+        raise section.error(f"activation {name!r}", "linear, leaky or mish")
+    return cast("Activation", name)
+
+
+def _sources(section: Section, option: str, network: Network) -> tuple[int, ...]:
+    """Reads layer numbers; negative ones count back from this layer."""
+    numbers = tuple(n if n >= 0 else section.number + n for n in section.wholes(option))
+    if not numbers or any(not 0 <= n < len(network.layers) for n in numbers):
+        raise section.error(f"{option}={section.options.get(option)!r}", f"earlier layers, 0 to {section.number - 1}")
+    for number in numbers:
+        if isinstance(network.layers[number].operation, Yolo):
+            raise section.error(f"{option} names layer {number}, a [yolo] layer", "a layer that gives a map")
+    return numbers
+
+
+def _checked(layer: Layer) -> Layer:
+    if min(layer.shape) < 1:
+        raise layer.section.error(f"its result would be {layer.shape}", "a size above 0; the input is too small")
+    return layer

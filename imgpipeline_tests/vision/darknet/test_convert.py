@@ -1,0 +1,136 @@
+"""Darknet's files become ONNX, or an error that names the layer, what it has and what is expected."""
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline.vision.darknet.cfg import parse_cfg
+from imgpipeline.vision.darknet.network import plan_network
+from imgpipeline.vision.darknet.weights import read_weights
+from imgpipeline_tests.vision.darknet.random_weights import random_weights
+from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER, ONE_CONVOLUTION
+
+FLOATS = 8 * 4 + 8 * 3 * 9 + 18 + 18 * 8
+
+
+def convert(folder: Path, cfg: str, weights: bytes) -> Path:
+    (folder / "model.cfg").write_text(cfg, encoding="utf-8")
+    (folder / "model.weights").write_bytes(weights)
+    out = folder / "out" / "model.onnx"
+    sha256 = convert_darknet(folder / "model.cfg", folder / "model.weights", out)
+    assert sha256 == hashlib.sha256(out.read_bytes()).hexdigest()
+    return out
+
+
+def test_every_output_has_a_declared_shape(tmp_path):
+    model = onnx.load(convert(tmp_path, EVERY_LAYER, random_weights(EVERY_LAYER, 0)))
+    shapes = [[d.dim_value for d in o.type.tensor_type.shape.dim] for o in model.graph.output]
+    assert shapes == [[1, 3 * 12 * 8 + 3 * 24 * 16, 8]]
+
+
+def test_a_conversion_gives_the_same_bytes_twice(tmp_path):
+    weights = random_weights(EVERY_LAYER, 3)
+    assert convert(tmp_path, EVERY_LAYER, weights).read_bytes() == convert(tmp_path, EVERY_LAYER, weights).read_bytes()
+
+
+def test_nothing_is_left_behind_beside_the_model(tmp_path):
+    out = convert(tmp_path, ONE_CONVOLUTION, random_weights(ONE_CONVOLUTION, 0))
+    assert [p.name for p in out.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "layer", "actual", "expected"),
+    [
+        ("[yolo]", "[detection]", "layer 2", "'detection'", "one of convolutional"),
+        ("activation=leaky", "activation=selu", "layer 0", "'selu'", "leaky"),
+        ("filters=18", "filters=17", "layer 2", "17 channels", "18 = 3 anchors"),
+        ("mask=0,1,2", "mask=0,1,3", "layer 2", "[0, 1, 3]", "pairs of anchors"),
+        ("stride=2", "stride=two", "layer 0", "'two'", "whole number"),
+        ("stride=2", "stride=0", "layer 0", "stride 0", "above 0"),
+        ("pad=1", "pad=1\nantialiasing=1", "layer 0", "antialiasing=1", "without this option"),
+        ("classes=1", "classes=1\nnew_coords=1", "layer 2", "new_coords=1", "without this option"),
+        ("[yolo]", "[route]\nlayers=7\n[yolo]", "layer 2", "'7'", "earlier layers, 0 to 1"),
+        ("[yolo]", "[shortcut]\nfrom=-2\n[yolo]", "layer 2", "different shape", "one shape"),
+        ("[yolo]", "[route]\nlayers=-1\ngroups=4\n[yolo]", "layer 2", "group 0 of 4", "whole groups"),
+        ("channels=3", "channels=1", "[net]", "1 channels", "3 channels"),
+        ("width=32", "width=0", "[net]", "0x32", "size above 0"),
+    ],
+)
+def test_what_cannot_be_converted_is_named(old, new, layer, actual, expected):
+    with pytest.raises(PermanentError) as caught:
+        plan_network(parse_cfg(ONE_CONVOLUTION.replace(old, new, 1)))
+    for part in (layer, actual, expected):
+        assert part in str(caught.value)
+
+
+def test_a_cfg_without_a_yolo_layer_is_refused():
+    with pytest.raises(PermanentError, match=r"without a \[yolo\] layer"):
+        plan_network(parse_cfg(ONE_CONVOLUTION.split("[yolo]")[0]))
+
+
+@pytest.mark.parametrize("text", ["", "hello", "[convolutional]\n[yolo]", "[net]\nwidth", "a=1\n[net]"])
+def test_what_is_no_cfg_is_refused(text):
+    with pytest.raises(PermanentError, match="Darknet cfg"):
+        parse_cfg(text)
+
+
+@given(st.text(alphabet="[]=,-#\n 0123456789netyolrugxp", max_size=200))
+def test_any_text_is_read_or_refused(text):
+    try:
+        network = plan_network(parse_cfg("[net]\n" + text))
+    except PermanentError as error:
+        assert "Darknet cfg" in error.message
+    else:
+        assert network.layers
+
+
+@given(cut=st.integers(1, FLOATS))
+@settings(max_examples=30)
+def test_short_weights_name_the_layer_and_both_numbers(cut):
+    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    data = random_weights(ONE_CONVOLUTION, 1)
+    with pytest.raises(PermanentError) as caught:
+        read_weights(data[: len(data) - 4 * cut], network)
+    first = 8 * 4 + 8 * 3 * 9
+    layer = 1 if FLOATS - cut >= first else 0
+    assert f"layer {layer} [convolutional]" in str(caught.value)
+    assert f"the file has {FLOATS - cut}" in str(caught.value)
+
+
+def test_over_long_weights_name_both_numbers():
+    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    with pytest.raises(PermanentError, match=rf"end at float {FLOATS}; the file has {FLOATS + 1}"):
+        read_weights(random_weights(ONE_CONVOLUTION, 1) + b"\0" * 4, network)
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", struct.pack("<iii", 0, 2, 5), random_weights(ONE_CONVOLUTION, 1) + b"x"])
+def test_what_is_no_weights_file_is_refused(data):
+    with pytest.raises(PermanentError, match="Darknet weights"):
+        read_weights(data, plan_network(parse_cfg(ONE_CONVOLUTION)))
+
+
+def test_weights_that_are_not_finite_are_refused():
+    data = bytearray(random_weights(ONE_CONVOLUTION, 1))
+    data[-4:] = struct.pack("<f", float("nan"))
+    with pytest.raises(PermanentError, match=r"layer 1 \[convolutional\] needs finite weights"):
+        read_weights(bytes(data), plan_network(parse_cfg(ONE_CONVOLUTION)))
+
+
+def test_the_header_of_old_files_is_four_bytes_shorter():
+    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    data = random_weights(ONE_CONVOLUTION, 1)
+    old = struct.pack("<iiii", 0, 1, 0, 7) + data[20:]
+    np.testing.assert_array_equal(read_weights(old, network)[0].kernel, read_weights(data, network)[0].kernel)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(PermanentError, match=r"nowhere\.cfg"):
+        convert_darknet(tmp_path / "nowhere.cfg", tmp_path / "nowhere.weights", tmp_path / "out.onnx")
