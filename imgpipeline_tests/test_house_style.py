@@ -1,0 +1,119 @@
+"""The house style that no linter checks: sizes, module docstrings, and what no file may hold.
+
+The patterns are put together here from pieces, so that this file does not hold what it forbids.
+"""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MOST_MODULE_LINES = 300
+MOST_FUNCTION_LINES = 40
+TOP_LEVEL = {
+    *("imgpipeline", "imgpipeline_tests", "models", "workspace.yaml", "dagster.yaml", "pyproject.toml"),
+    *(".ci", "docs", "deploy", "benchmarks", "Makefile", "constraints.txt", ".gitignore"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+}
+LARGEST_FILE_BYTES = 2_500_000
+
+REGISTRIES = [
+    *(("pypi", "org"), ("pythonhosted", "org"), ("repo.maven.apache", "org"), ("maven", "org"), ("npmjs", "org")),
+    *(("proxy.golang", "org"), ("docker", "io"), ("ghcr", "io"), ("quay", "io"), ("crates", "io")),
+    *(("anaconda", "org"), ("deb.debian", "org"), ("archive.ubuntu", "com")),
+]
+FORBIDDEN = {
+    "the host of a package registry": "|".join(rf"{re.escape(name)}\.{end}\b" for name, end in REGISTRIES),
+    "a path of one machine": r"(?<![\w.*])/(?:work|root|home|Users)/\w",
+    "work left for later": rf"\b(?:{'TO' + 'DO'}|{'FIX' + 'ME'})\b",
+    "a private key": "BEGIN [A-Z ]*PRIVATE " + "KEY",
+    "a lint ignore without its reason": r"# no" + r"qa(?!: [A-Z0-9, ]+ - \w)",
+    "a type ignore without its reason": r"# type: ig" + r"nore(?!\[[a-z, -]+\]\s+# \w)",
+}
+
+
+@cache
+def tracked_files() -> tuple[Path, ...]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no git checkout")
+    files = (REPOSITORY / name for name in listed.stdout.split("\0") if name)
+    return tuple(file for file in files if file.is_file())
+
+
+def modules() -> Iterator[tuple[str, ast.Module, int]]:
+    for file in tracked_files():
+        if file.suffix == ".py":
+            text = file.read_text()
+            yield named(file), ast.parse(text), len(text.splitlines())
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(REPOSITORY))
+
+
+def test_no_module_is_longer_than_300_lines():
+    assert [f"{name}: {lines}" for name, _, lines in modules() if lines > MOST_MODULE_LINES] == []
+
+
+def test_no_function_is_longer_than_40_lines():
+    too_long = [
+        f"{name}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1}"
+        for name, tree, _ in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= MOST_FUNCTION_LINES
+    ]
+    assert too_long == []
+
+
+def test_every_module_says_what_it_owns():
+    def is_empty(tree: ast.Module) -> bool:
+        return not tree.body
+
+    assert [name for name, tree, _ in modules() if not ast.get_docstring(tree) and not is_empty(tree)] == []
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_holds(what: str):
+    pattern = re.compile(FORBIDDEN[what])
+    found = [
+        f"{named(file)}:{number} {line.strip()[:80]}"
+        for file in tracked_files()
+        for number, line in enumerate(file.read_bytes().decode(errors="ignore").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_the_patterns_find_what_they_are_for():
+    examples = {
+        "the host of a package registry": f"https://{'.'.join(('files', *REGISTRIES[1]))}/x",
+        "a path of one machine": f"open('/{'home'}/me/data')",
+        "work left for later": "# TO" + "DO: later",
+        "a private key": "-----BEGIN RSA PRIVATE " + "KEY-----",
+        "a lint ignore without its reason": "x = 1  # no" + "qa: E501",
+        "a type ignore without its reason": "x = 1  # type: ig" + "nore[misc]",
+    }
+    assert {what for what, example in examples.items() if re.search(FORBIDDEN[what], example)} == set(FORBIDDEN)
+    harmless = [
+        f"import x  # no{'qa'}: S607 - the command is known",
+        f"import x  # type: {'ignore'}[import-untyped]  # it has no annotations",
+        *("s3://bucket/home/x", "/usr/local/go", "https://github.com/a/b", "todo list", "~/.cache"),
+    ]
+    assert not any(re.search(pattern, text) for pattern in FORBIDDEN.values() for text in harmless)
+
+
+def test_the_top_level_holds_only_what_the_design_names():
+    assert {named(file).split("/")[0] for file in tracked_files()} - TOP_LEVEL == set()
+
+
+def test_no_file_is_large():
+    sizes = {named(file): file.stat().st_size for file in tracked_files()}
+    assert {name: size for name, size in sizes.items() if size > LARGEST_FILE_BYTES} == {}
