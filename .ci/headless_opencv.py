@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 FULL, HEADLESS = "opencv-python", "opencv-python-headless"
-MISSING_LIBRARY = re.compile(r"(\S+\.so[.\d]*): cannot open shared object file")
+MISSING_LIBRARY = re.compile(r"([\w.+-]+\.so[.\d]*): cannot open shared object file")
 
 
 class OpencvError(Exception):
