@@ -5,6 +5,7 @@ promises that a secret is never shown, and that a wrong value is refused with th
 setting points to (a store, a broker, a model) does not belong here.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -177,6 +178,10 @@ class Settings(BaseSettings):
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+Clock = Callable[[], datetime]
+"""Tells the time as aware UTC."""
 
 
 def utc_now() -> datetime:

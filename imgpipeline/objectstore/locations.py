@@ -94,14 +94,15 @@ class ImageReader:
     """Calls a read again for a while where the object is missing (a producer may announce a little early)."""
     _buckets: dict[str, ObjectStore] = field(default_factory=dict)
 
-    def read(self, path: str) -> Fetched:
+    def read(self, path: str, *, max_bytes: int | None = None) -> Fetched:
         """Returns the announced image.
 
         Args:
             path: As announced.
+            max_bytes: Refuse a larger one, unread; None: as the settings say.
 
         Returns:
-            Its bytes and their version; at least one byte, at most `max_image_bytes`.
+            Its bytes and their version; at least one byte, at most `max_bytes`.
 
         Raises:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`, `EMPTY_OBJECT`, `TOO_LARGE`.
@@ -110,23 +111,15 @@ class ImageReader:
         """
         location = resolve_image_path(path, self.settings.store_url, self.settings.allowed_image_locations)
         store = self._store_of(location)
+        limit = self.settings.max_image_bytes if max_bytes is None else max_bytes
         try:
-            return self.retry_missing(lambda: self._read_bounded(store, location.key, path))
+            return self.retry_missing(lambda: _read_bounded(store, location.key, path, limit))
         except ObjectMissingError:
             self._prove_store_works()
             raise BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.") from None
         except ForbiddenError:
             self._prove_store_works()
             raise BadInputError(DeadLetterCode.OBJECT_FORBIDDEN, f"The store refuses access to {path}.") from None
-
-    def _read_bounded(self, store: ObjectStore, key: str, path: str) -> Fetched:
-        try:
-            fetched = store.fetch(key, max_bytes=self.settings.max_image_bytes)
-        except ObjectTooLargeError as error:
-            raise BadInputError(DeadLetterCode.TOO_LARGE, str(error)) from None
-        if not fetched.data:
-            raise BadInputError(DeadLetterCode.EMPTY_OBJECT, f"{path} has no bytes.")
-        return fetched
 
     def _prove_store_works(self) -> None:
         """Raises where the own store cannot be read either: then the object is not to blame."""
@@ -141,3 +134,13 @@ class ImageReader:
         if location.bucket not in self._buckets:
             self._buckets[location.bucket] = open_bucket(self.settings, location.bucket)
         return self._buckets[location.bucket]
+
+
+def _read_bounded(store: ObjectStore, key: str, path: str, max_bytes: int) -> Fetched:
+    try:
+        fetched = store.fetch(key, max_bytes=max_bytes)
+    except ObjectTooLargeError as error:
+        raise BadInputError(DeadLetterCode.TOO_LARGE, str(error)) from None
+    if not fetched.data:
+        raise BadInputError(DeadLetterCode.EMPTY_OBJECT, f"{path} has no bytes.")
+    return fetched

@@ -6,7 +6,7 @@ cause found out (`diagnosis`), since kafka-python says the same of a wrong passw
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
@@ -15,10 +15,12 @@ from imgpipeline.settings import Settings
 from imgpipeline.stream.diagnosis import explain_kafka_failure
 from imgpipeline.stream.options import kafka_options
 
+Client = TypeVar("Client", KafkaAdminClient, KafkaConsumer, KafkaProducer)
+
 
 @contextlib.contextmanager
 def kafka_errors(settings: Settings) -> Iterator[None]:
-    """Turns what kafka-python raises inside into one of this project's errors.
+    """Turns what kafka-python raises inside into one of this project's errors, and nothing else.
 
     Raises:
         ConfigurationError: A setting is wrong; the message names it.
@@ -26,14 +28,24 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
     """
     try:
         yield
-    except (KafkaError, OSError) as error:
+    except KafkaError as error:
+        raise explain_kafka_failure(settings, error) from error
+
+
+def _open(settings: Settings, client: type[Client], options: dict[str, Any]) -> Client:
+    try:
+        return client(**options)
+    except OSError as error:  # a file of certificates that cannot be read, a port that cannot be opened
         raise explain_kafka_failure(settings, error) from error
 
 
 @contextlib.contextmanager
 def open_admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     """Opens an admin client and closes it again; errors inside are explained (`kafka_errors`)."""
-    with kafka_errors(settings), contextlib.closing(KafkaAdminClient(**kafka_options(settings))) as admin:
+    with (
+        kafka_errors(settings),
+        contextlib.closing(_open(settings, KafkaAdminClient, kafka_options(settings))) as admin,
+    ):
         yield admin
 
 
@@ -50,7 +62,7 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
         "metrics_enabled": False,
         **options,
     }
-    with kafka_errors(settings), contextlib.closing(KafkaConsumer(**chosen)) as consumer:
+    with kafka_errors(settings), contextlib.closing(_open(settings, KafkaConsumer, chosen)) as consumer:
         yield consumer
 
 
@@ -58,5 +70,5 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
 def open_producer(settings: Settings, **options: Any) -> Iterator[KafkaProducer]:
     """Opens a producer that waits for all replicas, and closes it again; errors inside are explained."""
     chosen = {**kafka_options(settings), "acks": "all", "linger_ms": 5, "metrics_enabled": False, **options}
-    with kafka_errors(settings), contextlib.closing(KafkaProducer(**chosen)) as producer:
+    with kafka_errors(settings), contextlib.closing(_open(settings, KafkaProducer, chosen)) as producer:
         yield producer

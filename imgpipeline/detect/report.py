@@ -1,0 +1,160 @@
+"""What a detection run tells of its work.
+
+Owns the values that are reported and their making. Where they are shown (Dagster's events, the terminal) belongs to
+`defs` and `cli`.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from hashlib import sha256
+from statistics import quantiles
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome
+from imgpipeline.ledger import SegmentHeader
+
+_LATENCIES = 10_000
+"""How many of the newest latencies the percentiles are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """What a run has added to one day."""
+
+    frames: int = 0
+    """Processed frames of this run."""
+    gated: int = 0
+    """Gated frames of this run."""
+    dead_letters: int = 0
+    """Dead letters of this run."""
+    detections: int = 0
+    """Detections of this run."""
+    data_version: str = ""
+    """Differs whenever the day has new segments: a hash of the ends of the chains that touch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReport:
+    """What a run has done since it began; `days` holds what is new since the last report."""
+
+    days: Mapping[date, DayReport]
+    """The days that were touched since the last report; their counts are those of the whole run."""
+    frames: int
+    """Processed frames of the run."""
+    dead_letters: int
+    """Dead letters of the run."""
+    segments: int
+    """Segments that the run has put."""
+    lag: int
+    """Offsets of the lane that had no outcome yet when Kafka was last asked."""
+    frames_per_s: float
+    """Outcomes a second, from the first record on."""
+    latency_p50_s: float | None
+    """Median seconds from the Kafka record's time to its segment; None before the first."""
+    latency_p95_s: float | None
+    """95th percentile of the same."""
+    ended_by: str | None = None
+    """Why the run ended: `linger`, `max_run`, `stopped`, `superseded`; None while it goes on."""
+
+
+class LaneTally:
+    """Counts what a run commits. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        """Begins with nothing."""
+        self._days: dict[date, DayReport] = defaultdict(DayReport)
+        self._ends: dict[date, dict[ChainId, int]] = defaultdict(dict)
+        self._new: set[date] = set()
+        self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
+        self._outcomes = 0
+        self._frames = 0
+        self._dead_letters = 0
+        self._segments = 0
+        self._began: datetime | None = None
+        self._last: datetime | None = None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a day was touched since the last report."""
+        return bool(self._new)
+
+    def begin(self, at: datetime) -> None:
+        """Notes when the first record came."""
+        self._began = self._began or at
+
+    def revisit(self, header: SegmentHeader) -> None:
+        """Takes a segment of an earlier run that may not have been reported: its days are reported, not its counts."""
+        self._touch(header)
+
+    def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
+        """Takes a segment that was just put.
+
+        Args:
+            header: Its header.
+            outcomes: What it holds.
+            record_times: The Kafka times of its records.
+            at: When it was in the store.
+        """
+        self._touch(header)
+        self._segments += 1
+        self._outcomes += header.end - header.start
+        self._last = at
+        self._latencies_s.extend((at - time).total_seconds() for time in record_times)
+        for outcome in outcomes:
+            self._count(outcome)
+
+    def _touch(self, header: SegmentHeader) -> None:
+        for day in header.days:
+            self._ends[day][header.chain] = header.end
+            self._new.add(day)
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Frame):
+            self._frames += 1
+            day = self._days[outcome.day]
+            processed = outcome.status is FrameStatus.PROCESSED
+            self._days[outcome.day] = replace(
+                day,
+                frames=day.frames + processed,
+                gated=day.gated + (not processed),
+                detections=day.detections + len(outcome.detections),
+            )
+        elif isinstance(outcome, DeadLetter):
+            self._dead_letters += 1
+            if outcome.day:
+                day = self._days[outcome.day]
+                self._days[outcome.day] = replace(day, dead_letters=day.dead_letters + 1)
+
+    def report(self, lag: int, ended_by: str | None = None) -> LaneReport:
+        """Returns the state of the run, and forgets which days were new."""
+        days = {day: replace(self._days[day], data_version=_version(self._ends[day])) for day in sorted(self._new)}
+        self._new.clear()
+        p50, p95 = _percentiles(list(self._latencies_s))
+        seconds = (self._last - self._began).total_seconds() if self._last and self._began else 0.0
+        return LaneReport(
+            days=days,
+            frames=self._frames,
+            dead_letters=self._dead_letters,
+            segments=self._segments,
+            lag=lag,
+            frames_per_s=self._outcomes / seconds if seconds > 0 else 0.0,
+            latency_p50_s=p50,
+            latency_p95_s=p95,
+            ended_by=ended_by,
+        )
+
+
+def _version(ends: Mapping[ChainId, int]) -> str:
+    text = "\n".join(f"{chain} {end}" for chain, end in sorted(ends.items()))
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _percentiles(values: list[float]) -> tuple[float | None, float | None]:
+    if not values:
+        return None, None
+    if len(values) == 1:
+        return values[0], values[0]
+    cuts = quantiles(values, n=20, method="inclusive")
+    return cuts[9], cuts[18]
