@@ -1,0 +1,244 @@
+"""Lanes, and the decision which of them get a detection run.
+
+A lane is a share of a topic's partitions; one detection run follows one lane. Owns which partitions belong to a lane
+and the sensor's decision, as one pure function of what was seen: the lag of each partition, live runs, failed runs,
+and the clock. It promises:
+
+* A lane with lag that nobody follows gets a run, at the latest when its back-off is over.
+* A lane never gets a run while a run that makes progress follows all its partitions with lag.
+* A run is overtaken only if it made no progress for `takeover_s` although its lane had lag all that time (twice as
+  long after each run that failed at the same ledger end, so that a slow start is given its time in the end).
+
+Being wrong costs work, never a frame: the ledger takes every offset once. Asking Kafka, the store and Dagster does
+not belong here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from imgpipeline.errors import ConfigurationError
+
+FIRST_BACK_OFF_S = 10.0
+"""Pause after the first run that failed at one ledger end; it doubles with each further one."""
+LONGEST_BACK_OFF_S = 600.0
+"""Longest pause: a fault that lasts an hour makes about ten failed runs."""
+_LONGEST_PATIENCE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lane:
+    """The partitions that one detection run follows: those whose number leaves `number` when divided by `lanes`."""
+
+    number: int
+    """From 0 to `lanes` - 1."""
+    lanes: int
+    """How many lanes there are, at least 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.lanes:
+            raise ConfigurationError(
+                f"There is no lane {self.number} of {self.lanes}; lanes count from 0.",
+                next_step="give a `lane` from 0 to `lanes` - 1, or neither for all partitions",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.lanes}"
+
+    def covers(self, partition: int) -> bool:
+        """Tells whether a partition belongs to this lane."""
+        return partition % self.lanes == self.number
+
+
+def partitions_of(lane: Lane, partitions: Iterable[int]) -> list[int]:
+    """Returns those of the partitions that belong to a lane, sorted."""
+    return sorted(partition for partition in partitions if lane.covers(partition))
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """How far one partition was taken, as the sensor sees it."""
+
+    partition: int
+    """Kafka partition, from 0."""
+    log_end: int
+    """Last stable offset of the log."""
+    ledger_end: int
+    """First offset without an outcome. Greater than `log_end` only where ledger and log contradict each other."""
+    moved_at: datetime
+    """When the ledger's end was last seen to move (or was seen first), UTC."""
+    behind_since: datetime | None
+    """Since when it has had lag without a pause, UTC; None without lag."""
+
+    @property
+    def lag(self) -> int:
+        """Offsets without an outcome; negative where the ledger is beyond the log (a run then says so loudly)."""
+        return self.log_end - self.ledger_end
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A detection run that has not ended, as far as Dagster knows."""
+
+    run_id: str
+    """Dagster's id."""
+    lane: Lane
+    """What it follows."""
+    began_at: datetime
+    """When its process started, or before that when it was requested, UTC."""
+    is_queued: bool = False
+    """Whether it waits for a slot; such a run is not overtaken, since another one would wait too."""
+    is_gone: bool = False
+    """Whether its process is known to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A detection run that failed."""
+
+    run_id: str
+    """Dagster's id."""
+    lane: Lane
+    """What it followed."""
+    ended_at: datetime
+    """When it failed, UTC."""
+    ends: Mapping[int, int]
+    """Ledger end of each partition that had lag when the run was requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run to be requested."""
+
+    lane: Lane
+    """What it follows."""
+    lag: int
+    """Offsets without an outcome in the lane."""
+    ends: Mapping[int, int]
+    """Ledger end of each partition with lag."""
+    reason: str
+    """Why now, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the sensor does in one tick."""
+
+    starts: tuple[Start, ...] = ()
+    """Runs to request, at most one a lane."""
+    overtaken: Mapping[str, str] = field(default_factory=dict)
+    """Runs to mark as failed, with the reason."""
+    waiting: tuple[str, ...] = ()
+    """For each lane with lag that gets no run: why, for a person."""
+
+
+def decide(
+    partitions: Sequence[PartitionView],
+    runs: Sequence[LiveRun],
+    failures: Sequence[FailedRun],
+    *,
+    lanes: int,
+    takeover_s: float,
+    now: datetime,
+) -> Decision:
+    """Decides which lanes get a run.
+
+    Args:
+        partitions: All partitions of the topic.
+        runs: The detection runs that have not ended.
+        failures: The runs that failed lately, in any order.
+        lanes: How many lanes there are.
+        takeover_s: How long a run may make no progress while its lane has lag, in seconds.
+        now: The clock, UTC.
+
+    Returns:
+        Runs to start, runs to mark as failed, and why other lanes wait.
+    """
+    starts: list[Start] = []
+    overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
+    waiting: list[str] = []
+    for lane in (Lane(number, lanes) for number in range(lanes)):
+        behind = [view for view in partitions if lane.covers(view.partition) and view.lag]
+        if not behind:
+            continue
+        alive = [run for run in runs if not run.is_gone and any(run.lane.covers(v.partition) for v in behind)]
+        stalled = {
+            run.run_id: f"it made no progress for {idle_s:.0f} s while its lane had lag"
+            for run in alive
+            if (idle_s := _idle_s(run, partitions, now)) > _patience_s(run.lane, behind, failures, takeover_s)
+        }
+        healthy = [run for run in alive if run.run_id not in stalled]
+        reason = _why_wait(behind, healthy, failures, has_takeover=bool(stalled), now=now)
+        if reason is not None:
+            waiting.append(f"Lane {lane} is {_lag(behind)} offsets behind: {reason}")
+            continue
+        overtaken.update(stalled)
+        starts.append(_start(lane, behind, takes_over=bool(stalled)))
+    return Decision(tuple(starts), overtaken, tuple(waiting))
+
+
+def back_off_s(failures: int) -> float:
+    """Returns the pause after so many failures at one ledger end, in seconds."""
+    return min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 30)) if failures else 0.0
+
+
+def _why_wait(
+    behind: Sequence[PartitionView],
+    healthy: Sequence[LiveRun],
+    failures: Sequence[FailedRun],
+    *,
+    has_takeover: bool,
+    now: datetime,
+) -> str | None:
+    """Returns why a lane gets no run now, or None where it gets one."""
+    if all(any(run.lane.covers(view.partition) for run in healthy) for view in behind):
+        queued = [run for run in healthy if run.is_queued]
+        if queued:
+            return f"run {queued[0].run_id[:8]} waits for a slot (run_coordinator in dagster.yaml)."
+        return f"run {healthy[0].run_id[:8]} follows it."
+    if has_takeover:
+        return None
+    failed = _failures_at(behind, failures)
+    if not failed:
+        return None
+    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=back_off_s(len(failed)))
+    if now >= again_at:
+        return None
+    return (
+        f"{len(failed)} runs failed at this ledger end, the last was {failed[-1].run_id[:8]}; "
+        f"tried again at {again_at:%H:%M:%S} UTC."
+    )
+
+
+def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun]) -> list[FailedRun]:
+    """Returns the runs that failed at the present ledger end of the partition where most did, oldest first."""
+    at_one_end = (
+        [f for f in failures if f.lane.covers(view.partition) and f.ends.get(view.partition) == view.ledger_end]
+        for view in behind
+    )
+    return sorted(max(at_one_end, key=len, default=[]), key=lambda failure: failure.ended_at)
+
+
+def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) -> float:
+    """Returns for how long a run could have made progress and made none."""
+    if run.is_queued:
+        return 0.0
+    own = [view for view in partitions if run.lane.covers(view.partition)]
+    behind_since = [view.behind_since or now for view in own if view.lag]
+    signs_of_life = [run.began_at, *(view.moved_at for view in own), min(behind_since, default=now)]
+    return (now - max(signs_of_life)).total_seconds()
+
+
+def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], takeover_s: float) -> float:
+    failed = len(_failures_at([view for view in behind if lane.covers(view.partition)], failures))
+    return max(takeover_s, min(_LONGEST_PATIENCE_S, takeover_s * 2.0 ** min(failed, 30)))
+
+
+def _start(lane: Lane, behind: Sequence[PartitionView], *, takes_over: bool) -> Start:
+    reason = f"Lane {lane} is {_lag(behind)} offsets behind"
+    reason += " and its run made no progress." if takes_over else "."
+    return Start(lane, _lag(behind), {view.partition: view.ledger_end for view in behind}, reason)
+
+
+def _lag(behind: Sequence[PartitionView]) -> int:
+    return sum(view.lag for view in behind)
