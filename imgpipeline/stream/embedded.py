@@ -1,0 +1,168 @@
+"""The demo's broker: librdkafka's mock cluster, in memory, on a free port of loopback.
+
+Owns starting it, within this process (`EmbeddedBroker`) or in one of its own (`broker_process`, or
+`python -m imgpipeline.stream.embedded --port-file FILE`), so that a daemon, a webserver and commands can share it. It
+promises the topics that were asked for, and a mark by which each start can be told from every other, since this
+broker gives its topics no ids and its cluster's id is an address in memory.
+
+What it cannot do: tell the version of its protocol (`IMGPIPELINE_KAFKA_API_VERSION` has to be 2.3), create topics for
+kafka-python, or give them other than four partitions. It forgets everything at its end, and a partition keeps its last
+5 MB or 100,000 batches only (about 12,000 announcements). It is no broker for production.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from confluent_kafka import Producer
+
+from imgpipeline.errors import PermanentError
+
+API_VERSION = "2.3"
+"""Protocol version that kafka-python has to use with it."""
+_START_MARK = "imgpipeline-start-"
+_READY_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 10.0
+_PARENT_CHECK_S = 0.5
+
+
+class EmbeddedBroker:
+    """One broker in memory; a context manager.
+
+    Guarantees:
+        Inside the context the topics exist and records can be written and read. Afterwards nothing is left of it.
+    """
+
+    def __init__(self, topics: Sequence[str] = ("frames",)) -> None:
+        """Prepares a broker with these topics."""
+        self._topics = tuple(topics)
+        self._cluster: Producer | None = None
+        self.bootstrap_servers = ""
+
+    def __enter__(self) -> Self:
+        self._cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+        broker = next(iter(self._cluster.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()))
+        self.bootstrap_servers = f"{broker.host}:{broker.port}"
+        # Asking for a topic makes it. The mark's name is how every client learns which start of the broker this is.
+        for topic in (*self._topics, f"{_START_MARK}{uuid4().hex}"):
+            self._cluster.list_topics(topic, timeout=_ANSWER_TIMEOUT_S)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster = None
+
+    def environment(self) -> dict[str, str]:
+        """Returns the settings by which other processes of this machine find the broker."""
+        return _environment(self.bootstrap_servers)
+
+
+def start_id(topics: Iterable[str]) -> str | None:
+    """Returns the id of this start of an embedded broker, or None where the broker is not an embedded one.
+
+    Args:
+        topics: All topics of the broker.
+    """
+    marks = sorted(name.removeprefix(_START_MARK) for name in topics if name.startswith(_START_MARK))
+    return marks[0] if marks else None
+
+
+@contextlib.contextmanager
+def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterator[dict[str, str]]:
+    """Runs a broker in a process of its own, which also ends when this process dies.
+
+    Args:
+        folder: For its log and the file that names its port; made where it is missing.
+        topics: Topics that exist from its start.
+
+    Yields:
+        The settings by which other processes of this machine find the broker.
+
+    Raises:
+        PermanentError: It did not start; the message names its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port_file, log_file = folder / "broker.port", folder / "broker.log"
+    port_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", str(port_file)]
+    command += ["--parent-pid", str(os.getpid()), *(f"--topic={topic}" for topic in topics)]
+    with log_file.open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal ends the clients first, then this context ends the broker.
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield _environment(_await_address(process, port_file, log_file))
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _environment(bootstrap_servers: str) -> dict[str, str]:
+    return {
+        "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+        "IMGPIPELINE_KAFKA_API_VERSION": API_VERSION,
+    }
+
+
+def _await_address(process: subprocess.Popen[bytes], port_file: Path, log_file: Path) -> str:
+    until = time.monotonic() + _READY_TIMEOUT_S
+    while time.monotonic() < until and process.poll() is None:
+        if port_file.exists():
+            return port_file.read_text(encoding="utf-8")
+        time.sleep(0.02)
+    ended = process.poll()
+    raise PermanentError(
+        "The embedded broker did not start "
+        + (f"(exit status {ended})." if ended is not None else f"within {_READY_TIMEOUT_S:g} s."),
+        next_step=f"look into {log_file}",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a broker until SIGTERM, Ctrl-C or the end of the parent process.
+
+    Args:
+        arguments: Of the command line; None: this process's own.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m imgpipeline.stream.embedded", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--port-file", type=Path, required=True, help="gets host:port when the broker is ready")
+    parser.add_argument("--topic", action="append", help="a topic to begin with, several times; default: frames")
+    parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="ends with this process, its parent")
+    options = parser.parse_args(arguments)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with EmbeddedBroker(options.topic or ("frames",)) as broker:
+        # Written aside and renamed: whoever waits for the file never reads half an address.
+        draft = options.port_file.with_name(options.port_file.name + ".new")
+        draft.write_text(broker.bootstrap_servers, encoding="utf-8")
+        draft.replace(options.port_file)
+        while os.getppid() == options.parent_pid and not stopped.wait(_PARENT_CHECK_S):
+            pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The demo's broker carries records for kafka-python, tells its starts apart, and never outlives who started it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
+from imgpipeline.stream.fetch import read_record
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+def settings_of(environment: dict[str, str]) -> Settings:
+    values = {name.removeprefix("IMGPIPELINE_").lower(): value for name, value in environment.items()}
+    return Settings(_env_file=None, **values)
+
+
+def topics_of(settings: Settings) -> list[str]:
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers, api_version=(2, 3))
+    try:
+        return admin.list_topics()
+    finally:
+        admin.close()
+
+
+def send(settings: Settings, value: bytes) -> tuple[int, int]:
+    producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, api_version=(2, 3), acks="all")
+    sent = producer.send(settings.kafka_topic, value, key=b"gate").get(10)
+    producer.close()
+    return sent.partition, sent.offset
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return [child for child, command in commands.items() if b"imgpipeline.stream.embedded" in command]
+
+
+def test_a_record_goes_through_it_and_the_log_counts_it():
+    with EmbeddedBroker() as broker:
+        settings = settings_of(broker.environment())
+        assert {log.log_end for log in read_log(settings)} == {0}
+        partition, offset = send(settings, b"frame")
+        assert read_log(settings)[partition].log_end == offset + 1
+        record = read_record(settings, partition, offset)
+        assert record is not None
+        assert (record.key, record.value) == (b"gate", b"frame")
+
+
+def test_every_start_has_an_id_of_its_own_that_all_clients_see():
+    ids = []
+    for _ in range(2):
+        with EmbeddedBroker() as broker:
+            settings = settings_of(broker.environment())
+            ids += [start_id(topics_of(settings)), start_id(topics_of(settings))]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    assert None not in ids
+
+
+def test_another_broker_has_no_start_id():
+    assert start_id(["frames", "imgpipeline"]) is None
+
+
+def test_in_a_process_of_its_own_it_has_the_topics_and_ends_with_its_context(tmp_path: Path):
+    with broker_process(tmp_path, topics=("frames", "other")) as environment:
+        settings = settings_of(environment)
+        assert {"frames", "other"} <= set(topics_of(settings))
+        assert send(settings, b"frame")[1] == 0
+        (pid,) = children_of(os.getpid())
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_order_when_it_is_asked_to(tmp_path: Path, how: signal.Signals):
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", port_file]
+    with subprocess.Popen(command) as process:
+        wait_until(port_file.exists, limit_s=20, what="the broker to be ready")
+        process.send_signal(how)
+        assert process.wait(10) == 0
+
+
+OWNER = """
+import pathlib, sys, time
+from imgpipeline.stream.embedded import broker_process
+with broker_process(pathlib.Path(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "ready\n"
+        (pid,) = children_of(owner.pid)
+        owner.kill()
+    wait_until(lambda: not is_running(pid), limit_s=10, what="the broker to end with its owner")
+
+
+def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "broken").write_text("#!/bin/sh\necho no interpreter >&2\nexit 3\n")
+    (tmp_path / "broken").chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "broken"))
+    with (
+        pytest.raises(PermanentError, match=r"exit status 3\)\. Next: look into .*broker\.log"),
+        broker_process(tmp_path),
+    ):
+        pass
+    assert "no interpreter" in (tmp_path / "broker.log").read_text()
