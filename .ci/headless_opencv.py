@@ -40,7 +40,7 @@ def make_cv2_importable(python: Path) -> None:
         flush=True,
     )
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "uninstall", "--quiet", "--yes", FULL, HEADLESS], check=True)
+    subprocess.run([*pip, "uninstall", "-qq", "--yes", FULL, HEADLESS], check=True)
     subprocess.run([*pip, "install", "--quiet", "--no-deps", f"{HEADLESS}=={version}"], check=True)
     error = import_error(python)
     if error:

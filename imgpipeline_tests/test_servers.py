@@ -166,6 +166,21 @@ def test_the_data_folder_holds_pictures(shared_data: Path):
     assert (shared_data / "images" / "dog.jpg").stat().st_size > 0
 
 
+@pytest.mark.parametrize(("required", "outcome", "status"), [("0", "1 skipped", 0), ("1", "1 error", 1)])
+def test_a_missing_server_skips_its_tests_and_fails_them_where_servers_are_required(
+    tmp_path: Path, required: str, outcome: str, status: int
+):
+    this_test = f"{__file__}::{test_a_create_only_put_is_refused_the_second_time.__name__}"
+    nothing_installed = {"XDG_CACHE_HOME": str(tmp_path), "IMGPIPELINE_REQUIRE_SERVERS": required}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rsf", this_test]
+    answer = subprocess.run(
+        command, env={**os.environ, **nothing_installed}, capture_output=True, text=True, check=False
+    )
+    assert outcome in answer.stdout
+    assert "Install it with: make servers" in answer.stdout
+    assert answer.returncode == status
+
+
 def send(bootstrap_servers: str, topic: str, value: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers)
     producer.send(topic, value).get(30)
