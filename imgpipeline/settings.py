@@ -10,9 +10,10 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 
@@ -35,7 +36,9 @@ class Settings(BaseSettings):
         env_file=".env",
         env_file_encoding="utf-8",
         extra="ignore",
+        env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
     )
 
@@ -166,11 +169,35 @@ class Settings(BaseSettings):
     def _split_locations(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
 
+    @field_validator("allowed_image_locations")
+    @classmethod
+    def _check_locations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for location in value:
+            if not _is_plain_url(location, ("s3",)) or not urlsplit(location).netloc:
+                raise ValueError("expected s3://bucket/prefix, separated by commas")
+        return value
+
+    @field_validator("kafka_topic")
+    @classmethod
+    def _check_topic(cls, value: str) -> str:
+        if value in (".", ".."):
+            raise ValueError("`.` and `..` are no names of topics")
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not (_is_plain_url(value, ("http", "https")) and urlsplit(value).hostname):
+            raise ValueError("expected http://host:port or https://host, without user name and password")
+        return value
+
     @field_validator("store_url")
     @classmethod
     def _check_store_url(cls, value: str) -> str:
-        if not value.startswith(("s3://", "file:///")) or value in ("s3://", "file:///"):
-            raise ValueError("expected s3://bucket/prefix or file:///folder")
+        parts = urlsplit(value)
+        named = parts.netloc if parts.scheme == "s3" else parts.path.strip("/") and not parts.netloc
+        if not _is_plain_url(value, ("s3", "file")) or not named:
+            raise ValueError("expected s3://bucket/prefix or file:///folder, without credentials, `?` and `#`")
         return value.rstrip("/")
 
     def results_hash(self) -> str:
@@ -182,6 +209,11 @@ class Settings(BaseSettings):
 
 Clock = Callable[[], datetime]
 """Tells the time as aware UTC."""
+
+
+def _is_plain_url(value: str, schemes: tuple[str, ...]) -> bool:
+    """Whether a URL has one of the schemes and nothing that is dropped or shown by accident: login, query, fragment."""
+    return value.startswith(tuple(f"{s}://" for s in schemes)) and not set("@?#") & set(value)
 
 
 def utc_now() -> datetime:
@@ -203,6 +235,10 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the fields check what they are given
+    except (SettingsError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(
+            f"Settings cannot be read: {type(error).__name__}.", next_step="look at .env: is it readable UTF-8 text?"
+        ) from None
     except ValidationError as error:
         problems = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
         raise ConfigurationError(
@@ -212,5 +248,6 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
+    # A value that came from the environment is located by its variable, one from the caller by its field.
     name = str(location[0]) if location else "settings"
-    return name if name.isupper() else PREFIX + name.upper()
+    return PREFIX + name.upper() if name in Settings.model_fields else name.upper()

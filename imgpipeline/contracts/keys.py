@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 
+from imgpipeline.errors import ConfigurationError
+
 METADATA = "metadata"
 """Prefix of the ledger's segments."""
 DAY_INDEX = "metadata_days"
@@ -21,12 +23,16 @@ FAN_OUT_OFFSETS = 100_000
 BUCKET_OFFSETS = 1_000
 """Offsets one entry of the day index stands for."""
 
+_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}")
+"""Names of topics as Kafka allows them, and their ids; 255 is the longest part of a path in most stores."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SEGMENT = re.compile(
-    rf"{METADATA}/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/\d{{15}}/(?P<start>\d{{20}})\.jsonl\.zst"
+    rf"{METADATA}/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/\d{{15}}/(?P<start>\d{{20}})\.jsonl\.zst",
+    re.ASCII,
 )
 _BUCKET = re.compile(
-    rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15}})"
+    rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15}})",
+    re.ASCII,
 )
 
 
@@ -40,6 +46,14 @@ class ChainId:
     """Kafka's id of this incarnation of the topic (or `cluster id.topic` where the broker tells none)."""
     partition: int
     """Kafka partition, from 0."""
+
+    def __post_init__(self) -> None:
+        """Refuses what would make keys of another shape, such as a topic with a slash in it."""
+        if not (_NAME.fullmatch(self.topic) and _NAME.fullmatch(self.topic_id)) or self.partition < 0:
+            raise ConfigurationError(
+                f"{self.topic!r}, id {self.topic_id!r}, partition {self.partition} name no topic partition: expected "
+                "1 to 255 of the characters A-Z a-z 0-9 . _ - in topic and id, and a partition from 0."
+            )
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.topic_id}/{self.partition}"
@@ -75,9 +89,9 @@ def segment_key(chain: ChainId, start: int) -> str:
 def parse_segment_key(key: str) -> tuple[ChainId, int] | None:
     """Returns chain and start of a segment's key, or None where the key is not one of a segment."""
     match = _SEGMENT.fullmatch(key)
-    if match is None:
+    chain = _chain_of(match) if match else None
+    if match is None or chain is None:
         return None
-    chain = ChainId(match["topic"], match["topic_id"], int(match["partition"]))
     start = int(match["start"])
     return (chain, start) if segment_key(chain, start) == key else None
 
@@ -99,10 +113,25 @@ def bucket_of(day: date, chain: ChainId, start: int) -> Bucket:
 def parse_bucket_key(key: str) -> Bucket | None:
     """Returns the entry of the day index that a key stands for, or None where it is none."""
     match = _BUCKET.fullmatch(key)
-    if match is None:
+    chain = _chain_of(match) if match else None
+    day = _day_in(match["day"]) if match else None
+    if match is None or chain is None or day is None:
         return None
-    chain = ChainId(match["topic"], match["topic_id"], int(match["partition"]))
-    return Bucket(date.fromisoformat(match["day"]), chain, int(match["bucket"]))
+    bucket = Bucket(day, chain, int(match["bucket"]))
+    return bucket if bucket_key(bucket) == key else None
+
+
+def _chain_of(match: re.Match[str]) -> ChainId | None:
+    if not (_NAME.fullmatch(match["topic"]) and _NAME.fullmatch(match["topic_id"])):
+        return None
+    return ChainId(match["topic"], match["topic_id"], int(match["partition"]))
+
+
+def _day_in(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def day_table_key(table: str, day: date) -> str:
@@ -117,8 +146,8 @@ def summary_key(name: str, day: date) -> str:
 
 def parse_day(key: str) -> date | None:
     """Returns the day that a key of a daily table or summary belongs to, or None where it names none."""
-    match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key)
-    return date.fromisoformat(match[1]) if match else None
+    match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key, re.ASCII)
+    return _day_in(match[1]) if match else None
 
 
 def image_key(source: str, day: date, name: str) -> str:
@@ -130,13 +159,13 @@ def safe_name(name: str) -> str:
     """Returns a name as one part of a key.
 
     Names of letters, digits, `.`, `_` and `-` stay as they are; of others those characters are kept and a hash
-    of the whole is added, so that two names never share a part.
+    of the whole is added (96 bits), so that two names never share a part, also where somebody tries.
     """
     if _SAFE_NAME.fullmatch(name):
         return name
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
     stem, dot, ending = kept.rpartition(".")
-    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:24]
     if dot and len(ending) <= 5:
         return f"{stem[:60]}~{digest}.{ending}"
     return f"{kept[:60]}~{digest}"

@@ -11,16 +11,24 @@ Accepted values, beside the contract itself (`source`, `image_path`, `timestamp`
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
+from imgpipeline.contracts.message_fields import (
+    MAX_TEXT,
+    as_text,
+    check_storable,
+    checked_text,
+    invalid_field,
+    read_count,
+    read_sha256,
+    read_timestamp,
+)
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
-from imgpipeline.errors import BadInputError, DeadLetterCode
 
-MAX_TEXT = 1_024
-"""Longest source or path, in characters."""
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
 _CONTRACT = frozenset(
@@ -88,7 +96,13 @@ class FrameMessage:
     """`topic/partition/offset` of the dead letter that this frame is announced again for."""
 
     def to_value(self) -> bytes:
-        """Returns the record value that announces this frame, by the contract."""
+        """Returns the record value that announces this frame, by the contract.
+
+        Where the record is the image itself that is the image; its source and time travel in the record's headers,
+        as `replay_of` always does.
+        """
+        if self.image is not None:
+            return self.image
         data = {
             "source": self.source,
             "image_path": self.image_path,
@@ -118,32 +132,26 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
     """
     value = record.value
     if not value:
-        raise _invalid("value", "an empty value" if value == b"" else "null", "JSON or an encoded image")
+        raise invalid_field("value", "an empty value" if value == b"" else "null", "JSON or an encoded image")
     content_type = record.header("content-type") or ""
     if content_type.startswith("image/") or value.startswith(_IMAGE_MAGIC):
         return _image_message(record, value)
     data = _load_object(value)
     path, number = _path_and_number(data, video_frame_path)
-    timestamp = _timestamp(data)
+    timestamp = read_timestamp(data)
     return FrameMessage(
         source=_source(data, record, path),
         image_path=path,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
         frame_number=number,
-        width=_count(data, "width"),
-        height=_count(data, "height"),
-        size_bytes=_count(data, "size_bytes"),
-        sha256=_sha256(data),
+        width=read_count(data, "width"),
+        height=read_count(data, "height"),
+        size_bytes=read_count(data, "size_bytes"),
+        sha256=read_sha256(data),
         attributes=_attributes(data),
-        replay_of=record.header("replay_of"),
+        replay_of=_replay_of(record),
     )
-
-
-def _invalid(name: str, found: object, expected: str) -> BadInputError:
-    shown = str(found)
-    shown = shown if len(shown) <= 120 else shown[:117] + "..."
-    return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {shown}, expected {expected}.")
 
 
 def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
@@ -152,131 +160,89 @@ def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
     try:
         timestamp = parse_time(announced) if announced else None
     except ValueError:
-        raise _invalid("header timestamp", repr(announced), "an RFC 3339 time") from None
+        raise invalid_field("header timestamp", repr(announced), "an RFC 3339 time") from None
     return FrameMessage(
-        source=_checked_text("header source", source),
+        source=checked_text("header source", source),
         image_path=None,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
         image=value,
-        replay_of=record.header("replay_of"),
+        replay_of=_replay_of(record),
     )
 
 
+def _replay_of(record: KafkaRecord) -> str | None:
+    text = record.header("replay_of")
+    if text is None or re.fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}", text):
+        return text
+    raise invalid_field("header replay_of", repr(text), "topic/partition/offset")
+
+
 def _load_object(value: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise _invalid("value", constant, "JSON without NaN and Infinity")
+    def refuse(constant: str) -> NoReturn:
+        raise invalid_field("value", constant, "JSON without NaN and Infinity")
+
+    def finite(text: str) -> float:
+        number = float(text)  # 1e999 is JSON, but no number that could be written again
+        return number if math.isfinite(number) else refuse(text)
 
     try:
-        data = json.loads(value.decode("utf-8"), parse_constant=refuse)
+        data = json.loads(value.decode("utf-8"), parse_constant=refuse, parse_float=finite)
     except UnicodeDecodeError as error:
-        raise _invalid("value", f"a byte that is not UTF-8 at position {error.start}", "UTF-8") from None
+        raise invalid_field("value", f"a byte that is not UTF-8 at position {error.start}", "UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise _invalid("value", f"no JSON ({error})", "a JSON object") from None
+        raise invalid_field("value", f"no JSON ({error})", "a JSON object") from None
     if not isinstance(data, dict):
-        raise _invalid("value", f"a JSON {type(data).__name__}", "a JSON object")
+        raise invalid_field("value", f"a JSON {type(data).__name__}", "a JSON object")
     return data
 
 
-def _checked_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
-        raise _invalid(name, repr(value), f"text of 1 to {MAX_TEXT} characters")
-    if not _is_plain(value):
-        raise _invalid(name, repr(value), "text without null characters and lone surrogates")
-    return value
-
-
-def _is_plain(text: str) -> bool:
-    """Whether text round-trips through UTF-8, JSON, Parquet and SQL."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text
-
-
 def _path_and_number(data: Mapping[str, Any], video_frame_path: str) -> tuple[str, int | None]:
-    number = _count(data, "frame_number")
+    number = read_count(data, "frame_number")
     if data.get("image_path") is not None:
-        return _checked_text("image_path", data["image_path"]), number
-    bucket = data.get("bucket_name", data.get("bucket"))
+        return checked_text("image_path", data["image_path"]), number
+    bucket = data["bucket_name"] if data.get("bucket_name") is not None else data.get("bucket")
     if data.get("image_key") is not None and bucket is not None:
-        name = _checked_text("bucket", bucket)
-        return f"s3://{name}/{_checked_text('image_key', data['image_key']).lstrip('/')}", number
+        key = checked_text("image_key", data["image_key"]).lstrip("/")
+        return checked_text("bucket and image_key", f"s3://{checked_text('bucket', bucket)}/{key}"), number
     if data.get("video_id") is not None and data.get("frame_id") is not None:
-        video, frame = str(data["video_id"]), str(data["frame_id"])
-        path = video_frame_path.replace("{video_id}", video).replace("{frame_id}", frame)
-        return _checked_text("video_id and frame_id", path), int(frame) if frame.isdecimal() and len(
-            frame
-        ) < 16 else None
-    raise _invalid("image_path", "nothing", "a path (or bucket_name and image_key, or video_id and frame_id)")
+        names = {name: checked_text(name, as_text(data[name])) for name in ("video_id", "frame_id")}
+        path = re.sub(r"\{(video_id|frame_id)\}", lambda match: names[match[1]], video_frame_path)
+        if number is None and re.fullmatch(r"[0-9]{1,18}", names["frame_id"]):
+            number = int(names["frame_id"])
+        return checked_text("video_id and frame_id", path), number
+    raise invalid_field("image_path", "nothing", "a path (or bucket_name and image_key, or video_id and frame_id)")
 
 
 def _source(data: Mapping[str, Any], record: KafkaRecord, path: str) -> str:
     for name in ("source", "video_id"):
         if data.get(name) is not None:
-            value = data[name]
-            return _checked_text(name, str(value) if isinstance(value, int) else value)
+            return checked_text(name, as_text(data[name]))
     folder = path.rpartition("/")[0].rpartition("/")[2]
-    return _checked_text("source", _key_text(record) or folder or record.topic)
+    return checked_text("source", _key_text(record) or folder or record.topic)
 
 
 def _key_text(record: KafkaRecord) -> str | None:
+    """The record's key, where it is text: a number in binary (Kafka's LongSerializer) names no source."""
     try:
-        return (record.key or b"").decode("utf-8") or None
+        text = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-def _timestamp(data: Mapping[str, Any]) -> datetime | None:
-    value = data.get("timestamp")
-    if value is None or value == "":
-        return None
-    try:
-        if not isinstance(value, str | int | float):
-            raise ValueError("neither text nor a number")
-        return parse_time(value)
-    except (ValueError, OverflowError):
-        raise _invalid("timestamp", repr(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
+    return text if text.isprintable() and 0 < len(text) <= MAX_TEXT else None
 
 
 def _record_time(record: KafkaRecord) -> datetime:
     time = record.time
     if time is None:
-        raise _invalid("timestamp", "none in the message and none in the Kafka record", "one of the two")
+        raise invalid_field("timestamp", "none in the message and none in the Kafka record", "one of the two")
     return time
-
-
-def _count(data: Mapping[str, Any], name: str) -> int | None:
-    value = data.get(name)
-    if value is None:
-        return None
-    whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
-    if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
-        raise _invalid(name, repr(value), "a whole number from 0")
-    return int(value)
-
-
-def _sha256(data: Mapping[str, Any]) -> str | None:
-    value = data.get("sha256")
-    if value is None:
-        return None
-    text = _checked_text("sha256", value).lower()
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise _invalid("sha256", repr(value), "64 hexadecimal digits")
-    return text
 
 
 def _attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     given = data.get("attributes")
     if given is not None and not isinstance(given, dict):
-        raise _invalid("attributes", f"a JSON {type(given).__name__}", "a JSON object")
+        raise invalid_field("attributes", f"a JSON {type(given).__name__}", "a JSON object")
     others = {name: value for name, value in data.items() if name not in _CONTRACT}
     merged = {**others, **(given or {})}
-    try:
-        plain = _is_plain(json.dumps(merged, ensure_ascii=False).replace("\\u0000", "\x00"))
-    except (RecursionError, ValueError):
-        plain = False
-    if not plain:
-        raise _invalid("attributes", "values that cannot be stored", "JSON without null characters and lone surrogates")
+    check_storable(merged)
     return merged

@@ -3,10 +3,12 @@
 Owns parsing, formatting and the day of a time. Reading the clock does not belong here: clocks are passed in.
 """
 
+import re
 from datetime import UTC, date, datetime
 
 _MILLISECONDS_FROM = 1e11
 """Numbers above this are Unix milliseconds (in seconds they would lie beyond the year 5000)."""
+_DATE_FIRST = re.compile(r"\d{4}-\d\d-\d\d([Tt ]|$)", re.ASCII)
 
 
 def parse_time(value: str | float) -> datetime:
@@ -29,7 +31,11 @@ def parse_time(value: str | float) -> datetime:
             return datetime.fromtimestamp(value / 1000 if abs(value) > _MILLISECONDS_FROM else value, UTC)
         except (OverflowError, OSError, ValueError) as error:
             raise ValueError(f"{value} is no Unix time") from error
-    time = datetime.fromisoformat(value.strip())
+    text = value.strip()
+    # Python reads more than RFC 3339: the 13 digits of Unix milliseconds, say, as a date of the year 1736.
+    if not _DATE_FIRST.match(text):
+        raise ValueError(f"{value!r} does not begin as 2026-01-09 does")
+    time = datetime.fromisoformat(text.upper())
     try:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError as error:

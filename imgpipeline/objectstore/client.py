@@ -4,7 +4,7 @@ Owns opening the store named by the settings and the few operations this project
 retries and time-outs, errors of this project (`failures`), and one meaning on every store:
 
 * `create` puts an object only where none is; of several contenders one wins.
-* `replace` puts an object only over the version that was read (S3: `If-Match`; folder: a file lock).
+* `replace` puts an object only over the version that was read (S3, memory: `If-Match`; folder: a file lock).
 * `put` replaces an object as a whole; a reader sees the old or the new one, never a part.
 
 Which keys exist does not belong here (`contracts.keys`).
@@ -24,7 +24,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, translate
 from imgpipeline.settings import Settings
 
@@ -34,6 +34,9 @@ _RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(seconds=20),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
 }
+
+_LOCKS = ".locks/"
+"""Lock files of `replace` in a folder store; inside it, since its parent may not be ours to write. Never listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +68,20 @@ class ObjectStore:
 
     Guarantees:
         Every method raises `TransientError` when the store did not answer well within its retry budget (about
-        20 s), `ForbiddenError` when it refused, `ConfigurationError` when bucket or key id do not exist.
+        20 s, and one request of at most 30 s), `ForbiddenError` when it refused, `ConfigurationError` when bucket,
+        region or key id are wrong, `PermanentError` when the disk is full or the folder is gone.
     """
 
-    def __init__(self, store: S3Store | LocalStore | MemoryStore, url: str, *, lock_folder: Path | None = None) -> None:
+    def __init__(self, store: S3Store | LocalStore | MemoryStore, url: str, *, folder: Path | None = None) -> None:
         """Wraps an opened client; use `open_store`.
 
         Args:
             store: The client, already below its prefix.
             url: What to call it in messages; no secret in it.
-            lock_folder: Where lock files of `replace` lie, for stores without a conditional put.
+            folder: The folder of a folder store, which has no conditional put and needs lock files.
         """
         self._store = store
-        self._lock_folder = lock_folder
+        self._folder = folder
         self.url = url
 
     @property
@@ -144,18 +148,23 @@ class ObjectStore:
             e_tag: Version that was read, None where there was none.
 
         Returns:
-            Whether it was put; False where another version is there.
+            Whether it was put; False where another version is there. As with `create`, False may mean that this very
+            call put it and its answer was lost: read again and compare.
         """
         if e_tag is None:
             return self.create(key, data)
-        if self._lock_folder is None and isinstance(self._store, S3Store):
+        if self._folder is None:
             with self._errors("write", key):
                 try:
                     obstore.put(self._store, key, data, mode={"e_tag": e_tag}, use_multipart=False)
-                except (PreconditionError, FileNotFoundError):
+                except PreconditionError:
                     return False
+                except FileNotFoundError as error:
+                    if isinstance(translate(error, "write", key), ObjectMissingError):
+                        return False
+                    raise
                 return True
-        with self._locked(key):
+        with self._locked(self._folder, key):
             found = self.head(key)
             if found is None or found.e_tag != e_tag:
                 return False
@@ -175,31 +184,43 @@ class ObjectStore:
             after: Only keys greater than this one.
         """
         with self._errors("list", prefix):
+            self._check_folder()
             for batch in obstore.list(self._store, prefix or None, offset=after, chunk_size=1000):
                 for entry in batch:
-                    yield _info(entry)
+                    if not entry["path"].startswith(_LOCKS):
+                        yield _info(entry)
 
     def list_folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders right below a prefix, sorted."""
         with self._errors("list", prefix):
+            self._check_folder()
             found = obstore.list_with_delimiter(self._store, prefix)
-        return sorted(name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
+        names = (name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
+        return sorted(name for name in names if f"{name}/" != _LOCKS)
+
+    def _check_folder(self) -> None:
+        """Refuses to take a folder that is gone (a share that is not mounted) for an empty store."""
+        if self._folder is not None and not self._folder.is_dir():
+            raise PermanentError(
+                f"The store's folder {self._folder} is gone.",
+                next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",
+            )
 
     @contextlib.contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
         except client_errors() as error:
-            raise translate(error, action, f"{self.url}/{key}") from error
+            # Not `from error`: the client's text has the whole answer in it, and with it the access key id.
+            raise translate(error, action, f"{self.url}/{key}") from None
 
     @contextlib.contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
+    def _locked(self, folder: Path, key: str) -> Iterator[None]:
         """Holds a lock on a key among the processes of this machine (a folder store is on one machine)."""
-        if self._lock_folder is None:
-            yield
-            return
-        self._lock_folder.mkdir(parents=True, exist_ok=True)
-        with (self._lock_folder / sha256(key.encode()).hexdigest()[:32]).open("w") as file:
+        with self._errors("lock", key):
+            (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+            file = (folder / _LOCKS / sha256(key.encode()).hexdigest()[:32]).open("w")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -238,11 +259,15 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
             f"The store's folder {folder} cannot be made: {error.strerror}.",
             next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
         ) from error
-    return ObjectStore(LocalStore(prefix=folder), url, lock_folder=folder.parent / f".{folder.name}.locks")
+    return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
 
 
 def _s3_client(settings: Settings, bucket: str, prefix: str | None) -> S3Store:
     key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if bool(key_id) != bool(secret):
+        raise ConfigurationError(
+            "Of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set.", next_step="set both, or neither"
+        )
     if settings.s3_endpoint and not (key_id and secret):
         raise ConfigurationError(
             f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but there are no credentials for it.",

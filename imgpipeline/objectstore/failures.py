@@ -1,7 +1,8 @@
 """What went wrong at the object store, as one of this project's errors.
 
-Owns the translation. It promises that a message names key and cause, and no credential: only the first line of the
-client's own text is used, which holds method, URL and status, never a header.
+Owns the translation. It promises that a message names key, cause and setting, and holds no credential: of the
+client's own text only the first line is used (method, URL, status) and, of an S3 answer, its code and message. The
+rest of it (headers, the string that was signed) is dropped, also from the traceback.
 """
 
 import re
@@ -12,7 +13,7 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentEr
 
 
 class ObjectMissingError(PermanentError):
-    """There is no object under a key (or, where nothing at all can be read: no such bucket, or a wrong key id)."""
+    """There is no object under a key, or there can be none: the key is too long, or a part of it is an object."""
 
 
 class ObjectTooLargeError(PermanentError):
@@ -23,49 +24,97 @@ class ForbiddenError(PermanentError):
     """The store refused the request: credentials or permissions are wrong."""
 
 
-_SETTINGS_STEP = "check IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT, then run `imgpipeline doctor`"
+_BUCKET_STEP = (
+    "check IMGPIPELINE_STORE_URL (for images elsewhere IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS) and "
+    "IMGPIPELINE_S3_ENDPOINT, then run `imgpipeline doctor`"
+)
 _LOGIN_STEP = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and their rights in the bucket, then run `imgpipeline doctor`"
 )
+_WRONG_SETTING = {
+    "NoSuchBucket": ("there is no such bucket", _BUCKET_STEP),
+    "InvalidBucketName": ("that is no name of a bucket", _BUCKET_STEP),
+    "InvalidAccessKeyId": ("the store does not know the access key id", _LOGIN_STEP),
+    "XAdminUserNotFound": ("the store does not know the access key id", _LOGIN_STEP),  # versitygw's name for it
+    "AuthorizationHeaderMalformed": ("the region is wrong", "set IMGPIPELINE_S3_REGION to the bucket's region"),
+    "PermanentRedirect": ("the bucket is in another region", "set IMGPIPELINE_S3_REGION to the bucket's region"),
+}
+"""S3 error codes that only a setting can mend: reason and next step."""
+_REFUSALS = {
+    "SignatureDoesNotMatch": ("the secret key is wrong", _LOGIN_STEP),
+    "ExpiredToken": ("the session token has expired", "set AWS_SESSION_TOKEN and its keys anew"),
+    "InvalidToken": ("the session token is wrong", "set AWS_SESSION_TOKEN, or unset it"),
+    "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock"),
+    "AccessDenied": ("the store refuses access", _LOGIN_STEP),
+}
+_IMPOSSIBLE_KEY = re.compile(
+    r"KeyTooLong|File name too long|os error 36|Not a directory|os error 20|Filenames containing trailing"
+)
+"""Keys that no object can have: too long, below another object, or (folder) with the ending of a staging file."""
+_FULL = re.compile(r"No space left|os error 28|Disk quota exceeded|os error 122")
 
 
-def translate(error: Exception, action: str, where: str) -> ImgpipelineError:  # noqa: PLR0911 - one row a cause
+def translate(error: Exception, action: str, where: str) -> ImgpipelineError:
     """Returns the error to raise for a failure of the client.
 
     Args:
         error: What the client raised.
-        action: What was tried: `read`, `write`, `list`.
+        action: What was tried: `read`, `write`, `list`, `delete`.
         where: Store and key, without secrets.
 
     Returns:
-        `ConfigurationError` for a missing bucket or unknown key id, `ForbiddenError` for a refusal,
-        `ObjectMissingError` for a missing object, `PermanentError` for a full disk or a folder that may not be
-        written, else `TransientError`.
+        `ConfigurationError` for a missing bucket, an unknown key id or a wrong region, `ForbiddenError` for a
+        refusal, `ObjectMissingError` for a missing object, `PermanentError` for a full disk, a key that cannot be
+        written or an answer that means nothing here, else `TransientError`.
     """
     text = str(error)
-    code = (re.search(r"<Code>(\w+)</Code>", text) or [None, ""])[1]
-    cause = _first_line(text)
+    answer = re.search(r"<Code>(\w+)</Code>", text)
+    code = answer[1] if answer else ""
     what = f"Could not {action} {where}"
-    if code == "NoSuchBucket":
-        return ConfigurationError(f"{what}: there is no such bucket.", next_step=_SETTINGS_STEP)
-    if code == "InvalidAccessKeyId":
-        return ConfigurationError(f"{what}: the store does not know the access key id.", next_step=_LOGIN_STEP)
-    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in {
-        "AccessDenied",
-        "SignatureDoesNotMatch",
-    }
+    if code in _WRONG_SETTING:
+        reason, step = _WRONG_SETTING[code]
+        return ConfigurationError(f"{what}: {reason} ({code}).", next_step=step)
+    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _REFUSALS
     if refused or re.search(r"status code: 40[13]\b", text):
-        reason = "the secret key is wrong" if code == "SignatureDoesNotMatch" else "the store refuses access"
-        return ForbiddenError(f"{what}: {reason} ({code or '403'}).", next_step=_LOGIN_STEP)
-    if isinstance(error, FileNotFoundError):
+        reason, step = _REFUSALS.get(code, _REFUSALS["AccessDenied"])
+        if not code and "os error" in text:
+            reason, step = _cause(text), "let this user work there, or change IMGPIPELINE_STORE_URL"
+        return ForbiddenError(f"{what}: {reason} ({code or 'refused'}).", next_step=step)
+    return _of_the_object(error, action, what) or _of_the_disk(text, what) or _of_the_store(text, code, what)
+
+
+def _of_the_object(error: Exception, action: str, what: str) -> PermanentError | None:
+    text = str(error)
+    if _IMPOSSIBLE_KEY.search(text):
+        if action in ("read", "delete"):
+            return ObjectMissingError(f"{what}: there can be no such object.")
+        return PermanentError(f"{what}: the store cannot hold an object of that name.")
+    if isinstance(error, FileNotFoundError) and re.search(r"<Code>(?!NoSuchKey|NotFound)", text) is None:
         return ObjectMissingError(f"{what}: there is no such object.")
-    if "No space left" in text or "os error 28" in text:
-        return PermanentError(f"{what}: the disk is full.", next_step="free space there; nothing was lost")
-    if "Permission denied" in text or "Read-only file system" in text:
-        return ForbiddenError(
-            f"{what}: {cause}", next_step="let this user write there, or change IMGPIPELINE_STORE_URL"
+    return None
+
+
+def _of_the_disk(text: str, what: str) -> PermanentError | None:
+    if _FULL.search(text):
+        return PermanentError(
+            f"{what}: the disk is full.",
+            next_step="free space there (IMGPIPELINE_STORE_URL names it); nothing was lost",
         )
-    return TransientError(f"{what}: {cause}", next_step="run `imgpipeline doctor`")
+    if "Permission denied" in text or "Read-only file system" in text:
+        step = "let this user write there, or change IMGPIPELINE_STORE_URL"
+        return ForbiddenError(f"{what}: {_cause(text)}", next_step=step)
+    return None
+
+
+def _of_the_store(text: str, code: str, what: str) -> ImgpipelineError:
+    # What a client did wrong stays wrong (except 408 and 429); the rest may pass.
+    if re.search(r"status code: 4(?!08|29|09)\d\d\b", text) and code != "RequestTimeout":
+        return PermanentError(f"{what}: {_cause(text)}", next_step=_BUCKET_STEP)
+    return TransientError(
+        f"{what}: {_cause(text)}",
+        next_step="check that IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT name a store that runs, "
+        "then run `imgpipeline doctor`",
+    )
 
 
 def client_errors() -> tuple[type[Exception], ...]:
@@ -73,6 +122,8 @@ def client_errors() -> tuple[type[Exception], ...]:
     return (BaseError, OSError)
 
 
-def _first_line(text: str) -> str:
-    line = text.split("\n", 1)[0].strip()
-    return line if len(line) <= 300 else line[:297] + "..."
+def _cause(text: str) -> str:
+    line = text.split("\n", 1)[0].split(": <?xml", 1)[0].strip()
+    answer = re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>", text)
+    line = f"{line} ({answer[1]}: {answer[2]})" if answer else line
+    return line if len(line) <= 400 else line[:397] + "..."

@@ -1,14 +1,17 @@
 """What a store can do, found out by trying.
 
 Owns the check before the first segment: the bucket answers, and create-only put lets exactly one of several
-contenders win. It promises to leave nothing behind but a small object below `probes/` that it removes again.
+contenders win. It promises to leave nothing behind but a small object below `probes/` that it removes again
+(where it may).
 """
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import ObjectStore
+from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError
 
 _CONTENDERS = 8
 
@@ -35,12 +38,21 @@ def check_store(store: ObjectStore) -> None:
                 for content, ok in zip(contents, pool.map(lambda c: store.create(key, c), contents), strict=True)
                 if ok
             ]
-        stored = store.get(key)
+        stored = _read(store, key)
     finally:
-        store.delete(key)
+        # Rights without deletion are enough for a ledger; the small object then stays.
+        with contextlib.suppress(ForbiddenError):
+            store.delete(key)
     # A contender whose answer was lost may count itself a loser; two winners, or another's content, may not be.
     if len(won) > 1 or (won and won != [stored]) or stored not in contents:
         raise ConfigurationError(
             f"{store.url} lets {len(won)} of {_CONTENDERS} writers create one object; create-only put must let one.",
             next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
         )
+
+
+def _read(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ObjectMissingError:
+        return None
