@@ -5,10 +5,11 @@ limits hold before memory is taken, that every format ends as BGR uint8 with its
 that it may be called from many threads at once. It does not touch `cv2.setNumThreads`; that is the caller's.
 
 How a cut JPEG is found: decoders fill what is missing with grey and tell nobody. So the markers are walked first
-(see `jpeg`), and where the last pixel is the grey that fills gaps, or the picture is progressive, it is decoded
+(see `jpeg`). Then, where the last pixel is the grey that fills gaps (or that cannot be told), the file is decoded
 once more with some bytes more at its end: a whole picture stays the same, a cut one takes the bytes for picture
-data. What stays unnoticed: a JPEG whose last one or two blocks (of 16x16 pixels) are missing although it has an
-end marker, and flipped bits inside picture data of formats without a checksum (all but PNG).
+data. (libjpeg complains of those bytes on stderr; it cannot be told not to.) What stays unnoticed: a JPEG with an
+end marker whose last one or two blocks (of 16x16 pixels) or last refinement bits are missing, and flipped bits
+inside picture data of formats without a checksum (all but PNG).
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
+from imgpipeline.vision.tiff import without_orientation
 
 __all__ = ["DecodedImage", "ImageHeader", "ImageLimits", "decode_image", "read_header"]
 
@@ -83,12 +85,19 @@ def decode_image(data: bytes, limits: ImageLimits) -> DecodedImage:
         claim = f"{header.width}x{header.height} pixels"
         message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It was not decoded."
         raise BadInputError(DeadLetterCode.IMAGE_TOO_LARGE, message)
-    pixels = _decode_jpeg(data) if header.format == "jpeg" else _decode(data, header.format)
+    pixels = _decode_as(header.format, data)
     if pixels.shape[:2] != (header.height, header.width):
         got = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise _failed(f"The header claims {header.width}x{header.height} pixels, decoding gave {got}.")
     upright = _apply_orientation(pixels, header.orientation)
     return DecodedImage(upright, upright.shape[1], upright.shape[0], header.orientation)
+
+
+def _decode_as(name: str, data: bytes) -> Pixels:
+    if name == "jpeg":
+        return _decode_jpeg(data)
+    # OpenCV turns TIFFs upright whatever it is told; they are to be turned once, like all the others.
+    return _decode(without_orientation(data) if name == "tiff" else data, name)
 
 
 def _decode(data: bytes, name: str) -> Pixels:
@@ -100,7 +109,9 @@ def _decode(data: bytes, name: str) -> Pixels:
             raise TransientError(message, next_step="give the process more memory or lower the pixel limit") from error
         raise _failed(f"The {name.upper()} cannot be decoded: {error.err or error}.") from error
     if pixels is None:
-        raise _failed(f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is cut or damaged.")
+        raise _failed(
+            f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is cut, damaged, or of a rare kind."
+        )
     return np.asarray(pixels, np.uint8)
 
 
@@ -114,8 +125,9 @@ def _decode_jpeg(data: bytes) -> Pixels:
 
 
 def _could_be_filled(pixels: Pixels, structure: JpegStructure) -> bool:
-    unclear_colour = structure.progressive or len(structure.sampling) > 3
-    return unclear_colour or bool((pixels[-1, -1] == _FILL_GREY).all())
+    if structure.progressive and not structure.last_scan_refines:
+        return True  # what is missing is detail and not colour
+    return len(structure.sampling) > 3 or bool((pixels[-1, -1] == _FILL_GREY).all())
 
 
 def _ignores_more_data(pixels: Pixels, data: bytes, structure: JpegStructure) -> bool:

@@ -45,6 +45,8 @@ class JpegStructure:
     """Scans met so far."""
     open_bits: dict[tuple[int, int], int] = field(default_factory=dict)
     """For each (component id, coefficient) that was met: how many low bits are still to come (progressive)."""
+    last_scan_refines: bool = False
+    """Whether the last scan met only adds low bits to coefficients that were there (progressive)."""
     end: int | None = None
     """Offset of the end marker, None where it was not met."""
 
@@ -153,6 +155,7 @@ def _read_scan(structure: JpegStructure, header: bytes, data: bytes, at: int) ->
     first, last, bits = header[1 + 2 * count], header[2 + 2 * count], header[3 + 2 * count]
     if any(c not in structure.sampling for c in components):
         raise _broken(f"scan {structure.scans} names a component that the frame header does not have")
+    structure.last_scan_refines = bits >> 4 > 0
     for component in components:
         structure.open_bits.update({(component, k): bits & 15 for k in range(first, min(last, 63) + 1)})
     found = _DATA_END.search(data, at)

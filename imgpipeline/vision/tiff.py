@@ -8,6 +8,8 @@ Source: TIFF 6.0 specification, section 2; BigTIFF design (libtiff).
 """
 
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 WIDTH_TAG: Final = 256
@@ -28,34 +30,9 @@ def read_first_directory(data: bytes) -> dict[int, int]:
     Returns:
         The first value of each tag with a BYTE, SHORT, LONG or LONG8 type; empty where `data` is no TIFF.
     """
-    order = _BYTE_ORDERS.get(data[:2])
-    if order is None or len(data) < 8:
-        return {}
-    try:
-        version = struct.unpack_from(order + "H", data, 2)[0]
-        if version == 42:
-            return _read_entries(data, order, struct.unpack_from(order + "I", data, 4)[0], big=False)
-        if version == 43:
-            return _read_entries(data, order, struct.unpack_from(order + "Q", data, 8)[0], big=True)
-    except struct.error:
-        return {}
-    return {}
-
-
-def _read_entries(data: bytes, order: str, start: int, *, big: bool) -> dict[int, int]:
-    if start >= len(data):
-        return {}
-    count_format, entry_format, inline_at = ("Q", "HHQ", 12) if big else ("H", "HHI", 8)
-    entry_size_bytes = 20 if big else 12
-    count = struct.unpack_from(order + count_format, data, start)[0]
-    first = start + struct.calcsize(order + count_format)
     tags: dict[int, int] = {}
-    for index in range(min(count, _MOST_ENTRIES)):
-        at = first + index * entry_size_bytes
-        tag, kind, values = struct.unpack_from(order + entry_format, data, at)
-        scalar = _SCALARS.get(kind)
-        if scalar and values == 1 and tag not in tags:
-            tags[tag] = struct.unpack_from(order + scalar, data, at + inline_at)[0]
+    for entry in _entries(data):
+        tags.setdefault(entry.tag, entry.value)
     return tags
 
 
@@ -70,3 +47,65 @@ def read_orientation(data: bytes) -> int:
     """
     orientation = read_first_directory(data).get(ORIENTATION_TAG, 1)
     return orientation if 1 <= orientation <= 8 else 1
+
+
+def without_orientation(data: bytes) -> bytes:
+    """Makes a TIFF file say that it is upright.
+
+    Args:
+        data: The file.
+
+    Returns:
+        The file with every orientation of its first directory set to 1; `data` itself where nothing changes.
+    """
+    wrong = [entry for entry in _entries(data) if entry.tag == ORIENTATION_TAG and entry.value != 1]
+    if not wrong:
+        return data
+    changed = bytearray(data)
+    for entry in wrong:
+        struct.pack_into(entry.format, changed, entry.value_at, 1)
+    return bytes(changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One whole number of a directory."""
+
+    tag: int
+    """What it says."""
+    value: int
+    """The number."""
+    value_at: int
+    """Offset of the number in the file."""
+    format: str
+    """How it is packed."""
+
+
+def _entries(data: bytes) -> Iterator[_Entry]:
+    order = _BYTE_ORDERS.get(data[:2])
+    if order is None:
+        return
+    try:
+        version = struct.unpack_from(order + "H", data, 2)[0]
+        if version == 42:
+            yield from _read_entries(data, order, struct.unpack_from(order + "I", data, 4)[0], big=False)
+        elif version == 43:
+            yield from _read_entries(data, order, struct.unpack_from(order + "Q", data, 8)[0], big=True)
+    except struct.error:
+        return  # cut: what came before is all there is
+
+
+def _read_entries(data: bytes, order: str, start: int, *, big: bool) -> Iterator[_Entry]:
+    if start >= len(data):
+        return
+    count_format, entry_format, inline_at = ("Q", "HHQ", 12) if big else ("H", "HHI", 8)
+    entry_size_bytes = 20 if big else 12
+    count = struct.unpack_from(order + count_format, data, start)[0]
+    first = start + struct.calcsize(order + count_format)
+    for index in range(min(count, _MOST_ENTRIES)):
+        at = first + index * entry_size_bytes
+        tag, kind, values = struct.unpack_from(order + entry_format, data, at)
+        scalar = _SCALARS.get(kind)
+        if scalar and values == 1:
+            value = struct.unpack_from(order + scalar, data, at + inline_at)[0]
+            yield _Entry(tag, value, at + inline_at, order + scalar)
