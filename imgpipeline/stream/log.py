@@ -61,8 +61,11 @@ def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[in
     if found["error_code"]:
         raise TransientError(f"The broker cannot describe the topic {name!r} (code {found['error_code']}).")
     partitions = sorted(part["partition_index"] for part in found["partitions"])
-    return str(found.get("topic_id") or f"{_cluster_id(admin)}.{name}"), partitions
+    return _topic_id_of(admin, found), partitions
 
 
-def _cluster_id(admin: KafkaAdminClient) -> str:
-    return str(admin.describe_cluster().get("cluster_id") or "cluster")
+def _topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
+    if found.get("topic_id"):
+        return str(found["topic_id"])
+    cluster_id = admin.describe_cluster().get("cluster_id") or "cluster"
+    return f"{cluster_id}.{found['name']}"

@@ -1,0 +1,130 @@
+"""A lane over real servers: a topic, a bucket, and the settings that name both."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
+from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.ledger import fix_ends, list_segments, read_segments
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sources.simulator import Scene
+from imgpipeline.stream.connection import open_producer
+from imgpipeline.stream.lanes import Lane
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class LaneUnderTest:
+    """A topic and a bucket, filled and followed by a test."""
+
+    settings: Settings
+    reports: list[LaneReport] = field(default_factory=list)
+
+    @property
+    def store(self) -> ObjectStore:
+        return open_store(self.settings)
+
+    def with_settings(self, **changes: Any) -> "LaneUnderTest":
+        return LaneUnderTest(self.settings.model_copy(update=changes))
+
+    def put_image(self, key: str, data: bytes | None = None) -> str:
+        self.store.put(key, data if data is not None else jpeg())
+        return key
+
+    def send(self, *values: bytes | None, key: bytes = b"camera", headers: Mapping[str, bytes] | None = None) -> None:
+        with open_producer(self.settings) as producer:
+            for value in values:
+                producer.send(self.settings.kafka_topic, value=value, key=key, headers=list((headers or {}).items()))
+            producer.flush()
+
+    def announce(self, count: int, *, source: str = "camera", first: int = 0) -> list[FrameMessage]:
+        """Announces frames of one picture each, one a second."""
+        path = self.put_image(f"images/{source}/one.jpg")
+        messages = [
+            FrameMessage(source, path, START + timedelta(seconds=n), frame_number=n)
+            for n in range(first, first + count)
+        ]
+        self.send(*[m.to_value() for m in messages], key=source.encode())
+        return messages
+
+    def follow(self, lane: Lane = Lane(0, 1), stop: threading.Event | None = None) -> LaneReport:  # noqa: B008 - a value
+        return follow_lane(self.settings, lane, run_id="test-run", report=self.reports.append, stop=stop)
+
+    def outcomes(self) -> list[Outcome]:
+        """Returns what the ledger holds, in the order of chain and offset."""
+        found: list[Outcome] = []
+        for chain, end in fix_ends(self.store).items():
+            starts = list_segments(self.store, chain, 0, end.offset)
+            for segment in read_segments(self.store, chain, starts):
+                found += segment.outcomes()
+        return found
+
+    def frames(self) -> list[Frame]:
+        return [o for o in self.outcomes() if isinstance(o, Frame)]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [o for o in self.outcomes() if isinstance(o, DeadLetter)]
+
+    def gaps(self) -> list[Gap]:
+        return [o for o in self.outcomes() if isinstance(o, Gap)]
+
+
+def jpeg(seed: int = 3, number: int = 20) -> bytes:
+    """Returns a simulated street as JPEG."""
+    image, _ = Scene(seed, frames=60).frame(number)
+    return encode(image, ".jpg")
+
+
+def encode(image: np.ndarray[Any, Any], suffix: str) -> bytes:
+    done, data = cv2.imencode(suffix, image)
+    assert done
+    return data.tobytes()
+
+
+def message(**fields: Any) -> bytes:
+    return json.dumps({"source": "camera", "timestamp": "2026-03-01T12:00:00Z", **fields}).encode()
+
+
+@pytest.fixture
+def lane(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> LaneUnderTest:
+    return LaneUnderTest(
+        load_settings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            kafka_topic=topic,
+            kafka_group=f"group-of-{topic}",
+            store_url=f"{bucket.url}/lane",
+            s3_endpoint=bucket.endpoint,
+            s3_access_key_id=bucket.access_key_id,
+            s3_secret_access_key=bucket.secret_access_key,
+            linger_s=0.5,
+            commit_interval_s=0.3,
+            model_threads=1,
+        )
+    )
+
+
+@contextmanager
+def running(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Runs work in a thread beside the test, joins it at the end, and gives what it returned."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    try:
+        yield results
+    finally:
+        thread.join(60)
+        assert not thread.is_alive()

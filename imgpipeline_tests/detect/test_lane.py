@@ -1,0 +1,361 @@
+"""A run over a lane, on a real broker and a real S3 server."""
+
+import threading
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kafka import TopicPartition
+
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.errors import ConfigurationError, DeadLetterCode, LedgerError, PermanentError, TransientError
+from imgpipeline.ledger import fix_ends, list_chains
+from imgpipeline.stream.connection import open_admin, open_producer
+from imgpipeline.stream.group import open_group
+from imgpipeline.stream.lanes import Lane
+from imgpipeline.vision.detector import load_detector
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, jpeg, message, running
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+def test_announced_frames_end_as_documents_with_what_the_model_saw(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/street.jpg")
+    lane.send(message(image_path=path, frame_number=7, attributes={"exposure_ms": 4}, shift="night"))
+
+    report = lane.follow()
+
+    [frame] = lane.frames()
+    assert (frame.source, frame.frame_number, frame.timestamp) == ("camera", 7, START)
+    assert (frame.image_width, frame.image_height, frame.size_bytes) == (640, 360, len(jpeg()))
+    assert frame.model_used == "demo"
+    assert frame.attributes == {"exposure_ms": 4, "shift": "night"}
+    assert frame.detections
+    assert all(d.confidence > frame.confidence_threshold for d in frame.detections)
+    assert (report.frames, report.dead_letters, report.lag, report.ended_by) == (1, 0, 0, "linger")
+
+
+@pytest.mark.parametrize("topic", [3], indirect=True)
+def test_each_offset_of_each_partition_has_one_outcome_in_order(lane: LaneUnderTest) -> None:
+    for source in ("north", "south", "east", "west"):
+        lane.announce(20, source=source)
+
+    lane.follow()
+
+    by_partition: dict[int, list[int]] = {}
+    for frame in lane.frames():
+        by_partition.setdefault(frame.partition, []).append(frame.offset)
+    assert sum(map(len, by_partition.values())) == 80
+    assert all(offsets == list(range(len(offsets))) for offsets in by_partition.values())
+
+
+@pytest.mark.parametrize("topic", [4], indirect=True)
+def test_two_lanes_share_the_partitions_and_nothing_else(lane: LaneUnderTest) -> None:
+    for source in ("a", "b", "c", "d", "e", "f"):
+        lane.announce(5, source=source)
+
+    lane.follow(Lane(0, 2))
+    assert {f.partition % 2 for f in lane.frames()} == {0}
+    lane.follow(Lane(1, 2))
+
+    assert len(lane.frames()) == 30
+
+
+def test_bad_input_becomes_dead_letters_and_its_neighbours_frames(lane: LaneUnderTest) -> None:
+    good = lane.put_image("images/camera/good.jpg")
+    cut = lane.put_image("images/camera/cut.jpg", jpeg()[:4000])
+    empty = lane.put_image("images/camera/empty.jpg", b"")
+    huge = lane.put_image("images/camera/huge.png", encode(np.zeros((600, 1000, 3), np.uint8), ".png"))
+    lane.send(
+        message(image_path=good, frame_number=0),
+        b"{not json",
+        None,
+        message(timestamp="yesterday", image_path=good),
+        message(frame_number=1),
+        message(image_path="../../etc/passwd"),
+        message(image_path="file:///etc/passwd"),
+        message(image_path="http://169.254.169.254/latest"),
+        message(image_path="images/%2e%2e/secret.jpg"),
+        message(image_path="s3://another-bucket/x.jpg"),
+        message(image_path="images/nowhere.jpg"),
+        message(image_path=empty),
+        message(image_path=cut),
+        message(image_path=huge),
+        message(image_path=good, timestamp="1970-01-01T00:00:00Z"),
+        message(image_path=good, timestamp="2099-01-01T00:00:00Z"),
+        message(image_path=good, sha256="0" * 64),
+        b"x" * 5000,
+        message(image_path=good, frame_number=2),
+    )
+
+    lane.with_settings(max_image_pixels=300_000, max_message_bytes=4096).follow()
+
+    codes = [letter.code.value for letter in lane.dead_letters()]
+    assert codes == [
+        *["INVALID_MESSAGE"] * 4,
+        *["PATH_NOT_ALLOWED"] * 5,
+        "OBJECT_NOT_FOUND",
+        "EMPTY_OBJECT",
+        "DECODE_FAILED",
+        "IMAGE_TOO_LARGE",
+        *["TIMESTAMP_OUT_OF_RANGE"] * 2,
+        "HASH_MISMATCH",
+        "TOO_LARGE",
+    ]
+    assert [frame.offset for frame in lane.frames()] == [0, 18]
+
+
+def test_an_image_larger_than_the_limit_in_bytes_is_refused(lane: LaneUnderTest) -> None:
+    lane.send(message(image_path=lane.put_image("images/camera/street.jpg")))
+
+    lane.with_settings(max_image_bytes=2048).follow()
+
+    [letter] = lane.dead_letters()
+    assert letter.code is DeadLetterCode.TOO_LARGE
+    assert "2048" in letter.message
+
+
+def test_a_large_picture_is_worked_in_its_turn(lane: LaneUnderTest) -> None:
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    large = lane.put_image("images/camera/large.jpg", encode(pixels, ".jpg"))
+    lane.send(message(image_path=large, frame_number=0), message(image_path=large, frame_number=1))
+
+    lane.follow()
+
+    assert [(f.image_width, f.image_height, f.brightness) for f in lane.frames()] == [(4000, 3000, 0.0)] * 2
+
+
+def test_a_record_that_is_the_image_itself_is_stored_first(lane: LaneUnderTest) -> None:
+    lane.send(jpeg(), key=b"door", headers={"content-type": b"image/jpeg", "timestamp": b"2026-03-01T12:00:00Z"})
+
+    lane.follow()
+
+    [frame] = lane.frames()
+    assert frame.source == "door"
+    assert frame.source_image_path.startswith("images/door/2026-03-01/")
+    assert lane.store.get(frame.source_image_path) == jpeg()
+
+
+def test_a_second_run_goes_on_where_the_first_ended(lane: LaneUnderTest) -> None:
+    lane.announce(10)
+    lane.follow()
+    lane.announce(5, first=10)
+
+    report = lane.follow()
+
+    assert report.frames == 5
+    assert [f.frame_number for f in lane.frames()] == list(range(15))
+
+
+def test_a_run_reports_each_day_it_touched_and_then_tells_the_group(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/one.jpg")
+    lane.send(*[message(image_path=path, timestamp=f"2026-03-0{d}T00:00:00Z") for d in (1, 2, 9)])
+
+    lane.follow()
+
+    days = {day for report in lane.reports for day in report.days}
+    assert days == {date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 9)}
+    with open_group(lane.settings) as group:
+        assert group.read([0]) == {0: 3}
+
+
+def test_days_that_were_put_but_not_reported_are_reported_by_the_next_run(lane: LaneUnderTest) -> None:
+    lane.announce(3)
+
+    def die(report: object) -> None:
+        raise RuntimeError("killed between the segment and the event")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        LaneUnderTest(lane.settings, reports=_Refusing(die)).follow()  # type: ignore[arg-type]  # only `append` is used
+
+    lane.follow()
+
+    assert len(lane.frames()) == 3
+    assert START.date() in lane.reports[0].days
+
+
+class _Refusing:
+    def __init__(self, append: object) -> None:
+        self.append = append
+
+
+def test_data_versions_of_a_day_differ_whenever_it_has_news(lane: LaneUnderTest) -> None:
+    for first in (0, 5):
+        lane.announce(5, first=first)
+        lane.follow()
+
+    versions = [report.days[START.date()].data_version for report in lane.reports if report.days]
+    assert len(set(versions)) == len(versions) >= 2
+
+
+def test_a_stopped_run_commits_what_is_finished_and_ends_soon(lane: LaneUnderTest) -> None:
+    lane.announce(2000)
+    stop = threading.Event()
+    with running(lambda: lane.follow(stop=stop)) as results:
+        wait_until(lambda: any(r.frames for r in lane.reports), limit_s=30, what="the first report")
+        stop.set()
+        asked_s = time.monotonic()
+        wait_until(lambda: bool(results), limit_s=10, what="the end of the run")
+        took_s = time.monotonic() - asked_s
+
+    [report] = results
+    assert report.ended_by == "stopped"
+    assert 0 < report.frames < 2000
+    assert [f.offset for f in lane.frames()] == list(range(report.frames))
+    assert took_s < 5
+
+
+def test_a_run_ends_after_its_longest_time_and_the_next_goes_on(lane: LaneUnderTest) -> None:
+    lane.announce(1500)
+
+    first = lane.with_settings(max_run_s=1.0).follow()
+    lane.follow()
+
+    assert first.ended_by == "max_run"
+    assert 0 < first.frames < 1500
+    assert [f.offset for f in lane.frames()] == list(range(1500))
+
+
+def test_two_runs_over_one_lane_double_nothing(lane: LaneUnderTest) -> None:
+    lane.announce(400)
+    other = LaneUnderTest(lane.settings)
+
+    with running(other.follow), running(lane.follow):
+        pass
+    lane.follow()
+
+    assert [f.offset for f in lane.frames()] == list(range(400))
+
+
+def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/one.jpg")
+    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
+        producer.init_transactions()
+        for commit in (True, False):
+            producer.begin_transaction()
+            for number in range(2):
+                producer.send(lane.settings.kafka_topic, message(image_path=path, frame_number=number), key=b"camera")
+            producer.flush()
+            producer.commit_transaction() if commit else producer.abort_transaction()
+
+    report = lane.follow()
+
+    assert lane.gaps() == [Gap(2, 3, GapReason.MARKER), Gap(3, 5, GapReason.ABORTED), Gap(5, 6, GapReason.MARKER)]
+    assert len(lane.frames()) == 2
+    assert report.lag == 0
+
+
+def test_what_was_gone_before_the_first_look_is_a_gap(lane: LaneUnderTest) -> None:
+    lane.announce(10)
+    _expire(lane, 4)
+
+    lane.follow()
+
+    assert lane.gaps() == [Gap(0, 4, GapReason.BEFORE_FIRST_LOOK)]
+    assert [f.offset for f in lane.frames()] == [4, 5, 6, 7, 8, 9]
+
+
+def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: LaneUnderTest) -> None:
+    lane.announce(3)
+    lane.follow()
+    lane.announce(7, first=3)
+    _expire(lane, 6)
+
+    with pytest.raises(LedgerError, match=r"\[3, 6\).*IMGPIPELINE_ALLOW_GAPS"):
+        lane.follow()
+    assert len(lane.frames()) == 3
+
+    lane.with_settings(allow_gaps=True).follow()
+    assert lane.gaps() == [Gap(3, 6, GapReason.EXPIRED)]
+    assert [f.offset for f in lane.frames()] == [0, 1, 2, 6, 7, 8, 9]
+
+
+def test_a_topic_made_anew_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
+    lane.announce(5)
+    lane.follow()
+    _make_anew(lane)
+    lane.announce(2, source="other")
+
+    lane.follow()
+
+    assert len(list_chains(lane.store)) == 2
+    assert sorted(end.offset for end in fix_ends(lane.store).values()) == [2, 5]
+
+
+def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain(
+    lane: LaneUnderTest,
+) -> None:
+    lane.announce(5)
+    follower = lane.with_settings(linger_s=30.0, max_run_s=30.0)
+    errors: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            follower.follow()
+        except (TransientError, LedgerError, ConfigurationError) as error:
+            errors.append(error)
+
+    with running(follow):
+        wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
+        _make_anew(lane)
+        lane.announce(20, source="other")
+
+    old = [f for f in lane.frames() if f.source == "camera"]
+    assert errors
+    assert len(old) == 5
+    lane.follow()
+    assert len([f for f in lane.frames() if f.source == "other"]) == 20
+
+
+def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane.announce(5)
+    lane.follow()
+    # Real brokers truncate only after an unclean election. The chain sees the same as a chain of another log under
+    # this log's id: so the ids are made equal, and the topic is made anew with other records.
+    monkeypatch.setattr("imgpipeline.stream.log._topic_id_of", lambda *_: "same-id")
+    lane.follow()
+    _make_anew(lane)
+    lane.announce(8, source="other")
+
+    with pytest.raises(LedgerError, match="offset 4 is not the one"):
+        lane.follow()
+
+
+def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    model = tmp_path / "own.onnx"
+    model.write_bytes(load_detector("demo").spec.path.read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(load_detector("demo").spec.labels))
+    follower = lane.with_settings(model=str(model), model_decoder="yolox", model_labels=labels, linger_s=5.0)
+    lane.announce(3)
+
+    def damage_then_send_rubbish() -> None:
+        wait_until(lambda: len(lane.frames()) == 3, limit_s=30, what="the first frames")
+        model.write_bytes(b"damaged")
+        lane.send(b"rubbish")
+
+    damager = threading.Thread(target=damage_then_send_rubbish)
+    damager.start()
+    try:
+        with pytest.raises(PermanentError, match="self-test"):
+            follower.follow()
+    finally:
+        damager.join(60)
+
+    assert lane.dead_letters() == []
+
+
+def _expire(lane: LaneUnderTest, before: int) -> None:
+    with open_admin(lane.settings) as admin:
+        admin.delete_records({TopicPartition(lane.settings.kafka_topic, 0): before})
+
+
+def _make_anew(lane: LaneUnderTest) -> None:
+    topic = lane.settings.kafka_topic
+    with open_admin(lane.settings) as admin:
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics(), limit_s=30, what="the topic's end")
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
