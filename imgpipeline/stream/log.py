@@ -67,5 +67,7 @@ def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[in
 def _topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
     if found.get("topic_id"):
         return str(found["topic_id"])
-    cluster_id = admin.describe_cluster().get("cluster_id") or "cluster"
-    return f"{cluster_id}.{found['name']}"
+    from imgpipeline.stream.embedded import start_id  # noqa: PLC0415 - loads librdkafka, which few brokers make needed
+
+    log_id = start_id(admin.list_topics()) or admin.describe_cluster().get("cluster_id") or "cluster"
+    return f"{log_id}.{found['name']}"
