@@ -212,11 +212,11 @@ def _why_wait(
 
 def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun]) -> list[FailedRun]:
     """Returns the runs that failed at the present ledger end of the partition where most did, oldest first."""
-    at_one_end = (
-        [f for f in failures if f.lane.covers(view.partition) and f.ends.get(view.partition) == view.ledger_end]
-        for view in behind
-    )
-    return sorted(max(at_one_end, key=len, default=[]), key=lambda failure: failure.ended_at)
+    most: list[FailedRun] = []
+    for view in behind:
+        n, end = view.partition, view.ledger_end
+        most = max(most, [f for f in failures if f.lane.covers(n) and f.ends.get(n) == end], key=len)
+    return sorted(most, key=lambda failure: failure.ended_at)
 
 
 def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) -> float:

@@ -1,0 +1,1 @@
+"""The assets, one module a layer: what the ledger says of a day, the day tables, the summaries."""

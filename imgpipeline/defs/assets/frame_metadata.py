@@ -1,0 +1,59 @@
+"""The ledger's layer: `frame_metadata`, the outcome of every announced frame.
+
+Owns the asset's description and how a detection run's report becomes its materializations. The asset is external:
+detection runs write it segment by segment, many days in one run, so no run ever "materializes a partition" of it.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from imgpipeline.defs.partitions import DAYS
+from imgpipeline.detect import LaneReport
+
+FRAME_METADATA = dg.AssetKey("frame_metadata")
+
+frame_metadata = dg.AssetSpec(
+    FRAME_METADATA,
+    partitions_def=DAYS,
+    group_name="ledger",
+    kinds={"kafka", "s3"},
+    owners=["team:imgpipeline"],
+    description="**What became of every announced frame?** One outcome for every Kafka offset: its metadata with "
+    "detections, a dead letter, or a recorded gap, in immutable segments below `metadata/`. Written by "
+    "`detect_frames` within about a second of a frame's arrival; a day gets a materialization every few seconds "
+    "while frames of it are processed.",
+)
+
+
+def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
+    """Yields one materialization for each day that is new in a report.
+
+    The data version is made of the ends of the day's chains: it differs whenever the day has new segments.
+    """
+    for day, counts in report.days.items():
+        yield dg.AssetMaterialization(
+            FRAME_METADATA,
+            partition=day.isoformat(),
+            metadata={
+                "frames_of_run": counts.frames,
+                "gated_of_run": counts.gated,
+                "dead_letters_of_run": counts.dead_letters,
+                "detections_of_run": counts.detections,
+                **run_metadata(report),
+            },
+            tags={"dagster/data_version": counts.data_version},
+        )
+
+
+def run_metadata(report: LaneReport) -> dict[str, dg.MetadataValue]:
+    """Returns what a report says of its whole run; what is not known yet is left out."""
+    numbers = {
+        "frames_per_s": report.frames_per_s,
+        "latency_p50_s": report.latency_p50_s,
+        "latency_p95_s": report.latency_p95_s,
+    }
+    return {
+        "lag": dg.MetadataValue.int(report.lag),
+        **{name: dg.MetadataValue.float(round(value, 3)) for name, value in numbers.items() if value is not None},
+    }

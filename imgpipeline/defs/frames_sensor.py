@@ -1,0 +1,117 @@
+"""The Kafka sensor: starts detection runs for lanes with lag.
+
+Owns asking Kafka, the store and Dagster, and doing what `stream.lanes.decide` decides. A tick asks Kafka once for all
+offsets, and the store only for partitions that look behind and a few others in turn. A run has no run key: a key
+would keep a failed run from being repeated, and the ledger takes every frame once whatever is repeated.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import dagster as dg
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.defs.detection_job import detect_frames, run_config_of
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, mark_failed
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.ledger import find_end
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings, utc_now
+from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
+from imgpipeline.stream.log import read_log
+from imgpipeline.stream.watch import FoundEnd, Watch
+
+_STORE_READERS = 16
+_SHOWN_REASONS = 5
+_MAX_RUNTIME_TAG = "dagster/max_runtime"
+_STARTING_S = 300.0
+
+
+@dg.sensor(
+    name="frames_sensor",
+    target=detect_frames,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Watches the Kafka topic of frames. Starts a `detect_frames` run for each lane that is behind and has "
+    "no run that makes progress; backs off while runs fail at one place. Switch it off to pause detection.",
+)
+def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult | dg.SkipReason:
+    """Starts detection runs for lanes with lag."""
+    now = utc_now()
+    try:
+        settings = pipeline.settings()
+        views, watch = observe(settings, pipeline.store(), Watch.from_cursor(context.cursor, now=now), now)
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    decision = decide(
+        views,
+        live_runs(context.instance),
+        failed_runs(context.instance, now) if any(view.lag for view in views) else [],
+        lanes=settings.lanes,
+        takeover_s=settings.takeover_s,
+        now=now,
+    )
+    for run_id, reason in decision.overtaken.items():
+        context.log.warning(f"Run {run_id} is marked as failed: {reason}.")
+        mark_failed(context.instance, run_id, reason)
+    return dg.SensorResult(
+        run_requests=[request_run(start, settings) for start in decision.starts],
+        skip_reason=None if decision.starts else dg.SkipReason(explain(decision, views)),
+        cursor=watch.to_cursor(),
+    )
+
+
+def observe(settings: Settings, store: ObjectStore, watch: Watch, now: datetime) -> tuple[list[PartitionView], Watch]:
+    """Looks how far log and ledger reach.
+
+    Args:
+        settings: Where Kafka is.
+        store: Where the ledger is.
+        watch: What the last tick remembered.
+        now: The clock.
+
+    Returns:
+        The view of every known partition, and the memory for the next tick.
+
+    Raises:
+        ImgpipelineError: Kafka or the store do not answer, or a setting is wrong.
+    """
+    logs = read_log(settings)
+    hints = {chain: seen.end.hint for chain, seen in watch.seen.items()}
+    return watch.look(logs, _find_ends(store, watch.choose(logs), hints), now=now)
+
+
+def _find_ends(
+    store: ObjectStore, logs: Sequence[LogRange], hints: dict[ChainId, int | None]
+) -> dict[ChainId, FoundEnd]:
+    def find(log: LogRange) -> FoundEnd:
+        end = find_end(store, log.chain, hint=hints.get(log.chain))
+        return FoundEnd(end.offset, end.hint)
+
+    with ThreadPoolExecutor(_STORE_READERS) as pool:
+        return dict(zip((log.chain for log in logs), pool.map(find, logs), strict=True))
+
+
+def request_run(start: Start, settings: Settings) -> dg.RunRequest:
+    """Returns the request for a run that the decision asks for."""
+    return dg.RunRequest(
+        run_config=run_config_of(start.lane),
+        tags={
+            "imgpipeline/lane": str(start.lane),
+            "imgpipeline/reason": start.reason,
+            ENDS_TAG: format_ends(start.ends),
+            _MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
+        },
+    )
+
+
+def explain(decision: Decision, views: Sequence[PartitionView]) -> str:
+    """Says why a tick starts no run."""
+    if not decision.waiting:
+        return f"Nothing new: the ledger reaches the log's end in all {len(views)} partitions."
+    more = len(decision.waiting) - _SHOWN_REASONS
+    shown = " ".join(decision.waiting[:_SHOWN_REASONS])
+    return f"{shown} And {more} lanes more." if more > 0 else shown

@@ -1,0 +1,34 @@
+"""The daily partitions of all assets.
+
+Owns the one range of days. It begins with the first accepted day of the settings and reaches to tomorrow, since a
+frame may be ahead of the clock by up to a day (`IMGPIPELINE_MAX_FUTURE_S`): a day outside of it would be stored but
+never built.
+"""
+
+from datetime import date
+
+import dagster as dg
+
+from imgpipeline.settings import load_settings
+
+DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat(), timezone="UTC", end_offset=2)
+"""UTC days, from `IMGPIPELINE_FIRST_DAY` to tomorrow."""
+
+
+def days_of(context: dg.AssetExecutionContext) -> list[date]:
+    """Returns the days that a run was asked for, in order.
+
+    Raises:
+        Failure: It was asked for none. Dagster lets a reversed range, and one outside the definition, succeed without
+            a single partition.
+    """
+    keys = context.partition_keys if context.has_partition_key or context.has_partition_key_range else []
+    if not keys:
+        asked = {name: value for name, value in context.run.tags.items() if name.startswith("dagster/asset_partition")}
+        raise dg.Failure(
+            description=f"No day was asked for (partition: {asked or 'none'}); the days reach from "
+            f"{DAYS.get_first_partition_key()} to {DAYS.get_last_partition_key()}. "
+            "Next: materialize again with a day in that range, and a range's earlier day first.",
+            allow_retries=False,
+        )
+    return sorted(date.fromisoformat(key) for key in keys)

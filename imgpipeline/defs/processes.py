@@ -1,0 +1,62 @@
+"""Telling whether the process of a run is still there.
+
+After a crash of a whole machine, or `kill -9` of everything, Dagster goes on showing a run as started: its launcher
+asks nobody. A detection run therefore notes its process in a tag, and whoever shares its process table can look. Owns
+that note. Where a look is not possible (another machine, another container, a reboot since), nothing is claimed.
+"""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+
+
+def describe_process(pid: int | None = None) -> str:
+    """Returns a note that tells one process (this one by default) from all others, also after its id is used again."""
+    number = os.getpid() if pid is None else pid
+    return json.dumps([*_process_table(), number, _started_at(number)])
+
+
+def is_gone(note: str | None) -> bool:
+    """Tells whether a noted process is known to be gone.
+
+    Args:
+        note: What `describe_process` returned, or None.
+
+    Returns:
+        True where it ran in this process table and runs no more; False where it runs, or nothing can be said.
+    """
+    try:
+        *table, pid, started_at = json.loads(note or "")
+        number = int(pid)
+    except (ValueError, TypeError):
+        return False
+    if table != _process_table() or not started_at or not _started_at(os.getpid()):
+        return False
+    return _started_at(number) != str(started_at)
+
+
+def _process_table() -> list[str]:
+    """Names what process ids refer to here: the machine, its boot, and the container."""
+    try:
+        namespace = str(_PID_NAMESPACE.readlink())
+    except OSError:
+        namespace = ""
+    return [socket.gethostname(), _read(_BOOT_ID).strip(), namespace]
+
+
+def _started_at(pid: int) -> str:
+    """Returns when a process started, in ticks since boot; empty where there is no such process, or it is a zombie."""
+    # The program's name stands in brackets and may hold anything, so the fields are counted from behind it.
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return "" if len(fields) < 20 or fields[0] in "ZX" else fields[19]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

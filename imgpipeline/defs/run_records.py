@@ -1,0 +1,102 @@
+"""Detection runs as Dagster's run storage knows them.
+
+Owns reading live and failed runs into the values that `stream.lanes` decides by, and marking runs as failed. The tag
+`imgpipeline/ledger_ends` of a requested run says where the ledger ended in each partition with lag: runs that fail at
+the same ends are what the back-off counts.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of
+from imgpipeline.defs.processes import is_gone
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun
+
+ENDS_TAG = "imgpipeline/ledger_ends"
+_MOST_ENDS = 64
+"""A tag names the ends of so many partitions at most."""
+_FAILURES_READ = 100
+_FAILURES_SINCE = timedelta(hours=6)
+_WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+_STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def live_runs(instance: dg.DagsterInstance) -> list[LiveRun]:
+    """Returns the detection runs that have not ended, as far as Dagster knows."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=[*_WAITING, *_STARTED]))
+    return [run for record in records if (run := _live_run(record)) is not None]
+
+
+def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
+    """Returns the detection runs that failed lately, newest first."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - _FAILURES_SINCE),
+        limit=_FAILURES_READ,
+    )
+    failures = []
+    for record in records:
+        lane = _lane(record.dagster_run)
+        if lane is not None:
+            ended_at = (
+                datetime.fromtimestamp(record.end_time, UTC) if record.end_time else _utc(record.update_timestamp)
+            )
+            ends = parse_ends(record.dagster_run.tags.get(ENDS_TAG, ""))
+            failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends))
+    return failures
+
+
+def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
+    """Ends a run that another one takes over: told to stop where that is possible, and shown as failed.
+
+    Should its process still live, it can do no harm: the ledger takes nothing from it that is there already.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    with contextlib.suppress(dg.DagsterError, NotImplementedError):
+        instance.run_launcher.terminate(run_id)
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, f"Taken over by another run: {reason}. Nothing is lost or doubled by this.")
+
+
+def format_ends(ends: Mapping[int, int]) -> str:
+    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions."""
+    return " ".join(f"{partition}:{end}" for partition, end in sorted(ends.items())[:_MOST_ENDS])
+
+
+def parse_ends(tag: str) -> dict[int, int]:
+    """Reads what `format_ends` wrote; what is something else is left out."""
+    pairs = (part.partition(":") for part in tag.split())
+    return {int(p): int(end) for p, _, end in pairs if p.isdecimal() and end.isdecimal()}
+
+
+def _live_run(record: dg.RunRecord) -> LiveRun | None:
+    run = record.dagster_run
+    lane = _lane(run)
+    if lane is None:
+        return None
+    began_at = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else _utc(record.create_timestamp)
+    return LiveRun(
+        run.run_id,
+        lane,
+        began_at,
+        is_queued=run.status in _WAITING,
+        is_gone=run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG)),
+    )
+
+
+def _lane(run: dg.DagsterRun) -> Lane | None:
+    """Returns a run's lane, or None where its configuration names none that exists (it fails by itself)."""
+    try:
+        return lane_of(run.run_config)
+    except (ConfigurationError, ValueError):
+        return None
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
