@@ -1,0 +1,164 @@
+"""Keeping the tables up to date without anyone clicking.
+
+Owns the condition under which a day is built again, and the sensor that evaluates it. Dagster's own conditions react
+to changes ("updated since the last tick"); an update that comes while a build runs, during a pause, or while the
+conditions themselves change can then be forgotten, and with it the last frames of a day. `Outdated` looks at the state
+instead: a build notes the newest upstream event it began with (`UPSTREAM_EVENT`), and a day is outdated for as long
+as there is a newer one. An event is stored after the segments it tells of, so whoever has seen the event sees them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+UPSTREAM_EVENT = "upstream_event"
+"""Metadata of a build: storage id of the newest upstream materialization that existed when it began."""
+BUILD_SECONDS = "build_s"
+"""Metadata of a build: how long it took, in seconds."""
+SHORTEST_PAUSE_S = 60.0
+"""A day is not built again before this pause is over."""
+PAUSE_PER_BUILD_S = 10.0
+"""Nor before so many times the duration of its last build."""
+_OVERLAP = 500
+"""Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
+_RECORDS_READ = 50
+_RETRY_CRON = "*/5 * * * *"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The last build of one day."""
+
+    upstream_event: int
+    """Newest upstream event it began with; 0 where it noted none."""
+    ended_at_s: float
+    """When it ended, Unix time in seconds."""
+    duration_s: float
+    """How long it took, in seconds."""
+
+    def is_due(self, now_s: float, shortest_pause_s: float) -> bool:
+        """Tells whether the pause after this build is over."""
+        pause_s = max(shortest_pause_s, PAUSE_PER_BUILD_S * self.duration_s) if shortest_pause_s else 0.0
+        return now_s >= self.ended_at_s + pause_s
+
+
+class Outdated(dg.AutomationCondition[dg.AssetKey]):
+    """True for the days whose upstream has an event that their last build had not seen, when its pause is over.
+
+    Its memory between ticks only saves work: without it, all days are compared once.
+    """
+
+    def __init__(self, upstream: dg.AssetKey, shortest_pause_s: float = 0.0) -> None:
+        """Sets what to compare with.
+
+        Args:
+            upstream: The asset whose events make a day outdated.
+            shortest_pause_s: Pause after a build, in seconds; 0 for none. Long builds make it longer.
+        """
+        self._upstream = upstream
+        self._shortest_pause_s = shortest_pause_s
+
+    @property
+    def description(self) -> str:
+        """What the UI says of this condition."""
+        pause = f", {self._shortest_pause_s:.0f} s or 10 builds after it" if self._shortest_pause_s else ""
+        return f"{self._upstream.to_user_string()} has news since the last build{pause}"
+
+    @property
+    def name(self) -> str:
+        """What the UI calls this condition."""
+        return f"outdated({self._upstream.to_user_string()})"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Compares the days that have news, or were left outdated in the tick before."""
+        instance = context.asset_graph_view.instance
+        newest, waiting = _read_memory(context.cursor)
+        news = newest_events(instance, self._upstream, after=max(0, newest - _OVERLAP) or None)
+        candidates = {**waiting, **news}
+        builds = last_builds(instance, context.key, candidates)
+        outdated = {d: e for d, e in candidates.items() if d not in builds or builds[d].upstream_event < e}
+        now_s = context.evaluation_time.timestamp()
+        due = {d for d in outdated if d not in builds or builds[d].is_due(now_s, self._shortest_pause_s)}
+        partitions = context.partitions_def
+        known = {d for d in due if partitions is not None and partitions.has_partition_key(d)}
+        return dg.AutomationResult(
+            context,
+            context.candidate_subset.compute_intersection_with_partition_keys(known),
+            cursor=json.dumps({"newest": max([newest, *news.values()]), "waiting": outdated}),
+        )
+
+
+def newest_events(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, *, days: Iterable[str] | None = None, after: int | None = None
+) -> Mapping[str, int]:
+    """Returns the storage id of the newest materialization of each day.
+
+    Args:
+        instance: Dagster's storage.
+        asset: Whose materializations.
+        days: Which partitions; default: all.
+        after: Only events with a greater storage id.
+    """
+    wanted = None if days is None else set(days)
+    if wanted is not None and not wanted:
+        return {}
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    return instance.get_latest_storage_id_by_partition(asset, kind, wanted, after_cursor=after)
+
+
+def last_builds(instance: dg.DagsterInstance, asset: dg.AssetKey, days: Iterable[str]) -> dict[str, Build]:
+    """Returns the last build of each day that has one."""
+    ids = sorted(newest_events(instance, asset, days=days).values())
+    builds: dict[str, Build] = {}
+    for first in range(0, len(ids), _RECORDS_READ):
+        chosen = dg.AssetRecordsFilter(asset, storage_ids=ids[first : first + _RECORDS_READ])
+        for record in instance.fetch_materializations(chosen, limit=_RECORDS_READ).records:
+            said = record.asset_materialization
+            if said is not None and said.partition is not None:
+                event = int(_number(said.metadata.get(UPSTREAM_EVENT)))
+                builds[said.partition] = Build(event, record.timestamp, _number(said.metadata.get(BUILD_SECONDS)))
+    return builds
+
+
+def seen_events(context: dg.AssetExecutionContext, upstream: dg.AssetKey, days: Iterable[date]) -> dict[date, int]:
+    """Returns the newest upstream event of each day; to be asked before a build reads anything."""
+    by_key = {day.isoformat(): day for day in days}
+    found = newest_events(context.instance, upstream, days=by_key)
+    return {day: found.get(key, 0) for key, day in by_key.items()}
+
+
+def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
+    """Returns the full condition: outdated, not being built, and after a failed build only every five minutes."""
+    failed = dg.AutomationCondition.execution_failed()
+    retry = dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
+    return outdated & ~dg.AutomationCondition.in_progress() & (~failed | retry)
+
+
+def _read_memory(cursor: str | None) -> tuple[int, dict[str, int]]:
+    try:
+        data = json.loads(cursor or "")
+        return int(data["newest"]), {str(day): int(event) for day, event in data["waiting"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0, {}
+
+
+def _number(value: dg.MetadataValue[Any] | None) -> float:
+    found = value.value if value is not None else 0
+    return float(found) if isinstance(found, int | float) else 0.0
+
+
+keep_tables_current = dg.AutomationConditionSensorDefinition(
+    "keep_tables_current",
+    target=dg.AssetSelection.groups("day_tables", "summaries"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=10,
+    run_tags={"imgpipeline/work": "tables"},
+    emit_backfills=True,
+    use_user_code_server=True,
+    description="Builds the days that have news: after detection runs, late and old days included, each at most every "
+    "60 s or ten times the duration of its last build.",
+)
