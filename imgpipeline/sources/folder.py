@@ -1,0 +1,256 @@
+"""A folder of pictures as a source: each picture is stored under `images/` and announced in Kafka.
+
+Owns walking the folder, the time and the name of each frame, and the order of both steps. It promises:
+
+* A frame is announced after its image is stored, with its size and hash.
+* The same folder ingested again announces the same frames: a frame is named by source, time and path below the folder,
+  so that nothing is counted twice, and what a crash left out is made up for. With `start` and `interval` frames are
+  numbered in the order of their paths instead: new pictures have to come behind the others, or those get other names.
+* What is not announced is named, with the reason. Whether a file really is a picture is found out by the pipeline.
+* An image in the store is never overwritten: a picture that was changed under the same name is stored, and counted,
+  as another frame.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from imgpipeline.contracts.keys import image_key
+from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import day_of
+from imgpipeline.errors import BadInputError, ConfigurationError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.exif_time import read_taken_time
+from imgpipeline.sources.walk import IMAGE_ENDINGS, Skipped, find_pictures, path_below
+from imgpipeline.stream.announce import Announcer
+from imgpipeline.vision.header import read_header
+
+_WRITERS = 8
+_AHEAD = 16
+
+
+class Announces(Protocol):
+    """What a folder needs of an announcer."""
+
+    def announce(self, message: FrameMessage) -> None:
+        """Announces one frame."""
+
+
+class Stored(StrEnum):
+    """What became of an image at the store."""
+
+    NEW = "new"
+    """It was put."""
+    ALREADY_THERE = "already_there"
+    """The same bytes were there."""
+    CHANGED = "changed"
+    """Other bytes were there under its name; it was put beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderIngest:
+    """What became of a folder."""
+
+    source: str
+    """The source that the frames were announced under."""
+    announced: int
+    """Frames in Kafka, already stored ones included."""
+    stored: int
+    """Images that were put now."""
+    already_there: int
+    """Images that an earlier ingest had put, with the same bytes."""
+    changed: int
+    """Images that were put beside others of the same name and day."""
+    size_bytes: int
+    """Bytes of all announced images."""
+    first_time: datetime | None
+    """Earliest time of a frame, UTC; None where there are none."""
+    last_time: datetime | None
+    """Latest time of a frame, UTC; None where there are none."""
+    skipped: tuple[Skipped, ...]
+    """Files that were not announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times for pictures that have none that means anything: `start`, `start + interval` and so on."""
+
+    start: datetime
+    """Time of the first picture, aware."""
+    interval: timedelta
+    """From one picture to the next, greater than 0."""
+
+    def time_of(self, number: int) -> datetime:
+        """Returns the time of a picture by its number, UTC."""
+        return (self.start + number * self.interval).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    message: FrameMessage
+    how: Stored
+
+
+def ingest_folder(
+    settings: Settings,
+    path: Path,
+    source: str,
+    *,
+    pace: Pace | None = None,
+    store: ObjectStore | None = None,
+    announcer: Announces | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderIngest:
+    """Stores and announces the pictures of a folder, or one picture.
+
+    A picture's time is EXIF's `DateTimeOriginal`, else the file's modification time, unless a pace is given.
+
+    Args:
+        settings: Name store and topic.
+        path: The folder, which is read with all folders below it, or one file.
+        source: Under which the frames are announced, 1 to 1,024 characters.
+        pace: Times instead of the pictures' own.
+        store: Where to put the images; None: the one of the settings.
+        announcer: Already in its context; None: one of its own, for the topic of the settings.
+        progress: Called with the number of announced pictures and of all.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        ConfigurationError: There is no such folder, it holds no pictures, the source has no proper name, or a setting
+            is wrong.
+        TransientError: Store or broker do not answer; ingesting the folder again makes up for what is missing.
+    """
+    _check_source(source)
+    files, skipped = find_pictures(path)
+    if not files:
+        raise ConfigurationError(
+            f"{path} holds no pictures ({', '.join(IMAGE_ENDINGS)}), only {len(skipped)} other files.",
+            next_step="name a folder with pictures",
+        )
+    store = store or open_store(settings)
+    if announcer is not None:
+        return _ingest(_Folder(settings, store, path, source, pace), announcer, files, skipped, progress)
+    with Announcer(settings) as own:
+        return _ingest(_Folder(settings, store, path, source, pace), own, files, skipped, progress)
+
+
+def _check_source(source: str) -> None:
+    if not source.strip() or len(source) > MAX_TEXT or "\0" in source or not source.isprintable():
+        raise ConfigurationError(
+            f"The source {source!r} has no proper name.", next_step=f"name it in 1 to {MAX_TEXT} printable characters"
+        )
+
+
+def _ingest(
+    folder: "_Folder",
+    announcer: Announces,
+    files: list[Path],
+    skipped: list[Skipped],
+    progress: Callable[[int, int], None] | None,
+) -> FolderIngest:
+    done: list[_Put] = []
+    # Several are stored at a time, but announced in their order.
+    for result in _in_order(folder, files):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            announcer.announce(result.message)
+            done.append(result)
+        if progress:
+            progress(len(done), len(files))
+    times = [put.message.timestamp for put in done]
+    return FolderIngest(
+        source=folder.source,
+        announced=len(done),
+        stored=sum(put.how is Stored.NEW for put in done),
+        already_there=sum(put.how is Stored.ALREADY_THERE for put in done),
+        changed=sum(put.how is Stored.CHANGED for put in done),
+        size_bytes=sum(put.message.size_bytes or 0 for put in done),
+        first_time=min(times, default=None),
+        last_time=max(times, default=None),
+        skipped=tuple(skipped),
+    )
+
+
+def _in_order(folder: "_Folder", files: list[Path]) -> Iterator[_Put | Skipped]:
+    pending: deque[Future[_Put | Skipped]] = deque()
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        try:
+            for number, file in enumerate(files):
+                pending.append(pool.submit(folder.put, number, file))
+                if len(pending) >= _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Puts the pictures of one folder; `put` may be called from several threads."""
+
+    settings: Settings
+    store: ObjectStore
+    path: Path
+    source: str
+    pace: Pace | None
+
+    def put(self, number: int, file: Path) -> _Put | Skipped:
+        name = path_below(self.path, file)
+        try:
+            stat = file.stat()
+            if stat.st_size > self.settings.max_image_bytes:
+                limit = f"the limit is {self.settings.max_image_bytes} (IMGPIPELINE_MAX_IMAGE_BYTES)"
+                return Skipped(name, f"{stat.st_size} bytes; {limit}")
+            data = file.read_bytes()
+        except OSError as error:
+            return Skipped(name, f"cannot be read: {error.strerror}")
+        modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+        time = self.pace.time_of(number) if self.pace else (read_taken_time(data) or modified)
+        digest = sha256(data).hexdigest()
+        key, how = self._store(name, time, data, digest)
+        width, height = _size_of(data)
+        message = FrameMessage(
+            source=self.source,
+            image_path=key,
+            timestamp=time,
+            frame_number=number if self.pace else None,
+            width=width,
+            height=height,
+            size_bytes=len(data),
+            sha256=digest,
+            attributes={"file": name.encode("utf-8", "replace").decode()},
+        )
+        return _Put(message, how)
+
+    def _store(self, name: str, time: datetime, data: bytes, digest: str) -> tuple[str, Stored]:
+        key = image_key(self.source, day_of(time), name)
+        if self.store.create(key, data):
+            return key, Stored.NEW
+        if sha256(self.store.get(key)).hexdigest() == digest:
+            return key, Stored.ALREADY_THERE
+        stem, dot, ending = name.rpartition(".")
+        key = image_key(self.source, day_of(time), f"{stem}@{digest[:16]}{dot}{ending}")
+        return key, Stored.CHANGED if self.store.create(key, data) else Stored.ALREADY_THERE
+
+
+def _size_of(data: bytes) -> tuple[int | None, int | None]:
+    """Returns width and height of the upright picture, or neither where the header cannot be read."""
+    try:
+        header = read_header(data)
+    except BadInputError:
+        return None, None
+    turned = header.orientation >= 5
+    return (header.height, header.width) if turned else (header.width, header.height)

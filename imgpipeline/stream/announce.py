@@ -1,0 +1,126 @@
+"""Announcing frames: writing records of the message contract.
+
+Owns the producer of our own sources. It promises that an announcement that was flushed is in Kafka, that frames of one
+source keep their order (one key, hence one partition), and that memory stays flat while the broker is slow. Storing
+the announced image comes before and belongs to the source.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from kafka import KafkaProducer
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import kafka_errors, open_admin, open_producer
+from imgpipeline.stream.log import ask_topic
+
+_MOST_WAITING = 1_000
+_DELIVERY_TIMEOUT_MS = 30_000
+_BLOCK_MS = 10_000
+
+
+class Announcer:
+    """Announces frames on the topic of the settings; a context manager, used by one thread at a time.
+
+    Guarantees:
+        After `flush`, or after the context ended without an error, every announced frame was acknowledged by all
+        replicas in sync. At most 1,000 announcements wait for that at a time; then `announce` waits too.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepares an announcer; the context connects."""
+        self._settings = settings
+        self._context = contextlib.ExitStack()
+        self._producer: KafkaProducer | None = None
+        self._waiting: deque[Any] = deque()
+        self.acknowledged = 0
+
+    def __enter__(self) -> Self:
+        """Connects.
+
+        Raises:
+            ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
+            TransientError: The broker does not answer.
+        """
+        with open_admin(self._settings) as admin:
+            ask_topic(admin, self._settings)
+        options = {
+            "delivery_timeout_ms": _DELIVERY_TIMEOUT_MS,
+            "request_timeout_ms": _DELIVERY_TIMEOUT_MS // 3,
+            "max_block_ms": _BLOCK_MS,
+            "max_request_size": self._settings.max_message_bytes,
+        }
+        self._producer = self._context.enter_context(open_producer(self._settings, **options))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self._waiting.clear()
+            self._context.close()
+
+    def announce(self, message: FrameMessage, *, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Announces one frame; returns before it is acknowledged.
+
+        Args:
+            message: The frame; its image is stored already.
+            headers: Of the record, beside `replay_of`, which the message has.
+
+        Raises:
+            ConfigurationError: A setting keeps the broker from taking it.
+            TransientError: The broker did not take this or an earlier one in time.
+        """
+        if self._producer is None:
+            raise RuntimeError("an announcer announces inside its context only")
+        if len(self._waiting) >= _MOST_WAITING:
+            self._await_oldest()
+        sent = [*headers, *([("replay_of", message.replay_of.encode())] if message.replay_of else [])]
+        with kafka_errors(self._settings):
+            self._waiting.append(
+                self._producer.send(
+                    self._settings.kafka_topic, message.to_value(), key=message.source.encode(), headers=sent
+                )
+            )
+        while self._waiting and self._waiting[0].is_done:
+            self._await_oldest()
+
+    def flush(self) -> None:
+        """Waits until everything that was announced is acknowledged; errors as `announce`."""
+        while self._waiting:
+            self._await_oldest()
+
+    def _await_oldest(self) -> None:
+        with kafka_errors(self._settings):
+            self._waiting.popleft().get(_DELIVERY_TIMEOUT_MS / 1000 + 5)
+        self.acknowledged += 1
+
+
+def create_topic(settings: Settings, *, partitions: int, replication_factor: int | None = None) -> bool:
+    """Makes the topic of the settings.
+
+    Args:
+        settings: Name the topic and the broker.
+        partitions: How many, at least 1; frames of one source share one.
+        replication_factor: None: the broker's own default.
+
+    Returns:
+        True where it was made, False where it was there already (and stays as it is).
+
+    Raises:
+        ConfigurationError: A setting keeps the broker from answering, or it refuses such a topic.
+        TransientError: The broker does not answer.
+    """
+    wanted = {"num_partitions": partitions, "replication_factor": replication_factor or -1}
+    with open_admin(settings) as admin:
+        if settings.kafka_topic in admin.list_topics():
+            return False
+        admin.create_topics({settings.kafka_topic: wanted}, wait_for_metadata=True)
+    return True

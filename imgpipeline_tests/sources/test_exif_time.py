@@ -1,0 +1,88 @@
+"""The time in a picture's EXIF block is found in every format that has one, and garbage is no time."""
+
+import struct
+from datetime import UTC, datetime
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.sources.exif_time import read_taken_time
+
+
+def tiff_block(order: str, **texts: str) -> bytes:
+    """A TIFF structure whose EXIF directory has the given tags, laid out as EXIF 2.32 describes."""
+    numbers = {"taken": 36867, "offset": 36881, "subseconds": 37521}
+    entries = sorted((numbers[name], text.encode() + b"\0") for name, text in texts.items())
+    start, inner = 8, 8 + 2 + 12 + 4
+    values_at = inner + 2 + 12 * len(entries) + 4
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, start)
+    head += struct.pack(order + "HHHIII", 1, 34665, 4, 1, inner, 0)
+    directory, values = struct.pack(order + "H", len(entries)), b""
+    for tag, text in entries:
+        place = text.ljust(4, b"\0") if len(text) <= 4 else struct.pack(order + "I", values_at + len(values))
+        directory += struct.pack(order + "HHI", tag, 2, len(text)) + place
+        values += text if len(text) > 4 else b""
+    return head + directory + struct.pack(order + "I", 0) + values
+
+
+def jpeg(block: bytes) -> bytes:
+    plain = encoded(".jpg")
+    segment = b"Exif\0\0" + block
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+
+
+def png(block: bytes) -> bytes:
+    plain = encoded(".png")
+    return plain[:33] + struct.pack(">I", len(block)) + b"eXIf" + block + b"\0\0\0\0" + plain[33:]
+
+
+def webp(block: bytes) -> bytes:
+    return encoded(".webp") + b"EXIF" + struct.pack("<I", len(block)) + block
+
+
+def encoded(ending: str) -> bytes:
+    return cv2.imencode(ending, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+
+TIME = datetime(2026, 1, 9, 12, 30, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("wrap", [jpeg, png, webp, bytes])
+def test_the_time_is_found_in_every_format_and_byte_order(wrap, order: str):
+    assert read_taken_time(wrap(tiff_block(order, taken="2026:01:09 12:30:15"))) == TIME
+
+
+def test_an_offset_from_utc_is_used():
+    block = tiff_block("<", taken="2026:01:09 14:30:15", offset="+02:00")
+    assert read_taken_time(jpeg(block)) == TIME
+
+
+@pytest.mark.parametrize(("text", "microsecond"), [("25", 250_000), ("123456789", 123_456), ("x", 0), ("", 0)])
+def test_sub_seconds_are_a_decimal_fraction(text: str, microsecond: int):
+    block = tiff_block(">", taken="2026:01:09 12:30:15", subseconds=text)
+    assert read_taken_time(jpeg(block)) == TIME.replace(microsecond=microsecond)
+
+
+@pytest.mark.parametrize("taken", ["0000:00:00 00:00:00", "    :  :     :  :  ", "2026-01-09", ""])
+def test_a_camera_whose_clock_was_never_set_gives_no_time(taken: str):
+    assert read_taken_time(jpeg(tiff_block("<", taken=taken))) is None
+
+
+def test_a_picture_without_exif_gives_no_time():
+    assert read_taken_time(encoded(".jpg")) is None
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"Exif\0\0II*\0", b"eXIfMM\0*", b"II*\0\x08\0\0\0"]))
+def test_whatever_the_bytes_are_the_answer_is_a_time_or_none(data: bytes, begin: bytes):
+    found = read_taken_time(begin + data)
+    assert found is None or found.tzinfo is not None
+
+
+@given(st.integers(0, 200))
+def test_a_cut_block_gives_no_time_or_the_right_one(length: int):
+    block = tiff_block("<", taken="2026:01:09 12:30:15")[:length]
+    assert read_taken_time(b"Exif\0\0" + block) in (None, TIME)
