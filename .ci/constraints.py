@@ -20,6 +20,8 @@ HEADER = """\
 # Every version that the tests ran with, for Python 3.11 and newer. Made by `make constraints`.
 # Use: pip install -c constraints.txt -e '.[dev]'
 """
+TOOLS = ("setuptools",)
+"""Needed by Dagster's commands; a new virtual environment of Python 3.11 would answer for it with an old one."""
 HEADLESS = ("opencv-python", "opencv-python-headless")
 """On a bare machine the second takes the place of the first, in the same version (see setup_venv.py)."""
 
@@ -30,8 +32,15 @@ def main() -> int:
         print(f"constraints: resolving {', '.join(EXTRAS)} in a new virtual environment", flush=True)
         venv.create(folder, with_pip=True)
         pip = [f"{folder}/bin/python", "-m", "pip", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--quiet", *requirements()], check=True, stdin=subprocess.DEVNULL)
-        frozen = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout
+        subprocess.run(
+            [*pip, "install", "--quiet", "--upgrade", *TOOLS, *requirements()], check=True, stdin=subprocess.DEVNULL
+        )
+        frozen = subprocess.run(
+            [*pip, "freeze", "--all", "--exclude", "pip", "--exclude", "wheel"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     pins = pinned(frozen)
     TARGET.write_text(HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
     print(f"constraints: {len(pins)} versions pinned in {TARGET.name}")
