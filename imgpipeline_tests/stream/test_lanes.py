@@ -1,0 +1,242 @@
+"""The sensor's decision: who gets a run, who waits, who is overtaken."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.stream.lanes import (
+    LONGEST_BACK_OFF_S,
+    Decision,
+    FailedRun,
+    Lane,
+    LiveRun,
+    PartitionView,
+    back_off_s,
+    decide,
+    partitions_of,
+)
+
+NOW = datetime(2026, 1, 9, 12, 0, tzinfo=UTC)
+TAKEOVER_S = 180.0
+EVERYTHING = Lane(0, 1)
+
+
+def seconds_ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def partition(
+    number: int = 0, *, lag: int = 10, end: int = 100, moved_s: float = 1e6, behind_s: float = 5
+) -> PartitionView:
+    behind_since = seconds_ago(behind_s) if lag else None
+    return PartitionView(number, end + lag, end, seconds_ago(moved_s), behind_since)
+
+
+def failed(count: int, *, last_s: float, end: int = 100, lane: Lane = EVERYTHING) -> list[FailedRun]:
+    return [FailedRun(f"failed-{n}", lane, seconds_ago(last_s + n * 5), {lane.number: end}) for n in range(count)]
+
+
+def decision(
+    partitions: list[PartitionView],
+    runs: tuple[LiveRun, ...] = (),
+    failures: list[FailedRun] | None = None,
+    *,
+    lanes: int = 1,
+) -> Decision:
+    return decide(partitions, runs, failures or [], lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+
+
+def started(made: Decision) -> list[Lane]:
+    return [start.lane for start in made.starts]
+
+
+def test_a_lane_without_lag_gets_no_run() -> None:
+    assert decision([partition(lag=0)]) == Decision()
+
+
+def test_a_lane_with_lag_gets_a_run_that_knows_where_it_begins() -> None:
+    made = decision([partition(0, lag=10, end=100), partition(1, lag=0), partition(2, lag=5, end=7)])
+    (start,) = made.starts
+    assert (start.lane, start.lag, dict(start.ends)) == (EVERYTHING, 15, {0: 100, 2: 7})
+
+
+def test_each_lane_looks_at_its_own_partitions_only() -> None:
+    made = decision([partition(0, lag=0), partition(1, lag=3), partition(2, lag=0), partition(3, lag=2)], lanes=4)
+    assert started(made) == [Lane(1, 4), Lane(3, 4)]
+
+
+def test_a_followed_lane_gets_no_second_run_and_the_reason_names_the_first() -> None:
+    made = decision([partition()], (LiveRun("0123456789", EVERYTHING, seconds_ago(30)),))
+    assert made.starts == ()
+    assert "run 01234567 follows it" in made.waiting[0]
+
+
+def test_a_run_over_all_partitions_follows_every_lane() -> None:
+    run = LiveRun("by-hand", EVERYTHING, seconds_ago(30))
+    assert decision([partition(0), partition(1)], (run,), lanes=2).starts == ()
+
+
+def test_a_run_of_another_share_leaves_the_rest_to_a_new_run() -> None:
+    run = LiveRun("old", Lane(0, 2), seconds_ago(30))
+    assert started(decision([partition(0), partition(1)], (run,))) == [EVERYTHING]
+
+
+def test_a_run_without_progress_is_overtaken_and_a_new_one_started() -> None:
+    run = LiveRun("stuck", EVERYTHING, seconds_ago(1000))
+    made = decision([partition(behind_s=TAKEOVER_S + 1)], (run,))
+    assert started(made) == [EVERYTHING]
+    assert "made no progress for 181 s" in made.overtaken["stuck"]
+
+
+@pytest.mark.parametrize(
+    ("view", "run"),
+    [
+        (partition(behind_s=TAKEOVER_S - 1), LiveRun("r", EVERYTHING, seconds_ago(1000))),
+        (partition(behind_s=1000, moved_s=TAKEOVER_S - 1), LiveRun("r", EVERYTHING, seconds_ago(1000))),
+        (partition(behind_s=1000), LiveRun("r", EVERYTHING, seconds_ago(TAKEOVER_S - 1))),
+        (partition(behind_s=1000), LiveRun("r", EVERYTHING, seconds_ago(1000), is_queued=True)),
+    ],
+    ids=["lag is new", "the ledger moved", "the run is new (it loads its model)", "the run waits for a slot"],
+)
+def test_a_run_is_not_overtaken_while(view: PartitionView, run: LiveRun) -> None:
+    made = decision([view], (run,))
+    assert (made.starts, made.overtaken) == ((), {})
+
+
+def test_progress_in_one_partition_is_progress_of_the_run() -> None:
+    views = [partition(0, behind_s=1000), partition(1, lag=0, moved_s=20)]
+    assert decision(views, (LiveRun("busy", EVERYTHING, seconds_ago(1000)),)).starts == ()
+
+
+def test_new_lag_elsewhere_does_not_make_a_dead_run_look_alive() -> None:
+    views = [partition(0, behind_s=1000), partition(1, behind_s=1)]
+    assert "dead" in decision(views, (LiveRun("dead", EVERYTHING, seconds_ago(2000)),)).overtaken
+
+
+def test_a_run_whose_process_is_gone_is_marked_at_once_even_without_lag() -> None:
+    run = LiveRun("gone", EVERYTHING, seconds_ago(1), is_gone=True)
+    assert decision([partition(lag=0)], (run,)).overtaken == {"gone": "its process is gone"}
+    assert started(decision([partition()], (run,))) == [EVERYTHING]
+
+
+def test_failures_at_one_ledger_end_make_the_lane_wait_longer_and_longer() -> None:
+    waits = [
+        next(s for s in range(10_000) if decision([partition()], failures=failed(count, last_s=s)).starts)
+        for count in range(1, 10)
+    ]
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+
+
+def test_a_fault_of_an_hour_makes_about_ten_runs() -> None:
+    pauses = [back_off_s(count) for count in range(1, 20)]
+    assert sum(1 for n in range(len(pauses)) if sum(pauses[:n]) < 3600) <= 12
+
+
+def test_the_reason_names_the_failed_run_and_the_time_of_the_next() -> None:
+    made = decision([partition()], failures=failed(3, last_s=15))
+    assert "3 runs failed at this ledger end, the last was failed-0; tried again at 12:00:25 UTC" in made.waiting[0]
+
+
+def test_failures_at_another_ledger_end_do_not_count() -> None:
+    assert started(decision([partition(end=101)], failures=failed(8, last_s=1))) == [EVERYTHING]
+
+
+def test_one_stuck_partition_holds_its_lane_back_although_others_move() -> None:
+    """Otherwise every new frame elsewhere would start a run that fails at the stuck partition again."""
+    views = [partition(0, end=100), partition(1, end=500, moved_s=1)]
+    assert decision(views, failures=failed(5, last_s=10)).starts == ()
+
+
+def test_after_failures_a_slow_run_is_given_more_time() -> None:
+    run = LiveRun("slow", EVERYTHING, seconds_ago(TAKEOVER_S * 3))
+    view = partition(behind_s=1e5)
+    assert decision([view], (run,), failed(1, last_s=1000)).overtaken
+    assert not decision([view], (run,), failed(2, last_s=1000)).overtaken
+
+
+def test_a_ledger_beyond_the_log_gets_a_run_that_says_so() -> None:
+    assert started(decision([partition(lag=-5)])) == [EVERYTHING]
+
+
+def test_a_lane_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no lane 2 of 2"):
+        Lane(2, 2)
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 200)))
+def test_lanes_share_all_partitions_without_overlap(lanes: int, partitions: set[int]) -> None:
+    shares = [partitions_of(Lane(number, lanes), partitions) for number in range(lanes)]
+    assert sorted(p for share in shares for p in share) == sorted(partitions)
+
+
+# Properties over whatever the sensor may see.
+
+_age_s = st.floats(0, 5000)
+_views = st.lists(
+    st.builds(
+        lambda n, lag, end, moved_s, behind_s: partition(n, lag=lag, end=end, moved_s=moved_s, behind_s=behind_s),
+        st.integers(0, 9),
+        st.integers(0, 3),
+        st.integers(0, 3),
+        _age_s,
+        _age_s,
+    ),
+    unique_by=lambda view: view.partition,
+    max_size=8,
+)
+_lanes = st.integers(1, 4).flatmap(lambda lanes: st.builds(Lane, st.integers(0, lanes - 1), st.just(lanes)))
+_runs = st.lists(
+    st.builds(
+        LiveRun, st.uuids().map(str), _lanes, _age_s.map(seconds_ago), is_queued=st.booleans(), is_gone=st.booleans()
+    ),
+    max_size=5,
+)
+_failures = st.lists(
+    st.builds(
+        FailedRun,
+        st.uuids().map(str),
+        _lanes,
+        _age_s.map(seconds_ago),
+        st.dictionaries(st.integers(0, 9), st.integers(0, 3)),
+    ),
+    max_size=6,
+)
+
+
+@given(_views, _runs, _failures, st.integers(1, 4))
+def test_every_lane_with_lag_gets_exactly_one_of_a_run_and_a_reason(
+    views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
+) -> None:
+    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+    behind = {view.partition % lanes for view in views if view.lag}
+    assert len(made.starts) + len(made.waiting) == len(behind)
+    assert {start.lane.number for start in made.starts} <= behind
+    assert len({start.lane for start in made.starts}) == len(made.starts)
+
+
+@given(_views, _runs, _failures, st.integers(1, 4))
+def test_who_is_overtaken_is_gone_or_was_idle_long_enough(
+    views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
+) -> None:
+    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+    by_id = {run.run_id: run for run in runs}
+    for run_id in made.overtaken:
+        run = by_id[run_id]
+        idle = all(
+            (NOW - view.moved_at).total_seconds() > TAKEOVER_S for view in views if run.lane.covers(view.partition)
+        )
+        assert run.is_gone or (not run.is_queued and idle and (NOW - run.began_at).total_seconds() > TAKEOVER_S)
+
+
+@given(_views, _runs, _failures, st.integers(1, 4))
+def test_no_lane_with_lag_waits_for_ever(
+    views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
+) -> None:
+    """With nothing moving, every lane with lag gets a run in the end, unless a run waits for a slot."""
+    later = NOW + timedelta(seconds=LONGEST_BACK_OFF_S + 20_000)
+    started_runs = [run for run in runs if not run.is_queued]
+    made = decide(views, started_runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=later)
+    assert made.waiting == ()
