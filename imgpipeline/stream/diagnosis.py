@@ -10,16 +10,16 @@ import ssl
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError as LibrdkafkaError
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from kafka import errors as kafka_python
 
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.probing import LoginAnswer, Server, ask_for_login, check_tls, parse_servers, why_unreachable
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError as LibrdkafkaError
 
 _LOGIN_TIMEOUT_S = 3.0
 _DENIED = (
@@ -65,7 +65,7 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
         )
     found = _diagnose(settings, servers)
     return found or TransientError(
-        f"{where} can be reached, but did not do what was asked: {type(error).__name__}: {_one_line(error)}",
+        f"{where} can be reached, but did not do what was asked: {_one_line(error)}.",
         next_step="try again; if it lasts, look into the broker's log",
     )
 
@@ -180,6 +180,10 @@ def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> Confi
 
 def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | None:
     """Logs in by another client, which names causes, and looks at the addresses that the brokers advertise."""
+    # Loaded here only: whoever has no trouble does not need librdkafka.
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see above
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - see above
+
     problems: list[LibrdkafkaError] = []
     client = AdminClient(_librdkafka_options(settings, problems))
     until = time.monotonic() + _LOGIN_TIMEOUT_S
@@ -190,7 +194,7 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
         except KafkaException as error:
             client.poll(0)
             codes = {problem.code() for problem in [*problems, error.args[0]]}
-        if LibrdkafkaError._AUTHENTICATION in codes:
+        if KafkaError._AUTHENTICATION in codes:
             return ConfigurationError(
                 f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
                 "the user name or the password is wrong.",
@@ -204,7 +208,7 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
             )
 
 
-def _librdkafka_options(settings: Settings, problems: list[LibrdkafkaError]) -> dict[str, Any]:
+def _librdkafka_options(settings: Settings, problems: "list[LibrdkafkaError]") -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "security.protocol": settings.kafka_security_protocol,
@@ -239,5 +243,5 @@ def _user(settings: Settings) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    line = (str(error) or type(error).__name__).split("\n", 1)[0]
+    line = (str(error) or type(error).__name__).split("\n", 1)[0].rstrip(".")
     return line if len(line) <= 200 else line[:197] + "..."

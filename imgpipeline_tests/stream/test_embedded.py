@@ -71,6 +71,14 @@ def test_every_start_has_an_id_of_its_own_that_all_clients_see():
     assert None not in ids
 
 
+def test_every_start_begins_chains_of_its_own():
+    chains = set()
+    for _ in range(3):
+        with EmbeddedBroker() as broker:
+            chains |= {log.chain for log in read_log(settings_of(broker.environment()))}
+    assert len(chains) == 3 * 4
+
+
 def test_another_broker_has_no_start_id():
     assert start_id(["frames", "imgpipeline"]) is None
 
