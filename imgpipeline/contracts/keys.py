@@ -31,7 +31,7 @@ _SEGMENT = re.compile(
     re.ASCII,
 )
 _BUCKET = re.compile(
-    rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15}})",
+    rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15,}})",
     re.ASCII,
 )
 

@@ -52,7 +52,7 @@ class ChainWriter:
         Args:
             outcomes: They begin at the chain's end and have neither hole nor overlap.
             provenance: By what they were made.
-            writer_id: Never used before.
+            writer_id: Never used before, by nobody, for no other outcomes.
             fingerprint: Of the last record among them; None where there is none.
             created_at: Now.
 
@@ -61,8 +61,9 @@ class ChainWriter:
 
         Raises:
             LedgerError: The outcomes do not continue the chain.
-            TransientError: The store did not answer; whether the segment is there is unknown, and does not matter to
-                whoever looks for the end next.
+            TransientError: The store did not answer (it was asked for minutes); whether the segment is there is
+                unknown, and does not matter to whoever looks for the end next.
+            PermanentError: The store is full, refuses, or holds a damaged segment there.
         """
         header = describe(
             self.end.chain,
@@ -90,8 +91,9 @@ class ChainWriter:
             except TransientError as error:
                 failure = error
             # Refused, or no answer: the client may have lost against its own first request. Only the object tells.
+            # The whole header is compared, so that an end is never believed that was not read.
             try:
-                return read_segment(self._store, key).header.writer_id == header.writer_id
+                return read_segment(self._store, key).header == header
             except ObjectMissingError:
                 continue
         raise TransientError(f"{key} could not be put in {_PUT_ATTEMPTS} attempts: {failure or 'it vanished'}")

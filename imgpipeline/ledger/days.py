@@ -1,11 +1,12 @@
 """The day index: which segments touch a day.
 
 Owns writing its entries before the segments they stand for, and reading a day through it. An entry may stand for a
-bucket of segments with nothing of that day, but no segment of a day is without an entry.
+bucket of segments with nothing of that day, but no segment of a day is without an entry. Reading promises that what a
+bucket should hold is there: every offset of a bucket that is read lies in a segment, or the reading fails.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from imgpipeline.contracts.keys import (
@@ -18,7 +19,7 @@ from imgpipeline.contracts.keys import (
     parse_bucket_key,
 )
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.reading import list_segments, read_segments
+from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 
@@ -36,7 +37,8 @@ class DayIndex:
         for day in header.days:
             bucket = bucket_of(day, header.chain, header.start)
             if bucket not in self._put:
-                self._store.create(bucket_key(bucket), b"")
+                # Not `create`: its False could mean that another's put was under way, and then failed.
+                self._store.put(bucket_key(bucket), b"")
                 self._put.add(bucket)
 
 
@@ -64,7 +66,7 @@ def read_day(
         store: The object store.
         day: UTC day.
         ends: For each chain the end that was fixed (`fix_ends`); chains that are not named are not read.
-        since: For each chain the offset below which segments are left out.
+        since: For each chain the end up to which it was read before; its segments are left out.
         buckets: The day's entries of the index, where they were listed already (after the ends were fixed).
 
     Yields:
@@ -74,35 +76,49 @@ def read_day(
         LedgerError: A segment cannot be read, or a chain has a hole.
     """
     since = since or {}
-    per_chain: dict[ChainId, list[Bucket]] = defaultdict(list)
+    numbers: dict[ChainId, list[int]] = defaultdict(list)
     for bucket in index_buckets(store, day) if buckets is None else buckets:
+        behind = (bucket.number + 1) * BUCKET_OFFSETS
         below = ends.get(bucket.chain, 0)
-        reach = (bucket.number + 1) * BUCKET_OFFSETS
-        if bucket.day == day and bucket.number * BUCKET_OFFSETS < below and since.get(bucket.chain, 0) < reach:
-            per_chain[bucket.chain].append(bucket)
-    for chain, found in sorted(per_chain.items()):
-        for bucket in sorted(found):
-            yield from _read_bucket(store, bucket, since.get(chain, 0), ends[chain])
+        if bucket.day == day and bucket.number * BUCKET_OFFSETS < below and since.get(bucket.chain, 0) < behind:
+            numbers[bucket.chain].append(bucket.number)
+    for chain, found in sorted(numbers.items()):
+        for first, behind in _stretches(sorted(found)):
+            covered = _read_whole(store, chain, max(first, since.get(chain, 0)), min(behind, ends[chain]))
+            yield from (segment for segment in covered if day in segment.header.days)
 
 
-def _read_bucket(store: ObjectStore, bucket: Bucket, since: int, below: int) -> Iterator[Segment]:
-    first = bucket.number * BUCKET_OFFSETS
-    behind = min(first + BUCKET_OFFSETS, below)
-    starts = list_segments(store, bucket.chain, first, behind)
-    position: int | None = None
-    for segment in read_segments(store, bucket.chain, [start for start in starts if start >= since]):
-        header = segment.header
-        if position is not None and header.start != position:
-            raise _hole(bucket.chain, position, header.start)
-        position = header.end
-        if bucket.day in header.days:
-            yield segment
-    if position is not None and position < behind:
-        raise _hole(bucket.chain, position, behind)
+def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Joins neighbouring buckets: ranges of offsets, half-open."""
+    first = 0
+    for i, number in enumerate(numbers):
+        if i == 0 or numbers[i - 1] != number - 1:
+            first = number
+        if i + 1 == len(numbers) or numbers[i + 1] != number + 1:
+            yield first * BUCKET_OFFSETS, (number + 1) * BUCKET_OFFSETS
+
+
+def _read_whole(store: ObjectStore, chain: ChainId, first: int, behind: int) -> Iterator[Segment]:
+    """Yields the segments that start in `[first, behind)`; with the one before they have to cover it."""
+    starts = list_segments(store, chain, first, behind)
+    if first in starts[:1]:
+        position = first
+    else:
+        before = last_segment_before(store, chain, first)
+        position = before.end if before else 0
+        if position < first:
+            raise _hole(chain, position, starts[0] if starts else behind)
+    for segment in read_segments(store, chain, starts):
+        if segment.header.start != position:
+            raise _hole(chain, position, segment.header.start)
+        position = segment.header.end
+        yield segment
+    if position < behind:
+        raise _hole(chain, position, behind)
 
 
 def _hole(chain: ChainId, position: int, found: int) -> LedgerError:
     return LedgerError(
-        f"The chain {chain} has a hole: after [.., {position}) the next segment starts at {found}.",
+        f"The chain {chain} has a hole: no segment starts at {position}, where one ended; the next is at {found}.",
         next_step="run `imgpipeline audit --full`; a segment was removed from the store",
     )

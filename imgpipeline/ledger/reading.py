@@ -52,7 +52,7 @@ def read_segment(store: ObjectStore, key: str) -> Segment:
     """
     segment = decode_segment(store.get(key), key)
     header = segment.header
-    if segment_key(header.chain, header.start) != key or header.end <= header.start:
+    if header.end <= header.start or segment_key(header.chain, header.start) != key:
         raise LedgerError(f"The segment {key} says it is {header.chain} [{header.start}, {header.end}).")
     return segment
 
@@ -87,6 +87,27 @@ def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> 
     return ChainEnd(chain, 0, None)
 
 
+def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> SegmentHeader | None:
+    """Returns the header of the last segment that starts before an offset, or None where there is none.
+
+    Raises:
+        LedgerError: That segment cannot be read.
+    """
+    # Segments are mostly short: look close by first, then at the folder's rest, then at whole folders before it.
+    for reach in (1_000, 10_000, FAN_OUT_OFFSETS):
+        starts = list_segments(store, chain, max(offset - reach, 0), offset)
+        if starts:
+            return read_segment(store, segment_key(chain, starts[-1])).header
+        if reach >= offset:
+            return None
+    for name in reversed(store.list_folders(chain_prefix(chain))):
+        if name.isdecimal() and int(name) <= (offset - FAN_OUT_OFFSETS) // FAN_OUT_OFFSETS:
+            found = list_segments(store, chain, int(name) * FAN_OUT_OFFSETS, (int(name) + 1) * FAN_OUT_OFFSETS)
+            if found:
+                return read_segment(store, segment_key(chain, found[-1])).header
+    return None
+
+
 def list_chains(store: ObjectStore, topic: str | None = None) -> list[ChainId]:
     """Returns all chains, of one topic or of all, sorted."""
     chains: list[ChainId] = []
@@ -113,6 +134,7 @@ def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -
     starts: list[int] = []
     for folder in _folders(store, chain, first, behind):
         after = segment_key(chain, first - 1) if first else None
+        # Keys of later folders are all greater than `after`; so it can be given for each of them.
         for info in store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after):
             parsed = parse_segment_key(info.key)
             if parsed and first <= parsed[1] < behind:
@@ -131,6 +153,8 @@ def _folders(store: ObjectStore, chain: ChainId, first: int, behind: int) -> lis
 
 def read_segments(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> Iterator[Segment]:
     """Yields segments in the order asked for, reading a few ahead.
+
+    Closing the generator early ends the reading ahead, after the few reads that are under way.
 
     Raises:
         LedgerError: One of them cannot be read.

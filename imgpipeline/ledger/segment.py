@@ -31,7 +31,7 @@ from imgpipeline.contracts.outcomes import (
     outcome_to_json,
 )
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import ConfigurationError, LedgerError
 
 FORMAT_VERSION = 1
 """Written into every header; a reader refuses what it does not know."""
@@ -221,10 +221,19 @@ def _covered(outcomes: Sequence[Outcome], where: str) -> tuple[int, int]:
 
 
 def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
-    """Returns the bytes of a segment (`describe` made its header)."""
+    """Returns the bytes of a segment (`describe` made its header).
+
+    Raises:
+        LedgerError: It would be larger than `decode_segment` reads: the writer has to close segments sooner.
+    """
     body = b"".join(_line(outcome_to_json(outcome)) for outcome in outcomes)
     data = header.to_json()
     head = _line({**data, "checksum": _checksum(data, body)})
+    if len(head) + len(body) > _MAX_BYTES:
+        raise LedgerError(
+            f"A segment of {header.chain} would have {len(head) + len(body)} bytes, the limit is {_MAX_BYTES}.",
+            next_step="lower IMGPIPELINE_SEGMENT_MAX_RECORDS or IMGPIPELINE_DEAD_LETTER_RAW_BYTES",
+        )
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(head + body)
 
 
@@ -242,27 +251,26 @@ def decode_segment(data: bytes, key: str) -> Segment:
         LedgerError: The bytes are damaged, or of a format version that this release does not know.
     """
     try:
-        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES)
+        # The size is asked for first: a damaged one would be allocated before anything else is looked at.
+        if zstandard.frame_content_size(data) > _MAX_BYTES:
+            raise ValueError("it claims more bytes than a segment may have")
+        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES, allow_extra_data=False)
         head, newline, body = text.partition(b"\n")
         header = json.loads(head)
         version = header["format_version"]
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError) as error:
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are no segment ({error})") from None
     if version != FORMAT_VERSION:
         raise LedgerError(
             f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
             next_step="use the release of imgpipeline that wrote it, or a newer one",
         )
-    expected = header.pop("checksum", None)
-    if not newline or _checksum(header, body) != expected:
-        raise _damaged(key, "its checksum does not match")
-    return _checked(header, body, key)
-
-
-def _checked(header: Mapping[str, Any], body: bytes, key: str) -> Segment:
     try:
+        expected = header.pop("checksum", None)
+        if not newline or _checksum(header, body) != expected:
+            raise _damaged(key, "its checksum does not match")
         return Segment(SegmentHeader.from_json(header), body)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
         raise _damaged(key, f"its header lacks or misstates {error}") from None
 
 

@@ -1,0 +1,112 @@
+"""Keys are read back as they were made, sort as their numbers do, and never leave their prefix."""
+
+import re
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts import keys
+from imgpipeline.contracts.keys import Bucket, ChainId
+from imgpipeline.errors import ConfigurationError
+from imgpipeline_tests.contracts.strategies import chains, numbers
+
+DAY = date(2026, 1, 9)
+CHAIN = ChainId("frames", "tXy-_1", 3)
+
+
+def test_the_layout_is_the_documented_one():
+    assert keys.segment_key(CHAIN, 1_234_567) == (
+        "metadata/frames/tXy-_1/00003/000000000000012/00000000000001234567.jsonl.zst"
+    )
+    assert keys.bucket_key(Bucket(DAY, CHAIN, 1234)) == "metadata_days/2026-01-09/frames/tXy-_1/00003/000000000001234"
+    assert keys.bucket_of(DAY, CHAIN, 1_234_567) == Bucket(DAY, CHAIN, 1234)
+    assert keys.day_table_key("frames", DAY) == "frames/day=2026-01-09/frames.parquet"
+    assert keys.summary_key("label_counts", DAY) == "summaries/label_counts/day=2026-01-09/label_counts.parquet"
+    assert keys.image_key("cam 1", DAY, "a.jpg").startswith("images/cam-1~")
+
+
+@given(chains, numbers)
+def test_a_segment_key_is_read_back(chain: ChainId, start: int):
+    key = keys.segment_key(chain, start)
+    assert keys.parse_segment_key(key) == (chain, start)
+    assert key.startswith(keys.fan_out_prefix(chain, start) + "/")
+    assert keys.fan_out_prefix(chain, start).startswith(keys.chain_prefix(chain) + "/")
+
+
+@given(st.dates(), chains, st.integers(0, 2**63 // 1000))
+def test_a_key_of_the_day_index_is_read_back(day: date, chain: ChainId, number: int):
+    bucket = Bucket(day, chain, number)
+    assert keys.parse_bucket_key(keys.bucket_key(bucket)) == bucket
+
+
+@given(chains, numbers, numbers)
+def test_keys_sort_as_their_offsets(chain: ChainId, one: int, other: int):
+    assert (keys.segment_key(chain, one) < keys.segment_key(chain, other)) == (one < other)
+
+
+@given(st.text() | st.from_regex(r"metadata(_days)?/[^/]+/[^/]+/[^/]+/\d{5}/\d{15}(/\d{20}\.jsonl\.zst)?"))
+def test_a_foreign_key_is_no_key_of_ours_or_exactly_the_one_we_make(key: str):
+    segment, bucket = keys.parse_segment_key(key), keys.parse_bucket_key(key)
+    assert segment is None or keys.segment_key(*segment) == key
+    assert bucket is None or keys.bucket_key(bucket) == key
+    keys.parse_day(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "metadata/frames/id/00000/000000000000001/00000000000000000005.jsonl.zst",  # in another's folder
+        "metadata/frames/id/00000/000000000000000/00000000000000000005.jsonl.zst.tmp",
+        "metadata/../id/00000/000000000000000/00000000000000000005.jsonl.zst",
+        "metadata/frames/id/000000/000000000000000/00000000000000000005.jsonl.zst",
+        "metadata/frames/id/0000\u0663/000000000000000/00000000000000000005.jsonl.zst",
+    ],
+)
+def test_a_stray_object_beside_the_segments_is_not_taken_for_one(key: str):
+    assert keys.parse_segment_key(key) is None
+
+
+@pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01", "\u0662\u0660\u0662\u0666-01-09"])
+def test_a_day_that_does_not_exist_is_ignored(day: str):
+    assert keys.parse_bucket_key(f"metadata_days/{day}/frames/id/00000/000000000000001") is None
+    assert keys.parse_day(f"frames/day={day}/frames.parquet") is None
+    assert keys.parse_day("frames/day=2026-01-09/frames.parquet") == DAY
+
+
+@pytest.mark.parametrize(
+    ("topic", "topic_id", "partition"),
+    [("a/b", "id", 0), ("..", "id", 0), ("", "id", 0), ("frames", ".", 0), ("frames", "a\n", 0), ("frames", "id", -1)],
+)
+def test_a_chain_that_would_leave_its_folder_cannot_be_named(topic: str, topic_id: str, partition: int):
+    with pytest.raises(ConfigurationError, match="name no topic partition"):
+        ChainId(topic, topic_id, partition)
+
+
+hostile = st.text() | st.text("./\\-~ \n\x00aé😀", max_size=200)
+
+
+@given(hostile, hostile)
+def test_an_image_key_is_three_plain_parts_whatever_the_names_are(source: str, name: str):
+    prefix, source_part, day, name_part = keys.image_key(source, DAY, name).split("/")
+    assert (prefix, day) == ("images", "2026-01-09")
+    for part in (source_part, name_part):
+        assert re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", part)
+        assert part not in {".", ".."}
+
+
+@given(hostile, hostile)
+def test_two_names_never_share_a_part(one: str, other: str):
+    assert (keys.safe_name(one) == keys.safe_name(other)) == (one == other)
+
+
+@given(hostile)
+def test_a_part_that_was_made_safe_stays_apart_from_names_that_were_safe(name: str):
+    made = keys.safe_name(name)
+    assert made == name or "~" in made
+
+
+def test_plain_names_stay_readable():
+    assert keys.safe_name("frame-000001.jpg") == "frame-000001.jpg"
+    assert re.fullmatch(r"Stra-e-1~[0-9a-f]{24}\.jpg", keys.safe_name("Straße 1.jpg"))

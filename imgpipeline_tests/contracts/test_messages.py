@@ -1,0 +1,233 @@
+"""Whatever the bytes of a record are, the answer is a frame or a dead letter's code that names the field."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, parse_message
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline_tests.contracts.strategies import json_values
+
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+NOON_MS = 1767960000000
+TIME = "2026-01-09T12:00:00Z"
+SHA = "ab" * 32
+
+
+def record(value: bytes | None, *, key: bytes | None = None, timestamp_ms: int = NOON_MS, **headers: bytes):
+    named = tuple((name.replace("__", "-"), text) for name, text in headers.items())
+    return KafkaRecord("frames", 0, 7, timestamp_ms, key, value, named)
+
+
+def parse(message: Any, **others: Any) -> FrameMessage:
+    return parse_message(record(json.dumps(message).encode(), **others))
+
+
+def refusal(value: bytes | None, **others: Any) -> str:
+    with pytest.raises(BadInputError) as caught:
+        parse_message(record(value, **others))
+    assert caught.value.code is DeadLetterCode.INVALID_MESSAGE
+    caught.value.message.encode()
+    assert len(caught.value.message) < 400
+    return caught.value.message
+
+
+class TestAcceptedForms:
+    def test_the_contract_itself(self):
+        message = parse(
+            {
+                "source": "cam-1", "image_path": "images/a.jpg", "timestamp": TIME, "frame_number": 7, "width": 640,
+                "height": 480, "size_bytes": 1000, "sha256": SHA.upper(), "attributes": {"lens": [1.5, None, "é"]},
+            }
+        )  # fmt: skip
+        assert message == FrameMessage(
+            source="cam-1",
+            image_path="images/a.jpg",
+            timestamp=NOON,
+            frame_number=7,
+            width=640,
+            height=480,
+            size_bytes=1000,
+            sha256=SHA,
+            attributes={"lens": [1.5, None, "é"]},
+        )
+
+    def test_a_path_alone_takes_the_record_s_time_and_its_folder_as_the_source(self):
+        message = parse({"image_path": "yard/gate/a.jpg"})
+        assert (message.source, message.timestamp, message.has_own_timestamp) == ("gate", NOON, False)
+
+    def test_without_a_folder_the_topic_is_the_source_and_a_key_of_text_comes_before_both(self):
+        assert parse({"image_path": "a.jpg"}).source == "frames"
+        assert parse({"image_path": "gate/a.jpg"}, key=b"cam-9").source == "cam-9"
+
+    def test_a_key_that_is_a_binary_number_names_no_source(self):
+        assert parse({"image_path": "gate/a.jpg"}, key=(5).to_bytes(8, "big")).source == "gate"
+        assert parse({"image_path": "gate/a.jpg"}, key=b"\xff").source == "gate"
+        assert parse({"image_path": "gate/a.jpg"}, key=b"x" * 2000).source == "gate"
+
+    @pytest.mark.parametrize("bucket", [{"bucket": "b"}, {"bucket_name": "b"}, {"bucket_name": None, "bucket": "b"}])
+    def test_bucket_and_key(self, bucket: dict[str, Any]):
+        message = parse(bucket | {"image_key": "/cam/a.jpg", "timestamp": TIME})
+        assert (message.image_path, message.source, message.timestamp) == ("s3://b/cam/a.jpg", "cam", NOON)
+
+    @pytest.mark.parametrize(("frame", "number"), [(12, 12), ("12", 12), ("000012", 12), ("last", None)])
+    def test_video_and_frame(self, frame: int | str, number: int | None):
+        message = parse({"video_id": "v", "frame_id": frame, "timestamp": TIME})
+        assert (message.source, message.image_path, message.frame_number) == ("v", f"v/{frame}.jpg", number)
+
+    def test_a_video_form_keeps_an_announced_frame_number_and_fills_the_configured_path_once(self):
+        value = json.dumps({"video_id": "{frame_id}", "frame_id": "2", "frame_number": 5}).encode()
+        message = parse_message(record(value), video_frame_path="videos/{video_id}/{frame_id}.png")
+        assert (message.image_path, message.frame_number) == ("videos/{frame_id}/2.png", 5)
+
+    @pytest.mark.parametrize("image", [b"\xff\xd8\xff\xe0 jpeg", b"\x89PNG\r\n\x1a\n png", b"BM bmp", b"II*\x00 tiff"])
+    def test_an_encoded_image_is_known_by_its_first_bytes(self, image: bytes):
+        message = parse_message(record(image, key=b"cam-1"))
+        assert (message.image, message.image_path, message.source) == (image, None, "cam-1")
+        assert (message.timestamp, message.has_own_timestamp) == (NOON, False)
+
+    def test_an_encoded_image_is_known_by_its_content_type_and_described_by_headers(self):
+        headers = {"Content__Type": b"image/webp", "source": b"cam-2", "timestamp": b"2026-01-09T11:00:00Z"}
+        message = parse_message(record(b"{anything", **headers))
+        assert (message.source, message.timestamp.hour, message.has_own_timestamp) == ("cam-2", 11, True)
+
+    def test_fields_outside_the_contract_become_attributes(self):
+        message = parse({"image_path": "a/b", "lens": "wide", "attributes": {"gps": [1, 2]}})
+        assert message.attributes == {"lens": "wide", "gps": [1, 2]}
+
+    def test_a_number_may_name_a_source(self):
+        assert parse({"image_path": "a/b", "source": 12}).source == "12"
+
+    @pytest.mark.parametrize("time", [1767960000, 1767960000.0, NOON_MS, "2026-01-09T13:00:00+01:00"])
+    def test_other_ways_to_write_a_time(self, time: object):
+        assert parse({"image_path": "a/b", "timestamp": time}).timestamp == NOON
+
+    @pytest.mark.parametrize("time", [None, ""])
+    def test_no_time_is_the_record_s_time_never_the_clock_s(self, time: object):
+        assert parse({"image_path": "a/b", "timestamp": time}).has_own_timestamp is False
+        assert "timestamp" in refusal(b'{"image_path": "a/b"}', timestamp_ms=-1)
+
+    @pytest.mark.parametrize("name", ["😀", "new\nline", "quote\"'`", "<script>", "'; DROP TABLE frames; --", "\u2028"])
+    def test_strange_names_are_taken_as_they_are(self, name: str):
+        message = parse({"image_path": f"{name}/{name}.jpg", "source": name, "attributes": {name: name}})
+        assert (message.source, message.attributes) == (name, {name: name})
+
+    def test_a_replay_says_what_it_replays(self):
+        assert parse({"image_path": "a"}, replay_of=b"frames/0/41").replay_of == "frames/0/41"
+        assert "replay_of" in refusal(b'{"image_path": "a"}', replay_of=b"\x00")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("value", "named"),
+        [
+            (None, "value: got null"),
+            (b"", "value: got an empty value"),
+            (b"\xff\xfe{}", "not UTF-8 at position 0"),
+            (b"{", "no JSON"),
+            (b"[" * 100_000, "no JSON"),
+            (b"1" * 10_000, "no JSON"),
+            (b"[]", "a JSON list"),
+            (b"null", "a JSON NoneType"),
+            (b"{}", "image_path: got nothing"),
+            (b'{"image_path": NaN}', "NaN"),
+            (b'{"image_path": "a", "x": Infinity}', "Infinity"),
+            (b'{"image_path": "a", "x": 1e999}', "1e999"),
+            (b'{"image_path": ""}', "image_path"),
+            (b'{"image_path": 5}', "image_path: got 5"),
+            (b'{"image_path": {"a": 1}}', "image_path: got a JSON dict"),
+            (b'{"image_path": "a\\u0000b"}', "image_path"),
+            (b'{"image_path": "\\ud800"}', "image_path"),
+            (b'{"image_path": "' + b"x" * 1025 + b'"}', "image_path"),
+            (b'{"image_key": "a"}', "image_path: got nothing"),
+            (b'{"image_key": "a", "bucket": 5}', "bucket"),
+            (b'{"image_key": "' + b"x" * 1020 + b'", "bucket": "bbb"}', "bucket and image_key"),
+            (b'{"video_id": {}, "frame_id": 1}', "video_id"),
+            (b'{"video_id": "v", "frame_id": true}', "frame_id"),
+            (b'{"video_id": "v", "frame_id": 1.5}', "frame_id"),
+            (b'{"image_path": "a", "source": ""}', "source"),
+            (b'{"image_path": "a", "source": true}', "source"),
+            (b'{"image_path": "a", "source": []}', "source"),
+            (b'{"image_path": "a", "timestamp": "yesterday"}', "timestamp"),
+            (b'{"image_path": "a", "timestamp": true}', "timestamp"),
+            (b'{"image_path": "a", "timestamp": {}}', "timestamp"),
+            (b'{"image_path": "a", "timestamp": 1e300}', "timestamp"),
+            (b'{"image_path": "a", "frame_number": -1}', "frame_number"),
+            (b'{"image_path": "a", "frame_number": 1.5}', "frame_number"),
+            (b'{"image_path": "a", "frame_number": true}', "frame_number"),
+            (b'{"image_path": "a", "width": "640"}', "width"),
+            (b'{"image_path": "a", "height": 9223372036854775808}', "height"),
+            (b'{"image_path": "a", "size_bytes": ' + b"9" * 4000 + b"}", "size_bytes"),
+            (b'{"image_path": "a", "sha256": "abc"}', "sha256"),
+            (b'{"image_path": "a", "attributes": []}', "attributes"),
+            (b'{"image_path": "a", "attributes": {"a\\u0000": 1}}', "attributes"),
+            (b'{"image_path": "a", "lens": ["\\udfff"]}', "attributes"),
+            (b'{"image_path": "a", "lens": ' + b"[" * 40 + b"]" * 40 + b"}", "attributes: got deeper nesting"),
+            (b'{"image_path": "a", "timestamp": ' + b"[" * 500 + b"]" * 500 + b"}", "timestamp: got a JSON list"),
+        ],
+    )
+    def test_the_code_is_invalid_message_and_the_field_is_named(self, value: bytes | None, named: str):
+        assert named in refusal(value)
+
+    def test_headers_of_an_image_are_checked_too(self):
+        jpeg = b"\xff\xd8\xff"
+        assert "header timestamp" in refusal(jpeg, timestamp=b"soon")
+        assert "header source" in refusal(jpeg, source=b"a\x00b")
+        assert "timestamp" in refusal(jpeg, timestamp_ms=-1)
+
+    def test_text_that_only_looks_like_an_escaped_null_is_kept(self):
+        assert parse({"image_path": "a", "note": "\\u0000"}).attributes == {"note": "\\u0000"}
+
+
+messages = st.fixed_dictionaries(
+    {},
+    optional={
+        name: json_values | st.text()
+        for name in (
+            "source", "image_path", "timestamp", "frame_number", "width", "sha256", "attributes", "bucket",
+            "bucket_name", "image_key", "video_id", "frame_id", "anything",
+        )
+    },
+)  # fmt: skip
+likely_messages = st.builds(
+    lambda message, path: {"image_path": path} | {k: v for k, v in message.items() if k in {"attributes", "anything"}},
+    messages,
+    st.text(min_size=1),
+)
+values = (
+    st.binary()
+    | (st.dictionaries(st.text(), json_values) | messages | likely_messages).map(lambda m: json.dumps(m).encode())
+    | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
+
+
+@given(values, st.none() | st.binary(), st.integers(-1, 2**63 - 1), st.lists(st.tuples(st.text(), st.binary())))
+@example(b'{"image_path": ' + b"[" * 900 + b"]" * 900 + b"}", None, 0, [])
+@example(b'{"a":' * 900 + b"1" + b"}" * 900, None, 0, [])
+def test_arbitrary_records_are_frames_or_bad_input_and_what_is_a_frame_can_be_announced_again(
+    value: bytes, key: bytes | None, timestamp_ms: int, headers: list[tuple[str, bytes]]
+):
+    try:
+        message = parse_message(KafkaRecord("frames", 0, 7, timestamp_ms, key, value, tuple(headers)))
+    except BadInputError as error:
+        refused = error
+    else:
+        check_that_it_can_be_announced_again(message, value)
+        return
+    refused.message.encode()
+    assert refused.code is DeadLetterCode.INVALID_MESSAGE
+
+
+def check_that_it_can_be_announced_again(message: FrameMessage, value: bytes) -> None:
+    again = message.to_value()
+    if message.image is not None:
+        assert again == value
+        return
+    json.loads(again, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    read = parse_message(KafkaRecord("elsewhere", 1, 8, 0, None, again))
+    compared = ("source", "image_path", "timestamp", "frame_number", "width", "sha256", "attributes")
+    assert [getattr(read, name) for name in compared] == [getattr(message, name) for name in compared]

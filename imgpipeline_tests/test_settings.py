@@ -1,0 +1,194 @@
+"""Settings come from the environment and `.env`; a wrong one is named, and a secret is never shown."""
+
+import copy
+import json
+import os
+import pickle
+import traceback
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings
+
+CANARY = "canary-4711"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No settings but those of the test: a fresh folder without `.env`, and none of our variables."""
+    for name in list(os.environ):
+        if name.upper().startswith(("IMGPIPELINE_", "AWS_", "KAFKA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_defaults_are_the_documented_ones(tmp_path: Path):
+    settings = load_settings()
+    assert settings.store_url == (tmp_path / ".imgpipeline" / "store").as_uri()
+    assert (settings.kafka_topic, settings.model) == ("frames", "demo")
+    assert (settings.confidence_threshold, settings.nms_threshold) == (0.5, 0.4)
+
+
+STABLE_NAMES = {
+    "STORE_URL": "s3://bucket/prefix", "S3_ENDPOINT": "http://127.0.0.1:7070",
+    "KAFKA_BOOTSTRAP_SERVERS": "a:1,b:2", "KAFKA_TOPIC": "yard", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_USERNAME": "alice", "KAFKA_PASSWORD": "secret",
+    "KAFKA_CA_FILE": "ca.pem", "MODEL": "yolox-nano", "MODEL_BACKEND": "opencv", "CONFIDENCE_THRESHOLD": "0.25",
+    "NMS_THRESHOLD": "0.5", "LANES": "4", "LINGER_S": "3.5", "MAX_RUN_S": "60.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STABLE_NAMES)
+def test_every_stable_name_is_read_with_the_prefix(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", STABLE_NAMES[name])
+    value = getattr(load_settings(), name.lower())
+    assert str(value.get_secret_value() if isinstance(value, SecretStr) else value) == STABLE_NAMES[name]
+
+
+def test_the_dotenv_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / ".env").write_text(
+        "IMGPIPELINE_LANES=3\nIMGPIPELINE_MODEL=from-file\nAWS_ACCESS_KEY_ID=key-in-file\nUNKNOWN=1\n"
+    )
+    monkeypatch.setenv("IMGPIPELINE_MODEL", "from-environment")
+    settings = load_settings()
+    assert (settings.lanes, settings.model) == (3, "from-environment")
+    assert settings.s3_access_key_id is not None
+    assert settings.s3_access_key_id.get_secret_value() == "key-in-file"
+    assert load_settings(lanes=5).lanes == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("AWS_ACCESS_KEY_ID", "s3_access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "s3_secret_access_key"),
+        ("AWS_SESSION_TOKEN", "s3_session_token"),
+        ("AWS_REGION", "s3_region"),
+        ("AWS_DEFAULT_REGION", "s3_region"),
+        ("KAFKA_USERNAME", "kafka_username"),
+        ("KAFKA_PASSWORD", "kafka_password"),
+    ],
+)
+def test_well_known_variables_are_understood_and_ours_win(variable: str, field: str, monkeypatch: pytest.MonkeyPatch):
+    def read() -> object:
+        value = getattr(load_settings(), field)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    monkeypatch.setenv(variable, "theirs")
+    assert read() == "theirs"
+    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "ours")
+    assert read() == "ours"
+    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "")
+    assert read() == "theirs"
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch):
+    for name in ("MODEL_THREADS", "S3_ENDPOINT", "LANES", "KAFKA_CA_FILE"):
+        monkeypatch.setenv(f"IMGPIPELINE_{name}", "")
+    settings = load_settings()
+    assert (settings.model_threads, settings.s3_endpoint, settings.lanes) == (None, None, 1)
+
+
+def test_image_locations_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", " s3://a/2026 ,s3://b,, ")
+    assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANES", "0"), ("LANES", "many"), ("LINGER_S", "nan"), ("LINGER_S", "-1"), ("MAX_RUN_S", "inf"),
+        ("CONFIDENCE_THRESHOLD", "1"), ("CONFIDENCE_THRESHOLD", "nan"), ("NMS_THRESHOLD", "0"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"), ("KAFKA_SASL_MECHANISM", "GSSAPI"), ("KAFKA_TOPIC", "a b"),
+        ("KAFKA_TOPIC", ".."), ("KAFKA_TOPIC", "a/b"), ("MODEL_BACKEND", "torch"), ("FIRST_DAY", "2026-02-30"),
+        ("SEGMENT_MAX_RECORDS", "0"), ("MAX_FUTURE_S", "1e9"), ("ALLOW_GAPS", "perhaps"),
+        ("STORE_URL", "bucket/prefix"), ("STORE_URL", "s3://"), ("STORE_URL", "s3:///prefix"),
+        ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
+        ("STORE_URL", "s3://bucket/p?x"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
+        ("ALLOWED_IMAGE_LOCATIONS", "file:///etc"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
+        ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"IMGPIPELINE_{name}: ") as caught:
+        load_settings()
+    assert "docs/operations.md" in str(caught.value)
+
+
+def test_a_wrong_value_from_the_caller_and_one_from_the_dotenv_file_are_named_alike(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_LANES: "):
+        load_settings(lanes=0)
+    (tmp_path / ".env").write_text("imgpipeline_lanes=0\n")
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_LANES: "):
+        load_settings()
+
+
+def test_a_dotenv_file_that_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / ".env").write_bytes(b"IMGPIPELINE_MODEL=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        load_settings()
+
+
+SECRETS = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "kafka_password")
+
+
+def test_a_secret_is_in_no_text_made_of_the_settings(monkeypatch: pytest.MonkeyPatch):
+    for name in SECRETS:
+        monkeypatch.setenv(f"IMGPIPELINE_{name.upper()}", f"{CANARY}-{name}")
+    settings = load_settings()
+    texts = [
+        repr(settings), str(settings), f"{settings}", settings.model_dump_json(),
+        json.dumps(settings.model_dump(), default=str),
+        repr(settings.model_dump()), repr(copy.deepcopy(settings)), repr(list(settings)), settings.results_hash(),
+    ]  # fmt: skip
+    assert not [text for text in texts if CANARY in text]
+    restored = pickle.loads(pickle.dumps(settings))  # noqa: S301 - our own bytes
+    assert restored.kafka_password.get_secret_value() == f"{CANARY}-kafka_password"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE_URL", f"s3://key:{CANARY}@bucket/prefix"),
+        ("STORE_URL", f"s3://bucket/prefix?secret={CANARY}"),
+        ("S3_ENDPOINT", f"http://user:{CANARY}@127.0.0.1:7070"),
+        ("ALLOWED_IMAGE_LOCATIONS", f"s3://key:{CANARY}@bucket"),
+        ("LANES", CANARY),
+    ],
+)
+def test_an_error_never_repeats_what_was_set(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
+    monkeypatch.setenv("KAFKA_PASSWORD", CANARY)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_settings_of_a_process_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().lanes = 2
+
+
+def test_the_hash_of_results_follows_what_changes_results_and_nothing_else():
+    before = load_settings().results_hash()
+    assert before == load_settings(lanes=7, linger_s=1, kafka_topic="other").results_hash()
+    changes: list[dict[str, object]] = [
+        {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
+        {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},
+        {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"},
+    ]  # fmt: skip
+    hashes = {load_settings(**change).results_hash() for change in changes}
+    assert len(hashes | {before}) == len(changes) + 1
+
+
+def test_every_setting_has_a_description_and_no_secret_is_plain_text():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        if any(word in name for word in ("password", "secret", "token", "access_key")):
+            assert "SecretStr" in str(field.annotation), name
