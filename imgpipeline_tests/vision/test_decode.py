@@ -1,0 +1,290 @@
+"""A picture is whole and upright, or it is refused with the code that says why."""
+
+import resource
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.jpeg import MOST_SCANS
+from imgpipeline_tests.vision.pictures import (
+    BLUE,
+    CMYK_JPEG,
+    RED,
+    detailed_picture,
+    encode,
+    hollow_png,
+    raw_tiff,
+    two_halves,
+    with_orientation,
+)
+
+LIMITS = ImageLimits(max_pixels=50_000_000, max_bytes=20_000_000)
+PICTURE = detailed_picture()
+LAST_BLOCKS_BYTES = 150
+"""Of the encoded data, what the last two blocks of the picture take at most; see the module's docstring."""
+
+FILES = {
+    "png": encode(".png", PICTURE),
+    "webp": encode(".webp", PICTURE, cv2.IMWRITE_WEBP_QUALITY, 80),
+    "lossless webp": encode(".webp", PICTURE, cv2.IMWRITE_WEBP_QUALITY, 101),
+    "gif": encode(".gif", PICTURE),
+    "bmp": encode(".bmp", PICTURE),
+    "tiff": encode(".tiff", PICTURE),
+    "raw tiff": encode(".tiff", PICTURE, cv2.IMWRITE_TIFF_COMPRESSION, 1),
+    "jpeg": encode(".jpg", PICTURE),
+    "grey jpeg": encode(".jpg", PICTURE[..., 1]),
+    "progressive jpeg": encode(".jpg", PICTURE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "jpeg with restarts": encode(".jpg", PICTURE, cv2.IMWRITE_JPEG_RST_INTERVAL, 7),
+}
+JPEGS = [name for name in FILES if "jpeg" in name]
+
+
+def refused(data: bytes, limits: ImageLimits = LIMITS) -> DeadLetterCode:
+    with pytest.raises(BadInputError) as caught:
+        decode_image(data, limits)
+    return caught.value.code
+
+
+def test_no_bytes():
+    assert refused(b"") is DeadLetterCode.EMPTY_OBJECT
+
+
+def test_more_bytes_than_allowed():
+    data = FILES["png"]
+    assert refused(data, ImageLimits(LIMITS.max_pixels, len(data) - 1)) is DeadLetterCode.TOO_LARGE
+    assert decode_image(data, ImageLimits(LIMITS.max_pixels, len(data))).width == 301
+
+
+def test_more_pixels_than_allowed():
+    assert refused(FILES["jpeg"], ImageLimits(301 * 207 - 1, 10**6)) is DeadLetterCode.IMAGE_TOO_LARGE
+    assert decode_image(FILES["jpeg"], ImageLimits(301 * 207, 10**6)).height == 207
+
+
+def test_a_huge_claim_is_refused_fast_and_without_memory():
+    data = hollow_png(30_000, 30_000)
+    assert 50_000 < len(data) < 200_000
+    before_kb, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    assert refused(data) is DeadLetterCode.IMAGE_TOO_LARGE
+    assert time.perf_counter() - start < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 100_000
+
+
+def test_a_claim_larger_than_opencv_itself_allows_is_refused_as_too_large():
+    assert refused(FILES["png"][:16] + struct.pack(">II", 2**31 - 1, 2**31 - 1)) is DeadLetterCode.IMAGE_TOO_LARGE
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_becomes_the_same_bgr(name):
+    image = decode_image(FILES[name], LIMITS)
+    assert (image.width, image.height, image.orientation) == (301, 207, 1)
+    assert image.pixels.shape == (207, 301, 3)
+    assert image.pixels.dtype == np.uint8
+    expected = np.repeat(PICTURE[..., 1:2], 3, axis=2) if name == "grey jpeg" else PICTURE
+    most = 1 if name in ("png", "lossless webp", "bmp", "tiff", "raw tiff") else 16
+    assert np.abs(image.pixels.astype(int) - expected).mean() < most
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(".png", np.dstack([two_halves(), np.full((16, 24), 9, np.uint8)])),
+        encode(".png", two_halves().astype(np.uint16) * 257),
+        encode(".tiff", two_halves().astype(np.uint16) * 257),
+        encode(".webp", np.dstack([two_halves(), np.full((16, 24), 255, np.uint8)]), 64, 101),
+        CMYK_JPEG,
+    ],
+    ids=["alpha png", "16-bit png", "16-bit tiff", "alpha webp", "cmyk jpeg"],
+)
+def test_alpha_16_bits_and_cmyk_become_bgr(data):
+    pixels = decode_image(data, LIMITS).pixels
+    assert pixels.shape == (16, 24, 3)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels[8, 3], BLUE, atol=3)
+    np.testing.assert_allclose(pixels[8, 20], RED, atol=3)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff", ".jpg", ".bmp"])
+def test_grey_becomes_bgr(ending):
+    pixels = decode_image(encode(ending, np.full((9, 7), 77, np.uint8)), LIMITS).pixels
+    np.testing.assert_array_equal(pixels, np.full((9, 7, 3), 77))
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
+def test_of_an_animation_the_first_frame_is_taken(ending):
+    animation = cv2.Animation()
+    opaque = np.full((16, 24), 255, np.uint8)
+    animation.frames = [np.dstack([two_halves(), opaque]), np.dstack([two_halves()[:, ::-1], opaque])]
+    animation.durations = np.array([100, 100])
+    written, data = cv2.imencodeanimation(ending, animation)
+    assert written
+    pixels = decode_image(data.tobytes(), LIMITS).pixels
+    np.testing.assert_allclose(pixels[8, 3], BLUE, atol=60)  # GIF has a palette
+    np.testing.assert_allclose(pixels[8, 20], RED, atol=60)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff"])
+def test_the_orientation_is_applied_once(name, orientation):
+    marked = np.zeros((16, 32, 3), np.uint8)
+    marked[:8, :8] = 255  # top left, as stored
+    if name == "tiff":
+        data = raw_tiff(marked, orientation)
+    else:
+        ending = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}[name]
+        data = with_orientation(encode(ending, marked), orientation)
+    image = decode_image(data, LIMITS)
+    assert image.orientation == orientation
+    assert (image.width, image.height) == ((32, 16) if orientation < 5 else (16, 32))
+    assert image.pixels.shape == (image.height, image.width, 3)
+    # EXIF: where the stored top left corner is to be seen.
+    corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+    for at in ((0, 0), (0, -1), (-1, -1), (-1, 0)):
+        assert (image.pixels[at].min() > 200) == (at == corner[orientation])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_file_is_refused_wherever_it_was_cut(name):
+    data = FILES[name]
+    for kept in cuts(len(data), 60):
+        assert refused(data[:kept]) is DeadLetterCode.DECODE_FAILED, f"{kept} of {len(data)} bytes"
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_cut_jpeg_that_was_filled_up_with_zeros_is_refused(name):
+    data = FILES[name]
+    for kept in cuts(len(data), 40):
+        assert refused(data[:kept] + bytes(len(data) - kept)) is DeadLetterCode.DECODE_FAILED, f"{kept} bytes"
+
+
+@pytest.mark.parametrize("name", ["jpeg", "grey jpeg", "jpeg with restarts"])
+def test_a_cut_jpeg_with_a_new_end_marker_is_refused(name):
+    """This is what OpenCV decodes to grey without a word."""
+    data = FILES[name]
+    for kept in cuts(len(data) - LAST_BLOCKS_BYTES, 60, begin=700):
+        assert refused(data[:kept] + b"\xff\xd9") is DeadLetterCode.DECODE_FAILED, f"{kept} of {len(data)} bytes"
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused():
+    data = FILES["progressive jpeg"]
+    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    assert len(starts) > 4
+    for start in starts:
+        assert refused(data[:start] + b"\xff\xd9") is DeadLetterCode.DECODE_FAILED
+
+
+def test_a_jpeg_that_lost_restart_intervals_in_its_middle_is_refused():
+    data = FILES["jpeg with restarts"]
+    markers = [at for at in range(len(data) - 1) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    assert refused(data[: markers[3]] + data[markers[11] :]) is DeadLetterCode.DECODE_FAILED
+
+
+def test_bytes_behind_the_end_of_a_jpeg_do_not_matter():
+    whole = decode_image(FILES["jpeg"], LIMITS)
+    for tail in (b"\0", b"trailing text", b"\xff\xd9", FILES["jpeg"]):
+        np.testing.assert_array_equal(decode_image(FILES["jpeg"] + tail, LIMITS).pixels, whole.pixels)
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 5)])
+def test_a_whole_picture_that_is_grey_is_no_cut_one(options):
+    grey = np.full((90, 120, 3), 128, np.uint8)
+    cv2.circle(grey, (40, 40), 20, (0, 0, 255), -1)
+    for pixels in (grey, np.full((90, 120, 3), 128, np.uint8), np.zeros((90, 120, 3), np.uint8)):
+        decoded = decode_image(encode(".jpg", pixels, *options), LIMITS).pixels
+        assert np.abs(decoded.astype(int) - pixels).mean() < 2
+
+
+def test_an_end_marker_inside_a_thumbnail_is_not_the_end():
+    thumbnail = b"Exif\0\0" + encode(".jpg", two_halves())
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    data = FILES["jpeg"][:2] + segment + FILES["jpeg"][2:]
+    assert decode_image(data, LIMITS).width == 301
+    assert refused(data[: len(segment) + 1000]) is DeadLetterCode.DECODE_FAILED
+
+
+def test_a_jpeg_with_thousands_of_scans_is_refused_before_it_costs_minutes():
+    data = FILES["progressive jpeg"]
+    last = data.rfind(b"\xff\xda")
+    many = data[:last] + data[last:-2] * (MOST_SCANS + 1) + b"\xff\xd9"
+    assert refused(many) is DeadLetterCode.DECODE_FAILED
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bits_give_a_picture_of_the_claimed_size_or_a_refusal(name):
+    data, rng = FILES[name], np.random.default_rng(7)
+    outcomes = set()
+    for _ in range(120):
+        flipped = bytearray(data)
+        # Half of the flips hit the header, where they do the most harm.
+        at = int(rng.integers(0, len(data) if rng.random() < 0.5 else 400))
+        flipped[at] ^= 1 << int(rng.integers(0, 8))
+        outcomes.add(outcome(bytes(flipped)))
+    assert "refused" in outcomes
+    assert outcomes <= {"refused", "decoded"}
+
+
+def test_a_png_with_one_flipped_bit_in_its_data_is_refused():
+    for at in cuts(len(FILES["png"]) - 20, 30, begin=60):
+        flipped = bytearray(FILES["png"])
+        flipped[at] ^= 4
+        assert refused(bytes(flipped)) is DeadLetterCode.DECODE_FAILED
+
+
+def test_any_bytes_behind_a_header_are_decoded_or_refused():
+    rng = np.random.default_rng(3)
+    outcomes = set()
+    for data in FILES.values():
+        for size_bytes in (0, 10, 1000):
+            outcomes.add(outcome(data[: rng.integers(20, 700)] + rng.bytes(size_bytes)))
+    assert {"refused"} <= outcomes <= {"refused", "decoded"}
+
+
+def test_many_threads_decode_at_once():
+    expected = {name: decode_image(data, LIMITS).pixels for name, data in FILES.items()}
+    wrong: list[str] = []
+
+    def work() -> None:
+        for name, data in FILES.items():
+            if not np.array_equal(decode_image(data, LIMITS).pixels, expected[name]):
+                wrong.append(name)
+            try:
+                decode_image(data[: len(data) // 2], LIMITS)
+                wrong.append(f"cut {name}")
+            except BadInputError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_decoding_leaves_opencvs_threads_alone():
+    code = (
+        "import cv2; before = cv2.getNumThreads(); import imgpipeline.vision.decode; "
+        "assert cv2.getNumThreads() == before"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def cuts(size_bytes: int, count: int, begin: int = 1) -> list[int]:
+    """Places to cut, spread over the file, with the last bytes among them."""
+    return sorted({*np.linspace(begin, size_bytes - 1, count).astype(int).tolist(), size_bytes - 2, size_bytes - 1})
+
+
+def outcome(data: bytes) -> str:
+    try:
+        image = decode_image(data, LIMITS)
+    except BadInputError as error:
+        return "refused" if error.code in (DeadLetterCode.DECODE_FAILED, DeadLetterCode.IMAGE_TOO_LARGE) else error.code
+    assert image.pixels.shape == (image.height, image.width, 3)
+    return "decoded"

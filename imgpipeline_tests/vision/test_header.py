@@ -1,0 +1,118 @@
+"""What a file claims is read from its header, in constant time, and never outside of the file."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.vision.decode import ImageHeader, read_header
+from imgpipeline.vision.tiff import read_first_directory, read_orientation, without_orientation
+from imgpipeline_tests.vision.pictures import (
+    detailed_picture,
+    encode,
+    exif_block,
+    hollow_png,
+    raw_tiff,
+    with_orientation,
+)
+
+FORMATS = {".jpg": "jpeg", ".png": "png", ".webp": "webp", ".gif": "gif", ".bmp": "bmp", ".tiff": "tiff"}
+FILES = {ending: encode(ending, detailed_picture(61, 47)) for ending in FORMATS}
+
+
+@pytest.mark.parametrize(("ending", "name"), FORMATS.items())
+def test_the_size_is_read_without_decoding(ending, name):
+    assert read_header(FILES[ending]) == ImageHeader(name, 61, 47, 1)
+
+
+def test_lossless_and_extended_webp_are_read():
+    lossless = encode(".webp", detailed_picture(61, 47), 64, 101)
+    assert lossless[12:16] == b"VP8L"
+    assert read_header(lossless) == ImageHeader("webp", 61, 47, 1)
+    assert read_header(with_orientation(lossless, 6)) == ImageHeader("webp", 61, 47, 6)
+
+
+def test_a_webp_frame_that_is_larger_than_its_canvas_counts():
+    data = bytearray(with_orientation(FILES[".webp"], 1))
+    data[24:30] = b"\0" * 6
+    assert (read_header(bytes(data)).width, read_header(bytes(data)).height) == (61, 47)
+
+
+def test_a_bmp_that_is_stored_upside_down_has_a_positive_height():
+    data = bytearray(FILES[".bmp"])
+    struct.pack_into("<i", data, 22, -47)
+    assert read_header(bytes(data)).height == 47
+
+
+def test_an_old_bmp_is_read():
+    data = b"BM" + b"\0" * 12 + struct.pack("<IHHHH", 12, 61, 47, 1, 24)
+    assert read_header(data) == ImageHeader("bmp", 61, 47, 1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_read(ending, orientation, order):
+    assert read_header(with_orientation(FILES[ending], orientation, order)).orientation == orientation
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_makes_no_sense_is_upright(orientation):
+    assert read_orientation(exif_block(orientation)) == 1
+    assert read_header(raw_tiff(detailed_picture(5, 4), orientation)).orientation == 1
+
+
+def test_taking_the_orientation_out_of_a_tiff_changes_nothing_else():
+    data = raw_tiff(detailed_picture(5, 4), 6)
+    upright = without_orientation(data)
+    assert {**read_first_directory(data), 274: 1} == read_first_directory(upright)
+    assert len(upright) == len(data)
+    assert without_orientation(upright) is upright
+
+
+def test_a_large_claim_is_read_from_a_small_file():
+    data = hollow_png(30_000, 30_000)
+    assert len(data) < 200_000
+    assert read_header(data[:100]) == ImageHeader("png", 30_000, 30_000, 1)
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello world, I am text", b"\xff\xd8", b"%PDF-1.7", b"\0" * 64, b"RIFF\0\0\0\0WAVE", b"G"]
+)
+def test_what_is_no_image_is_refused(data):
+    with pytest.raises(BadInputError, match="Not an image of a known format") as caught:
+        read_header(data)
+    assert caught.value.code is DeadLetterCode.DECODE_FAILED
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_cut_header_is_read_or_refused(ending):
+    outcomes = {outcome(FILES[ending][:size_bytes]) for size_bytes in range(1, 200)}
+    assert outcomes <= {"refused", (61, 47)}
+    assert "refused" in outcomes
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=300))
+def test_any_bytes_behind_a_magic_number_are_read_or_refused(ending, tail):
+    magic = 12 if ending == ".webp" else 8
+    found = outcome(FILES[ending][:magic] + tail)
+    assert found == "refused" or isinstance(found, tuple)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_as_exif_give_an_orientation(data):
+    for prefix in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0"):
+        assert 1 <= read_orientation(prefix + data) <= 8
+        assert len(without_orientation(prefix + data)) == len(prefix + data)
+
+
+def outcome(data: bytes) -> object:
+    """What became of the bytes: `refused`, or a size above 0."""
+    try:
+        header = read_header(data)
+    except BadInputError as error:
+        return "refused" if error.code is DeadLetterCode.DECODE_FAILED else error.code
+    assert min(header.width, header.height) > 0
+    return header.width, header.height
