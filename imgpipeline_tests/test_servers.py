@@ -1,6 +1,7 @@
 """The real servers of the tests start, behave as the real ones, and never outlive their test process."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ OWNER = """
 import pathlib, sys, time
 from imgpipeline_tests.servers.{module} import {name}
 with {call} as server:
-    print(server.process.pid, flush=True)
+    print(server.process.pid, server.process.log_path.parent, flush=True)
     time.sleep(600)
 """
 
@@ -151,7 +152,9 @@ def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, mod
         owner.send_signal(signal.SIGKILL)
     if not line:
         pytest.skip(f"{name} cannot be started here. Install it with: make servers")
-    wait_until(lambda: is_gone(int(line)), limit_s=10, what=f"{name} to end with its owner")
+    pid, work_dir = line.split()
+    wait_until(lambda: is_gone(int(pid)), limit_s=10, what=f"{name} to end with its owner")
+    shutil.rmtree(work_dir, ignore_errors=True)  # its owner could not; that of PostgreSQL is not below tmp_path
 
 
 def test_a_server_that_ends_at_its_start_is_reported_with_its_log(s3: S3Server, tmp_path: Path):
