@@ -1,0 +1,160 @@
+"""When a day is built again: evaluated with Dagster's own evaluator and storage, on a graph like the real one."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, Outdated, build_when, newest_events
+
+LEDGER, TABLE, SUMMARY = dg.AssetKey("ledger"), dg.AssetKey("table"), dg.AssetKey("summary")
+DAYS = dg.DailyPartitionsDefinition(start_date="2000-01-01", timezone="UTC", end_offset=2)
+TODAY, OLD_DAY = "2026-01-09", "2019-05-03"
+WILL_BE_REQUESTED = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
+
+
+@dg.asset(
+    key=TABLE,
+    deps=[dg.AssetSpec(LEDGER, partitions_def=DAYS)],
+    partitions_def=DAYS,
+    automation_condition=build_when(Outdated(LEDGER, 60.0)),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def table() -> None: ...
+
+
+@dg.asset(
+    key=SUMMARY,
+    deps=[TABLE],
+    partitions_def=DAYS,
+    automation_condition=build_when(Outdated(TABLE) | WILL_BE_REQUESTED),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def summary() -> None: ...
+
+
+class Graph:
+    """The graph with its storage, a clock, and the evaluator's memory."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.now = datetime.now(UTC)
+        self.cursor: Any = None
+        self._definitions = dg.Definitions(assets=[dg.AssetSpec(LEDGER, partitions_def=DAYS), table, summary])
+
+    def announce(self, *days: str) -> None:
+        """A detection run reports days."""
+        for day in days:
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(LEDGER, partition=day))
+
+    def seen(self, upstream: dg.AssetKey, day: str) -> int:
+        return newest_events(self.instance, upstream, days=[day]).get(day, 0)
+
+    def finish_build(self, day: str, *, seen: int, build_s: float = 1.0) -> None:
+        """A build of the table and of the summary that began when `seen` was the newest event."""
+        said = {UPSTREAM_EVENT: seen, BUILD_SECONDS: build_s}
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(TABLE, partition=day, metadata=said))
+        said = {UPSTREAM_EVENT: self.seen(TABLE, day), BUILD_SECONDS: build_s}
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(SUMMARY, partition=day, metadata=said))
+
+    def build(self, day: str, *, build_s: float = 1.0) -> None:
+        self.finish_build(day, seen=self.seen(LEDGER, day), build_s=build_s)
+
+    def tick(self, *, after_s: float = 10.0) -> dict[dg.AssetKey, set[str]]:
+        self.now += timedelta(seconds=after_s)
+        result = dg.evaluate_automation_conditions(
+            self._definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
+        )
+        self.cursor = result.cursor
+        return {key: set(result.get_requested_partitions(key)) for key in (TABLE, SUMMARY)}
+
+
+@pytest.fixture
+def graph() -> Graph:
+    return Graph(dg.DagsterInstance.ephemeral())
+
+
+def both(*days: str) -> dict[dg.AssetKey, set[str]]:
+    return {TABLE: set(days), SUMMARY: set(days)}
+
+
+def test_a_reported_day_is_built_and_its_summary_in_the_same_run(graph: Graph) -> None:
+    assert graph.tick() == both()
+    graph.announce(TODAY)
+    assert graph.tick() == both(TODAY)
+
+
+def test_a_late_frame_of_an_old_day_builds_that_day_only(graph: Graph) -> None:
+    graph.announce(TODAY, OLD_DAY)
+    graph.build(TODAY)
+    graph.build(OLD_DAY)
+    assert graph.tick() == both()
+    graph.announce(OLD_DAY)
+    assert graph.tick(after_s=100) == both(OLD_DAY)
+
+
+def test_a_day_is_not_built_again_before_a_minute_has_passed_and_then_by_itself(graph: Graph) -> None:
+    graph.announce(TODAY)
+    graph.build(TODAY)
+    graph.announce(TODAY)
+    assert [graph.tick()[TABLE] for _ in range(8)] == [set()] * 6 + [{TODAY}] * 2
+
+
+def test_a_slow_build_makes_the_pause_longer(graph: Graph) -> None:
+    graph.announce(TODAY)
+    graph.build(TODAY, build_s=30)
+    graph.announce(TODAY)
+    assert graph.tick(after_s=290) == both()
+    assert graph.tick(after_s=20) == both(TODAY)
+
+
+def test_frames_that_came_while_a_build_ran_are_not_forgotten(graph: Graph) -> None:
+    """The build has finished, but began before the last event: Dagster's own conditions would take it as handled."""
+    graph.announce(TODAY)
+    assert graph.tick() == both(TODAY)
+    seen = graph.seen(LEDGER, TODAY)
+    graph.announce(TODAY)
+    graph.finish_build(TODAY, seen=seen)
+    assert graph.tick() == both()
+    assert graph.tick(after_s=60) == both(TODAY)
+    graph.build(TODAY)
+    assert graph.tick(after_s=600) == both()
+
+
+def test_nothing_is_forgotten_when_the_evaluators_memory_is_lost(graph: Graph) -> None:
+    graph.announce(TODAY, OLD_DAY)
+    graph.build(TODAY)
+    graph.announce(TODAY)
+    assert graph.tick()[TABLE] == {OLD_DAY}
+    graph.cursor = None
+    assert graph.tick(after_s=60)[TABLE] == {TODAY, OLD_DAY}
+
+
+def test_a_summary_whose_table_was_built_by_hand_follows(graph: Graph) -> None:
+    graph.announce(TODAY)
+    graph.build(TODAY)
+    graph.instance.report_runless_asset_event(
+        dg.AssetMaterialization(TABLE, partition=TODAY, metadata={UPSTREAM_EVENT: graph.seen(LEDGER, TODAY)})
+    )
+    assert graph.tick() == {TABLE: set(), SUMMARY: {TODAY}}
+
+
+def test_four_hundred_days_at_once(graph: Graph) -> None:
+    days = [(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n)).date().isoformat() for n in range(400)]
+    graph.announce(*days)
+    assert graph.tick() == both(*days)
+    for day in days:
+        graph.build(day)
+    assert graph.tick() == both()
+
+
+def test_a_day_outside_the_definition_is_left_alone(graph: Graph) -> None:
+    graph.announce("1999-12-31", TODAY)
+    assert graph.tick() == both(TODAY)
+
+
+def test_a_build_that_noted_nothing_counts_as_outdated(graph: Graph) -> None:
+    graph.announce(TODAY)
+    graph.instance.report_runless_asset_event(dg.AssetMaterialization(TABLE, partition=TODAY))
+    assert graph.tick(after_s=61)[TABLE] == {TODAY}
