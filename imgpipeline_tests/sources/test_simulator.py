@@ -183,6 +183,7 @@ def test_without_an_hour_the_seed_chooses_one():
         ({"hour": 24.5}, "hour"),
         ({"objects": 256}, "objects"),
         ({"overlap": 1.1}, "overlap"),
+        ({"clutter": -1}, "clutter"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments: dict[str, float], named: str):

@@ -41,6 +41,7 @@ class Scene:
         objects: How many objects are tried, 0..255; a few of them find no room.
         overlap: Largest share of the smaller box that two objects have in common at any time, 0 (they never
             touch) to 1 (anything goes).
+        clutter: Times as many trees, lamps, bins and signs stand around as usual, 0..20.
 
     Raises:
         ConfigurationError: An argument is out of its range.
@@ -54,18 +55,20 @@ class Scene:
         hour: float | None = None,
         objects: int = 9,
         overlap: float = 0.35,
+        clutter: int = 1,
     ) -> None:
         _check("seed", seed, at_least=0)
         _check("frames", frames, at_least=1)
         _check("objects", objects, at_least=0, at_most=255)
         _check("overlap", overlap, at_least=0, at_most=1)
+        _check("clutter", clutter, at_least=0, at_most=20)
         rng = np.random.default_rng(seed)
         chosen = float(rng.uniform(0, 24))
         self.seed = seed
         self.frames = frames
         self.hour = chosen if hour is None else hour
         _check("hour", self.hour, at_least=0, at_most=24)
-        self._street = draw_street(rng)
+        self._street = draw_street(rng, clutter)
         self._light = light_of(self.hour, frames, rng)
         self._quality = int(rng.integers(85, 91))
         size = (HEIGHT + NOISE_SHIFT_PX, WIDTH + NOISE_SHIFT_PX)

@@ -16,11 +16,12 @@ HORIZON_Y = 150
 Image = NDArray[np.uint8]
 
 
-def draw_street(rng: np.random.Generator) -> Image:
+def draw_street(rng: np.random.Generator, clutter: int = 1) -> Image:
     """Draws a street in daylight.
 
     Args:
         rng: Source of randomness.
+        clutter: Times as many things stand around as usual, >= 0.
 
     Returns:
         [360, 640, 3] uint8 BGR.
@@ -29,7 +30,7 @@ def draw_street(rng: np.random.Generator) -> Image:
     image = np.repeat(sky[:, None], WIDTH, axis=1).astype(np.uint8)
     _draw_houses(image, rng)
     road_top = _draw_road(image, rng)
-    for _ in range(rng.integers(3, 7)):
+    for _ in range(clutter * int(rng.integers(3, 7))):
         _draw_thing(image, rng, road_top)
     patches = cv2.resize(rng.normal(0, 7, (HEIGHT // 4, WIDTH // 4)).astype(np.float32), (WIDTH, HEIGHT))
     grain = patches[..., None] + rng.normal(0, 4, (HEIGHT, WIDTH, 1))
