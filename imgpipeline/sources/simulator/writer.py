@@ -70,13 +70,8 @@ def write_scene(
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
     for index in range(len(scene)):
-        number = first_frame_number + index
         timestamp = start.astimezone(UTC) + index * timedelta(seconds=interval_s)
-        jpeg, objects = scene.jpeg(index)
-        path = folder / f"frame_{number:06d}.jpg"
-        path.write_bytes(jpeg)
-        os.utime(path, (timestamp.timestamp(),) * 2)
-        frames.append(FrameTruth(path.name, source, number, timestamp, tuple(objects)))
+        frames.append(_write_frame(scene, index, folder, source, first_frame_number + index, timestamp))
     unfinished = folder / f"{TRUTH_NAME}.unfinished"
     unfinished.write_text("".join(json.dumps(_to_json(f)) + "\n" for f in frames), encoding="utf-8")
     unfinished.replace(folder / TRUTH_NAME)
@@ -106,6 +101,16 @@ def read_truth(path: Path) -> Iterator[FrameTruth]:
                     f"{file}, line {number}: not the truth of a frame ({type(error).__name__}: {error}).",
                     next_step="write the scene again",
                 ) from error
+
+
+def _write_frame(
+    scene: Scene, index: int, folder: Path, source: str, frame_number: int, timestamp: datetime
+) -> FrameTruth:
+    jpeg, objects = scene.jpeg(index)
+    path = folder / f"frame_{frame_number:06d}.jpg"
+    path.write_bytes(jpeg)
+    os.utime(path, (timestamp.timestamp(),) * 2)
+    return FrameTruth(path.name, source, frame_number, timestamp, tuple(objects))
 
 
 def _check_schedule(start: datetime, interval_s: float, first_frame_number: int) -> None:
