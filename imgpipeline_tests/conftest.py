@@ -23,6 +23,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy"}
 DATA_FIXTURES = {"shared_data"}
 
+STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
+SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_")
+
 Server = TypeVar("Server")
 
 
@@ -48,6 +51,14 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"IMGPIPELINE_REQUIRE_SERVERS=1, but this test would be skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test sees only the settings that it makes itself, whatever the shell that started it has exported."""
+    for name in list(os.environ):
+        if name.startswith(SETTING_PREFIXES) and name not in STEERS_TESTS:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
