@@ -1,0 +1,139 @@
+"""Fetching without a hole that nobody accounts for, from a real broker."""
+
+import time
+from collections.abc import Mapping
+
+import pytest
+from kafka import TopicPartition
+
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.errors import TransientError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_admin, open_consumer, open_producer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
+from imgpipeline.stream.group import open_group
+from imgpipeline.stream.holes import explain_hole
+
+Step = KafkaRecord | Hole
+
+
+def fetch(settings: Settings, positions: Mapping[int, int], until: int) -> list[Step]:
+    """Fetches until every partition has come to an offset."""
+    steps: list[Step] = []
+    reached = dict(positions)
+    deadline_s = time.monotonic() + 30
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
+        fetcher = LaneFetcher(consumer, settings, positions)
+        while min(reached.values()) < until:
+            assert time.monotonic() < deadline_s, f"only {reached}"
+            for step in fetcher.poll(0.1):
+                reached[step.partition] = step.end if isinstance(step, Hole) else step.offset + 1
+                steps.append(step)
+    return steps
+
+
+def send(settings: Settings, count: int, **options: object) -> None:
+    with open_producer(settings) as producer:
+        for number in range(count):
+            producer.send(settings.kafka_topic, b"%d" % number, **options)
+        producer.flush()
+
+
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_records_of_a_partition_come_once_and_in_order(settings: Settings) -> None:
+    for partition in (0, 1):
+        send(settings, 700, partition=partition)
+
+    steps = fetch(settings, {0: 0, 1: 650}, 700)
+
+    assert [s.offset for s in steps if isinstance(s, KafkaRecord) and s.partition == 0] == list(range(700))
+    assert [s.offset for s in steps if isinstance(s, KafkaRecord) and s.partition == 1] == list(range(650, 700))
+
+
+def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
+    send(settings, 1, key=b"camera", headers=[("Replay_Of", b"a/0/1"), ("replay_of", b"a/0/2")], timestamp_ms=1_234_567)
+
+    [record] = fetch(settings, {0: 0}, 1)
+
+    assert isinstance(record, KafkaRecord)
+    assert (record.key, record.value, record.timestamp_ms) == (b"camera", b"0", 1_234_567)
+    assert record.header("replay_of") == "a/0/2"
+
+
+def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> None:
+    with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(settings.kafka_topic, b"kept")
+        producer.commit_transaction()
+        producer.begin_transaction()
+        producer.send(settings.kafka_topic, b"aborted")
+        producer.flush()
+        producer.abort_transaction()
+
+    steps = fetch(settings, {0: 0}, 4)
+
+    assert [s.offset if isinstance(s, KafkaRecord) else (s.start, s.end) for s in steps] == [0, (1, 4)]
+    assert explain_hole(settings, Hole(0, 1, 4)) == [
+        Gap(1, 2, GapReason.MARKER),
+        Gap(2, 3, GapReason.ABORTED),
+        Gap(3, 4, GapReason.MARKER),
+    ]
+
+
+def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
+    with open_admin(settings) as admin:
+        name = f"{settings.kafka_topic}-compacted"
+        wanted = {"num_partitions": 1, "replication_factor": 1, "configs": {"cleanup.policy": "compact"}}
+        admin.create_topics({name: wanted}, wait_for_metadata=True)
+    compacted = settings.model_copy(update={"kafka_topic": name})
+    with open_producer(compacted, transactional_id=f"of-{name}") as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(name, b"kept", key=b"a")
+        producer.commit_transaction()
+
+    assert explain_hole(compacted, Hole(0, 1, 2)) == [Gap(1, 2, GapReason.COMPACTED)]
+
+
+def test_a_log_that_moved_under_the_reader_is_an_error_not_a_jump(settings: Settings) -> None:
+    send(settings, 10)
+    with open_admin(settings) as admin:
+        admin.delete_records({TopicPartition(settings.kafka_topic, 0): 6})
+
+    with pytest.raises(TransientError, match="moved"):
+        fetch(settings, {0: 2}, 10)
+
+
+def test_one_record_is_read_by_its_offset(settings: Settings) -> None:
+    send(settings, 5)
+
+    found = read_record(settings, 0, 3)
+
+    assert found is not None
+    assert (found.offset, found.value) == (3, b"3")
+    assert read_record(settings, 0, 5) is None
+
+
+def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic: object) -> None:
+    two = settings.model_copy(update={"kafka_topic": make_topic(partitions=2)})  # type: ignore[operator]  # a fixture
+    for partition in (0, 1):
+        send(two, 3, partition=partition)
+    with open_consumer(two, **FETCH_OPTIONS) as consumer:
+        fetcher = LaneFetcher(consumer, two, {0: 0, 1: 0})
+        fetcher.drop(0)
+        steps: list[Step] = []
+        deadline_s = time.monotonic() + 30
+        while len(steps) < 3 and time.monotonic() < deadline_s:
+            steps += fetcher.poll(0.1)
+
+    assert {s.partition for s in steps} == {1}
+
+
+def test_the_group_keeps_what_it_was_told(settings: Settings) -> None:
+    with open_group(settings) as group:
+        assert group.read([0]) == {}
+        assert group.write({0: 3})
+    with open_group(settings) as group:
+        assert group.read([0]) == {0: 3}

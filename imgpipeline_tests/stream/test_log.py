@@ -1,0 +1,52 @@
+"""What the log of a topic holds, as a real broker tells it."""
+
+import pytest
+from kafka import TopicPartition
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_admin, open_producer
+from imgpipeline.stream.embedded import API_VERSION, EmbeddedBroker
+from imgpipeline.stream.log import read_log
+
+
+@pytest.mark.parametrize("topic", [3], indirect=True)
+def test_each_partition_reaches_from_its_first_to_behind_its_last_record(settings: Settings) -> None:
+    with open_producer(settings) as producer:
+        for _ in range(5):
+            producer.send(settings.kafka_topic, b"x", partition=1)
+        producer.flush()
+    with open_admin(settings) as admin:
+        admin.delete_records({TopicPartition(settings.kafka_topic, 1): 2})
+
+    log = read_log(settings)
+
+    assert [(part.partition, part.log_start, part.log_end) for part in log] == [(0, 0, 0), (1, 2, 5), (2, 0, 0)]
+    assert len({part.topic_id for part in log}) == 1
+
+
+def test_records_of_an_open_transaction_are_behind_the_end(settings: Settings) -> None:
+    with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(settings.kafka_topic, b"x")
+        producer.flush()
+        assert read_log(settings)[0].log_end == 0
+        producer.commit_transaction()
+
+    assert read_log(settings)[0].log_end == 2
+
+
+def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match=r"no topic 'absent'.*topics create.*IMGPIPELINE_KAFKA_TOPIC"):
+        read_log(settings.model_copy(update={"kafka_topic": "absent"}))
+
+
+def test_each_start_of_an_embedded_broker_is_another_log() -> None:
+    ids = set()
+    for _ in range(3):
+        with EmbeddedBroker() as broker:
+            chosen = {"kafka_bootstrap_servers": broker.bootstrap_servers, "kafka_api_version": API_VERSION}
+            ids.add(read_log(Settings(**chosen))[0].topic_id)  # type: ignore[arg-type]  # fields by name
+
+    assert len(ids) == 3
