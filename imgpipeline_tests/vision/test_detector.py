@@ -1,0 +1,198 @@
+"""A detector finds what is there, the same on every backend, and refuses to work with what is damaged."""
+
+import shutil
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.vision import registry
+from imgpipeline.vision.backends import installed_backends, open_backend
+from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.detector import Detector, load_detector, self_test
+from imgpipeline_tests.vision.pictures import detailed_picture
+
+SCORE_TOLERANCE = 1e-4
+BOX_TOLERANCE_PX = 0.05
+LIMITS = ImageLimits(max_pixels=10**7, max_bytes=10**7)
+
+
+@pytest.fixture
+def pictures(shared_data) -> dict[str, np.ndarray]:
+    paths = (shared_data / "images").glob("*.jpg")
+    return {path.stem: decode_image(path.read_bytes(), LIMITS).pixels for path in paths}
+
+
+@pytest.fixture
+def load_yolox(shared_data):
+    path = shared_data / "models" / "yolox_nano.onnx"
+    return lambda **options: load_detector(str(path), decoder="yolox", **options)
+
+
+def test_a_real_model_finds_what_is_in_real_pictures(backend, load_yolox, pictures):
+    detector = load_yolox(backend=backend)
+    dog = {d.label: d for d in detector.detect(pictures["dog"])}
+    assert {"dog", "bicycle"} < set(dog)
+    assert {"car", "truck"} & set(dog)
+    assert {d.label for d in detector.detect(pictures["person"])} == {"person", "dog", "horse"}
+    x, y, w, h = dog["dog"].box_xywh
+    assert (x, y, x + w, y + h) == pytest.approx((131, 220, 310, 541), abs=20), "where a person would draw it"
+
+
+def test_all_backends_find_the_same_in_real_pictures(load_yolox, pictures):
+    """Scores within 1e-4, boxes within 0.05 pixels, in the same order."""
+    detectors = [load_yolox(backend=name, confidence_threshold=0.3) for name in installed_backends()]
+    for pixels in (*pictures.values(), cv2.resize(pictures["dog"], (1920, 1080))):
+        check_same_detections(detectors, pixels)
+
+
+@pytest.mark.parametrize("hour", [12.0, 23.0])
+def test_all_backends_find_the_same_in_simulated_scenes(hour):
+    detectors = [load_detector("demo", backend=name) for name in installed_backends()]
+    check_same_detections(detectors, Scene(5, hour=hour).frame(20)[0])
+
+
+def check_same_detections(detectors: list[Detector], pixels: np.ndarray) -> None:
+    expected, *others = [detector.detect(pixels) for detector in detectors]
+    assert expected, "the case is degenerate"
+    for found in others:
+        assert [d.label for d in found] == [d.label for d in expected]
+        scores, boxes = [d.confidence for d in expected], [d.box_xywh for d in expected]
+        np.testing.assert_allclose([d.confidence for d in found], scores, rtol=0, atol=SCORE_TOLERANCE)
+        np.testing.assert_allclose([d.box_xywh for d in found], boxes, rtol=0, atol=BOX_TOLERANCE_PX)
+
+
+def test_boxes_lie_inside_the_picture_and_scores_above_the_threshold(load_small):
+    detector = load_small(confidence_threshold=0.2, nms_threshold=0.9)
+    for shape in ((64, 96), (1, 1), (7, 900), (900, 7)):
+        found = detector.detect(detailed_picture(shape[1], shape[0]))
+        assert found, "the case is degenerate"
+        for detection in found:
+            x, y, w, h = detection.box_xywh
+            assert min(x, y) >= 0
+            assert min(w, h) > 0
+            assert x + w <= shape[1] + 1e-3
+            assert y + h <= shape[0] + 1e-3
+            assert 0.2 < detection.confidence <= 1
+        assert [d.confidence for d in found] == sorted((d.confidence for d in found), reverse=True)
+
+
+def test_a_picture_gives_the_same_detections_every_time(backend, load_small):
+    detector = load_small(backend=backend, confidence_threshold=0.2)
+    picture = detailed_picture()
+    assert detector.detect(picture) == detector.detect(picture)
+
+
+def test_threads_do_not_disturb_each_other(backend, load_small):
+    detector = load_small(backend=backend, confidence_threshold=0.4, threads=1)
+    pictures = [detailed_picture(seed=seed) for seed in range(6)]
+    expected = [detector.detect(picture) for picture in pictures]
+    wrong: list[int] = []
+
+    def work() -> None:
+        for _ in range(3):
+            for index, picture in enumerate(pictures):
+                if detector.detect(picture) != expected[index]:
+                    wrong.append(index)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_detector_says_what_it_is(load_small, small_onnx):
+    detector = load_small(backend="auto", nms_threshold=0.6)
+    assert detector.model_name == "small"
+    assert len(detector.model_sha256) == 64
+    assert (detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class) == (0.5, 0.6, False)
+    assert detector.backend_name == installed_backends()[0] == "onnxruntime"
+    assert load_small(nms_per_class=True, confidence_threshold=0.1).nms_per_class
+
+
+def test_a_threshold_of_zero_is_not_taken_for_none(load_small):
+    assert load_small(confidence_threshold=0.0).confidence_threshold == 0.0
+
+
+def test_an_unknown_backend_names_the_setting():
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_MODEL_BACKEND"):
+        load_detector("demo", backend="tensorrt")
+
+
+def test_what_is_no_model_is_refused_by_every_backend(backend):
+    for content in (b"", b"no model", b"\x08\x08" * 50):
+        with pytest.raises(PermanentError, match=f"The backend {backend} cannot read the model"):
+            open_backend(backend, content)
+
+
+def test_a_blob_of_a_wrong_size_is_the_environments_fault(load_small):
+    with pytest.raises(PermanentError, match="failed to run the model"):
+        load_small(backend="onnxruntime").backend.infer(np.zeros((1, 3, 8, 8), np.float32))
+
+
+@pytest.fixture
+def copied_demo(tmp_path, monkeypatch):
+    """The registered demo model in a folder where it can be damaged."""
+    original = registry.registry_path()
+    for name in ("registry.toml", "demo.onnx"):
+        shutil.copy(original.with_name(name), tmp_path)
+    monkeypatch.setattr(registry, "registry_path", lambda: tmp_path / "registry.toml")
+    return tmp_path / "demo.onnx"
+
+
+def test_a_damaged_model_file_is_refused(copied_demo):
+    content = bytearray(copied_demo.read_bytes())
+    content[len(content) // 2] ^= 1
+    copied_demo.write_bytes(content)
+    with pytest.raises(PermanentError, match="is damaged: its sha256 is"):
+        load_detector("demo")
+
+
+def test_a_missing_shipped_model_is_said_plainly(copied_demo):
+    copied_demo.unlink()
+    with pytest.raises(ConfigurationError, match="missing though it is shipped"):
+        load_detector("demo")
+
+
+def test_the_self_test_passes_for_a_good_model_on_every_backend(backend, load_small):
+    assert self_test(load_small(backend=backend)) is None
+    assert self_test(load_detector("demo", backend=backend)) is None
+
+
+def test_the_self_test_sees_a_model_file_that_was_damaged_after_the_start(copied_demo):
+    detector = load_detector("demo")
+    self_test(detector)
+    copied_demo.write_bytes(copied_demo.read_bytes()[:-1])
+    with pytest.raises(PermanentError, match="damaged"):
+        self_test(detector)
+    copied_demo.unlink()
+    with pytest.raises(PermanentError, match="cannot be read"):
+        self_test(detector)
+
+
+def test_the_self_test_sees_a_file_of_ones_own_that_was_replaced(small_onnx, tmp_path):
+    path = shutil.copy(small_onnx, tmp_path / "mine.onnx")
+    detector = load_detector(str(path), decoder="yolov4", labels=["a", "b", "c"])
+    with path.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(PermanentError, match="was changed since it was loaded"):
+        self_test(detector)
+
+
+@pytest.mark.parametrize("output", [np.full((1, 10, 8), np.nan), np.zeros((1, 10, 8)), np.zeros((1, 10, 4))])
+def test_the_self_test_sees_a_network_that_answers_nonsense(load_small, output):
+    class Broken:
+        name, output_names = "broken", ("output",)
+
+        def infer(self, _: np.ndarray) -> list[np.ndarray]:
+            return [output.astype(np.float32)]
+
+    detector = load_small()
+    detector.backend = Broken()
+    with pytest.raises(PermanentError):
+        self_test(detector)

@@ -1,0 +1,56 @@
+"""Pictures go into a network as its authors feed it, and boxes come back to where they were."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.vision.preprocess import make_blob
+from imgpipeline.vision.registry import registered_model
+from imgpipeline_tests.vision.pictures import detailed_picture
+
+YOLOX, YOLOV4 = registered_model("yolox-nano"), registered_model("yolov4-tiny")
+
+
+def test_a_letterbox_is_top_left_bgr_and_filled_with_114():
+    pixels = np.zeros((360, 640, 3), np.uint8)
+    pixels[:] = (10, 20, 30)
+    blob, placement = make_blob(pixels, YOLOX)
+    assert blob.shape == (1, 3, 416, 416)
+    assert blob.dtype == np.float32
+    assert blob.flags.c_contiguous
+    assert blob[0, :, 0, 0].tolist() == blob[0, :, 233, 415].tolist() == [10, 20, 30]
+    assert blob[0, :, 234:].min() == blob[0, :, 234:].max() == 114
+    assert placement.scale_xy == pytest.approx((0.65, 0.65))
+
+
+def test_a_stretched_picture_fills_the_input_rgb_in_0_to_1():
+    pixels = np.zeros((360, 640, 3), np.uint8)
+    pixels[:] = (255, 51, 0)
+    blob, placement = make_blob(pixels, YOLOV4)
+    np.testing.assert_allclose(blob[0, :, 415, 415], [0, 0.2, 1], atol=1e-6)
+    assert placement.scale_xy == pytest.approx((416 / 640, 416 / 360))
+
+
+def test_the_stretched_blob_is_that_of_the_classic_opencv_recipe():
+    pixels = detailed_picture(640, 480)
+    expected = cv2.dnn.blobFromImage(pixels, 1 / 255, (416, 416), swapRB=True, crop=False)
+    np.testing.assert_array_equal(make_blob(pixels, YOLOV4)[0], expected)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([YOLOX, YOLOV4]))
+def test_a_box_around_everything_comes_back_as_the_whole_picture(width, height, spec):
+    spec = dataclasses.replace(spec, input_width=96, input_height=64)
+    pixels = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
+    _, placement = make_blob(np.ascontiguousarray(pixels), spec)
+    boxes = placement.to_picture(np.array([[0, 0, 96, 64], [-50, -50, 500, 500]], np.float32))
+    np.testing.assert_allclose(boxes, [[0, 0, width, height]] * 2, rtol=1e-5)
+
+
+def test_a_picture_may_be_a_view_of_another():
+    pixels = detailed_picture(100, 80)
+    view = pixels[10:60, 20:90]
+    np.testing.assert_array_equal(make_blob(view, YOLOX)[0], make_blob(view.copy(), YOLOX)[0])
