@@ -1,0 +1,113 @@
+"""Chains made by hand: outcomes of given offsets and days, and writers that put them."""
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from imgpipeline.contracts.keys import ChainId, parse_bucket_key, parse_segment_key
+from imgpipeline.contracts.outcomes import (
+    DeadLetter,
+    Frame,
+    Gap,
+    GapReason,
+    Outcome,
+    make_frame_id,
+    offsets_of,
+)
+from imgpipeline.errors import DeadLetterCode
+from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, decode_segment, find_end
+from imgpipeline.objectstore import ObjectStore
+
+CHAIN = ChainId("frames", "dGVzdA_topic-id", 0)
+DAY = date(2026, 1, 9)
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+PROVENANCE = Provenance("demo", "ab" * 32, "0123456789abcdef", "run-1")
+_names = itertools.count()
+
+
+def frame(offset: int, day: date = DAY, source: str = "cam-1") -> Frame:
+    """Return a frame at noon of a day."""
+    time = datetime(day.year, day.month, day.day, 12, tzinfo=UTC) + timedelta(milliseconds=offset % 1000)
+    return Frame(
+        frame_id=make_frame_id(source, time, offset),
+        source=source,
+        source_image_path=f"images/{source}/{offset}.jpg",
+        frame_number=offset,
+        timestamp=time,
+        topic=CHAIN.topic,
+        partition=CHAIN.partition,
+        offset=offset,
+        processing_timestamp=NOON,
+        image_width=640,
+        image_height=480,
+        size_bytes=1000,
+        brightness=100.0,
+        sharpness=10.0,
+        model_used="demo",
+        model_sha256="ab" * 32,
+        confidence_threshold=0.5,
+        nms_threshold=0.4,
+    )
+
+
+def dead_letter(offset: int, day: date | None = DAY) -> DeadLetter:
+    """Return a dead letter that is listed under a day."""
+    return DeadLetter(offset, DeadLetterCode.DECODE_FAILED, "cut short", NOON, day, "cam-1", "a.jpg", 3, "AAEC")
+
+
+def gap(start: int, end: int) -> Gap:
+    """Return a gap that nobody is to blame for."""
+    return Gap(start, end, GapReason.BEFORE_FIRST_LOOK)
+
+
+def frames(start: int, end: int, day: date = DAY) -> list[Outcome]:
+    """Return a frame for each offset of a range."""
+    return [frame(offset, day) for offset in range(start, end)]
+
+
+def writer(store: ObjectStore, chain: ChainId = CHAIN) -> ChainWriter:
+    """Return a writer that has seen the chain's end."""
+    return ChainWriter(store, find_end(store, chain), DayIndex(store))
+
+
+def append(to: ChainWriter, outcomes: Sequence[Outcome], writer_id: str | None = None) -> bool:
+    """Append outcomes as one segment, with a writer id of its own."""
+    last = offsets_of(outcomes[-1])[1] - 1
+    return to.append(
+        outcomes,
+        provenance=PROVENANCE,
+        writer_id=writer_id or f"writer-{next(_names)}",
+        fingerprint=Fingerprint(last, 1767960000000, "cd" * 32),
+        created_at=NOON,
+    )
+
+
+def write_chain(store: ObjectStore, *segments: Sequence[Outcome], chain: ChainId = CHAIN) -> ChainWriter:
+    """Write segments one after the other and return their writer."""
+    made = writer(store, chain)
+    for outcomes in segments:
+        assert append(made, outcomes)
+    return made
+
+
+def stored_segments(store: ObjectStore, chain: ChainId = CHAIN) -> list[Segment]:
+    """Return all segments of a chain by reading every object there is: an oracle that knows no search and no index."""
+    keys = [info.key for info in store.list_objects() if (parse_segment_key(info.key) or (None,))[0] == chain]
+    return [decode_segment(store.get(key), key) for key in sorted(keys)]
+
+
+def check_ledger(store: ObjectStore, chain: ChainId = CHAIN) -> int:
+    """Assert that every offset has exactly one outcome and every segment of a day is in its index; return the end."""
+    position = 0
+    indexed = {parse_bucket_key(info.key) for info in store.list_objects("metadata_days")}
+    buckets = {(bucket.day, bucket.number) for bucket in indexed if bucket and bucket.chain == chain}
+    for segment in stored_segments(store, chain):
+        assert segment.header.start == position, f"hole or overlap at {position}"
+        for outcome in segment.outcomes():
+            first, behind = offsets_of(outcome)
+            assert first == position
+            position = behind
+        assert segment.header.end == position
+        for day in segment.header.days:
+            assert (day, segment.header.start // 1000) in buckets, f"no index for {day} at {segment.header.start}"
+    return position

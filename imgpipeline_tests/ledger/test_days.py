@@ -1,0 +1,195 @@
+"""A day is read whole and as of fixed ends, or not at all."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
+from imgpipeline.contracts.outcomes import Frame, Outcome
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger import DayIndex, find_end, fix_ends, index_buckets, read_day
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    append,
+    check_ledger,
+    dead_letter,
+    frame,
+    frames,
+    gap,
+    stored_segments,
+    write_chain,
+)
+
+NEXT = DAY + timedelta(days=1)
+OTHER = ChainId("frames", "another_id", 4)
+
+
+def ends_of(store: ObjectStore) -> dict[ChainId, int]:
+    return {chain: end.offset for chain, end in fix_ends(store).items()}
+
+
+def starts(store: ObjectStore, day: date = DAY, ends: dict[ChainId, int] | None = None, **others: dict[ChainId, int]):
+    found = read_day(store, day, ends_of(store) if ends is None else ends, **others)
+    return [segment.header.start for segment in found]
+
+
+def test_a_day_is_every_segment_that_touches_it_in_order(store: ObjectStore):
+    write_chain(
+        store,
+        frames(0, 3),
+        [frame(3), frame(4, NEXT)],
+        frames(5, 6, NEXT),
+        [dead_letter(6, DAY)],
+        [dead_letter(7, None), gap(8, 1500)],
+        frames(1500, 1502),
+    )
+    assert starts(store) == [0, 3, 6, 1500]
+    assert starts(store, NEXT) == [3, 5]
+    assert starts(store, NEXT + timedelta(days=1)) == []
+
+
+def test_chains_come_one_after_the_other_and_only_those_that_were_fixed(store: ObjectStore):
+    write_chain(store, frames(0, 1))
+    write_chain(store, frames(0, 2), frames(2, 3), chain=OTHER)
+    assert starts(store) == [0, 2, 0]
+    assert starts(store, ends={CHAIN: 1}) == [0]
+    assert starts(store, ends={}) == []
+
+
+def test_what_is_appended_after_the_ends_were_fixed_is_not_seen(store: ObjectStore):
+    made = write_chain(store, frames(0, 2))
+    ends = ends_of(store)
+    reading = read_day(store, DAY, ends)
+    append(made, frames(2, 4))
+    write_chain(store, frames(0, 9), chain=OTHER)
+    assert [segment.header.start for segment in reading] == [0]
+    assert starts(store, ends=ends) == [0]
+
+
+def test_since_leaves_out_what_was_read_before(store: ObjectStore):
+    write_chain(store, frames(0, 999), frames(999, 1003), frames(1003, 1005), frames(1005, 1006, NEXT))
+    for since, expected in [(0, [0, 999, 1003]), (999, [999, 1003]), (1003, [1003]), (1005, []), (1006, [])]:
+        assert starts(store, since={CHAIN: since}) == expected
+
+
+def test_an_index_entry_without_a_segment_of_the_day_is_harmless(store: ObjectStore):
+    """A run died between index and segment; another one went on with frames of another day."""
+    made = write_chain(store, frames(0, 2))
+    DayIndex(store).cover(append_header(made, frames(2, 4, NEXT)))
+    assert starts(store, NEXT) == []
+    append(made, frames(2, 1500))
+    assert starts(store, NEXT) == []
+    assert starts(store) == [0, 2]
+
+
+def append_header(made, outcomes: Sequence[Outcome]):
+    """The header of a segment that never comes."""
+    elsewhere = write_chain(open_memory_store(), [gap(0, 2)])
+    assert elsewhere.end.offset == made.end.offset
+    append(elsewhere, outcomes)
+    assert elsewhere.end.header is not None
+    return elsewhere.end.header
+
+
+def test_a_late_frame_makes_its_old_day_known(store: ObjectStore):
+    made = write_chain(store, frames(0, 5, NEXT))
+    append(made, [frame(5, DAY)])
+    assert starts(store) == [5]
+    assert [bucket.day for bucket in index_buckets(store)] == [DAY, NEXT]
+    assert index_buckets(store, DAY) == [Bucket(DAY, CHAIN, 0)]
+
+
+def test_foreign_objects_in_the_index_are_ignored(store: ObjectStore):
+    write_chain(store, frames(0, 2))
+    store.put(f"metadata_days/{DAY}/readme.txt", b"")
+    store.put("metadata_days/2026-02-31/frames/id/00000/000000000000000", b"")
+    assert index_buckets(store) == [Bucket(DAY, CHAIN, 0)]
+
+
+LENGTHS = {
+    "short segments": [3, 4, 3, 990, 1, 5, 994, 500, 500, 10],
+    "one a bucket": [1000] * 5,
+    "longer than a bucket": [2500, 100, 2400, 10],
+}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_a_segment_removed_anywhere_is_an_error_and_no_short_answer(lengths: list[int]):
+    positions = [sum(lengths[:i]) for i in range(len(lengths))]
+    for removed in positions:
+        store = open_memory_store()
+        write_chain(store, *(sparse(start, start + n) for start, n in zip(positions, lengths, strict=True)))
+        ends = ends_of(store)
+        store.delete(segment_key(CHAIN, removed))
+        with pytest.raises(LedgerError, match="hole"):
+            starts(store, ends=ends)
+
+
+def sparse(start: int, end: int) -> list[Outcome]:
+    """A frame at each end of a range and a gap between them: long segments that are quickly made."""
+    if end - start < 3:
+        return frames(start, end)
+    return [frame(start), gap(start + 1, end - 1), frame(end - 1)]
+
+
+def test_a_damaged_segment_is_an_error(store: ObjectStore):
+    write_chain(store, frames(0, 2), frames(2, 4))
+    store.put(segment_key(CHAIN, 0), b"")
+    with pytest.raises(LedgerError, match="damaged"):
+        starts(store)
+
+
+days = st.integers(0, 3).map(lambda n: DAY + timedelta(days=n))
+pieces = st.lists(st.tuples(st.integers(1, 1700), days), min_size=1, max_size=8)
+
+
+@given(pieces, st.data())
+def test_reading_every_day_gives_exactly_the_frames_below_the_ends(parts: list[tuple[int, date]], data: st.DataObject):
+    store, made, at = open_memory_store(), None, 0
+    bounds = [0]
+    for length, day in parts:
+        outcomes: list[Outcome] = [frame(at, day)]
+        if length > 1:
+            outcomes.append(gap(at + 1, at + length))
+        made = write_chain(store, outcomes)
+        at += length
+        bounds.append(at)
+    assert made is not None
+    assert check_ledger(store) == at
+    since, below = sorted(data.draw(st.lists(st.sampled_from(bounds), min_size=2, max_size=2)))
+    expected = [
+        (o.offset, o.day)
+        for segment in stored_segments(store)
+        for o in segment.outcomes()
+        if isinstance(o, Frame) and since <= o.offset < below
+    ]
+    read = [
+        (o.offset, o.day)
+        for n in range(4)
+        for segment in read_day(store, DAY + timedelta(days=n), {CHAIN: below}, since={CHAIN: since})
+        for o in segment.outcomes()
+        if isinstance(o, Frame) and o.day == DAY + timedelta(days=n)
+    ]
+    assert sorted(read) == expected
+
+
+def test_the_index_is_put_once_a_bucket_and_run():
+    class CountingStore(ObjectStore):
+        puts = 0
+
+        def put(self, key: str, data: bytes) -> None:
+            CountingStore.puts += 1
+            super().put(key, data)
+
+    memory = open_memory_store()
+    store = CountingStore(memory._store, memory.url)
+    write_chain(store, *(frames(n, n + 1) for n in range(20)))
+    assert CountingStore.puts == 1
+    assert store.head(bucket_key(Bucket(DAY, CHAIN, 0))) is not None
+    assert find_end(store, CHAIN).offset == 20

@@ -1,0 +1,168 @@
+"""The end of a chain is found on every store, whatever was hinted, and segments come in the order of their offsets."""
+
+import threading
+
+import pytest
+
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger import (
+    find_end,
+    fix_ends,
+    list_chains,
+    list_segments,
+    read_segment,
+    read_segments,
+)
+from imgpipeline.ledger.reading import last_segment_before
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline_tests.ledger.samples import CHAIN, append, frame, frames, gap, write_chain, writer
+
+STARTS = [0, 99_990, 99_995, 100_000, 100_003, 250_000, 250_001]
+
+
+def across_borders() -> list[list[Outcome]]:
+    """Segments on both sides of two borders between fan-out folders, one folder left out by a gap."""
+    return [
+        [gap(0, 99_990)],
+        frames(99_990, 99_995),
+        frames(99_995, 100_000),
+        frames(100_000, 100_003),
+        [gap(100_003, 250_000)],
+        frames(250_000, 250_001),
+        frames(250_001, 250_004),
+    ]
+
+
+def test_a_chain_without_a_segment_ends_at_0(store: ObjectStore):
+    end = find_end(store, CHAIN)
+    assert (end.offset, end.header, end.hint) == (0, None, None)
+    assert find_end(store, CHAIN, hint=500).offset == 0
+
+
+def test_the_end_is_the_one_of_the_last_header_across_folders(store: ObjectStore):
+    made = writer(store)
+    for outcomes in across_borders():
+        assert append(made, outcomes)
+        found = find_end(store, CHAIN)
+        assert found == made.end
+        assert found.header is not None
+        assert found.header.end == found.offset
+
+
+@pytest.mark.parametrize("hint", [None, *STARTS, 1, 99_991, 100_001, 250_004, 10**12, -5])
+def test_any_hint_right_wrong_or_beyond_leads_to_the_same_end(hint: int | None):
+    assert find_end(hinted_store(), CHAIN, hint=hint).offset == 250_004
+
+
+def hinted_store(cache: list[ObjectStore] = []) -> ObjectStore:  # noqa: B006 - one store for all hints, only read
+    from imgpipeline.objectstore.client import open_memory_store  # noqa: PLC0415 - made once, where it is asked for
+
+    if not cache:
+        cache.append(open_memory_store())
+        write_chain(cache[0], *across_borders())
+    return cache[0]
+
+
+def test_hints_work_on_every_store(store: ObjectStore):
+    write_chain(store, *across_borders())
+    for hint in (0, 99_995, 100_003, 250_001, 7, 10**12):
+        assert find_end(store, CHAIN, hint=hint).offset == 250_004
+
+
+def test_a_hint_whose_segment_was_removed_is_a_wrong_hint(store: ObjectStore):
+    write_chain(store, frames(0, 2), frames(2, 4), frames(4, 5))
+    store.delete(segment_key(CHAIN, 2))
+    assert find_end(store, CHAIN, hint=2).offset == 5
+
+
+def test_stray_objects_beside_the_segments_are_ignored(store: ObjectStore):
+    write_chain(store, frames(0, 2))
+    folder = segment_key(CHAIN, 0).rpartition("/")[0]
+    for stray in ("zzz.txt", f"{5:020d}.jsonl.zst.tmp", f"{5:020d}", f"{10**6:020d}.jsonl.zst"):
+        store.put(f"{folder}/{stray}", b"stray")
+    store.put(f"{folder.rpartition('/')[0]}/000000000000009/readme", b"stray")
+    store.put(f"{folder.rpartition('/')[0]}/notes/readme", b"stray")
+    assert find_end(store, CHAIN).offset == 2
+    assert list_segments(store, CHAIN, 0, 10**9) == [0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_a_damaged_last_segment_stops_the_search_and_is_named(store: ObjectStore, damage: bytes):
+    write_chain(store, frames(0, 2), frames(2, 4))
+    store.put(segment_key(CHAIN, 2), damage)
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 2)):
+        find_end(store, CHAIN)
+
+
+def test_a_segment_under_another_s_key_is_not_believed(memory: ObjectStore):
+    write_chain(memory, frames(0, 2))
+    memory.put(segment_key(CHAIN, 2), memory.get(segment_key(CHAIN, 0)))
+    with pytest.raises(LedgerError, match=r"says it is frames/.* \[0, 2\)"):
+        find_end(memory, CHAIN)
+
+
+def test_segments_of_a_range_are_listed_sorted_across_folders(store: ObjectStore):
+    write_chain(store, *across_borders())
+    ranges = [
+        (0, 250_004),
+        (0, 10**12),
+        (1, 100_000),
+        (99_995, 100_001),
+        (100_004, 250_000),
+        (250_001, 250_001),
+        (5, 5),
+    ]
+    for first, behind in ranges:
+        assert list_segments(store, CHAIN, first, behind) == [s for s in STARTS if first <= s < behind]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 99_990, 99_991, 100_000, 100_003, 100_004, 250_000, 250_002, 10**7])
+def test_the_segment_before_an_offset_is_found_however_far_away(store: ObjectStore, offset: int):
+    write_chain(store, *across_borders())
+    found = last_segment_before(store, CHAIN, offset)
+    expected = max((start for start in STARTS if start < offset), default=None)
+    assert (found.start if found else None) == expected
+
+
+def test_chains_of_topics_incarnations_and_partitions_are_apart(store: ObjectStore):
+    chains = [
+        ChainId("frames", "id-1", 0),
+        ChainId("frames", "id-1", 12),
+        ChainId("frames", "id-2", 0),
+        ChainId("g", "i", 0),
+    ]
+    for number, chain in enumerate(reversed(chains)):
+        write_chain(store, [gap(0, number + 1)], chain=chain)
+    assert list_chains(store) == sorted(chains)
+    assert list_chains(store, "frames") == chains[:3]
+    assert list_chains(store, "nothing") == []
+    ends = fix_ends(store, {chains[0]: 0, chains[1]: 77})
+    assert {chain: end.offset for chain, end in ends.items()} == dict(zip(reversed(chains), range(1, 5), strict=True))
+
+
+def test_many_segments_are_read_in_order_and_in_full(store: ObjectStore):
+    write_chain(store, *([frame(offset)] for offset in range(60)))
+    starts = list_segments(store, CHAIN, 0, 60)
+    assert [segment.header.start for segment in read_segments(store, CHAIN, starts)] == list(range(60))
+
+
+def test_a_reader_that_is_given_up_leaves_no_thread_behind(memory: ObjectStore):
+    write_chain(memory, *([frame(offset)] for offset in range(60)))
+    before = threading.active_count()
+    reading = read_segments(memory, CHAIN, range(60))
+    next(reading)
+    reading.close()
+    assert threading.active_count() == before
+
+
+def test_a_missing_or_damaged_segment_ends_the_reading_where_it_is(memory: ObjectStore):
+    write_chain(memory, *([frame(offset)] for offset in range(5)))
+    memory.put(segment_key(CHAIN, 3), b"")
+    reading = read_segments(memory, CHAIN, range(5))
+    assert [next(reading).header.start for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(LedgerError, match="damaged"):
+        next(reading)
+    with pytest.raises(ObjectMissingError):
+        read_segment(memory, segment_key(CHAIN, 99))

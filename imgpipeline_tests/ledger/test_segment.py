@@ -1,0 +1,243 @@
+"""A segment is read exactly as it was written, or not at all; every version that was ever written stays readable."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of, outcome_to_json
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
+from imgpipeline.ledger.segment import SegmentHeader, describe
+from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap
+
+GOLDEN = Path(__file__).parent / "golden"
+KEY = "metadata/key"
+MARK = Fingerprint(12, 1767960000000, "cd" * 32)
+
+
+def small() -> list[Outcome]:
+    return [gap(0, 10), frame(10), dead_letter(11), frame(12, date(2026, 1, 10))]
+
+
+def described(items: Sequence[Outcome], chain: ChainId = CHAIN) -> SegmentHeader:
+    return describe(chain, items, provenance=PROVENANCE, writer_id="w", fingerprint=MARK, created_at=NOON)
+
+
+def small_bytes() -> bytes:
+    return encode_segment(described(small()), small())
+
+
+def packed(head: object, body: bytes = b"") -> bytes:
+    return zstandard.compress(json.dumps(head).encode() + b"\n" + body)
+
+
+def moved(outcome: Outcome, offset: int) -> Outcome:
+    """The same outcome at another offset."""
+    data = outcome_to_json(outcome)
+    ((kind, fields),) = data.items()
+    if kind == "gap":
+        assert isinstance(outcome, Gap)
+        fields |= {"from": offset, "to": offset + outcome.end - outcome.start}
+    else:
+        fields["source_kafka_offset" if kind == "frame" else "offset"] = offset
+    return segment.outcome_from_json(data)
+
+
+def in_a_row(start: int, items: Sequence[Outcome]) -> list[Outcome]:
+    placed: list[Outcome] = []
+    for item in items:
+        placed.append(moved(item, start))
+        start = offsets_of(placed[-1])[1]
+    return placed
+
+
+def test_the_header_counts_what_the_segment_holds():
+    header = described(small())
+    assert (header.start, header.end) == (0, 13)
+    assert (header.frames, header.gated, header.dead_letters) == (2, 0, 1)
+    assert header.gaps == {"before_first_look": 10}
+    assert header.days == (DAY, date(2026, 1, 10))
+    counted = header.frames + header.gated + header.dead_letters + sum(header.gaps.values())
+    assert counted == header.end - header.start
+
+
+@given(
+    chains, st.integers(0, 2**40), st.lists(outcomes, min_size=1, max_size=4), texts, times, st.none() | st.just(MARK)
+)
+def test_a_segment_is_read_as_it_was_written(chain, start, items, writer_id, time, mark):
+    placed = in_a_row(start, items)
+    header = describe(chain, placed, provenance=PROVENANCE, writer_id=writer_id, fingerprint=mark, created_at=time)
+    read = decode_segment(encode_segment(header, placed), KEY)
+    assert read.header == header
+    assert read.outcomes() == placed
+
+
+@given(attributes)
+def test_attributes_with_line_breaks_of_all_kinds_stay_in_their_line(extra):
+    item = moved(frame(0), 0)
+    data = outcome_to_json(item)
+    data["frame"]["attributes"] = extra | {"breaks": "\n \r \x0b \x0c \x1c \x85 \u2028"}
+    placed = [segment.outcome_from_json(data)]
+    assert decode_segment(encode_segment(described(placed), placed), KEY).outcomes() == placed
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[], [frame(0), frame(2)], [frame(0), frame(0)], [frame(1), frame(0)], [gap(0, 3), frame(2)], [gap(3, 3)]],
+    ids=["nothing", "a hole", "an overlap", "backwards", "into a gap", "an empty gap"],
+)
+def test_outcomes_that_do_not_cover_a_range_make_no_segment(items: list[Outcome]):
+    with pytest.raises(LedgerError, match=r"covers nothing|expected the one of offset"):
+        described(items)
+
+
+def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing_that_is_read():
+    """A few bits of a Zstandard file mean nothing to a reader (RFC 8878, 3.1.1.1.2 and padding)."""
+    data, whole = small_bytes(), decode_segment(small_bytes(), KEY)
+    unnoticed = 0
+    for position in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            read = read_or_none(bytes(damaged))
+            assert read in (None, whole)
+            unnoticed += read is not None
+    assert unnoticed < len(data) * 8 / 100
+
+
+def read_or_none(data: bytes) -> Segment | None:
+    try:
+        return decode_segment(data, "metadata/the-key")
+    except LedgerError as error:
+        named = str(error)
+    assert "metadata/the-key" in named
+    return None
+
+
+def test_a_segment_cut_at_any_length_is_noticed():
+    data = small_bytes()
+    assert [length for length in range(len(data)) if read_or_none(data[:length]) is not None] == []
+
+
+def test_a_segment_with_anything_behind_it_is_noticed():
+    assert read_or_none(small_bytes() + b"\x00") is None
+    assert read_or_none(small_bytes() * 2) is None
+
+
+def test_a_line_taken_away_or_put_in_another_order_is_noticed():
+    lines = zstandard.decompress(small_bytes()).splitlines(keepends=True)
+    for changed in (
+        lines[:-1],
+        [lines[0], lines[2], lines[1], *lines[3:]],
+        [*lines, lines[-1]],
+        lines[1:],
+        [lines[0].strip()],
+    ):
+        assert read_or_none(zstandard.compress(b"".join(changed))) is None
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", None])
+def test_an_unknown_version_says_which_release_to_use(version: object):
+    head = json.loads(zstandard.decompress(small_bytes()).splitlines()[0]) | {"format_version": version}
+    with pytest.raises(LedgerError, match=r"format version .*reads 1.*Next: use the release"):
+        decode_segment(packed(head), KEY)
+
+
+@given(
+    st.binary()
+    | st.binary().map(zstandard.compress)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(packed)
+)
+def test_foreign_bytes_are_damaged_segments(data: bytes):
+    assert read_or_none(data) is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"format_version": 1},
+        {"format_version": 1, "checksum": "ab"},
+        {"format_version": 1, "x": float("nan")},
+        {"format_version": 1, "x": "\ud800"},
+        [1],
+        "text",
+    ],
+)
+def test_a_header_that_says_too_little_is_damaged(head: object):
+    assert read_or_none(packed(head)) is None
+
+
+def test_a_header_with_a_right_checksum_but_impossible_fields_is_damaged():
+    good = json.loads(zstandard.decompress(small_bytes()).splitlines()[0])
+    good.pop("checksum")
+    for field, value in [
+        ("topic", "../x"),
+        ("days", ["2026-02-30"]),
+        ("counts", None),
+        ("model", []),
+        ("created_at", 1e300),
+    ]:
+        head = good | {field: value}
+        checked = head | {"checksum": segment._checksum(head, b"")}
+        line = json.dumps(checked, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        assert read_or_none(zstandard.compress(line)) is None
+
+
+def test_a_claimed_size_beyond_the_limit_is_refused_before_it_is_allocated():
+    claims = zstandard.ZstdCompressor().compressobj(size=2**40)
+    header = claims.compress(b"x") + claims.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    assert zstandard.frame_content_size(header) == 2**40
+    with pytest.raises(LedgerError, match="more bytes than a segment may have"):
+        decode_segment(header, KEY)
+
+
+def test_a_segment_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(segment, "_MAX_BYTES", 100)
+    with pytest.raises(LedgerError, match="IMGPIPELINE_SEGMENT_MAX_RECORDS"):
+        small_bytes()
+
+
+def test_a_golden_segment_of_version_1_is_read_for_ever():
+    read = decode_segment((GOLDEN / "version_1.jsonl.zst").read_bytes(), KEY)
+    assert read.header == described(small())
+    assert read.outcomes() == small()
+
+
+def test_today_s_segments_have_the_lines_of_the_golden_one():
+    golden, today = (
+        [json.loads(line) for line in zstandard.decompress(data).splitlines()]
+        for data in ((GOLDEN / "version_1.jsonl.zst").read_bytes(), small_bytes())
+    )
+    assert today == golden, "the format has changed: raise FORMAT_VERSION, keep the old reader and its golden segment"
+    assert list(today[0]) == list(golden[0])
+
+
+def test_a_fingerprint_tells_records_apart():
+    def mark(key: bytes | None, value: bytes | None, timestamp_ms: int = 5) -> Fingerprint:
+        return Fingerprint.of(KafkaRecord("frames", 0, 7, timestamp_ms, key, value))
+
+    marks = [
+        mark(b"a", b"b"),
+        mark(b"ab", b""),
+        mark(b"", b"ab"),
+        mark(None, b"ab"),
+        mark(b"ab", None),
+        mark(None, None),
+    ]
+    assert len({m.sha256 for m in marks}) == len(marks)
+    assert mark(b"a", b"b") == mark(b"a", b"b")
+    assert mark(b"a", b"b") != mark(b"a", b"b", 6)
+    assert mark(b"a", b"b").sha256 == "52af9b235fb4683806d44bf6e312a464c12661745b3a8ef5fec4607af7466b54"
+
+
+def test_times_of_a_header_are_utc():
+    assert decode_segment(small_bytes(), KEY).header.created_at == datetime(2026, 1, 9, 12, tzinfo=UTC)

@@ -1,0 +1,37 @@
+"""Opening the three kinds of store for a test: a folder, memory, and a prefix of the real S3 server's bucket."""
+
+import pytest
+
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+ALL_KINDS = ("folder", "memory", pytest.param("s3", marks=pytest.mark.servers))
+SHARED_KINDS = ("folder", pytest.param("s3", marks=pytest.mark.servers))
+"""The kinds that several processes can open."""
+
+
+def s3_settings(bucket: S3Bucket, **changes: object) -> Settings:
+    """Return the settings of a bucket, below the prefix `lake`, whatever the environment says."""
+    values: dict[str, object] = {
+        "_env_file": None,
+        "store_url": f"{bucket.url}/lake",
+        "s3_endpoint": bucket.endpoint,
+        "s3_access_key_id": bucket.access_key_id,
+        "s3_secret_access_key": bucket.secret_access_key,
+        "s3_region": "us-east-1",
+    }
+    return Settings(**(values | changes))  # type: ignore[arg-type]  # the fields check what they are given
+
+
+def store_settings(kind: str, request: pytest.FixtureRequest) -> Settings:
+    """Return the settings of a fresh store of a kind that can be opened again."""
+    if kind == "s3":
+        return s3_settings(request.getfixturevalue("bucket"))
+    return Settings(_env_file=None, store_url=(request.getfixturevalue("tmp_path") / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+
+
+def fresh_store(kind: str, request: pytest.FixtureRequest) -> ObjectStore:
+    """Open a fresh store of a kind."""
+    return open_memory_store() if kind == "memory" else open_store(store_settings(kind, request))
