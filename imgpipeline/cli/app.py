@@ -1,0 +1,80 @@
+"""The command line as a whole: its groups, its global options, and what becomes of an error.
+
+Exit statuses: 0 done, 1 failed or found wrong, 2 called wrongly, 130 ended by Ctrl-C. `IMGPIPELINE_TRACEBACK=1` shows
+the traceback of an error that nobody foresaw.
+"""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from imgpipeline import __version__
+from imgpipeline.cli import audit, dead_letters, doctor, ingest, models, query, settings, status, topics
+from imgpipeline.cli.output import show_error, write_text
+from imgpipeline.errors import ImgpipelineError
+
+app = typer.Typer(
+    name="imgpipeline",
+    help="Counts what cameras see, from Kafka frames to DuckDB numbers, and proves that no frame was lost or doubled.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("doctor")(doctor.doctor)
+app.add_typer(ingest.app, name="ingest")
+app.add_typer(topics.app, name="topics")
+app.command("status")(status.status)
+app.command("audit")(audit.audit)
+app.add_typer(query.summary_app, name="summary")
+app.command("query")(query.query)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(models.app, name="models")
+app.add_typer(settings.app, name="settings")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        write_text(f"imgpipeline {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[  # noqa: ARG001 - its callback has shown it and ended the command
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, on stderr.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if not verbose:
+        # It logs every failed attempt to connect; what failed in the end is said once, with its cause.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def main() -> None:
+    """Runs the command of this process and ends it with its exit status."""
+    try:
+        app(prog_name="imgpipeline")
+    except ImgpipelineError as error:
+        show_error(error.message, error.next_step)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`). Python must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # the border to the terminal: one message instead of a traceback
+        if os.environ.get("IMGPIPELINE_TRACEBACK") == "1":
+            raise
+        show_error(
+            f"Something went wrong that nobody foresaw: {type(error).__name__}: {error}",
+            "set IMGPIPELINE_TRACEBACK=1, run the command again, and report what it shows",
+        )
+        sys.exit(1)

@@ -1,0 +1,157 @@
+"""The checks of `imgpipeline doctor`: is what the settings point to there, and does it do what the pipeline needs?
+
+Owns the checks and running them side by side. It promises that all of them run, whatever the others say, that each ends
+within its time, and that a failure says what is wrong and what to do next. Showing them belongs to `doctor`.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.settings import Settings
+
+LIMIT_S = 25.0
+"""How long a check may take; longer than the object store's own retries."""
+_ADDRESSES = {
+    "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
+    "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",
+    "model": "IMGPIPELINE_MODEL and IMGPIPELINE_MODEL_BACKEND",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found."""
+
+    name: str
+    """What was checked, a few words."""
+    status: Literal["ok", "failed", "not checked"]
+    """`not checked` where an earlier check stands in the way."""
+    message: str
+    """What was found, or what is wrong."""
+    next_step: str | None
+    """What to do about it; None where nothing needs to be done."""
+    took_s: float
+    """How long the check took, in seconds."""
+
+
+Check = Callable[[Settings], Iterator[tuple[str, str]]]
+"""Yields the name of each thing that it checks with what it found; raises where something is wrong."""
+
+
+def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
+    """Runs checks side by side.
+
+    Args:
+        settings: What is checked.
+        checks: Each under the names of what it checks, in its order.
+
+    Returns:
+        The result of each name, in the order given.
+    """
+    answers: queue.Queue[tuple[tuple[str, ...], list[CheckResult]]] = queue.Queue()
+
+    def run(names: tuple[str, ...], check: Check) -> None:
+        answers.put((names, _run_one(settings, names, check)))
+
+    for names, check in checks.items():
+        # As daemons: a check that hangs does not keep the command from ending.
+        threading.Thread(target=run, args=(names, check), daemon=True).start()
+    until = time.monotonic() + LIMIT_S
+    found: dict[tuple[str, ...], list[CheckResult]] = {}
+    while len(found) < len(checks) and (left := until - time.monotonic()) > 0:
+        try:
+            names, results = answers.get(timeout=left)
+        except queue.Empty:
+            break
+        found[names] = results
+    return [result for names in checks for result in found.get(names) or _silent(names)]
+
+
+def _silent(names: tuple[str, ...]) -> list[CheckResult]:
+    what, step = f"no answer within {LIMIT_S:g} s", f"check {_ADDRESSES.get(names[0], 'the settings')}"
+    first = CheckResult(names[0], "failed", what, step, LIMIT_S)
+    return [first, *(CheckResult(name, "not checked", f"needs {names[0]}", None, 0.0) for name in names[1:])]
+
+
+def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[CheckResult]:
+    results: list[CheckResult] = []
+    began = time.monotonic()
+
+    def add(status: Literal["ok", "failed", "not checked"], message: str, next_step: str | None = None) -> None:
+        took_s = round(time.monotonic() - began, 3) if status != "not checked" else 0.0
+        results.append(CheckResult(names[len(results)], status, message, next_step, took_s))
+
+    try:
+        for name, message in check(settings):
+            assert name == names[len(results)]  # noqa: S101 - a check keeps to its own names
+            add("ok", message)
+    except ImgpipelineError as error:
+        add("failed", error.message, error.next_step)
+    except Exception as error:  # noqa: BLE001 - the border of one check: it is recorded, and the others go on
+        add("failed", f"{type(error).__name__}: {error}", "report this; nobody foresaw it")
+    while len(results) < len(names):
+        add("not checked", f"needs {names[len(results) - 1]}")
+    return results
+
+
+def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Checks that the broker lets us in, and that the topic is there."""
+    from imgpipeline.stream.connection import open_admin  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import ask_log  # noqa: PLC0415 - as above
+
+    with open_admin(settings) as admin:
+        user = f" as {settings.kafka_username}" if settings.kafka_security_protocol.startswith("SASL") else ""
+        yield "Kafka", f"{settings.kafka_bootstrap_servers} answers, {settings.kafka_security_protocol}{user}"
+        logs = ask_log(admin, settings)
+        records = sum(log.log_end - log.log_start for log in logs)
+        yield "topic", f"{settings.kafka_topic}: {len(logs)} partitions, {records:,} offsets"
+
+
+def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Checks that the store can be written and read, and that create-only put lets one of several writers win."""
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
+
+    check_store(open_store(settings))
+    yield "object store", f"{settings.store_url} can be listed, written and read; create-only put holds"
+
+
+def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Checks that the model's file is there and whole, and that it sees."""
+    from imgpipeline.vision.detector import load_detector, self_test  # noqa: PLC0415 - loads OpenCV and a backend
+
+    detector = load_detector(
+        settings.model,
+        backend=settings.model_backend,
+        threads=settings.model_threads,
+        decoder=settings.model_decoder,
+        labels=settings.model_labels,
+        model_dir=settings.model_dir,
+    )
+    self_test(detector)
+    yield "model", f"{detector.model_name} ({detector.model_sha256[:12]}) runs in {detector.backend_name}"
+
+
+def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - every check takes the settings
+    """Checks that DuckDB computes and hands over times."""
+    import duckdb  # noqa: PLC0415 - `--help` does not wait for it
+
+    with duckdb.connect() as connection:
+        row = connection.execute("SELECT sum(x), max(TIMESTAMPTZ '2026-01-09 12:00Z') FROM range(5) t(x)").fetchone()
+        if row is None or row[0] != 10:
+            raise RuntimeError(f"DuckDB answers {row}")
+    yield "DuckDB", f"version {duckdb.__version__} computes"
+
+
+CHECKS: Mapping[tuple[str, ...], Check] = {
+    ("Kafka", "topic"): check_kafka,
+    ("object store",): check_object_store,
+    ("model",): check_model,
+    ("DuckDB",): check_duckdb,
+}
+"""All checks, in the order in which they are shown."""

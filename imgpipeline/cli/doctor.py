@@ -1,0 +1,42 @@
+"""`imgpipeline doctor`: does everything that the settings point to work, and what to do where it does not."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import typer
+
+from imgpipeline import __version__
+from imgpipeline.cli.checks import CHECKS, CheckResult, run_checks
+from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
+from imgpipeline.settings import load_settings
+
+_COLOURS = {"ok": "green", "failed": "bold red", "not checked": "yellow"}
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check Kafka, the topic, the object store, the model and DuckDB; say what is wrong and what to do next."""
+    results = run_checks(load_settings(), CHECKS)
+    well = all(result.status == "ok" for result in results)
+    if as_json:
+        show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
+    else:
+        _show(results)
+    if not well:
+        raise typer.Exit(1)
+
+
+def _show(results: Sequence[CheckResult]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - `--version` does not wait for it
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    table = Table("check", "result", "what was found", title=f"imgpipeline {__version__}", title_justify="left")
+    for result in results:
+        table.add_row(result.name, Text(result.status, style=_COLOURS[result.status]), Text(shown(result.message)))
+    console = stdout_console()
+    console.print(table)
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        # Outside the table, so that a command can be copied in one piece.
+        console.print(Text(f"{result.name}: {shown(result.next_step)}"), soft_wrap=True)
+    if not failed:
+        console.print("Everything works.")

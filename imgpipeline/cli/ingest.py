@@ -1,0 +1,85 @@
+"""`imgpipeline ingest`: pictures into the store and announcements into Kafka."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.sources.folder import FolderIngest, Pace
+
+app = typer.Typer(no_args_is_help=True, help="Store pictures and announce them as frames.")
+_MOST_NAMED = 10
+
+
+@app.callback()
+def _group() -> None:
+    """Store pictures and announce them as frames."""
+
+
+@app.command("folder")
+def folder(
+    path: Annotated[Path, typer.Argument(help="A folder, read with all folders below it, or one picture.")],
+    source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
+    start: Annotated[
+        str | None,
+        typer.Option(help="Time of the first picture, such as 2026-01-09T12:00:00Z, instead of the pictures' own."),
+    ] = None,
+    interval_s: Annotated[float, typer.Option(help="Seconds from one picture to the next, with --start.")] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Store the pictures of a folder under images/ and announce each as a frame.
+
+    A picture's time is its EXIF time, else the file's modification time. The same folder ingested again announces the
+    same frames, which are counted once; so an ingest that failed is simply run again.
+    """
+    from imgpipeline.sources.folder import ingest_folder  # noqa: PLC0415 - loads kafka-python and obstore
+
+    pace = _pace(start, interval_s)
+    settings = load_settings()
+    with progress_bar("Ingesting", unit="pictures") as progress:
+        result = ingest_folder(settings, path, source, pace=pace, progress=progress)
+    if as_json:
+        show_json({**asdict(result), "topic": settings.kafka_topic})
+    else:
+        _report(result, settings.kafka_topic)
+
+
+def _pace(start: str | None, interval_s: float) -> "Pace | None":
+    from imgpipeline.sources.folder import Pace  # noqa: PLC0415 - loads kafka-python and obstore
+
+    if start is None:
+        return None
+    try:
+        first = parse_time(start)
+        interval = timedelta(seconds=interval_s)
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError(
+            f"--start {start!r} or --interval-s {interval_s}: {error}.",
+            next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z, and seconds above 0",
+        ) from None
+    if interval <= timedelta():
+        raise ConfigurationError(
+            f"--interval-s is {interval_s}, expected more than 0.", next_step="give seconds above 0"
+        )
+    return Pace(first, interval)
+
+
+def _report(result: "FolderIngest", topic: str) -> None:
+    note(f"{result.announced} frames of {result.source} announced on the topic {topic} ({result.size_bytes:,} bytes).")
+    note(f"Images: {result.stored} stored, {result.already_there} were there already, {result.changed} had changed.")
+    if result.first_time and result.last_time:
+        note(f"Their times: {result.first_time:%Y-%m-%d %H:%M:%S} to {result.last_time:%Y-%m-%d %H:%M:%S} UTC.")
+    if result.skipped:
+        note(f"Not announced: {len(result.skipped)} files.")
+        for skipped in result.skipped[:_MOST_NAMED]:
+            note(f"  {skipped.path}: {skipped.reason}")
+        if len(result.skipped) > _MOST_NAMED:
+            note(f"  and {len(result.skipped) - _MOST_NAMED} more; --json names all")

@@ -1,0 +1,127 @@
+"""`imgpipeline models`: which models there are, getting them, converting Darknet's, and how fast they run."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.vision.decode import Pixels
+
+app = typer.Typer(no_args_is_help=True, help="Detection models: list, pull, convert, measure.")
+
+
+@app.command("list")
+def list_all(as_json: JsonOption = False) -> None:
+    """List the registered models and whether their files are here."""
+    from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
+
+    settings = load_settings()
+    models = [
+        {
+            "name": spec.name,
+            "present": spec.path.is_file(),
+            "in_use": spec.name == settings.model,
+            "input": f"{spec.input_width}x{spec.input_height}",
+            "labels": len(spec.labels),
+            "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
+            "licence": spec.licence,
+            "summary": spec.summary,
+            "path": str(spec.path),
+        }
+        for spec in list_models(settings.model_dir)
+    ]
+    if as_json:
+        show_json(models)
+        return
+    columns = ("name", "present", "in_use", "input", "labels", "download_bytes", "licence", "summary")
+    show_table([name.replace("_", " ") for name in columns], [[model[name] for name in columns] for model in models])
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A name of `imgpipeline models list`.")], as_json: JsonOption = False
+) -> None:
+    """Download a registered model; what is there and whole is kept, an interrupted download goes on."""
+    from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
+
+    settings = load_settings()
+    with progress_bar(f"Pulling {name}", unit="bytes") as progress:
+        spec = pull_model(
+            name,
+            model_dir=settings.model_dir,
+            on_progress=lambda p: progress(p.done_bytes, p.total_bytes),
+        )
+    if as_json:
+        show_json({"name": spec.name, "path": str(spec.path)})
+        return
+    note(f"{spec.name} is at {spec.path}. To use it: IMGPIPELINE_MODEL={spec.name}")
+
+
+@app.command("convert")
+def convert(
+    cfg: Annotated[Path, typer.Argument(help="Darknet's description of the network (.cfg).")],
+    weights: Annotated[Path, typer.Argument(help="Darknet's weights (.weights).")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a Darknet network of the yolov3-tiny or yolov4-tiny family to ONNX."""
+    from imgpipeline.vision.darknet import convert_darknet  # noqa: PLC0415 - loads onnx
+
+    sha256 = convert_darknet(cfg, weights, out)
+    if as_json:
+        show_json({"path": str(out), "sha256": sha256})
+        return
+    note(f"{out} was written (sha256 {sha256}).")
+    note(f"To use it: IMGPIPELINE_MODEL={out} IMGPIPELINE_MODEL_DECODER=yolov4")
+
+
+@app.command("bench")
+def bench(
+    model: Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The picture to look at. Default: a grey one, 640x480.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures that are timed in each row.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model in every installed backend, with one thread and with all cores."""
+    from imgpipeline.vision.bench import bench_model  # noqa: PLC0415 - loads OpenCV and the backends
+
+    settings = load_settings()
+    chosen = model or settings.model
+    rows = []
+    own = chosen == settings.model
+    for row in bench_model(
+        chosen,
+        _picture(image, settings),
+        rounds=rounds,
+        decoder=settings.model_decoder if own else None,
+        labels=settings.model_labels if own else None,
+        model_dir=settings.model_dir,
+    ):
+        note(f"{row.backend}, {row.threads} threads: {row.median_ms:.1f} ms a picture")
+        rows.append(asdict(row))
+    if as_json:
+        show_json({"model": chosen, "rounds": rounds, "rows": rows})
+        return
+    show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows], title=f"{chosen}")
+
+
+def _picture(path: Path | None, settings: Settings) -> "Pixels":
+    import numpy as np  # noqa: PLC0415 - `--help` does not wait for it
+
+    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
+
+    if path is None:
+        return np.full((480, 640, 3), 114, np.uint8)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}.", next_step="name a picture with --image"
+        ) from error
+    return decode_image(data, ImageLimits(settings.max_image_pixels, settings.max_image_bytes)).pixels

@@ -1,0 +1,130 @@
+"""How commands show things: one JSON document, a table, progress, an error.
+
+Owns stdout and stderr. It promises that text from outside (names of cameras, messages, paths) can neither be taken for
+markup nor control the terminal, and that JSON is strict: no NaN, times as RFC 3339.
+"""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.contracts.times import format_time
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
+"""The option that every command with data has."""
+
+_WIDTH_OF_A_FILE = 200
+
+
+def write_text(text: str) -> None:
+    """Writes text to stdout as UTF-8, whatever the terminal's settings are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
+def show_json(document: Any) -> None:
+    """Writes the one JSON document of a command to stdout."""
+    write_text(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Writes a table to stdout; numbers are aligned to the right."""
+    from rich.table import Table  # noqa: PLC0415 - `--version` does not wait for it
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    filled = [list(row) for row in rows]
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for index, name in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in filled)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in filled:
+        table.add_row(*(Text(shown(value)) for value in row))
+    stdout_console().print(table)
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a cell of a table shows it, without anything that controls a terminal."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
+    text = str(value) if not isinstance(value, dict | list) else json.dumps(_plain(value), ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def show_error(message: str, next_step: str | None) -> None:
+    """Writes one error to stderr."""
+    lines = [f"Error: {shown(message)}", *([f"Next: {shown(next_step)}"] if next_step else [])]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def note(text: str) -> None:
+    """Writes one line to stderr, beside the data."""
+    sys.stderr.write(shown(text) + "\n")
+
+
+def stdout_console() -> "Console":
+    """Returns rich's console for stdout; a file or pipe is taken as wide."""
+    from rich.console import Console  # noqa: PLC0415 - `--version` does not wait for it
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+
+
+def stderr_console() -> "Console":
+    """Returns rich's console for stderr."""
+    from rich.console import Console  # noqa: PLC0415 - `--version` does not wait for it
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Shows progress on stderr while the context lasts; nothing where stderr is no terminal.
+
+    Args:
+        what: What is being done.
+        unit: Of the numbers, such as `pictures`.
+
+    Yields:
+        To be called with how much is done and how much there is in all (0 where that is not known yet).
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    console = stderr_console()
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one row a type
+    """Returns a value as JSON can hold it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, datetime):
+        return format_time(value) if value.tzinfo else value.isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return _plain(value.item()) if hasattr(value, "item") else str(value)

@@ -1,0 +1,96 @@
+"""`imgpipeline settings`: the values in force, and the table of all settings for the docs.
+
+Owns how a setting is described: its variables, its default, its limits. It promises that a secret's value is never
+shown, only whether it is set. Which settings there are belongs to `imgpipeline.settings`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from imgpipeline.cli.output import JsonOption, show_json, show_table, write_text
+from imgpipeline.settings import PREFIX, Settings, load_settings
+
+app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
+
+
+@app.callback()
+def show(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the settings in force (secrets only as set or unset)."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings()
+    rows = [(variables(name, field), getattr(settings, name), name) for name, field in Settings.model_fields.items()]
+    if as_json:
+        show_json({names[0]: _masked(value) for names, value, _ in rows})
+        return
+    untouched = settings.model_fields_set
+    show_table(
+        ("setting", "value", ""),
+        [(names[0], _masked(value), "" if name in untouched else "default") for names, value, name in rows],
+    )
+
+
+@app.command("table")
+def table() -> None:
+    """Print the table of all settings, in Markdown, as docs/operations.md has it."""
+    write_text(settings_table())
+
+
+def settings_table() -> str:
+    """Returns the table of all settings in Markdown, made from the code."""
+    head = "| setting | default | what it is |\n|---|---|---|\n"
+    return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
+
+
+def variables(name: str, field: FieldInfo) -> list[str]:
+    """Returns the environment variables of a setting, the project's own first."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return list(dict.fromkeys(str(choice) for choice in field.validation_alias.choices))
+    return [PREFIX + name.upper()]
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "(set)"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    own, *others = (f"`{variable}`" for variable in variables(name, field))
+    also = f"<br>also {', '.join(others)}" if others else ""
+    limits = "; ".join(_limits(field))
+    described = f"{field.description}{f' Allowed: {limits}.' if limits else ''}".replace("|", "\\|")
+    return f"| {own}{also} | {_default(field)} | {described} |\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined or field.default is None or field.default == ():
+        return ""
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+
+
+def _limits(field: FieldInfo) -> Iterator[str]:
+    kinds = (
+        get_args(field.annotation) if get_origin(field.annotation) in (Union, type(int | None)) else (field.annotation,)
+    )
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            yield ", ".join(f"`{choice}`" for choice in get_args(kind))
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(limit, attribute):g}"
+        for limit in field.metadata
+        for attribute, sign in signs.items()
+        if getattr(limit, attribute, None) is not None
+    ]
+    if bounds:
+        yield " and ".join(bounds)

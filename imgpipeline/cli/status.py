@@ -1,0 +1,121 @@
+"""`imgpipeline status`: how far the ledger is behind the log, one row a topic partition."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.contracts.keys import ChainId
+    from imgpipeline.contracts.log import LogRange
+    from imgpipeline.ledger import ChainEnd
+    from imgpipeline.objectstore import ObjectStore
+
+_SEGMENTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """Log and ledger of one topic partition."""
+
+    topic: str
+    """Kafka topic."""
+    topic_id: str
+    """Which incarnation of the topic."""
+    partition: int
+    """Kafka partition."""
+    current: bool
+    """Whether the broker still has this incarnation of the topic."""
+    log_start: int | None
+    """First offset that Kafka still has; None where it is not current."""
+    log_end: int | None
+    """Last stable offset of Kafka; None where it is not current."""
+    ledger_end: int
+    """First offset without an outcome."""
+    lag: int | None
+    """Offsets that wait for their outcome; None where it is not current."""
+    last_commit: datetime | None
+    """When the last segment was made, UTC; None without one."""
+    dead_letters: int
+    """Dead letters from `counted_from` to the ledger's end."""
+    counted_from: int
+    """From which offset on dead letters were counted; 0: all."""
+
+
+def status(
+    segments: Annotated[
+        int, typer.Option("--segments", min=1, help="Count dead letters in this many last segments of a partition.")
+    ] = _SEGMENTS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
+
+    settings = load_settings()
+    store = open_store(settings)
+    # The ledger's ends are read first: then none can lie beyond the log's end that is read afterwards.
+    ends = _ledger_ends(store, settings.kafka_topic)
+    rows = list(_rows(store, ends, read_log(settings), segments))
+    if as_json:
+        show_json({"topic": settings.kafka_topic, "partitions": [_as_json(row) for row in rows]})
+        return
+    columns = ("topic", "partition", "log end", "ledger end", "lag", "last commit", "dead letters")
+    show_table(
+        columns,
+        [
+            (r.topic if r.current else f"{r.topic} ({r.topic_id}, gone)", str(r.partition), r.log_end, r.ledger_end,
+             r.lag, r.last_commit, r.dead_letters)
+            for r in rows
+        ],
+    )  # fmt: skip
+    if any(row.counted_from for row in rows):
+        note(f"Dead letters are those of the last {segments:,} segments of a partition; --segments counts more.")
+
+
+def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":
+    from imgpipeline.ledger import find_end, list_chains  # noqa: PLC0415 - loads obstore
+
+    return {chain: find_end(store, chain) for chain in list_chains(store, topic)}
+
+
+def _rows(
+    store: "ObjectStore", ends: "dict[ChainId, ChainEnd]", logs: "list[LogRange]", segments: int
+) -> Iterator[PartitionStatus]:
+    by_chain = {log.chain: log for log in logs}
+    gone = sorted(chain for chain in ends if chain not in by_chain)
+    for chain in [*by_chain, *gone]:
+        log, end = by_chain.get(chain), ends.get(chain)
+        offset = end.offset if end else 0
+        dead_letters, counted_from = _count_dead_letters(store, chain, offset, segments)
+        yield PartitionStatus(
+            topic=chain.topic,
+            topic_id=chain.topic_id,
+            partition=chain.partition,
+            current=log is not None,
+            log_start=log.log_start if log else None,
+            log_end=log.log_end if log else None,
+            ledger_end=offset,
+            lag=max(0, log.log_end - offset) if log else None,
+            last_commit=end.header.created_at if end and end.header else None,
+            dead_letters=dead_letters,
+            counted_from=counted_from,
+        )
+
+
+def _count_dead_letters(store: "ObjectStore", chain: "ChainId", end: int, segments: int) -> tuple[int, int]:
+    from imgpipeline.ledger import list_segments, read_segments  # noqa: PLC0415 - loads obstore
+
+    starts = list_segments(store, chain, 0, end) if end else []
+    last = starts[-segments:]
+    found = sum(segment.header.dead_letters for segment in read_segments(store, chain, last))
+    return found, last[0] if last else 0
+
+
+def _as_json(row: PartitionStatus) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
