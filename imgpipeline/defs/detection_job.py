@@ -5,8 +5,11 @@ because one run touches many days; it runs in one process, so that a killed run 
 a lane means belongs to `detect`.
 """
 
+import contextlib
 import queue
+import signal
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +31,7 @@ WORK_TAG = "imgpipeline/work"
 PROCESS_TAG = "imgpipeline/process"
 """Which process executes a run."""
 _STOP_LIMIT_S = 60.0
+_POLL_S = 0.5
 
 
 class LaneConfig(dg.Config):
@@ -91,9 +95,10 @@ class _Handover:
 class LaneThread:
     """Follows a lane in a thread of its own, and hands its reports to the thread that may talk to Dagster.
 
-    Dagster stops a run by raising in its main thread, wherever that is. The work must not be there: it finishes what
-    it has and commits it, while the main thread waits. A report counts as made only once its events are stored, since
-    the group's offset, by which a later run knows what was reported, is moved after it.
+    Dagster stops a run by a signal, and would raise in its main thread wherever that is, in the middle of storing an
+    event too. Here the signal only asks the work to end: it commits and reports what is finished. A report counts as
+    made once its events are stored, since the group's offset, by which a later run knows what was reported, is moved
+    after it.
     """
 
     def __init__(self, settings: Settings, lane: Lane, run_id: str) -> None:
@@ -102,7 +107,6 @@ class LaneThread:
         self._lane = lane
         self._run_id = run_id
         self._inbox: queue.Queue[_Handover] = queue.Queue()
-        self._current: _Handover | None = None
         self._stop = threading.Event()
         self._closed = threading.Event()
 
@@ -114,39 +118,40 @@ class LaneThread:
 
         Raises:
             ImgpipelineError: What `follow_lane` raises.
-            DagsterExecutionInterruptedError: The run was told to stop; what was finished is committed and reported.
+            DagsterExecutionInterruptedError: Dagster told the run to stop; what was finished is committed and
+                reported. Told by the machine alone (a container that is shut down), the run ends in order.
         """
-        threading.Thread(target=self._work, name="follow-lane", daemon=True).start()
+        thread = threading.Thread(target=self._work, name="follow-lane", daemon=True)
         try:
-            return self._take_reports(context, limit_s=None)
-        except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
-            context.log.info("Told to stop: committing what is finished.")
-            self._stop.set()
-            self._take_reports(context, limit_s=_STOP_LIMIT_S)
-            raise
+            with _on_stop_signal(self._stop.set):
+                thread.start()
+                last = self._take_reports(context)
         finally:
-            self._stop.set()
             self._closed.set()
+        run = context.instance.get_run_by_id(self._run_id)
+        if self._stop.is_set() and run is not None and run.status is not dg.DagsterRunStatus.STARTED:
+            raise dg.DagsterExecutionInterruptedError("Told to stop; what was finished is committed.")
+        return last
 
-    def _take_reports(self, context: dg.OpExecutionContext, limit_s: float | None) -> LaneReport:
-        while True:
+    def _take_reports(self, context: dg.OpExecutionContext) -> LaneReport:
+        waited_s = 0.0
+        while waited_s < _STOP_LIMIT_S:
             try:
-                # An interrupt can come between taking a report and storing it: that one is taken once more.
-                handover = self._current = self._current or self._inbox.get(timeout=limit_s)
+                handover = self._inbox.get(timeout=_POLL_S)
             except queue.Empty:
-                raise TransientError(
-                    f"The lane did not end within {limit_s:.0f} s of being told to; its last frames are not committed.",
-                    next_step="nothing; the next run goes on at the ledger's end",
-                ) from None
+                waited_s = waited_s + _POLL_S if self._stop.is_set() else 0.0
+                continue
             if handover.failure is not None:
                 raise handover.failure
-            if not handover.is_end:
-                for materialization in day_materializations(handover.report):
-                    context.log_event(materialization)
-            handover.taken.set()
-            self._current = None
             if handover.is_end:
                 return handover.report
+            for materialization in day_materializations(handover.report):
+                context.log_event(materialization)
+            handover.taken.set()
+        raise TransientError(
+            f"The lane did not end within {_STOP_LIMIT_S:.0f} s of being told to; its last frames are not committed.",
+            next_step="nothing; the next run goes on at the ledger's end",
+        )
 
     def _work(self) -> None:
         try:
@@ -159,9 +164,23 @@ class LaneThread:
     def _report(self, report: LaneReport) -> None:
         handover = _Handover(report)
         self._inbox.put(handover)
-        while not handover.taken.wait(0.5):
+        while not handover.taken.wait(_POLL_S):
             if self._closed.is_set():
                 raise TransientError("The run ended before its report was stored.", next_step="nothing")
+
+
+@contextlib.contextmanager
+def _on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` for the signals by which a run is ended, in the place of Dagster's own answer to them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def lane_of(run_config: Any) -> Lane:

@@ -1,0 +1,29 @@
+"""Fixtures of the Dagster side: a site over the real servers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgpipeline_tests.defs.site import Site, make_site
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+
+@pytest.fixture
+def site(tmp_path: Path, kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> Iterator[Site]:
+    """A DAGSTER_HOME over a fresh topic and bucket, with the shipped model and short times."""
+    made = make_site(
+        tmp_path / "dagster",
+        {
+            **bucket.environment(),
+            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "IMGPIPELINE_KAFKA_TOPIC": topic,
+            "IMGPIPELINE_KAFKA_GROUP": f"group-of-{topic}",
+            "IMGPIPELINE_LINGER_S": "2",
+            "IMGPIPELINE_COMMIT_INTERVAL_S": "0.5",
+            "IMGPIPELINE_MODEL_THREADS": "1",
+        },
+    )
+    yield made
+    made.stop()

@@ -1,0 +1,110 @@
+"""A place where the whole pipeline runs: DAGSTER_HOME, a topic, a bucket, and the commands of Dagster as processes.
+
+Promises that nothing of the developer's own environment reaches those processes. What is tested belongs to the tests.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.waiting import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+MODULE = os.environ.get("IMGPIPELINE_TEST_DEFINITIONS", "imgpipeline.definitions")
+LIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass
+class Site:
+    """One DAGSTER_HOME with everything its processes need."""
+
+    home: Path
+    """DAGSTER_HOME, with a dagster.yaml in it."""
+    variables: dict[str, str]
+    """What the pipeline is told by its environment."""
+    settings: Settings
+    """The same as settings."""
+    daemons: list[ServerProcess] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a process."""
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        return {
+            **inherited,
+            "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}",
+            "DAGSTER_HOME": str(self.home),
+            "PATH": f"{PROGRAMS}:{inherited.get('PATH', '')}",
+            **self.variables,
+        }
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Open Dagster's storage from the test."""
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            yield instance
+
+    def run(self, *command: str, limit_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        done = subprocess.run(
+            [PROGRAMS / command[0], *command[1:]],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done
+
+    def start_daemon(self) -> ServerProcess:
+        """Start a `dagster-daemon run` with its code server; it runs its sensors when this returns."""
+        number = len(self.daemons)
+        log_path = self.home / f"daemon-{number}.log"
+        command = [PROGRAMS / "dagster-daemon", "run", "-m", MODULE]
+        daemon = ServerProcess("dagster-daemon", command, log_path, environment=self.environment)
+        self.daemons.append(daemon)
+        daemon.start(lambda: "SensorDaemon" in log_path.read_text(), limit_s=90)
+        return daemon
+
+    def stop(self) -> None:
+        """End all daemons, and their code servers with them."""
+        for daemon in self.daemons:
+            daemon.stop()
+
+    def runs(self, *, job: str | None = None, live: bool = False) -> list[dg.RunRecord]:
+        """Return Dagster's runs, newest first."""
+        with self.instance() as instance:
+            return list(instance.get_run_records(dg.RunsFilter(job_name=job, statuses=LIVE if live else None)))
+
+    def wait_for_runs_to_end(self, *, limit_s: float = 120) -> None:
+        """Return when no run is live."""
+        wait_until(lambda: not self.runs(live=True), limit_s=limit_s, what="all runs to end", interval_s=0.5)
+
+
+def make_site(home: Path, variables: dict[str, str], dagster_yaml: Path = REPOSITORY / "dagster.yaml") -> Site:
+    """Make a DAGSTER_HOME; `variables` are the settings by their names in the environment."""
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(dagster_yaml, home / "dagster.yaml")
+    prefix = "IMGPIPELINE_"
+    fields = {name.removeprefix(prefix).lower(): value for name, value in variables.items() if name.startswith(prefix)}
+    aws = {"s3_access_key_id": "AWS_ACCESS_KEY_ID", "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+    fields |= {name: variables[variable] for name, variable in aws.items() if variable in variables}
+    return Site(home, variables, load_settings(**fields))
