@@ -1,0 +1,238 @@
+"""Of several writers at one end exactly one wins, and a writer knows for certain which it is."""
+
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+
+import pytest
+
+from imgpipeline.contracts.keys import segment_key
+from imgpipeline.errors import LedgerError, PermanentError, TransientError
+from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, find_end
+from imgpipeline.objectstore import ForbiddenError, ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    append,
+    check_ledger,
+    frames,
+    gap,
+    stored_segments,
+    write_chain,
+    writer,
+)
+from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+
+SEGMENT = segment_key(CHAIN, 0).rpartition("/")[2]
+
+
+def test_a_writer_follows_its_own_segments(store: ObjectStore):
+    made = writer(store)
+    assert made.end == ChainEnd(CHAIN, 0, None)
+    assert append(made, frames(0, 3))
+    assert append(made, [gap(3, 10)])
+    assert made.end == find_end(store, CHAIN)
+    assert check_ledger(store) == 10
+
+
+def test_a_segment_of_gaps_keeps_the_fingerprint_of_the_last_record(memory: ObjectStore):
+    made = write_chain(memory, frames(0, 3))
+    before = made.end.header
+    assert before is not None
+    assert made.append(
+        [gap(3, 9)],
+        provenance=before.provenance,
+        writer_id="w",
+        fingerprint=None,
+        created_at=before.created_at,
+    )
+    assert made.end.header is not None
+    assert made.end.header.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory: ObjectStore, start: int):
+    made = write_chain(memory, frames(0, 3))
+    with pytest.raises(LedgerError, match=f"ends at 3, a segment cannot start at {start}"):
+        append(made, frames(start, 5))
+    assert len(stored_segments(memory)) == 1
+
+
+def test_a_zombie_that_comes_late_loses_and_changes_nothing(store: ObjectStore):
+    zombie, living = writer(store), writer(store)
+    assert append(living, frames(0, 2))
+    assert append(living, frames(2, 4))
+    before = stored_segments(store)
+    assert not append(zombie, frames(0, 3))
+    assert not append(zombie, frames(0, 3)), "and again"
+    assert stored_segments(store) == before
+    assert check_ledger(store) == 4
+
+
+def test_a_writer_id_used_twice_for_other_outcomes_is_no_win(store: ObjectStore):
+    """A writer whose put failed half-way must not take its earlier segment for the one it puts now."""
+    assert append(writer(store), frames(0, 3), "same")
+    late = ChainWriter(store, ChainEnd(CHAIN, 0, None), DayIndex(store))
+    assert not append(late, frames(0, 5), "same")
+    assert late.end.offset == 0
+
+
+def test_the_day_index_is_there_before_the_segment(memory: ObjectStore):
+    class FailingStore(ObjectStore):
+        def create(self, key: str, data: bytes) -> bool:
+            raise PermanentError(f"{key} ({len(data)} bytes): the disk is full")
+
+    failing = FailingStore(memory._store, memory.url)
+    with pytest.raises(PermanentError, match="disk is full"):
+        append(writer(failing), frames(0, 1))
+    assert [info.key for info in memory.list_objects()] == [
+        "metadata_days/2026-01-09/frames/dGVzdA_topic-id/00000/000000000000000"
+    ]
+
+
+def test_threads_that_race_write_one_chain(store: ObjectStore):
+    barrier = threading.Barrier(6)
+
+    def follow(number: int) -> list[int]:
+        won = []
+        barrier.wait()
+        while (end := find_end(store, CHAIN).offset) < 40:
+            made = writer(store)
+            if made.end.offset < 40 and append(made, frames(made.end.offset, made.end.offset + 1 + number % 3)):
+                won.append(end)
+        return won
+
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(follow, range(6)))
+    assert check_ledger(store) >= 40
+    assert len(stored_segments(store)) == sum(len(w) for w in won)
+
+
+def _follow_in_process(settings: Settings, number: int, report: Connection) -> None:
+    store, won = open_store(settings), []
+    report.send("ready")
+    report.recv()
+    while True:
+        made = writer(store)
+        if made.end.offset >= 30:
+            break
+        writer_id = f"{number}-{made.end.offset}"
+        if append(made, frames(made.end.offset, made.end.offset + 1 + number % 2), writer_id):
+            won.append(writer_id)
+    report.send(won)
+
+
+def test_processes_that_race_write_one_chain(settings: Settings):
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(3)]
+    workers = [
+        context.Process(target=_follow_in_process, args=(settings, number, theirs))
+        for number, (_, theirs) in enumerate(pipes)
+    ]
+    for worker in workers:
+        worker.start()
+    for ours, _ in pipes:
+        assert ours.poll(60)
+        assert ours.recv() == "ready"
+    for ours, _ in pipes:
+        ours.send("go")
+    won = [writer_id for ours, _ in pipes if ours.poll(60) for writer_id in ours.recv()]
+    for worker in workers:
+        worker.join(20)
+        assert worker.exitcode == 0
+    store = open_store(settings)
+    assert check_ledger(store) >= 30
+    assert sorted(won) == sorted(segment.header.writer_id for segment in stored_segments(store))
+
+
+def segment_puts(*fates: Fate):
+    """The fates of the first puts of the first segment, one after the other; everything else passes."""
+
+    def decide(method: str, path: str, number: int) -> Fate:
+        return fates[number] if method == "PUT" and path.endswith(SEGMENT) and number < len(fates) else Fate.PASS_ON
+
+    return decide
+
+
+class TestLostAnswers:
+    """Fault 35, with the real S3 server and a proxy that loses exactly the answers it is told to lose."""
+
+    @pytest.mark.parametrize(
+        "fates",
+        [
+            (Fate.LOSE_ANSWER,),
+            (Fate.LOSE_ANSWER,) * 50,
+            (Fate.ANSWER_503_AFTER,),
+            (Fate.ANSWER_503_AFTER, Fate.ANSWER_503_BEFORE),
+            (Fate.LOSE_REQUEST, Fate.LOSE_ANSWER, Fate.ANSWER_503_AFTER),
+        ],
+        ids=["once", "every time", "as a 503", "as a 503, then not taken", "after a lost request"],
+    )
+    def test_the_writer_recognises_its_own_segment(self, s3: S3Server, bucket: S3Bucket, fates: tuple[Fate, ...]):
+        with AnswerLosingProxy(s3.port, segment_puts(*fates)) as proxy:
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            assert append(made, frames(0, 3))
+            assert fates[0] in proxy.fates("PUT", SEGMENT)
+            assert append(made, frames(3, 5))
+        direct = open_store(s3_settings(bucket))
+        assert check_ledger(direct) == 5
+        assert len(stored_segments(direct)) == 2
+
+    @pytest.mark.parametrize(
+        "fate", [Fate.LOSE_REQUEST, Fate.ANSWER_503_BEFORE, Fate.ANSWER_409], ids=["lost", "503", "409"]
+    )
+    @pytest.mark.parametrize("times", [1, 8])
+    def test_a_put_that_never_arrived_is_put_again(self, s3: S3Server, bucket: S3Bucket, fate: Fate, times: int):
+        times = min(times, 3) if fate is Fate.ANSWER_409 else times
+        with AnswerLosingProxy(s3.port, segment_puts(*(fate,) * times)) as proxy:
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            assert append(made, frames(0, 3))
+            assert proxy.fates("PUT", SEGMENT) == [fate] * times + [Fate.PASS_ON]
+        assert check_ledger(open_store(s3_settings(bucket))) == 3
+
+    def test_a_segment_that_another_put_while_the_answer_was_lost_is_a_loss(self, s3: S3Server, bucket: S3Bucket):
+        other = writer(open_store(s3_settings(bucket)))
+
+        def decide(method: str, path: str, number: int) -> Fate:
+            if method == "PUT" and path.endswith(SEGMENT) and number == 0:
+                assert append(other, frames(0, 2), "other")
+                return Fate.LOSE_REQUEST
+            return Fate.PASS_ON
+
+        with AnswerLosingProxy(s3.port, decide) as proxy:
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            assert not append(made, frames(0, 3))
+        direct = open_store(s3_settings(bucket))
+        assert check_ledger(direct) == 2
+        assert [segment.header.writer_id for segment in stored_segments(direct)] == ["other"]
+
+    def test_a_lost_answer_of_the_day_index_is_harmless(self, s3: S3Server, bucket: S3Bucket):
+        def decide(method: str, path: str, number: int) -> Fate:
+            return Fate.LOSE_ANSWER if method == "PUT" and "metadata_days" in path and number == 0 else Fate.PASS_ON
+
+        with AnswerLosingProxy(s3.port, decide) as proxy:
+            assert append(writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))), frames(0, 3))
+        assert check_ledger(open_store(s3_settings(bucket))) == 3
+
+    def test_a_day_index_that_conflicts_is_never_taken_as_there(self, s3: S3Server, bucket: S3Bucket):
+        def decide(method: str, path: str, number: int) -> Fate:
+            return Fate.ANSWER_409 if method == "PUT" and "metadata_days" in path and number == 0 else Fate.PASS_ON
+
+        with AnswerLosingProxy(s3.port, decide) as proxy:
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            with pytest.raises(TransientError, match="ConditionalRequestConflict"):
+                append(made, frames(0, 3))
+            assert append(made, frames(0, 3))
+        assert check_ledger(open_store(s3_settings(bucket))) == 3
+
+    def test_a_refused_put_fails_at_once_and_advances_nothing(self, s3: S3Server, bucket: S3Bucket):
+        with AnswerLosingProxy(s3.port, segment_puts(*(Fate.ANSWER_403,) * 9)) as proxy:
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            with pytest.raises(ForbiddenError, match="AWS_ACCESS_KEY_ID"):
+                append(made, frames(0, 3))
+            assert len(proxy.fates("PUT", SEGMENT)) == 1
+        assert made.end.offset == 0
+        assert find_end(open_store(s3_settings(bucket)), CHAIN).offset == 0
