@@ -32,7 +32,7 @@ FORBIDDEN = {
     "a path of one machine": r"(?<![\w.*])/(?:work|root|home|Users)/\w",
     "work left for later": rf"\b(?:{'TO' + 'DO'}|{'FIX' + 'ME'})\b",
     "a private key": "BEGIN [A-Z ]*PRIVATE " + "KEY",
-    "a lint ignore without its reason": r"# no" + r"qa(?!: [A-Z0-9, ]+ - \w)",
+    "a lint ignore without its reason": r"# no" + r"qa(?!: [A-Z0-9, ]+ - \S)",
     "a type ignore without its reason": r"# type: ig" + r"nore(?!\[[a-z, -]+\]\s+# \w)",
 }
 
