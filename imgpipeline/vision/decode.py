@@ -22,6 +22,7 @@ import numpy.typing as npt
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
+from imgpipeline.vision.png import check_png
 from imgpipeline.vision.tiff import without_orientation
 
 __all__ = ["DecodedImage", "ImageHeader", "ImageLimits", "decode_image", "read_header"]
@@ -96,6 +97,8 @@ def decode_image(data: bytes, limits: ImageLimits) -> DecodedImage:
 def _decode_as(name: str, data: bytes) -> Pixels:
     if name == "jpeg":
         return _decode_jpeg(data)
+    if name == "png":
+        check_png(data)
     # OpenCV turns TIFFs upright whatever it is told; they are to be turned once, like all the others.
     return _decode(without_orientation(data) if name == "tiff" else data, name)
 

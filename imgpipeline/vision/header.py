@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.vision.jpeg import walk_jpeg
+from imgpipeline.vision.png import read_png_header
 from imgpipeline.vision.tiff import HEIGHT_TAG, ORIENTATION_TAG, WIDTH_TAG, read_first_directory, read_orientation
+
+_MOST_WEBP_CHUNKS = 100_000
+"""More than an animation has; walking through millions of them would take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +77,6 @@ def _read_jpeg(data: bytes) -> tuple[int, int, int]:
     return structure.width, structure.height, structure.orientation
 
 
-def _read_png(data: bytes) -> tuple[int, int, int]:
-    if data[12:16] != b"IHDR":
-        raise _failed("The PNG does not begin with its header chunk IHDR.")
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height, _png_orientation(data)
-
-
-def _png_orientation(data: bytes) -> int:
-    at = 8
-    while at + 12 <= len(data):
-        size_bytes, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"eXIf":
-            return read_orientation(data[at + 8 : at + 8 + size_bytes])
-        at += 12 + size_bytes
-    return 1
-
-
 def _read_webp(data: bytes) -> tuple[int, int, int]:
     """The largest of the canvas and the frames: both are allocated."""
     width = height = 0
@@ -104,8 +91,11 @@ def _read_webp(data: bytes) -> tuple[int, int, int]:
 
 
 def _webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    chunks, at = [], 12
+    chunks: list[tuple[bytes, bytes]] = []
+    at = 12
     while at + 8 <= len(data):
+        if len(chunks) == _MOST_WEBP_CHUNKS:
+            raise _failed(f"The WebP has more than {_MOST_WEBP_CHUNKS} chunks.")
         kind, size_bytes = struct.unpack_from("<4sI", data, at)
         keep = size_bytes if kind == b"EXIF" else min(size_bytes, 32)
         chunks.append((kind, data[at + 8 : at + 8 + keep]))
@@ -153,7 +143,7 @@ def _read_tiff(data: bytes) -> tuple[int, int, int]:
 
 _READERS = {
     "jpeg": _read_jpeg,
-    "png": _read_png,
+    "png": read_png_header,
     "webp": _read_webp,
     "gif": _read_gif,
     "bmp": _read_bmp,

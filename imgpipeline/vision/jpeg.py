@@ -19,10 +19,14 @@ from imgpipeline.vision.tiff import read_orientation
 MOST_SCANS: Final = 200
 """More scans than any encoder writes; each costs a pass over all coefficients, so small files could cost minutes."""
 
+MOST_MARKERS: Final = 10_000
+"""More marker segments than any file has; walking through millions of them would take seconds."""
+
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _DATA_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+_RESTARTS: Final = tuple(bytes((0xFF, code)) for code in range(0xD0, 0xD8))
 
 
 @dataclass(slots=True)
@@ -66,7 +70,7 @@ def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
     """
     structure = JpegStructure()
     at = 2
-    while True:
+    for _ in range(MOST_MARKERS):
         marker, at = _next_marker(data, at)
         if marker == 0xD9:
             structure.end = at - 2
@@ -81,6 +85,7 @@ def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
             if header_only:
                 return structure
             at = _read_scan(structure, body, data, at)
+    raise _broken(f"it has more than {MOST_MARKERS} markers")
 
 
 def check_complete(structure: JpegStructure) -> None:
@@ -101,12 +106,9 @@ def check_complete(structure: JpegStructure) -> None:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    start = data.find(b"\xff", at)
-    while start >= 0 and start + 1 < len(data):
-        marker = data[start + 1]
-        if marker not in (0x00, 0xFF):
-            return marker, start + 2
-        start = data.find(b"\xff", start + 1)
+    found = _MARKER.search(data, at)
+    if found is not None:
+        return data[found.end() - 1], found.end()
     raise _broken(f"it ends at byte {len(data)} without an end marker: the file was cut")
 
 
@@ -169,7 +171,7 @@ def _check_restarts(structure: JpegStructure, components: list[int], data: bytes
     if not structure.restart_interval:
         return
     expected = (_blocks(structure, components) - 1) // structure.restart_interval
-    actual = sum(1 for _ in _RESTART.finditer(data, at, end))
+    actual = sum(data.count(marker, at, end) for marker in _RESTARTS)
     if actual < expected:
         raise _broken(f"scan {structure.scans} has {actual} restart markers, {expected} are expected")
 

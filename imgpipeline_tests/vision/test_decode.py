@@ -21,6 +21,7 @@ from imgpipeline_tests.vision.pictures import (
     detailed_picture,
     encode,
     hollow_png,
+    png_chunk,
     raw_tiff,
     two_halves,
     with_orientation,
@@ -214,6 +215,40 @@ def test_a_jpeg_with_thousands_of_scans_is_refused_before_it_costs_minutes():
     last = data.rfind(b"\xff\xda")
     many = data[:last] + data[last:-2] * (MOST_SCANS + 1) + b"\xff\xd9"
     assert refused(many) is DeadLetterCode.DECODE_FAILED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FILES["jpeg"][:2] + b"\xff\xfe\0\x02" * 4_000_000 + FILES["jpeg"][2:],
+        FILES["jpeg"][:2] + b"\xff" * 16_000_000,
+        FILES["jpeg"][:2] + b"\xff\xd0" * 8_000_000 + FILES["jpeg"][2:],
+        FILES["png"][:33] + png_chunk(b"teSt", b"") * 1_300_000 + FILES["png"][33:],
+        FILES["webp"] + b"teSt\0\0\0\0" * 2_000_000,
+        b"II*\0\x08\0\0\0\xff\xff" + b"\0\1\0\3\0\0\0\1\0\0\0\0" * 65_535,
+    ],
+    ids=["jpeg comments", "jpeg fill bytes", "jpeg restarts", "png chunks", "webp chunks", "tiff entries"],
+)
+def test_millions_of_tiny_parts_do_not_cost_seconds(data):
+    start = time.perf_counter()
+    assert refused(data) is DeadLetterCode.DECODE_FAILED
+    assert time.perf_counter() - start < 1
+
+
+def test_a_png_chunk_that_claims_gigabytes_takes_no_memory():
+    """OpenCV takes the memory first, 2 GB for a file of 100 bytes, and sees then that the file ends."""
+    data = FILES["png"]
+    claim = data[:33] + struct.pack(">I", 0x7FFF_FFFF) + data[37:]
+    before_kb, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    assert refused(claim) is DeadLetterCode.DECODE_FAILED
+    assert time.perf_counter() - start < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 100_000
+
+
+def test_an_animation_frame_that_is_larger_than_its_picture_is_refused():
+    frame = png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 60_000, 60_000, 0, 0, 1, 10, 0, 0))
+    data = FILES["png"][:33] + png_chunk(b"acTL", struct.pack(">II", 1, 0)) + frame + FILES["png"][33:]
+    assert refused(data) is DeadLetterCode.DECODE_FAILED
 
 
 @pytest.mark.parametrize("name", FILES)
