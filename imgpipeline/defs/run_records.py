@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._check import CheckError  # what a launcher that cannot end runs answers
 
 from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of
 from imgpipeline.defs.processes import is_gone
@@ -57,7 +58,7 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
-    with contextlib.suppress(dg.DagsterError, NotImplementedError):
+    with contextlib.suppress(dg.DagsterError, CheckError):
         instance.run_launcher.terminate(run_id)
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:

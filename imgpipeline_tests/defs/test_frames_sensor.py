@@ -1,0 +1,192 @@
+"""The Kafka sensor over real Kafka and S3, with Dagster's storage in memory."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of, run_config_of
+from imgpipeline.defs.frames_sensor import frames_sensor
+from imgpipeline.defs.processes import describe_process
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, parse_ends
+from imgpipeline.detect import follow_lane
+from imgpipeline.stream.lanes import Lane
+from imgpipeline_tests.defs.frames import announce_frames
+from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.servers.ports import free_port
+from imgpipeline_tests.servers.waiting import wait_until
+
+EVERYTHING = Lane(0, 1)
+
+
+class Sensor:
+    """The sensor with its cursor and its storage."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.cursor: str | None = None
+        self.site = site
+        self._monkeypatch = monkeypatch
+        self.set(**site.variables)
+
+    def set(self, **variables: str) -> None:
+        for name, value in variables.items():
+            self._monkeypatch.setenv(name, value)
+
+    def tick(self) -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"pipeline": Pipeline()})
+        answer: Any = frames_sensor(context)
+        if isinstance(answer, dg.SensorResult):
+            self.cursor = answer.cursor
+        return answer
+
+    def requests(self) -> list[dg.RunRequest]:
+        answer = self.tick()
+        assert isinstance(answer, dg.SensorResult), answer
+        return list(answer.run_requests or [])
+
+    def skip_reason(self) -> str:
+        answer = self.tick()
+        reason = answer.skip_reason if isinstance(answer, dg.SensorResult) else answer
+        assert isinstance(reason, dg.SkipReason)
+        return str(reason.skip_message)
+
+    def add_run(self, status: dg.DagsterRunStatus, lane: Lane = EVERYTHING, **tags: str) -> str:
+        run = self.instance.create_run_for_job(
+            dg.Definitions(jobs=[_empty_job]).resolve_job_def(JOB_NAME),
+            run_config=run_config_of(lane),
+            status=status,
+            tags=tags,
+        )
+        return run.run_id
+
+
+@dg.op(name="follow_lane", config_schema=dg.Permissive())
+def _empty_op() -> None: ...
+
+
+@dg.job(name=JOB_NAME)
+def _empty_job() -> None:
+    _empty_op()
+
+
+@pytest.fixture
+def sensor(site: Site, monkeypatch: pytest.MonkeyPatch) -> Sensor:
+    return Sensor(site, monkeypatch)
+
+
+def follow(site: Site) -> None:
+    follow_lane(site.settings.model_copy(update={"linger_s": 0.2}), EVERYTHING, run_id="x", report=lambda _: None)
+
+
+def test_it_runs_by_default_every_five_seconds() -> None:
+    assert frames_sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert frames_sensor.minimum_interval_seconds == 5
+
+
+@pytest.mark.parametrize("topic", [4], indirect=True)
+def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sensor: Sensor) -> None:
+    assert "Nothing new: the ledger reaches the log's end in all 4 partitions" in sensor.skip_reason()
+    sensor.set(IMGPIPELINE_LANES="2")
+    for n in range(8):
+        announce_frames(sensor.site.settings, 1, source=f"camera-{n}")
+    requests = sensor.requests()
+    assert {lane_of(r.run_config) for r in requests} == {Lane(0, 2), Lane(1, 2)}
+    assert all(r.run_key is None for r in requests)
+    assert sum(len(parse_ends(r.tags[ENDS_TAG])) for r in requests) >= 2
+    follow(sensor.site)
+    assert "Nothing new" in sensor.skip_reason()
+
+
+def test_a_live_run_keeps_it_waiting_and_an_ended_one_does_not(sensor: Sensor) -> None:
+    announce_frames(sensor.site.settings, 1)
+    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED)
+    assert f"run {run_id[:8]} follows it" in sensor.skip_reason()
+    sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
+    assert len(sensor.requests()) == 1
+
+
+def test_a_run_that_was_not_launched_yet_is_said_to_wait_for_a_slot(sensor: Sensor) -> None:
+    announce_frames(sensor.site.settings, 1)
+    sensor.add_run(dg.DagsterRunStatus.NOT_STARTED)
+    assert "waits for a slot" in sensor.skip_reason()
+
+
+def test_a_run_whose_process_is_gone_is_marked_failed_and_replaced_at_once(sensor: Sensor) -> None:
+    announce_frames(sensor.site.settings, 1)
+    gone = describe_process().replace(str(describe_process().split(",")[-1]), ' "1"]')
+    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{PROCESS_TAG: gone})
+    assert len(sensor.requests()) == 1
+    run = sensor.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert live_runs(sensor.instance) == []
+
+
+def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting(sensor: Sensor) -> None:
+    sensor.set(IMGPIPELINE_TAKEOVER_S="1")
+    announce_frames(sensor.site.settings, 1)
+    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{PROCESS_TAG: describe_process()})
+    assert "follows it" in sensor.skip_reason()
+    wait_until(lambda: len(sensor.requests()) == 1, limit_s=20, what="the takeover", interval_s=0.2)
+    run = sensor.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) -> None:
+    announce_frames(sensor.site.settings, 1)
+    (request,) = sensor.requests()
+    for _ in range(3):
+        run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{ENDS_TAG: request.tags[ENDS_TAG]})
+        sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
+    assert len(failed_runs(sensor.instance, datetime.now(UTC))) == 3
+    assert "3 runs failed at this ledger end" in sensor.skip_reason()
+
+
+@pytest.mark.parametrize("cursor", ["", "garbage", '{"version":1,"turn":3,"chains":[["t","i",0,5,1,1,1]]}'])
+def test_a_lost_or_garbage_cursor_does_not_matter(sensor: Sensor, cursor: str) -> None:
+    announce_frames(sensor.site.settings, 3)
+    follow(sensor.site)
+    assert "Nothing new" in sensor.skip_reason()
+    sensor.cursor = cursor
+    assert "Nothing new" in sensor.skip_reason()
+    announce_frames(sensor.site.settings, 1)
+    sensor.cursor = cursor
+    assert len(sensor.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"IMGPIPELINE_KAFKA_TOPIC": "no-such-topic"}, "There is no topic 'no-such-topic'"),
+        ({"IMGPIPELINE_LANES": "0"}, "IMGPIPELINE_LANES"),
+        ({"IMGPIPELINE_STORE_URL": "s3://no-such-bucket"}, "there is no such bucket"),
+        ({"AWS_SECRET_ACCESS_KEY": "canary-secret"}, "AWS_SECRET_ACCESS_KEY"),
+    ],
+    ids=["no topic", "wrong setting", "no bucket", "wrong secret"],
+)
+def test_what_is_wrong_is_the_skip_reason_and_names_the_setting(
+    sensor: Sensor, variables: dict[str, str], said: str
+) -> None:
+    sensor.set(**variables)
+    reason = sensor.skip_reason()
+    assert said in reason
+    assert "canary-secret" not in reason
+
+
+def test_a_broker_that_is_away_is_a_skip_reason_in_less_than_ten_seconds(sensor: Sensor) -> None:
+    sensor.set(IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    began_s = time.monotonic()
+    reason = sensor.skip_reason()
+    assert "Kafka" in reason
+    assert time.monotonic() - began_s < 10
+
+
+def test_ledger_ends_survive_their_tag() -> None:
+    ends = {n: n * 1000 for n in range(64)}
+    assert parse_ends(format_ends(ends)) == ends
+    assert parse_ends("garbage 1:x :3 2:5") == {2: 5}
