@@ -55,10 +55,11 @@ def test_yolov4_may_give_corners_and_scores():
     assert found.class_ids.tolist() == [1]
 
 
+@pytest.mark.parametrize("objectness_and_class", [[0.5, 1.0], [1.0, 0.5]])
 @pytest.mark.parametrize("decoder", ["yolox", "yolov4"])
-def test_the_threshold_itself_is_not_enough(decoder):
+def test_the_threshold_itself_is_not_enough(decoder, objectness_and_class):
     output = yolox_output()
-    output[0, 3, 4:6] = [0.5, 1.0]
+    output[0, 3, 4:6] = objectness_and_class
     assert len(decode_outputs(decoder, [output], SIZE, 0.5).scores) == 0
     assert len(decode_outputs(decoder, [output], SIZE, np.nextafter(np.float32(0.5), np.float32(0))).scores) == 1
 
