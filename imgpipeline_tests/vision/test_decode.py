@@ -273,6 +273,13 @@ def test_a_png_with_one_flipped_bit_in_its_data_is_refused():
         assert refused(bytes(flipped)) is DeadLetterCode.DECODE_FAILED
 
 
+def test_a_png_with_a_flipped_bit_in_its_orientation_is_refused():
+    data = bytearray(with_orientation(FILES["png"], 1))
+    assert decode_image(bytes(data), LIMITS).orientation == 1
+    data[data.index(b"eXIf") + 4 + 18] ^= 2
+    assert refused(bytes(data)) is DeadLetterCode.DECODE_FAILED
+
+
 def test_any_bytes_behind_a_header_are_decoded_or_refused():
     rng = np.random.default_rng(3)
     outcomes = set()
