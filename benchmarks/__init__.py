@@ -1,0 +1,1 @@
+"""What imgpipeline costs, measured on real servers: `make bench`."""

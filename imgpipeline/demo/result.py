@@ -1,0 +1,103 @@
+"""How a demo ended: counts, truth, audit, and how they are shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from imgpipeline.demo.verdict import Comparison, LabelHour, compare, read_counts
+from imgpipeline.lake.audit import AuditReport
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.sources.simulator import FrameTruth
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a demo ended."""
+
+    announced: int
+    """Frames that were announced."""
+    counts: dict[LabelHour, int]
+    """What `label_counts` says."""
+    comparison: Comparison | None
+    """The same held against the truth; None where it is not known."""
+    audit: dict[str, Any]
+    """The audit's answer."""
+    problems: tuple[str, ...]
+    """What is wrong; empty where all is well."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether counts and audit are as they should be."""
+        return not self.problems
+
+
+def judge(
+    store: ObjectStore, folder: Path, report: AuditReport, announced: int, truths: Sequence[FrameTruth]
+) -> Outcome:
+    """Compares what came out with what went in.
+
+    Args:
+        store: The object store.
+        folder: The same as a folder, for DuckDB.
+        report: A full audit.
+        announced: How many frames were announced.
+        truths: What really is in each frame; empty where it is not known.
+    """
+    answer = report.to_json()
+    days = [date.fromisoformat(row["day"]) for row in answer["days"]]
+    built = [day for day in days if store.head(f"summaries/label_counts/day={day}/label_counts.parquet")]
+    comparison = compare(folder, built, truths) if truths else None
+    problems = list(comparison.failures) if comparison else []
+    outcomes = sum(row["frames"] + row["gated"] + row["dead_letters"] for row in answer["partitions"])
+    if outcomes != announced:
+        problems.append(f"{announced} frames were announced, {outcomes} have an outcome")
+    if built != days:
+        problems.append("a day has no summary")
+    if not answer["ok"]:
+        problems.append("the audit is not ok")
+    counts = read_counts(folder, built) if built else {}
+    return Outcome(announced, counts, comparison, answer, tuple(problems))
+
+
+def show_outcome(outcome: Outcome, console: Console) -> None:
+    """Shows the table label@hour and the verdict."""
+    truth = outcome.comparison.truth if outcome.comparison else {}
+    table = Table(title="label_counts: how many were seen in which hour", title_justify="left")
+    table.add_column("label@hour (UTC)")
+    table.add_column("counted", justify="right")
+    if truth:
+        table.add_column("truth", justify="right")
+        table.add_column("difference", justify="right")
+    for label, hour in sorted({*outcome.counts, *truth}, key=lambda key: (key[1], key[0])):
+        counted, real = outcome.counts.get((label, hour), 0), truth.get((label, hour), 0)
+        row = [f"{label}@{hour:%Y-%m-%d %H}:00", str(counted)]
+        table.add_row(*row, *([str(real), f"{counted - real:+d}" if counted != real else "="] if truth else []))
+    console.print(table)
+    if outcome.comparison:
+        score = outcome.comparison.score
+        console.print(
+            f"Box by box: {score.hits} found, {score.misses} missed, {score.false_alarms} false alarms "
+            f"(recall {score.recall:.4f}, precision {score.precision:.4f})"
+        )
+    _show_audit(outcome.audit, console)
+    for problem in outcome.problems:
+        console.print(f"[bold red]Not as it should be:[/] {problem}")
+    if outcome.ok:
+        console.print("[bold green]All is as it should be.[/]")
+
+
+def _show_audit(answer: dict[str, Any], console: Console) -> None:
+    partitions, days = answer["partitions"], answer["days"]
+    frames = sum(row["frames"] for row in partitions)
+    dead = sum(row["dead_letters"] for row in partitions)
+    missing = sum(row["missing"] + row["overlapping"] for row in partitions)
+    in_parquet = sum(row["frames_in_parquet"] for row in days)
+    console.print(
+        f"Audit: {'[bold green]ok[/]' if answer['ok'] else '[bold red]not ok[/]'}: {frames} frames and {dead} dead "
+        f"letters in {len(partitions)} partitions, {missing} offsets missing or doubled, {in_parquet} frames in Parquet"
+    )

@@ -1,0 +1,184 @@
+"""One demo from the empty folder to the verdict, step by step in the terminal.
+
+Owns the order of the steps and what is shown. What each step does belongs to its own module.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
+from imgpipeline.demo.result import Outcome, judge, show_outcome
+from imgpipeline.demo.servers import DagsterServer, dagster_server
+from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.audit import audit
+from imgpipeline.ledger import fix_ends
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.video import ingest_video
+from imgpipeline.stream.embedded import broker_process
+from imgpipeline.stream.log import read_log
+from imgpipeline.vision.registry import find_model
+
+_LIMIT_S = 900.0
+_CHECK_S = 1.0
+
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What a demo is asked to do."""
+
+    folder: Path
+    """Where it works; made anew."""
+    model: str = "demo"
+    """Registered model, or path of an ONNX file."""
+    images: Path | None = None
+    """The user's own pictures instead of simulated ones."""
+    video: Path | None = None
+    """The user's own video instead of simulated frames."""
+    keep: bool = False
+    """Whether the UI stays up until Ctrl-C."""
+
+
+def run_demo(options: DemoOptions, console: Console) -> bool:
+    """Runs the main job on embedded defaults.
+
+    Args:
+        options: What is asked for.
+        console: Where to show it.
+
+    Returns:
+        Whether the counts meet the truth (where it is known) and the audit is ok.
+
+    Raises:
+        ConfigurationError: The folder, the pictures or the model cannot be used.
+        PermanentError: A server did not start, or the pipeline did not come to an end in time.
+    """
+    find_model(options.model)
+    began_s = time.monotonic()
+    workspace = prepare_workspace(options.folder)
+    environment = workspace.environment(options.model)
+    with broker_process(workspace.logs) as broker:
+        environment |= broker
+        enter(environment)
+        settings = load_settings()
+        console.print(f"[bold]1[/] Broker in memory on {settings.kafka_bootstrap_servers}, store in {workspace.store}")
+        with dagster_server(environment, workspace.logs) as dagster:
+            outcome = _work(options, settings, workspace, dagster, console)
+            show_outcome(outcome, console)
+            seconds = time.monotonic() - began_s
+            console.print(f"\nDone in {seconds:.0f} s. Logs and data: {workspace.folder}")
+            if options.keep:
+                _keep_up(dagster, console)
+    return outcome.ok
+
+
+def _work(
+    options: DemoOptions, settings: Settings, workspace: DemoWorkspace, dagster: DagsterServer, console: Console
+) -> Outcome:
+    scenes = [] if options.images or options.video else plan_scenes(workspace.pictures, utc_now() - timedelta(days=1))
+    if scenes:
+        with _step(console, "[bold]2[/] Drawing street scenes, truth beside them") as step:
+            simulate(scenes, step)
+    console.print("[bold]3[/] Dagster starts: webserver, daemon, sensors")
+    dagster.await_answer()
+    console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
+    with _step(console, "[bold]4[/] Storing images, announcing frames") as step:
+        if scenes:
+            announced = announce_scenes(settings, scenes, step)
+        elif options.images:
+            name = options.images.resolve().name or "pictures"
+            announced = ingest_folder(settings, options.images, name, progress=step).announced
+        else:
+            announced = _announce_video(settings, options.video or Path(), step)
+    store = open_store(settings)
+    with _step(console, "[bold]5[/] frames_sensor starts detect_frames; frames get their outcome") as step:
+        _await(lambda: sum(end.offset for end in fix_ends(store).values()), announced, step, dagster)
+    with _step(console, "[bold]6[/] Automation builds frames, detections, label_counts") as step:
+        _await_tables(settings, step, dagster)
+    console.print("[bold]7[/] Audit: every offset, every day, every summary")
+    report = audit(store, lambda: read_log(settings), full=True, now=utc_now())
+    return judge(store, workspace.store, report, announced, list(read_truths(scenes)))
+
+
+def _announce_video(settings: Settings, video: Path, step: Step) -> int:
+    return ingest_video(settings, video, video.stem or "video", progress=lambda done: step(done, 0))
+
+
+def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterServer) -> None:
+    until_s = time.monotonic() + _LIMIT_S
+    while True:
+        done = count()
+        step(done, wanted)
+        if done >= wanted:
+            return
+        if dagster.process.poll() is not None or time.monotonic() > until_s:
+            raise PermanentError(
+                f"{done} of {wanted} are done, and nothing goes on.", next_step=f"look into {dagster.log_file}"
+            )
+        time.sleep(_CHECK_S)
+
+
+def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> None:
+    """Waits until the tables and summaries of all days hold what the ledger does."""
+    store = open_store(settings)
+    total = [0]
+
+    def current() -> int:
+        report = audit(store, lambda: read_log(settings), now=utc_now()).to_json()
+        built = {row["day"] for row in report["summaries"] if row["ok"]}
+        total[0] = len(report["days"])
+        return sum(1 for row in report["days"] if not row["stale"] and row["day"] in built)
+
+    current()
+    _await(current, total[0], step, dagster)
+
+
+@contextlib.contextmanager
+def _step(console: Console, what: str) -> Iterator[Step]:
+    """Shows a step with its progress; a line at its end where the output is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+    if not console.is_terminal:
+        began_s, seen = time.monotonic(), [0]
+        yield lambda done, _: seen.__setitem__(0, done)
+        console.print(f"{what}: {seen[0]} in {time.monotonic() - began_s:.0f} s")
+        return
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def _keep_up(dagster: DagsterServer, console: Console) -> None:
+    console.print(f"\nThe UI stays at [bold cyan]{dagster.url}[/] until Ctrl-C.")
+    over = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: over.set())
+    try:
+        while not over.wait(0.5) and dagster.process.poll() is None:
+            pass
+    except KeyboardInterrupt:
+        console.print("Ending.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def is_watched() -> bool:
+    """Whether somebody sits at a terminal, for whom the UI should stay."""
+    return sys.stdout.isatty() and sys.stdin.isatty()
+
+
+def default_folder() -> Path:
+    """Returns where a demo works if nothing else is said."""
+    return Path.cwd() / ".imgpipeline" / "demo"

@@ -1,0 +1,98 @@
+"""The demo's Dagster: webserver and daemon as one child, and its end.
+
+Owns starting and ending it. It promises that nothing of it is left when the context is over, also after Ctrl-C.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipeline.errors import PermanentError
+
+_START_S = 90.0
+_END_S = 15.0
+
+
+def free_port() -> int:
+    """Returns a port of loopback that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterServer:
+    """A Dagster that was started and may not answer yet."""
+
+    process: subprocess.Popen[bytes]
+    """The leader of its process group."""
+    url: str
+    """Where its UI will be."""
+    log_file: Path
+    """What it prints."""
+
+    def await_answer(self, limit_s: float = _START_S) -> None:
+        """Returns as soon as the UI answers.
+
+        Raises:
+            PermanentError: It ended, or did not answer in time; the message names its log.
+        """
+        until_s = time.monotonic() + limit_s
+        while time.monotonic() < until_s and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/server_info", timeout=2).close()  # noqa: S310 - our own server
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        ended = self.process.poll()
+        why = f"it ended with status {ended}" if ended is not None else f"it did not answer within {limit_s:g} s"
+        raise PermanentError(f"Dagster did not start: {why}.", next_step=f"look into {self.log_file}")
+
+
+@contextlib.contextmanager
+def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DagsterServer]:
+    """Runs Dagster's webserver and daemon for this project; yields at once, before it answers.
+
+    Args:
+        environment: Settings for it, beside those of this process.
+        logs: Folder for what it prints.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "imgpipeline.definitions"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    log_file = logs / "dagster.log"
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment},
+            cwd=logs,
+            start_new_session=True,
+        )
+    try:
+        yield DagsterServer(process, f"http://127.0.0.1:{port}", log_file)
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends Dagster with everything it started: politely, then for good. Its session is a process group of its own."""
+    for how, limit_s in ((signal.SIGINT, _END_S), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(limit_s)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,100 @@
+"""What the demo counted, beside the truth, and whether the two agree.
+
+Owns the comparison. It promises that the counted numbers are read from the Parquet files that the pipeline wrote, by
+DuckDB alone, and that the truth comes from the simulator alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.sources.simulator import FrameTruth, countable
+from imgpipeline.sources.simulator.scoring import Score, match_detections
+
+LEAST_RECALL = 0.98
+LEAST_PRECISION = 0.98
+"""The model's stated error (models/README.md: at least 0.99 over 100 scenes), with room for a demo's twelve scenes."""
+MOST_OFF = 0.05
+"""How far a label's total of the day may be from the truth: what a precision of 0.98 leaves, and rounding."""
+
+LabelHour = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One demo's counts and the truth."""
+
+    counted: Mapping[LabelHour, int]
+    """Detections by label and hour, from the summary `label_counts`."""
+    truth: Mapping[LabelHour, int]
+    """Countable objects by label and hour."""
+    score: Score
+    """How well each frame's boxes agree with its objects."""
+
+    @property
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Counted and true number by label."""
+        labels = sorted({label for label, _ in (*self.counted, *self.truth)})
+        return {label: (_total(self.counted, label), _total(self.truth, label)) for label in labels}
+
+    @property
+    def failures(self) -> list[str]:
+        """What is outside the model's stated error; empty where all is well."""
+        failures = []
+        if self.score.recall < LEAST_RECALL:
+            failures.append(f"recall is {self.score.recall:.4f}, expected at least {LEAST_RECALL}")
+        if self.score.precision < LEAST_PRECISION:
+            failures.append(f"precision is {self.score.precision:.4f}, expected at least {LEAST_PRECISION}")
+        for label, (counted, truth) in self.totals.items():
+            if abs(counted - truth) > max(MOST_OFF * truth, 1):
+                failures.append(f"{label}: counted {counted}, the truth is {truth}")
+        return failures
+
+
+def _total(counts: Mapping[LabelHour, int], label: str) -> int:
+    return sum(count for (name, _), count in counts.items() if name == label)
+
+
+def read_counts(store: Path, days: Iterable[date]) -> dict[LabelHour, int]:
+    """Reads the summary `label_counts` of some days from its Parquet files."""
+    files = [str(store / summary_key("label_counts", day)) for day in days]
+    rows = duckdb.execute("SELECT label, hour, count FROM read_parquet($files)", {"files": files}).fetchall()
+    return {(label, hour): count for label, hour, count in rows}
+
+
+def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> Comparison:
+    """Compares what a demo counted with the truth.
+
+    Args:
+        store: The folder of the object store.
+        days: The days that were counted.
+        truths: What really is in each frame.
+    """
+    days = list(days)
+    found = _read_detections(store, days)
+    truth: Counter[LabelHour] = Counter()
+    score = Score()
+    for frame in truths:
+        hour = frame.timestamp.replace(minute=0, second=0, microsecond=0)
+        truth.update((thing.label, hour) for thing in frame.objects if countable(thing))
+        score += match_detections(found.get((frame.source, frame.timestamp), []), frame.objects)
+    return Comparison(read_counts(store, days), truth, score)
+
+
+def _read_detections(store: Path, days: list[date]) -> dict[tuple[str, datetime], list[Detection]]:
+    files = [str(store / day_table_key("detections", day)) for day in days]
+    rows = duckdb.execute(
+        "SELECT source, timestamp, label, class_id, confidence, x, y, width, height FROM read_parquet($files)",
+        {"files": files},
+    ).fetchall()
+    found: dict[tuple[str, datetime], list[Detection]] = {}
+    for source, timestamp, label, class_id, confidence, *box_xywh in rows:
+        x, y, width, height = box_xywh
+        found.setdefault((source, timestamp), []).append(Detection(label, class_id, confidence, (x, y, width, height)))
+    return found

@@ -1,0 +1,97 @@
+"""Where a demo lives: one folder that is made anew at each start, and the environment that points everything to it."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipeline.errors import ConfigurationError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MARK = "this-folder-belongs-to-the-demo"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoWorkspace:
+    """The folder of one demo."""
+
+    folder: Path
+    """Holds everything below; emptied at each start."""
+
+    @property
+    def store(self) -> Path:
+        """The object store."""
+        return self.folder / "store"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's runs, events and settings."""
+        return self.folder / "dagster"
+
+    @property
+    def pictures(self) -> Path:
+        """Simulated pictures before they are ingested."""
+        return self.folder / "pictures"
+
+    @property
+    def logs(self) -> Path:
+        """What the servers print."""
+        return self.folder / "logs"
+
+    def environment(self, model: str) -> dict[str, str]:
+        """Returns the settings of a demo, for this process and the servers.
+
+        Settings of a deployment that happen to be in the environment or in `.env` must not reach it: all that a demo
+        depends on is named here.
+        """
+        return {
+            "DAGSTER_HOME": str(self.dagster_home),
+            "IMGPIPELINE_STORE_URL": self.store.as_uri(),
+            "IMGPIPELINE_KAFKA_TOPIC": "frames",
+            "IMGPIPELINE_KAFKA_GROUP": "imgpipeline-demo",
+            "IMGPIPELINE_MODEL": model,
+            "IMGPIPELINE_LANES": "1",
+            "IMGPIPELINE_LINGER_S": "8",
+            "IMGPIPELINE_ALLOW_GAPS": "false",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+
+def prepare_workspace(folder: Path) -> DemoWorkspace:
+    """Makes the folder of a demo anew.
+
+    Args:
+        folder: Where; what an earlier demo left there is removed.
+
+    Returns:
+        The empty workspace, with Dagster's settings in it.
+
+    Raises:
+        ConfigurationError: There is something there that is not a demo's.
+    """
+    folder = folder.resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise ConfigurationError(
+            f"{folder} is not empty and was not made by the demo.", next_step="name another folder with --folder"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    workspace = DemoWorkspace(folder)
+    for part in (workspace.store, workspace.dagster_home, workspace.pictures, workspace.logs):
+        part.mkdir(parents=True)
+    (folder / _MARK).touch()
+    shutil.copyfile(_dagster_settings(), workspace.dagster_home / "dagster.yaml")
+    return workspace
+
+
+def _dagster_settings() -> Path:
+    """Returns Dagster's settings: of the wheel, or of the checkout."""
+    places = (_PACKAGE / "shipped" / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise ConfigurationError("Dagster's settings were not installed.", next_step="install imgpipeline again")
+    return found
+
+
+def enter(environment: dict[str, str]) -> None:
+    """Makes the demo's settings those of this process."""
+    os.environ.update(environment)
