@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.cli.recent import latest_segments
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.settings import load_settings
 
@@ -70,13 +71,12 @@ def parse_day(text: str | None) -> date | None:
 
 def _per_chain(store: "ObjectStore", day: date | None) -> "Iterator[tuple[ChainId, Iterator[DeadLetter]]]":
     """Yields each chain with its dead letters, the latest first."""
-    from imgpipeline.ledger import fix_ends, list_segments, read_day, read_segments  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger import fix_ends, read_day  # noqa: PLC0415 - loads obstore
 
     ends = {chain: end.offset for chain, end in fix_ends(store).items()}
     for chain, end in ends.items():
         if day is None:
-            starts = list_segments(store, chain, 0, end)
-            yield chain, _letters(read_segments(store, chain, reversed(starts)))
+            yield chain, _letters(latest_segments(store, chain, end))
         else:
             yield chain, _letters(reversed(list(read_day(store, day, {chain: end}))))
 

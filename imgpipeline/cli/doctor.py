@@ -8,6 +8,7 @@ import typer
 from imgpipeline import __version__
 from imgpipeline.cli.checks import CHECKS, CheckResult, run_checks
 from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 
 _COLOURS = {"ok": "green", "failed": "bold red", "not checked": "yellow"}
@@ -15,7 +16,7 @@ _COLOURS = {"ok": "green", "failed": "bold red", "not checked": "yellow"}
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check Kafka, the topic, the object store, the model and DuckDB; say what is wrong and what to do next."""
-    results = run_checks(load_settings(), CHECKS)
+    results = _examine()
     well = all(result.status == "ok" for result in results)
     if as_json:
         show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
@@ -23,6 +24,14 @@ def doctor(as_json: JsonOption = False) -> None:
         _show(results)
     if not well:
         raise typer.Exit(1)
+
+
+def _examine() -> list[CheckResult]:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        return [CheckResult("settings", "failed", error.message, error.next_step, 0.0)]
+    return run_checks(settings, CHECKS)
 
 
 def _show(results: Sequence[CheckResult]) -> None:

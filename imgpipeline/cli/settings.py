@@ -12,7 +12,7 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from imgpipeline.cli.output import JsonOption, show_json, show_table, write_text
+from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
 from imgpipeline.settings import PREFIX, Settings, load_settings
 
 app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
@@ -31,7 +31,7 @@ def show(context: typer.Context, as_json: JsonOption = False) -> None:
     untouched = settings.model_fields_set
     show_table(
         ("setting", "value", ""),
-        [(names[0], _masked(value), "" if name in untouched else "default") for names, value, name in rows],
+        [(names[0], shown(_masked(value)), "" if name in untouched else "default") for names, value, name in rows],
     )
 
 

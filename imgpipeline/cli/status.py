@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.cli.recent import latest_segments
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -109,12 +111,8 @@ def _rows(
 
 
 def _count_dead_letters(store: "ObjectStore", chain: "ChainId", end: int, segments: int) -> tuple[int, int]:
-    from imgpipeline.ledger import list_segments, read_segments  # noqa: PLC0415 - loads obstore
-
-    starts = list_segments(store, chain, 0, end) if end else []
-    last = starts[-segments:]
-    found = sum(segment.header.dead_letters for segment in read_segments(store, chain, last))
-    return found, last[0] if last else 0
+    headers = [segment.header for segment in islice(latest_segments(store, chain, end), segments)]
+    return sum(header.dead_letters for header in headers), headers[-1].start if headers else 0
 
 
 def _as_json(row: PartitionStatus) -> dict[str, Any]:

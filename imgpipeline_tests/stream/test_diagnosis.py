@@ -19,6 +19,7 @@ from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 
+pytestmark = pytest.mark.servers
 PASSWORD = "right-horse-battery"  # noqa: S105 - made up for this test
 WRONG = {"kafka_password": "wrong-horse"}
 LIMIT_S = 5.0

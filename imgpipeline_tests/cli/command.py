@@ -1,0 +1,78 @@
+"""Running the command as users do: a process of its own, with an environment of its own and no `.env`."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_OWN = ("IMGPIPELINE_", "AWS_", "KAFKA_")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that has ended."""
+
+    status: int
+    """Exit status."""
+    stdout: str
+    """The data."""
+    stderr: str
+    """All else."""
+    took_s: float
+    """From start to end."""
+    cpu_s: float
+    """Time on the processor, which does not depend on what else the machine does."""
+
+    def json(self) -> Any:
+        """Return the one document on stdout."""
+        return json.loads(self.stdout, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment without any setting, and with the given ones."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", **(given or {})}
+
+
+def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path) -> Ended:
+    """Run `imgpipeline` with these arguments."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "imgpipeline.cli", *arguments],
+        env=environment(env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, cpu_s)
+
+
+def interrupt(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path, after_s: float) -> Ended:
+    """Run `imgpipeline` and press Ctrl-C after a while."""
+    command = [sys.executable, "-m", "imgpipeline.cli", *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    began = time.monotonic()
+    with subprocess.Popen(command, env=environment(env), cwd=cwd, **pipes) as process:
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    return Ended(process.returncode, stdout, stderr, time.monotonic() - began, 0.0)

@@ -1,0 +1,117 @@
+"""The command line as a whole: quick to answer, one message for an error, statuses that scripts can trust."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgpipeline import __version__
+from imgpipeline.cli import app as cli_app
+from imgpipeline.cli.output import shown
+from imgpipeline.errors import ConfigurationError
+from imgpipeline_tests.cli.command import environment, interrupt, run
+from imgpipeline_tests.servers.ports import free_port
+
+QUICK_S = 0.6
+
+
+def test_the_version_is_shown_at_once(tmp_path: Path):
+    ended = run("--version", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, f"imgpipeline {__version__}\n")
+    assert ended.cpu_s < QUICK_S
+
+
+def test_help_comes_at_once_and_names_every_command(tmp_path: Path):
+    ended = run("--help", cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.cpu_s < QUICK_S
+    for command in ("demo", "doctor", "ingest", "topics", "status", "audit", "summary", "query", "models",
+                    "dead-letters", "settings"):  # fmt: skip
+        assert f" {command} " in ended.stdout
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, imgpipeline.cli; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], env=environment(), text=True).split()
+    assert not {"kafka", "cv2", "duckdb", "obstore", "onnx", "onnxruntime", "pyarrow", "dagster"} & set(loaded)
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["ingest", "folder"], ["query"]])
+def test_a_wrong_call_ends_with_status_two_and_no_data(arguments: list[str], tmp_path: Path):
+    ended = run(*arguments, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_error_is_one_message_on_stderr_with_what_to_do_next(tmp_path: Path):
+    ended = run("dead-letters", "list", "--day", "yesterday", "--json", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr == "Error: --day is 'yesterday'.\nNext: give a day such as 2026-01-09\n"
+
+
+def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
+    ended = run("settings", env={"IMGPIPELINE_LANES": "none-of-your-business"}, cwd=tmp_path)
+    assert ended.status == 1
+    assert "IMGPIPELINE_LANES" in ended.stderr
+    assert "none-of-your-business" not in ended.stderr
+
+
+def test_ctrl_c_ends_with_status_130_and_no_traceback(tmp_path: Path):
+    env = {"IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    ended = interrupt("topics", "create", env=env, cwd=tmp_path, after_s=3)
+    assert ended.status == 130
+    assert "Traceback" not in ended.stderr
+
+
+def test_whoever_reads_only_the_beginning_causes_no_error(tmp_path: Path):
+    command = f"{sys.executable} -m imgpipeline.cli settings table | head -n 1"
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout == "| setting | default | what it is |\n"
+    assert ended.stderr == ""
+
+
+def raise_in_app(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_app, "app", fail)
+
+
+def test_what_nobody_foresaw_is_a_message_too_and_a_traceback_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    raise_in_app(monkeypatch, ZeroDivisionError("division by zero"))
+    monkeypatch.delenv("IMGPIPELINE_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli_app.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: Something went wrong that nobody foresaw: ZeroDivisionError")
+    monkeypatch.setenv("IMGPIPELINE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli_app.main()
+
+
+def test_an_error_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    raise_in_app(monkeypatch, ConfigurationError("a name \x1b[2Jwith [red]tricks[/red]"))
+    with pytest.raises(SystemExit):
+        cli_app.main()
+    assert capsys.readouterr().err == "Error: a name \\x1b[2Jwith [red]tricks[/red]\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (1234567, "1,234,567"),
+        (0.123456, "0.1235"),
+        (12345.6, "12,346"),
+        ("\x07é", "\\x07é"),
+    ],
+)
+def test_cells_are_short_and_plain(value: object, text: str):
+    assert shown(value) == text

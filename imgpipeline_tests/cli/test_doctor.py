@@ -1,0 +1,119 @@
+"""The doctor checks everything at once, and names for each failure the setting to change."""
+
+from pathlib import Path
+
+import pytest
+
+from imgpipeline_tests.cli.command import Ended, run
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.ports import free_port
+from imgpipeline_tests.servers.programs import MissingProgramError
+
+CANARY = "canary-5f2c"
+NAMES = ["Kafka", "topic", "object store", "model", "DuckDB"]
+
+
+def statuses(ended: Ended) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in ended.json()["checks"]}
+
+
+def said(ended: Ended, name: str) -> str:
+    check = next(check for check in ended.json()["checks"] if check["name"] == name)
+    return f"{check['message']} {check['next_step']}"
+
+
+def test_where_everything_works_it_says_so(site: dict[str, str], tmp_path: Path):
+    ended = run("doctor", "--json", env=site, cwd=tmp_path)
+    assert statuses(ended) == dict.fromkeys(NAMES, "ok"), ended.stdout
+    assert (ended.status, ended.json()["ok"]) == (0, True)
+    assert "1 partitions" in said(ended, "topic")
+
+
+def test_for_people_it_is_a_table(site: dict[str, str], tmp_path: Path):
+    ended = run("doctor", env=site, cwd=tmp_path)
+    assert ended.status == 0
+    assert all(name in ended.stdout for name in NAMES)
+    assert "Everything works." in ended.stdout
+
+
+def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
+    env = {
+        "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "IMGPIPELINE_STORE_URL": "s3://bucket/site",
+        "IMGPIPELINE_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+        "IMGPIPELINE_MODEL": "yolox-nano",
+        "IMGPIPELINE_MODEL_DIR": str(tmp_path / "models"),
+    }
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert ended.status == 1
+    assert statuses(ended) == {
+        "Kafka": "failed", "topic": "not checked", "object store": "failed", "model": "failed", "DuckDB": "ok"
+    }  # fmt: skip
+    assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
+    assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")
+    assert "imgpipeline models pull yolox-nano" in said(ended, "model")
+    assert ended.took_s < 30
+    assert CANARY not in ended.stdout + ended.stderr
+
+
+@pytest.mark.servers
+def test_a_wrong_kafka_password_is_named(folder_site: dict[str, str], tmp_path: Path):
+    try:
+        broker = KafkaBroker(tmp_path / "kafka", listeners=("SASL_PLAINTEXT",), users={"alice": "right"})
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+    with broker:
+        env = {
+            **folder_site,
+            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": broker.address("SASL_PLAINTEXT"),
+            "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_USERNAME": "alice",
+            "KAFKA_PASSWORD": CANARY,
+        }
+        ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert statuses(ended)["Kafka"] == "failed"
+    assert statuses(ended)["object store"] == "ok"
+    assert "IMGPIPELINE_KAFKA_PASSWORD" in said(ended, "Kafka")
+    assert CANARY not in ended.stdout + ended.stderr
+
+
+def test_a_missing_topic_and_a_missing_bucket_are_named(site: dict[str, str], tmp_path: Path):
+    env = {**site, "IMGPIPELINE_KAFKA_TOPIC": "absent", "IMGPIPELINE_STORE_URL": "s3://absent-bucket"}
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert ended.status == 1
+    assert statuses(ended) == dict(zip(NAMES, ["ok", "failed", "failed", "ok", "ok"], strict=True))
+    assert "imgpipeline topics create" in said(ended, "topic")
+    assert "IMGPIPELINE_KAFKA_TOPIC" in said(ended, "topic")
+    assert "IMGPIPELINE_STORE_URL" in said(ended, "object store")
+
+
+def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    env = {
+        **site,
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+        "IMGPIPELINE_MODEL": str(tmp_path / "broken.onnx"),
+        "IMGPIPELINE_MODEL_DECODER": "yolox",
+    }
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert statuses(ended)["object store"] == statuses(ended)["model"] == "failed"
+    assert "AWS_SECRET_ACCESS_KEY" in said(ended, "object store")
+    assert "broken.onnx" in said(ended, "model")
+    assert CANARY not in ended.stdout + ended.stderr
+
+
+def test_a_folder_that_may_not_be_written_is_named(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "file").touch()
+    env = {**site, "IMGPIPELINE_STORE_URL": (tmp_path / "file" / "store").as_uri()}
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert statuses(ended)["object store"] == "failed"
+    assert "IMGPIPELINE_STORE_URL" in said(ended, "object store")
+
+
+def test_a_wrong_setting_is_a_failed_check_too(tmp_path: Path):
+    ended = run("doctor", "--json", env={"IMGPIPELINE_STORE_URL": "ftp://nowhere"}, cwd=tmp_path)
+    assert ended.status == 1
+    assert statuses(ended) == {"settings": "failed"}
+    assert "IMGPIPELINE_STORE_URL" in said(ended, "settings")

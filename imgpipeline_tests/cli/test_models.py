@@ -1,0 +1,64 @@
+"""Models are listed, pulled, converted and measured by command."""
+
+import hashlib
+import struct
+from pathlib import Path
+
+from imgpipeline_tests.cli.command import run
+
+
+def test_the_list_says_which_are_here(tmp_path: Path):
+    env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path)}
+    models = {model["name"]: model for model in run("models", "list", "--json", env=env, cwd=tmp_path).json()}
+    assert models["demo"]["present"]
+    assert models["demo"]["in_use"]
+    assert not models["yolox-nano"]["present"]
+    assert models["yolov4-tiny"]["labels"] == 80
+    assert "yolox-nano" in run("models", "list", env=env, cwd=tmp_path).stdout
+
+
+def test_a_shipped_model_needs_no_download(tmp_path: Path):
+    ended = run("models", "pull", "demo", "--json", cwd=tmp_path)
+    assert ended.status == 0
+    assert Path(ended.json()["path"]).is_file()
+
+
+def test_a_model_that_nobody_registered_is_named(tmp_path: Path):
+    ended = run("models", "pull", "nonsense", cwd=tmp_path)
+    assert ended.status == 1
+    assert "yolox-nano" in ended.stderr
+
+
+def test_a_darknet_network_becomes_onnx(tmp_path: Path):
+    (tmp_path / "net.cfg").write_text(
+        "[net]\nwidth=32\nheight=32\nchannels=3\n"
+        "[convolutional]\nfilters=18\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+        "[yolo]\nmask=0,1,2\nanchors=1,1, 2,2, 3,3\nclasses=1\nnum=3\n"
+    )
+    numbers = 18 + 18 * 3
+    (tmp_path / "net.weights").write_bytes(struct.pack("<iiiq", 0, 2, 0, 0) + bytes(4 * numbers))
+    ended = run("models", "convert", "net.cfg", "net.weights", "out/net.onnx", "--json", cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert ended.json()["sha256"] == hashlib.sha256((tmp_path / "out" / "net.onnx").read_bytes()).hexdigest()
+
+
+def test_a_network_that_cannot_be_converted_is_one_message(tmp_path: Path):
+    (tmp_path / "net.cfg").write_text("nonsense")
+    (tmp_path / "net.weights").write_bytes(b"")
+    ended = run("models", "convert", "net.cfg", "net.weights", "net.onnx", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: ")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_the_bench_measures_every_backend(tmp_path: Path):
+    result = run("models", "bench", "--rounds", "1", "--json", cwd=tmp_path).json()
+    assert result["model"] == "demo"
+    assert {row["backend"] for row in result["rows"]} >= {"opencv", "onnxruntime"}
+    assert all(row["median_ms"] > 0 for row in result["rows"])
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path: Path):
+    ended = run("models", "bench", "--image", "nowhere.jpg", cwd=tmp_path)
+    assert ended.status == 1
+    assert "nowhere.jpg" in ended.stderr

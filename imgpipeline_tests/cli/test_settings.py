@@ -1,0 +1,56 @@
+"""Settings are shown without secrets, and the docs list every one of them."""
+
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.cli.settings import settings_table, variables
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import REPOSITORY, run
+
+DOCS = REPOSITORY / "docs" / "operations.md"
+STABLE = (
+    "STORE_URL", "S3_ENDPOINT", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_CA_FILE", "MODEL", "MODEL_BACKEND",
+    "CONFIDENCE_THRESHOLD", "NMS_THRESHOLD", "LANES", "LINGER_S", "MAX_RUN_S",
+)  # fmt: skip
+
+
+def test_the_table_in_the_docs_is_the_one_made_from_the_code():
+    text = DOCS.read_text(encoding="utf-8")
+    found = text.partition("<!-- settings: begin -->\n")[2].partition("<!-- settings: end -->")[0]
+    assert found == settings_table(), "run `imgpipeline settings table` and put it between the markers"
+
+
+def test_every_setting_is_described_with_its_own_name_first():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert variables(name, field)[0] == f"IMGPIPELINE_{name.upper()}"
+    assert settings_table().count("\n") == len(Settings.model_fields) + 2
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_the_stable_names_stay(name: str):
+    assert f"| `IMGPIPELINE_{name}`" in settings_table()
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["also `AWS_SECRET_ACCESS_KEY`", "also `KAFKA_PASSWORD`", "| `0.5` |", "Allowed: > 0 and ≤ 1.", "`SASL_SSL`"],
+)
+def test_other_names_defaults_and_limits_are_in_the_table(part: str):
+    assert part in settings_table()
+
+
+def test_values_in_force_are_shown_and_secrets_only_as_set(tmp_path: Path):
+    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPIC=from-file\nKAFKA_PASSWORD=canary-1\n")
+    env = {"AWS_SECRET_ACCESS_KEY": "canary-2", "IMGPIPELINE_LANES": "3"}
+    ended = run("settings", "--json", env=env, cwd=tmp_path)
+    values = ended.json()
+    assert values["IMGPIPELINE_KAFKA_TOPIC"] == "from-file"
+    assert values["IMGPIPELINE_LANES"] == 3
+    assert {values[f"IMGPIPELINE_{name}"] for name in ("KAFKA_PASSWORD", "S3_SECRET_ACCESS_KEY")} == {"(set)"}
+    assert values["IMGPIPELINE_S3_SESSION_TOKEN"] is None
+    table = run("settings", env=env, cwd=tmp_path)
+    assert "from-file" in table.stdout
+    assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
