@@ -93,6 +93,23 @@ def test_the_day_index_is_there_before_the_segment(memory: ObjectStore):
     ]
 
 
+def test_an_index_entry_that_failed_is_put_again_before_the_segment(memory: ObjectStore):
+    class OnceFailingStore(ObjectStore):
+        failures = 1
+
+        def put(self, key: str, data: bytes) -> None:
+            if OnceFailingStore.failures:
+                OnceFailingStore.failures -= 1
+                raise TransientError(f"{key}: no answer")
+            super().put(key, data)
+
+    made = writer(OnceFailingStore(memory._store, memory.url))
+    with pytest.raises(TransientError):
+        append(made, frames(0, 1))
+    assert append(made, frames(0, 1))
+    assert check_ledger(memory) == 1
+
+
 def test_threads_that_race_write_one_chain(store: ObjectStore):
     barrier = threading.Barrier(6)
 
@@ -152,7 +169,7 @@ def segment_puts(*fates: Fate):
     """The fates of the first puts of the first segment, one after the other; everything else passes."""
 
     def decide(method: str, path: str, number: int) -> Fate:
-        return fates[number] if method == "PUT" and path.endswith(SEGMENT) and number < len(fates) else Fate.PASS_ON
+        return fates[number] if method == "PUT" and path.endswith(SEGMENT) and number < len(fates) else Fate.FORWARD
 
     return decide
 
@@ -190,7 +207,7 @@ class TestLostAnswers:
         with AnswerLosingProxy(s3.port, segment_puts(*(fate,) * times)) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
             assert append(made, frames(0, 3))
-            assert proxy.fates("PUT", SEGMENT) == [fate] * times + [Fate.PASS_ON]
+            assert proxy.fates("PUT", SEGMENT) == [fate] * times + [Fate.FORWARD]
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
     def test_a_segment_that_another_put_while_the_answer_was_lost_is_a_loss(self, s3: S3Server, bucket: S3Bucket):
@@ -200,7 +217,7 @@ class TestLostAnswers:
             if method == "PUT" and path.endswith(SEGMENT) and number == 0:
                 assert append(other, frames(0, 2), "other")
                 return Fate.LOSE_REQUEST
-            return Fate.PASS_ON
+            return Fate.FORWARD
 
         with AnswerLosingProxy(s3.port, decide) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
@@ -211,7 +228,7 @@ class TestLostAnswers:
 
     def test_a_lost_answer_of_the_day_index_is_harmless(self, s3: S3Server, bucket: S3Bucket):
         def decide(method: str, path: str, number: int) -> Fate:
-            return Fate.LOSE_ANSWER if method == "PUT" and "metadata_days" in path and number == 0 else Fate.PASS_ON
+            return Fate.LOSE_ANSWER if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
 
         with AnswerLosingProxy(s3.port, decide) as proxy:
             assert append(writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))), frames(0, 3))
@@ -219,7 +236,7 @@ class TestLostAnswers:
 
     def test_a_day_index_that_conflicts_is_never_taken_as_there(self, s3: S3Server, bucket: S3Bucket):
         def decide(method: str, path: str, number: int) -> Fate:
-            return Fate.ANSWER_409 if method == "PUT" and "metadata_days" in path and number == 0 else Fate.PASS_ON
+            return Fate.ANSWER_409 if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
 
         with AnswerLosingProxy(s3.port, decide) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))

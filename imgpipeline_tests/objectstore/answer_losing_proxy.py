@@ -19,7 +19,7 @@ from imgpipeline_tests.servers.ports import LOOPBACK
 class Fate(Enum):
     """What becomes of one request."""
 
-    PASS_ON = "the server answers"
+    FORWARD = "the server answers"
     LOSE_ANSWER = "the server does it, the connection breaks before the answer"
     LOSE_REQUEST = "the connection breaks before the server has seen it"
     ANSWER_503_AFTER = "the server does it, the answer says 503"
@@ -34,7 +34,7 @@ class AnswerLosingProxy:
 
     target_port: int
     """Port of the server."""
-    fate: Callable[[str, str, int], Fate] = lambda _method, _path, _number: Fate.PASS_ON
+    fate: Callable[[str, str, int], Fate] = lambda _method, _path, _number: Fate.FORWARD
     """Decides by method, path and how many requests of that method and path came before."""
     seen: list[tuple[str, str, Fate]] = field(default_factory=list)
     """All requests, in order, and what became of them."""
