@@ -56,6 +56,11 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
         )
     if isinstance(error, kafka_python.UnknownTopicOrPartitionError):
         return missing_topic(settings)
+    if isinstance(error, kafka_python.IncompatibleBrokerVersion):
+        return PermanentError(
+            f"{where} cannot do this: {_one_line(error)}.",
+            next_step="use a newer broker (the demo's has the topics that it was started with, and makes no others)",
+        )
     try:
         servers = parse_servers(settings.kafka_bootstrap_servers)
     except ValueError as wrong:
@@ -63,10 +68,11 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
             f"{_SERVERS} is {settings.kafka_bootstrap_servers!r}: {wrong}.",
             next_step=f"set {_SERVERS} to host:port, several separated by commas",
         )
-    found = _diagnose(settings, servers)
-    return found or TransientError(
-        f"{where} can be reached, but did not do what was asked: {_one_line(error)}.",
-        next_step="try again; if it lasts, look into the broker's log",
+    step = "try again; if it lasts, look into the broker's log"
+    if "bootstrap" in str(error) and not settings.kafka_api_version:
+        step += ", or set IMGPIPELINE_KAFKA_API_VERSION for a broker that cannot tell it (the demo's: 2.3)"
+    return _diagnose(settings, servers) or TransientError(
+        f"{where} can be reached, but did not do what was asked: {_one_line(error)}.", next_step=step
     )
 
 

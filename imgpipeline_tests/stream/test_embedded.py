@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.settings import Settings
+from imgpipeline.stream.announce import create_topic
 from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
@@ -79,6 +80,20 @@ def test_every_start_begins_chains_of_its_own():
     assert len(chains) == 3 * 4
 
 
+def test_whoever_forgets_to_name_its_version_is_told_the_setting():
+    with EmbeddedBroker() as broker:
+        settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers)
+        with pytest.raises(TransientError, match=r"IMGPIPELINE_KAFKA_API_VERSION .*2\.3"):
+            read_log(settings)
+
+
+def test_it_refuses_to_make_a_topic_in_words():
+    with EmbeddedBroker() as broker:
+        settings = settings_of({**broker.environment(), "IMGPIPELINE_KAFKA_TOPIC": "other"})
+        with pytest.raises(PermanentError, match="has the topics that it was started with"):
+            create_topic(settings, partitions=3)
+
+
 def test_another_broker_has_no_start_id():
     assert start_id(["frames", "imgpipeline"]) is None
 
@@ -104,6 +119,7 @@ def test_it_ends_in_order_when_it_is_asked_to(tmp_path: Path, how: signal.Signal
 
 OWNER = """
 import pathlib, sys, time
+from imgpipeline.stream.announce import create_topic
 from imgpipeline.stream.embedded import broker_process
 with broker_process(pathlib.Path(sys.argv[1])):
     print("ready", flush=True)
