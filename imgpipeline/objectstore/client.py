@@ -157,12 +157,11 @@ class ObjectStore:
             with self._errors("write", key):
                 try:
                     obstore.put(self._store, key, data, mode={"e_tag": e_tag}, use_multipart=False)
-                except PreconditionError:
+                except (PreconditionError, FileNotFoundError) as error:
+                    # A missing bucket and an unknown key id are answered like a version that is gone.
+                    if isinstance(translate(error, "read", key), ConfigurationError):
+                        raise
                     return False
-                except FileNotFoundError as error:
-                    if isinstance(translate(error, "write", key), ObjectMissingError):
-                        return False
-                    raise
                 return True
         with self._locked(self._folder, key):
             found = self.head(key)

@@ -1,0 +1,161 @@
+"""Create, replace, put, fetch and list mean the same on a folder, in memory and on S3."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore.failures import ObjectTooLargeError
+from imgpipeline.settings import Settings
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
+
+
+def keys(store: ObjectStore, prefix: str = "", after: str | None = None) -> list[str]:
+    return sorted(info.key for info in store.list_objects(prefix, after=after))
+
+
+def test_what_was_put_is_fetched_with_its_version(store: ObjectStore):
+    store.put("a/b", b"one")
+    first = store.fetch("a/b")
+    store.put("a/b", b"two!")
+    second = store.fetch("a/b")
+    assert (first.data, second.data) == (b"one", b"two!")
+    assert first.e_tag
+    assert first.e_tag != second.e_tag
+    head = store.head("a/b")
+    assert head is not None
+    assert (head.key, head.size_bytes, head.e_tag) == ("a/b", 4, second.e_tag)
+    assert head.last_modified.utcoffset() is not None
+
+
+def test_an_object_may_be_empty(store: ObjectStore):
+    store.put("a/empty", b"")
+    assert store.get("a/empty") == b""
+
+
+def test_a_missing_object_is_none_an_error_or_nothing_to_delete(store: ObjectStore):
+    assert store.head("a/b") is None
+    with pytest.raises(ObjectMissingError, match="a/b: there is no such object"):
+        store.get("a/b")
+    store.delete("a/b")
+
+
+def test_create_puts_only_where_nothing_is(store: ObjectStore):
+    assert store.create("a/b", b"one")
+    assert not store.create("a/b", b"two")
+    assert store.get("a/b") == b"one"
+    store.delete("a/b")
+    assert store.create("a/b", b"three")
+
+
+def test_replace_puts_only_over_the_version_that_was_read(store: ObjectStore):
+    assert store.replace("a/b", b"one", None)
+    assert not store.replace("a/b", b"again", None)
+    read = store.fetch("a/b")
+    assert store.replace("a/b", b"two", read.e_tag)
+    assert not store.replace("a/b", b"three", read.e_tag)
+    assert store.get("a/b") == b"two"
+    store.delete("a/b")
+    assert not store.replace("a/b", b"four", read.e_tag)
+    assert keys(store) == []
+
+
+def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):
+    def race(act) -> list[bool]:
+        barrier = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda number: (barrier.wait(), act(number))[1], range(8)))
+
+    for round_number in range(5):
+        key = f"race/{round_number}"
+        won = race(lambda number, key=key: store.create(key, b"%d" % number))
+        assert won.count(True) == 1
+        assert store.get(key) == b"%d" % won.index(True)
+        e_tag = store.fetch(key).e_tag
+        won = race(lambda number, key=key, e_tag=e_tag: store.replace(key, b"new %d" % number, e_tag))
+        assert won.count(True) == 1
+        assert store.get(key) == b"new %d" % won.index(True)
+
+
+@pytest.mark.parametrize("kind", SHARED_KINDS)
+def test_no_counted_step_is_lost_between_two_clients_that_replace(kind: str, request: pytest.FixtureRequest):
+    settings = store_settings(kind, request)
+    open_store(settings).put("count", b"0")
+
+    def count(_: int) -> None:
+        store, done = open_store(settings), 0
+        while done < 10:
+            read = store.fetch("count")
+            done += store.replace("count", b"%d" % (int(read.data) + 1), read.e_tag)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(count, range(3)))
+    assert open_store(settings).get("count") == b"30"
+
+
+def test_listing_is_by_whole_path_parts_and_after_a_key(store: ObjectStore):
+    for key in ("a/3", "a/1", "a/2/x", "ab/1", "b"):
+        store.put(key, b"")
+    assert keys(store) == ["a/1", "a/2/x", "a/3", "ab/1", "b"]
+    assert keys(store, "a") == ["a/1", "a/2/x", "a/3"]
+    assert keys(store, "a", after="a/1") == ["a/2/x", "a/3"]
+    assert keys(store, after="a/3") == ["ab/1", "b"]
+    assert keys(store, "nothing") == []
+    assert store.list_folders("") == ["a", "ab"]
+    assert store.list_folders("a") == ["2"]
+    assert store.list_folders("nothing") == []
+
+
+def test_more_than_one_page_is_listed_whole_and_in_order_where_that_is_promised(store: ObjectStore):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.put(f"many/{number:05d}", b""), range(1100)))
+    listed = [info.key for info in store.list_objects("many")]
+    expected = [f"many/{number:05d}" for number in range(1100)]
+    assert (listed if store.lists_in_order else sorted(listed)) == expected
+
+
+def test_a_listing_may_be_given_up_in_the_middle(store: ObjectStore):
+    for number in range(5):
+        store.put(f"a/{number}", b"")
+    listing = store.list_objects("a")
+    next(listing)
+    listing.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(keys(store, "a")) == 5
+
+
+def test_a_larger_object_than_allowed_is_refused(store: ObjectStore):
+    store.put("a/large", b"x" * 1001)
+    with pytest.raises(ObjectTooLargeError, match="1001 bytes, the limit is 1000"):
+        store.fetch("a/large", max_bytes=1000)
+    assert len(store.fetch("a/large", max_bytes=1001).data) == 1001
+
+
+@pytest.mark.parametrize("name", ["😀.jpg", "quote'\"", "a b", "q?x=1", "a#b", "100%", "a+b&c", "\u2028", "...", "<b>"])
+def test_strange_names_are_kept_as_they_are(store: ObjectStore, name: str):
+    assert store.create(f"images/{name}", b"x")
+    assert keys(store, "images") == [f"images/{name}"]
+    assert store.get(f"images/{name}") == b"x"
+
+
+@pytest.mark.parametrize("key", ["a/b/c", "x" * 300, "k/" + "é" * 500, "a", "frame#1"])
+def test_a_key_that_no_object_can_have_is_a_missing_object(store: ObjectStore, key: str):
+    store.put("a/b", b"")
+    with pytest.raises(ObjectMissingError):
+        store.get(key)
+
+
+def test_lock_files_of_a_folder_are_inside_it_and_never_listed(tmp_path: Path):
+    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "deep" / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+    store.put("a", b"1")
+    assert store.replace("a", b"2", store.fetch("a").e_tag)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["store"]
+    assert keys(store) == ["a"]
+    assert store.list_folders("") == []
+
+
+def test_a_folder_with_spaces_and_umlauts_is_the_folder_that_is_meant(tmp_path: Path):
+    folder = tmp_path / "ein Ordner %41 für Bilder"
+    open_store(Settings(_env_file=None, store_url=folder.as_uri())).put("a", b"1")  # type: ignore[call-arg]  # pydantic-settings' own
+    assert (folder / "a").read_bytes() == b"1"

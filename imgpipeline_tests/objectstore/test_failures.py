@@ -1,0 +1,169 @@
+"""What goes wrong at a store is named by the setting to change, in bounded time, without a secret."""
+
+import shutil
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore import ForbiddenError, ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+
+CANARY = "canary-4711"
+OPERATIONS: dict[str, Callable[[ObjectStore], object]] = {
+    "get": lambda store: store.get("a"),
+    "put": lambda store: store.put("a", b"1"),
+    "create": lambda store: store.create("a", b"1"),
+    "replace": lambda store: store.replace("a", b"1", "etag"),
+    "list": lambda store: list(store.list_objects("a")),
+    "folders": lambda store: store.list_folders("a"),
+    "delete": lambda store: store.delete("a"),
+}
+each_operation = pytest.mark.parametrize("act", OPERATIONS.values(), ids=OPERATIONS.keys())
+
+
+def failure(settings: Settings, act: Callable[[ObjectStore], object], kind: type[ImgpipelineError]) -> str:
+    with pytest.raises(kind) as caught:
+        act(open_store(settings))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    return str(caught.value)
+
+
+@each_operation
+def test_a_missing_bucket_names_the_store_s_setting(bucket: S3Bucket, act):
+    text = failure(s3_settings(bucket, store_url="s3://not-there/lake"), act, ConfigurationError)
+    assert "there is no such bucket" in text
+    assert "IMGPIPELINE_STORE_URL" in text
+
+
+@each_operation
+def test_an_unknown_key_id_is_never_taken_for_a_missing_object(bucket: S3Bucket, act):
+    text = failure(s3_settings(bucket, s3_access_key_id=CANARY), act, ConfigurationError)
+    assert "AWS_ACCESS_KEY_ID" in text
+
+
+@each_operation
+def test_a_wrong_secret_names_its_setting(bucket: S3Bucket, act):
+    text = failure(s3_settings(bucket, s3_secret_access_key=CANARY), act, ForbiddenError)
+    assert "the secret key is wrong" in text
+    assert "AWS_SECRET_ACCESS_KEY" in text
+
+
+def test_not_even_the_key_id_is_in_the_traceback(s3: S3Server, tmp_path: Path):
+    with S3Server(tmp_path, access_key_id=CANARY) as server:
+        there = server.create_bucket("bucket-1")
+        failure(s3_settings(there, s3_secret_access_key=SecretStr("wrong")), OPERATIONS["get"], ForbiddenError)
+
+
+@each_operation
+def test_a_wrong_region_names_its_setting(bucket: S3Bucket, act):
+    text = failure(s3_settings(bucket, s3_region="eu-west-1"), act, ConfigurationError)
+    assert "IMGPIPELINE_S3_REGION" in text
+
+
+@pytest.mark.parametrize("missing", ["s3_access_key_id", "s3_secret_access_key"])
+def test_half_a_login_is_refused_before_anything_is_sent(missing: str):
+    values = {"s3_access_key_id": "a", "s3_secret_access_key": "b"} | {missing: None}
+    settings = Settings(_env_file=None, store_url="s3://bucket", s3_endpoint="http://127.0.0.1:9", **values)  # type: ignore[call-arg, arg-type]  # pydantic-settings' own
+    with pytest.raises(ConfigurationError, match=r"AWS_ACCESS_KEY_ID.*AWS_SECRET_ACCESS_KEY"):
+        open_store(settings)
+
+
+@each_operation
+def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
+    there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{free_port()}", "key", "secret")
+    started = time.monotonic()
+    text = failure(s3_settings(there), act, TransientError)
+    assert time.monotonic() - started < 15
+    assert "IMGPIPELINE_S3_ENDPOINT" in text
+
+
+def test_a_host_without_a_name_is_named_within_seconds():
+    there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")
+    assert "IMGPIPELINE_S3_ENDPOINT" in failure(s3_settings(there), OPERATIONS["get"], ImgpipelineError)
+
+
+def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3: S3Server, bucket: S3Bucket):
+    """Fault 14: three errors, then success."""
+    with AnswerLosingProxy(
+        s3.port, lambda _m, _p, number: Fate.ANSWER_503_BEFORE if number < 3 else Fate.FORWARD
+    ) as proxy:
+        store = open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))
+        store.put("a", b"1")
+        assert store.get("a") == b"1"
+        assert proxy.fates("PUT") == [Fate.ANSWER_503_BEFORE] * 3 + [Fate.FORWARD]
+
+
+def test_a_refusal_is_not_repeated(s3: S3Server, bucket: S3Bucket):
+    """Fault 16: fails fast, names key and permission."""
+    with AnswerLosingProxy(s3.port, lambda *_: Fate.ANSWER_403) as proxy:
+        text = failure(s3_settings(bucket, s3_endpoint=proxy.endpoint), OPERATIONS["put"], ForbiddenError)
+        assert len(proxy.seen) == 1
+    assert "/lake/a" in text
+    assert "rights in the bucket" in text
+
+
+def test_a_folder_that_is_gone_is_no_empty_store(tmp_path: Path):
+    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+    store.put("metadata/a", b"1")
+    shutil.rmtree(tmp_path / "store")
+    for name in ("list", "folders"):
+        with pytest.raises(PermanentError, match="IMGPIPELINE_STORE_URL"):
+            OPERATIONS[name](store)
+
+
+def test_a_folder_below_a_file_cannot_be_a_store(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_STORE_URL"):
+        open_store(Settings(_env_file=None, store_url=(tmp_path / "file" / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB: a tmpfs, which only root can mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mount.returncode != 0:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mount.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("name", ["put", "create"])
+def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_room(small_disk: Path, name: str):
+    """Fault 18."""
+    store = open_store(Settings(_env_file=None, store_url=(small_disk / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+    store.put("filler", b"x" * 200_000)
+    act = getattr(store, name)
+    with pytest.raises(PermanentError, match=rf"{small_disk}.*the disk is full.*IMGPIPELINE_STORE_URL"):
+        act("metadata/segment", b"y" * 100_000)
+    assert [info.key for info in store.list_objects()] == ["filler"]
+    assert store.head("metadata/segment") is None
+    store.delete("filler")
+    act("metadata/segment", b"y" * 100_000)
+    assert store.get("metadata/segment") == b"y" * 100_000
+
+
+def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_error(monkeypatch: pytest.MonkeyPatch):
+    from imgpipeline.objectstore import client  # noqa: PLC0415 - its time-out is shortened here
+
+    monkeypatch.setattr(client, "_CLIENT_OPTIONS", {"timeout": "1s", "connect_timeout": "1s"})
+    monkeypatch.setattr(client, "_RETRIES", client._RETRIES | {"max_retries": 1})
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{silent.getsockname()[1]}", "key", "secret")
+        assert "IMGPIPELINE_S3_ENDPOINT" in failure(s3_settings(there), OPERATIONS["create"], TransientError)

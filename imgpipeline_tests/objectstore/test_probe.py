@@ -1,0 +1,63 @@
+"""A store that cannot carry a ledger is refused before the first segment."""
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.objectstore.probe import check_store
+
+
+class FaultyStore(ObjectStore):
+    """A store in memory, to be made faulty."""
+
+    def __init__(self) -> None:
+        memory = open_memory_store()
+        super().__init__(memory._store, memory.url)
+
+
+class OverwritingStore(FaultyStore):
+    """Ignores that a put is create-only."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        self.put(key, data)
+        return True
+
+
+class WinnerLiesStore(FaultyStore):
+    """Tells one writer that it won, and keeps what another one put."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        self.put(key, b"contender 7")
+        return data == b"contender 0"
+
+
+class ForgettingStore(FaultyStore):
+    """Says that it has stored what it has not."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        return bool(key and data)
+
+
+class KeepingStore(FaultyStore):
+    """Lets nobody delete."""
+
+    def delete(self, key: str) -> None:
+        raise ForbiddenError(f"Could not delete {key}.")
+
+
+def test_a_good_store_passes_and_keeps_nothing(store: ObjectStore):
+    check_store(store)
+    assert list(store.list_objects()) == []
+
+
+@pytest.mark.parametrize("kind", [OverwritingStore, WinnerLiesStore, ForgettingStore])
+def test_a_store_without_create_only_put_is_refused(kind: type[FaultyStore]):
+    store = kind()
+    with pytest.raises(ConfigurationError, match=r"create-only put.*If-None-Match"):
+        check_store(store)
+    assert list(store.list_objects()) == []
+
+
+def test_rights_to_delete_are_not_needed():
+    check_store(KeepingStore())
