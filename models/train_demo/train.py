@@ -1,4 +1,4 @@
-"""Trains the demo model: `python -m models.train_demo.train [--steps N] [--frames N] [--seed N]`.
+"""Trains the demo model: `python -m models.train_demo.train`, and once more with `--go-on` on cluttered streets.
 
 Writes `models/training/weights.npz`. JAX is needed for this script only; see `models/README.md` for the commands.
 """
@@ -21,7 +21,6 @@ from models.train_demo.loss import loss_parts
 from models.train_demo.network import network, points
 
 BATCH = 8
-RATE = 4e-3
 WARM_UP_STEPS = 100
 WEIGHTS = dataset.FOLDER / "weights.npz"
 
@@ -41,11 +40,11 @@ def loss(
 
 @partial(jax.jit, static_argnames="steps")
 def step(
-    state: dict[str, Tree], images: jax.Array, boxes: jax.Array, i: float, steps: int
+    state: dict[str, Tree], images: jax.Array, boxes: jax.Array, i: float, rate: float, steps: int
 ) -> tuple[dict[str, Tree], jax.Array]:
     """One step of Adam; the rate rises over the first steps and then falls along a cosine."""
     gradient, (statistics, parts) = jax.grad(loss, has_aux=True)(state["weights"], state["statistics"], images, boxes)
-    rate = RATE * jnp.minimum((i + 1) / WARM_UP_STEPS, 0.5 * (1 + jnp.cos(jnp.pi * i / steps)))
+    rate = rate * jnp.minimum((i + 1) / WARM_UP_STEPS, 0.5 * (1 + jnp.cos(jnp.pi * i / steps)))
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["first"], gradient)
     second = jax.tree.map(lambda v, g: 0.99 * v + 0.01 * g * g, state["second"], gradient)
     a, b = 1 - 0.9 ** (i + 1), 1 - 0.99 ** (i + 1)
@@ -71,6 +70,20 @@ def batches(
         yield x, y
 
 
+def begin(seed: int, path: Path | None) -> dict[str, Tree]:
+    """Makes weights, or takes them from a file that `save` wrote, and an optimiser that has seen nothing."""
+    initial = Initialise(seed)
+    network(initial, None, len(LABELS))
+    state = {"weights": initial.weights, "statistics": initial.statistics}
+    if path is not None:
+        saved = np.load(path)
+        for tree in state.values():
+            for layer, parts in tree.items():
+                tree[layer] = {part: jnp.asarray(saved[f"{layer}.{part}"]) for part in parts}
+    zeros = jax.tree.map(jnp.zeros_like, state["weights"])
+    return state | {"first": zeros, "second": zeros}
+
+
 def save(state: dict[str, Tree], path: Path) -> None:
     """Writes weights and running statistics as `layer.part` arrays."""
     trees = (state["weights"], state["statistics"])
@@ -85,19 +98,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--frames", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--clutter", type=int, default=1)
+    parser.add_argument("--go-on", action="store_true", help="start with the weights that are there")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     args = parser.parse_args()
     start = time.monotonic()
-    pictures, boxes = dataset.load(args.frames)
+    pictures, boxes = dataset.load(args.frames, args.clutter)
     print(f"{len(pictures)} frames, {(boxes[..., 4] >= 0).sum()} objects, {time.monotonic() - start:.0f} s", flush=True)
-    initial = Initialise(args.seed)
-    network(initial, None, len(LABELS))
-    zeros = jax.tree.map(jnp.zeros_like, initial.weights)
-    state = {"weights": initial.weights, "statistics": initial.statistics, "first": zeros, "second": zeros}
-    print("parameters:", sum(v.size for v in jax.tree.leaves(initial.weights)))
+    state = begin(args.seed, args.weights if args.go_on else None)
+    print("parameters:", sum(v.size for v in jax.tree.leaves(state["weights"])))
     source, sums = batches(pictures, boxes, np.random.default_rng(args.seed + 1)), np.zeros(4)
     for i in range(args.steps):
-        state, parts = step(state, *next(source), float(i), args.steps)
+        state, parts = step(state, *next(source), float(i), args.rate, args.steps)
         sums += np.asarray(parts)
         if i % 100 == 99:
             print(
