@@ -1,0 +1,152 @@
+"""The manifest: what a stored table says of itself, in its Parquet footer.
+
+Owns its fields, its JSON, and reading it from the store without the table. It promises that manifest and version
+(e-tag) belong together. When a table is new enough belongs to `day_tables` and `summaries`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.tails import fetch_tail
+
+FOOTER_KEY = "imgpipeline"
+"""Under which key of the Parquet footer the manifest is."""
+_TAIL_BYTES = 128 * 1024
+"""Enough for the footers of nearly all tables; longer ones cost a second request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one stored table was made of."""
+
+    table: str
+    """`frames`, `detections`, or a summary's name."""
+    day: date
+    """UTC day."""
+    schema_version: int
+    """Version of the columns."""
+    made_by: str
+    """Hash of the code and SQL that made it, 16 hexadecimal digits."""
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain was read; a chain that is not named had nothing of this day."""
+    rows: int
+    """Rows of this table."""
+    built_at: datetime
+    """When it was made, UTC."""
+    duplicates: int = 0
+    """Frames that were left out because their `frame_id` was there already (day tables)."""
+    made_of: str = ""
+    """Version (e-tag) of the table that a summary was made of; empty for day tables."""
+    sql: str = ""
+    """The query that made a summary; empty for day tables."""
+
+    def to_json(self) -> str:
+        """Returns the manifest as the footer holds it."""
+        ends = [
+            {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
+            for chain, end in sorted(self.ends.items())
+        ]
+        data = {
+            "table": self.table,
+            "day": self.day.isoformat(),
+            "schema_version": self.schema_version,
+            "made_by": self.made_by,
+            "ends": ends,
+            "rows": self.rows,
+            "duplicates": self.duplicates,
+            "built_at": format_time(self.built_at),
+        }
+        made = {"made_of": self.made_of, "sql": self.sql} if self.sql else {}
+        return json.dumps({**data, **made}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        data = json.loads(text)
+        return cls(
+            table=data["table"],
+            day=date.fromisoformat(data["day"]),
+            schema_version=data["schema_version"],
+            made_by=data["made_by"],
+            ends={ChainId(e["topic"], e["topic_id"], e["partition"]): int(e["end"]) for e in data["ends"]},
+            rows=data["rows"],
+            built_at=parse_time(data["built_at"]),
+            duplicates=data["duplicates"],
+            made_of=data.get("made_of", ""),
+            sql=data.get("sql", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A manifest with the version of the object it was read from."""
+
+    manifest: Manifest
+    """What the table says of itself."""
+    e_tag: str
+    """Version of the object."""
+    size_bytes: int
+    """Size of the object."""
+
+
+def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
+    """Returns the manifest of a day table, or None where the day has none.
+
+    Raises:
+        PermanentError: The object is no Parquet file of this project.
+    """
+    found = read_stored(store, day_table_key(table, day))
+    return found.manifest if found else None
+
+
+def read_stored(store: ObjectStore, key: str) -> Stored | None:
+    """Returns the manifest of an object with its version, or None where there is no such object.
+
+    Raises:
+        PermanentError: The object is no Parquet file of this project.
+    """
+    wanted = _TAIL_BYTES
+    try:
+        while True:
+            tail = fetch_tail(store, key, wanted)
+            footer_bytes = int.from_bytes(tail.data[-8:-4], "little") + 8
+            if footer_bytes <= len(tail.data) or len(tail.data) == tail.size_bytes:
+                return Stored(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes)
+            wanted = footer_bytes
+    except ObjectMissingError:
+        return None
+
+
+def parse_footer(data: bytes, key: str) -> Manifest:
+    """Reads the manifest out of a Parquet file, or out of the end of one.
+
+    Args:
+        data: At least the footer.
+        key: The object's key, for messages.
+
+    Raises:
+        PermanentError: It is no Parquet file, or one without a manifest.
+    """
+    try:
+        metadata: dict[bytes, bytes] = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+        return Manifest.from_json(metadata[FOOTER_KEY.encode()])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(key, error) from None
+
+
+def unreadable(key: str, error: Any) -> PermanentError:
+    """Returns the error for a stored table that cannot be read."""
+    return PermanentError(
+        f"{key} is no Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
+        next_step="move that object aside; its day is then built again from the ledger",
+    )
