@@ -1,30 +1,23 @@
 """The simulator: the same seed gives the same bytes, and the truth is what was drawn."""
 
-import json
-from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator import (
     LABELS,
-    FrameTruth,
     Scene,
     Truth,
     brightness_at,
     countable,
-    read_truth,
-    write_scene,
 )
 from imgpipeline.sources.simulator.light import light_of
 
-START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 SEEDS = range(12)
 
 
@@ -200,100 +193,6 @@ def test_an_object_counts_where_30_percent_and_144_px2_are_visible():
     assert countable(Truth((0, 0, 12, 12), "dog", 1, 0.3))
     assert not countable(Truth((0, 0, 12, 12), "dog", 1, 0.29))
     assert not countable(Truth((0, 0, 13, 11), "dog", 1, 1.0))
-
-
-def test_a_written_scene_is_read_back_as_it_was(tmp_path: Path):
-    scene = Scene(11, frames=5)
-
-    written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5)
-    read = list(read_truth(tmp_path))
-
-    assert read == written == list(read_truth(tmp_path / "truth.jsonl"))
-    assert [frame.frame_number for frame in read] == [0, 1, 2, 3, 4]
-    assert [frame.timestamp - START for frame in read] == [i * timedelta(seconds=0.5) for i in range(5)]
-    assert {frame.source for frame in read} == {"gate"}
-    for index, frame in enumerate(read):
-        assert ((tmp_path / frame.file).read_bytes(), list(frame.objects)) == scene.jpeg(index)
-
-
-def test_the_truth_is_one_json_document_a_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
-    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=START)
-
-    [line] = (tmp_path / "truth.jsonl").read_text(encoding="utf-8").splitlines()
-    document = json.loads(line)
-
-    first = frame.objects[0]
-    left, top, right, bottom = first.box_xyxy
-    assert document.keys() == {"file", "source", "frame_number", "timestamp", "objects"}
-    assert document["file"] == "frame_000000.jpg"
-    assert document["timestamp"] == "2026-03-04T12:00:00Z"
-    assert document["objects"][0] == {
-        "label": first.label,
-        "track_id": first.track_id,
-        "box": [left, top, right - left, bottom - top],
-        "visible": first.visible,
-    }
-
-
-def test_file_names_and_modification_times_carry_number_and_time(tmp_path: Path):
-    write_scene(Scene(2, frames=3), tmp_path, source="gate", start=START, interval_s=60, first_frame_number=40)
-
-    files = sorted(tmp_path.glob("*.jpg"))
-
-    assert [file.name for file in files] == [f"frame_{n:06d}.jpg" for n in (40, 41, 42)]
-    assert [file.stat().st_mtime - START.timestamp() for file in files] == [0, 60, 120]
-
-
-def test_a_start_in_another_zone_is_written_in_utc(tmp_path: Path):
-    start = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
-
-    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=start)
-
-    assert frame.timestamp.utcoffset() == timedelta(0)
-    assert frame.timestamp == START
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"start": START.replace(tzinfo=None)}, "expected a time with a zone"),
-        ({"interval_s": 0}, "interval_s"),
-        ({"interval_s": float("nan")}, "interval_s"),
-        ({"first_frame_number": -1}, "first_frame_number"),
-    ],
-)
-def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_written(
-    arguments: dict[str, object], named: str, tmp_path: Path
-):
-    with pytest.raises(ConfigurationError, match=named):
-        write_scene(Scene(1, frames=1), tmp_path / "new", **{"source": "gate", "start": START, **arguments})
-
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("line", ["", "[]", "not JSON", '{"file": "a.jpg"}', '{"objects": 1}'])
-def test_a_damaged_truth_file_is_named_with_its_line(line: str, tmp_path: Path):
-    write_scene(Scene(1, frames=2), tmp_path, source="gate", start=START)
-    path = tmp_path / "truth.jsonl"
-    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
-
-    with pytest.raises(PermanentError, match=r"truth\.jsonl, line 3"):
-        list(read_truth(path))
-
-
-@settings(max_examples=60)
-@given(text=st.text())
-def test_whatever_a_truth_file_holds_reading_it_ends_in_values_or_a_named_error(
-    text: str, tmp_path_factory: pytest.TempPathFactory
-):
-    path = tmp_path_factory.mktemp("truth") / "truth.jsonl"
-    path.write_text(text, encoding="utf-8")
-
-    try:
-        frames = list(read_truth(path))
-    except PermanentError:
-        return
-    assert all(isinstance(frame, FrameTruth) for frame in frames)
 
 
 def _centre_x(truth: Truth) -> float:
