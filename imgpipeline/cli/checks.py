@@ -123,16 +123,10 @@ def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
     """Checks that the model's file is there and whole, and that it sees."""
-    from imgpipeline.vision.detector import load_detector, self_test  # noqa: PLC0415 - loads OpenCV and a backend
+    from imgpipeline.vision.configured import load_configured_detector  # noqa: PLC0415 - loads OpenCV and a backend
+    from imgpipeline.vision.detector import self_test  # noqa: PLC0415 - as above
 
-    detector = load_detector(
-        settings.model,
-        backend=settings.model_backend,
-        threads=settings.model_threads,
-        decoder=settings.model_decoder,
-        labels=settings.model_labels,
-        model_dir=settings.model_dir,
-    )
+    detector = load_configured_detector(settings)
     self_test(detector)
     yield "model", f"{detector.model_name} ({detector.model_sha256[:12]}) runs in {detector.backend_name}"
 

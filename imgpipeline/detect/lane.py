@@ -31,7 +31,8 @@ from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.group import Group, open_group
 from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log, ask_topic, read_log
-from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.configured import load_configured_detector
+from imgpipeline.vision.detector import Detector
 
 _REPORT_EVERY_S = 3.0
 _MISSING_ATTEMPTS = 3
@@ -70,17 +71,7 @@ def follow_lane(
         PermanentError: The model is damaged, or the self-test failed.
         TransientError: Store or broker are in trouble, or the topic was made anew.
     """
-    detector = load_detector(
-        settings.model,
-        backend=settings.model_backend,
-        confidence_threshold=settings.confidence_threshold,
-        nms_threshold=settings.nms_threshold,
-        nms_per_class=settings.nms_per_class,
-        threads=settings.model_threads,
-        decoder=settings.model_decoder,
-        labels=settings.model_labels,
-        model_dir=settings.model_dir,
-    )
+    detector = load_configured_detector(settings)
     store = open_store(settings)
     check_store(store)
     made_by = Provenance(detector.model_name, detector.model_sha256, settings.results_hash(), run_id)
