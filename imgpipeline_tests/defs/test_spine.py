@@ -1,0 +1,192 @@
+"""From an announced picture to a number, by itself: real Kafka, real S3, the real daemon, nobody clicking.
+
+The answers are asked for as any other program would: the Parquet is downloaded, and DuckDB reads it.
+"""
+
+import itertools
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.objectstore import open_store
+from imgpipeline.stream.announce import Announcer
+from imgpipeline_tests.defs.frames import START, announce_frames
+from imgpipeline_tests.defs.site import MODULE, Site
+from imgpipeline_tests.servers.s3_server import S3Bucket
+from imgpipeline_tests.servers.waiting import wait_until
+
+DAY = START.date()
+
+
+def download(bucket: S3Bucket, key: str, to: Path) -> Path | None:
+    """Fetch one object of the bucket with plain boto3, or None where there is none."""
+    boto3 = pytest.importorskip("boto3")
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        aws_access_key_id=bucket.access_key_id,
+        aws_secret_access_key=bucket.secret_access_key,
+        region_name="us-east-1",
+    )
+    path = to / Path(key).name
+    try:
+        client.download_file(bucket.name, key, str(path))
+    except client.exceptions.ClientError:
+        return None
+    return path
+
+
+def summary_key(day: date) -> str:
+    return f"summaries/label_counts/day={day}/label_counts.parquet"
+
+
+def label_counts(bucket: S3Bucket, day: date, to: Path) -> dict[str, int]:
+    """Ask the day's summary for the count of each label; empty where it is not there yet."""
+    path = download(bucket, summary_key(day), to)
+    if path is None:
+        return {}
+    rows = (
+        duckdb.connect()
+        .execute("SELECT label, sum(count)::INT FROM read_parquet(?) GROUP BY label", [str(path)])
+        .fetchall()
+    )
+    return dict(rows)
+
+
+def rows_of(bucket: S3Bucket, table: str, day: date, to: Path) -> int:
+    path = download(bucket, f"{table}/day={day}/{table}.parquet", to)
+    if path is None:
+        return 0
+    (rows,) = duckdb.connect().execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchall()
+    return int(rows[0])
+
+
+def announce_pictures(site: Site, folder: Path) -> None:
+    """Announce every picture of a folder, as `imgpipeline ingest folder` does it."""
+    store = open_store(site.settings)
+    with Announcer(site.settings) as announcer:
+        for number, path in enumerate(sorted(folder.glob("*.jpg"))):
+            key = f"images/pictures/{path.name}"
+            store.put(key, path.read_bytes())
+            announcer.announce(FrameMessage("pictures", key, START + timedelta(seconds=number), frame_number=number))
+
+
+def materializations(site: Site, asset: str, partition: str | None = None) -> list[dg.AssetMaterialization]:
+    """Return an asset's materializations, newest first."""
+    keys = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
+    with site.instance() as instance:
+        records = instance.fetch_materializations(keys, limit=1000).records
+    return [record.asset_materialization for record in records if record.asset_materialization]
+
+
+def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
+    site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
+) -> None:
+    model = shared_data / "models" / "yolox_nano.onnx"
+    site.variables |= {"IMGPIPELINE_MODEL": str(model), "IMGPIPELINE_MODEL_DECODER": "yolox"}
+    site.start_daemon()
+    announce_pictures(site, shared_data / "images")
+    wait_until(lambda: bool(label_counts(bucket, DAY, tmp_path)), limit_s=120, what="label_counts", interval_s=0.5)
+    counts = label_counts(bucket, DAY, tmp_path)
+    assert {"dog", "bicycle", "person"} <= counts.keys()
+    assert {"car", "truck"} & counts.keys()
+    assert rows_of(bucket, "frames", DAY, tmp_path) == len(list((shared_data / "images").glob("*.jpg")))
+    site.wait_for_runs_to_end()
+    _check_what_the_ui_shows(site)
+
+
+def _check_what_the_ui_shows(site: Site) -> None:
+    shown = materializations(site, "detections", str(DAY))[0].metadata
+    assert shown["dagster/row_count"].value > 0
+    assert "| dog |" in str(shown["labels"].value)
+    assert "data:image/jpeg;base64," in str(shown["sample"].value)
+    assert len(str(shown["sample"].value)) <= 20_500
+    assert materializations(site, "frames", str(DAY))[0].metadata["dagster/row_count"].value > 0
+    assert "| dog |" in str(materializations(site, "label_counts", str(DAY))[0].metadata["counts"].value)
+
+
+def test_the_last_frames_of_a_day_are_built_by_themselves_and_not_before_a_minute(
+    site: Site, bucket: S3Bucket, tmp_path: Path
+) -> None:
+    site.start_daemon()
+    announce_frames(site.settings, 2)
+    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == 2, limit_s=120, what="a build", interval_s=0.5)
+    announce_frames(site.settings, 3, source="camera-2")
+    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == 5, limit_s=150, what="the next", interval_s=0.5)
+    site.wait_for_runs_to_end()
+    with site.instance() as instance:
+        built = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
+    pauses_s = [a.timestamp - b.timestamp for a, b in itertools.pairwise(built)]
+    assert min(pauses_s) >= 60
+    assert label_counts(bucket, DAY, tmp_path)
+
+
+def test_a_folder_of_four_hundred_days_is_built_by_a_handful_of_runs(site: Site, bucket: S3Bucket) -> None:
+    store = open_store(site.settings)
+    announce_frames(site.settings, 1)
+    with Announcer(site.settings) as announcer:
+        for n in range(1, 400):
+            announcer.announce(FrameMessage("camera", "images/camera/one.jpg", START - timedelta(days=n)))
+    site.variables["IMGPIPELINE_COMMIT_INTERVAL_S"] = "5"
+    site.start_daemon()
+
+    def built() -> int:
+        return sum(1 for info in store.list_objects("summaries/label_counts") if info.key.endswith(".parquet"))
+
+    wait_until(lambda: built() == 400, limit_s=280, what="400 days", interval_s=2)
+    site.wait_for_runs_to_end()
+    assert len(site.runs()) <= 12
+
+
+def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
+    announce_frames(site.settings, 2)
+    site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
+    for selection in ("frames,detections", "label_counts"):
+        site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", selection, "--partition", str(DAY))
+    assert rows_of(bucket, "frames", DAY, tmp_path) == 2
+    assert label_counts(bucket, DAY, tmp_path)
+
+
+def test_a_launched_job_without_configuration_is_worked_off_by_the_daemon(site: Site, tmp_path: Path) -> None:
+    with site.instance() as instance:
+        assert instance.run_coordinator is not None
+    site.run("dagster", "job", "launch", "-m", MODULE, "-j", "detect_frames")
+    site.start_daemon()
+    wait_until(
+        lambda: any(r.dagster_run.status is dg.DagsterRunStatus.SUCCESS for r in site.runs(job="detect_frames")),
+        limit_s=90,
+        what="the launched run",
+        interval_s=0.5,
+    )
+
+
+def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket: S3Bucket) -> None:
+    days = [DAY - timedelta(days=n) for n in range(3)]
+    for n, day in enumerate(days):
+        announce_frames(site.settings, n + 1, start=datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
+    site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
+    asked = ("--partition-range", f"{days[-1]}...{days[0]}")
+    site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", "frames,detections,label_counts", *asked)
+    (run,) = [record for record in site.runs() if record.dagster_run.job_name != "detect_frames"]
+    assert run.dagster_run.status is dg.DagsterRunStatus.SUCCESS
+    rows = [materializations(site, "frames", str(day))[0].metadata["dagster/row_count"].value for day in days]
+    assert rows == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [("2026-03-02", "2026-03-01", "No day was asked for"), ("1990-01-01", "1990-01-02", "1990-01-01")],
+    ids=["reversed", "outside"],
+)
+def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first: str, last: str, said: str) -> None:
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    job = ("dagster", "job", "execute", "-m", MODULE, "-j", "__ASSET_JOB", "--tags", json.dumps(tags))
+    done = site.run(*job, check=False)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert materializations(site, "frames") == []
