@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -127,18 +128,19 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
         return None
 
 
-def parse_footer(data: bytes, key: str) -> Manifest:
+def parse_footer(source: bytes | Path, key: str) -> Manifest:
     """Reads the manifest out of a Parquet file, or out of the end of one.
 
     Args:
-        data: At least the footer.
+        source: The file, or bytes with at least its footer.
         key: The object's key, for messages.
 
     Raises:
         PermanentError: It is no Parquet file, or one without a manifest.
     """
     try:
-        metadata: dict[bytes, bytes] = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+        file = source if isinstance(source, Path) else pa.BufferReader(source)
+        metadata: dict[bytes, bytes] = pq.read_metadata(file).metadata or {}
         return Manifest.from_json(metadata[FOOTER_KEY.encode()])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(key, error) from None

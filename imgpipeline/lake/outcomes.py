@@ -52,12 +52,13 @@ DELETE FROM found WHERE rowid IN (
         SELECT rowid, row_number() OVER (
             PARTITION BY day, frame_id
             ORDER BY status <> 'processed', source_kafka_topic, source_kafka_partition, source_kafka_offset,
-                     source_kafka_topic_id) AS place
+                     source_kafka_topic_id, detections IS NULL) AS place
         FROM found)
     WHERE place > 1)
 """
 """Of several frames of one day with one `frame_id`: processed before gated, then the lowest topic, partition, offset.
-The last term only decides between two incarnations of one topic."""
+The incarnation of the topic only decides between two of one name; that a row without its list of detections comes last
+only matters in a snapshot, where one outcome can be there twice: as it was stored, and as the ledger has it."""
 
 _OF_DETECTION = {
     "detection_number": "CAST(place AS INTEGER)",

@@ -1,0 +1,152 @@
+"""A query session: the lake's tables at one moment, for DuckDB's SQL.
+
+Owns opening the session and what SQL of a user may do. It promises that all tables of a session show one moment (see
+`snapshot`), that `label_counts` is counted by the very query that makes the stored summary, and that a query can
+neither write a file nor read one that is not the session's own. Which columns there are belongs to `tables`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.engine import Engine, open_engine, quoted
+from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
+from imgpipeline.lake.snapshot import Snapshot, take_snapshot
+from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.tables import ALL, DEAD_LETTERS, SEGMENTS
+from imgpipeline.objectstore import ObjectStore
+
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query answered."""
+
+    columns: tuple[str, ...]
+    """Names of the columns, in order."""
+    rows: list[tuple[Any, ...]]
+    """Rows as Python values; times are aware UTC."""
+
+
+class LakeSession:
+    """The lake at one moment. Made by `open_lake`; not safe to use from several threads."""
+
+    def __init__(self, store: ObjectStore, engine: Engine, snapshot: Snapshot, days: Sequence[date] | None) -> None:
+        """Takes over an engine with the views of a snapshot."""
+        self._store = store
+        self._engine = engine
+        self._days = days
+        self._ledger_tables_are_filled = False
+        self.snapshot = snapshot
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB's own connection with all tables, for Arrow, pandas and relations; its settings are locked."""
+        self._fill_ledger_tables()
+        return self._engine.connection
+
+    def query(self, sql: str) -> Answer:
+        """Runs one query.
+
+        Args:
+            sql: One SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN.
+
+        Returns:
+            All rows.
+
+        Raises:
+            ConfigurationError: DuckDB refuses it, or it is not one statement that only reads.
+            LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
+        """
+        with _query_errors():
+            answer = self.execute(sql)
+            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
+
+        Args:
+            sql: As for `query`.
+
+        Raises:
+            ConfigurationError: As for `query`; while rows are fetched, DuckDB's own errors can come.
+            LedgerError: As for `query`.
+        """
+        with _query_errors():
+            statements = self._engine.connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in _READING:
+                raise ConfigurationError(
+                    f"Got {len(statements)} statements, or one that changes something; expected one that reads.",
+                    next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
+                )
+            if self._asks_for_the_ledger(sql):
+                self._fill_ledger_tables()
+            return self._engine.connection.execute(statements[0])
+
+    def _asks_for_the_ledger(self, sql: str) -> bool:
+        lowered = sql.lower()
+        return any(table.name in lowered for table in (SEGMENTS, DEAD_LETTERS))
+
+    def _fill_ledger_tables(self) -> None:
+        if not self._ledger_tables_are_filled:
+            fill_ledger_tables(self._engine, self._store, self.snapshot.ends, self._days)
+            self._ledger_tables_are_filled = True
+
+
+@contextlib.contextmanager
+def open_lake(
+    store: ObjectStore, *, cache_dir: Path | None = None, days: Sequence[date] | None = None
+) -> Iterator[LakeSession]:
+    """Opens the lake as it is now.
+
+    Args:
+        store: The object store.
+        cache_dir: Where fetched day tables are kept; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
+        days: Only these days (UTC); fewer days are fetched then. Default: all.
+
+    Yields:
+        The session; its files are removed when the context ends, the cache stays.
+
+    Raises:
+        LedgerError: A segment behind the day tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
+        # Versions of a store in memory are numbers that mean nothing to the next process.
+        kept = cache_dir if store.url != "memory://" else folder / "cache"
+        snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
+        for summary in SUMMARIES.values():
+            engine.run(f"CREATE VIEW {summary.name} AS {summary.sql}")
+        create_ledger_tables(engine)
+        _lock(engine)
+        yield LakeSession(store, engine, snapshot, days)
+
+
+def _lock(engine: Engine) -> None:
+    """From here on only files of the session's folder can be opened, and no setting can be changed."""
+    engine.run("SET python_enable_replacements = false")
+    engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
+    engine.run("SET enable_external_access = false")
+    engine.run("SET lock_configuration = true")
+
+
+@contextlib.contextmanager
+def _query_errors() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        tables = ", ".join(table.name for table in ALL)
+        raise ConfigurationError(
+            f"DuckDB refuses the query: {error}",
+            next_step=f'ask for the columns: imgpipeline query "DESCRIBE frames"; the tables are {tables}',
+        ) from None

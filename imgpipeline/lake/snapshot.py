@@ -1,0 +1,158 @@
+"""One moment of the lake: the stored day tables, and over them what the ledger has behind them.
+
+Owns the tables `frames` and `detections` of a query session. It promises that both show every frame up to one set of
+ends exactly once, whatever builds go on meanwhile:
+
+* The ends are fixed first. Then each day's files are taken, each in one version. Where a file was made after the ends
+  were fixed, the ends grow to its own: the ledger is read after that, up to those.
+* Behind a day is what came after the smaller of its two tables' ends. Where such a frame has the `frame_id` of a stored
+  one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
+* A file with columns of another version is left aside; its day is read from the ledger.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
+from imgpipeline.lake.cache import LakeCache
+from imgpipeline.lake.day_tables import covered_ends, join_ends
+from imgpipeline.lake.engine import Engine, identifier, quoted
+from imgpipeline.lake.manifest import Manifest, parse_footer
+from imgpipeline.lake.outcomes import DETECTION_ROWS, FRAME_ROWS, KEEP_UNIQUE, load_frames
+from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, Table
+from imgpipeline.ledger import Segment, fix_ends, index_buckets, read_day
+from imgpipeline.objectstore import ObjectStore
+
+_READERS = 16
+_SAME_OUTCOME = " AND ".join(
+    f"stored.{name} = found.{name}"
+    for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a session shows."""
+
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain is shown."""
+    days: tuple[date, ...]
+    """The days that are shown, sorted."""
+    behind: int
+    """How many frames came from segments behind the stored tables."""
+
+
+def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
+    """Creates the views `frames` and `detections`.
+
+    Args:
+        store: The object store.
+        engine: DuckDB with the session's folder.
+        cache: Where fetched files are kept.
+        days: Only these; None: all that there are.
+
+    Returns:
+        What is shown.
+
+    Raises:
+        LedgerError: A segment behind the tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+    """
+    fixed = {chain: end.offset for chain, end in fix_ends(store).items()}
+    files = _take_files(store, engine.folder, cache, days)
+    ends = join_ends(fixed, *(manifest.ends for tables in files.values() for manifest, _ in tables.values()))
+    buckets = _buckets(store, days)
+    shown = sorted(set(days) if days is not None else {*files, *buckets})
+
+    def behind() -> Iterator[tuple[date, Segment]]:
+        for day in shown:
+            manifests = [files.get(day, {}).get(table, (None, None))[0] for table in (FRAMES.name, DETECTIONS.name)]
+            since = covered_ends(*manifests)
+            yield from ((day, s) for s in read_day(store, day, ends, since=since, buckets=buckets.get(day, [])))
+
+    load_frames(engine, behind())
+    for table in (FRAMES, DETECTIONS):
+        _create_stored(engine, table, [found[table.name][1] for found in files.values() if table.name in found])
+    return Snapshot(ends, tuple(shown), _create_views(engine))
+
+
+_Files = dict[date, dict[str, tuple[Manifest, Path]]]
+
+
+def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
+    """Links the files of all days, both tables or none: of a day with one table only, the ledger tells the rest."""
+    wanted: list[tuple[date, str, str, str]] = []
+    for table in (FRAMES.name, DETECTIONS.name):
+        for info in store.list_objects(table):
+            day = parse_day(info.key)
+            if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
+                wanted.append((day, table, info.key, info.e_tag))
+
+    def take(key: str, e_tag: str) -> tuple[Manifest, Path] | None:
+        path = folder / key
+        if not cache.link(key, e_tag, path):
+            return None
+        manifest = parse_footer(path, key)
+        return (manifest, path) if manifest.schema_version == SCHEMA_VERSION else None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        taken = list(pool.map(lambda item: take(item[2], item[3]), wanted))
+    cache.trim()
+    files: _Files = defaultdict(dict)
+    for (day, table, _, _), found in zip(wanted, taken, strict=True):
+        if found:
+            files[day][table] = found
+    return {day: tables for day, tables in files.items() if len(tables) == 2}
+
+
+def _buckets(store: ObjectStore, days: Sequence[date] | None) -> dict[date, list[Bucket]]:
+    by_day: dict[date, list[Bucket]] = defaultdict(list)
+    for day in [None] if days is None else days:
+        for bucket in index_buckets(store, day):
+            by_day[bucket.day].append(bucket)
+    return by_day
+
+
+def _create_stored(engine: Engine, table: Table, paths: list[Path]) -> None:
+    """Creates the view `stored_frames` or `stored_detections` over the files."""
+    columns = ", ".join(identifier(name) for name in table.names)
+    if paths:
+        files = ", ".join(quoted(str(path)) for path in paths)
+        rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
+        engine.run(f"CREATE VIEW stored_{table.name} AS SELECT {columns} FROM {rows}")  # noqa: S608 - own names
+    else:
+        typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
+        engine.run(f"CREATE TABLE stored_{table.name} ({typed})")
+
+
+def _create_views(engine: Engine) -> int:
+    """Lays what is behind over what is stored; answers how many frames are behind."""
+    engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
+    count: int = engine.value("SELECT count(*) FROM behind")
+    if count:
+        of_days = "stored.day IN (SELECT day FROM behind)"
+        engine.run(
+            f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
+            f"ON stored.day = behind.day AND stored.frame_id = behind.frame_id WHERE {of_days}"
+        )
+        engine.run(KEEP_UNIQUE)
+    engine.run(f"CREATE TABLE detections_behind AS {DETECTION_ROWS}")
+    if count:
+        engine.run(
+            f"INSERT INTO detections_behind SELECT {_columns(DETECTIONS)} FROM stored_detections AS stored "  # noqa: S608 - own names
+            f"SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found ON {_SAME_OUTCOME}"
+        )
+    for table, rows in ((FRAMES, FRAME_ROWS), (DETECTIONS, "SELECT * FROM detections_behind")):
+        untouched = f"SELECT {_columns(table)} FROM stored_{table.name} AS stored"  # noqa: S608 - own names
+        apart = "ANTI JOIN behind ON stored.day = behind.day AND stored.frame_id = behind.frame_id"
+        both = f"{untouched} {apart} UNION ALL {rows}" if count else untouched
+        engine.run(f"CREATE VIEW {table.name} AS {both}")
+    return count
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"stored.{identifier(name)}" for name in table.names)
