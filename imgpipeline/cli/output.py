@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     filled = [list(row) for row in rows]
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, name in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in filled)
+        numeric = any(
+            isinstance(row[index], int | float | Decimal) and not isinstance(row[index], bool) for row in filled
+        )
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in filled:
         table.add_row(*(Text(shown(value)) for value in row))
@@ -56,7 +59,7 @@ def shown(value: Any) -> str:
     """Returns a value as a cell of a table shows it, without anything that controls a terminal."""
     if value is None:
         return "-"
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -115,8 +118,8 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one row a type
     """Returns a value as JSON can hold it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, datetime):
@@ -127,4 +130,4 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one row a type
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    return _plain(value.item()) if hasattr(value, "item") else str(value)
+    return value.hex() if isinstance(value, bytes) else str(value)

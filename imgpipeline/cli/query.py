@@ -1,12 +1,14 @@
 """`imgpipeline query` and `imgpipeline summary`: numbers out of the lake."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import date
+from itertools import count
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.dead_letters import parse_day
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 
 summary_app = typer.Typer(no_args_is_help=True, help="Summaries of what was seen.")
@@ -26,8 +28,9 @@ def label_counts(
 ) -> None:
     """Show how many of which label were seen in which hour (UTC)."""
     wanted = parse_day(day)
-    only = f" WHERE hour >= TIMESTAMPTZ '{wanted} 00:00Z' AND hour < TIMESTAMPTZ '{wanted} 00:00Z' + INTERVAL 1 DAY"
-    _run(f"SELECT * FROM label_counts{only if wanted else ''} ORDER BY hour, label", as_json=as_json)  # noqa: S608 - a day
+    only = f" WHERE day = DATE '{wanted}'" if wanted else ""
+    sql = f"SELECT * FROM label_counts{only} ORDER BY hour, label"  # noqa: S608 - a day that was parsed
+    _run(sql, as_json=as_json, days=[wanted] if wanted else None)
 
 
 def query(
@@ -40,26 +43,25 @@ def query(
     _run(sql, as_json=as_json)
 
 
-def _run(sql: str, *, as_json: bool) -> None:
-    import duckdb  # noqa: PLC0415 - `--help` does not wait for it
-
+def _run(sql: str, *, as_json: bool, days: Sequence[date] | None = None) -> None:
     from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-    settings = load_settings()
-    with open_lake(open_store(settings)) as lake:
-        try:
-            answer = lake.execute(sql)
-            columns = [column[0] for column in answer.description or ()]
-            rows: list[tuple[Any, ...]] = answer.fetchall()
-        except duckdb.Error as error:
-            raise ConfigurationError(
-                f"DuckDB refuses the query: {error}",
-                next_step='ask for the columns: imgpipeline query "DESCRIBE frames"',
-            ) from None
+    with open_lake(open_store(load_settings()), days=days) as lake:
+        answer = lake.query(sql)
     if as_json:
-        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+        names = _distinct(answer.columns)
+        show_json([dict(zip(names, row, strict=True)) for row in answer.rows])
         return
-    show_table(columns, rows[:_MOST_ROWS])
-    if len(rows) > _MOST_ROWS:
-        note(f"These are {_MOST_ROWS:,} of {len(rows):,} rows; --json gives all.")
+    show_table(answer.columns, answer.rows[:_MOST_ROWS])
+    if len(answer.rows) > _MOST_ROWS:
+        note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json gives all.")
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Returns column names of which none is lost as a key: `n, n` becomes `n, n_1`."""
+    names: list[str] = []
+    for column in columns:
+        candidates = (column if number == 0 else f"{column}_{number}" for number in count())
+        names.append(next(name for name in candidates if name not in names))
+    return names

@@ -1,0 +1,84 @@
+"""Numbers come out of the lake as a table or as one JSON document, also before any day table was built."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
+
+CAR = Detection("car", 2, 0.9, (1.0, 2.0, 30.0, 40.0))
+DOG = Detection("dög", 16, 0.7, (5.0, 5.0, 10.0, 10.0))
+NEXT_DAY = date(2026, 1, 10)
+
+
+def seen(offset: int, *found: Detection, day: date = DAY) -> Frame:
+    return replace(frame(offset, day), detections=found)
+
+
+@pytest.fixture
+def filled(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    write_chain(
+        store_of(folder_site),
+        [seen(0, CAR, DOG), seen(1, CAR), dead_letter(2)],
+        [seen(3, DOG, day=NEXT_DAY), seen(4)],
+    )
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_label_counts_by_hour_with_their_times(filled: dict[str, str], tmp_path: Path):
+    rows = run("summary", "label-counts", "--json", env=filled, cwd=tmp_path).json()
+    assert [(row["day"], row["label"], row["count"]) for row in rows] == [
+        ("2026-01-09", "car", 2),
+        ("2026-01-09", "dög", 1),
+        ("2026-01-10", "dög", 1),
+    ]
+    assert rows[0]["hour"] == "2026-01-09T12:00:00.000000Z"
+    assert rows[0]["mean_confidence"] == pytest.approx(0.9)
+
+
+def test_label_counts_of_one_day_as_a_table(filled: dict[str, str], tmp_path: Path):
+    ended = run("summary", "label-counts", "--day", "2026-01-10", env=filled, cwd=tmp_path)
+    assert ended.status == 0
+    assert "dög" in ended.stdout
+    assert "car" not in ended.stdout
+
+
+def test_any_table_answers_sql(filled: dict[str, str], tmp_path: Path):
+    counts = "(SELECT count(*) FROM frames) AS f, (SELECT sum(frames) FROM segments) AS s"
+    sql = f"SELECT {counts}, code, timestamp FROM dead_letters"  # noqa: S608 - all of it stands here
+    (row,) = run("query", sql, "--json", env=filled, cwd=tmp_path).json()
+    assert row == {"f": 4, "s": 4, "code": "DECODE_FAILED", "timestamp": "2026-01-09T12:00:00.000000Z"}
+
+
+def test_json_is_strict_and_loses_no_column(filled: dict[str, str], tmp_path: Path):
+    sql = "SELECT 1 AS n, 2 AS n, 'nan'::DOUBLE AS x, [1.5, NULL] AS l, {'k': DATE '2026-01-09'} AS s, 1.25 AS d"
+    (row,) = run("query", sql, "--json", env=filled, cwd=tmp_path).json()
+    assert row == {"n": 1, "n_1": 2, "x": None, "l": [1.5, None], "s": {"k": "2026-01-09"}, "d": 1.25}
+
+
+def test_many_rows_are_cut_in_the_table_only(filled: dict[str, str], tmp_path: Path):
+    ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
+    assert "1,000 of 1,500 rows" in ended.stderr
+    assert len(run("query", "SELECT * FROM range(1500)", "--json", env=filled, cwd=tmp_path).json()) == 1500
+
+
+@pytest.mark.parametrize("sql", ["SELEKT", "SELECT nothing FROM frames", "DROP VIEW frames", "SELECT 1; SELECT 2", ""])
+def test_what_duckdb_refuses_is_one_message(sql: str, filled: dict[str, str], tmp_path: Path):
+    ended = run("query", sql, "--json", env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_empty_lake_answers_with_nothing(folder_site: dict[str, str], tmp_path: Path):
+    ended = run("summary", "label-counts", "--json", env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.json()) == (0, [])
