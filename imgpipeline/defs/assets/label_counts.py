@@ -54,6 +54,7 @@ def label_counts(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
                 "skipped": built.skipped,
                 "built_at": dg.MetadataValue.timestamp(built.built_at),
             }
-            return {LABEL_COUNTS: {**said, **(preview_summary(store, _NAME, day) if day in days[-_MOST_PREVIEWS:] else {})}}
+            previews = preview_summary(store, _NAME, day) if day in days[-_MOST_PREVIEWS:] else {}
+            return {LABEL_COUNTS: {**said, **previews}}
 
         build_days(context, days, DETECTIONS, build)
