@@ -60,7 +60,8 @@ def shown(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float | Decimal):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        number = float(value)
+        return f"{number:.4g}" if abs(number) < 1000 else f"{number:,.0f}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
