@@ -62,15 +62,22 @@ def test_no_module_is_longer_than_300_lines():
 
 
 def test_no_function_is_longer_than_40_lines():
+    """The docstring apart: what a caller has to know is not to be cut for the sake of a number."""
     too_long = [
-        f"{name}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1}"
+        f"{name}:{node.lineno} {node.name}: {lines}"
         for name, tree, _ in modules()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno >= MOST_FUNCTION_LINES
+        and (lines := lines_without_docstring(node)) > MOST_FUNCTION_LINES
     ]
     assert too_long == []
+
+
+def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
 
 
 def test_every_module_says_what_it_owns():
