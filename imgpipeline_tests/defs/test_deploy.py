@@ -1,0 +1,79 @@
+"""The instance for servers: a real job with its history in PostgreSQL and its output in S3."""
+
+import uuid
+
+import boto3
+import dagster as dg
+import pytest
+import yaml
+
+from imgpipeline_tests.defs.frames import announce_frames
+from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
+from imgpipeline_tests.servers.postgres_server import USER, PostgresServer
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+CONFIGURATION = REPOSITORY / "deploy" / "dagster.yaml"
+
+
+def logged_output(bucket: S3Bucket) -> dict[str, str]:
+    """Return what runs printed, by the key it is stored under, with plain boto3."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        aws_access_key_id=bucket.access_key_id,
+        aws_secret_access_key=bucket.secret_access_key,
+        region_name="us-east-1",
+    )
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket.name).get("Contents", [])]
+    logs = [key for key in keys if key.startswith("dagster-logs/")]
+    return {key: client.get_object(Bucket=bucket.name, Key=key)["Body"].read().decode() for key in logs}
+
+
+def test_a_job_runs_with_its_history_in_postgresql_and_its_output_in_s3(
+    site: Site, postgres: PostgresServer, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = f"dagster_{uuid.uuid4().hex[:8]}"
+    postgres.create_database(database)
+    variables = site.variables | {
+        "DAGSTER_POSTGRES_HOST": postgres.host,
+        "DAGSTER_POSTGRES_PORT": str(postgres.port),
+        "DAGSTER_POSTGRES_DB": database,
+        "DAGSTER_POSTGRES_USER": USER,
+        "DAGSTER_POSTGRES_PASSWORD": "the server trusts this machine",
+        "DAGSTER_LOGS_BUCKET": bucket.name,
+        "DAGSTER_LOGS_ENDPOINT": bucket.endpoint,
+    }
+    deployed = make_site(site.home.parent / "deployed", variables, CONFIGURATION)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    announce_frames(deployed.settings, 3)
+    deployed.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
+
+    with deployed.instance() as instance:
+        assert "Postgres" in type(instance.event_log_storage).__name__
+        (record,) = instance.get_run_records()
+        reported = instance.fetch_materializations(dg.AssetKey("frame_metadata"), limit=10).records
+    assert record.dagster_run.status is dg.DagsterRunStatus.SUCCESS
+    assert reported
+    logs = logged_output(bucket)
+    assert all(record.dagster_run.run_id in key for key in logs)
+    assert "RUN_SUCCESS" in "".join(logs.values()) or "STEP_SUCCESS" in "".join(logs.values())
+    assert bucket.secret_access_key not in "".join(logs.values())
+
+
+def test_all_that_is_secret_comes_from_the_environment() -> None:
+    configuration = yaml.safe_load(CONFIGURATION.read_text())
+    database = configuration["storage"]["postgres"]["postgres_db"]
+    assert database["username"] == {"env": "DAGSTER_POSTGRES_USER"}
+    assert database["password"] == {"env": "DAGSTER_POSTGRES_PASSWORD"}
+    assert not [name for name in configuration["compute_logs"]["config"] if "key" in name or "secret" in name]
+
+
+@pytest.mark.parametrize("path", ["dagster.yaml", "deploy/dagster.yaml"])
+def test_detection_leaves_slots_for_the_tables(path: str) -> None:
+    configuration = yaml.safe_load((REPOSITORY / path).read_text())
+    queue = configuration["run_coordinator"]["config"]
+    limits = {limit["value"]: limit["limit"] for limit in queue["tag_concurrency_limits"]}
+    assert limits["detection"] + limits["tables"] < queue["max_concurrent_runs"]
+    assert configuration["telemetry"] == {"enabled": False}
+    assert configuration["retention"]["sensor"]["purge_after_days"]["skipped"] == 1
