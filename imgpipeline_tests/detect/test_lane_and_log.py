@@ -1,0 +1,118 @@
+"""What a run does when the log has holes, moved, or is another one."""
+
+import pytest
+from kafka import TopicPartition
+
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
+from imgpipeline.ledger import fix_ends, list_chains
+from imgpipeline.stream.connection import open_admin, open_producer
+from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/one.jpg")
+    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
+        producer.init_transactions()
+        for commit in (True, False):
+            producer.begin_transaction()
+            for number in range(2):
+                producer.send(lane.settings.kafka_topic, message(image_path=path, frame_number=number), key=b"camera")
+            producer.flush()
+            producer.commit_transaction() if commit else producer.abort_transaction()
+
+    report = lane.follow()
+
+    assert lane.gaps() == [Gap(2, 3, GapReason.MARKER), Gap(3, 5, GapReason.ABORTED), Gap(5, 6, GapReason.MARKER)]
+    assert len(lane.frames()) == 2
+    assert report.lag == 0
+
+
+def test_what_was_gone_before_the_first_look_is_a_gap(lane: LaneUnderTest) -> None:
+    lane.announce(10)
+    _expire(lane, 4)
+
+    lane.follow()
+
+    assert lane.gaps() == [Gap(0, 4, GapReason.BEFORE_FIRST_LOOK)]
+    assert [f.offset for f in lane.frames()] == [4, 5, 6, 7, 8, 9]
+
+
+def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: LaneUnderTest) -> None:
+    lane.announce(3)
+    lane.follow()
+    lane.announce(7, first=3)
+    _expire(lane, 6)
+
+    with pytest.raises(LedgerError, match=r"\[3, 6\).*IMGPIPELINE_ALLOW_GAPS"):
+        lane.follow()
+    assert len(lane.frames()) == 3
+
+    lane.with_settings(allow_gaps=True).follow()
+    assert lane.gaps() == [Gap(3, 6, GapReason.EXPIRED)]
+    assert [f.offset for f in lane.frames()] == [0, 1, 2, 6, 7, 8, 9]
+
+
+def test_a_topic_made_anew_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
+    lane.announce(5)
+    lane.follow()
+    _make_anew(lane)
+    lane.announce(2, source="other")
+
+    lane.follow()
+
+    assert len(list_chains(lane.store)) == 2
+    assert sorted(end.offset for end in fix_ends(lane.store).values()) == [2, 5]
+
+
+def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain(
+    lane: LaneUnderTest,
+) -> None:
+    lane.announce(5)
+    follower = lane.with_settings(linger_s=30.0, max_run_s=30.0)
+    errors: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            follower.follow()
+        except (TransientError, LedgerError, ConfigurationError) as error:
+            errors.append(error)
+
+    with running(follow):
+        wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
+        _make_anew(lane)
+        lane.announce(20, source="other")
+
+    old = [f for f in lane.frames() if f.source == "camera"]
+    assert errors
+    assert len(old) == 5
+    lane.follow()
+    assert len([f for f in lane.frames() if f.source == "other"]) == 20
+
+
+def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane.announce(5)
+    lane.follow()
+    # Real brokers truncate only after an unclean election. The chain sees the same as a chain of another log under
+    # this log's id: so the ids are made equal, and the topic is made anew with other records.
+    monkeypatch.setattr("imgpipeline.stream.log._topic_id_of", lambda *_: "same-id")
+    lane.follow()
+    _make_anew(lane)
+    lane.announce(8, source="other")
+
+    with pytest.raises(LedgerError, match="offset 4 is not the one"):
+        lane.follow()
+
+
+def _expire(lane: LaneUnderTest, before: int) -> None:
+    with open_admin(lane.settings) as admin:
+        admin.delete_records({TopicPartition(lane.settings.kafka_topic, 0): before})
+
+
+def _make_anew(lane: LaneUnderTest) -> None:
+    topic = lane.settings.kafka_topic
+    with open_admin(lane.settings) as admin:
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics(), limit_s=30, what="the topic's end")
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
