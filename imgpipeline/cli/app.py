@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli import audit, dead_letters, doctor, ingest, models, query, settings, status, topics
+from imgpipeline.cli import audit, dead_letters, demo, doctor, ingest, models, query, settings, status, topics
 from imgpipeline.cli.output import show_error, write_text
 from imgpipeline.errors import ImgpipelineError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(topics.app, name="topics")
