@@ -144,6 +144,11 @@ def summary_key(name: str, day: date) -> str:
     return f"summaries/{name}/day={day.isoformat()}/{name}.parquet"
 
 
+def audit_state_key() -> str:
+    """Returns the key under which an audit notes how far it came: `audit/state.json`."""
+    return "audit/state.json"
+
+
 def parse_day(key: str) -> date | None:
     """Returns the day that a key of a daily table or summary belongs to, or None where it names none."""
     match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key, re.ASCII)

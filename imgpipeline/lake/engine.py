@@ -8,6 +8,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def open_engine(folder: Path | None = None) -> Iterator[Engine]:
         yield Engine(connection, folder)
 
 
+def lock(engine: Engine) -> None:
+    """From here on only files of the engine's folder can be opened, and no setting can be changed."""
+    engine.run("SET python_enable_replacements = false")
+    engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
+    engine.run("SET enable_external_access = false")
+    engine.run("SET lock_configuration = true")
+
+
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
     """Turns DuckDB's errors into this project's."""
@@ -107,6 +116,7 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def scan(path: Path) -> str:
-    """Returns SQL that reads one Parquet file, whatever its path looks like."""
-    return f"read_parquet({quoted(str(path))}, hive_partitioning = false)"
+def all_rows(path: Path, *, day: date | None = None) -> str:
+    """Returns a query for all of one Parquet file, whatever its path looks like; with a day as a column `day`."""
+    first = f"{quoted(day.isoformat())}::DATE AS day, " if day else ""
+    return f"SELECT {first}* FROM read_parquet({quoted(str(path))}, hive_partitioning = false)"  # noqa: S608 - quoted

@@ -16,7 +16,7 @@ import duckdb
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
-from imgpipeline.lake.engine import Engine, open_engine, quoted
+from imgpipeline.lake.engine import Engine, lock, open_engine
 from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
 from imgpipeline.lake.snapshot import Snapshot, take_snapshot
 from imgpipeline.lake.summaries import SUMMARIES
@@ -128,16 +128,8 @@ def open_lake(
         for summary in SUMMARIES.values():
             engine.run(f"CREATE VIEW {summary.name} AS {summary.sql}")
         create_ledger_tables(engine)
-        _lock(engine)
+        lock(engine)
         yield LakeSession(store, engine, snapshot, days)
-
-
-def _lock(engine: Engine) -> None:
-    """From here on only files of the session's folder can be opened, and no setting can be changed."""
-    engine.run("SET python_enable_replacements = false")
-    engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
-    engine.run("SET enable_external_access = false")
-    engine.run("SET lock_configuration = true")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from importlib import resources
 from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.lake.day_tables import replace_whole, write_parquet
-from imgpipeline.lake.engine import Engine, disk_errors, open_engine, quoted, scan
+from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer, read_stored
 from imgpipeline.lake.tables import DETECTIONS, LABEL_COUNTS, SCHEMA_VERSION, Table
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
@@ -170,8 +170,7 @@ def detections_engine(data: bytes, day: date) -> Iterator[Engine]:
         path = engine.folder / "detections-read.parquet"
         with disk_errors(engine.folder):
             path.write_bytes(data)
-        with_day = f"SELECT {quoted(day.isoformat())}::DATE AS day, * FROM {scan(path)}"  # noqa: S608 - our own path
-        engine.run(f"CREATE VIEW detections AS {with_day}")
+        engine.run(f"CREATE VIEW detections AS {all_rows(path, day=day)}")
         yield engine
 
 

@@ -1,0 +1,175 @@
+"""The audit: has every offset exactly one outcome, and do tables and summaries agree with the ledger?
+
+Owns the order of an audit and what it may leave out: the ends of the chains are fixed first, then the logs are asked,
+so that a ledger's end behind its log's is a contradiction and never a race. An audit goes on from where the last one
+came; `full` reads everything again. It promises that whatever is wrong is named, and that nothing wrong is kept as
+seen.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day, summary_key
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.errors import LedgerError, PermanentError
+from imgpipeline.lake.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
+from imgpipeline.lake.audit_state import AuditState, read_state, write_state
+from imgpipeline.lake.day_audit import DayReader, compare_day, compare_summary
+from imgpipeline.lake.day_tables import covered_ends, has_news, list_days
+from imgpipeline.lake.manifest import read_manifest
+from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.tables import DETECTIONS, FRAMES
+from imgpipeline.ledger import index_buckets, list_chains, list_segments
+from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+__all__ = ["AuditReport", "Progress", "audit"]
+
+Progress = Callable[[int, int], None]
+"""Called with the segments that were read, and how many there are to read (as far as is known)."""
+
+
+def audit(
+    store: ObjectStore,
+    read_logs: Callable[[], Sequence[LogRange]],
+    *,
+    full: bool = False,
+    allow_gaps: bool = False,
+    progress: Progress | None = None,
+    now: datetime,
+) -> AuditReport:
+    """Audits the ledger, the day tables and the summaries.
+
+    Args:
+        store: The object store.
+        read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed.
+        full: Read everything again, not only what came since the last audit.
+        allow_gaps: Offsets that expired unread are accepted.
+        progress: Told how far it is.
+        now: Noted in the state that is kept.
+
+    Returns:
+        The report; `problems` names what is not ok.
+
+    Raises:
+        TransientError: The store does not answer.
+        ImgpipelineError: What `read_logs` raises.
+    """
+    ends = [fix_end(store, chain) for chain in list_chains(store)]
+    logs = {log.chain: log for log in read_logs()}
+    before = AuditState() if full else read_state(store)
+    work = _Audit(store, before, AuditState(), {end.chain: end.offset for end in ends}, progress or _silent)
+    partitions = work.audit_partitions(ends, logs)
+    days, summaries = work.audit_days(), work.audit_summaries()
+    write_state(store, work.after, now=now)
+    strays = tuple(stray_keys(store)) if full else ()
+    return AuditReport(partitions, days, summaries, allow_gaps, strays)
+
+
+def _silent(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass(slots=True)
+class _Audit:
+    """One audit under way."""
+
+    store: ObjectStore
+    before: AuditState
+    after: AuditState
+    ends: Mapping[ChainId, int]
+    progress: Progress
+    done: int = 0
+    total: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        self.total = max(self.total, self.done)
+        self.progress(self.done, self.total)
+
+    def audit_partitions(
+        self, ends: Sequence[FixedEnd], logs: Mapping[ChainId, LogRange]
+    ) -> tuple[PartitionAudit, ...]:
+        since = {end.chain: self._since(end) for end in ends}
+        self.total = sum(len(list_segments(self.store, e.chain, since[e.chain].position, e.offset)) for e in ends)
+        found = {chain: ChainAudit(chain) for chain in logs}
+        for end in ends:
+            walked = audit_chain(self.store, end, since=since[end.chain], progress=self.step)
+            found[end.chain] = walked
+            if walked.ok and not end.problems:
+                self.after.chains[end.chain] = walked
+        return tuple(PartitionAudit(found[chain], logs.get(chain)) for chain in sorted(found))
+
+    def _since(self, end: FixedEnd) -> ChainAudit:
+        before = self.before.chains.get(end.chain)
+        return before if before and before.position <= end.offset else ChainAudit(end.chain)
+
+    def audit_days(self) -> tuple[DayAudit, ...]:
+        buckets: dict[date, list[Bucket]] = defaultdict(list)
+        for bucket in index_buckets(self.store):
+            buckets[bucket.day].append(bucket)
+        versions = self._stored_versions()
+        return tuple(
+            self._audit_day(day, tuple(buckets.get(day, ())), versions.get(day, {}))
+            for day in sorted({*buckets, *versions})
+        )
+
+    def _stored_versions(self) -> dict[date, dict[str, str]]:
+        versions: dict[date, dict[str, str]] = defaultdict(dict)
+        for table in (FRAMES.name, DETECTIONS.name):
+            for info in self.store.list_objects(table):
+                day = parse_day(info.key)
+                if day is not None and info.key == day_table_key(table, day):
+                    versions[day][table] = info.e_tag
+        return versions
+
+    def _audit_day(self, day: date, buckets: tuple[Bucket, ...], stored: Mapping[str, str]) -> DayAudit:
+        problems: list[str] = []
+        known = self.before.days.get(day)
+        if known and known[0] == " ".join(stored.get(table, "") for table in (FRAMES.name, DETECTIONS.name)):
+            versions, figures = known
+        else:
+            compared = compare_day(DayReader(self.store, day, self.step))
+            versions, figures = compared.versions, compared.figures
+            problems += compared.problems
+        if versions and figures.agree and not problems:
+            self.after.days[day] = (versions, figures)
+        try:
+            manifests = [read_manifest(self.store, table, day) for table in (FRAMES.name, DETECTIONS.name)]
+            stale = None in manifests or has_news(self.store, day, self.ends, covered_ends(*manifests), buckets)
+        except (LedgerError, PermanentError) as error:
+            stale = True
+            problems.append(f"{day}: {error.message}")
+        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)))
+
+    def audit_summaries(self) -> tuple[SummaryAudit, ...]:
+        return tuple(
+            found
+            for name in sorted(SUMMARIES)
+            for day in list_days(self.store, f"summaries/{name}")
+            for found in self._audit_summary(name, day)
+        )
+
+    def _audit_summary(self, name: str, day: date) -> Iterable[SummaryAudit]:
+        stored = self._version(summary_key(name, day))
+        if stored is None:
+            return
+        detections = self._version(day_table_key(DETECTIONS.name, day)) or ""
+        version = f"{stored} {detections}"
+        known = self.before.summaries.get((name, day))
+        if known and known[0] == version:
+            found = SummaryAudit(name, day, True, known[1])
+        else:
+            try:
+                found = compare_summary(DayReader(self.store, day, self.step), name)
+            except ObjectMissingError:
+                return
+        if found.ok:
+            self.after.summaries[(name, day)] = (version, found.stale)
+        yield found
+
+    def _version(self, key: str) -> str | None:
+        info = self.store.head(key)
+        return info.e_tag if info else None

@@ -1,0 +1,224 @@
+"""Walking a chain: has every offset exactly one outcome?
+
+Owns the walk over one chain and what it counts. It promises to read every segment whole, to compare each header with
+its body, and to go on behind whatever is wrong, so that one answer names all of it. What the day tables make of the
+chain, and what is kept between two audits, belongs to `lake.audit`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgpipeline.contracts.keys import METADATA, ChainId, chain_prefix, parse_segment_key, segment_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
+from imgpipeline.ledger.segment import Segment
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_BEHIND_ALL = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAudit:
+    """What a walk over a chain has found, from offset 0 up to a position."""
+
+    chain: ChainId
+    """The chain."""
+    position: int = 0
+    """First offset that was not looked at."""
+    segments: int = 0
+    """Segments that were read."""
+    frames: int = 0
+    """Offsets that became processed frames."""
+    gated: int = 0
+    """Offsets that became gated frames."""
+    dead_letters: int = 0
+    """Offsets that became dead letters."""
+    gaps: Mapping[str, int] = field(default_factory=dict)
+    """Offsets in gaps, by reason."""
+    missing: int = 0
+    """Offsets without an outcome."""
+    overlapping: int = 0
+    """Offsets with more than one outcome."""
+    problems: tuple[str, ...] = ()
+    """What is wrong, each naming its key; holes and overlaps are among them."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every offset up to the position has exactly one outcome and every segment can be read."""
+        return not (self.missing or self.overlapping or self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedEnd:
+    """How far a chain is to be walked."""
+
+    chain: ChainId
+    """The chain."""
+    offset: int
+    """Where it ends."""
+    problems: tuple[str, ...] = ()
+    """Why that is not certain: segments at the end that cannot be read."""
+
+
+def fix_end(store: ObjectStore, chain: ChainId) -> FixedEnd:
+    """Finds the end of a chain, also where its last segments are damaged.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+
+    Returns:
+        The end; behind damaged segments it is one offset behind the start of the last: it has at least that one.
+    """
+    try:
+        end: ChainEnd = find_end(store, chain)
+    except LedgerError as error:
+        last = list_segments(store, chain, 0, _BEHIND_ALL)[-1]
+        return FixedEnd(chain, last + 1, (error.message,))
+    return FixedEnd(chain, end.offset)
+
+
+def audit_chain(
+    store: ObjectStore,
+    end: FixedEnd,
+    *,
+    since: ChainAudit | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> ChainAudit:
+    """Walks a chain up to an end that was fixed before.
+
+    Args:
+        store: The object store.
+        end: How far.
+        since: What an earlier walk has found; this one goes on behind it. Default: from offset 0.
+        progress: Called after each segment.
+
+    Returns:
+        What was found from offset 0 on, the earlier walk's findings included.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    walk = _Walk.after(since or ChainAudit(end.chain))
+    for start, segment in _read_all(store, end.chain, list_segments(store, end.chain, walk.position, end.offset)):
+        walk.take(start, segment)
+        progress()
+    if walk.position < end.offset:
+        walk.skip_to(end.offset)
+    return walk.found()
+
+
+def stray_keys(store: ObjectStore) -> list[str]:
+    """Returns the keys below `metadata/` that are no segments; they are ignored, but nobody of ours made them."""
+    return sorted(info.key for info in store.list_objects(METADATA) if parse_segment_key(info.key) is None)
+
+
+def _read_all(store: ObjectStore, chain: ChainId, starts: list[int]) -> Iterator[tuple[int, Segment | str]]:
+    """Yields each segment, or why it cannot be read, and goes on behind that."""
+    at = 0
+    while at < len(starts):
+        reading = read_segments(store, chain, starts[at:])
+        try:
+            for segment in reading:
+                yield starts[at], segment
+                at += 1
+        except (LedgerError, ObjectMissingError) as error:
+            yield starts[at], error.message
+            at += 1
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A walk under way: the counts of `ChainAudit`, growing."""
+
+    chain: ChainId
+    position: int
+    counts: Counter[str]
+    gaps: Counter[str]
+    problems: list[str]
+
+    @classmethod
+    def after(cls, found: ChainAudit) -> "_Walk":
+        names = ("segments", "frames", "gated", "dead_letters", "missing", "overlapping")
+        counts = Counter({name: getattr(found, name) for name in names})
+        return cls(found.chain, found.position, counts, Counter(found.gaps), list(found.problems))
+
+    def found(self) -> ChainAudit:
+        names = ("segments", "frames", "gated", "dead_letters", "missing", "overlapping")
+        counts = {name: self.counts[name] for name in names}
+        return ChainAudit(
+            self.chain, self.position, **counts, gaps=dict(sorted(self.gaps.items())), problems=tuple(self.problems)
+        )
+
+    def take(self, start: int, segment: Segment | str) -> None:
+        if isinstance(segment, str):
+            self.problems.append(segment)
+            return
+        header = segment.header
+        if start > self.position:
+            self.skip_to(start)
+        elif start < self.position:
+            doubled = min(header.end, self.position) - start
+            self.counts["overlapping"] += doubled
+            self.problems.append(f"{self.chain}: offsets [{start}, {start + doubled}) have more than one outcome.")
+        counts, gaps, problem = _count(segment)
+        if problem:
+            self.problems.append(f"{segment_key(self.chain, start)} is not what its header says: {problem}.")
+        self.counts.update({"segments": 1, **counts})
+        self.gaps.update(gaps)
+        self.position = max(self.position, header.end)
+
+    def skip_to(self, offset: int) -> None:
+        self.counts["missing"] += offset - self.position
+        self.problems.append(f"{chain_prefix(self.chain)}: offsets [{self.position}, {offset}) have no outcome.")
+        self.position = offset
+
+
+def _count(segment: Segment) -> tuple[Counter[str], Counter[str], str]:
+    """Counts the outcomes of a segment; answers also what contradicts its header, empty where nothing does."""
+    header = segment.header
+    counts: Counter[str] = Counter()
+    gaps: Counter[str] = Counter()
+    days: set[str] = set()
+    position, hole = header.start, ""
+    try:
+        for line in segment.body.splitlines():
+            first, behind = _take_line(json.loads(line), counts, gaps, days)
+            if first != position and not hole:
+                hole = f"the outcome of {first} is where {position} was expected"
+            position = behind
+    except (ValueError, KeyError, TypeError) as error:
+        return counts, gaps, f"behind offset {position} is a line that is no outcome ({error})"
+    if hole:
+        return counts, gaps, hole
+    if position != header.end:
+        return counts, gaps, f"its outcomes end at {position}, expected {header.end}"
+    said = {"frames": header.frames, "gated": header.gated, "dead_letters": header.dead_letters}
+    if any(counts[name] != said[name] for name in said) or gaps != Counter(header.gaps):
+        return counts, gaps, f"it holds {dict(counts)} and gaps {dict(gaps)}, expected {said} and {dict(header.gaps)}"
+    if sorted(days) != [day.isoformat() for day in header.days]:
+        return counts, gaps, f"its outcomes are of {sorted(days)}"
+    return counts, gaps, ""
+
+
+def _take_line(line: Mapping[str, Any], counts: Counter[str], gaps: Counter[str], days: set[str]) -> tuple[int, int]:
+    """Counts one outcome and answers the offsets it covers."""
+    if "frame" in line:
+        frame = line["frame"]
+        counts["frames" if frame["status"] == "processed" else "gated"] += 1
+        days.add(frame["timestamp"][:10])
+        offset: int = frame["source_kafka_offset"]
+        return offset, offset + 1
+    if "dead_letter" in line:
+        letter = line["dead_letter"]
+        counts["dead_letters"] += 1
+        if letter["day"]:
+            days.add(letter["day"])
+        offset = letter["offset"]
+        return offset, offset + 1
+    gap = line["gap"]
+    gaps[gap["reason"]] += gap["to"] - gap["from"]
+    return gap["from"], gap["to"]
