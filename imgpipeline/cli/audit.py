@@ -1,5 +1,6 @@
 """`imgpipeline audit`: has every offset exactly one outcome, and do tables and summaries agree with it?"""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,16 +40,21 @@ def audit(
             allow_gaps=allow_gaps or settings.allow_gaps,
             progress=progress,
             now=utc_now(),
-        ).to_json()
+        )
     if as_json:
-        show_json(report)
+        show_json(report.to_json())
     else:
-        _show(report)
-    if not report["ok"]:
+        _show(report.to_json())
+    for problem in report.problems:
+        note(f"WRONG: {problem}")
+    if report.stray_keys:
+        note(f"Ignored: {len(report.stray_keys)} objects below metadata/ that are no segments, {report.stray_keys[0]}.")
+    note("The audit is ok." if report.ok else "The audit is NOT ok.")
+    if not report.ok:
         raise typer.Exit(1)
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: Mapping[str, Any]) -> None:
     columns = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "gaps", "missing",
                "overlapping")  # fmt: skip
     partitions = report["partitions"]
@@ -57,10 +63,6 @@ def _show(report: dict[str, Any]) -> None:
             "duplicates", "stale")  # fmt: skip
     if report["days"]:
         show_table([name.replace("_", " ") for name in days], [[day[name] for name in days] for day in report["days"]])
-    for summary in report["summaries"]:
-        if not summary["ok"]:
-            note(f"The summary {summary['name']} of {summary['day']} disagrees with the detections of its day.")
-    note("The audit is ok." if report["ok"] else "The audit is NOT ok.")
 
 
 def _cell(partition: dict[str, Any], name: str) -> Any:
