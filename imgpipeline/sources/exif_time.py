@@ -17,6 +17,7 @@ _TAKEN: Final = 36867
 _TAKEN_OFFSET: Final = 36881
 _TAKEN_SUBSECONDS: Final = 37521
 _MOST_ENTRIES: Final = 1000
+_LONGEST: Final = 64
 
 
 def read_taken_time(data: bytes) -> datetime | None:
@@ -61,5 +62,7 @@ def _read_directory(block: bytes, order: str, start: int) -> dict[int, int | str
             tags[tag] = value
         elif kind == 2 and tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS):
             begin = at + 8 if size <= 4 else value
-            tags[tag] = block[begin : begin + min(size, 64)].split(b"\0")[0].decode("ascii", "replace").strip()
+            text = block[begin : begin + min(size, _LONGEST)]
+            if len(text) == min(size, _LONGEST):  # half a time would be another time
+                tags[tag] = text.split(b"\0")[0].decode("ascii", "replace").strip()
     return tags
