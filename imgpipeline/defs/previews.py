@@ -14,7 +14,7 @@ import dagster as dg
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.engine import Engine, open_engine, scan
+from imgpipeline.lake.engine import Engine, open_engine
 from imgpipeline.lake.summaries import detections_engine, fetch_detections
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
@@ -40,6 +40,11 @@ WHERE frame_id = (
     ORDER BY count(DISTINCT label) DESC, count(*) DESC, frame_id LIMIT 1
 )
 ORDER BY detection_number LIMIT {_MOST_BOXES}
+"""  # noqa: S608 - a number of our own
+
+_COUNTS = f"""
+SELECT strftime(hour, '%H:00'), label, count, mean_confidence
+FROM read_parquet(?) ORDER BY count DESC, hour, label LIMIT {_MOST_ROWS}
 """  # noqa: S608 - a number of our own
 
 
@@ -70,8 +75,7 @@ def preview_summary(store: ObjectStore, name: str, day: date) -> dict[str, dg.Me
     with open_engine() as engine:
         path = engine.folder / "summary.parquet"
         path.write_bytes(data)
-        most = f"ORDER BY count DESC, hour, label LIMIT {_MOST_ROWS}"
-        rows = engine.run(f"SELECT strftime(hour, '%H:00'), label, count, mean_confidence FROM {scan(path)} {most}")  # noqa: S608 - our own path
+        rows = engine.run(_COUNTS, [str(path)])
     return {"counts": show_table(("hour (UTC)", "label", "count", "mean confidence"), rows)}
 
 
