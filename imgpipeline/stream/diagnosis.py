@@ -146,7 +146,7 @@ def _no_tls(settings: Settings, server: Server, why: str) -> ConfigurationError:
     )
 
 
-def _diagnose_login(settings: Settings, server: Server) -> ConfigurationError | None:
+def _diagnose_login(settings: Settings, server: Server) -> ImgpipelineError | None:
     protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
     tls = protocol.endswith("SSL")
     wants_login = protocol.startswith("SASL")
@@ -161,6 +161,8 @@ def _diagnose_login(settings: Settings, server: Server) -> ConfigurationError | 
             f"{_MECHANISM} is {mechanism}, which {server} does not take; it takes {enabled}.",
             next_step=f"set {_MECHANISM} to one of them",
         )
+    if answer.kind == "silent":
+        return _no_broker(server, "it takes a request and says nothing")
     return _wrong_protocol(protocol, server, answer)
 
 
@@ -208,10 +210,14 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
             )
         if time.monotonic() >= until:
             said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "nothing more is known"
-            return TransientError(
-                f"{server} accepts connections, but does not answer as a broker: {said}.",
-                next_step=f"look into the broker's log; check {_SERVERS} and {_PROTOCOL}",
-            )
+            return _no_broker(server, said)
+
+
+def _no_broker(server: Server, why: str) -> TransientError:
+    return TransientError(
+        f"{server} accepts connections, but does not answer as a broker: {why}.",
+        next_step=f"look into the broker's log; check {_SERVERS} and {_PROTOCOL}",
+    )
 
 
 def _librdkafka_options(settings: Settings, problems: "list[LibrdkafkaError]") -> dict[str, Any]:

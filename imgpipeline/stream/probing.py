@@ -44,9 +44,9 @@ class Server:
 class LoginAnswer:
     """What a port said to the question for a login mechanism."""
 
-    kind: Literal["taken", "other_mechanism", "no_login", "tls", "closed", "not_kafka"]
+    kind: Literal["taken", "other_mechanism", "no_login", "tls", "closed", "silent", "not_kafka"]
     """`taken`: the mechanism may be used; `other_mechanism`: it is not enabled; `no_login`: Kafka without SASL;
-    `tls`: it answered in TLS; `closed`: it hung up or kept silent; `not_kafka`: another protocol."""
+    `tls`: it answered in TLS; `closed`: it hung up; `silent`: no answer in time; `not_kafka`: another protocol."""
     mechanisms: tuple[str, ...] = ()
     """Mechanisms that are enabled, where it said so."""
 
@@ -141,6 +141,8 @@ def ask_for_login(server: Server, mechanism: str, *, tls: bool, ca_file: Path | 
             if not 6 <= size <= _LARGEST_ANSWER_BYTES:
                 return LoginAnswer("not_kafka")
             return _parse_answer(_read(connection, size))
+    except TimeoutError:
+        return LoginAnswer("silent")
     except OSError:
         return LoginAnswer("closed")
 
