@@ -5,10 +5,11 @@ Promises that nothing of the developer's own environment reaches those processes
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +89,8 @@ class Site:
         """End all daemons, and their code servers with them."""
         for daemon in self.daemons:
             daemon.stop()
+            with suppress(ProcessLookupError):  # its code server and runs are in its group
+                os.killpg(daemon.pid, signal.SIGKILL)
 
     def runs(self, *, job: str | None = None, live: bool = False) -> list[dg.RunRecord]:
         """Return Dagster's runs, newest first."""
