@@ -129,6 +129,10 @@ def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) ->
         return
     expected = f"SELECT {stored(table)} FROM ({_ROWS[table.name]})"  # noqa: S608 - own names
     actual = f"SELECT {stored(table)} FROM audited_{table.name}"  # noqa: S608 - own names
+    # Sums of hashes first: they take a tenth of the time of the comparison that names the rows.
+    sums = [engine.run(f"SELECT count(*), sum(hash(r)::HUGEINT) FROM ({rows}) AS r") for rows in (expected, actual)]  # noqa: S608 - own names
+    if sums[0] == sums[1]:
+        return
     for one, other, what in ((expected, actual, "lacks"), (actual, expected, "has")):
         rows = engine.run(f"SELECT count(*), min(frame_id) FROM ({one} EXCEPT ALL {other})")[0]  # noqa: S608 - own names
         if rows[0]:

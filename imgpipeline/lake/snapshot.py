@@ -28,6 +28,9 @@ from imgpipeline.ledger import Segment, fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
+_WORKING = "working"
+"""Schema of the tables that users do not see in SHOW TABLES."""
+_SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
 _SAME_OUTCOME = " AND ".join(
     f"stored.{name} = found.{name}"
     for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
@@ -74,10 +77,16 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
             since = covered_ends(*manifests)
             yield from ((day, s) for s in read_day(store, day, ends, since=since, buckets=buckets.get(day, [])))
 
+    engine.run(f"CREATE SCHEMA {_WORKING}")
+    engine.run(f"SET search_path = '{_WORKING},main'")
     load_frames(engine, behind())
     for table in (FRAMES, DETECTIONS):
-        _create_stored(engine, table, [found[table.name][1] for found in files.values() if table.name in found])
-    return Snapshot(ends, tuple(shown), _create_views(engine))
+        _create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
+    count = _choose(engine)
+    engine.run("SET search_path = 'main'")
+    for table in (FRAMES, DETECTIONS):
+        _create_view(engine, table, with_behind=count > 0)
+    return Snapshot(ends, tuple(shown), count)
 
 
 _Files = dict[date, dict[str, tuple[Manifest, Path]]]
@@ -129,29 +138,34 @@ def _create_stored(engine: Engine, table: Table, paths: list[Path]) -> None:
         engine.run(f"CREATE TABLE stored_{table.name} ({typed})")
 
 
-def _create_views(engine: Engine) -> int:
-    """Lays what is behind over what is stored; answers how many frames are behind."""
+def _choose(engine: Engine) -> int:
+    """Decides between what is behind and what is stored; answers how many frames are behind."""
     engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
     count: int = engine.value("SELECT count(*) FROM behind")
     if count:
-        of_days = "stored.day IN (SELECT day FROM behind)"
         engine.run(
             f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
-            f"ON stored.day = behind.day AND stored.frame_id = behind.frame_id WHERE {of_days}"
+            f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
         )
         engine.run(KEEP_UNIQUE)
+    engine.run(f"CREATE TABLE frames_behind AS {FRAME_ROWS}")
     engine.run(f"CREATE TABLE detections_behind AS {DETECTION_ROWS}")
     if count:
         engine.run(
             f"INSERT INTO detections_behind SELECT {_columns(DETECTIONS)} FROM stored_detections AS stored "  # noqa: S608 - own names
             f"SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found ON {_SAME_OUTCOME}"
         )
-    for table, rows in ((FRAMES, FRAME_ROWS), (DETECTIONS, "SELECT * FROM detections_behind")):
-        untouched = f"SELECT {_columns(table)} FROM stored_{table.name} AS stored"  # noqa: S608 - own names
-        apart = "ANTI JOIN behind ON stored.day = behind.day AND stored.frame_id = behind.frame_id"
-        both = f"{untouched} {apart} UNION ALL {rows}" if count else untouched
-        engine.run(f"CREATE VIEW {table.name} AS {both}")
+    engine.run("DROP TABLE found")
     return count
+
+
+def _create_view(engine: Engine, table: Table, *, with_behind: bool) -> None:
+    """Creates the table as a query sees it: what is stored, and instead of what is behind, what was chosen."""
+    rows = f"SELECT {_columns(table)} FROM {_WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
+    if with_behind:
+        rows += f" ANTI JOIN {_WORKING}.behind AS behind ON {_SAME_FRAME}"
+        rows += f" UNION ALL SELECT * FROM {_WORKING}.{table.name}_behind"  # noqa: S608 - own names
+    engine.run(f"CREATE VIEW {table.name} AS {rows}")
 
 
 def _columns(table: Table) -> str:
