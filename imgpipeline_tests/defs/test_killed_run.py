@@ -44,6 +44,15 @@ def process_of(site: Site) -> int | None:
     return None
 
 
+def audit(site: Site) -> None:
+    """Have the whole ledger checked by the command that users have."""
+    done = site.run("python", "-m", "imgpipeline.cli", "audit", "--full", "--json", check=False)
+    verdict = json.loads(done.stdout)
+    assert verdict["ok"], verdict
+    (partition,) = verdict["partitions"]
+    assert (partition["frames"], partition["missing"], partition["overlapping"]) == (FRAMES, 0, 0)
+
+
 @pytest.fixture
 def busy_site(site: Site) -> Site:
     """A site whose daemon works on a backlog, in small segments."""
@@ -62,6 +71,7 @@ def test_kill_9_of_a_detection_run_is_made_up_for_by_the_next(busy_site: Site) -
     wait_until(lambda: ledger_end(busy_site) == FRAMES, limit_s=120, what="the next run", interval_s=0.3)
     assert offsets_in_ledger(busy_site) == [(0, n) for n in range(FRAMES)]
     busy_site.wait_for_runs_to_end()
+    audit(busy_site)
     statuses = sorted(record.dagster_run.status.value for record in busy_site.runs(job="detect_frames"))
     assert statuses == ["FAILURE", "SUCCESS"]
 
@@ -80,6 +90,7 @@ def test_kill_9_of_daemon_code_server_and_run_is_made_up_for_by_the_next_daemon(
     wait_until(lambda: ledger_end(busy_site) == FRAMES, limit_s=120, what="the next run", interval_s=0.3)
     assert offsets_in_ledger(busy_site) == [(0, n) for n in range(FRAMES)]
     busy_site.wait_for_runs_to_end()
+    audit(busy_site)
 
 
 def test_frames_of_several_days_are_reported_with_their_days(site: Site) -> None:

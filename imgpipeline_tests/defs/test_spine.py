@@ -66,16 +66,6 @@ def rows_of(bucket: S3Bucket, table: str, day: date, to: Path) -> int:
     return int(rows[0])
 
 
-def announce_pictures(site: Site, folder: Path) -> None:
-    """Announce every picture of a folder, as `imgpipeline ingest folder` does it."""
-    store = open_store(site.settings)
-    with Announcer(site.settings) as announcer:
-        for number, path in enumerate(sorted(folder.glob("*.jpg"))):
-            key = f"images/pictures/{path.name}"
-            store.put(key, path.read_bytes())
-            announcer.announce(FrameMessage("pictures", key, START + timedelta(seconds=number), frame_number=number))
-
-
 def materializations(site: Site, asset: str, partition: str | None = None) -> list[dg.AssetMaterialization]:
     """Return an asset's materializations, newest first."""
     keys = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
@@ -90,7 +80,8 @@ def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     model = shared_data / "models" / "yolox_nano.onnx"
     site.variables |= {"IMGPIPELINE_MODEL": str(model), "IMGPIPELINE_MODEL_DECODER": "yolox"}
     site.start_daemon()
-    announce_pictures(site, shared_data / "images")
+    begin = ("--source", "pictures", "--start", START.isoformat())
+    site.run("python", "-m", "imgpipeline.cli", "ingest", "folder", str(shared_data / "images"), *begin)
     wait_until(lambda: bool(label_counts(bucket, DAY, tmp_path)), limit_s=120, what="label_counts", interval_s=0.5)
     counts = label_counts(bucket, DAY, tmp_path)
     assert {"dog", "bicycle", "person"} <= counts.keys()
