@@ -34,6 +34,11 @@ def table() -> None: ...
 def summary() -> None: ...
 
 
+@dg.asset(key=TABLE, deps=[dg.AssetSpec(LEDGER, partitions_def=DAYS)], partitions_def=DAYS)
+def broken_table() -> None:
+    raise dg.Failure("broken")
+
+
 class Graph:
     """The graph with its storage, a clock, and the evaluator's memory."""
 
@@ -60,6 +65,10 @@ class Graph:
 
     def build(self, day: str, *, build_s: float = 1.0) -> None:
         self.finish_build(day, seen=self.seen(LEDGER, day), build_s=build_s)
+
+    def fail_build(self, day: str) -> None:
+        """A build of the table that fails."""
+        dg.materialize([broken_table], partition_key=day, instance=self.instance, raise_on_error=False)
 
     def tick(self, *, after_s: float = 10.0) -> dict[dg.AssetKey, set[str]]:
         self.now += timedelta(seconds=after_s)
@@ -138,6 +147,19 @@ def test_a_summary_whose_table_was_built_by_hand_follows(graph: Graph) -> None:
         dg.AssetMaterialization(TABLE, partition=TODAY, metadata={UPSTREAM_EVENT: graph.seen(LEDGER, TODAY)})
     )
     assert graph.tick() == {TABLE: set(), SUMMARY: {TODAY}}
+
+
+def test_a_build_that_failed_is_tried_again_every_five_minutes_until_it_works(graph: Graph) -> None:
+    graph.announce(TODAY)
+    graph.now = datetime(graph.now.year + 1, 1, 1, tzinfo=UTC)
+    assert graph.tick(after_s=1)[TABLE] == {TODAY}
+    graph.fail_build(TODAY)
+    assert [graph.tick(after_s=100)[TABLE] for _ in range(6)] == [set(), set(), {TODAY}] * 2
+    graph.announce(TODAY)
+    assert graph.tick()[TABLE] == set(), "news do not make a broken day be tried more often"
+    graph.build(TODAY)
+    graph.announce(TODAY)
+    assert graph.tick(after_s=70)[TABLE] == {TODAY}
 
 
 def test_four_hundred_days_at_once(graph: Graph) -> None:

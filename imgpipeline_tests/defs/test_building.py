@@ -1,0 +1,143 @@
+"""Builds of days: over a folder store, with Dagster's storage in memory."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
+from imgpipeline.contracts.outcomes import Frame, make_frame_id
+from imgpipeline.definitions import defs
+from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, newest_events
+from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+
+DAY = date(2026, 3, 1)
+FRAME_METADATA, FRAMES = dg.AssetKey("frame_metadata"), dg.AssetKey("frames")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+def chain_of(day: date) -> ChainId:
+    return ChainId("frames", "id", day.toordinal() % 1000)
+
+
+def add_frame(store: ObjectStore, day: date) -> None:
+    """Put a segment with one frame of a day, in a chain of its own."""
+    time = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    chain = chain_of(day)
+    frame = Frame(
+        frame_id=make_frame_id("camera", time, 0), source="camera", source_image_path="images/camera/gone.jpg",
+        frame_number=0, timestamp=time, topic=chain.topic, partition=chain.partition, offset=0,
+        processing_timestamp=time, image_width=10, image_height=10, size_bytes=1, brightness=0, sharpness=0,
+        model_used="m", model_sha256="0" * 64, confidence_threshold=0.5, nms_threshold=0.4,
+    )  # fmt: skip
+    ChainWriter(store, ChainEnd(chain, 0, None), DayIndex(store)).append(
+        [frame], provenance=Provenance("m", "0" * 64, "h", "r"), writer_id=uuid4().hex, fingerprint=None,
+        created_at=time,
+    )  # fmt: skip
+
+
+def build(
+    instance: dg.DagsterInstance, first: date, last: date | None = None, **config: Any
+) -> dg.ExecuteInProcessResult:
+    """Materialize the day tables and the summary of a day or a range, as one run."""
+    tags = {"dagster/partition": first.isoformat()}
+    if last is not None:
+        tags = {
+            "dagster/asset_partition_range_start": first.isoformat(),
+            "dagster/asset_partition_range_end": last.isoformat(),
+        }
+    run_config = {"ops": {name: {"config": config} for name in ("day_tables", "label_counts")}} if config else None
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, tags=tags, run_config=run_config, raise_on_error=False)
+
+
+def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapping[str, dg.MetadataValue[Any]] | None:
+    wanted = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat()])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        return record.asset_materialization.metadata if record.asset_materialization else None
+    return None
+
+
+def test_a_build_notes_what_it_had_seen_and_how_long_it_took(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    add_frame(store, DAY)
+    for _ in range(2):
+        instance.report_runless_asset_event(dg.AssetMaterialization(FRAME_METADATA, partition=DAY.isoformat()))
+    assert build(instance, DAY).success
+    said = said_of(instance, FRAMES, DAY)
+    assert said is not None
+    assert said[UPSTREAM_EVENT].value == newest_events(instance, FRAME_METADATA)[DAY.isoformat()]
+    assert said[BUILD_SECONDS].value > 0
+    assert said["dagster/row_count"].value == 1
+    assert said["size_bytes"].value == len(store.get(day_table_key("frames", DAY)))
+
+
+def test_a_second_build_skips_and_a_forced_one_does_not(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    add_frame(store, DAY)
+    seen = []
+    for config in ({}, {}, {"force": True}):
+        assert build(instance, DAY, **config).success
+        said = said_of(instance, FRAMES, DAY)
+        assert said is not None
+        seen.append(said["skipped"].value)
+    assert seen == [False, True, False]
+
+
+def test_a_preview_whose_image_is_gone_fails_nothing(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    add_frame(store, DAY)
+    assert build(instance, DAY).success
+    said = said_of(instance, dg.AssetKey("detections"), DAY)
+    assert said is not None
+    assert "sample" not in said
+
+
+def test_a_day_that_cannot_be_built_is_named_and_keeps_no_other_from_it(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    for day in days:
+        add_frame(store, day)
+    bad = day_table_key("frames", days[1])
+    store.put(bad, b"this is no Parquet file")
+    result = build(instance, days[0], days[2])
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == "day_tables"]
+    data = failure.step_failure_data.user_failure_data
+    assert data is not None
+    assert "1 of 3 days could not be built (2026-03-02)" in str(data.description)
+    assert [said_of(instance, FRAMES, day) is not None for day in days] == [True, False, True]
+
+
+def test_a_damaged_segment_is_the_failure_and_its_key_is_named(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frame(store, DAY)
+    key = segment_key(chain_of(DAY), 0)
+    store.put(key, b"rotten")
+    result = build(instance, DAY)
+    assert not result.success
+    (failure, *_) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_failure_data.user_failure_data is not None
+    assert key in str(failure.step_failure_data.user_failure_data.description)
+
+
+def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    assert build(instance, DAY).success
+    said = said_of(instance, FRAMES, DAY)
+    assert said is not None
+    assert said["dagster/row_count"].value == 0
