@@ -147,7 +147,7 @@ def make_summary(
     """
     source = parse_footer(detections.data, day_table_key(DETECTIONS.name, day))
     with detections_engine(detections.data, day) as engine:
-        rows = engine.value(f"SELECT count(*) FROM ({sql})")  # noqa: S608 - a registered query
+        rows = engine.value(f"SELECT count(*) FROM ({sql}\n)")  # noqa: S608 - a registered query
         manifest = Manifest(
             name,
             day,
@@ -159,7 +159,7 @@ def make_summary(
             made_of=detections.e_tag,
             sql=sql,
         )
-        without_day = f"SELECT * EXCLUDE (day) FROM ({sql})"  # noqa: S608 - a registered query
+        without_day = f"SELECT * EXCLUDE (day) FROM ({sql}\n)"  # noqa: S608 - a registered query
         return manifest, write_parquet(engine, without_day, manifest)
 
 

@@ -1,0 +1,48 @@
+"""Stores and sessions for the tests of the lake."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from imgpipeline.lake.session import LakeSession, open_lake
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store
+
+# A busy machine is slow for a moment; the limit of pytest-timeout is enough.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
+
+OpenLake = Callable[..., AbstractContextManager[LakeSession]]
+
+
+@pytest.fixture(params=SHARED_KINDS)
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    """A fresh store: a folder, or a prefix of a real S3 bucket."""
+    return fresh_store(request.param, request)
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> ObjectStore:
+    """A fresh store in the folder `store` below `tmp_path`."""
+    return fresh_store("folder", request)
+
+
+@pytest.fixture
+def memory() -> ObjectStore:
+    """A fresh store in memory."""
+    return open_memory_store()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> OpenLake:
+    """Open a session with a cache of this test."""
+
+    def open_with_cache(store: ObjectStore, days: list[date] | None = None) -> AbstractContextManager[LakeSession]:
+        return open_lake(store, cache_dir=tmp_path / "cache", days=days)
+
+    return open_with_cache

@@ -1,0 +1,310 @@
+"""A day becomes two Parquet objects that hold each frame once and say up to where; they never go backwards."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.times import day_of
+from imgpipeline.errors import LedgerError, PermanentError, TransientError
+from imgpipeline.lake import day_tables
+from imgpipeline.lake.day_tables import list_days, rebuild_day, stale_days
+from imgpipeline.lake.manifest import read_manifest
+from imgpipeline.ledger import fix_ends
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.contracts.strategies import frames as any_frame
+from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, frames, gap, write_chain
+
+LATER = NOON + timedelta(hours=1)
+NEXT = DAY + timedelta(days=1)
+OTHER = ChainId("frames", "another_id", 4)
+
+
+def ends_of(store: ObjectStore) -> dict[ChainId, int]:
+    return {chain: end.offset for chain, end in fix_ends(store).items()}
+
+
+def rows(store: ObjectStore, table: str, columns: str, tmp_path, day: date = DAY) -> list[tuple]:
+    """Ask the stored object by plain DuckDB."""
+    path = tmp_path / "asked" / day_table_key(table, day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(store.get(day_table_key(table, day)))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(f"SELECT {columns} FROM read_parquet('{path}')").fetchall()  # noqa: S608 - own path
+
+
+def test_a_day_becomes_one_object_a_table_that_says_up_to_where_it_reaches(store: ObjectStore):
+    write_chain(store, day_outcomes(0, 5), [frame(5, NEXT), dead_letter(6), gap(7, 9)], [gated(9)])
+    built = rebuild_day(store, DAY, now=NOON)
+    assert (built.skipped, built.frames, built.detections, built.duplicates) == (False, 6, 0 + 1 + 2 + 3 + 0, 0)
+    assert built.ends == {CHAIN: 10}
+    listed = {info.key: info.size_bytes for info in store.list_objects() if not info.key.startswith("metadata")}
+    assert set(listed) == {day_table_key("frames", DAY), day_table_key("detections", DAY)}
+    assert built.size_bytes == sum(listed.values())
+    for table, count in (("frames", 6), ("detections", 6)):
+        manifest = read_manifest(store, table, DAY)
+        assert manifest is not None
+        assert (manifest.table, manifest.day, manifest.ends, manifest.rows) == (table, DAY, {CHAIN: 10}, count)
+        assert manifest.built_at == NOON
+
+
+def test_any_engine_reads_the_tables_by_their_hive_paths(folder: ObjectStore, tmp_path):
+    write_chain(folder, day_outcomes(0, 8), [seen(8, ["dog"], NEXT)])
+    for day in (DAY, NEXT):
+        rebuild_day(folder, day, now=NOON)
+    with duckdb.connect() as connection:
+        asked = "SELECT day, count(*) FROM read_parquet($path) GROUP BY day ORDER BY day"
+        found = connection.execute(asked, {"path": f"{tmp_path}/store/frames/*/*.parquet"}).fetchall()
+    assert found == [(DAY, 8), (NEXT, 1)]
+    table = pd.read_parquet(tmp_path / "store" / "detections")
+    assert table.groupby("day", observed=True).size().to_dict() == {str(DAY): 12, str(NEXT): 1}
+    assert table["label"].value_counts()["dog"] == sum(
+        1 for f in chosen_frames(folder).values() for d in f.detections if d.label == "dog"
+    ) + 1  # fmt: skip
+
+
+def test_rows_are_sorted_by_time_and_compressed(folder: ObjectStore, tmp_path):
+    shuffled = [replace(f, offset=n) for n, f in enumerate(reversed(day_outcomes(0, 50))) if isinstance(f, Frame)]
+    write_chain(folder, shuffled)
+    rebuild_day(folder, DAY, now=NOON)
+    for table in ("frames", "detections"):
+        times = [row[0] for row in rows(folder, table, '"timestamp"', tmp_path)]
+        assert times == sorted(times)
+    path = tmp_path / "store" / day_table_key("frames", DAY)
+    with duckdb.connect() as connection:
+        found = connection.execute("SELECT DISTINCT compression FROM parquet_metadata(?)", [str(path)]).fetchall()
+    assert found == [("ZSTD",)]
+
+
+def test_a_frame_announced_twice_is_there_once_processed_before_gated_then_the_lowest_offset(memory, tmp_path):
+    write_chain(
+        memory,
+        [seen(0, ["car"]), gated(1), again(2, of=0, labels=["dog", "dog"]), again(3, of=1, labels=["person"])],
+        [again(4, of=1, labels=["car", "car"])],
+    )
+    write_chain(memory, [again(0, of=3, labels=["dog"])], chain=OTHER)
+    built = rebuild_day(memory, DAY, now=NOON)
+    assert (built.frames, built.duplicates) == (3, 3)
+    assert sorted(rows(memory, "detections", "source_kafka_offset, label", tmp_path)) == [
+        (0, "car"),
+        (0, "dog"),
+        (3, "person"),
+    ]
+    assert len(chosen_frames(memory)) == 3
+
+
+def test_nothing_is_done_where_nothing_is_new(store: ObjectStore):
+    made = write_chain(store, day_outcomes(0, 5))
+    first = rebuild_day(store, DAY, now=NOON)
+    append(made, frames(5, 8, NEXT))
+    second = rebuild_day(store, DAY, now=LATER)
+    assert second.skipped
+    assert (second.frames, second.detections, second.ends, second.size_bytes, second.built_at) == (
+        *(first.frames, first.detections, first.ends, first.size_bytes),
+        NOON,
+    )
+    forced = rebuild_day(store, DAY, now=LATER, force=True)
+    assert (forced.skipped, forced.built_at, forced.ends) == (False, LATER, {CHAIN: 8})
+
+
+def test_a_late_frame_opens_its_day_again_and_no_other(store: ObjectStore):
+    made = write_chain(store, frames(0, 3), frames(3, 5, NEXT))
+    for day in (DAY, NEXT):
+        rebuild_day(store, day, now=NOON)
+    assert stale_days(store, ends_of(store)) == []
+    append(made, [frame(5, DAY)])
+    assert stale_days(store, ends_of(store)) == [DAY]
+    assert rebuild_day(store, DAY, now=LATER).frames == 4
+    assert rebuild_day(store, NEXT, now=LATER).skipped
+    assert stale_days(store, ends_of(store)) == []
+
+
+def test_days_without_tables_or_with_one_only_are_stale(memory: ObjectStore):
+    write_chain(memory, frames(0, 3), frames(3, 5, NEXT))
+    assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
+    rebuild_day(memory, DAY, now=NOON)
+    memory.delete(day_table_key("detections", DAY))
+    assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
+    assert not rebuild_day(memory, DAY, now=LATER).skipped
+    assert stale_days(memory, ends_of(memory)) == [NEXT]
+    assert list(list_days(memory, "frames")) == [DAY]
+
+
+def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStore, tmp_path):
+    write_chain(memory, [dead_letter(0)])
+    for day in (DAY, NEXT):
+        assert rebuild_day(memory, day, now=NOON).frames == 0
+        assert rows(memory, "detections", "*", tmp_path, day) == []
+        assert rebuild_day(memory, day, now=NOON).skipped
+
+
+def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(store: ObjectStore):
+    made = write_chain(store, day_outcomes(0, 5))
+    old = ends_of(store)
+    append(made, day_outcomes(5, 9))
+    assert rebuild_day(store, DAY, now=NOON).frames == 9
+    late = rebuild_day(store, DAY, now=LATER, force=True, ends=old)
+    assert (late.frames, late.ends) == (9, {CHAIN: 9})
+
+
+def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
+    """The older build has read its ends and the ledger; then the newer one is done; then the older one puts."""
+    made = write_chain(store, day_outcomes(0, 5))
+    put, calls = day_tables.replace_whole, []
+
+    def overtaken(where, key, data, before):
+        if not calls:
+            calls.append(key)
+            append(made, day_outcomes(5, 9))
+            assert rebuild_day(store, DAY, now=NOON).frames == 9
+        return put(where, key, data, before)
+
+    monkeypatch.setattr(day_tables, "replace_whole", overtaken)
+    late = rebuild_day(store, DAY, now=LATER)
+    assert (late.frames, late.ends) == (9, {CHAIN: 9})
+    for table in ("frames", "detections"):
+        manifest = read_manifest(store, table, DAY)
+        assert manifest is not None
+        assert manifest.ends == {CHAIN: 9}
+
+
+def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectStore, monkeypatch):
+    write_chain(memory, day_outcomes(0, 2))
+    monkeypatch.setattr(day_tables, "replace_whole", lambda *_: False)
+    with pytest.raises(TransientError, match="overtaken"):
+        rebuild_day(memory, DAY, now=NOON)
+
+
+def test_a_put_whose_answer_was_lost_is_recognised(memory: ObjectStore):
+    """The client repeated its request and lost against itself: the object is there, byte by byte."""
+
+    class LosesAnswers(ObjectStore):
+        def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+            assert super().replace(key, data, e_tag)
+            return False
+
+    write_chain(memory, day_outcomes(0, 3))
+    built = rebuild_day(LosesAnswers(memory._store, memory.url), DAY, now=NOON)
+    assert (built.skipped, built.frames) == (False, 3)
+
+
+class DiedError(Exception):
+    """The process ended here."""
+
+
+@pytest.mark.parametrize("dies_at", [0, 1])
+def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_mends(
+    memory: ObjectStore, tmp_path, monkeypatch, dies_at: int
+):
+    made = write_chain(memory, day_outcomes(0, 4))
+    rebuild_day(memory, DAY, now=NOON)
+    append(made, day_outcomes(4, 8))
+    put, calls = day_tables.replace_whole, []
+
+    def die(*arguments):
+        calls.append(1)
+        if len(calls) > dies_at:
+            raise DiedError
+        return put(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(day_tables, "replace_whole", die)
+        with pytest.raises(DiedError):
+            rebuild_day(memory, DAY, now=LATER)
+    for table, reaches in (("frames", 8 if dies_at else 4), ("detections", 4)):
+        manifest = read_manifest(memory, table, DAY)
+        assert manifest is not None
+        assert manifest.ends == {CHAIN: reaches}
+        assert len(rows(memory, table, "1", tmp_path)) == manifest.rows
+    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert rebuild_day(memory, DAY, now=LATER).frames == 8
+    assert stale_days(memory, ends_of(memory)) == []
+
+
+def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(memory: ObjectStore):
+    made = write_chain(memory, day_outcomes(0, 4), day_outcomes(4, 6))
+    rebuild_day(memory, DAY, now=NOON)
+    before = memory.fetch(day_table_key("frames", DAY))
+    append(made, day_outcomes(6, 8))
+    memory.put(segment_key(CHAIN, 4), b"damaged")
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 4)):
+        rebuild_day(memory, DAY, now=LATER)
+    assert memory.fetch(day_table_key("frames", DAY)) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but longer than a footer's length" * 10])
+def test_an_object_of_somebody_else_is_named_and_not_overwritten(memory: ObjectStore, content: bytes):
+    write_chain(memory, day_outcomes(0, 2))
+    memory.put(day_table_key("detections", DAY), content)
+    with pytest.raises(PermanentError, match=day_table_key("detections", DAY)):
+        rebuild_day(memory, DAY, now=NOON)
+    assert memory.get(day_table_key("detections", DAY)) == content
+
+
+def nested(levels: int) -> dict[str, object]:
+    return {"in": nested(levels - 1)} if levels else {"end": "\u2028 ' \" \\ \n"}
+
+
+def test_hostile_text_numbers_and_depth_round_trip(memory: ObjectStore, tmp_path):
+    attributes = {"🚗\n\"'\\": [10**40, -(2**63) - 1, 2**64 - 1, 1e300, 0.1, True, None], "deep": nested(30), "": {}}
+    name = "caméra 'x'; DROP TABLE frames; -- \"\n\t🚦\x01\ufffe"
+    hostile = replace(
+        seen(0, [name]),
+        source=name,
+        source_image_path=name,
+        gate_reason=name,
+        attributes=attributes,
+        frame_number=2**63 - 1,
+        timestamp=datetime(2026, 1, 9, 23, 59, 59, 999999, tzinfo=UTC),
+    )
+    write_chain(memory, [hostile])
+    rebuild_day(memory, DAY, now=NOON)
+    columns = 'source, source_image_path, gate_reason, attributes, frame_number, "timestamp"'
+    *texts, stored, number, timestamp = rows(memory, "frames", columns, tmp_path)[0]
+    assert texts == [name, name, name]
+    assert json.loads(stored) == attributes
+    assert (number, timestamp) == (2**63 - 1, hostile.timestamp)
+    assert rows(memory, "detections", "label", tmp_path) == [(name,)]
+
+
+def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_path):
+    write_chain(memory, [seen(0, attributes={"long": "x" * (17 * 2**20)}), seen(1)])
+    assert rebuild_day(memory, DAY, now=NOON).frames == 2
+    assert rows(memory, "frames", "max(len(attributes))", tmp_path)[0][0] > 17 * 2**20
+
+
+@settings(max_examples=25)
+@given(st.lists(any_frame, min_size=1, max_size=4))
+def test_whatever_a_frame_may_hold_comes_out_as_python_wrote_it(tmp_path_factory, made: list[Frame]):
+    store = open_memory_store()
+    day = day_of(made[0].timestamp)
+    same_day = [
+        replace(f, offset=n, topic=CHAIN.topic, partition=0, timestamp=made[0].timestamp) for n, f in enumerate(made)
+    ]
+    write_chain(store, same_day)
+    rebuild_day(store, day, now=NOON)
+    chosen = chosen_frames(store, day)
+    names = [name for name in made[0].to_json() if name not in ("detections", "timestamp", "processing_timestamp")]
+    found = rows(store, "frames", ", ".join(names), tmp_path_factory.mktemp("rows"), day)
+    assert len(found) == len(chosen)
+    for row in found:
+        values = dict(zip(names, row, strict=True))
+        expected = chosen[values["frame_id"]].to_json()
+        assert json.loads(values.pop("attributes")) == expected["attributes"]
+        assert values == {name: expected[name] for name in values}
+    columns = "frame_id, detection_number, label, class_id, confidence, x, y, width, height"
+    assert sorted(rows(store, "detections", columns, tmp_path_factory.mktemp("rows"), day)) == sorted(
+        (name, n, d.label, d.class_id, d.confidence, *d.box_xywh)
+        for name, each in chosen.items()
+        for n, d in enumerate(each.detections)
+    )
