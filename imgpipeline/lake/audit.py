@@ -14,7 +14,7 @@ from datetime import date, datetime
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day, summary_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
+from imgpipeline.lake.audit_report import AuditReport, DayAudit, DayFigures, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
 from imgpipeline.lake.day_audit import DayReader, compare_day, compare_summary
 from imgpipeline.lake.day_tables import covered_ends, has_news, list_days
@@ -126,6 +126,8 @@ class _Audit:
         return versions
 
     def _audit_day(self, day: date, buckets: tuple[Bucket, ...], stored: Mapping[str, str]) -> DayAudit:
+        if not stored:
+            return DayAudit(day, DayFigures(), stale=True)
         problems: list[str] = []
         known = self.before.days.get(day)
         if known and known[0] == " ".join(stored.get(table, "") for table in (FRAMES.name, DETECTIONS.name)):
