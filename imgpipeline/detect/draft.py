@@ -3,6 +3,8 @@
 Owns when a segment is due (count, bytes, age) and what it will hold. Putting it belongs to `ledger.ChainWriter`.
 """
 
+import json
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,10 +25,12 @@ class SegmentDraft:
     """In the order of offsets."""
     record_times: list[datetime] = field(default_factory=list)
     """Kafka times of its records, for the latency."""
-    last_record: KafkaRecord | None = None
-    """The record that the segment's fingerprint is made of."""
+    fingerprint: Fingerprint | None = None
+    """Of its last record; None where it has none. The record itself, which may be large, is not kept."""
     opened_at_s: float = 0.0
     """When its first outcome was ready, by a monotonic clock."""
+    ready_at_s: float = math.inf
+    """When its last outcome was ready, by a monotonic clock."""
     size_bytes: int = 0
     """About how large it will be before compression."""
 
@@ -34,10 +38,11 @@ class SegmentDraft:
         """Takes the outcome of the next offset (or gap)."""
         if not self.outcomes:
             self.opened_at_s = now_s
+        self.ready_at_s = now_s
         self.outcomes.append(outcome)
         self.size_bytes += _weight(outcome)
         if record is not None:
-            self.last_record = record
+            self.fingerprint = Fingerprint.of(record)
             if record.time is not None:
                 self.record_times.append(record.time)
 
@@ -55,15 +60,11 @@ class SegmentDraft:
             isinstance(o, Frame) for o in self.outcomes
         )
 
-    @property
-    def fingerprint(self) -> Fingerprint | None:
-        """The fingerprint of the last record, None where there is none."""
-        return Fingerprint.of(self.last_record) if self.last_record else None
-
 
 def _weight(outcome: Outcome) -> int:
     if isinstance(outcome, Gap):
         return 80
     if isinstance(outcome, DeadLetter):
-        return 500 + len(outcome.raw_base64 or "")
-    return 900 + 100 * len(outcome.detections)
+        return 500 + len(outcome.raw_base64 or "") + len(outcome.key_base64 or "")
+    # A producer may put megabytes into attributes.
+    return 900 + 100 * len(outcome.detections) + len(json.dumps(dict(outcome.attributes)))

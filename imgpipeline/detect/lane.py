@@ -6,10 +6,12 @@ and goes on there, and reports again what may not have been reported.
 """
 
 import contextlib
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -35,6 +37,7 @@ from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import Detector
 
 _REPORT_EVERY_S = 3.0
+_RESUMED_AT_ONCE = 8
 _MISSING_ATTEMPTS = 3
 _MISSING_PAUSE_S = 0.3
 _MOST_REVISITED = 1000
@@ -78,7 +81,9 @@ def follow_lane(
     with open_admin(settings) as admin, open_group(settings) as group:
         logs = {log.partition: log for log in ask_log(admin, settings)}
         followed = {n: logs[n] for n in partitions_of(lane, sorted(logs))}
-        resumed = {n: resume_chain(settings, store, log) for n, log in followed.items()}
+        with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
+            found = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
+            resumed = dict(zip(followed, found, strict=True))
         run = _LaneRun(settings, store, admin, group, made_by, report, clock, Flow(stop or threading.Event()), followed)
         run.revisit(resumed)
         run.begin(resumed)
@@ -101,7 +106,9 @@ class _LaneRun:
     tally: LaneTally = field(default_factory=LaneTally)
     writers: dict[int, ChainWriter] = field(default_factory=dict)
     told: dict[int, int] = field(default_factory=dict)
-    reported_at_s: float = 0.0
+    reported_at_s: float = -math.inf
+    asked_at_s: float = -math.inf
+    """When the topic's id was last asked for, by a monotonic clock."""
 
     def revisit(self, resumed: dict[int, Resumption]) -> None:
         """Notes the days of segments that an earlier run put but may not have reported."""
@@ -154,14 +161,10 @@ class _LaneRun:
         number = draft.partition
         if number in self.flow.dropped:
             return
-        writer, log = self.writers[number], self.logs[number]
-        topic_id, _ = ask_topic(self.admin, self.settings)
-        if topic_id != log.topic_id:
-            # The fetcher does not notice; ids never come back, so an unchanged one proves where the records are from.
-            raise TransientError(
-                f"The topic {log.topic} was made anew while it was read; its records are not put into the old chain.",
-                next_step="nothing; the next run follows the new topic in a chain of its own",
-            )
+        writer = self.writers[number]
+        if draft.ready_at_s >= self.asked_at_s:  # else its records are older than the last answer
+            self.asked_at_s = time.monotonic()
+            _check_same_topic(self.logs[number], ask_topic(self.admin, self.settings)[0])
         written = writer.append(
             draft.outcomes,
             provenance=self.made_by,
@@ -178,7 +181,8 @@ class _LaneRun:
         """Reports, and only then tells the group: what the group knows was reported."""
         self.reported_at_s = time.monotonic()
         ends = {n: writer.end.offset for n, writer in self.writers.items()}
-        lag = sum(max(0, log.log_end - ends[n]) for n, log in self._fresh_logs().items())
+        followed = [(n, log) for n, log in self._fresh_logs().items() if n not in self.flow.dropped]
+        lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
         said = self.tally.report(lag, ended_by)
         self.report(said)
         news = {n: end for n, end in ends.items() if n not in self.flow.dropped and self.told.get(n) != end}
@@ -192,8 +196,26 @@ class _LaneRun:
 
     def _at_log_end(self, positions: dict[int, int]) -> bool:
         """Whether nothing is left to fetch; asked from the fetching thread, so through a client of its own."""
-        left = {log.partition: log.log_end for log in read_log(self.settings)}
-        return all(p >= left.get(n, 0) for n, p in positions.items() if n not in self.flow.dropped)
+        now = {log.partition: log for log in read_log(self.settings)}
+        followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
+        for number, position in followed.items():
+            _check_same_topic(self.logs[number], now[number].topic_id)
+            if position < now[number].log_start:
+                # After an outage kafka-python may go on without records where it should say so.
+                raise TransientError(f"The log of {self.settings.kafka_topic}/{number} moved while it was read.")
+        return all(position >= now[number].log_end for number, position in followed.items())
+
+
+def _check_same_topic(log: LogRange, topic_id: str) -> None:
+    """Raises where a topic was made anew, after its records were fetched.
+
+    The fetcher does not notice; ids never come back, so an unchanged one proves where the records are from.
+    """
+    if topic_id != log.topic_id:
+        raise TransientError(
+            f"The topic {log.topic} was made anew while it was read; its records are not put into the old chain.",
+            next_step="nothing; the next run follows the new topic in a chain of its own",
+        )
 
 
 def _retry_missing(read: Callable[[], Fetched]) -> Fetched:

@@ -20,8 +20,9 @@ from imgpipeline.settings import Clock, Settings
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image, read_header
 from imgpipeline.vision.quality import Quality, measure_quality
 
-AHEAD_PIXELS = 8_000_000
-"""Larger pictures are not decoded ahead of their turn: this bounds the memory of a run, with `prefetch_images`."""
+AHEAD_PIXELS = 3840 * 2160
+"""Larger pictures are not decoded ahead of their turn: this bounds the memory of a run, with `prefetch_images`.
+They are read twice, so what cameras commonly make (4K) has to be within."""
 AHEAD_BYTES = 8 * 2**20
 """Larger files are not read ahead of their turn, for the same reason."""
 _SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
@@ -147,8 +148,6 @@ class FramePreparer:
         return key, Fetched(data, digest)
 
     def _bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
-        value = record.value
-        keep = value is not None and len(value) <= self.settings.dead_letter_raw_bytes
         time = message.timestamp if message and self._accepts(message.timestamp) else record.time
         return DeadLetter(
             offset=record.offset,
@@ -158,10 +157,15 @@ class FramePreparer:
             day=day_of(time) if time and self._accepts(time) else None,
             source=message.source if message else None,
             image_path=message.image_path if message else None,
-            raw_size_bytes=len(value or b""),
-            raw_base64=base64.b64encode(value).decode() if keep and value is not None else None,
-            key_base64=base64.b64encode(record.key).decode() if record.key is not None else None,
+            raw_size_bytes=len(record.value or b""),
+            raw_base64=self._keep(record.value),
+            key_base64=self._keep(record.key),
         )
+
+    def _keep(self, raw: bytes | None) -> str | None:
+        """Returns bytes as a dead letter keeps them: None where they are too many (they are still in Kafka)."""
+        fits = raw is not None and len(raw) <= self.settings.dead_letter_raw_bytes
+        return base64.b64encode(raw).decode() if raw is not None and fits else None
 
 
 def _check_announced(message: FrameMessage, data: bytes) -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from statistics import quantiles
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
 from imgpipeline.ledger import SegmentHeader
 
 _LATENCIES = 10_000
@@ -48,9 +48,9 @@ class LaneReport:
     segments: int
     """Segments that the run has put."""
     lag: int
-    """Offsets of the lane that had no outcome yet when Kafka was last asked."""
+    """Offsets that had no outcome yet when Kafka was last asked, of the partitions that the run still follows."""
     frames_per_s: float
-    """Outcomes a second, from the first record on."""
+    """Frames and dead letters a second, from the first record on."""
     latency_p50_s: float | None
     """Median seconds from the Kafka record's time to its segment; None before the first."""
     latency_p95_s: float | None
@@ -68,7 +68,7 @@ class LaneTally:
         self._ends: dict[date, dict[ChainId, int]] = defaultdict(dict)
         self._new: set[date] = set()
         self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
-        self._outcomes = 0
+        self._records = 0
         self._frames = 0
         self._dead_letters = 0
         self._segments = 0
@@ -99,7 +99,7 @@ class LaneTally:
         """
         self._touch(header)
         self._segments += 1
-        self._outcomes += header.end - header.start
+        self._records += sum(1 for outcome in outcomes if not isinstance(outcome, Gap))
         self._last = at
         self._latencies_s.extend((at - time).total_seconds() for time in record_times)
         for outcome in outcomes:
@@ -139,7 +139,7 @@ class LaneTally:
             dead_letters=self._dead_letters,
             segments=self._segments,
             lag=lag,
-            frames_per_s=self._outcomes / seconds if seconds > 0 else 0.0,
+            frames_per_s=self._records / seconds if seconds > 0 else 0.0,
             latency_p50_s=p50,
             latency_p95_s=p95,
             ended_by=ended_by,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainEnd, Fingerprint, find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
+from imgpipeline.stream.log import read_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,11 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
 
     Raises:
         LedgerError: The log is not the one that the chain was made of, or records were lost that nobody has read.
-        TransientError: Store or broker do not answer.
+        TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
     """
     end = find_end(store, log.chain)
+    if end.offset > log.log_end:
+        log = _ask_again(settings, log)
     if end.offset > log.log_end:
         raise _not_the_same(log, f"the ledger ends at {end.offset}, the log already at {log.log_end}")
     _check_fingerprint(settings, log, end)
@@ -60,6 +63,14 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
             next_step="set IMGPIPELINE_ALLOW_GAPS=true to go on; the loss is then recorded as a gap `expired`",
         )
     return Resumption(end, Gap(end.offset, log.log_start, GapReason.EXPIRED))
+
+
+def _ask_again(settings: Settings, log: LogRange) -> LogRange:
+    """Asks for the log once more: since it was asked, another run may rightly have come beyond its end."""
+    fresh = next((other for other in read_log(settings) if other.partition == log.partition), None)
+    if fresh is None or fresh.chain != log.chain:
+        raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
+    return fresh
 
 
 def _check_fingerprint(settings: Settings, log: LogRange, end: ChainEnd) -> None:

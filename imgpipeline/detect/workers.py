@@ -4,11 +4,12 @@ Owns the way from Kafka to a draft that is due. It promises bounded queues, outc
 offsets, and that what goes wrong in a thread reaches the run. Putting segments belongs to `lane`.
 """
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,13 +102,15 @@ class FetchWorker:
         settings, began_s = self.settings, time.monotonic()
         workers = min(16, max(2, settings.prefetch_images // 2))
         pool = ThreadPoolExecutor(workers, "prepare")
+        all_wanted = False
         try:
             with open_consumer(settings, **FETCH_OPTIONS) as consumer:
                 self._follow(LaneFetcher(consumer, settings, self.positions), pool, began_s)
+            all_wanted = not (self.flow.stop.is_set() or self.flow.abort.is_set())
         finally:
             self.flow.fetched_all.set()
-            # A stopped run does not wait for reads that hang; nothing of theirs would be put.
-            pool.shutdown(wait=not self.flow.stop.is_set(), cancel_futures=self.flow.stop.is_set())
+            # Never waited for here: reads of a store in trouble take a minute, and who wants them waits for each.
+            pool.shutdown(wait=False, cancel_futures=not all_wanted)
 
     def _follow(self, fetcher: LaneFetcher, pool: ThreadPoolExecutor, began_s: float) -> None:
         quiet_since_s = began_s
@@ -136,7 +139,7 @@ class FetchWorker:
         steps = fetcher.poll(_POLL_S)
         for step in steps:
             item, behind = self._submit(step, pool)
-            if not put_bounded(self.flow, self.flow.items, item):
+            if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set():
                 break
             self.positions[step.partition] = behind
         return bool(steps)
@@ -163,31 +166,43 @@ class DetectWorker:
     """Looks at pictures."""
     drafts: dict[int, SegmentDraft] = field(default_factory=dict)
     """Segments in the making, by partition."""
+    stopped_at_s: float | None = None
+    """When the run was seen to be stopped, by a monotonic clock."""
 
     def run(self) -> None:
         """Works until everything fetched has its outcome, or the run is stopped or aborted."""
-        stopped_at_s: float | None = None
-        while not self.flow.abort.is_set():
-            if self.flow.stop.is_set():
-                stopped_at_s = stopped_at_s or time.monotonic()
-                if time.monotonic() - stopped_at_s > _FINISH_S:
-                    break
+        while not self._is_over():
             try:
                 item = self.flow.items.get(timeout=_POLL_S / 2)
             except queue.Empty:
                 if self.flow.fetched_all.is_set() and self.flow.items.empty():
                     break
             else:
-                self._work(*item)
+                if not self._work(*item):
+                    break
             self._hand_on(every=False)
         self._hand_on(every=True)
         put_bounded(self.flow, self.flow.drafts, None)
         self.flow.detected_all.set()
 
-    def _work(self, partition: int, record: KafkaRecord | None, future: Future[Prepared]) -> None:
+    def _is_over(self) -> bool:
+        """Whether the run is aborted, or was stopped a while ago."""
+        if self.flow.stop.is_set():
+            self.stopped_at_s = self.stopped_at_s or time.monotonic()
+        return self.flow.abort.is_set() or time.monotonic() - (self.stopped_at_s or math.inf) > _FINISH_S
+
+    def _work(self, partition: int, record: KafkaRecord | None, future: Future[Prepared]) -> bool:
+        """Adds the outcome of one item; returns False where it will not come, so that nothing behind it may be put."""
         if partition in self.flow.dropped:
             future.cancel()
-            return
+            return True
+        while not future.done():
+            wait([future], timeout=_POLL_S)
+            if self._is_over():
+                return False
+            self._hand_on(every=False)  # what is finished does not wait for a read that hangs
+        if future.cancelled():
+            return False
         prepared = future.result()
         if isinstance(prepared, LargeFrame):
             prepared = self.preparer.prepare(prepared.record, ahead=False)
@@ -201,6 +216,7 @@ class DetectWorker:
         draft = self.drafts.setdefault(partition, SegmentDraft(partition))
         for outcome in outcomes:
             draft.add(outcome, record, time.monotonic())
+        return True
 
     def _look(self, prepared: PreparedFrame) -> Frame:
         detector, record, message, image = self.detector, prepared.record, prepared.message, prepared.image
@@ -232,11 +248,13 @@ class DetectWorker:
 
     def _hand_on(self, *, every: bool) -> None:
         settings, now_s = self.settings, time.monotonic()
+        is_tested = False
         for partition, draft in list(self.drafts.items()):
             due = draft.is_due(now_s, max_records=settings.segment_max_records, max_age_s=settings.commit_interval_s)
             if not (due or (every and draft.outcomes)):
                 continue
             del self.drafts[partition]
-            if draft.is_suspicious:
+            if draft.is_suspicious and not is_tested and not self.flow.abort.is_set():
                 self_test(self.detector)
+                is_tested = True  # for the others of this round too: all their outcomes are older
             put_bounded(self.flow, self.flow.drafts, draft)

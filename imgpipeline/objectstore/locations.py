@@ -122,9 +122,14 @@ class ImageReader:
             raise BadInputError(DeadLetterCode.OBJECT_FORBIDDEN, f"The store refuses access to {path}.") from None
 
     def _prove_store_works(self) -> None:
-        """Raises where the own store cannot be read either: then the object is not to blame."""
+        """Raises where the own store cannot be read either: then the object is not to blame.
+
+        Listing and reading are separate rights; so an object that is known is looked at too, where there is one.
+        """
         try:
-            next(iter(self.store.list_objects("metadata")), None)
+            known = next(iter(self.store.list_objects("metadata")), None)
+            if known is not None:
+                self.store.head(known.key)
         except ObjectMissingError as error:
             raise TransientError(f"{self.store.url} cannot be listed: {error}") from error
 

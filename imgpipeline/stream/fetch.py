@@ -11,25 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.errors import TransientError
+from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_consumer
 
-_POLL_RECORDS = 500
-_FETCH_BYTES = 8 * 2**20
+_POLL_RECORDS = 200
+_PARTITION_BYTES = 128 * 2**10
+_FETCH_BYTES = 32 * 2**20
 _READ_ONE_MS = 5_000
 
 FETCH_OPTIONS: dict[str, Any] = {
     "max_poll_records": _POLL_RECORDS,
-    "max_partition_fetch_bytes": _FETCH_BYTES,
-    "fetch_max_bytes": 4 * _FETCH_BYTES,
+    "max_partition_fetch_bytes": _PARTITION_BYTES,
+    "fetch_max_bytes": _FETCH_BYTES,
     "fetch_max_wait_ms": 200,
     "check_crcs": True,
 }
-"""Bounded, so that memory stays flat however long the backlog is; a larger record still comes, alone."""
+"""Bounded, so that memory stays flat however long the backlog is; a larger record still comes, alone.
+What was fetched of one partition is handed out before the next one has its turn: some 500 announcements, which is
+seconds of detection. More would let one camera's backlog starve the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class LaneFetcher:
         """Returns what came next, in the order of offsets within a partition; empty after the time-out.
 
         Raises:
+            ConfigurationError: Records are compressed by a codec whose library is not installed.
             TransientError: The log moved under the reader, or the broker does not answer. The next run looks anew.
         """
         if not self._partitions:
@@ -82,8 +86,14 @@ class LaneFetcher:
         with kafka_errors(self._settings):
             try:
                 polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
-            except OffsetOutOfRangeError as error:
+            except (OffsetOutOfRangeError, LogTruncationError) as error:
                 raise TransientError(f"The log of {self._settings.kafka_topic} moved while it was read.") from error
+            except UnsupportedCodecError as error:
+                raise ConfigurationError(
+                    f"The records of {self._settings.kafka_topic} are compressed in a way that cannot be read here: "
+                    f"{error.args[0] if error.args else error}.",
+                    next_step="install that library (`pip install lz4`, `pip install python-snappy`)",
+                ) from error
             steps: list[KafkaRecord | Hole] = []
             for number, partition in self._partitions.items():
                 steps += self._follow(number, polled.get(partition, ()), self._consumer.position(partition))
@@ -122,6 +132,9 @@ def read_record(settings: Settings, partition: int, offset: int) -> KafkaRecord 
             return None
         consumer.seek(where, offset)
         records = consumer.poll(timeout_ms=_READ_ONE_MS).get(where, [])
+        position = consumer.position(where)
+    if not records and position > offset:
+        return None
     if not records:
         raise TransientError(f"The broker did not send {settings.kafka_topic}/{partition}/{offset} in time.")
     return to_record(records[0]) if records[0].offset == offset else None

@@ -1,0 +1,397 @@
+"""What goes wrong while a lane is followed: every offset still has one outcome, and the run ends with a clear error."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+from kafka import TopicPartition
+from pydantic import SecretStr
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome, offsets_of
+from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.detect.report import LaneTally
+from imgpipeline.detect.resume import resume_chain
+from imgpipeline.errors import (
+    ConfigurationError,
+    DeadLetterCode,
+    ImgpipelineError,
+    TransientError,
+)
+from imgpipeline.ledger import Provenance, fix_ends, list_segments
+from imgpipeline.ledger.segment import describe
+from imgpipeline.objectstore import ForbiddenError
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_consumer, open_producer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
+from imgpipeline.stream.group import open_group
+from imgpipeline.stream.holes import cover_hole, explain_hole
+from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, message, running
+from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.s3_server import S3Server
+from imgpipeline_tests.servers.waiting import wait_until
+
+CHILD = """
+from imgpipeline.detect import follow_lane
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.lanes import Lane
+
+report = follow_lane(load_settings(), Lane(0, 1), run_id="child", report=lambda report: None)
+print(report.ended_by, report.lag)
+"""
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Returns the environment by which another process has the same settings."""
+    values = {name: getattr(settings, name) for name in settings.model_fields_set}
+    plain = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+    return {**os.environ, **{f"IMGPIPELINE_{name.upper()}": str(value) for name, value in plain.items()}}
+
+
+@contextmanager
+def child_run(lane: LaneUnderTest) -> Iterator["subprocess.Popen[str]"]:
+    """A detection run in a process of its own; it does not outlive the test."""
+    command = [sys.executable, "-c", CHILD]
+    environment = environment_of(lane.settings)
+    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def segments(lane: LaneUnderTest) -> int:
+    return sum(len(list_segments(lane.store, chain, 0, end.offset)) for chain, end in fix_ends(lane.store).items())
+
+
+def ledger_objects(lane: LaneUnderTest) -> dict[str, str]:
+    return {info.key: info.e_tag for info in lane.store.list_objects("metadata")}
+
+
+def has_each_offset_once(outcomes: list[Outcome], end: int) -> bool:
+    """Whether the outcomes of one partition cover `[0, end)`, each offset once and in order."""
+    ranges = [(0, 0), *(offsets_of(outcome) for outcome in outcomes), (end, end)]
+    return all(before[1] == after[0] for before, after in pairwise(ranges))
+
+
+def small_steps(lane: LaneUnderTest) -> LaneUnderTest:
+    return lane.with_settings(segment_max_records=5, prefetch_images=2)
+
+
+def through(lane: LaneUnderTest, proxy: AnswerLosingProxy) -> LaneUnderTest:
+    return lane.with_settings(s3_endpoint=proxy.endpoint)
+
+
+# Processes that die or sleep
+
+
+@pytest.mark.parametrize("killed_after", [0, 3])
+def test_kill_9_of_a_run_loses_and_doubles_nothing(lane: LaneUnderTest, killed_after: int) -> None:
+    lane.announce(200)
+    with child_run(small_steps(lane)) as process:
+        wait_until(lambda: segments(lane) >= killed_after, limit_s=60, what="segments of the child")
+        process.send_signal(SIGKILL)
+        process.wait(10)
+    before = ledger_objects(lane)
+
+    report = lane.follow()
+
+    assert has_each_offset_once(lane.outcomes(), 200)
+    assert len(lane.frames()) == 200
+    assert report.lag == 0
+    assert before.items() <= ledger_objects(lane).items()
+
+
+def test_a_run_that_slept_while_another_committed_drops_its_work(lane: LaneUnderTest) -> None:
+    lane.announce(200)
+    with child_run(small_steps(lane)) as process:
+        wait_until(lambda: segments(lane) >= 3, limit_s=60, what="segments of the child")
+        process.send_signal(SIGSTOP)
+        lane.follow()
+        before = ledger_objects(lane)
+        process.send_signal(SIGCONT)
+        said, _ = process.communicate(timeout=60)
+
+    assert said.split() == ["superseded", "0"]
+    assert ledger_objects(lane) == before
+    assert has_each_offset_once(lane.outcomes(), 200)
+
+
+def test_a_superseded_run_does_not_report_the_work_of_its_winner_as_lag(lane: LaneUnderTest) -> None:
+    lane.announce(60)
+    others: list[LaneReport] = []
+
+    def let_another_go_first(report: LaneReport) -> None:
+        lane.reports.append(report)
+        if not others:
+            others.append(LaneUnderTest(lane.settings).follow())
+
+    last = follow_lane(small_steps(lane).settings, Lane(0, 1), run_id="slow", report=let_another_go_first)
+
+    assert (last.ended_by, last.lag) == ("superseded", 0)
+    assert has_each_offset_once(lane.outcomes(), 60)
+
+
+def test_an_end_that_another_run_has_just_moved_is_no_contradiction(lane: LaneUnderTest) -> None:
+    [log] = read_log(lane.settings)
+    lane.announce(5)
+    lane.follow()
+
+    assert resume_chain(lane.settings, lane.store, log).end.offset == 5
+
+
+def test_the_group_is_told_only_what_was_reported(lane: LaneUnderTest) -> None:
+    lane.announce(60)
+    told: list[int] = []
+    reported = [0]
+
+    def compare(report: LaneReport) -> None:
+        with open_group(lane.settings) as group:
+            told.append(group.read([0]).get(0, 0))
+        assert told[-1] <= reported[-1]
+        reported.append(report.frames)
+
+    follow_lane(small_steps(lane).settings, Lane(0, 1), run_id="run", report=compare)
+
+    assert reported[-1] == 60
+
+
+# A broker or a store in trouble
+
+
+def test_a_broker_that_dies_ends_the_run_with_a_known_error_and_the_next_goes_on(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("frames")
+        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        own.announce(200)
+        errors: list[ImgpipelineError] = []
+
+        def follow() -> None:
+            try:
+                small_steps(own).follow()
+            except ImgpipelineError as error:
+                errors.append(error)
+
+        with running(follow):
+            wait_until(lambda: segments(own) >= 3, limit_s=30, what="the first segments")
+            broker.kill()
+            killed_at_s = time.monotonic()
+        took_s = time.monotonic() - killed_at_s
+        broker.start()
+        own.follow()
+
+    assert isinstance(errors[0], TransientError | ConfigurationError)
+    assert broker.bootstrap_servers in str(errors[0])
+    assert took_s < 40
+    assert has_each_offset_once(own.outcomes(), 200)
+
+
+def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_goes_on(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    with S3Server(tmp_path / "s3") as server:
+        bucket = server.create_bucket("frames")
+        own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint)
+        own.announce(200)
+        errors: list[TransientError] = []
+
+        def follow() -> None:
+            try:
+                own.with_settings(segment_max_records=5).follow()
+            except TransientError as error:
+                errors.append(error)
+
+        with running(follow):
+            wait_until(lambda: segments(own) >= 3, limit_s=30, what="the first segments")
+            server.kill()
+            killed_at_s = time.monotonic()
+        took_s = time.monotonic() - killed_at_s
+        server.start()
+        own.follow()
+
+        assert len(errors) == 1
+        assert took_s < 20
+        assert len(own.frames()) == 200
+        assert has_each_offset_once(own.outcomes(), 200)
+
+
+def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(
+    lane: LaneUnderTest, s3: S3Server
+) -> None:
+    let_go = threading.Event()
+
+    class HangingProxy(AnswerLosingProxy):
+        def decide(self, method: str, path: str) -> Fate:  # noqa: ARG002 - the base class names it
+            if "slow" in path:
+                let_go.wait(30)
+            return Fate.FORWARD
+
+    slow = lane.put_image("images/camera/slow.jpg")
+    lane.announce(5)
+    lane.send(*[message(image_path=slow, frame_number=n) for n in range(5, 60)])
+    stop = threading.Event()
+    with HangingProxy(s3.port) as proxy:
+        try:
+            with running(lambda: through(lane, proxy).follow(stop=stop)) as results:
+                wait_until(lambda: len(lane.frames()) == 5, limit_s=10, what="what is finished")
+                stop.set()
+                wait_until(lambda: bool(results), limit_s=5, what="the end of the run")
+        finally:
+            let_go.set()
+
+    [report] = results
+    assert (report.ended_by, report.frames) == ("stopped", 5)
+    lane.follow()
+    assert has_each_offset_once(lane.outcomes(), 60)
+
+
+def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames(
+    lane: LaneUnderTest, s3: S3Server
+) -> None:
+    refuses = threading.Event()
+
+    def refuse(method: str, path: str, _before: int) -> Fate:
+        is_object = "/lane/" in path and method in ("GET", "HEAD")
+        return Fate.ANSWER_403 if is_object and refuses.is_set() else Fate.FORWARD
+
+    lane.announce(3)
+
+    def take_the_right_away() -> None:
+        wait_until(lambda: len(lane.frames()) == 3, limit_s=30, what="the first frames")
+        refuses.set()
+        lane.send(*[message(image_path="images/camera/one.jpg", frame_number=n) for n in range(3, 6)])
+
+    with AnswerLosingProxy(s3.port, refuse) as proxy, running(take_the_right_away), pytest.raises(ForbiddenError):
+        through(lane, proxy).with_settings(linger_s=10.0).follow()
+
+    assert lane.dead_letters() == []
+
+
+def test_no_object_is_read_twice_for_its_size(lane: LaneUnderTest, s3: S3Server) -> None:
+    path = lane.put_image("images/camera/4k.jpg", encode(np.zeros((2160, 3840, 3), np.uint8), ".jpg"))
+    lane.send(message(image_path=path))
+
+    with AnswerLosingProxy(s3.port) as proxy:
+        through(lane, proxy).follow()
+
+    assert len(proxy.fates("GET", "4k.jpg")) == len(lane.frames()) == 1
+
+
+def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane: LaneUnderTest) -> None:
+    lane.send(b"1", b"2", b"3")
+
+    with pytest.raises(TransientError, match="up to 9"):
+        explain_hole(lane.settings, Hole(0, 3, 9))
+
+
+# Input that is large or rare
+
+
+@pytest.mark.parametrize("rubbish", [False, True])
+def test_a_segment_is_closed_before_large_records_fill_the_memory(lane: LaneUnderTest, rubbish: bool) -> None:
+    path, much = lane.put_image("images/camera/one.jpg"), "x" * 500_000
+    for number in range(20):
+        value = b"no json" if rubbish else message(image_path=path, frame_number=number, note=much)
+        lane.send(value, key=much.encode() if rubbish else b"camera")
+
+    lane.with_settings(commit_interval_s=60.0, dead_letter_raw_bytes=1_000_000).follow()
+
+    assert segments(lane) >= 2
+    assert has_each_offset_once(lane.outcomes(), 20)
+
+
+def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
+    lane.send(b"no json", key=b"k" * 100_000)
+
+    lane.follow()
+
+    [letter] = lane.dead_letters()
+    assert letter.key_base64 is None
+
+
+def test_a_compression_that_cannot_be_read_is_named(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka.record.default_records.codecs.has_lz4", lambda: False)
+    producer = Producer({"bootstrap.servers": lane.settings.kafka_bootstrap_servers, "compression.type": "lz4"})
+    producer.produce(lane.settings.kafka_topic, b"{" * 1000)
+    producer.flush(10)
+
+    with pytest.raises(ConfigurationError, match="lz4"):
+        lane.follow()
+
+
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_a_markers_only_tail_and_an_empty_partition_end_the_run(lane: LaneUnderTest) -> None:
+    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
+        producer.init_transactions()
+        for _ in range(3):
+            producer.begin_transaction()
+            producer.send(lane.settings.kafka_topic, b"rolled back", partition=1)
+            producer.flush()
+            producer.abort_transaction()
+
+    report = lane.follow()
+
+    assert report.lag == 0
+    assert has_each_offset_once(lane.outcomes(), 6)
+    assert [gap.reason for gap in lane.gaps()] == [GapReason.ABORTED, GapReason.MARKER] * 3
+
+
+def test_a_hole_of_many_offsets_costs_no_memory() -> None:
+    hole = Hole(0, 0, 10**12)
+
+    gaps = cover_hole(hole, [5, 6, 10**9], GapReason.COMPACTED)
+
+    assert [(g.start, g.end) for g in gaps] == [(0, 5), (5, 7), (7, 10**9), (10**9, 10**9 + 1), (10**9 + 1, 10**12)]
+    assert [g.reason for g in gaps] == [GapReason.COMPACTED, GapReason.ABORTED] * 2 + [GapReason.COMPACTED]
+
+
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_the_backlog_of_one_camera_does_not_starve_the_others(lane: LaneUnderTest) -> None:
+    with open_producer(lane.settings) as producer:
+        for number in range(5000):
+            producer.send(lane.settings.kafka_topic, b"%0250d" % number, partition=0)
+        producer.flush()
+        producer.send(lane.settings.kafka_topic, b"other", partition=1)
+        producer.flush()
+
+    before = 0
+    with open_consumer(lane.settings, **FETCH_OPTIONS) as consumer:
+        fetcher = LaneFetcher(consumer, lane.settings, {0: 0, 1: 0})
+        while not any(step.partition == 1 for step in fetcher.poll(0.2)):
+            before = consumer.position(TopicPartition(lane.settings.kafka_topic, 0))
+
+    assert before <= 1500
+
+
+def test_gaps_do_not_count_as_speed() -> None:
+    letter = DeadLetter(1_000_000, DeadLetterCode.INVALID_MESSAGE, "no JSON", START, START.date(), None, None, 1, None)
+    outcomes: list[Outcome] = [Gap(0, 1_000_000, GapReason.BEFORE_FIRST_LOOK), letter]
+    header = describe(
+        ChainId("frames", "id", 0),
+        outcomes,
+        provenance=Provenance("", "", "", "run"),
+        writer_id="w",
+        fingerprint=None,
+        created_at=START,
+    )
+    tally = LaneTally()
+    tally.begin(START)
+    tally.add(header, outcomes, [START], START + timedelta(seconds=10))
+
+    assert tally.report(0).frames_per_s == pytest.approx(0.1)
