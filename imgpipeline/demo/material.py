@@ -18,7 +18,7 @@ CAMERAS = ("gate", "market", "yard")
 """Sources of the simulated frames."""
 HOURS = (7, 12, 18, 23)
 """Hours of the day that are simulated, from morning light to night."""
-FRAMES_A_SCENE = 30
+FRAMES_A_SCENE = 50
 INTERVAL_S = 20.0
 FIRST_SEED = 2_000
 """The demo's scenes: none of them was used to train the model."""

@@ -1,6 +1,6 @@
 """How a demo ended: counts, truth, audit, and how they are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +25,7 @@ class Outcome:
     """What `label_counts` says."""
     comparison: Comparison | None
     """The same held against the truth; None where it is not known."""
-    audit: dict[str, Any]
+    audit: Mapping[str, Any]
     """The audit's answer."""
     problems: tuple[str, ...]
     """What is wrong; empty where all is well."""
@@ -91,7 +91,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         console.print("[bold green]All is as it should be.[/]")
 
 
-def _show_audit(answer: dict[str, Any], console: Console) -> None:
+def _show_audit(answer: Mapping[str, Any], console: Console) -> None:
     partitions, days = answer["partitions"], answer["days"]
     frames = sum(row["frames"] for row in partitions)
     dead = sum(row["dead_letters"] for row in partitions)

@@ -6,7 +6,6 @@ Owns the order of the steps and what is shown. What each step does belongs to it
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths,
 from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DagsterServer, dagster_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.audit import audit
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import open_store
@@ -33,6 +32,7 @@ from imgpipeline.vision.registry import find_model
 
 _LIMIT_S = 900.0
 _CHECK_S = 1.0
+_DAYS_SHOWN = 6
 
 Step = Callable[[int, int], None]
 
@@ -67,11 +67,12 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         ConfigurationError: The folder, the pictures or the model cannot be used.
         PermanentError: A server did not start, or the pipeline did not come to an end in time.
     """
-    find_model(options.model)
+    _check(options)
     began_s = time.monotonic()
     workspace = prepare_workspace(options.folder)
-    environment = workspace.environment(options.model)
-    with broker_process(workspace.logs) as broker:
+    first_day = None if options.images or options.video else (utc_now() - timedelta(days=_DAYS_SHOWN)).date()
+    environment = workspace.environment(options.model, first_day)
+    with _ended_by_sigterm(), broker_process(workspace.logs) as broker:
         environment |= broker
         enter(environment)
         settings = load_settings()
@@ -84,6 +85,17 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             if options.keep:
                 _keep_up(dagster, console)
     return outcome.ok
+
+
+def _check(options: DemoOptions) -> None:
+    """Finds out what cannot work before any server is started."""
+    settings = load_settings(model=options.model)
+    find_model(settings.model, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
+    for path in (options.images, options.video):
+        if path is not None and not path.exists():
+            raise ConfigurationError(
+                f"There is no {path}.", next_step="name a folder with --images, a file with --video"
+            )
 
 
 def _work(
@@ -163,13 +175,23 @@ def _step(console: Console, what: str) -> Iterator[Step]:
 
 def _keep_up(dagster: DagsterServer, console: Console) -> None:
     console.print(f"\nThe UI stays at [bold cyan]{dagster.url}[/] until Ctrl-C.")
-    over = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: over.set())
     try:
-        while not over.wait(0.5) and dagster.process.poll() is None:
-            pass
+        while dagster.process.poll() is None:
+            time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("Ending.")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the demo as Ctrl-C does: through every context, so that no server is left behind."""
+
+    def end(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's arguments
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -4,6 +4,7 @@ Owns starting and ending it. It promises that nothing of it is left when the con
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from imgpipeline.errors import PermanentError
 
 _START_S = 90.0
 _END_S = 15.0
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 
 def free_port() -> int:
@@ -79,11 +82,18 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
             env={**os.environ, **environment},
             cwd=logs,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library, before any thread is started
         )
     try:
         yield DagsterServer(process, f"http://127.0.0.1:{port}", log_file)
     finally:
         _end(process)
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel to end this child when the demo is killed; where that cannot be asked (not Linux), nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -19,10 +19,12 @@ from imgpipeline.sources.simulator.scoring import Score, match_detections
 
 LEAST_RECALL = 0.98
 LEAST_PRECISION = 0.98
-"""The model's stated error (models/README.md: at least 0.99 over 100 scenes), with room for a demo's twelve scenes."""
-MOST_OFF_SHARE = 0.05
+"""The model's stated error, box by box (models/README.md: at least 0.99 over 100 scenes), with room for twelve scenes."""
+MOST_OFF_SHARE = 0.10
 MOST_OFF_COUNT = 5
-"""How far the count of a label in an hour may be from the truth, whichever is larger (models/README.md, counts)."""
+"""The model's stated error of a count, the larger of the two. It is wide because an hour has three scenes of few
+objects, and one that is taken for another thing is so in many frames: over two scenes 95 % of the counts were within
+8 % of the truth (models/README.md)."""
 
 LabelHour = tuple[str, datetime]
 

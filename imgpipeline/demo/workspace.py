@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from imgpipeline.errors import ConfigurationError
@@ -38,13 +39,19 @@ class DemoWorkspace:
         """What the servers print."""
         return self.folder / "logs"
 
-    def environment(self, model: str) -> dict[str, str]:
+    def environment(self, model: str, first_day: date | None) -> dict[str, str]:
         """Returns the settings of a demo, for this process and the servers.
 
         Settings of a deployment that happen to be in the environment or in `.env` must not reach it: all that a demo
         depends on is named here.
+
+        Args:
+            model: Registered model, or path of an ONNX file.
+            first_day: First daily partition, where it is known: a short row of days shows more than one of decades.
         """
+        days = {"IMGPIPELINE_FIRST_DAY": first_day.isoformat()} if first_day else {}
         return {
+            **days,
             "DAGSTER_HOME": str(self.dagster_home),
             "IMGPIPELINE_STORE_URL": self.store.as_uri(),
             "IMGPIPELINE_KAFKA_TOPIC": "frames",

@@ -1,0 +1,127 @@
+"""The demo as a user runs it: the real command, with its own broker, store and Dagster."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgpipeline_tests.servers.waiting import wait_until
+
+COMMAND = [sys.executable, "-m", "imgpipeline.cli", "demo"]
+LIMIT_S = 280
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "demo"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(folder: Path) -> Iterator[None]:
+    """After each test no process works in the demo's folder any more."""
+    yield
+    wait_until(lambda: not processes_in(folder), limit_s=30, what="the end of the demo's servers", interval_s=0.2)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Returns the commands of the processes whose environment, arguments or working folder name a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdecimal() and int(process.name) != os.getpid():
+                said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                if str(folder).encode() in said:
+                    found.append(said.partition(b"\0")[0].decode())
+        except OSError:
+            continue
+    return found
+
+
+def run_demo(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "--folder", folder, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(LIMIT_S + 20)
+def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
+    done = run_demo(folder)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is as it should be." in done.stdout
+    assert re.search(r"Audit: ok: 600 frames and 0 dead letters in 4 partitions, 0 offsets missing", done.stdout)
+    rows = re.findall(r"(person|bicycle|car|dog)@\S+ \d\d:00 +│ +(\d+) │ +(\d+) │", done.stdout)
+    assert len(rows) == 16
+    assert sum(int(truth) for _, _, truth in rows) > 3000
+    # Ended by itself, since nobody sits at a terminal.
+    assert "The UI stays" not in done.stdout
+
+
+@pytest.mark.timeout(LIMIT_S + 20)
+def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) -> None:
+    model = shared_data / "models" / "yolox_nano.onnx"
+
+    done = run_demo(
+        folder,
+        f"--images={shared_data / 'images'}",
+        f"--model={model}",
+        IMGPIPELINE_MODEL_DECODER="yolox",
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = dict(re.findall(r"(\w+)@\S+ \d\d:00 +│ +(\d+) │", done.stdout))
+    assert {"dog", "bicycle", "person"} <= counted.keys()
+    assert "Audit: ok: 2 frames" in done.stdout
+
+
+def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path) -> None:
+    demo = subprocess.Popen([*COMMAND, "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "The UI:" in line:
+                break
+        assert len(processes_in(folder)) > 2
+    finally:
+        demo.send_signal(signal.SIGTERM)
+        demo.communicate(timeout=60)
+
+    assert demo.returncode == 128 + signal.SIGTERM
+
+
+def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
+    folder.mkdir()
+    precious = folder / "precious.txt"
+    precious.write_text("keep me")
+
+    done = run_demo(folder)
+
+    assert done.returncode == 1
+    assert "was not made by the demo" in done.stderr
+    assert precious.read_text() == "keep me"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--images=a", "--video=b"], "Both --images and --video"),
+        (["--model=unheard-of"], "unheard-of"),
+        (["--video=absent.mp4"], "There is no absent.mp4"),
+    ],
+)
+def test_what_cannot_be_done_is_named(folder: Path, arguments: list[str], said: str) -> None:
+    done = run_demo(folder, *arguments)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
