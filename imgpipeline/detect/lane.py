@@ -31,6 +31,7 @@ from imgpipeline.objectstore.probe import check_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.group import Group, open_group
+from imgpipeline.stream.holes import HoleExplainer
 from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log, ask_topic, read_log
 from imgpipeline.vision.configured import load_configured_detector
@@ -134,9 +135,10 @@ class _LaneRun:
         settings, flow = self.settings, self.flow
         flow.items = queue.Queue(settings.prefetch_images)
         preparer = FramePreparer(settings, ImageReader(self.store, settings, _retry_missing), self.clock)
-        fetch = FetchWorker(settings, flow, positions, preparer, self._note_record, self._at_log_end)
+        holes = HoleExplainer(settings)
+        fetch = FetchWorker(settings, flow, positions, preparer, holes, self._note_record, self._at_log_end)
         detect = DetectWorker(settings, flow, preparer, detector)
-        with _threads(flow, fetch.run, detect.run):
+        with holes, _threads(flow, fetch.run, detect.run):
             while (draft := self._next_draft()) is not None:
                 self._put(draft)
                 if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:

@@ -20,7 +20,7 @@ from imgpipeline.detect.prepare import FramePreparer, LargeFrame, PreparedFrame
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.holes import explain_hole
+from imgpipeline.stream.holes import HoleExplainer
 from imgpipeline.vision.detector import Detector, self_test
 
 _POLL_S = 0.1
@@ -92,6 +92,8 @@ class FetchWorker:
     """Offset to begin with, by partition."""
     preparer: FramePreparer
     """Reads and decodes images."""
+    holes: HoleExplainer
+    """Tells why offsets hold no record."""
     on_first_record: Callable[[], None]
     """Called when the first record has come."""
     at_log_end: Callable[[dict[int, int]], bool]
@@ -146,7 +148,7 @@ class FetchWorker:
 
     def _submit(self, step: KafkaRecord | Hole, pool: ThreadPoolExecutor) -> tuple[Item, int]:
         if isinstance(step, Hole):
-            return (step.partition, None, pool.submit(explain_hole, self.settings, step)), step.end
+            return (step.partition, None, pool.submit(self.holes.explain, step)), step.end
         self.on_first_record()
         future = pool.submit(self.preparer.prepare, step, ahead=True)
         return (step.partition, step, future), step.offset + 1

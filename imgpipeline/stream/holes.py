@@ -5,29 +5,68 @@ that is not there either was compacted where the topic is compacted, else it is 
 topic the two cannot be told apart; both count as compacted.)
 """
 
+import contextlib
+import threading
 from collections.abc import Iterable, Iterator
+from typing import Self
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import open_admin, open_consumer
+from imgpipeline.stream.connection import kafka_errors, open_admin, open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole
 
 _IDLE_POLLS = 10
 
 
-def explain_hole(settings: Settings, hole: Hole) -> list[Gap]:
-    """Returns a hole as gaps with their reasons, which cover it exactly.
+class HoleExplainer:
+    """Explains the holes of one run. May be used from several threads; they take turns.
 
-    Raises:
-        TransientError: The broker does not answer, or not with all of the hole.
+    Keeps its client open: where every record is a transaction of its own, every second offset is a hole, and opening
+    clients takes a hundred times as long as asking.
     """
-    with open_admin(settings) as admin:
-        absent = GapReason.COMPACTED if _is_compacted(admin, settings.kafka_topic) else GapReason.MARKER
-    return cover_hole(hole, _offsets_there(settings, hole), absent)
+
+    def __init__(self, settings: Settings) -> None:
+        """Begins without a connection; many runs never need one."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._clients = contextlib.ExitStack()
+        self._consumer: KafkaConsumer | None = None
+        self._absent = GapReason.MARKER
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the client, after who uses it at the moment (a few seconds at most)."""
+        with self._lock:
+            self._clients.close()
+
+    def explain(self, hole: Hole) -> list[Gap]:
+        """Returns a hole as gaps with their reasons, which cover it exactly.
+
+        Raises:
+            TransientError: The broker does not answer, or not with all of the hole.
+        """
+        with self._lock, kafka_errors(self._settings):
+            if self._consumer is None:
+                with open_admin(self._settings) as admin:
+                    compacted = _is_compacted(admin, self._settings.kafka_topic)
+                self._absent = GapReason.COMPACTED if compacted else GapReason.MARKER
+                options = {**FETCH_OPTIONS, "isolation_level": "read_uncommitted"}
+                self._consumer = self._clients.enter_context(open_consumer(self._settings, **options))
+            where = TopicPartition(self._settings.kafka_topic, hole.partition)
+            return cover_hole(hole, _offsets_there(self._consumer, where, hole), self._absent)
+
+
+def explain_hole(settings: Settings, hole: Hole) -> list[Gap]:
+    """Explains a single hole; as `HoleExplainer.explain`."""
+    with HoleExplainer(settings) as holes:
+        return holes.explain(hole)
 
 
 def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:
@@ -73,17 +112,14 @@ def _find_value(described: object, name: str) -> object:
     return None
 
 
-def _offsets_there(settings: Settings, hole: Hole) -> Iterator[int]:
-    where = TopicPartition(settings.kafka_topic, hole.partition)
-    options = {**FETCH_OPTIONS, "isolation_level": "read_uncommitted"}
-    with open_consumer(settings, **options) as consumer:
-        consumer.assign([where])
-        consumer.seek(where, hole.start)
-        idle = 0
-        while consumer.position(where) < hole.end:
-            records = consumer.poll(timeout_ms=200).get(where, [])
-            yield from (r.offset for r in records if hole.start <= r.offset < hole.end)
-            idle = 0 if records else idle + 1
-            if idle > _IDLE_POLLS and consumer.position(where) < hole.end:
-                # Not the end: what was not seen must not be taken for absent.
-                raise TransientError(f"The broker did not send {where.topic}/{where.partition} up to {hole.end}.")
+def _offsets_there(consumer: KafkaConsumer, where: TopicPartition, hole: Hole) -> Iterator[int]:
+    consumer.assign([where])
+    consumer.seek(where, hole.start)
+    idle = 0
+    while consumer.position(where) < hole.end:
+        records = consumer.poll(timeout_ms=200).get(where, [])
+        yield from (r.offset for r in records if hole.start <= r.offset < hole.end)
+        idle = 0 if records else idle + 1
+        if idle > _IDLE_POLLS and consumer.position(where) < hole.end:
+            # Not the end: what was not seen must not be taken for absent.
+            raise TransientError(f"The broker did not send {where.topic}/{where.partition} up to {hole.end}.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -97,6 +98,16 @@ def encode(image: np.ndarray[Any, Any], suffix: str) -> bytes:
 
 def message(**fields: Any) -> bytes:
     return json.dumps({"source": "camera", "timestamp": "2026-03-01T12:00:00Z", **fields}).encode()
+
+
+def segments(lane: LaneUnderTest) -> int:
+    return sum(len(list_segments(lane.store, chain, 0, end.offset)) for chain, end in fix_ends(lane.store).items())
+
+
+def has_each_offset_once(outcomes: list[Outcome], end: int) -> bool:
+    """Whether the outcomes of one partition cover `[0, end)`, each offset once and in order."""
+    ranges = [(0, 0), *(offsets_of(outcome) for outcome in outcomes), (end, end)]
+    return all(before[1] == after[0] for before, after in pairwise(ranges))
 
 
 @pytest.fixture

@@ -7,39 +7,31 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 
-import numpy as np
 import pytest
-from confluent_kafka import Producer
-from kafka import TopicPartition
 from pydantic import SecretStr
 
-from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.detect import LaneReport, follow_lane
-from imgpipeline.detect.report import LaneTally
 from imgpipeline.detect.resume import resume_chain
 from imgpipeline.errors import (
     ConfigurationError,
-    DeadLetterCode,
     ImgpipelineError,
     TransientError,
 )
-from imgpipeline.ledger import Provenance, fix_ends, list_segments
-from imgpipeline.ledger.segment import describe
 from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import open_consumer, open_producer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
 from imgpipeline.stream.group import open_group
-from imgpipeline.stream.holes import cover_hole, explain_hole
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import read_log
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, message, running
+from imgpipeline_tests.detect.conftest import (
+    LaneUnderTest,
+    has_each_offset_once,
+    message,
+    running,
+    segments,
+)
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
@@ -74,18 +66,8 @@ def child_run(lane: LaneUnderTest) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def segments(lane: LaneUnderTest) -> int:
-    return sum(len(list_segments(lane.store, chain, 0, end.offset)) for chain, end in fix_ends(lane.store).items())
-
-
 def ledger_objects(lane: LaneUnderTest) -> dict[str, str]:
     return {info.key: info.e_tag for info in lane.store.list_objects("metadata")}
-
-
-def has_each_offset_once(outcomes: list[Outcome], end: int) -> bool:
-    """Whether the outcomes of one partition cover `[0, end)`, each offset once and in order."""
-    ranges = [(0, 0), *(offsets_of(outcome) for outcome in outcomes), (end, end)]
-    return all(before[1] == after[0] for before, after in pairwise(ranges))
 
 
 def small_steps(lane: LaneUnderTest) -> LaneUnderTest:
@@ -281,117 +263,3 @@ def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames
         through(lane, proxy).with_settings(linger_s=10.0).follow()
 
     assert lane.dead_letters() == []
-
-
-def test_no_object_is_read_twice_for_its_size(lane: LaneUnderTest, s3: S3Server) -> None:
-    path = lane.put_image("images/camera/4k.jpg", encode(np.zeros((2160, 3840, 3), np.uint8), ".jpg"))
-    lane.send(message(image_path=path))
-
-    with AnswerLosingProxy(s3.port) as proxy:
-        through(lane, proxy).follow()
-
-    assert len(proxy.fates("GET", "4k.jpg")) == len(lane.frames()) == 1
-
-
-def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane: LaneUnderTest) -> None:
-    lane.send(b"1", b"2", b"3")
-
-    with pytest.raises(TransientError, match="up to 9"):
-        explain_hole(lane.settings, Hole(0, 3, 9))
-
-
-# Input that is large or rare
-
-
-@pytest.mark.parametrize("rubbish", [False, True])
-def test_a_segment_is_closed_before_large_records_fill_the_memory(lane: LaneUnderTest, rubbish: bool) -> None:
-    path, much = lane.put_image("images/camera/one.jpg"), "x" * 500_000
-    for number in range(20):
-        value = b"no json" if rubbish else message(image_path=path, frame_number=number, note=much)
-        lane.send(value, key=much.encode() if rubbish else b"camera")
-
-    lane.with_settings(commit_interval_s=60.0, dead_letter_raw_bytes=1_000_000).follow()
-
-    assert segments(lane) >= 2
-    assert has_each_offset_once(lane.outcomes(), 20)
-
-
-def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
-    lane.send(b"no json", key=b"k" * 100_000)
-
-    lane.follow()
-
-    [letter] = lane.dead_letters()
-    assert letter.key_base64 is None
-
-
-def test_a_compression_that_cannot_be_read_is_named(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kafka.record.default_records.codecs.has_lz4", lambda: False)
-    producer = Producer({"bootstrap.servers": lane.settings.kafka_bootstrap_servers, "compression.type": "lz4"})
-    producer.produce(lane.settings.kafka_topic, b"{" * 1000)
-    producer.flush(10)
-
-    with pytest.raises(ConfigurationError, match="lz4"):
-        lane.follow()
-
-
-@pytest.mark.parametrize("topic", [2], indirect=True)
-def test_a_markers_only_tail_and_an_empty_partition_end_the_run(lane: LaneUnderTest) -> None:
-    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
-        producer.init_transactions()
-        for _ in range(3):
-            producer.begin_transaction()
-            producer.send(lane.settings.kafka_topic, b"rolled back", partition=1)
-            producer.flush()
-            producer.abort_transaction()
-
-    report = lane.follow()
-
-    assert report.lag == 0
-    assert has_each_offset_once(lane.outcomes(), 6)
-    assert [gap.reason for gap in lane.gaps()] == [GapReason.ABORTED, GapReason.MARKER] * 3
-
-
-def test_a_hole_of_many_offsets_costs_no_memory() -> None:
-    hole = Hole(0, 0, 10**12)
-
-    gaps = cover_hole(hole, [5, 6, 10**9], GapReason.COMPACTED)
-
-    assert [(g.start, g.end) for g in gaps] == [(0, 5), (5, 7), (7, 10**9), (10**9, 10**9 + 1), (10**9 + 1, 10**12)]
-    assert [g.reason for g in gaps] == [GapReason.COMPACTED, GapReason.ABORTED] * 2 + [GapReason.COMPACTED]
-
-
-@pytest.mark.parametrize("topic", [2], indirect=True)
-def test_the_backlog_of_one_camera_does_not_starve_the_others(lane: LaneUnderTest) -> None:
-    with open_producer(lane.settings) as producer:
-        for number in range(5000):
-            producer.send(lane.settings.kafka_topic, b"%0250d" % number, partition=0)
-        producer.flush()
-        producer.send(lane.settings.kafka_topic, b"other", partition=1)
-        producer.flush()
-
-    before = 0
-    with open_consumer(lane.settings, **FETCH_OPTIONS) as consumer:
-        fetcher = LaneFetcher(consumer, lane.settings, {0: 0, 1: 0})
-        while not any(step.partition == 1 for step in fetcher.poll(0.2)):
-            before = consumer.position(TopicPartition(lane.settings.kafka_topic, 0))
-
-    assert before <= 1500
-
-
-def test_gaps_do_not_count_as_speed() -> None:
-    letter = DeadLetter(1_000_000, DeadLetterCode.INVALID_MESSAGE, "no JSON", START, START.date(), None, None, 1, None)
-    outcomes: list[Outcome] = [Gap(0, 1_000_000, GapReason.BEFORE_FIRST_LOOK), letter]
-    header = describe(
-        ChainId("frames", "id", 0),
-        outcomes,
-        provenance=Provenance("", "", "", "run"),
-        writer_id="w",
-        fingerprint=None,
-        created_at=START,
-    )
-    tally = LaneTally()
-    tally.begin(START)
-    tally.add(header, outcomes, [START], START + timedelta(seconds=10))
-
-    assert tally.report(0).frames_per_s == pytest.approx(0.1)
