@@ -139,12 +139,24 @@ class _Audit:
         if versions and figures.agree and not problems:
             self.after.days[day] = (versions, figures)
         try:
-            manifests = [read_manifest(self.store, table, day) for table in (FRAMES.name, DETECTIONS.name)]
-            stale = None in manifests or has_news(self.store, day, self.ends, covered_ends(*manifests), buckets)
+            stale = self._is_stale(day, buckets)
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error.message}")
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)))
+
+    def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
+        manifests = [read_manifest(self.store, table, day) for table in (FRAMES.name, DETECTIONS.name)]
+        if None in manifests:
+            return True
+        covered = covered_ends(*manifests)
+        since = self.before.quiet.skip(day, covered)
+        unread = [b for b in buckets if since.get(b.chain, 0) < self.ends.get(b.chain, 0)]
+        if has_news(self.store, day, self.ends, since, unread):
+            return True
+        chains = {bucket.chain for bucket in buckets} & self.ends.keys()
+        self.after.quiet.note(day, covered, {chain: self.ends[chain] for chain in chains})
+        return False
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:
         return tuple(

@@ -13,6 +13,7 @@ from typing import Any
 from imgpipeline.contracts.keys import ChainId, audit_state_key
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.audit_report import DayFigures
+from imgpipeline.lake.quiet import QuietNotes
 from imgpipeline.ledger.audit import ChainAudit
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 
@@ -30,6 +31,8 @@ class AuditState:
     """For each day the versions of both tables, and its figures."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """For each summary the versions of it and of the detections, and whether it was stale."""
+    quiet: QuietNotes = field(default_factory=QuietNotes)
+    """Stretches of chains behind a day's tables that hold nothing of it."""
 
 
 def read_state(store: ObjectStore) -> AuditState:
@@ -38,7 +41,7 @@ def read_state(store: ObjectStore) -> AuditState:
         data = json.loads(store.get(audit_state_key()))
         if data["version"] != _VERSION:
             return AuditState()
-        return AuditState(
+        state = AuditState(
             {found.chain: found for found in map(_read_chain, data["chains"])},
             {
                 date.fromisoformat(d["day"]): (str(d["versions"]), DayFigures(**{n: int(d[n]) for n in _figures()}))
@@ -49,8 +52,10 @@ def read_state(store: ObjectStore) -> AuditState:
                 for s in data["summaries"]
             },
         )
+        state.quiet.add(data["quiet"], state.chains)
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return AuditState()
+    return state
 
 
 def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool:
@@ -67,6 +72,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
             {"name": name, "day": day.isoformat(), "versions": versions, "stale": stale}
             for (name, day), (versions, stale) in sorted(state.summaries.items())
         ],
+        "quiet": state.quiet.to_json(state.chains),
     }
     try:
         store.put(audit_state_key(), json.dumps(data).encode())

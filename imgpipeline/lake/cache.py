@@ -44,6 +44,7 @@ class LakeCache:
             most_bytes: Size that the cache is cut back to by `trim`.
         """
         self._store = store
+        self.folder = folder
         self._folder = folder / "objects"
         self._most_bytes = most_bytes
         with disk_errors(folder):

@@ -23,8 +23,9 @@ from imgpipeline.lake.day_tables import covered_ends, join_ends
 from imgpipeline.lake.engine import Engine, identifier, quoted
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import DETECTION_ROWS, FRAME_ROWS, KEEP_UNIQUE, load_frames
+from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
 from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, Table
-from imgpipeline.ledger import Segment, fix_ends, index_buckets, read_day
+from imgpipeline.ledger import ChainEnd, Segment, fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
@@ -65,21 +66,17 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         LedgerError: A segment behind the tables cannot be read.
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
-    fixed = {chain: end.offset for chain, end in fix_ends(store).items()}
+    fixed = fix_ends(store)
     files = _take_files(store, engine.folder, cache, days)
-    ends = join_ends(fixed, *(manifest.ends for tables in files.values() for manifest, _ in tables.values()))
+    manifests = [manifest.ends for tables in files.values() for manifest, _ in tables.values()]
+    ends = join_ends({chain: end.offset for chain, end in fixed.items()}, *manifests)
     buckets = _buckets(store, days)
     shown = sorted(set(days) if days is not None else {*files, *buckets})
-
-    def behind() -> Iterator[tuple[date, Segment]]:
-        for day in shown:
-            manifests = [files.get(day, {}).get(table, (None, None))[0] for table in (FRAMES.name, DETECTIONS.name)]
-            since = covered_ends(*manifests)
-            yield from ((day, s) for s in read_day(store, day, ends, since=since, buckets=buckets.get(day, [])))
-
+    notes = read_notes(store, cache.folder)
     engine.run(f"CREATE SCHEMA {_WORKING}")
     engine.run(f"SET search_path = '{_WORKING},main'")
-    load_frames(engine, behind())
+    load_frames(engine, _Behind(store, files, fixed, ends, buckets, notes).read(shown))
+    write_notes(store, cache.folder, notes, fixed.values())
     for table in (FRAMES, DETECTIONS):
         _create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
     count = _choose(engine)
@@ -90,6 +87,32 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 
 
 _Files = dict[date, dict[str, tuple[Manifest, Path]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Reads what the ledger has behind the files."""
+
+    store: ObjectStore
+    files: _Files
+    fixed: Mapping[ChainId, ChainEnd]
+    ends: Mapping[ChainId, int]
+    buckets: Mapping[date, list[Bucket]]
+    notes: QuietNotes
+
+    def read(self, days: Sequence[date]) -> Iterator[tuple[date, Segment]]:
+        """Yields each day with each segment behind it, and notes the days that have none."""
+        for day in days:
+            buckets, tables = self.buckets.get(day, []), self.files.get(day, {})
+            covered = covered_ends(*(tables[t.name][0] if tables else None for t in (FRAMES, DETECTIONS)))
+            since, quiet = self.notes.skip(day, covered), True
+            unread = [b for b in buckets if since.get(b.chain, 0) < self.ends.get(b.chain, 0)]
+            for segment in read_day(self.store, day, self.ends, since=since, buckets=unread):
+                quiet = False
+                yield day, segment
+            if quiet:
+                chains = {bucket.chain for bucket in buckets} & self.fixed.keys()
+                self.notes.note(day, covered, {chain: self.fixed[chain].offset for chain in chains})
 
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:

@@ -1,25 +1,19 @@
 """A query session shows one moment: each frame once, whatever was built, killed or written meanwhile."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import duckdb
-import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
-from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake import day_tables, snapshot
+from imgpipeline.errors import LedgerError
+from imgpipeline.lake import snapshot
 from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.session import LakeSession, open_lake
 from imgpipeline.lake.summaries import build_summary
-from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.lake.killed_builds import die_after_frames
+from imgpipeline_tests.lake.oracle import check, expected_detections, expected_frames, shown_detections, shown_frames
 from imgpipeline_tests.lake.samples import again, chosen_frames, counted_labels, day_outcomes, gated, seen
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
@@ -27,7 +21,6 @@ from imgpipeline_tests.ledger.samples import (
     NOON,
     append,
     dead_letter,
-    frames,
     gap,
     stored_segments,
     write_chain,
@@ -35,33 +28,6 @@ from imgpipeline_tests.ledger.samples import (
 
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
-
-
-def shown_frames(session: LakeSession) -> list[tuple]:
-    asked = f"SELECT frame_id, source_kafka_offset, status FROM frames WHERE day = DATE '{DAY}'"  # noqa: S608 - a day
-    return sorted(session.query(asked).rows)
-
-
-def shown_detections(session: LakeSession) -> list[tuple]:
-    columns = "frame_id, source_kafka_offset, detection_number, label, confidence"
-    asked = f"SELECT {columns} FROM detections WHERE day = DATE '{DAY}'"  # noqa: S608 - own names
-    return sorted(session.query(asked).rows)
-
-
-def expected_frames(found: dict[str, Frame]) -> list[tuple]:
-    return sorted((name, f.offset, f.status.value) for name, f in found.items())
-
-
-def expected_detections(found: dict[str, Frame]) -> list[tuple]:
-    return sorted(
-        (name, f.offset, n, d.label, d.confidence) for name, f in found.items() for n, d in enumerate(f.detections)
-    )
-
-
-def check(session: LakeSession, store: ObjectStore) -> None:
-    found = chosen_frames(store)
-    assert shown_frames(session) == expected_frames(found)
-    assert shown_detections(session) == expected_detections(found)
 
 
 def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
@@ -106,7 +72,7 @@ def test_both_tables_show_one_moment_also_between_the_two_puts_of_a_build(memory
     made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
     rebuild_day(memory, DAY, now=NOON)
     append(made, [again(3, of=0, labels=["dog"]), again(4, of=1, labels=["dog"]), seen(5, ["car", "dog"])])
-    _die_after_frames(memory)
+    die_after_frames(memory)
     with lake(memory) as session:
         check(session, memory)
     append(made, [again(6, of=5, labels=["person"]), seen(7, ["person"])])
@@ -222,44 +188,6 @@ def test_times_are_utc_and_aware(memory: ObjectStore, lake):
         assert session.query("SELECT current_setting('TimeZone')").rows == [("UTC",)]
 
 
-REFUSED = {
-    "a file": "SELECT * FROM read_text('/etc/hostname')",
-    "a folder": "SELECT * FROM glob('/etc/*')",
-    "the internet": "SELECT * FROM read_parquet('https://127.0.0.1:1/x.parquet')",
-    "writing": "COPY (SELECT 1) TO '/tmp/written.csv'",
-    "explained writing": "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/written.csv'",
-    "attaching": "ATTACH '/tmp/other.db'",
-    "a setting": "SET enable_external_access = true",
-    "an extension": "INSTALL httpfs",
-    "dropping": "DROP VIEW frames",
-    "two at once": "SELECT 1; SELECT 2",
-    "nothing": "",
-    "a Python variable": "SELECT * FROM secret_rows",
-    "no SQL": "SELEC 1",
-    "no such column": "SELECT colour FROM frames",
-}
-
-
-@pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
-def test_a_query_can_neither_write_nor_read_what_is_not_the_lake_s(memory: ObjectStore, lake, sql: str):
-    secret_rows = pd.DataFrame({"secret": [1]})
-    with lake(memory) as session:
-        with pytest.raises(ConfigurationError) as refusal:
-            session.query(sql)
-        assert refusal.value.next_step
-        assert session.query("SELECT 1").rows == [(1,)]
-    assert len(secret_rows) == 1
-
-
-@pytest.mark.parametrize(
-    "sql", ["DESCRIBE frames", "SUMMARIZE frames", "EXPLAIN SELECT 1", "FROM frames", "WITH a AS (FROM frames) FROM a",
-            "VALUES (1)", "PIVOT detections ON label IN ('car') USING count(*)"],
-)  # fmt: skip
-def test_whatever_only_reads_is_answered(memory: ObjectStore, lake, sql: str):
-    with lake(memory) as session:
-        assert session.query(sql).columns
-
-
 def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore, lake):
     write_chain(memory, day_outcomes(0, 5), [dead_letter(5)])
     with lake(memory) as session:
@@ -273,79 +201,3 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
     memory.put(segment_key(CHAIN, 0), b"")
     with pytest.raises(LedgerError, match=segment_key(CHAIN, 0)), lake(memory):
         pass
-
-
-steps = st.lists(
-    st.sampled_from(["frame", "again", "gated", "late", "build", "die after frames", "older build"]),
-    min_size=1,
-    max_size=12,
-)
-
-
-class DiedError(Exception):
-    """The process ended here."""
-
-
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps, st.data())
-def test_whatever_came_in_and_was_built_each_frame_is_shown_once(tmp_path, taken: list[str], data: st.DataObject):
-    store = open_memory_store()
-    made = write_chain(store, [gap(0, 1)])
-    for step in taken:
-        STEPS[step](store, made, lambda most: data.draw(st.integers(1, max(most, 1))))
-    with open_lake(store, cache_dir=tmp_path / "cache") as session:
-        check(session, store)
-
-
-def _append(made: ChainWriter, frame: Frame) -> None:
-    assert append(made, [frame])
-
-
-def _die_after_frames(store: ObjectStore, *_: object) -> None:
-    put, calls = day_tables.replace_whole, []
-
-    def die(*arguments):
-        calls.append(1)
-        if len(calls) > 1:
-            raise DiedError
-        return put(*arguments)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(day_tables, "replace_whole", die)
-        with pytest.raises(DiedError):
-            rebuild_day(store, DAY, now=NOON, force=True)
-
-
-def _frame(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    _append(made, seen(made.end.offset, ["car"] * (draw(3) - 1)))
-
-
-def _again(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    _append(made, again(made.end.offset, of=draw(made.end.offset), labels=["dog"] * (draw(3) - 1)))
-
-
-def _gated(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    _append(made, replace(gated(draw(made.end.offset)), offset=made.end.offset))
-
-
-def _late(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    append(made, frames(made.end.offset, made.end.offset + 1, NEXT))
-
-
-def _build(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    rebuild_day(store, DAY, now=NOON)
-
-
-def _older_build(store: ObjectStore, made: ChainWriter, draw: Callable[[int], int]) -> None:
-    rebuild_day(store, DAY, now=NOON, force=True, ends={CHAIN: 1})
-
-
-STEPS = {
-    "frame": _frame,
-    "again": _again,
-    "gated": _gated,
-    "late": _late,
-    "build": _build,
-    "die after frames": _die_after_frames,
-    "older build": _older_build,
-}

@@ -1,0 +1,44 @@
+"""A lake to audit, and audits of it."""
+
+from typing import Any
+
+from imgpipeline.contracts.keys import ChainId, summary_key
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.lake.audit import AuditReport, audit
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.ledger import ChainWriter
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.lake.samples import again, day_outcomes, gated
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain
+
+SUMMARY = summary_key("label_counts", DAY)
+
+
+def run_audit(store: ObjectStore, *logs: LogRange, **options: Any) -> AuditReport:
+    """Audit a store whose broker has these logs."""
+    return audit(store, lambda: logs, now=NOON, **options)
+
+
+def log_range(end: int, start: int = 0, chain: ChainId = CHAIN) -> LogRange:
+    """Return the log of a chain."""
+    return LogRange(chain.topic, chain.topic_id, chain.partition, start, end)
+
+
+def build(store: ObjectStore) -> None:
+    """Build the day's tables and its summary."""
+    rebuild_day(store, DAY, now=NOON)
+    build_summary(store, "label_counts", DAY, now=NOON)
+
+
+def build_all(store: ObjectStore) -> ChainWriter:
+    """Write and build a day with duplicates, a gated frame, a dead letter and a gap; return the chain's writer."""
+    made = write_chain(
+        store,
+        day_outcomes(0, 6),
+        [dead_letter(6), gated(7), again(8, of=7, labels=["dog"]), again(9, of=1, labels=["dog"])],
+        [Gap(10, 12, GapReason.MARKER)],
+    )
+    build(store)
+    return made

@@ -1,0 +1,28 @@
+"""Builds that die at a chosen moment."""
+
+import pytest
+
+from imgpipeline.lake import day_tables
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.ledger.samples import DAY, NOON
+
+
+class DiedError(Exception):
+    """The process ended here."""
+
+
+def die_after_frames(store: ObjectStore, *_: object) -> None:
+    """Build the day and die between the put of `frames` and that of `detections`."""
+    put, calls = day_tables.replace_whole, []
+
+    def die(*arguments):
+        calls.append(1)
+        if len(calls) > 1:
+            raise DiedError
+        return put(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(day_tables, "replace_whole", die)
+        with pytest.raises(DiedError):
+            rebuild_day(store, DAY, now=NOON, force=True)
