@@ -3,3 +3,10 @@
 Owns wiring: what is asked of the core, with which partition, and how its answers look in the UI. What a frame, a
 segment or a table is belongs to the packages below, none of which imports Dagster.
 """
+
+import warnings
+
+import dagster as dg
+
+# Each command of Dagster would print them. What is used in beta is pinned by the version of dagster, and tested.
+warnings.filterwarnings("ignore", r"Parameter `(backfill_policy|owners|use_user_code_server)`", category=dg.BetaWarning)

@@ -8,7 +8,6 @@ as there is a newer one. An event is stored after the segments it tells of, so w
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -152,21 +151,14 @@ def _number(value: dg.MetadataValue[Any] | None) -> float:
     return float(found) if isinstance(found, int | float) else 0.0
 
 
-def _make_sensor() -> dg.AutomationConditionSensorDefinition:
-    with warnings.catch_warnings():
-        # Conditions of one's own need this switch. It is in beta; what it does here is tested against the real daemon.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.AutomationConditionSensorDefinition(
-            "keep_tables_current",
-            target=dg.AssetSelection.groups("day_tables", "summaries"),
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            minimum_interval_seconds=10,
-            run_tags={"imgpipeline/work": "tables"},
-            emit_backfills=True,
-            use_user_code_server=True,
-            description="Builds the days that have news: after detection runs, late and old days included, each at "
-            "most every 60 s or ten times the duration of its last build.",
-        )
-
-
-keep_tables_current = _make_sensor()
+keep_tables_current = dg.AutomationConditionSensorDefinition(
+    "keep_tables_current",
+    target=dg.AssetSelection.groups("day_tables", "summaries"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=10,
+    run_tags={"imgpipeline/work": "tables"},
+    emit_backfills=True,
+    use_user_code_server=True,
+    description="Builds the days that have news: after detection runs, late and old days included, each at most every "
+    "60 s or ten times the duration of its last build.",
+)

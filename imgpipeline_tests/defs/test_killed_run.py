@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from imgpipeline.defs.detection_job import PROCESS_TAG
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import open_store
-from imgpipeline_tests.defs.frames import START, announce_frames
+from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -91,13 +90,3 @@ def test_kill_9_of_daemon_code_server_and_run_is_made_up_for_by_the_next_daemon(
     assert offsets_in_ledger(busy_site) == [(0, n) for n in range(FRAMES)]
     busy_site.wait_for_runs_to_end()
     audit(busy_site)
-
-
-def test_frames_of_several_days_are_reported_with_their_days(site: Site) -> None:
-    for n in range(3):
-        announce_frames(site.settings, 2, start=START - timedelta(days=n * 100))
-    site.start_daemon()
-    wait_until(lambda: ledger_end(site) == 6, limit_s=90, what="the run", interval_s=0.3)
-    site.wait_for_runs_to_end()
-    with site.instance() as instance:
-        assert len(instance.get_materialized_partitions(dg.AssetKey("frame_metadata"))) == 3

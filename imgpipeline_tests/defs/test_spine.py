@@ -21,6 +21,7 @@ from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 
 DAY = START.date()
+DAYS_AT_ONCE = 50
 
 
 def download(bucket: S3Bucket, key: str, to: Path) -> Path | None:
@@ -77,6 +78,7 @@ def materializations(site: Site, asset: str, partition: str | None = None) -> li
 def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
 ) -> None:
+    """And the last frames of a day do so too, by themselves, but not before a minute has passed."""
     model = shared_data / "models" / "yolox_nano.onnx"
     site.variables |= {"IMGPIPELINE_MODEL": str(model), "IMGPIPELINE_MODEL_DECODER": "yolox"}
     site.start_daemon()
@@ -86,9 +88,16 @@ def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     counts = label_counts(bucket, DAY, tmp_path)
     assert {"dog", "bicycle", "person"} <= counts.keys()
     assert {"car", "truck"} & counts.keys()
-    assert rows_of(bucket, "frames", DAY, tmp_path) == len(list((shared_data / "images").glob("*.jpg")))
+    pictures = len(list((shared_data / "images").glob("*.jpg")))
+    assert rows_of(bucket, "frames", DAY, tmp_path) == pictures
     site.wait_for_runs_to_end()
     _check_what_the_ui_shows(site)
+
+    announce_frames(site.settings, 3)
+    all_frames = pictures + 3
+    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == all_frames, limit_s=150, what="the last frames")
+    site.wait_for_runs_to_end()
+    _check_the_pause_between_builds(site)
 
 
 def _check_what_the_ui_shows(site: Site) -> None:
@@ -101,27 +110,17 @@ def _check_what_the_ui_shows(site: Site) -> None:
     assert "| dog |" in str(materializations(site, "label_counts", str(DAY))[0].metadata["counts"].value)
 
 
-def test_the_last_frames_of_a_day_are_built_by_themselves_and_not_before_a_minute(
-    site: Site, bucket: S3Bucket, tmp_path: Path
-) -> None:
-    site.start_daemon()
-    announce_frames(site.settings, 2)
-    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == 2, limit_s=120, what="a build", interval_s=0.5)
-    announce_frames(site.settings, 3, source="camera-2")
-    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == 5, limit_s=150, what="the next", interval_s=0.5)
-    site.wait_for_runs_to_end()
+def _check_the_pause_between_builds(site: Site) -> None:
     with site.instance() as instance:
         built = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
-    pauses_s = [a.timestamp - b.timestamp for a, b in itertools.pairwise(built)]
-    assert min(pauses_s) >= 60
-    assert label_counts(bucket, DAY, tmp_path)
+    assert min(later.timestamp - earlier.timestamp for later, earlier in itertools.pairwise(built)) >= 60
 
 
-def test_a_folder_of_four_hundred_days_is_built_by_a_handful_of_runs(site: Site, bucket: S3Bucket) -> None:
+def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket: S3Bucket) -> None:
     store = open_store(site.settings)
     announce_frames(site.settings, 1)
     with Announcer(site.settings) as announcer:
-        for n in range(1, 400):
+        for n in range(1, DAYS_AT_ONCE):
             announcer.announce(FrameMessage("camera", "images/camera/one.jpg", START - timedelta(days=n)))
     site.variables["IMGPIPELINE_COMMIT_INTERVAL_S"] = "5"
     site.start_daemon()
@@ -129,16 +128,16 @@ def test_a_folder_of_four_hundred_days_is_built_by_a_handful_of_runs(site: Site,
     def built() -> int:
         return sum(1 for info in store.list_objects("summaries/label_counts") if info.key.endswith(".parquet"))
 
-    wait_until(lambda: built() == 400, limit_s=280, what="400 days", interval_s=2)
+    wait_until(lambda: built() == DAYS_AT_ONCE, limit_s=200, what="all days", interval_s=2)
     site.wait_for_runs_to_end()
-    assert len(site.runs()) <= 12
+    assert len(site.runs()) <= 8
 
 
 def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
     announce_frames(site.settings, 2)
     site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
-    for selection in ("frames,detections", "label_counts"):
-        site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", selection, "--partition", str(DAY))
+    selected = ("--select", "+label_counts", "--partition", str(DAY))
+    site.run("dagster", "asset", "materialize", "-m", MODULE, *selected)
     assert rows_of(bucket, "frames", DAY, tmp_path) == 2
     assert label_counts(bucket, DAY, tmp_path)
 
@@ -170,14 +169,14 @@ def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "said"),
-    [("2026-03-02", "2026-03-01", "No day was asked for"), ("1990-01-01", "1990-01-02", "1990-01-01")],
+    ("first", "last"),
+    [("2026-03-02", "2026-03-01"), ("1990-01-01", "1990-01-02")],
     ids=["reversed", "outside"],
 )
-def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first: str, last: str, said: str) -> None:
+def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first: str, last: str) -> None:
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     job = ("dagster", "job", "execute", "-m", MODULE, "-j", "__ASSET_JOB", "--tags", json.dumps(tags))
     done = site.run(*job, check=False)
     assert done.returncode != 0
-    assert said in done.stdout + done.stderr
+    assert "No day was asked for" in done.stdout + done.stderr
     assert materializations(site, "frames") == []
