@@ -13,10 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import uuid4
 
 from kafka import KafkaAdminClient
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from kafka.errors import KafkaError
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
 
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.detect.draft import SegmentDraft
@@ -24,7 +34,7 @@ from imgpipeline.detect.prepare import FramePreparer
 from imgpipeline.detect.report import LaneReport, LaneTally
 from imgpipeline.detect.resume import Resumption, resume_chain
 from imgpipeline.detect.workers import DetectWorker, FetchWorker, Flow
-from imgpipeline.errors import TransientError
+from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, list_segments, read_segments
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore, open_store
 from imgpipeline.objectstore.probe import check_store
@@ -39,12 +49,15 @@ from imgpipeline.vision.detector import Detector
 
 _REPORT_EVERY_S = 3.0
 _RESUMED_AT_ONCE = 8
+_RESTART_S = 20.0
+_RESTART_PAUSE_S = 0.5
 _MISSING_ATTEMPTS = 3
 _MISSING_PAUSE_S = 0.3
 _MOST_REVISITED = 1000
 """Segments whose days are reported again at most, where the group's offset is far behind or was reset."""
 
 Report = Callable[[LaneReport], None]
+Answer = TypeVar("Answer")
 
 
 def follow_lane(
@@ -166,7 +179,8 @@ class _LaneRun:
         writer = self.writers[number]
         if draft.ready_at_s >= self.asked_at_s:  # else its records are older than the last answer
             self.asked_at_s = time.monotonic()
-            _check_same_topic(self.logs[number], ask_topic(self.admin, self.settings)[0])
+            topic_id, _ = self._patiently(lambda: ask_topic(self.admin, self.settings))
+            _check_same_topic(self.logs[number], topic_id)
         written = writer.append(
             draft.outcomes,
             provenance=self.made_by,
@@ -193,12 +207,24 @@ class _LaneRun:
         return said
 
     def _fresh_logs(self) -> dict[int, LogRange]:
-        fresh = {log.partition: log for log in ask_log(self.admin, self.settings)}
+        fresh = {log.partition: log for log in self._patiently(lambda: ask_log(self.admin, self.settings))}
         return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """Asks the broker again for a while: one that restarts, as they do one by one, is no reason to end a run."""
+        attempts = Retrying(
+            retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
+            stop=stop_any(
+                stop_after_delay(_RESTART_S), stop_when_event_set(self.flow.stop), stop_when_event_set(self.flow.abort)
+            ),
+            wait=wait_fixed(_RESTART_PAUSE_S),
+            reraise=True,
+        )
+        return attempts(ask)
 
     def _at_log_end(self, positions: dict[int, int]) -> bool:
         """Whether nothing is left to fetch; asked from the fetching thread, so through a client of its own."""
-        now = {log.partition: log for log in read_log(self.settings)}
+        now = {log.partition: log for log in self._patiently(lambda: read_log(self.settings))}
         followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
         for number, position in followed.items():
             _check_same_topic(self.logs[number], now[number].topic_id)

@@ -48,9 +48,8 @@ def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lan
 @pytest.mark.parametrize("rubbish", [False, True])
 def test_a_segment_is_closed_before_large_records_fill_the_memory(lane: LaneUnderTest, rubbish: bool) -> None:
     path, much = lane.put_image("images/camera/one.jpg"), "x" * 500_000
-    for number in range(20):
-        value = b"no json" if rubbish else message(image_path=path, frame_number=number, note=much)
-        lane.send(value, key=much.encode() if rubbish else b"camera")
+    values = [b"no json" if rubbish else message(image_path=path, frame_number=n, note=much) for n in range(20)]
+    lane.send(*values, key=much.encode() if rubbish else b"camera")
 
     lane.with_settings(commit_interval_s=60.0, dead_letter_raw_bytes=1_000_000).follow()
 
