@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def rebuild_day(
         else:
             done = _build(store, day, before, ends=ends, buckets=buckets, now=now)
         if done is not None:
-            return _timed(done, time.perf_counter() - began_s)
+            return replace(done, duration_s=time.perf_counter() - began_s)
     raise TransientError(f"{_ATTEMPTS} builds of {day} were overtaken by others; the tables are theirs.")
 
 
@@ -233,10 +233,6 @@ def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
         built_at=max(frames.manifest.built_at, detections.manifest.built_at),
         duration_s=0.0,
     )
-
-
-def _timed(build: DayBuild, duration_s: float) -> DayBuild:
-    return DayBuild(**{**{name: getattr(build, name) for name in DayBuild.__slots__}, "duration_s": duration_s})
 
 
 def list_days(store: ObjectStore, prefix: str) -> Iterator[date]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.engine import Engine, lock, open_engine
 from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
@@ -64,6 +64,7 @@ class LakeSession:
 
         Raises:
             ConfigurationError: DuckDB refuses it, or it is not one statement that only reads.
+            PermanentError: Memory or disk of this machine do not do for it.
             LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
         """
         with _query_errors():
@@ -136,6 +137,11 @@ def open_lake(
 def _query_errors() -> Iterator[None]:
     try:
         yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise PermanentError(
+            f"The query cannot be answered here: {error}",
+            next_step="free memory or disk space, or ask for fewer days or columns",
+        ) from None
     except duckdb.Error as error:
         tables = ", ".join(table.name for table in ALL)
         raise ConfigurationError(
