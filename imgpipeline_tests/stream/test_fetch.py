@@ -61,6 +61,18 @@ def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
     assert record.header("replay_of") == "a/0/2"
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_records_are_read_however_they_were_compressed(settings: Settings, compression: str) -> None:
+    with open_producer(settings, compression_type=compression) as producer:
+        producer.send(settings.kafka_topic, b"pressed " * 1000)
+        producer.flush()
+
+    [record] = fetch(settings, {0: 0}, 1)
+
+    assert isinstance(record, KafkaRecord)
+    assert record.value == b"pressed " * 1000
+
+
 def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> None:
     with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
         producer.init_transactions()
