@@ -108,11 +108,16 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     Yields:
         To be called with how much is done and how much there is in all (0 where that is not known yet).
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich import progress as parts  # noqa: PLC0415 - `--version` does not wait for it
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    columns = (
+        parts.TextColumn("{task.description}"),
+        parts.BarColumn(),
+        parts.MofNCompleteColumn(),
+        parts.TextColumn(unit),
+    )
     console = stderr_console()
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+    with parts.Progress(*columns, parts.TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
