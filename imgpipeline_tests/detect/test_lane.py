@@ -15,7 +15,6 @@ from imgpipeline.vision.detector import load_detector
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, jpeg, message, running
 from imgpipeline_tests.servers.waiting import wait_until
 
-
 FORBIDDEN = (
     "../../etc/passwd",
     "file:///etc/passwd",
