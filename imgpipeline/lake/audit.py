@@ -60,7 +60,8 @@ def audit(
     ends = [fix_end(store, chain) for chain in list_chains(store)]
     logs = {log.chain: log for log in read_logs()}
     before = AuditState() if full else read_state(store)
-    work = _Audit(store, before, AuditState(), {end.chain: end.offset for end in ends}, progress or _silent)
+    fixed = {end.chain: end.offset for end in ends}
+    work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
     write_state(store, work.after, now=now)
@@ -80,6 +81,7 @@ class _Audit:
     before: AuditState
     after: AuditState
     ends: Mapping[ChainId, int]
+    indexed: frozenset[Bucket]
     progress: Progress
     done: int = 0
     total: int = 0
@@ -96,7 +98,7 @@ class _Audit:
         self.total = sum(len(list_segments(self.store, e.chain, since[e.chain].position, e.offset)) for e in ends)
         found = {chain: ChainAudit(chain) for chain in logs}
         for end in ends:
-            walked = audit_chain(self.store, end, since=since[end.chain], progress=self.step)
+            walked = audit_chain(self.store, end, since=since[end.chain], indexed=self.indexed, progress=self.step)
             found[end.chain] = walked
             if walked.ok and not end.problems:
                 self.after.chains[end.chain] = walked
@@ -108,7 +110,7 @@ class _Audit:
 
     def audit_days(self) -> tuple[DayAudit, ...]:
         buckets: dict[date, list[Bucket]] = defaultdict(list)
-        for bucket in index_buckets(self.store):
+        for bucket in self.indexed:
             buckets[bucket.day].append(bucket)
         versions = self._stored_versions()
         return tuple(

@@ -7,14 +7,23 @@ chain, and what is kept between two audits, belongs to `lake.audit`.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgpipeline.contracts.keys import METADATA, ChainId, chain_prefix, parse_segment_key, segment_key
+from imgpipeline.contracts.keys import (
+    METADATA,
+    Bucket,
+    ChainId,
+    bucket_key,
+    bucket_of,
+    chain_prefix,
+    parse_segment_key,
+    segment_key,
+)
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
-from imgpipeline.ledger.segment import Segment
+from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _BEHIND_ALL = 2**63
@@ -86,6 +95,7 @@ def audit_chain(
     end: FixedEnd,
     *,
     since: ChainAudit | None = None,
+    indexed: Collection[Bucket] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> ChainAudit:
     """Walks a chain up to an end that was fixed before.
@@ -94,6 +104,8 @@ def audit_chain(
         store: The object store.
         end: How far.
         since: What an earlier walk has found; this one goes on behind it. Default: from offset 0.
+        indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
+            read through it. Default: that is not looked at.
         progress: Called after each segment.
 
     Returns:
@@ -105,6 +117,8 @@ def audit_chain(
     walk = _Walk.after(since or ChainAudit(end.chain))
     for start, segment in _read_all(store, end.chain, list_segments(store, end.chain, walk.position, end.offset)):
         walk.take(start, segment)
+        if indexed is not None and isinstance(segment, Segment):
+            walk.check_index(segment.header, indexed)
         progress()
     if walk.position < end.offset:
         walk.skip_to(end.offset)
@@ -170,6 +184,13 @@ class _Walk:
         self.counts.update({"segments": 1, **counts})
         self.gaps.update(gaps)
         self.position = max(self.position, header.end)
+
+    def check_index(self, header: SegmentHeader, indexed: Collection[Bucket]) -> None:
+        for day in header.days:
+            bucket = bucket_of(day, self.chain, header.start)
+            if bucket not in indexed:
+                key = segment_key(self.chain, header.start)
+                self.problems.append(f"{key} touches {day}, but the day index lacks {bucket_key(bucket)}.")
 
     def skip_to(self, offset: int) -> None:
         self.counts["missing"] += offset - self.position

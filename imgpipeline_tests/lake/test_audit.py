@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from imgpipeline.contracts.keys import ChainId, audit_state_key, day_table_key, segment_key
+from imgpipeline.contracts.keys import Bucket, ChainId, audit_state_key, bucket_key, day_table_key, segment_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import TransientError
@@ -124,6 +124,17 @@ def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
     assert (report.ok, report.partitions[0].found.missing) == (False, 6)
     assert any("[0, 6) have no outcome" in problem for problem in report.problems)
     assert report.to_json()["days"][0]["frames_in_ledger"] is None
+
+
+def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore):
+    """Days are read through the index: without this, tables and audit would miss the same frames."""
+    made = build_all(memory)
+    append(made, frames(12, 14, NEXT))
+    entry = bucket_key(Bucket(NEXT, CHAIN, 0))
+    memory.delete(entry)
+    report = run_audit(memory)
+    assert not report.ok
+    assert any(entry in problem and segment_key(CHAIN, 12) in problem for problem in report.problems)
 
 
 def test_a_doubled_range_is_found(memory: ObjectStore):
