@@ -1,4 +1,4 @@
-"""Telling whether the process of a run is still there.
+"""Telling whether the process of a run is still there, and ending it.
 
 After a crash of a whole machine, or `kill -9` of everything, Dagster goes on showing a run as started: its launcher
 asks nobody. A detection run therefore notes its process in a tag, and whoever shares its process table can look. Owns
@@ -7,6 +7,7 @@ that note. Where a look is not possible (another machine, another container, a r
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -37,6 +38,35 @@ def is_gone(note: str | None) -> bool:
     if table != _process_table() or not started_at or not _started_at(os.getpid()):
         return False
     return _started_at(number) != str(started_at)
+
+
+def end_process(note: str | None) -> bool:
+    """Kills a noted process, where it is known to run here.
+
+    By SIGKILL: who is to be ended did not make progress, so it may not answer to anything else (it may even be
+    stopped), and asking the code server to cancel it would block that server for as long as it does not answer.
+
+    Returns:
+        Whether it was killed.
+    """
+    try:
+        *table, pid, started_at = json.loads(note or "")
+        if not started_at:  # noted where there is no /proc
+            return False
+        handle = os.pidfd_open(int(pid))
+    except (ValueError, TypeError, OSError):
+        return False
+    try:
+        # The handle was opened before the look: what is looked at is what is killed, also when ids are used again.
+        if table != _process_table() or _started_at(int(pid)) != str(started_at):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(handle)
 
 
 def _process_table() -> list[str]:

@@ -5,15 +5,13 @@ Owns reading live and failed runs into the values that `stream.lanes` decides by
 the same ends are what the back-off counts.
 """
 
-import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._check import CheckError  # what a launcher that cannot end runs answers
 
 from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of
-from imgpipeline.defs.processes import is_gone
+from imgpipeline.defs.processes import end_process, is_gone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun
 
@@ -51,18 +49,15 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
-    """Ends a run that another one takes over: told to stop where that is possible, and shown as failed.
+    """Ends a run that another one takes over: killed where that is possible, and shown as failed.
 
-    Should its process still live, it can do no harm: the ledger takes nothing from it that is there already.
+    Should its process live on elsewhere, it can do no harm: the ledger takes nothing from it that is there already.
     """
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
-    with contextlib.suppress(dg.DagsterError, CheckError):
-        instance.run_launcher.terminate(run_id)
-    run = instance.get_run_by_id(run_id)
-    if run is not None and not run.is_finished:
-        instance.report_run_failed(run, f"Taken over by another run: {reason}. Nothing is lost or doubled by this.")
+    killed = " Its process was killed." if end_process(run.tags.get(PROCESS_TAG)) else ""
+    instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
 
 
 def format_ends(ends: Mapping[int, int]) -> str:

@@ -1,5 +1,7 @@
 """The Kafka sensor over real Kafka and S3, with Dagster's storage in memory."""
 
+import signal
+import subprocess
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -126,12 +128,20 @@ def test_a_run_whose_process_is_gone_is_marked_failed_and_replaced_at_once(senso
     assert live_runs(sensor.instance) == []
 
 
-def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting(sensor: Sensor) -> None:
+def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(
+    sensor: Sensor,
+) -> None:
     sensor.set(IMGPIPELINE_TAKEOVER_S="1")
     announce_frames(sensor.site.settings, 1)
-    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{PROCESS_TAG: describe_process()})
-    assert "follows it" in sensor.skip_reason()
-    wait_until(lambda: len(sensor.requests()) == 1, limit_s=20, what="the takeover", interval_s=0.2)
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{PROCESS_TAG: describe_process(process.pid)})
+        assert "follows it" in sensor.skip_reason()
+        wait_until(lambda: len(sensor.requests()) == 1, limit_s=20, what="the takeover", interval_s=0.2)
+        assert process.wait(10) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
     run = sensor.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -90,3 +91,26 @@ def test_kill_9_of_daemon_code_server_and_run_is_made_up_for_by_the_next_daemon(
     assert offsets_in_ledger(busy_site) == [(0, n) for n in range(FRAMES)]
     busy_site.wait_for_runs_to_end()
     audit(busy_site)
+
+
+def test_a_run_that_hangs_is_taken_over(site: Site) -> None:
+    site.variables |= {
+        "IMGPIPELINE_SEGMENT_MAX_RECORDS": "5",
+        "IMGPIPELINE_PREFETCH_IMAGES": "2",
+        "IMGPIPELINE_TAKEOVER_S": "6",
+    }
+    announce_frames(site.settings, FRAMES)
+    site.start_daemon()
+    wait_until(lambda: ledger_end(site) >= 10, limit_s=90, what="the first segments", interval_s=0.1)
+    pid = process_of(site)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert ledger_end(site) < FRAMES, "the run was over before it was stopped"
+    wait_until(lambda: ledger_end(site) == FRAMES, limit_s=60, what="the takeover", interval_s=0.3)
+    assert not Path(f"/proc/{pid}").exists()
+    site.wait_for_runs_to_end()
+    assert offsets_in_ledger(site) == [(0, n) for n in range(FRAMES)]
+    audit(site)
+    statuses = [record.dagster_run.status.value for record in site.runs(job="detect_frames")]
+    assert statuses == ["SUCCESS", "FAILURE"]
+    assert "is marked as failed: it made no progress" in site.daemons[0].log_path.read_text()

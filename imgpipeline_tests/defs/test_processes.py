@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.defs.processes import describe_process, is_gone
+from imgpipeline.defs.processes import describe_process, end_process, is_gone
 
 
 def test_this_process_is_not_gone() -> None:
@@ -48,3 +49,21 @@ def test_nothing_is_claimed_of_a_process_elsewhere(place: int) -> None:
 @given(st.one_of(st.none(), st.text(), st.lists(st.one_of(st.integers(), st.text())).map(json.dumps)))
 def test_nothing_is_claimed_of_a_note_that_is_none(note: str | None) -> None:
     assert not is_gone(note)
+
+
+def test_a_noted_process_is_killed_even_when_it_is_stopped_and_no_other_one() -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        note = describe_process(child.pid)
+        *rest, started_at = json.loads(note)
+        assert not end_process(json.dumps([*rest, str(int(started_at) + 1)]))
+        assert not end_process(json.dumps(["elsewhere", *json.loads(note)[1:]]))
+        assert not end_process(None)
+        assert child.poll() is None
+        child.send_signal(signal.SIGSTOP)
+        assert end_process(note)
+        assert child.wait(10) == -signal.SIGKILL
+        assert not end_process(note)
+    finally:
+        child.kill()
+        child.wait()
