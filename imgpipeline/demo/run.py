@@ -150,10 +150,10 @@ def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> Non
     total = [0]
 
     def current() -> int:
-        report = audit(store, lambda: read_log(settings), now=utc_now()).to_json()
-        built = {row["day"] for row in report["summaries"] if row["ok"]}
-        total[0] = len(report["days"])
-        return sum(1 for row in report["days"] if not row["stale"] and row["day"] in built)
+        report = audit(store, lambda: read_log(settings), now=utc_now())
+        summarised = {summary.day for summary in report.summaries if not summary.stale}
+        total[0] = len(report.days)
+        return sum(1 for day in report.days if not day.stale and day.day in summarised)
 
     current()
     _await(current, total[0], step, dagster)
