@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Two workers, a file each at a time: most real-server tests wait. `make test WORKERS=` runs them one after the other.
+WORKERS ?= --numprocesses=2 --dist=loadfile
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ demo: venv ## run the whole pipeline on simulated cameras and show its numbers b
 	@$(BIN)/imgpipeline demo $(ARGS)
 
 test: venv ## run all tests; those with real servers need `make servers` once
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: venv ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .
