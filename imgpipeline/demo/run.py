@@ -119,7 +119,8 @@ def _work(
     store = open_store(settings)
     with _step(console, "[bold]5[/] frames_sensor starts detect_frames; frames get their outcome") as step:
         _await(lambda: sum(end.offset for end in fix_ends(store).values()), announced, step, dagster)
-    with _step(console, "[bold]6[/] Automation builds frames, detections, label_counts (a day at most once a minute)") as step:
+    building = "[bold]6[/] Automation builds frames, detections, label_counts (a day at most once a minute)"
+    with _step(console, building) as step:
         _await_tables(settings, step, dagster)
     console.print("[bold]7[/] Audit: every offset, every day, every summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now())
