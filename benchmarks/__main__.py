@@ -1,6 +1,6 @@
 """Runs all benchmarks in one go on this machine, so that their ratios hold, and prints a table and one JSON document.
 
-    python -m benchmarks [--frames 600] [--segments 300] [--json FILE]
+    python -m benchmarks [--frames 600] [--segments 300] [--seconds 30] [--json FILE]
 
 Needs the servers of `make servers`. Timings on shared machines are noisy: quote ratios, not seconds.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.detection import measure_detection
+from benchmarks.detection import measure_detection, measure_latency
 from benchmarks.ledger import measure_ledger
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure imgpipeline on real servers.")
     parser.add_argument("--frames", type=int, default=600, help="announced frames of 640x360")
     parser.add_argument("--segments", type=int, default=300, help="segments that are put one after the other")
+    parser.add_argument("--seconds", type=float, default=30, help="how long frames come steadily")
     parser.add_argument("--json", type=Path, help="file for the results")
     chosen = parser.parse_args()
     with (
@@ -31,6 +32,7 @@ def main() -> None:
     ):
         results = {
             **measure_detection(kafka, s3.create_bucket("detection"), chosen.frames),
+            **measure_latency(kafka, s3.create_bucket("latency"), chosen.seconds),
             **measure_ledger(s3.create_bucket("ledger"), chosen.segments),
         }
     width = max(map(len, results))
