@@ -12,9 +12,10 @@ from kafka.errors import UnknownTopicOrPartitionError
 from kafka.protocol.consumer.offsets import IsolationLevel
 
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin
+from imgpipeline.stream.diagnosis import missing_topic
 
 
 def read_log(settings: Settings) -> list[LogRange]:
@@ -54,10 +55,7 @@ def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[in
     name = settings.kafka_topic
     found: dict[str, Any] = admin.describe_topics([name])[0]
     if found["error_code"] == UnknownTopicOrPartitionError.errno or not (found["error_code"] or found["partitions"]):
-        raise ConfigurationError(
-            f"There is no topic {name!r} at {settings.kafka_bootstrap_servers}.",
-            next_step="run `imgpipeline topics create`, or set IMGPIPELINE_KAFKA_TOPIC to the topic that you have",
-        )
+        raise missing_topic(settings)
     if found["error_code"]:
         raise TransientError(f"The broker cannot describe the topic {name!r} (code {found['error_code']}).")
     partitions = sorted(part["partition_index"] for part in found["partitions"])
