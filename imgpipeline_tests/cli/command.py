@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,17 @@ def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path)
     return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, cpu_s)
 
 
-def interrupt(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path, after_s: float) -> Ended:
-    """Run `imgpipeline` and press Ctrl-C after a while."""
+def interrupt(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path, when: Callable[[], object]
+) -> Ended:
+    """Run `imgpipeline` and press Ctrl-C as soon as `when` returns."""
     command = [sys.executable, "-m", "imgpipeline.cli", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     began = time.monotonic()
     with subprocess.Popen(command, env=environment(env), cwd=cwd, **pipes) as process:
         try:
-            process.wait(after_s)
-        except subprocess.TimeoutExpired:
+            when()
+        finally:
             process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     return Ended(process.returncode, stdout, stderr, time.monotonic() - began, 0.0)

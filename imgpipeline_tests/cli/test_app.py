@@ -1,5 +1,6 @@
 """The command line as a whole: quick to answer, one message for an error, statuses that scripts can trust."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from imgpipeline.cli import app as cli_app
 from imgpipeline.cli.output import shown
 from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.cli.command import environment, interrupt, run
-from imgpipeline_tests.servers.ports import free_port
+from imgpipeline_tests.servers.ports import LOOPBACK
 
 QUICK_S = 0.6
 
@@ -58,8 +59,10 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
 
 
 def test_ctrl_c_ends_with_status_130_and_no_traceback(tmp_path: Path):
-    env = {"IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
-    ended = interrupt("topics", "create", env=env, cwd=tmp_path, after_s=3)
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        silent.settimeout(60)
+        env = {"IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{silent.getsockname()[1]}"}
+        ended = interrupt("topics", "create", env=env, cwd=tmp_path, when=silent.accept)
     assert ended.status == 130
     assert "Traceback" not in ended.stderr
 
