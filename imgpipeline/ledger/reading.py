@@ -4,9 +4,7 @@ Owns listing and reading. It promises that an end is only ever read from a heade
 many segments several at a time without holding more than a few in memory. Writing belongs to `chain`.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from imgpipeline.contracts.keys import (
@@ -21,6 +19,7 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 _AHEAD = 32
@@ -160,15 +159,5 @@ def read_segments(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> 
         LedgerError: One of them cannot be read.
         ObjectMissingError: One of them is not there.
     """
-    pending: deque[Future[Segment]] = deque()
-    with ThreadPoolExecutor(_READERS) as pool:
-        try:
-            for start in starts:
-                pending.append(pool.submit(read_segment, store, segment_key(chain, start)))
-                if len(pending) >= _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    keys = (segment_key(chain, start) for start in starts)
+    return map_ahead(lambda key: read_segment(store, key), keys, workers=_READERS, ahead=_AHEAD)

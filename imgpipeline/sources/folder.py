@@ -11,9 +11,7 @@ Owns walking the folder, the time and the name of each frame, and the order of b
   as another frame.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -27,6 +25,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.settings import Settings
 from imgpipeline.sources.exif_time import read_taken_time
 from imgpipeline.sources.walk import IMAGE_ENDINGS, Skipped, find_pictures, path_below
@@ -160,7 +159,7 @@ def _ingest(
 ) -> FolderIngest:
     done: list[_Put] = []
     # Several are stored at a time, but announced in their order.
-    for result in _in_order(folder, files):
+    for result in map_ahead(lambda item: folder.put(*item), enumerate(files), workers=_WRITERS, ahead=_AHEAD):
         if isinstance(result, Skipped):
             skipped.append(result)
         else:
@@ -180,21 +179,6 @@ def _ingest(
         last_time=max(times, default=None),
         skipped=tuple(skipped),
     )
-
-
-def _in_order(folder: "_Folder", files: list[Path]) -> Iterator[_Put | Skipped]:
-    pending: deque[Future[_Put | Skipped]] = deque()
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        try:
-            for number, file in enumerate(files):
-                pending.append(pool.submit(folder.put, number, file))
-                if len(pending) >= _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 @dataclass(frozen=True, slots=True)
