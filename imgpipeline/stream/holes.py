@@ -63,12 +63,6 @@ class HoleExplainer:
             return cover_hole(hole, _offsets_there(self._consumer, where, hole), self._absent)
 
 
-def explain_hole(settings: Settings, hole: Hole) -> list[Gap]:
-    """Explains a single hole; as `HoleExplainer.explain`."""
-    with HoleExplainer(settings) as holes:
-        return holes.explain(hole)
-
-
 def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:
     """Returns the gaps that cover a hole; a compacted one may have billions of offsets, so they are not walked.
 

@@ -22,7 +22,7 @@ from imgpipeline.ledger.segment import describe
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer, open_producer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.holes import cover_hole, explain_hole
+from imgpipeline.stream.holes import HoleExplainer, cover_hole
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, has_each_offset_once, message, segments
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.servers.s3_server import S3Server
@@ -41,8 +41,8 @@ def test_no_object_is_read_twice_for_its_size(lane: LaneUnderTest, s3: S3Server)
 def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane: LaneUnderTest) -> None:
     lane.send(b"1", b"2", b"3")
 
-    with pytest.raises(TransientError, match="up to 9"):
-        explain_hole(lane.settings, Hole(0, 3, 9))
+    with HoleExplainer(lane.settings) as holes, pytest.raises(TransientError, match="up to 9"):
+        holes.explain(Hole(0, 3, 9))
 
 
 @pytest.mark.parametrize("rubbish", [False, True])

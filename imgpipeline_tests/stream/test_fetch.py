@@ -13,7 +13,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer, open_producer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
 from imgpipeline.stream.group import open_group
-from imgpipeline.stream.holes import explain_hole
+from imgpipeline.stream.holes import HoleExplainer
 
 Step = KafkaRecord | Hole
 
@@ -88,7 +88,9 @@ def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> N
     steps = fetch(settings, {0: 0}, 4)
 
     assert [s.offset if isinstance(s, KafkaRecord) else (s.start, s.end) for s in steps] == [0, (1, 4)]
-    assert explain_hole(settings, Hole(0, 1, 4)) == [
+    with HoleExplainer(settings) as holes:
+        gaps = holes.explain(Hole(0, 1, 4))
+    assert gaps == [
         Gap(1, 2, GapReason.MARKER),
         Gap(2, 3, GapReason.ABORTED),
         Gap(3, 4, GapReason.MARKER),
@@ -107,7 +109,9 @@ def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
         producer.send(name, b"kept", key=b"a")
         producer.commit_transaction()
 
-    assert explain_hole(compacted, Hole(0, 1, 2)) == [Gap(1, 2, GapReason.COMPACTED)]
+    with HoleExplainer(compacted) as holes:
+        gaps = holes.explain(Hole(0, 1, 2))
+    assert gaps == [Gap(1, 2, GapReason.COMPACTED)]
 
 
 def test_a_log_that_moved_under_the_reader_is_an_error_not_a_jump(settings: Settings) -> None:
