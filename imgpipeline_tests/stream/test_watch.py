@@ -55,7 +55,8 @@ def test_a_cursor_that_is_none_is_an_empty_memory(cursor: str | None) -> None:
 
 @given(st.text())
 def test_no_cursor_is_an_error(cursor: str) -> None:
-    Watch.from_cursor(cursor, now=NOW)
+    watch = Watch.from_cursor(cursor, now=NOW)
+    assert Watch.from_cursor(watch.to_cursor(), now=NOW) == watch
 
 
 def test_a_cursor_from_the_future_cannot_put_a_takeover_off() -> None:
