@@ -3,22 +3,32 @@
 
 PYTHON ?= python3
 ARGS ?=
+MINUTES ?= 10
 # Two workers, a file each at a time: most real-server tests wait. `make test WORKERS=` runs them one after the other.
 WORKERS ?= --numprocesses=2 --dist=loadfile
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check servers bench venv constraints
+.PHONY: help demo test test-faults soak fuzz check servers bench venv constraints
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 	  printf '%-18s %s\n' "$$name" "$$text"; done
 
 demo: venv ## run the whole pipeline on simulated cameras and show its numbers beside the truth
 	@$(BIN)/imgpipeline demo $(ARGS)
 
-test: venv ## run all tests; those with real servers need `make servers` once
-	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+test: venv ## run the tests; those with real servers need `make servers` once
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
+
+test-faults: venv ## run the slow tests: killed daemons, long outages, hostile input
+	@$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
+
+soak: venv ## a steady stream with a random fault every 20 s, then an audit: make soak MINUTES=10
+	@$(BIN)/python -m imgpipeline_tests.soak --minutes $(MINUTES) $(ARGS)
+
+fuzz: venv ## 100,000 generated messages and thousands of damaged images through the detection loop
+	@$(BIN)/python -m imgpipeline_tests.fuzz $(ARGS)
 
 check: venv ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .

@@ -1,0 +1,176 @@
+"""The one promise that every fault is checked against, by plain Python over the objects of the store.
+
+* Every offset of every partition is exactly once in {frame, dead letter, recorded gap}, up to the log's end.
+* The chain of segments has neither hole nor overlap, and the day index misses no segment.
+* The live view, the day's Parquet and the summaries show exactly the frames of the segments, each once.
+
+The oracle reads segments by zstandard and json alone: it shares neither reader nor SQL with what it checks.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import zstandard
+
+from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, parse_bucket_key, parse_segment_key
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.lake.audit import audit
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, utc_now
+from imgpipeline.stream.log import read_log
+
+Row = tuple[Any, ...]
+
+
+@dataclass
+class Held:
+    """What the ledger holds, by kind."""
+
+    ends: dict[ChainId, int] = field(default_factory=dict)
+    """End of each chain, by walking it from offset 0."""
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    """Metadata documents with `chain` added, in the order of chains and offsets."""
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    """Dead letters, in the same order."""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    """Gaps, in the same order."""
+
+    @property
+    def codes(self) -> Counter[str]:
+        """How many dead letters there are of each code."""
+        return Counter(letter["code"] for letter in self.dead_letters)
+
+    @property
+    def gap_reasons(self) -> Counter[str]:
+        """How many offsets lie in gaps of each reason."""
+        return sum((Counter({gap["reason"]: gap["to"] - gap["from"]}) for gap in self.gaps), Counter[str]())
+
+
+def check(settings: Settings, *, drained: bool = True) -> Held:
+    """Asserts the whole promise and answers what the ledger holds.
+
+    Builds the tables of every day as a side effect, since they are compared before and after.
+
+    Args:
+        settings: Name broker, topic and store; without any fault in between.
+        drained: Whether the ledger has to reach the end of the log in every partition.
+    """
+    store, logs = open_store(settings), read_log(settings)
+    held = read_ledger(store)
+    for log in logs:
+        end = held.ends.get(log.chain, 0)
+        assert end <= log.log_end, f"{log.chain} ends at {end}, behind the log's end {log.log_end}"
+        assert end == log.log_end or not drained, f"{log.chain} ends at {end}, the log at {log.log_end}"
+    check_tables(store, held)
+    check_audit(store, logs)
+    return held
+
+
+def check_tables(store: ObjectStore, held: Held) -> None:
+    """Asserts that live view, Parquet and summaries show what the ledger holds."""
+    expected_frames, expected_counts = chosen(held.frames), count_labels(held.frames)
+    days = sorted({date.fromisoformat(frame["timestamp"][:10]) for frame in held.frames})
+    assert shown_frames(store) == expected_frames, "the live view does not show the ledger's frames"
+    assert shown_counts(store) == expected_counts, "the live counts are not those of the ledger's detections"
+    for day in days:
+        rebuild_day(store, day, now=utc_now())
+        build_summary(store, "label_counts", day, now=utc_now())
+    assert shown_frames(store) == expected_frames, "the day tables do not show the ledger's frames"
+    assert shown_counts(store) == expected_counts, "the summaries are not those of the ledger's detections"
+
+
+def check_audit(store: ObjectStore, logs: Iterable[LogRange]) -> None:
+    """Asserts that the audit which users have finds nothing either."""
+    report = audit(store, lambda: list(logs), now=utc_now(), full=True)
+    assert not report.problems, report.problems
+
+
+def read_ledger(store: ObjectStore) -> Held:
+    """Reads every segment there is and asserts that the chains are whole."""
+    held = Held()
+    indexed = {parse_bucket_key(info.key) for info in store.list_objects(DAY_INDEX)}
+    for key in sorted(info.key for info in store.list_objects(METADATA)):
+        parsed = parse_segment_key(key)
+        assert parsed is not None, f"{key} is no segment"
+        chain, start = parsed
+        header, *lines = unpack(store.get(key))
+        position = held.ends.get(chain, 0)
+        assert (header["start"], start) == (position, position), f"hole or overlap at {position}: {key}"
+        for line in lines:
+            position = _take(held, chain, line, position)
+        assert header["end"] == position, f"{key} says it ends at {header['end']}, its outcomes end at {position}"
+        held.ends[chain] = position
+        for day in header["days"]:
+            assert any(
+                bucket and bucket.chain == chain and bucket.day.isoformat() == day and bucket.number == start // 1000
+                for bucket in indexed
+            ), f"the day index misses {key} for {day}"
+    return held
+
+
+def unpack(data: bytes) -> list[dict[str, Any]]:
+    """Returns the lines of a segment, its header first."""
+    text = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _take(held: Held, chain: ChainId, line: Mapping[str, Any], position: int) -> int:
+    """Notes one outcome; returns the offset behind it."""
+    ((kind, outcome),) = line.items()
+    if kind == "gap":
+        assert outcome["from"] == position < outcome["to"]
+        held.gaps.append({**outcome, "chain": chain})
+        return int(outcome["to"])
+    offset = outcome["source_kafka_offset" if kind == "frame" else "offset"]
+    assert offset == position, f"{chain}: the outcome of {offset} is where {position} was expected"
+    {"frame": held.frames, "dead_letter": held.dead_letters}[kind].append({**outcome, "chain": chain})
+    return position + 1
+
+
+def chosen(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Returns the rows of `shown_frames` that DESIGN's rule leaves: each frame_id once."""
+    best: dict[str, Row] = {}
+    for frame in frames:
+        chain = frame["chain"]
+        where = (chain.topic, chain.partition, frame["source_kafka_offset"], chain.topic_id)
+        rank = (frame["status"] != "processed", *where)
+        name = frame["frame_id"]
+        best[name] = min(best.get(name, rank), rank)
+    return sorted((name, *rank) for name, rank in best.items())
+
+
+def count_labels(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Returns hour, label and count of the chosen frames' detections."""
+    frames = list(frames)
+    kept = {row[0]: row[2:] for row in chosen(frames)}
+    counts: Counter[Row] = Counter()
+    for frame in frames:
+        chain = frame["chain"]
+        where = (chain.topic, chain.partition, frame["source_kafka_offset"], chain.topic_id)
+        if kept[frame["frame_id"]] == where:
+            hour = datetime.fromisoformat(frame["timestamp"]).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            counts.update((hour, found["label"]) for found in frame["detections"])
+    return sorted((hour, label, count) for (hour, label), count in counts.items())
+
+
+def shown_frames(store: ObjectStore) -> list[Row]:
+    """Returns the frames that a reader sees now: name, whether gated, topic, partition, offset, topic id."""
+    asked = (
+        "SELECT frame_id, status <> 'processed', source_kafka_topic, source_kafka_partition, source_kafka_offset, "
+        "source_kafka_topic_id FROM frames"
+    )
+    with open_lake(store) as session:
+        return sorted(session.query(asked).rows)
+
+
+def shown_counts(store: ObjectStore) -> list[Row]:
+    """Returns the label counts that a reader sees now."""
+    with open_lake(store) as session:
+        return sorted(session.query("SELECT hour, label, count FROM label_counts").rows)
