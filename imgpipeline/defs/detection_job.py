@@ -21,6 +21,7 @@ from imgpipeline.defs.processes import describe_process
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.errors import TransientError
+from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Lane
 
@@ -145,8 +146,10 @@ class LaneThread:
                 raise handover.failure
             if handover.is_end:
                 return handover.report
+            reach("report stored", self._run_id)
             for materialization in day_materializations(handover.report):
                 context.log_event(materialization)
+            reach("report stored done", self._run_id)
             handover.taken.set()
         raise TransientError(
             f"The lane did not end within {_STOP_LIMIT_S:.0f} s of being told to; its last frames are not committed.",

@@ -17,6 +17,7 @@ from imgpipeline.defs.detection_job import detect_frames, run_config_of
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, mark_failed
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
@@ -46,6 +47,7 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
         views, watch = observe(settings, pipeline.store(), Watch.from_cursor(context.cursor, now=now), now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
+    reach("tick observed")
     decision = decide(
         views,
         live_runs(context.instance),
@@ -54,9 +56,11 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
         takeover_s=settings.takeover_s,
         now=now,
     )
+    reach("tick decided")
     for run_id, reason in decision.overtaken.items():
         context.log.warning(f"Run {run_id} is marked as failed: {reason}.")
         mark_failed(context.instance, run_id, reason)
+    reach("tick requested")
     return dg.SensorResult(
         run_requests=[request_run(start, settings) for start in decision.starts],
         skip_reason=None if decision.starts else dg.SkipReason(explain(decision, views)),

@@ -35,6 +35,7 @@ from imgpipeline.detect.report import LaneReport, LaneTally
 from imgpipeline.detect.resume import Resumption, resume_chain
 from imgpipeline.detect.workers import DetectWorker, FetchWorker, Flow
 from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, list_segments, read_segments
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore, open_store
 from imgpipeline.objectstore.probe import check_store
@@ -99,6 +100,7 @@ def follow_lane(
             found = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
             resumed = dict(zip(followed, found, strict=True))
         run = _LaneRun(settings, store, admin, group, made_by, report, clock, Flow(stop or threading.Event()), followed)
+        reach("run begin", settings.kafka_topic)
         run.revisit(resumed)
         run.begin(resumed)
         return run.work(detector, {n: r.position for n, r in resumed.items()})

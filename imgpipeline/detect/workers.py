@@ -17,6 +17,7 @@ from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.detect.draft import SegmentDraft
 from imgpipeline.detect.prepare import FramePreparer, LargeFrame, PreparedFrame
+from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
@@ -222,7 +223,9 @@ class DetectWorker:
 
     def _look(self, prepared: PreparedFrame) -> Frame:
         detector, record, message, image = self.detector, prepared.record, prepared.message, prepared.image
+        reach("look", f"{record.partition}/{record.offset} {prepared.path}")
         detections = detector.detect(image.pixels)
+        reach("look done", f"{record.partition}/{record.offset} {prepared.path}")
         return Frame(
             frame_id=prepared.frame_id,
             source=message.source,

@@ -10,6 +10,7 @@ from datetime import datetime
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import ChainEnd, read_segment
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
@@ -76,13 +77,15 @@ class ChainWriter:
         if header.start != self.end.offset:
             raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
         self._index.cover(header)
-        if not self._put(header, encode_segment(header, outcomes)):
+        key = segment_key(header.chain, header.start)
+        reach("segment put", key)
+        if not self._put(key, header, encode_segment(header, outcomes)):
             return False
+        reach("segment put done", key)
         self.end = ChainEnd(header.chain, header.end, header)
         return True
 
-    def _put(self, header: SegmentHeader, data: bytes) -> bool:
-        key = segment_key(header.chain, header.start)
+    def _put(self, key: str, header: SegmentHeader, data: bytes) -> bool:
         failure: TransientError | None = None
         for _ in range(_PUT_ATTEMPTS):
             try:

@@ -19,6 +19,7 @@ from imgpipeline.contracts.keys import (
     parse_bucket_key,
 )
 from imgpipeline.errors import LedgerError
+from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
@@ -38,7 +39,10 @@ class DayIndex:
             bucket = bucket_of(day, header.chain, header.start)
             if bucket not in self._put:
                 # Not `create`: its False could mean that another's put was under way, and then failed.
-                self._store.put(bucket_key(bucket), b"")
+                key = bucket_key(bucket)
+                reach("index put", key)
+                self._store.put(key, b"")
+                reach("index put done", key)
                 self._put.add(bucket)
 
 

@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 
@@ -43,11 +44,13 @@ class Group:
     def write(self, offsets: Mapping[int, int]) -> bool:
         """Commits offsets by partition; returns whether the broker took them."""
         wanted = {self._topic_partition(n): OffsetAndMetadata(offset, "", -1) for n, offset in offsets.items()}
+        reach("group told", self._settings.kafka_group)
         try:
             self._consumer.commit(wanted, timeout_ms=_ANSWER_MS)
         except KafkaError as error:
             _log.warning("The group %s was not told its offsets (%s).", self._settings.kafka_group, error)
             return False
+        reach("group told done", self._settings.kafka_group)
         return True
 
     def _topic_partition(self, number: int) -> TopicPartition:
