@@ -17,7 +17,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.backends.base import InferenceBackend
-from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
 from imgpipeline.vision.decoders import decode_outputs, suppress
 from imgpipeline.vision.model import DecoderName, ModelSpec
 from imgpipeline.vision.preprocess import make_blob
@@ -73,19 +73,20 @@ class Detector:
         """Name of the backend that was chosen, never `auto`."""
         return self.backend.name
 
-    def detect(self, pixels: Pixels) -> list[Detection]:
+    def detect(self, picture: Pixels | DecodedImage) -> list[Detection]:
         """Finds the objects in a picture.
 
         Args:
-            pixels: uint8 [height, width, 3], BGR, upright.
+            picture: uint8 [height, width, 3], BGR, upright; or a decoded image, which may be reduced.
 
         Returns:
-            The detections, the most confident first; boxes in pixels of the picture.
+            The detections, the most confident first; boxes in pixels of the picture, of a reduced one in pixels of
+            the original.
 
         Raises:
             PermanentError: The network cannot be run, or its output is not finite or not of the declared layout.
         """
-        blob, placement = make_blob(pixels, self.spec)
+        blob, placement = make_blob(picture, self.spec)
         outputs = self.backend.infer(blob)
         size = (self.spec.input_width, self.spec.input_height)
         found = decode_outputs(self.spec.decoder, outputs, size, self.confidence_threshold)

@@ -32,6 +32,11 @@ class ImageHeader:
     orientation: int
     """EXIF orientation, 1 (upright) to 8."""
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height in pixels after the orientation was applied."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
 
 def read_header(data: bytes) -> ImageHeader:
     """Reads what an image file claims about itself.

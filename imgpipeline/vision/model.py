@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from imgpipeline.vision.reduction import NetworkInput
+
 DecoderName = Literal["yolox", "yolov4"]
 Role = Literal["onnx", "weights", "cfg", "labels"]
 
@@ -73,6 +75,11 @@ class ModelSpec:
     """Default; boxes need a score strictly above it."""
     nms_threshold: float
     """Default; of two boxes with a greater IoU the lower-scored one is dropped."""
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """The input's size, and how pictures are put into it: what `decode_image` needs to know of a model."""
+        return NetworkInput(self.input_width, self.input_height, self.preprocessing.resize)
 
     @property
     def shipped(self) -> bool:

@@ -1,19 +1,19 @@
 """How bright and how sharp a picture is.
 
 Owns the two figures by which a gate can drop black or blurred frames. Promises to be cheap (about a millisecond
-for 1280x720) and to give sharpness on one scale whatever the camera's resolution. What is too dark or too
+for 1280x720) and to give sharpness on one scale whatever the camera's resolution: the picture is halved until no side
+is longer than 640 pixels. So it does not matter whether the JPEG decoder did the halving (`decode_image` with
+`reduced_for`): brightness then differs by less than 0.3, sharpness by less than 2 %. What is too dark or too
 blurred is decided elsewhere.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import cv2
 import numpy as np
 
-from imgpipeline.vision.decode import Pixels
-
-_REDUCED_SIDE_PX: Final = 640
+from imgpipeline.vision.decode import DecodedImage, Pixels
+from imgpipeline.vision.reduction import measured_reduction
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +23,30 @@ class Quality:
     brightness: float
     """Mean luma (ITU-R BT.601), 0 to 255."""
     sharpness: float
-    """Variance of the Laplacian of the luma, >= 0, on the picture reduced to at most 640 pixels a side."""
+    """Variance of the Laplacian of the luma, >= 0, on the picture halved until no side is longer than 640 pixels."""
 
 
-def measure_quality(pixels: Pixels) -> Quality:
+def measure_quality(picture: Pixels | DecodedImage) -> Quality:
     """Measures brightness and sharpness.
 
     Args:
-        pixels: uint8 [height, width, 3], BGR.
+        picture: uint8 [height, width, 3], BGR; or a decoded image, which may be reduced.
 
     Returns:
         Both figures; equal pictures give equal figures.
     """
-    height, width = pixels.shape[:2]
-    factor = -(-max(height, width) // _REDUCED_SIDE_PX)
-    if factor > 1:
-        size = (max(1, width // factor), max(1, height // factor))
-        reduced = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    else:
-        reduced = pixels
-    luma = cv2.cvtColor(reduced, cv2.COLOR_BGR2GRAY)
+    image = DecodedImage.of(picture)
+    factor = measured_reduction(image.width, image.height) // image.reduction
+    luma = cv2.cvtColor(_reduce(image.pixels, factor), cv2.COLOR_BGR2GRAY)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
     return Quality(float(np.mean(cv2.mean(luma)[0])), float(deviation[0, 0] ** 2))
+
+
+def _reduce(pixels: Pixels, factor: int) -> Pixels:
+    """Averages squares of pixels; the rest at the right and at the bottom is left out."""
+    if factor <= 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    size = (max(1, width // factor), max(1, height // factor))
+    whole = pixels[: size[1] * factor, : size[0] * factor]
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,69 @@
+"""How much smaller a picture may be decoded than it is.
+
+Owns the sizes that decide it: the size at which a network looks at a picture, and the size at which its quality is
+measured. Promises that a reduced picture is never smaller than either, so that nothing is ever enlarged again.
+Decoding belongs to `decode`.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+REDUCTIONS: Final = (8, 4, 2)
+"""The reductions that a JPEG decoder has almost for free, the largest first: it leaves out high frequencies."""
+MEASURED_SIDE_PX: Final = 640
+"""Longest side of the picture on which quality is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInput:
+    """The size of a network's input, and how a picture is put into it."""
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    resize: Literal["stretch", "letterbox"]
+    """Stretched to the input's size, or scaled to fit into its top left corner."""
+
+    def placed_size(self, width: int, height: int) -> tuple[int, int]:
+        """Tells at which size the network sees a picture.
+
+        Args:
+            width: Of the upright picture, pixels.
+            height: Of the upright picture, pixels.
+
+        Returns:
+            Width and height in pixels of the input, each at least 1.
+        """
+        if self.resize == "stretch":
+            return self.width, self.height
+        ratio = min(self.width / width, self.height / height)
+        return max(1, int(width * ratio)), max(1, int(height * ratio))
+
+
+def measured_reduction(width: int, height: int) -> int:
+    """Returns the power of two by which a picture is reduced, to at most 640 px a side, for its quality."""
+    reduction = 1
+    while max(width, height) > MEASURED_SIDE_PX * reduction:
+        reduction *= 2
+    return reduction
+
+
+def choose_reduction(width: int, height: int, wanted: NetworkInput) -> int:
+    """Chooses how much smaller a picture is decoded.
+
+    Args:
+        width: Of the upright picture, pixels.
+        height: Of the upright picture, pixels.
+        wanted: Where the picture goes.
+
+    Returns:
+        1, 2, 4 or 8: the largest with which the picture is still as large as the network and the measuring of its
+        quality need it.
+    """
+    needed_width, needed_height = wanted.placed_size(width, height)
+    most = measured_reduction(width, height)
+    for reduction in REDUCTIONS:
+        if reduction <= most and width >= reduction * needed_width and height >= reduction * needed_height:
+            return reduction
+    return 1
