@@ -114,7 +114,10 @@ class Settings(BaseSettings):
         "auto", description="Inference library; `auto` takes the fastest installed one."
     )
     model_threads: int | None = Field(
-        None, ge=1, le=256, description="Threads of one inference. Default: the library's own."
+        None, ge=1, le=256, description="Threads of one inference. Default: the cores are shared out to the workers."
+    )
+    detect_workers: int | None = Field(
+        None, ge=1, le=256, description="Pictures that are decoded and detected at a time. Default: one a core."
     )
     confidence_threshold: float = Field(
         0.5, ge=0, lt=1, description="Detections have a confidence strictly above this."

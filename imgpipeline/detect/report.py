@@ -13,6 +13,7 @@ from statistics import quantiles
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
+from imgpipeline.detect.stages import StageReport
 from imgpipeline.ledger import SegmentHeader
 
 _LATENCIES = 10_000
@@ -55,6 +56,8 @@ class LaneReport:
     """Median seconds from the Kafka record's time to its segment; None before the first."""
     latency_p95_s: float | None
     """95th percentile of the same."""
+    stages: tuple[StageReport, ...] = ()
+    """Where the run's time went so far, a line for each stage."""
     ended_by: str | None = None
     """Why the run ended: `linger`, `max_run`, `stopped`, `superseded`; None while it goes on."""
 
@@ -127,7 +130,7 @@ class LaneTally:
                 day = self._days[outcome.day]
                 self._days[outcome.day] = replace(day, dead_letters=day.dead_letters + 1)
 
-    def report(self, lag: int, ended_by: str | None = None) -> LaneReport:
+    def report(self, lag: int, stages: tuple[StageReport, ...] = (), ended_by: str | None = None) -> LaneReport:
         """Returns the state of the run, and forgets which days were new."""
         days = {day: replace(self._days[day], data_version=_version(self._ends[day])) for day in sorted(self._new)}
         self._new.clear()
@@ -142,6 +145,7 @@ class LaneTally:
             frames_per_s=self._records / seconds if seconds > 0 else 0.0,
             latency_p50_s=p50,
             latency_p95_s=p95,
+            stages=stages,
             ended_by=ended_by,
         )
 

@@ -1,4 +1,4 @@
-"""The two threads of a detection run: one fetches records and has them prepared, one detects and fills segments.
+"""The two threads of a detection run: one fetches records and has them worked on, one fills segments with outcomes.
 
 Owns the way from Kafka to a draft that is due. It promises bounded queues, outcomes of a partition in the order of its
 offsets, and that what goes wrong in a thread reaches the run. Putting segments belongs to `lane`.
@@ -16,8 +16,8 @@ from typing import Any
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.detect.draft import SegmentDraft
-from imgpipeline.detect.prepare import FramePreparer, LargeFrame, PreparedFrame
-from imgpipeline.faultpoints import reach
+from imgpipeline.detect.pool import RecordPool
+from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
@@ -25,13 +25,13 @@ from imgpipeline.stream.holes import HoleExplainer
 from imgpipeline.vision.detector import Detector, self_test
 
 _POLL_S = 0.1
-_DRAFTS_AHEAD = 4
+_DRAFTS_AHEAD = 8
 _FINISH_S = 2.0
 """How long a stopped run still works on what was fetched; the rest is left to the next one."""
 
-Prepared = PreparedFrame | LargeFrame | DeadLetter | list[Gap]
+Found = Frame | DeadLetter | list[Gap]
 Item = tuple[int, KafkaRecord | None, Future[Any]]
-"""Partition, its record (None for a hole), and the `Prepared` that is under way."""
+"""Partition, its record (None for a hole), and what was `Found` in it, which may be under way."""
 
 
 @dataclass(slots=True)
@@ -43,12 +43,12 @@ class Flow:
     abort: threading.Event = field(default_factory=threading.Event)
     """Set inside: end at once, nothing more is put."""
     items: "queue.Queue[Item]" = field(default_factory=queue.Queue)
-    """Fetched steps with their preparation under way, in order."""
+    """Fetched steps that are being worked on, in order."""
     drafts: "queue.Queue[SegmentDraft | None]" = field(default_factory=lambda: queue.Queue(_DRAFTS_AHEAD))
     """Segments that are due; None after the last one."""
     fetched_all: threading.Event = field(default_factory=threading.Event)
     """Set when nothing more will be fetched."""
-    detected_all: threading.Event = field(default_factory=threading.Event)
+    collected_all: threading.Event = field(default_factory=threading.Event)
     """Set when nothing more will be taken from `items`."""
     dropped: set[int] = field(default_factory=set)
     """Partitions that another writer has taken on."""
@@ -72,7 +72,7 @@ class Flow:
 
 def put_bounded(flow: Flow, into: "queue.Queue[Any]", item: object) -> bool:
     """Puts an item, waiting for room; returns False where nobody will take it any more."""
-    while not (flow.abort.is_set() or flow.detected_all.is_set()):
+    while not (flow.abort.is_set() or flow.collected_all.is_set()):
         try:
             into.put(item, timeout=_POLL_S)
         except queue.Full:
@@ -83,7 +83,7 @@ def put_bounded(flow: Flow, into: "queue.Queue[Any]", item: object) -> bool:
 
 @dataclass(slots=True)
 class FetchWorker:
-    """Fetches the records of a lane and hands each to the pool that prepares it."""
+    """Fetches the records of a lane and hands each to the pool that works on it."""
 
     settings: Settings
     """Topic, limits and times."""
@@ -91,10 +91,12 @@ class FetchWorker:
     """Shared with the other threads."""
     positions: dict[int, int]
     """Offset to begin with, by partition."""
-    preparer: FramePreparer
-    """Reads and decodes images."""
+    pool: RecordPool
+    """Turns records into outcomes."""
     holes: HoleExplainer
     """Tells why offsets hold no record."""
+    stages: StageClock
+    """Takes the time of fetching."""
     on_first_record: Callable[[], None]
     """Called when the first record has come."""
     at_log_end: Callable[[dict[int, int]], bool]
@@ -102,23 +104,18 @@ class FetchWorker:
 
     def run(self) -> None:
         """Fetches until the lane is quiet, the time is over, or the run is stopped."""
-        settings, began_s = self.settings, time.monotonic()
-        workers = min(16, max(2, settings.prefetch_images // 2))
-        pool = ThreadPoolExecutor(workers, "prepare")
-        all_wanted = False
+        asking = ThreadPoolExecutor(1, "holes")
         try:
-            with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-                self._follow(LaneFetcher(consumer, settings, self.positions), pool, began_s)
-            all_wanted = not (self.flow.stop.is_set() or self.flow.abort.is_set())
+            with open_consumer(self.settings, **FETCH_OPTIONS) as consumer:
+                self._follow(LaneFetcher(consumer, self.settings, self.positions), asking)
         finally:
             self.flow.fetched_all.set()
-            # Never waited for here: reads of a store in trouble take a minute, and who wants them waits for each.
-            pool.shutdown(wait=False, cancel_futures=not all_wanted)
+            asking.shutdown(wait=False, cancel_futures=self.flow.stop.is_set() or self.flow.abort.is_set())
 
-    def _follow(self, fetcher: LaneFetcher, pool: ThreadPoolExecutor, began_s: float) -> None:
-        quiet_since_s = began_s
+    def _follow(self, fetcher: LaneFetcher, asking: ThreadPoolExecutor) -> None:
+        began_s = quiet_since_s = time.monotonic()
         while not (self.flow.stop.is_set() or self.flow.abort.is_set()):
-            if self._hand_on(fetcher, pool):
+            if self._hand_on(fetcher, asking):
                 quiet_since_s = time.monotonic()
             reason = self._reason_to_end(began_s, quiet_since_s)
             if reason:
@@ -136,37 +133,37 @@ class FetchWorker:
         quiet = now_s - quiet_since_s >= self.settings.linger_s and self.flow.items.empty()
         return "linger" if quiet and self.at_log_end(self.positions) else None
 
-    def _hand_on(self, fetcher: LaneFetcher, pool: ThreadPoolExecutor) -> bool:
+    def _hand_on(self, fetcher: LaneFetcher, asking: ThreadPoolExecutor) -> bool:
         for partition in self.flow.dropped & self.positions.keys():
             fetcher.drop(partition)
+        began_s = time.perf_counter()
         steps = fetcher.poll(_POLL_S)
+        if steps:
+            self.stages.add(Stage.FETCH, began_s, items=len(steps))
         for step in steps:
-            item, behind = self._submit(step, pool)
+            item, behind = self._submit(step, asking)
             if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set():
                 break
             self.positions[step.partition] = behind
         return bool(steps)
 
-    def _submit(self, step: KafkaRecord | Hole, pool: ThreadPoolExecutor) -> tuple[Item, int]:
+    def _submit(self, step: KafkaRecord | Hole, asking: ThreadPoolExecutor) -> tuple[Item, int]:
         if isinstance(step, Hole):
-            return (step.partition, None, pool.submit(self.holes.explain, step)), step.end
+            return (step.partition, None, asking.submit(self.holes.explain, step)), step.end
         self.on_first_record()
-        future = pool.submit(self.preparer.prepare, step, ahead=True)
-        return (step.partition, step, future), step.offset + 1
+        return (step.partition, step, self.pool.submit(step)), step.offset + 1
 
 
 @dataclass(slots=True)
-class DetectWorker:
-    """Takes prepared records in order, detects, and hands on the segments that are due."""
+class CollectWorker:
+    """Takes outcomes in the order of their records, and hands on the segments that are due."""
 
     settings: Settings
     """When a segment is due."""
     flow: Flow
     """Shared with the other threads."""
-    preparer: FramePreparer
-    """Prepares what was too large to be prepared ahead."""
     detector: Detector
-    """Looks at pictures."""
+    """Is tested before frames are blamed for what may be its own fault."""
     drafts: dict[int, SegmentDraft] = field(default_factory=dict)
     """Segments in the making, by partition."""
     stopped_at_s: float | None = None
@@ -181,12 +178,12 @@ class DetectWorker:
                 if self.flow.fetched_all.is_set() and self.flow.items.empty():
                     break
             else:
-                if not self._work(*item):
+                if not self._take(*item):
                     break
             self._hand_on(every=False)
         self._hand_on(every=True)
         put_bounded(self.flow, self.flow.drafts, None)
-        self.flow.detected_all.set()
+        self.flow.collected_all.set()
 
     def _is_over(self) -> bool:
         """Whether the run is aborted, or was stopped a while ago."""
@@ -194,7 +191,7 @@ class DetectWorker:
             self.stopped_at_s = self.stopped_at_s or time.monotonic()
         return self.flow.abort.is_set() or time.monotonic() - (self.stopped_at_s or math.inf) > _FINISH_S
 
-    def _work(self, partition: int, record: KafkaRecord | None, future: Future[Prepared]) -> bool:
+    def _take(self, partition: int, record: KafkaRecord | None, future: Future[Found]) -> bool:
         """Adds the outcome of one item; returns False where it will not come, so that nothing behind it may be put."""
         if partition in self.flow.dropped:
             future.cancel()
@@ -206,50 +203,12 @@ class DetectWorker:
             self._hand_on(every=False)  # what is finished does not wait for a read that hangs
         if future.cancelled():
             return False
-        prepared = future.result()
-        if isinstance(prepared, LargeFrame):
-            prepared = self.preparer.prepare(prepared.record, ahead=False)
-        outcomes: list[Outcome] = []
-        if isinstance(prepared, PreparedFrame):
-            outcomes.append(self._look(prepared))
-        elif isinstance(prepared, DeadLetter):
-            outcomes.append(prepared)
-        elif isinstance(prepared, list):
-            outcomes += prepared
+        found = future.result()
+        outcomes: list[Outcome] = list(found) if isinstance(found, list) else [found]
         draft = self.drafts.setdefault(partition, SegmentDraft(partition))
         for outcome in outcomes:
             draft.add(outcome, record, time.monotonic())
         return True
-
-    def _look(self, prepared: PreparedFrame) -> Frame:
-        detector, record, message, image = self.detector, prepared.record, prepared.message, prepared.image
-        reach("look", f"{record.partition}/{record.offset} {prepared.path}")
-        detections = detector.detect(image.pixels)
-        reach("look done", f"{record.partition}/{record.offset} {prepared.path}")
-        return Frame(
-            frame_id=prepared.frame_id,
-            source=message.source,
-            source_image_path=prepared.path,
-            frame_number=message.frame_number,
-            timestamp=message.timestamp,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            processing_timestamp=self.preparer.clock(),
-            image_width=image.width,
-            image_height=image.height,
-            size_bytes=prepared.size_bytes,
-            brightness=prepared.quality.brightness,
-            sharpness=prepared.quality.sharpness,
-            model_used=detector.model_name,
-            model_sha256=detector.model_sha256,
-            confidence_threshold=detector.confidence_threshold,
-            nms_threshold=detector.nms_threshold,
-            orientation=image.orientation,
-            replay_of=message.replay_of,
-            attributes=message.attributes,
-            detections=tuple(detections),
-        )
 
     def _hand_on(self, *, every: bool) -> None:
         settings, now_s = self.settings, time.monotonic()

@@ -176,7 +176,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
             broker.restart()
         assert [(report.ended_by, report.frames) for report in results] == [("linger", 200)]
 
-        monkeypatch.setattr("imgpipeline.detect.lane._RESTART_S", 1.0)
+        monkeypatch.setattr("imgpipeline.detect.run._RESTART_S", 1.0)
         own.announce(200, first=200)
         with running(lambda: error_of(small_steps(own))) as errors:
             wait_until(lambda: segments(own) >= 43, limit_s=30, what="more segments")
@@ -189,6 +189,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
     assert has_each_offset_once(own.outcomes(), 400)
 
 
+@pytest.mark.fault(15)
 def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_goes_on(
     lane: LaneUnderTest, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_goes
         assert has_each_offset_once(own.outcomes(), 200)
 
 
+@pytest.mark.fault(15)
 def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(
     lane: LaneUnderTest, s3: S3Server
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_st
     assert has_each_offset_once(lane.outcomes(), 60)
 
 
+@pytest.mark.fault(16)
 def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames(
     lane: LaneUnderTest, s3: S3Server
 ) -> None:

@@ -1,0 +1,257 @@
+"""The work of one detection run, in the order that makes it lasting.
+
+Owns that order: day index, segment, report (Dagster's event), group offset. The two threads beside it fetch records
+and collect outcomes (`workers`), a pool works on records (`pool`); the thread that calls `work` puts segments and
+reports. Where a chain goes on was found before, by `lane`.
+"""
+
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import uuid4
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
+
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.detect.draft import SegmentDraft
+from imgpipeline.detect.pool import ThreadRecordPool
+from imgpipeline.detect.report import LaneReport, LaneTally
+from imgpipeline.detect.resume import Resumption
+from imgpipeline.detect.stages import Stage, StageClock
+from imgpipeline.detect.work import FrameWork
+from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
+from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
+from imgpipeline.settings import Clock, Settings
+from imgpipeline.stream.group import Group
+from imgpipeline.stream.holes import HoleExplainer
+from imgpipeline.stream.log import ask_log, ask_topic, read_log
+from imgpipeline.vision.detector import Detector
+
+_REPORT_EVERY_S = 3.0
+_PUT_AT_ONCE = 8
+_RESTART_S = 20.0
+_RESTART_PAUSE_S = 0.5
+_MISSING_ATTEMPTS = 3
+_MISSING_PAUSE_S = 0.3
+_MOST_REVISITED = 1000
+"""Segments whose days are reported again at most, where the group's offset is far behind or was reset."""
+
+Report = Callable[[LaneReport], None]
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class LaneRun:
+    """One run over a lane: takes the drafts of the workers and makes them lasting, in the calling thread."""
+
+    settings: Settings
+    store: ObjectStore
+    admin: KafkaAdminClient
+    group: Group
+    made_by: Provenance
+    report: Report
+    clock: Clock
+    flow: Flow
+    logs: dict[int, LogRange]
+    tally: LaneTally = field(default_factory=LaneTally)
+    stages: StageClock = field(default_factory=StageClock)
+    writers: dict[int, ChainWriter] = field(default_factory=dict)
+    told: dict[int, int] = field(default_factory=dict)
+    reported_at_s: float = -math.inf
+    asked_at_s: float = -math.inf
+    """When the topic's id was last asked for, by a monotonic clock."""
+
+    def revisit(self, resumed: dict[int, Resumption]) -> None:
+        """Notes the days of segments that an earlier run put but may not have reported."""
+        self.told = self.group.read(resumed)
+        for number, resumption in resumed.items():
+            end = resumption.end
+            if self.told.get(number, 0) >= end.offset:
+                continue
+            starts = list_segments(self.store, end.chain, self.told.get(number, 0), end.offset)
+            for segment in read_segments(self.store, end.chain, starts[-_MOST_REVISITED:]):
+                self.tally.revisit(segment.header)
+
+    def begin(self, resumed: dict[int, Resumption]) -> None:
+        """Opens a writer for each chain and records the gaps that were found."""
+        index = DayIndex(self.store)
+        self.writers = {number: ChainWriter(self.store, r.end, index) for number, r in resumed.items()}
+        self._put([SegmentDraft(number, [r.gap]) for number, r in resumed.items() if r.gap])
+
+    def work(self, detector: Detector, positions: dict[int, int]) -> LaneReport:
+        """Runs the workers and puts what they hand on, until there is nothing more."""
+        settings, flow, stages = self.settings, self.flow, self.stages
+        flow.items = queue.Queue(settings.prefetch_images)
+        images = ImageReader(self.store, settings, _retry_missing)
+        pool = ThreadRecordPool.of(settings, FrameWork(settings, images, detector, self.clock, stages))
+        holes = HoleExplainer(settings)
+        fetch = FetchWorker(settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end)
+        collect = CollectWorker(settings, flow, detector)
+        with contextlib.closing(pool), holes, _threads(flow, fetch.run, collect.run):
+            while drafts := self._next_drafts():
+                self._put(drafts)
+                if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
+                    self._tell(None)
+        if flow.failure is not None:
+            raise flow.failure
+        return self._tell(flow.ended_by)
+
+    def _note_record(self) -> None:
+        self.tally.begin(self.clock())
+
+    def _next_drafts(self) -> list[SegmentDraft]:
+        """Waits for segments that are due, and takes all there are; none after the last one."""
+        while not self.flow.abort.is_set():
+            with contextlib.suppress(queue.Empty):
+                drafts = [self.flow.drafts.get(timeout=0.1)]
+                with contextlib.suppress(queue.Empty):
+                    while drafts[-1] is not None:
+                        drafts.append(self.flow.drafts.get_nowait())
+                if drafts[-1] is None and len(drafts) > 1:
+                    self.flow.drafts.put(drafts.pop())
+                return [draft for draft in drafts if draft is not None]
+            if self.tally.has_news and time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
+                self._tell(None)
+        return []
+
+    def _put(self, drafts: list[SegmentDraft]) -> None:
+        """Puts segments: those of one partition in their order, those of several partitions at the same time."""
+        chains: dict[int, list[SegmentDraft]] = defaultdict(list)
+        for draft in drafts:
+            if draft.partition not in self.flow.dropped:
+                chains[draft.partition].append(draft)
+        self._check_topic(chains)
+        with ThreadPoolExecutor(_PUT_AT_ONCE) if len(chains) > 1 else contextlib.nullcontext() as pool:
+            put = pool.map(self._put_chain, chains.values()) if pool else map(self._put_chain, chains.values())
+            for number, done in zip(chains, put, strict=True):
+                for draft, header in done:
+                    self.tally.add(header, draft.outcomes, draft.record_times, self.clock())
+                if len(done) < len(chains[number]):
+                    self.flow.dropped.add(number)
+
+    def _check_topic(self, chains: dict[int, list[SegmentDraft]]) -> None:
+        """Asks for the topic's id after the records were fetched, and before they are put."""
+        if all(draft.ready_at_s < self.asked_at_s for drafts in chains.values() for draft in drafts):
+            return  # their records are older than the last answer
+        self.asked_at_s = time.monotonic()
+        topic_id, _ = self._patiently(lambda: ask_topic(self.admin, self.settings))
+        for number in chains:
+            _check_same_topic(self.logs[number], topic_id)
+
+    def _put_chain(self, drafts: list[SegmentDraft]) -> list[tuple[SegmentDraft, SegmentHeader]]:
+        """Puts segments of one partition; answers those that are in the chain, up to the first that another has won."""
+        done: list[tuple[SegmentDraft, SegmentHeader]] = []
+        writer = self.writers[drafts[0].partition]
+        for draft in drafts:
+            began_s = time.perf_counter()
+            waited_s = max(0.0, time.monotonic() - draft.ready_at_s)
+            written = writer.append(
+                draft.outcomes,
+                provenance=self.made_by,
+                writer_id=uuid4().hex,
+                fingerprint=draft.fingerprint,
+                created_at=self.clock(),
+            )
+            if not written or writer.end.header is None:
+                break
+            self.stages.add(Stage.PUT, began_s, waited_s=waited_s)
+            done.append((draft, writer.end.header))
+        return done
+
+    def _tell(self, ended_by: str | None) -> LaneReport:
+        """Reports, and only then tells the group: what the group knows was reported."""
+        self.reported_at_s = time.monotonic()
+        ends = {n: writer.end.offset for n, writer in self.writers.items()}
+        followed = [(n, log) for n, log in self._fresh_logs().items() if n not in self.flow.dropped]
+        lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
+        said = self.tally.report(lag, self.stages.report(), ended_by)
+        self.report(said)
+        news = {n: end for n, end in ends.items() if n not in self.flow.dropped and self.told.get(n) != end}
+        if news and self.group.write(news):
+            self.told |= news
+        return said
+
+    def _fresh_logs(self) -> dict[int, LogRange]:
+        fresh = {log.partition: log for log in self._patiently(lambda: ask_log(self.admin, self.settings))}
+        return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """Asks the broker again for a while: one that restarts, as they do one by one, is no reason to end a run."""
+        attempts = Retrying(
+            retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
+            stop=stop_any(
+                stop_after_delay(_RESTART_S), stop_when_event_set(self.flow.stop), stop_when_event_set(self.flow.abort)
+            ),
+            wait=wait_fixed(_RESTART_PAUSE_S),
+            reraise=True,
+        )
+        return attempts(ask)
+
+    def _at_log_end(self, positions: dict[int, int]) -> bool:
+        """Whether nothing is left to fetch; asked from the fetching thread, so through a client of its own."""
+        now = {log.partition: log for log in self._patiently(lambda: read_log(self.settings))}
+        followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
+        for number, position in followed.items():
+            _check_same_topic(self.logs[number], now[number].topic_id)
+            if position < now[number].log_start:
+                # After an outage kafka-python may go on without records where it should say so.
+                raise TransientError(f"The log of {self.settings.kafka_topic}/{number} moved while it was read.")
+        return all(position >= now[number].log_end for number, position in followed.items())
+
+
+def _check_same_topic(log: LogRange, topic_id: str) -> None:
+    """Raises where a topic was made anew, after its records were fetched.
+
+    The fetcher does not notice; ids never come back, so an unchanged one proves where the records are from.
+    """
+    if topic_id != log.topic_id:
+        raise TransientError(
+            f"The topic {log.topic} was made anew while it was read; its records are not put into the old chain.",
+            next_step="nothing; the next run follows the new topic in a chain of its own",
+        )
+
+
+def _retry_missing(read: Callable[[], Fetched]) -> Fetched:
+    """Reads again for a moment where an object is missing: some producers announce before the upload is over."""
+    attempts = Retrying(
+        retry=retry_if_exception_type(ObjectMissingError),
+        stop=stop_after_attempt(_MISSING_ATTEMPTS),
+        wait=wait_fixed(_MISSING_PAUSE_S),
+        reraise=True,
+    )
+    return attempts(read)
+
+
+@contextlib.contextmanager
+def _threads(flow: Flow, *work: Callable[[], None]) -> Iterator[None]:
+    """Runs work in threads for as long as the body runs; an error of the body ends them."""
+    threads = [threading.Thread(target=flow.guard(w), name=f"lane-{i}", daemon=True) for i, w in enumerate(work)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    except BaseException:
+        flow.abort.set()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
