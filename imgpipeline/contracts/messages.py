@@ -27,6 +27,7 @@ from imgpipeline.contracts.message_fields import (
     read_sha256,
     read_timestamp,
 )
+from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
@@ -57,8 +58,17 @@ class KafkaRecord:
 
     @property
     def time(self) -> datetime | None:
-        """The record's own time, UTC; None where it has none."""
+        """The record's own time, UTC, and of a replay the original's; None where it has none."""
+        original = self.header(REPLAY_TIMESTAMP) if self.replay_of else None
+        if original is not None and re.fullmatch(r"[0-9]{1,15}", original, re.ASCII):
+            return from_milliseconds(int(original))
         return from_milliseconds(self.timestamp_ms)
+
+    @property
+    def replay_of(self) -> str | None:
+        """Which record it announces again; None where it is no replay, or names no record."""
+        text = self.header(REPLAY_OF)
+        return text if text is not None and is_reference(text) else None
 
     def header(self, name: str) -> str | None:
         """Returns the last header of a name as text (case-insensitive), or None."""
@@ -172,8 +182,8 @@ def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
 
 
 def _replay_of(record: KafkaRecord) -> str | None:
-    text = record.header("replay_of")
-    if text is None or re.fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}", text):
+    text = record.header(REPLAY_OF)
+    if text is None or is_reference(text):
         return text
     raise invalid_field("header replay_of", repr(text), "topic/partition/offset")
 

@@ -29,6 +29,9 @@ class GapReason(StrEnum):
     """Removed by retention before it was read: data was lost."""
     BEFORE_FIRST_LOOK = "before_first_look"
     """Already gone when the topic was read for the first time."""
+    CLOSED = "closed"
+    """One offset that ends a chain for good: the log that it was made of is gone from here on. What the topic partition
+    holds since then has a chain of its own (`ledger.closing`)."""
 
 
 class FrameStatus(StrEnum):
@@ -191,9 +194,14 @@ class DeadLetter:
     """The record's value as base64; None where it was null or larger than is kept (it is still in Kafka)."""
     key_base64: str | None = None
     """The record's key as base64; None where it has none."""
+    replay_of: str | None = None
+    """`topic/partition/offset` of the dead letter that this record announced again."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """The record's headers, each value as base64; empty where there are none, or more than is kept."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the dead letter as one JSON object."""
+        """Returns the dead letter as one JSON object; the last two fields, which came later, only where they say so."""
+        later = {"replay_of": self.replay_of, "headers": [list(header) for header in self.headers]}
         return {
             "offset": self.offset,
             "code": self.code.value,
@@ -205,6 +213,7 @@ class DeadLetter:
             "raw_size_bytes": self.raw_size_bytes,
             "raw_base64": self.raw_base64,
             "key_base64": self.key_base64,
+            **{name: value for name, value in later.items() if value},
         }
 
     @classmethod
@@ -214,6 +223,8 @@ class DeadLetter:
             "code": DeadLetterCode(data["code"]),
             "timestamp": parse_time(data["timestamp"]) if data["timestamp"] else None,
             "day": date.fromisoformat(data["day"]) if data["day"] else None,
+            "replay_of": data.get("replay_of"),
+            "headers": tuple((name, value) for name, value in data.get("headers", ())),
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})

@@ -43,7 +43,7 @@ class SegmentDraft:
         self.size_bytes += _weight(outcome)
         if record is not None:
             self.fingerprint = Fingerprint.of(record)
-            if record.time is not None:
+            if record.time is not None and record.replay_of is None:  # else it is old for another reason
                 self.record_times.append(record.time)
 
     def is_due(self, now_s: float, *, max_records: int, max_age_s: float) -> bool:

@@ -74,6 +74,8 @@ dead_letters = st.builds(
     raw_size_bytes=st.integers(0, 2**31),
     raw_base64=st.none() | st.just("AAEC"),
     key_base64=st.none() | st.just("a2V5"),
+    replay_of=st.none() | texts,
+    headers=st.lists(st.tuples(texts, st.just("AAEC")), max_size=2).map(tuple),
 )
 gaps = st.builds(
     lambda start, length, reason: Gap(start, start + length, reason),

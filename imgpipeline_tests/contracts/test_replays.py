@@ -1,0 +1,93 @@
+"""A replay says which record it announces again, and keeps its time; whatever else stands there is ignored."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.burial import bury
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.messages import KafkaRecord, parse_message
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.replays import RecordReference, parse_reference, resolve_reference
+from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
+from imgpipeline_tests.contracts.strategies import chains
+
+CHAIN = ChainId("frames", "id-1", 0)
+NOON_MS = 1_767_960_000_000
+
+
+def record(value: bytes | None = b'{"image_path": "a/b.jpg"}', **headers: bytes) -> KafkaRecord:
+    return KafkaRecord("frames", 0, 7, NOON_MS, b"cam", value, tuple(headers.items()))
+
+
+def buried(of: KafkaRecord, most_bytes: int = 100) -> DeadLetter:
+    error = BadInputError(DeadLetterCode.INVALID_MESSAGE, "no JSON")
+    return bury(of, error, message=None, day=None, most_bytes=most_bytes)
+
+
+@given(chains, chains, st.integers(0, 10**18 - 1))
+def test_a_reference_is_read_back_by_whoever_carries_it(meant: ChainId, carried_by: ChainId, offset: int):
+    text = RecordReference(meant, offset).to_header([carried_by, ChainId("frames", carried_by.topic_id, 5)])
+    assert resolve_reference(text, carried_by) == RecordReference(meant, offset)
+
+
+@given(chains, st.integers(0, 10**18 - 1))
+def test_a_replay_in_the_same_incarnation_of_the_topic_is_named_shortly(chain: ChainId, offset: int):
+    text = RecordReference(chain, offset).to_header([chain])
+    assert text == f"{chain.topic}/{chain.partition}/{offset}"
+    assert parse_reference(text) == (chain.topic, None, chain.partition, offset)
+
+
+@pytest.mark.parametrize("text", ["", "frames", "frames/0", "frames/0/x", "frames/-1/2", "a b/0/1", "frames/0/1@"])
+def test_what_names_no_record_is_refused_or_ignored(text: str):
+    assert resolve_reference(text, CHAIN) is None
+    with pytest.raises(ConfigurationError, match="TOPIC/PARTITION/OFFSET"):
+        parse_reference(text)
+
+
+def test_a_short_name_of_another_topic_means_nothing():
+    assert resolve_reference("others/0/1", CHAIN) is None
+
+
+def test_a_replay_without_own_time_keeps_the_time_of_the_record_that_it_replays():
+    replay = record(replay_of=b"frames/0/41", replay_timestamp_ms=b"1767873600000")
+    assert parse_message(replay).timestamp.isoformat() == "2026-01-08T12:00:00+00:00"
+    assert parse_message(replay).has_own_timestamp is False
+    assert parse_message(replay).replay_of == "frames/0/41"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"replay_timestamp_ms": b"1767873600000"},
+        {"replay_of": b"nothing", "replay_timestamp_ms": b"1767873600000"},
+        {"replay_of": b"frames/0/41", "replay_timestamp_ms": b"soon"},
+        {"replay_of": b"frames/0/41", "replay_timestamp_ms": b"-5"},
+    ],
+)
+def test_only_a_replay_may_say_that_it_is_older_than_it_is(headers: dict[str, bytes]):
+    assert record(**headers).time == record().time
+
+
+def test_a_dead_letter_keeps_what_is_needed_to_announce_its_record_again():
+    letter = buried(record(b"\xff", replay_of=b"frames/0/3", source=b"cam-2"))
+    assert letter.replay_of == "frames/0/3"
+    assert [(name, base64.b64decode(value)) for name, value in letter.headers] == [
+        ("replay_of", b"frames/0/3"),
+        ("source", b"cam-2"),
+    ]
+    assert (letter.raw_base64, letter.key_base64, letter.raw_size_bytes) == ("/w==", "Y2Ft", 1)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 5])
+def test_what_is_larger_than_is_kept_is_left_to_kafka_as_a_whole(most_bytes: int):
+    letter = buried(record(b"12345", source=b"a camera with a long name"), most_bytes)
+    assert (letter.raw_base64, letter.headers, letter.raw_size_bytes) == (None, (), 5)
+
+
+def test_a_dead_letter_of_an_earlier_release_is_read():
+    written = buried(record()).to_json()
+    assert not {"replay_of", "headers"} & written.keys(), "lines of what is no replay are as they always were"
+    assert DeadLetter.from_json(written) == buried(record())
