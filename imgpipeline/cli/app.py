@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli import audit, dead_letters, demo, doctor, ingest, ledger, models, query, settings, status, topics
+from imgpipeline.cli import (
+    audit,
+    dead_letters,
+    demo,
+    doctor,
+    ingest,
+    ledger,
+    models,
+    new_chain,
+    query,
+    settings,
+    status,
+    topics,
+)
 from imgpipeline.cli.output import show_error, write_text
 from imgpipeline.errors import ImgpipelineError
 
@@ -31,6 +44,7 @@ app.add_typer(topics.app, name="topics")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
+ledger.app.command("new-chain")(new_chain.new_chain)
 app.add_typer(query.summary_app, name="summary")
 app.command("query")(query.query)
 app.add_typer(dead_letters.app, name="dead-letters")

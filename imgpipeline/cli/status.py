@@ -89,7 +89,10 @@ def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":
 def _rows(
     store: "ObjectStore", ends: "dict[ChainId, ChainEnd]", logs: "list[LogRange]", segments: int
 ) -> Iterator[PartitionStatus]:
-    by_chain = {log.chain: log for log in logs}
+    from imgpipeline.ledger import current_chain  # noqa: PLC0415 - loads obstore
+
+    closed = {chain for chain, end in ends.items() if end.is_closed}
+    by_chain = {current_chain(log.chain, closed): log for log in logs}
     gone = sorted(chain for chain in ends if chain not in by_chain)
     for chain in [*by_chain, *gone]:
         log, end = by_chain.get(chain), ends.get(chain)

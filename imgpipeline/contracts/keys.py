@@ -25,6 +25,9 @@ BUCKET_OFFSETS = 1_000
 
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}")
 """Names of topics as Kafka allows them, and their ids; 255 is the longest part of a path in most stores."""
+_CHAIN_NAME = re.compile(r"(?=.{1,255}$)(?!\.{1,2}$)[A-Za-z0-9._-]+(?:~(?!1$)[1-9]\d*)?", re.ASCII)
+"""Second part of a chain's name: the topic's id, for its second chain with `~2` behind it, and so on. No broker's id
+and no topic has a tilde, so that none of them can be taken for another's later chain."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SEGMENT = re.compile(
     rf"{METADATA}/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/\d{{15}}/(?P<start>\d{{20}})\.jsonl\.zst",
@@ -43,13 +46,14 @@ class ChainId:
     topic: str
     """Kafka topic."""
     topic_id: str
-    """Kafka's id of this incarnation of the topic (or `cluster id.topic` where the broker tells none)."""
+    """Kafka's id of this incarnation of the topic (or `cluster id.topic` where the broker tells none); with `~2` behind
+    it for the second chain under that id, and so on (`next_chain`)."""
     partition: int
     """Kafka partition, from 0."""
 
     def __post_init__(self) -> None:
         """Refuses what would make keys of another shape, such as a topic with a slash in it."""
-        if not (_NAME.fullmatch(self.topic) and _NAME.fullmatch(self.topic_id)) or self.partition < 0:
+        if not (_NAME.fullmatch(self.topic) and _CHAIN_NAME.fullmatch(self.topic_id)) or self.partition < 0:
             raise ConfigurationError(
                 f"{self.topic!r}, id {self.topic_id!r}, partition {self.partition} name no topic partition: expected "
                 "1 to 255 of the characters A-Z a-z 0-9 . _ - in topic and id, and a partition from 0."
@@ -69,6 +73,12 @@ class Bucket:
     """The chain whose segments touch it."""
     number: int
     """The segments start in `[number * 1000, (number + 1) * 1000)`."""
+
+
+def next_chain(chain: ChainId) -> ChainId:
+    """Returns the chain in which a topic partition goes on once this one is closed: `id`, `id~2`, `id~3` and so on."""
+    topic_id, _, number = chain.topic_id.partition("~")
+    return ChainId(chain.topic, f"{topic_id}~{int(number or 1) + 1}", chain.partition)
 
 
 def chain_prefix(chain: ChainId) -> str:
@@ -122,7 +132,7 @@ def parse_bucket_key(key: str) -> Bucket | None:
 
 
 def _chain_of(match: re.Match[str]) -> ChainId | None:
-    if not (_NAME.fullmatch(match["topic"]) and _NAME.fullmatch(match["topic_id"])):
+    if not (_NAME.fullmatch(match["topic"]) and _CHAIN_NAME.fullmatch(match["topic_id"])):
         return None
     return ChainId(match["topic"], match["topic_id"], int(match["partition"]))
 

@@ -22,5 +22,8 @@ class LogRange:
 
     @property
     def chain(self) -> ChainId:
-        """The chain of the ledger that belongs to this log."""
+        """The first chain of the ledger that belongs to this log.
+
+        It is the only one, unless it was closed: `ledger.find_current_end` finds the one to write to.
+        """
         return ChainId(self.topic, self.topic_id, self.partition)

@@ -18,7 +18,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, mark_failed
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger import find_end
+from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
@@ -92,7 +92,7 @@ def _find_ends(
     store: ObjectStore, logs: Sequence[LogRange], hints: dict[ChainId, int | None]
 ) -> dict[ChainId, FoundEnd]:
     def find(log: LogRange) -> FoundEnd:
-        end = find_end(store, log.chain, hint=hints.get(log.chain))
+        end = find_current_end(store, log.chain, hint=hints.get(log.chain))
         return FoundEnd(end.offset, end.hint)
 
     with ThreadPoolExecutor(_STORE_READERS) as pool:

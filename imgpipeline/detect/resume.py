@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import LedgerError, TransientError
-from imgpipeline.ledger import ChainEnd, Fingerprint, find_end
+from imgpipeline.ledger import ChainEnd, Fingerprint, find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
@@ -46,12 +46,12 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
         LedgerError: The log is not the one that the chain was made of, or records were lost that nobody has read.
         TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
     """
-    end = find_end(store, log.chain)
+    end = find_current_end(store, log.chain)
     if end.offset > log.log_end:
         log = _ask_again(settings, log)
-    if end.offset > log.log_end:
-        raise _not_the_same(log, f"the ledger ends at {end.offset}, the log already at {log.log_end}")
-    _check_fingerprint(settings, log, end)
+    why = find_contradiction(settings, log, end)
+    if why:
+        raise _not_the_same(log, why)
     if log.log_start <= end.offset:
         return Resumption(end, None)
     if end.header is None:
@@ -73,20 +73,34 @@ def _ask_again(settings: Settings, log: LogRange) -> LogRange:
     return fresh
 
 
-def _check_fingerprint(settings: Settings, log: LogRange, end: ChainEnd) -> None:
-    """Holds the last record of the chain against the same offset of the log, where it still is there."""
+def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str | None:
+    """Says why a log is not the one that a chain was made of, or None where nothing speaks against it.
+
+    The last record of the chain is held against the same offset of the log, where it still is there.
+
+    Args:
+        settings: Name the broker.
+        log: The log, asked for after the end was read.
+        end: The end of the log's present chain.
+
+    Raises:
+        TransientError: The broker does not answer.
+    """
+    if end.offset > log.log_end:
+        return f"the ledger ends at {end.offset}, the log already at {log.log_end}"
     mark = end.header.fingerprint if end.header else None
     if mark is None or mark.offset < log.log_start:
-        return
+        return None
     record = read_record(settings, log.partition, mark.offset)
-    if record is not None and Fingerprint.of(record) != mark:
-        raise _not_the_same(log, f"the record at offset {mark.offset} is not the one that was read there before")
+    if record is None or Fingerprint.of(record) == mark:
+        return None
+    return f"the record at offset {mark.offset} is not the one that was read there before"
 
 
 def _not_the_same(log: LogRange, why: str) -> LedgerError:
     return LedgerError(
         f"The log of {log.topic}/{log.partition} (topic id {log.topic_id}) is not the one that its chain was made of: "
         f"{why}. It was truncated, or its topic was made anew.",
-        next_step="keep the ledger as it is and announce the frames in a new topic (IMGPIPELINE_KAFKA_TOPIC); "
-        "`imgpipeline audit` shows what was read",
+        next_step="find out what happened to the log; then run `imgpipeline ledger new-chain`, which lets the log as "
+        "it is now begin a chain of its own and keeps the old one as it is",
     )

@@ -21,7 +21,7 @@ from imgpipeline.lake.day_tables import covered_ends, has_news, list_days
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.tables import DETECTIONS, FRAMES
-from imgpipeline.ledger import index_buckets, list_chains, list_segments
+from imgpipeline.ledger import current_chain, index_buckets, list_chains, list_segments
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -58,7 +58,8 @@ def audit(
         ImgpipelineError: What `read_logs` raises.
     """
     ends = [fix_end(store, chain) for chain in list_chains(store)]
-    logs = {log.chain: log for log in read_logs()}
+    closed = {end.chain for end in ends if end.is_closed}
+    logs = {current_chain(log.chain, closed): log for log in read_logs()}
     before = AuditState() if full else read_state(store)
     fixed = {end.chain: end.offset for end in ends}
     work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent)

@@ -39,7 +39,7 @@ class PartitionAudit:
         if self.log and self.found.position > self.log.log_end:
             return (
                 f"{self.found.chain}: the ledger ends at {self.found.position}, behind the log's end "
-                f"{self.log.log_end}: the log was truncated, or it is another one."
+                f"{self.log.log_end}: the log was truncated, or it is another one (`imgpipeline ledger new-chain`)."
             )
         return None
 

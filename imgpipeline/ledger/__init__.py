@@ -5,13 +5,14 @@ one outcome, whoever writes when and dies where:
 
 * A segment is put create-only, at the end of the chain that its writer has seen, and an end is only ever the `end`
   of a header that was read. Of two writers one wins; the other leaves the chain to it.
-* A chain begins at offset 0 and has no holes.
+* A chain begins at offset 0 and has no holes. One whose log is gone is closed, and its log goes on in the next chain.
 * The day index names every segment of a day (it may name more).
 
 Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and `detect`, fetching it to `stream`.
 """
 
 from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex, index_buckets, read_day
 from imgpipeline.ledger.reading import (
     ChainEnd,
@@ -39,8 +40,11 @@ __all__ = [
     "Provenance",
     "Segment",
     "SegmentHeader",
+    "close_chain",
+    "current_chain",
     "decode_segment",
     "encode_segment",
+    "find_current_end",
     "find_end",
     "fix_ends",
     "index_buckets",

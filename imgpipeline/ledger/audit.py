@@ -70,6 +70,8 @@ class FixedEnd:
     """Where it ends."""
     problems: tuple[str, ...] = ()
     """Why that is not certain: segments at the end that cannot be read."""
+    is_closed: bool = False
+    """Whether it is closed for good (`closing`)."""
 
 
 def fix_end(store: ObjectStore, chain: ChainId) -> FixedEnd:
@@ -87,7 +89,7 @@ def fix_end(store: ObjectStore, chain: ChainId) -> FixedEnd:
     except LedgerError as error:
         last = list_segments(store, chain, 0, _BEHIND_ALL)[-1]
         return FixedEnd(chain, last + 1, (error.message,))
-    return FixedEnd(chain, end.offset)
+    return FixedEnd(chain, end.offset, is_closed=end.is_closed)
 
 
 def audit_chain(

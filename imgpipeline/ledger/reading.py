@@ -16,6 +16,7 @@ from imgpipeline.contracts.keys import (
     parse_segment_key,
     segment_key,
 )
+from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectStore
@@ -40,6 +41,11 @@ class ChainEnd:
     def hint(self) -> int | None:
         """Start of the last segment, where a later search may begin."""
         return self.header.start if self.header else None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the chain is closed for good (`closing`)."""
+        return self.header is not None and GapReason.CLOSED.value in self.header.gaps
 
 
 def read_segment(store: ObjectStore, key: str) -> Segment:

@@ -9,7 +9,7 @@ The oracle reads segments by zstandard and json alone: it shares neither reader 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -41,6 +41,21 @@ class Held:
     """Dead letters, in the same order."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """Gaps, in the same order."""
+    objects: dict[ChainId, dict[str, str]] = field(default_factory=dict)
+    """E-tag of each segment by its key, by chain: what must stay as it is, whatever becomes of its topic."""
+
+    def chain_of(self, log: LogRange) -> ChainId:
+        """Returns the chain that a log has now: its first one, or the one behind those that were closed."""
+        closed = {gap["chain"] for gap in self.gaps if gap["reason"] == "closed"}
+        number, chain = 1, ChainId(log.topic, log.topic_id, log.partition)
+        while chain in closed:
+            number += 1
+            chain = ChainId(log.topic, f"{log.topic_id}~{number}", log.partition)
+        return chain
+
+    def frames_of(self, topic_id: str) -> list[dict[str, Any]]:
+        """Returns the frames of one incarnation of the topic."""
+        return [frame for frame in self.frames if frame["chain"].topic_id == topic_id]
 
     @property
     def codes(self) -> Counter[str]:
@@ -53,7 +68,7 @@ class Held:
         return sum((Counter({gap["reason"]: gap["to"] - gap["from"]}) for gap in self.gaps), Counter[str]())
 
 
-def check(settings: Settings, *, drained: bool = True) -> Held:
+def check(settings: Settings, *, drained: bool = True, before: Held | None = None) -> Held:
     """Asserts the whole promise and answers what the ledger holds.
 
     Builds the tables of every day as a side effect, since they are compared before and after.
@@ -61,16 +76,31 @@ def check(settings: Settings, *, drained: bool = True) -> Held:
     Args:
         settings: Name broker, topic and store; without any fault in between.
         drained: Whether the ledger has to reach the end of the log in every partition.
+        before: What was held earlier: its segments must be there unchanged, and chains that no log has must not have
+            grown, unless by their closing.
     """
     store, logs = open_store(settings), read_log(settings)
     held = read_ledger(store)
     for log in logs:
-        end = held.ends.get(log.chain, 0)
-        assert end <= log.log_end, f"{log.chain} ends at {end}, behind the log's end {log.log_end}"
-        assert end == log.log_end or not drained, f"{log.chain} ends at {end}, the log at {log.log_end}"
+        chain = held.chain_of(log)
+        end = held.ends.get(chain, 0)
+        assert end <= log.log_end, f"{chain} ends at {end}, behind the log's end {log.log_end}"
+        assert end == log.log_end or not drained, f"{chain} ends at {end}, the log at {log.log_end}"
+    if before is not None:
+        check_unchanged(before, held, {held.chain_of(log) for log in logs})
     check_tables(store, held)
     check_audit(store, logs)
     return held
+
+
+def check_unchanged(before: Held, held: Held, growing: Collection[ChainId]) -> None:
+    """Asserts that no segment was changed or removed, and that only chains of present logs have grown."""
+    for chain, objects in before.objects.items():
+        now = held.objects.get(chain, {})
+        assert objects.items() <= now.items(), f"segments of {chain} were changed or removed"
+        closing = 1 if any(gap["chain"] == chain and gap["reason"] == "closed" for gap in held.gaps) else 0
+        grown = held.ends[chain] - before.ends[chain]
+        assert chain in growing or grown == closing, f"{chain} has no log any more, but grew by {grown} offsets"
 
 
 def check_tables(store: ObjectStore, held: Held) -> None:
@@ -96,7 +126,7 @@ def read_ledger(store: ObjectStore) -> Held:
     """Reads every segment there is and asserts that the chains are whole."""
     held = Held()
     indexed = {parse_bucket_key(info.key) for info in store.list_objects(DAY_INDEX)}
-    for key in sorted(info.key for info in store.list_objects(METADATA)):
+    for key, e_tag in sorted((info.key, info.e_tag) for info in store.list_objects(METADATA)):
         parsed = parse_segment_key(key)
         assert parsed is not None, f"{key} is no segment"
         chain, start = parsed
@@ -107,6 +137,7 @@ def read_ledger(store: ObjectStore) -> Held:
             position = _take(held, chain, line, position)
         assert header["end"] == position, f"{key} says it ends at {header['end']}, its outcomes end at {position}"
         held.ends[chain] = position
+        held.objects.setdefault(chain, {})[key] = e_tag
         for day in header["days"]:
             assert any(
                 bucket and bucket.chain == chain and bucket.day.isoformat() == day and bucket.number == start // 1000
@@ -124,6 +155,9 @@ def unpack(data: bytes) -> list[dict[str, Any]]:
 def _take(held: Held, chain: ChainId, line: Mapping[str, Any], position: int) -> int:
     """Notes one outcome; returns the offset behind it."""
     ((kind, outcome),) = line.items()
+    last = held.gaps[-1] if held.gaps else {}
+    closed = (last.get("chain"), last.get("reason")) == (chain, "closed")
+    assert not closed, f"{chain} is closed at {last.get('to')}, but goes on"
     if kind == "gap":
         assert outcome["from"] == position < outcome["to"]
         held.gaps.append({**outcome, "chain": chain})

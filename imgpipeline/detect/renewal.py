@@ -1,0 +1,100 @@
+"""Letting a log that is not the one of its chain begin a chain of its own.
+
+Owns which partitions need it, and that nothing else gets it: a chain is closed only while its log contradicts it. Why
+that is safe beside runs that write is said in `ledger.closing`.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.detect.resume import find_contradiction
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.ledger import ChainEnd, close_chain, find_current_end
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.stream.group import open_group
+from imgpipeline.stream.log import read_log
+
+_CLOSED_BY = "imgpipeline ledger new-chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A log and the chain that was not made of it."""
+
+    log: LogRange
+    """The log as it is now."""
+    end: ChainEnd
+    """The end of its present chain."""
+    why: str
+    """How the two contradict each other, for a person."""
+
+
+def find_contradictions(
+    settings: Settings, store: ObjectStore, partitions: Collection[int] = ()
+) -> list[Contradiction]:
+    """Finds the partitions of the topic whose log is not the one that their chain was made of.
+
+    Args:
+        settings: Name broker and topic.
+        store: Holds the ledger.
+        partitions: Only these; none named: all.
+
+    Returns:
+        Those that contradict each other, sorted by partition.
+
+    Raises:
+        ConfigurationError: The topic has no such partition.
+        LedgerError: The last segment of a chain cannot be read.
+        TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
+    """
+    before = read_log(settings)
+    absent = sorted(set(partitions) - {log.partition for log in before})
+    if absent:
+        raise ConfigurationError(
+            f"The topic {settings.kafka_topic} has no partition {absent[0]}; it has {len(before)}, from 0.",
+            next_step="give a partition that it has, or none for all",
+        )
+    # Ends first, then the logs once more: so no run that goes on meanwhile can look like a contradiction.
+    ends = {log.chain: find_current_end(store, log.chain) for log in before}
+    found: list[Contradiction] = []
+    for log in read_log(settings):
+        end = ends.get(log.chain)
+        if end is None:
+            raise TransientError(f"The topic {settings.kafka_topic} was made anew while its ledger was looked for.")
+        why = find_contradiction(settings, log, end) if not partitions or log.partition in partitions else None
+        if why:
+            found.append(Contradiction(log, end, why))
+    return found
+
+
+def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction, *, now: datetime) -> ChainId:
+    """Closes the chain of a partition; its log as it is now gets the next one.
+
+    Args:
+        settings: Name the consumer group, whose offset is put back to the beginning.
+        store: Holds the ledger.
+        found: What was found by `find_contradictions`.
+        now: The clock.
+
+    Returns:
+        The chain in which the partition goes on; also where somebody else has closed it meanwhile.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        TransientError: The chain has grown meanwhile, or the store does not answer.
+    """
+    if not close_chain(store, found.end, run_id=_CLOSED_BY, created_at=now):
+        chain = find_current_end(store, found.log.chain).chain
+        if chain == found.end.chain:
+            raise TransientError(
+                f"A run has added to {chain} meanwhile; it was not closed.", next_step="run the command again"
+            )
+        return chain
+    with open_group(settings) as group:
+        # Runs report again what lies between the group's offset and the ledger's end: the old one would hide that.
+        group.write({found.log.partition: 0})
+    return find_current_end(store, found.log.chain).chain
