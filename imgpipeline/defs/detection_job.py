@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata
+from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.processes import describe_process
 from imgpipeline.defs.resources import Pipeline
@@ -65,7 +65,14 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
             f"Lane {lane} ended by {report.ended_by}: {report.frames} frames, {report.dead_letters} dead letters, "
             f"{report.segments} segments, lag {report.lag}."
         )
-        context.add_output_metadata({"frames": report.frames, "segments": report.segments, **run_metadata(report)})
+        context.add_output_metadata(
+            {
+                "frames": report.frames,
+                "segments": report.segments,
+                "stages": stages_table(report),
+                **run_metadata(report),
+            }
+        )
 
 
 @dg.job(

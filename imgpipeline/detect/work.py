@@ -123,8 +123,8 @@ class FrameWork:
             with self._one_large_at_a_time(header.width * header.height):
                 with self.stages.at(Stage.DECODE, read.ready_at_s):
                     limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
-                    image = decode_image(data, limits)
-                    quality = measure_quality(image.pixels)
+                    image = decode_image(data, limits, reduced_for=self.detector.spec.network_input)
+                    quality = measure_quality(image)
                 return self._detect(read, image, quality)
         except BadInputError as error:
             return self._bury(record, message, error)
@@ -135,7 +135,7 @@ class FrameWork:
     def _detect(self, read: ReadFrame, image: DecodedImage, quality: Quality) -> Frame:
         detector, record, message = self.detector, read.record, read.message
         with self.stages.at(Stage.INFER):
-            detections = detector.detect(image.pixels)
+            detections = detector.detect(image)
         return Frame(
             frame_id=_frame_id(message, read.path, read.fetched.e_tag),
             source=message.source,

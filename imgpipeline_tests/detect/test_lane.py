@@ -229,6 +229,7 @@ def test_two_runs_over_one_lane_double_nothing(lane: LaneUnderTest) -> None:
     assert [f.offset for f in lane.frames()] == list(range(400))
 
 
+@pytest.mark.fault(39)
 def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
     lane: LaneUnderTest, tmp_path: Path
 ) -> None:

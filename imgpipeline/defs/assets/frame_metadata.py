@@ -57,3 +57,22 @@ def run_metadata(report: LaneReport) -> dict[str, dg.MetadataValue]:
         "lag": dg.MetadataValue.int(report.lag),
         **{name: dg.MetadataValue.float(round(value, 3)) for name, value in numbers.items() if value is not None},
     }
+
+
+def stages_table(report: LaneReport) -> dg.TableMetadataValue:
+    """Returns where the run's time went: the stage with most at work, and a queue before it, is what bounds the run."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "stage": line.stage.value,
+                    "items": line.items,
+                    "busy s": round(line.busy_s, 3),
+                    "ms each": round(line.ms_each, 3),
+                    "at work": round(line.at_work, 2),
+                    "queue": round(line.queue_length, 2),
+                }
+            )
+            for line in report.stages
+        ]
+    )

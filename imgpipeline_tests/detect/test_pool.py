@@ -1,0 +1,98 @@
+"""The pool that works on records: every outcome, and every error, arrives in its future."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.detect import work
+from imgpipeline.detect.pool import ThreadRecordPool
+from imgpipeline.detect.work import FrameWork
+from imgpipeline.errors import DeadLetterCode, TransientError
+from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import load_settings
+from imgpipeline.vision.detector import load_detector
+from imgpipeline_tests.detect.conftest import jpeg, message
+
+NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
+
+
+def record(offset: int, **fields: object) -> KafkaRecord:
+    return KafkaRecord("frames", 0, offset, 1772366400000, b"camera", message(frame_number=offset, **fields), ())
+
+
+def frame_work(store: ObjectStore, **changes: object) -> FrameWork:
+    settings = load_settings(store_url="file:///unused", **changes)
+    return FrameWork(settings, ImageReader(store, settings), load_detector("demo", threads=1), lambda: NOW)
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    made = open_memory_store()
+    made.put("images/one.jpg", jpeg())
+    return made
+
+
+def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[Frame | DeadLetter]:
+    pool = ThreadRecordPool(of, readers=4, lookers=2)
+    try:
+        return [future.result(30) for future in [pool.submit(r) for r in records]]
+    finally:
+        pool.close()
+
+
+def test_each_record_gets_its_own_outcome_whichever_thread_worked_on_it(store: ObjectStore):
+    records = [record(n, image_path="images/one.jpg" if n % 3 else "images/none.jpg") for n in range(30)]
+    found = outcomes_of(frame_work(store), *records)
+    assert [outcome.offset for outcome in found] == list(range(30))
+    assert [n for n, outcome in enumerate(found) if isinstance(outcome, DeadLetter)] == list(range(0, 30, 3))
+
+
+def test_the_pool_and_the_calling_thread_find_the_same(store: ObjectStore):
+    of = frame_work(store)
+    [found] = outcomes_of(of, record(0, image_path="images/one.jpg"))
+    assert found == of.work(record(0, image_path="images/one.jpg"))
+
+
+def test_an_error_of_the_environment_arrives_in_the_future(store: ObjectStore):
+    def fail(_read: object) -> Fetched:
+        raise TransientError("the store is down")
+
+    of = frame_work(store)
+    of.images.retry_missing = fail
+    with pytest.raises(TransientError, match="the store is down"):
+        outcomes_of(of, record(0, image_path="images/one.jpg"))
+
+
+def test_large_images_are_worked_on_one_at_a_time_in_bytes_and_in_pixels(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(work, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(work, "LARGE_PIXELS", 1000)
+    of = frame_work(store)
+    at_once = [0, 0]
+    lock = threading.Lock()
+
+    def read_large(read: "object") -> Fetched:
+        fetched: Fetched = read()  # type: ignore[operator]  # raises TOO_LARGE for the first, small limit
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        threading.Event().wait(0.01)
+        with lock:
+            at_once[0] -= 1
+        return fetched
+
+    of.images.retry_missing = read_large
+    found = outcomes_of(of, *[record(n, image_path="images/one.jpg") for n in range(6)])
+    assert all(isinstance(outcome, Frame) for outcome in found)
+    assert at_once[1] == 1
+
+
+def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store: ObjectStore):
+    [found] = outcomes_of(frame_work(store, max_image_bytes=1024), record(0, image_path="images/one.jpg"))
+    assert isinstance(found, DeadLetter)
+    assert found.code is DeadLetterCode.TOO_LARGE

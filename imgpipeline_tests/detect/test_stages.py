@@ -1,0 +1,54 @@
+"""The clock of the stages tells where the time of a run went."""
+
+import threading
+import time
+
+import pytest
+
+from imgpipeline.detect.stages import Stage, StageClock, StageReport
+from imgpipeline_tests.detect.conftest import LaneUnderTest
+
+
+def lines(clock: StageClock) -> dict[Stage, StageReport]:
+    return {line.stage: line for line in clock.report()}
+
+
+def test_before_any_work_every_stage_has_a_line_of_nothing():
+    assert [(line.stage, line.items, line.busy_s, line.ms_each) for line in StageClock().report()] == [
+        (stage, 0, 0.0, 0.0) for stage in Stage
+    ]
+
+
+def test_work_of_several_threads_is_added_up_and_waiting_becomes_a_queue_length():
+    clock, meet = StageClock(), threading.Barrier(2)
+    ready_s = time.perf_counter()
+
+    def work() -> None:
+        meet.wait(10)
+        with clock.at(Stage.DECODE, ready_s):
+            meet.wait(10)
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    line = lines(clock)[Stage.DECODE]
+    assert line.items == 2
+    assert line.busy_s >= 0.1
+    assert line.at_work == pytest.approx(2, rel=0.2)
+    assert line.queue_length > 0
+
+
+def test_a_run_reports_its_stages(lane: LaneUnderTest):
+    lane.announce(5)
+    report = lane.follow()
+    assert {line.stage: line.items for line in report.stages} == {
+        Stage.FETCH: 5,
+        Stage.GET: 5,
+        Stage.DECODE: 5,
+        Stage.INFER: 5,
+        Stage.PUT: report.segments,
+    }
+    assert all(line.busy_s > 0 for line in report.stages)
