@@ -4,6 +4,7 @@ Owns the one rule that makes the ledger exactly-once: a writer writes only at th
 only ever the `end` of a header that was read (or 0 where there is no segment). No locks, no fencing, nothing to sweep.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -17,6 +18,8 @@ from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, d
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _PUT_ATTEMPTS = 4
+_PUT_LIMIT_S = 50.0
+"""No further attempt begins after this: a store that is silent must not hold a run for minutes."""
 
 
 class ChainWriter:
@@ -61,9 +64,9 @@ class ChainWriter:
             True where the chain now ends with this segment, False where another writer was first.
 
         Raises:
-            LedgerError: The outcomes do not continue the chain, or it is closed (`closing`).
-            TransientError: The store did not answer (it was asked for minutes); whether the segment is there is
-                unknown, and does not matter to whoever looks for the end next.
+            LedgerError: The outcomes do not continue the chain.
+            TransientError: The store did not answer (it was asked for about a minute); whether the segment is there
+                is unknown, and does not matter to whoever looks for the end next.
             PermanentError: The store is full, refuses, or holds a damaged segment there.
         """
         header = describe(
@@ -74,8 +77,6 @@ class ChainWriter:
             fingerprint=fingerprint or (self.end.header.fingerprint if self.end.header else None),
             created_at=created_at,
         )
-        if self.end.is_closed:
-            raise LedgerError(f"{header.chain} is closed at {self.end.offset}; its log goes on in the next chain.")
         if header.start != self.end.offset:
             raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
         self._index.cover(header)
@@ -89,6 +90,7 @@ class ChainWriter:
 
     def _put(self, key: str, header: SegmentHeader, data: bytes) -> bool:
         failure: TransientError | None = None
+        began_s = time.monotonic()
         for _ in range(_PUT_ATTEMPTS):
             try:
                 if self._store.create(key, data):
@@ -100,5 +102,6 @@ class ChainWriter:
             try:
                 return read_segment(self._store, key).header == header
             except ObjectMissingError:
-                continue
-        raise TransientError(f"{key} could not be put in {_PUT_ATTEMPTS} attempts: {failure or 'it vanished'}")
+                if time.monotonic() - began_s >= _PUT_LIMIT_S:
+                    break
+        raise TransientError(f"{key} could not be put, also when it was tried again: {failure or 'it vanished'}")

@@ -133,6 +133,7 @@ def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStor
         assert rebuild_day(memory, day, now=NOON).skipped
 
 
+@pytest.mark.fault(32)
 def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(store: ObjectStore):
     made = write_chain(store, day_outcomes(0, 5))
     old = ends_of(store)
@@ -142,6 +143,7 @@ def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(sto
     assert (late.frames, late.ends) == (9, {CHAIN: 9})
 
 
+@pytest.mark.fault(32)
 def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
     """The older build has read its ends and the ledger; then the newer one is done; then the older one puts."""
     made = write_chain(store, day_outcomes(0, 5))
@@ -170,6 +172,7 @@ def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectSto
         rebuild_day(memory, DAY, now=NOON)
 
 
+@pytest.mark.fault(35)
 def test_a_put_whose_answer_was_lost_is_recognised(memory: ObjectStore):
     """The client repeated its request and lost against itself: the object is there, byte by byte."""
 
@@ -187,6 +190,7 @@ class DiedError(Exception):
     """The process ended here."""
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("dies_at", [0, 1])
 def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_mends(
     memory: ObjectStore, tmp_path, monkeypatch, dies_at: int
@@ -216,6 +220,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
     assert stale_days(memory, ends_of(memory)) == []
 
 
+@pytest.mark.fault(40)
 def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(memory: ObjectStore):
     made = write_chain(memory, day_outcomes(0, 4), day_outcomes(4, 6))
     rebuild_day(memory, DAY, now=NOON)

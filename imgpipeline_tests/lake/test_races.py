@@ -58,6 +58,7 @@ def reached(store: ObjectStore) -> list[int]:
     return [manifest.ends.get(CHAIN, 0) if manifest else 0 for manifest in manifests]
 
 
+@pytest.mark.fault(32)
 def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
     made = write_chain(store, day_outcomes(0, 5))
     over, seen = threading.Event(), [reached(store)]
@@ -91,6 +92,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
         check(session, store)
 
 
+@pytest.mark.fault(5)
 def test_a_builder_killed_at_any_moment_leaves_tables_that_are_right(settings: Settings, lake):
     store = open_store(settings)
     made = write_chain(store, day_outcomes(0, 5))

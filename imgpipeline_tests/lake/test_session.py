@@ -195,6 +195,7 @@ def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore,
         assert session.connection.sql("FROM dead_letters").fetchall()
 
 
+@pytest.mark.fault(40)
 def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake):
     made = write_chain(memory, day_outcomes(0, 5))
     append(made, day_outcomes(5, 6))

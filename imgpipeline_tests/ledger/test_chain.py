@@ -61,6 +61,7 @@ def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory: ObjectStore
     assert len(stored_segments(memory)) == 1
 
 
+@pytest.mark.fault(6)
 def test_a_zombie_that_comes_late_loses_and_changes_nothing(store: ObjectStore):
     zombie, living = writer(store), writer(store)
     assert append(living, frames(0, 2))
@@ -177,6 +178,7 @@ def segment_puts(*fates: Fate):
 class TestLostAnswers:
     """Fault 35, with the real S3 server and a proxy that loses exactly the answers it is told to lose."""
 
+    @pytest.mark.fault(35)
     @pytest.mark.parametrize(
         "fates",
         [
@@ -198,6 +200,7 @@ class TestLostAnswers:
         assert check_ledger(direct) == 5
         assert len(stored_segments(direct)) == 2
 
+    @pytest.mark.fault(14)
     @pytest.mark.parametrize(
         "fate", [Fate.LOSE_REQUEST, Fate.ANSWER_503_BEFORE, Fate.ANSWER_409], ids=["lost", "503", "409"]
     )
@@ -210,6 +213,7 @@ class TestLostAnswers:
             assert proxy.fates("PUT", SEGMENT) == [fate] * times + [Fate.FORWARD]
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
+    @pytest.mark.fault(35)
     def test_a_segment_that_another_put_while_the_answer_was_lost_is_a_loss(self, s3: S3Server, bucket: S3Bucket):
         other = writer(open_store(s3_settings(bucket)))
 
@@ -226,6 +230,7 @@ class TestLostAnswers:
         assert check_ledger(direct) == 2
         assert [segment.header.writer_id for segment in stored_segments(direct)] == ["other"]
 
+    @pytest.mark.fault(35)
     def test_a_lost_answer_of_the_day_index_is_harmless(self, s3: S3Server, bucket: S3Bucket):
         def decide(method: str, path: str, number: int) -> Fate:
             return Fate.LOSE_ANSWER if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
@@ -234,6 +239,7 @@ class TestLostAnswers:
             assert append(writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))), frames(0, 3))
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
+    @pytest.mark.fault(35)
     def test_a_day_index_that_conflicts_is_never_taken_as_there(self, s3: S3Server, bucket: S3Bucket):
         def decide(method: str, path: str, number: int) -> Fate:
             return Fate.ANSWER_409 if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
@@ -245,6 +251,7 @@ class TestLostAnswers:
             assert append(made, frames(0, 3))
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
+    @pytest.mark.fault(16)
     def test_a_refused_put_fails_at_once_and_advances_nothing(self, s3: S3Server, bucket: S3Bucket):
         with AnswerLosingProxy(s3.port, segment_puts(*(Fate.ANSWER_403,) * 9)) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))

@@ -24,6 +24,8 @@ class Fate(Enum):
     LOSE_REQUEST = "the connection breaks before the server has seen it"
     ANSWER_503_AFTER = "the server does it, the answer says 503"
     ANSWER_503_BEFORE = "the server has not seen it, the answer says 503"
+    ANSWER_500 = "the server has not seen it, the answer says 500"
+    NO_ANSWER = "the server has not seen it, and no answer comes"
     ANSWER_409 = "the server has not seen it, the answer says that it conflicts with another request"
     ANSWER_403 = "the server has not seen it, the answer refuses it"
 
@@ -38,6 +40,8 @@ class AnswerLosingProxy:
     """Decides by method, path and how many requests of that method and path came before."""
     seen: list[tuple[str, str, Fate]] = field(default_factory=list)
     """All requests, in order, and what became of them."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set at the end: requests without an answer are let go."""
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -49,6 +53,7 @@ class AnswerLosingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -79,7 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         fate = self.proxy.decide(self.command, self.path.partition("?")[0])
         if fate is Fate.LOSE_REQUEST:
             return
-        if fate in (Fate.ANSWER_503_BEFORE, Fate.ANSWER_409, Fate.ANSWER_403):
+        if fate is Fate.NO_ANSWER:
+            self.proxy.over.wait(120)
+            return
+        if fate in (Fate.ANSWER_503_BEFORE, Fate.ANSWER_500, Fate.ANSWER_409, Fate.ANSWER_403):
             self.refuse(fate)
             return
         status, headers, answer = self.forward(body)
@@ -105,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, code = {
             Fate.ANSWER_409: (409, "ConditionalRequestConflict"),
             Fate.ANSWER_403: (403, "AccessDenied"),
+            Fate.ANSWER_500: (500, "InternalError"),
         }.get(fate, (503, "SlowDown"))
         body = f"<Error><Code>{code}</Code><Message>by the test</Message></Error>".encode()
         self.answer(status, [("Content-Type", "application/xml")], body)

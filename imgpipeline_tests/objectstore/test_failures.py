@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from imgpipeline.objectstore import ForbiddenError, ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.disks import mounted_disk
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
@@ -79,6 +79,7 @@ def test_half_a_login_is_refused_before_anything_is_sent(missing: str):
         open_store(settings)
 
 
+@pytest.mark.fault(15)
 @each_operation
 def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
     there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{free_port()}", "key", "secret")
@@ -93,6 +94,7 @@ def test_a_host_without_a_name_is_named_within_seconds():
     assert "IMGPIPELINE_S3_ENDPOINT" in failure(s3_settings(there), OPERATIONS["get"], ImgpipelineError)
 
 
+@pytest.mark.fault(14)
 def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3: S3Server, bucket: S3Bucket):
     """Fault 14: three errors, then success."""
     with AnswerLosingProxy(
@@ -104,6 +106,7 @@ def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3: S3Server, bucket:
         assert proxy.fates("PUT") == [Fate.ANSWER_503_BEFORE] * 3 + [Fate.FORWARD]
 
 
+@pytest.mark.fault(16)
 def test_a_refusal_is_not_repeated(s3: S3Server, bucket: S3Bucket):
     """Fault 16: fails fast, names key and permission."""
     with AnswerLosingProxy(s3.port, lambda *_: Fate.ANSWER_403) as proxy:
@@ -130,20 +133,12 @@ def test_a_folder_below_a_file_cannot_be_a_store(tmp_path: Path):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 kB: a tmpfs, which only root can mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mount.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mount.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    """A disk of 256 kB."""
+    with mounted_disk(tmp_path / "disk", 256) as disk:
+        yield disk
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("name", ["put", "create"])
 def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_room(small_disk: Path, name: str):
     """Fault 18."""
@@ -159,6 +154,7 @@ def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_r
     assert store.get("metadata/segment") == b"y" * 100_000
 
 
+@pytest.mark.fault(15)
 def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_error(monkeypatch: pytest.MonkeyPatch):
     from imgpipeline.objectstore import client  # noqa: PLC0415 - its time-out is shortened here
 
