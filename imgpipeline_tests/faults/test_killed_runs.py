@@ -1,0 +1,157 @@
+"""Detection runs that are killed or stopped at each step of a commit: the next one loses and doubles nothing.
+
+Each runs over S3 and over a local folder, and is compared with a run over the same records that nothing happened to.
+"""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.keys import DAY_INDEX
+from imgpipeline.faultpoints import note_of
+from imgpipeline.stream.group import open_group
+from imgpipeline_tests.detect.conftest import LaneUnderTest, message
+from imgpipeline_tests.detect.test_lane_faults import ledger_objects
+from imgpipeline_tests.faults.child_runs import (
+    FOLLOW,
+    child_run,
+    content_of,
+    undisturbed,
+)
+from imgpipeline_tests.faults.invariant import check
+
+KILLED = -signal.SIGKILL
+RECORDS = 46
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def busy_lane(stored_lane: LaneUnderTest) -> LaneUnderTest:
+    """A backlog of frames and dead letters of two days, to be taken in small segments."""
+    stored_lane.announce(20)
+    stored_lane.send(b"no message", message(image_path="images/nothing/here.jpg"))
+    stored_lane.announce(20, first=20, source="other")
+    stored_lane.send(
+        *[message(image_path="images/camera/one.jpg", timestamp=f"2026-03-02T12:00:0{n}Z") for n in "1234"]
+    )
+    return stored_lane.with_settings(segment_max_records=5, prefetch_images=4)
+
+
+def die(lane: LaneUnderTest, plan: str) -> None:
+    """Have a run killed at a step."""
+    with child_run(lane, plan) as run:
+        status, said = run.wait(PATIENCE_S)
+    assert status == KILLED, f"the run was not killed at {plan}: it said {said!r}"
+
+
+def check_the_next_run(lane: LaneUnderTest) -> None:
+    """Follow the lane again, and assert that what is there is what one undisturbed run would have left."""
+    before = ledger_objects(lane)
+    report = lane.follow()
+    assert report.lag == 0
+    assert before.items() <= ledger_objects(lane).items(), "a segment was changed or removed"
+    held = check(lane.settings)
+    assert sum(held.ends.values()) == RECORDS
+    assert content_of(held) == undisturbed(lane)
+
+
+@pytest.mark.fault(1)
+def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lane: LaneUnderTest) -> None:
+    die(busy_lane, "run begin=kill")
+    assert ledger_objects(busy_lane) == {}
+    assert list(busy_lane.store.list_objects(DAY_INDEX)) == []
+    check_the_next_run(busy_lane)
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("step", ["look:13", "look done:20"])
+def test_fault_2_a_run_killed_in_the_middle_of_inference_is_made_up_for(busy_lane: LaneUnderTest, step: str) -> None:
+    die(busy_lane, f"{step}=kill")
+    check_the_next_run(busy_lane)
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("step", ["index put:1", "index put done:2", "segment put:1"])
+def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_names_none(
+    busy_lane: LaneUnderTest, step: str
+) -> None:
+    die(busy_lane, f"{step}=kill")
+    expected = 0 if step == "index put:1" else 1
+    assert len(list(busy_lane.store.list_objects(DAY_INDEX))) >= expected
+    check(busy_lane.settings, drained=False)
+    check_the_next_run(busy_lane)
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("step", ["segment put done:1", "segment put done:4", "group told:1", "group told done:1"])
+def test_fault_4_a_run_killed_behind_its_segment_is_gone_on_with_behind_it(busy_lane: LaneUnderTest, step: str) -> None:
+    die(busy_lane, f"{step}=kill")
+    held = check(busy_lane.settings, drained=False)
+    assert sum(held.ends.values()) > 0
+    if step.endswith(":1"):
+        with open_group(busy_lane.settings) as group:
+            assert bool(group.read([0])) == (step == "group told done:1")
+    check_the_next_run(busy_lane)
+    days = {day.isoformat() for report in busy_lane.reports for day in report.days}
+    assert days >= {"2026-03-01", "2026-03-02"}, "what may not have been reported is reported by the next run"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(4)
+def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(busy_lane: LaneUnderTest) -> None:
+    """Each run dies one step later than the one before; in the end everything is there once."""
+    steps = ["run begin", "look", "index put", "index put done", "segment put", "segment put done", "group told"]
+    for step in steps:
+        die(busy_lane, f"{step}:1=kill")
+    check_the_next_run(busy_lane)
+
+
+@pytest.mark.fault(6)
+@pytest.mark.parametrize("step", ["look:8", "segment put:2", "segment put done:2"])
+def test_fault_6_a_run_that_slept_while_another_committed_drops_its_work(
+    busy_lane: LaneUnderTest, tmp_path: Path, step: str
+) -> None:
+    with child_run(busy_lane, f"{step}=stop", once=tmp_path) as sleeper:
+        sleeper.wait_until_stopped(PATIENCE_S)
+        assert note_of(tmp_path, f"{step}=stop").exists()
+        busy_lane.follow()
+        before = ledger_objects(busy_lane)
+        held = check(busy_lane.settings)
+        sleeper.process.send_signal(signal.SIGCONT)
+        status, said = sleeper.wait(PATIENCE_S)
+    assert (status, said) == (0, "superseded 0")
+    assert ledger_objects(busy_lane) == before
+    assert content_of(held) == undisturbed(busy_lane)
+    check(busy_lane.settings)
+
+
+DIE_IN_THE_MIDDLE_OF_A_WRITE = f"""
+import resource, signal
+from imgpipeline.ledger import chain
+
+def let_no_file_grow(step, detail):
+    if step == "segment put":
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores: the kernel is to end the process
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+
+chain.reach = let_no_file_grow
+{FOLLOW}"""
+
+
+@pytest.mark.fault(3)
+def test_fault_3_a_folder_shows_nothing_of_a_segment_that_a_killed_run_wrote_in_part(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    """The kernel kills the run when its first segment's file has reached 700 bytes."""
+    folder = tmp_path / "store"
+    own = lane.with_settings(store_url=folder.as_uri(), segment_max_records=RECORDS)
+    own.announce(RECORDS)
+    with child_run(own, program=DIE_IN_THE_MIDDLE_OF_A_WRITE) as run:
+        status, _ = run.wait(PATIENCE_S)
+    assert status == -signal.SIGXFSZ
+    (part,) = (path for path in folder.glob("metadata/**/*") if path.is_file())
+    assert part.stat().st_size == 700, "the run was not killed in the middle of a write"
+    assert ledger_objects(own) == {}
+    check(own.settings, drained=False)
+    check_the_next_run(own)
