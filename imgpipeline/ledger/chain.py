@@ -64,7 +64,7 @@ class ChainWriter:
             True where the chain now ends with this segment, False where another writer was first.
 
         Raises:
-            LedgerError: The outcomes do not continue the chain.
+            LedgerError: The outcomes do not continue the chain, or it is closed (`closing`).
             TransientError: The store did not answer (it was asked for about a minute); whether the segment is there
                 is unknown, and does not matter to whoever looks for the end next.
             PermanentError: The store is full, refuses, or holds a damaged segment there.
@@ -77,6 +77,8 @@ class ChainWriter:
             fingerprint=fingerprint or (self.end.header.fingerprint if self.end.header else None),
             created_at=created_at,
         )
+        if self.end.is_closed:
+            raise LedgerError(f"{header.chain} is closed at {self.end.offset}; its log goes on in the next chain.")
         if header.start != self.end.offset:
             raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
         self._index.cover(header)
