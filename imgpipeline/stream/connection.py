@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 
 from imgpipeline.settings import Settings
 from imgpipeline.stream.diagnosis import explain_kafka_failure
+from imgpipeline.stream.header_names import accept_any_header_name
 from imgpipeline.stream.options import kafka_options
 
 Client = TypeVar("Client", KafkaAdminClient, KafkaConsumer, KafkaProducer)
@@ -62,6 +63,7 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
         "metrics_enabled": False,
         **options,
     }
+    accept_any_header_name()
     with kafka_errors(settings), contextlib.closing(_open(settings, KafkaConsumer, chosen)) as consumer:
         yield consumer
 
