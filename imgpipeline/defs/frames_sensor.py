@@ -5,7 +5,7 @@ offsets, and the store only for partitions that look behind and a few others in 
 would keep a failed run from being repeated, and the ledger takes every frame once whatever is repeated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
+from imgpipeline.stream.group import ask_group
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.watch import FoundEnd, Watch
@@ -84,12 +85,23 @@ def observe(settings: Settings, store: ObjectStore, watch: Watch, now: datetime)
         ImgpipelineError: Kafka or the store do not answer, or a setting is wrong.
     """
     logs = read_log(settings)
-    hints = {chain: seen.end.hint for chain, seen in watch.seen.items()}
-    return watch.look(logs, _find_ends(store, watch.choose(logs), hints), now=now)
+    chosen = watch.choose(logs)
+    return watch.look(logs, _find_ends(store, chosen, _hints(settings, watch, chosen)), now=now)
+
+
+def _hints(settings: Settings, watch: Watch, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
+    """Returns where to look for the end of each chain: as remembered, else as the group says, else at the log's end."""
+    if all(log.chain in watch.seen for log in logs):
+        return {log.chain: watch.seen[log.chain].end.hint for log in logs}
+    told = ask_group(settings)
+    return {
+        log.chain: seen.end.hint if (seen := watch.seen.get(log.chain)) else told.get(log.partition, log.log_end)
+        for log in logs
+    }
 
 
 def _find_ends(
-    store: ObjectStore, logs: Sequence[LogRange], hints: dict[ChainId, int | None]
+    store: ObjectStore, logs: Sequence[LogRange], hints: Mapping[ChainId, int | None]
 ) -> dict[ChainId, FoundEnd]:
     def find(log: LogRange) -> FoundEnd:
         end = find_current_end(store, log.chain, hint=hints.get(log.chain))

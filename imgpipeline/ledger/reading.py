@@ -18,6 +18,7 @@ from imgpipeline.contracts.keys import (
 )
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.search import find_last_start
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -68,7 +69,8 @@ def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> 
     Args:
         store: The object store.
         chain: Which chain.
-        hint: Start of a segment that is believed to exist; the search begins there. A wrong one costs a request.
+        hint: An offset near which the chain is believed to end, at best the start of its last segment; the search
+            begins there. A wrong one costs a few requests.
 
     Returns:
         The end, with the header it was read from.
@@ -76,20 +78,11 @@ def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> 
     Raises:
         LedgerError: The last segment cannot be read.
     """
-    if hint is not None and store.head(segment_key(chain, hint)) is not None:
-        first = fan_out_prefix(chain, hint).rpartition("/")[2]
-    else:
-        hint, first = None, ""
-    folders = [name for name in store.list_folders(chain_prefix(chain)) if name.isdecimal() and name >= first]
-    for folder in reversed(folders):
-        after = segment_key(chain, hint - 1) if hint and folder == first else None
-        listed = store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after)
-        # A folder store lists in no order: the greatest key, not the last one.
-        greatest = max((info.key for info in listed if parse_segment_key(info.key)), default=None)
-        if greatest is not None:
-            header = read_segment(store, greatest).header
-            return ChainEnd(chain, header.end, header)
-    return ChainEnd(chain, 0, None)
+    start = find_last_start(store, chain, hint=hint)
+    if start is None:
+        return ChainEnd(chain, 0, None)
+    header = read_segment(store, segment_key(chain, start)).header
+    return ChainEnd(chain, header.end, header)
 
 
 def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> SegmentHeader | None:

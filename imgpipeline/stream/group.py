@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata
 
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.connection import open_admin, open_consumer
 
 _log = logging.getLogger(__name__)
 _ANSWER_MS = 5_000
@@ -62,3 +62,20 @@ def open_group(settings: Settings) -> Iterator[Group]:
     """Opens the group named by the settings; errors of opening are explained as in `connection`."""
     with open_consumer(settings, group_id=settings.kafka_group) as consumer:
         yield Group(consumer, settings)
+
+
+def ask_group(settings: Settings) -> dict[int, int]:
+    """Returns the group's offset by partition, of all partitions in one request; nothing where it cannot be told.
+
+    Raises:
+        ConfigurationError: A setting keeps the broker from answering.
+        TransientError: The broker does not answer.
+    """
+    with open_admin(settings) as admin:
+        try:
+            offsets = admin.list_group_offsets({settings.kafka_group: None})[settings.kafka_group]
+        except KafkaError as error:
+            _log.info("The group %s cannot be asked for its offsets (%s).", settings.kafka_group, error)
+            return {}
+        told = {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == settings.kafka_topic}
+    return {number: offset for number, offset in told.items() if offset >= 0}

@@ -1,0 +1,100 @@
+"""Finding the last segment of a chain by listings alone.
+
+Owns the search. It promises the greatest start among all segments of a chain, whatever is hinted, in few requests: an
+answer to a listing holds 1,000 keys, so a folder of 100,000 segments is searched in steps and halves and not listed as
+a whole. What that segment says of its end belongs to `reading`.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, ChainId, chain_prefix, parse_segment_key, segment_key
+from imgpipeline.objectstore import ObjectStore
+
+_PAGE = 1_000
+"""Keys that S3 lists in one answer."""
+_LOOK_BACK = (64, _PAGE)
+"""How far before a hint to look: the last segment starts there, also where the hint is the chain's end and the segment
+is as short as those of a steady stream, or as long as those of a backlog."""
+_BEHIND_ALL = 10**20
+"""Greater than any offset."""
+
+
+def find_last_start(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> int | None:
+    """Returns the start of a chain's last segment, or None for a chain without one.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        hint: An offset near which the chain is believed to end. Any other one costs a few requests.
+    """
+    behind = _BEHIND_ALL
+    if hint is not None and hint >= 0 and store.lists_in_order:
+        for back in _LOOK_BACK:
+            first = max(hint - back, 0)
+            found = _search(store, chain, chain_prefix(chain), first, behind)
+            if found is not None:
+                return found
+            behind = first
+    for folder in reversed(_folders_before(store, chain, behind)):
+        prefix, first = f"{chain_prefix(chain)}/{folder}", int(folder) * FAN_OUT_OFFSETS
+        if store.lists_in_order:
+            found = _search(store, chain, prefix, first, min(behind, first + FAN_OUT_OFFSETS))
+        else:
+            found = _list_all(store, chain, prefix, hint or 0)
+        if found is not None:
+            return found
+    return None
+
+
+def _folders_before(store: ObjectStore, chain: ChainId, behind: int) -> list[str]:
+    names = store.list_folders(chain_prefix(chain))
+    return [name for name in names if name.isdecimal() and int(name) * FAN_OUT_OFFSETS < behind]
+
+
+def _search(store: ObjectStore, chain: ChainId, prefix: str, low: int, behind: int) -> int | None:
+    """Returns the greatest start below a prefix in `[low, behind)`, or None; there is none from `behind` on.
+
+    Goes up in steps that double while there is more behind an answer than it can hold, then halves what is left.
+    """
+    last, at, step, is_bounded = None, low, 0, False
+    while low < behind:
+        starts, is_full = _list_page(store, chain, prefix, at)
+        if is_full and not starts:
+            return _list_all(store, chain, prefix, 0)  # a thousand objects that are no segments
+        if not starts:
+            behind, is_bounded = at, True
+        else:
+            last, low = starts[-1], starts[-1] + 1
+            if not is_full:
+                break
+        if is_bounded:
+            at = low if behind - low <= _PAGE else (low + behind) // 2
+        else:
+            at = min(low + step, behind - 1)
+            step = 2 * step or _PAGE
+    return last
+
+
+def _list_page(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> tuple[list[int], bool]:
+    """Returns the starts from an offset on that one answer holds, sorted, and whether there may be more."""
+    keys = [info.key for info in islice(store.list_objects(prefix, after=_just_before(chain, first)), _PAGE)]
+    return sorted(_starts(keys)), len(keys) == _PAGE
+
+
+def _list_all(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> int | None:
+    """Returns the greatest start in a folder by listing it: where listings have no order, answers have no last key.
+
+    What lies before `first` is left out, unless there is nothing else.
+    """
+    keys = (info.key for info in store.list_objects(prefix, after=_just_before(chain, first)))
+    last = max(_starts(keys), default=None)
+    return _list_all(store, chain, prefix, 0) if last is None and first else last
+
+
+def _starts(keys: Iterable[str]) -> list[int]:
+    return [parsed[1] for key in keys if (parsed := parse_segment_key(key))]
+
+
+def _just_before(chain: ChainId, offset: int) -> str | None:
+    return segment_key(chain, offset - 1) if offset else None

@@ -1,0 +1,18 @@
+"""The group's offsets of all partitions, asked for at once."""
+
+import pytest
+
+from imgpipeline.settings import Settings
+from imgpipeline.stream.group import ask_group, open_group
+
+
+def test_a_group_that_nobody_has_told_anything_has_no_offsets(settings: Settings) -> None:
+    assert ask_group(settings) == {}
+
+
+@pytest.mark.parametrize("topic", [3], indirect=True)
+def test_what_was_written_is_answered_for_all_partitions(settings: Settings) -> None:
+    with open_group(settings) as group:
+        assert group.write({0: 7, 2: 0})
+        assert group.read([0, 1, 2]) == {0: 7, 2: 0}
+    assert ask_group(settings) == {0: 7, 2: 0}
