@@ -1,9 +1,9 @@
 """OpenCV's own network module (cv2.dnn) on the CPU.
 
-Owns one `cv2.dnn.Net`.
+Owns as many `cv2.dnn.Net` as there are calls at a time.
 """
 
-import threading
+from collections import deque
 
 import cv2
 import numpy as np
@@ -16,8 +16,9 @@ class OpenCVBackend:
     """A network in cv2.dnn.
 
     Guarantees:
-        Calls from several threads are served one after the other (a `Net` holds its input). `threads` is a
-        setting of the whole process in OpenCV (`cv2.setNumThreads`); None leaves it alone.
+        Calls from several threads run at once: a `Net` holds its input, so each call takes one that is idle, or
+        loads another. `threads` is a setting of the whole process in OpenCV (`cv2.setNumThreads`); None leaves it
+        alone. OpenCV gives its threads to one caller at a time, so several calls at once want `threads=1`.
     """
 
     name = "opencv"
@@ -25,21 +26,32 @@ class OpenCVBackend:
     def __init__(self, model: bytes, threads: int | None) -> None:
         if threads is not None:
             cv2.setNumThreads(threads)
-        self._net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
-        if self._net.empty():
+        self._model = np.frombuffer(model, np.uint8)
+        net = self._load()
+        if net.empty():
             raise ValueError("the network is empty")
-        self.output_names = tuple(self._net.getUnconnectedOutLayersNames())
-        self._lock = threading.Lock()
+        self.output_names = tuple(net.getUnconnectedOutLayersNames())
+        self._idle = deque([net])
 
     def infer(self, blob: Floats) -> list[Floats]:
         """Runs the network; see `InferenceBackend.infer`."""
         try:
-            with self._lock:
-                self._net.setInput(blob)
-                outputs = self._net.forward(self.output_names)
-                return [np.array(output, np.float32) for output in outputs]
+            net = self._take()
+            net.setInput(blob)
+            outputs = [np.array(output, np.float32) for output in net.forward(self.output_names)]
         except cv2.error as error:
-            raise failed(self.name, error) from error
+            raise failed(self.name, error) from error  # that Net is not used again
+        self._idle.append(net)
+        return outputs
+
+    def _take(self) -> cv2.dnn.Net:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._load()
+
+    def _load(self) -> cv2.dnn.Net:
+        return cv2.dnn.readNetFromONNX(self._model)
 
 
 def open_model(model: bytes, *, threads: int | None) -> OpenCVBackend:

@@ -3,6 +3,7 @@
 Owns one compiled network. Nothing else imports this module, as its package may be missing.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -16,7 +17,8 @@ class OpenVINOBackend:
     """A network compiled by OpenVINO, in 32-bit floats.
 
     Guarantees:
-        Calls from several threads run at once: each thread has an inference request of its own.
+        Calls from several threads run at once: each thread has an inference request of its own, and with `threads`
+        given, the network is compiled for as many requests at a time as the cores allow (OpenVINO's streams).
     """
 
     name = "openvino"
@@ -24,9 +26,17 @@ class OpenVINOBackend:
     def __init__(self, model: bytes, threads: int | None) -> None:
         core = openvino.Core()
         # Without the hint OpenVINO computes in bfloat16 on processors that can, and boxes differ visibly.
-        options: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
+        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is None:
+            options["PERFORMANCE_HINT"] = "LATENCY"
+        else:
+            streams = max(1, (os.cpu_count() or 1) // threads)
+            # Pinned threads of two runs would wait for one core while another is idle.
+            options |= {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": streams * threads,
+                "ENABLE_CPU_PINNING": False,
+            }
         self._network = core.compile_model(core.read_model(model, None), "CPU", options)
         self.output_names = tuple(output.get_any_name() for output in self._network.outputs)
         self._local = threading.local()
