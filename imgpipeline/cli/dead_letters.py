@@ -1,60 +1,77 @@
-"""`imgpipeline dead-letters`: the offsets that could not become frames, and why."""
+"""`imgpipeline dead-letters`: the offsets that could not become frames, why, and another attempt at them."""
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
+import sys
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, show_json, show_table
-from imgpipeline.cli.recent import latest_segments
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.contracts.outcomes import DeadLetter
-    from imgpipeline.ledger import Segment
+    from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
     from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.sources.replay import ReplayPlan, ReplayResult
 
-app = typer.Typer(no_args_is_help=True, help="The offsets that could not become frames, and why.")
+app = typer.Typer(no_args_is_help=True, help="The offsets that could not become frames, why, and another attempt.")
+_MOST_NAMED = 20
 
-_Found = tuple["ChainId", "DeadLetter"]
+CodeOption = Annotated[DeadLetterCode | None, typer.Option(help="Only those of this code.")]
+DayOption = Annotated[str | None, typer.Option(help="Only those of this day (UTC), such as 2026-01-09.")]
+SourceOption = Annotated[str | None, typer.Option(help="Only those of this source.")]
 
 
 @app.callback()
 def _group() -> None:
-    """The offsets that could not become frames, and why."""
+    """The offsets that could not become frames, why, and another attempt at them."""
 
 
 @app.command("list")
-def list_all(
-    code: Annotated[DeadLetterCode | None, typer.Option(help="Only those of this code.")] = None,
-    day: Annotated[str | None, typer.Option(help="Only those of this day (UTC), such as 2026-01-09.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only those of this source.")] = None,
+def list_them(
+    code: CodeOption = None,
+    day: DayOption = None,
+    source: SourceOption = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those that were announced again, with what became of them.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the latest ones.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List dead letters, the latest first."""
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    """List the open dead letters, the latest first.
 
-    wanted = parse_day(day)
+    A dead letter is no longer open when its record was announced again and became a frame, or became a dead letter
+    again: then that one stands for it. The ledger is read for this; --day reads that day only.
+    """
+    from imgpipeline.ledger import fix_ends  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+
+    wanted = _wanted(code, day, source)
     store = open_store(load_settings())
-    found: list[_Found] = []
-    more = False
-    for chain, letters in _per_chain(store, wanted):
-        taken = 0
-        for letter in letters:
-            if not _matches(letter, code, wanted, source):
-                continue
-            if taken == limit:
-                more = True
-                break
-            found.append((chain, letter))
-            taken += 1
-    found.sort(key=lambda pair: (pair[1].timestamp or datetime.min.replace(tzinfo=UTC), pair[1].offset), reverse=True)
-    more = more or len(found) > limit
-    _show(found[:limit], more=more, as_json=as_json)
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    with progress_bar("Reading the ledger", unit="offsets") as progress:
+        found, _ = find_dead_letters(store, wanted, ends, progress=progress)
+    shown = [buried for buried in found if every or buried.state is LetterState.OPEN]
+    if as_json:
+        show_json(_documents(store, shown[:limit]))
+    elif shown:
+        _show_list(shown[:limit], with_state=every)
+    else:
+        note("There are no such dead letters.")
+    if len(shown) > limit:
+        note(f"There are more than these {limit}; --limit shows more.")
+    if len(found) > len(shown) and not as_json:
+        note(f"{len(found) - len(shown)} more were announced again; --all shows them too.")
+
+
+def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
+    from imgpipeline.ledger.dead_letters import Wanted  # noqa: PLC0415 - loads obstore
+
+    return Wanted(code, parse_day(day), source)
 
 
 def parse_day(text: str | None) -> date | None:
@@ -69,53 +86,117 @@ def parse_day(text: str | None) -> date | None:
         raise ConfigurationError(f"--day is {text!r}.", next_step="give a day such as 2026-01-09") from None
 
 
-def _per_chain(store: "ObjectStore", day: date | None) -> "Iterator[tuple[ChainId, Iterator[DeadLetter]]]":
-    """Yields each chain with its dead letters, the latest first."""
-    from imgpipeline.ledger import fix_ends, read_day  # noqa: PLC0415 - loads obstore
+def _documents(store: "ObjectStore", wanted: "list[BuriedRecord]") -> list[dict[str, Any]]:
+    from imgpipeline.cli.dead_letter_page import document  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger.dead_letters import read_letters  # noqa: PLC0415 - as above
 
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    for chain, end in ends.items():
-        if day is None:
-            yield chain, _letters(latest_segments(store, chain, end))
-        else:
-            yield chain, _letters(reversed(list(read_day(store, day, {chain: end}))))
+    in_order = sorted(wanted, key=lambda buried: buried.reference)  # neighbours share one reading of their segment
+    read = {buried.reference: document(buried, letter) for buried, letter in read_letters(store, in_order)}
+    return [read[buried.reference] for buried in wanted]
 
 
-def _letters(segments: "Iterator[Segment]") -> "Iterator[DeadLetter]":
-    from imgpipeline.contracts.outcomes import DeadLetter  # noqa: PLC0415 - `--help` does not wait for it
-
-    for segment in segments:
-        if segment.header.dead_letters:
-            yield from (o for o in reversed(segment.outcomes()) if isinstance(o, DeadLetter))
-
-
-def _matches(letter: "DeadLetter", code: DeadLetterCode | None, day: date | None, source: str | None) -> bool:
-    return (
-        (code is None or letter.code is code)
-        and (day is None or letter.day == day)
-        and (source is None or letter.source == source)
-    )
+def _show_list(found: "list[BuriedRecord]", *, with_state: bool) -> None:
+    columns = ["topic", "partition", "offset", "time", "code", "source", "image", "what was wrong"]
+    rows = []
+    for buried in found:
+        at, letter = buried.reference, buried.letter
+        row = [at.chain.topic, str(at.chain.partition), letter.offset, letter.timestamp, letter.code.value,
+               letter.source, letter.image_path, letter.message]  # fmt: skip
+        rows.append([*row, f"{buried.state.value} {buried.became or ''}"] if with_state else row)
+    show_table([*columns, "what became of it"] if with_state else columns, rows)
 
 
-def _show(found: list[_Found], *, more: bool, as_json: bool) -> None:
+@app.command("show")
+def show(
+    record: Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="Which one, as `list` names it.")],
+    raw: Annotated[Path | None, typer.Option(help="Write the record's value to this new file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything about one dead letter: why, what was in the record, who read it, and what to do next."""
+    from imgpipeline.cli.dead_letter_page import read_page, show_page, write_value  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    with progress_bar("Reading the ledger", unit="offsets") as progress:
+        page = read_page(settings, open_store(settings), record, progress)
+    if raw is not None:
+        write_value(page, raw)
     if as_json:
-        show_json([_as_json(chain, letter) for chain, letter in found])
-    elif found:
-        columns = ("topic", "partition", "offset", "time", "code", "source", "image", "what was wrong")
-        show_table(
-            columns,
-            [
-                (chain.topic, str(chain.partition), letter.offset, letter.timestamp, letter.code.value, letter.source,
-                 letter.image_path, letter.message)
-                for chain, letter in found
-            ],
-        )  # fmt: skip
+        show_json(page.to_json())
     else:
-        note("There are no such dead letters.")
-    if more:
-        note(f"There are more than these {len(found)}; --limit shows more.")
+        show_page(page)
 
 
-def _as_json(chain: "ChainId", letter: "DeadLetter") -> dict[str, Any]:
-    where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
-    return where | letter.to_json()
+@app.command("replay")
+def replay(
+    code: CodeOption = None,
+    day: DayOption = None,
+    source: SourceOption = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those that became a frame, or were announced again already.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be announced.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Announce the records of open dead letters again, on the topic of the settings.
+
+    Value, key and headers are those of the record, and it keeps its time; so a frame has the name that it would have
+    had, and is counted once. The dead letters stay in the ledger. What was announced again and waits for a detection
+    run, or became a frame, is not announced twice.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.sources import replay as replays  # noqa: PLC0415 - loads kafka-python and obstore
+
+    settings = load_settings()
+    store = open_store(settings)
+    with progress_bar("Reading the ledger", unit="offsets") as progress:
+        plan = replays.plan_replay(settings, store, _wanted(code, day, source), again=again, progress=progress)
+    result = replays.ReplayResult(0, ())
+    if plan.chosen and not dry_run:
+        if not yes:
+            _confirm(len(plan.chosen), settings.kafka_topic)
+        with progress_bar("Announcing", unit="records") as progress:
+            result = replays.replay(settings, store, plan, progress=progress)
+    if as_json:
+        show_json(_outcome_of(plan, result) | {"topic": settings.kafka_topic, "dry_run": dry_run})
+    else:
+        _report(plan, result, settings.kafka_topic, dry_run=dry_run)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _confirm(count: int, topic: str) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("Nothing was announced: nobody can be asked here.", next_step="give --yes")
+    typer.confirm(f"Announce {count} records again on the topic {topic}?", abort=True, err=True)
+
+
+def _outcome_of(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
+    return {
+        "matching_open": len(plan.chosen),
+        "announced": result.announced,
+        "already_resolved": plan.resolved,
+        "under_way": plan.under_way,
+        "records": [str(buried.reference) for buried in plan.chosen],
+        "refused": [asdict(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
+    }
+
+
+def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: bool) -> None:
+    if dry_run:
+        if plan.chosen:
+            _show_list(list(plan.chosen), with_state=False)
+        note(f"{len(plan.chosen)} records would be announced again on the topic {topic}; nothing was done.")
+    elif plan.chosen:
+        note(f"{result.announced} of {len(plan.chosen)} records announced again on the topic {topic}.")
+    else:
+        note("There is nothing to announce again.")
+    if plan.resolved:
+        note(f"{plan.resolved} became frames already.")
+    if plan.under_way:
+        note(f"{plan.under_way} were announced again before and wait for a detection run; --again repeats that.")
+    for refusal in result.refused[:_MOST_NAMED]:
+        note(f"Not announced: {refusal.record}: {refusal.reason}.")
+    if len(result.refused) > _MOST_NAMED:
+        note(f"And {len(result.refused) - _MOST_NAMED} more; --json names all.")

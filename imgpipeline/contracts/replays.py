@@ -45,7 +45,8 @@ class RecordReference:
         Args:
             carried_by: The chains of the topic that the record is announced to.
         """
-        return str(self) if self.chain in carried_by else self.full_text
+        alone = len({chain.topic_id for chain in carried_by}) == 1  # who carries it is known to be of that one then
+        return str(self) if alone and self.chain in carried_by else self.full_text
 
 
 def is_reference(text: str) -> bool:

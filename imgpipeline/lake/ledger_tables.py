@@ -12,10 +12,19 @@ from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.engine import Engine, disk_errors, identifier
 from imgpipeline.lake.tables import DEAD_LETTERS, SEGMENTS, Column, Table
 from imgpipeline.ledger import Segment, list_segments, read_day, read_segments
+from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 
 _LONGEST_LINE_BYTES = 2**26
 """A dead letter's raw record has a limit in the settings; this is far above its default."""
+
+_SETTLE = """
+UPDATE dead_letters SET state = found.state, became = found.became
+FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, unnest(?) AS "offset",
+             unnest(?) AS state, unnest(?) AS became) AS found
+WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_id
+  AND dead_letters.partition = found.partition AND dead_letters."offset" = found."offset"
+"""
 
 
 def create_ledger_tables(engine: Engine) -> None:
@@ -41,17 +50,32 @@ def fill_ledger_tables(
         PermanentError: The local disk is full.
     """
     segments = _all(store, ends) if days is None else _of_days(store, ends, days)
+    trail = ReplayTrail()
     headers, letters = engine.folder / "headers.jsonl", engine.folder / "letters.jsonl"
     with disk_errors(engine.folder):
         with headers.open("wb") as header_file, letters.open("wb") as letter_file:
             for segment in segments:
                 header_file.write(_header_line(segment))
                 letter_file.writelines(_letter_lines(segment))
+                trail.add(segment)
         for table, path in ((SEGMENTS, headers), (DEAD_LETTERS, letters)):
             engine.run(_load(table), {"file": str(path), "longest": _LONGEST_LINE_BYTES})
             path.unlink()
+    _say_what_became_of_them(engine, trail)
     if days is not None:
         engine.run("DELETE FROM dead_letters WHERE day IS NULL OR NOT list_contains(?, day)", [list(days)])
+
+
+def _say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
+    trail.settle()
+    engine.run("UPDATE dead_letters SET state = ?", [LetterState.OPEN.value])
+    rows = [
+        (at.chain.topic, at.chain.topic_id, at.chain.partition, at.offset, state.value, str(became) if became else None)
+        for at in trail.members()
+        for state, became in [trail.state_of(at)]
+    ]
+    if rows:
+        engine.run(_SETTLE, [*map(list, zip(*rows, strict=True))])
 
 
 def _all(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:

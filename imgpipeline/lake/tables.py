@@ -150,6 +150,20 @@ DEAD_LETTERS = Table(
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
         Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL where it was null or larger than is kept."),
         Column("key_base64", "VARCHAR", "base64", "The record's key, or NULL."),
+        Column(
+            "replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it is another attempt at, or NULL."
+        ),
+        Column("headers", "VARCHAR[][]", "name, base64", "The record's headers, or NULL."),
+        Column(
+            "state",
+            "VARCHAR",
+            "`open`, `replayed`, `resolved`",
+            "What became of it: nothing, a later dead letter "
+            "that stands for it, or a frame. In a session of some days only: as the ledger has it for those days.",
+        ),
+        Column(
+            "became", "VARCHAR", "topic/partition/offset", "That later dead letter or frame; NULL while it is open."
+        ),
     ),
 )
 """View over the ledger; not stored."""

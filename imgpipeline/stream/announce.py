@@ -14,6 +14,7 @@ from typing import Any, Self
 from kafka import KafkaProducer
 
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.replays import REPLAY_OF
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_producer
 from imgpipeline.stream.log import ask_topic
@@ -78,17 +79,17 @@ class Announcer:
             ConfigurationError: A setting keeps the broker from taking it.
             TransientError: The broker did not take this or an earlier one in time.
         """
+        sent = [*headers, *([(REPLAY_OF, message.replay_of.encode())] if message.replay_of else [])]
+        self.announce_record(message.to_value(), key=message.source.encode(), headers=sent)
+
+    def announce_record(self, value: bytes, *, key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
+        """Announces with a record that was made elsewhere; otherwise as `announce`."""
         if self._producer is None:
             raise RuntimeError("an announcer announces inside its context only")
         if len(self._waiting) >= _MOST_WAITING:
             self._await_oldest()
-        sent = [*headers, *([("replay_of", message.replay_of.encode())] if message.replay_of else [])]
         with kafka_errors(self._settings):
-            self._waiting.append(
-                self._producer.send(
-                    self._settings.kafka_topic, message.to_value(), key=message.source.encode(), headers=sent
-                )
-            )
+            self._waiting.append(self._producer.send(self._settings.kafka_topic, value, key=key, headers=list(headers)))
         while self._waiting and self._waiting[0].is_done:
             self._await_oldest()
 

@@ -29,8 +29,15 @@ def buried(of: KafkaRecord, most_bytes: int = 100) -> DeadLetter:
 
 @given(chains, chains, st.integers(0, 10**18 - 1))
 def test_a_reference_is_read_back_by_whoever_carries_it(meant: ChainId, carried_by: ChainId, offset: int):
-    text = RecordReference(meant, offset).to_header([carried_by, ChainId("frames", carried_by.topic_id, 5)])
+    text = RecordReference(meant, offset).to_header([carried_by, ChainId(carried_by.topic, carried_by.topic_id, 5)])
     assert resolve_reference(text, carried_by) == RecordReference(meant, offset)
+
+
+def test_a_reference_is_written_in_full_where_partitions_have_chains_of_other_names():
+    """Which partition a replay lands in is the broker's matter."""
+    renewed = ChainId("frames", "id-1~2", 1)
+    text = RecordReference(CHAIN, 5).to_header([CHAIN, renewed])
+    assert resolve_reference(text, renewed) == resolve_reference(text, CHAIN) == RecordReference(CHAIN, 5)
 
 
 @given(chains, st.integers(0, 10**18 - 1))

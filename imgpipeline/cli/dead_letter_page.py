@@ -1,0 +1,192 @@
+"""Everything about one dead letter, for a person or as JSON: what `imgpipeline dead-letters show` says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgpipeline.cli.output import note, shown, write_text
+from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.replays import RecordReference, parse_reference
+from imgpipeline.errors import ConfigurationError, DeadLetterCode, ImgpipelineError
+from imgpipeline.ledger import SegmentHeader, fix_ends
+from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters, locate_dead_letter
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.sources.replay import Original, present_chains, read_original
+
+_SHOWN_BYTES = 4096
+_ROW_BYTES = 16
+_REPLAY = "`imgpipeline dead-letters replay`"
+NEXT_STEPS = {
+    DeadLetterCode.INVALID_MESSAGE: "mend the producer and let it announce the frame anew; the field is named above",
+    DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its place to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, "
+    f"then {_REPLAY}",
+    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "mend the clock of the source; if the time is right, set "
+    f"IMGPIPELINE_FIRST_DAY or IMGPIPELINE_MAX_FUTURE_S, then {_REPLAY}",
+    DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES if that is wanted, "
+    f"then {_REPLAY}",
+    DeadLetterCode.OBJECT_NOT_FOUND: f"upload the image to the path above, then {_REPLAY}",
+    DeadLetterCode.OBJECT_FORBIDDEN: f"let the store's user read the image, then {_REPLAY}",
+    DeadLetterCode.EMPTY_OBJECT: f"upload the image again, whole, then {_REPLAY}",
+    DeadLetterCode.DECODE_FAILED: f"look at the image; upload it again, whole, then {_REPLAY}",
+    DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
+    DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
+    DeadLetterCode.PROCESS_CRASHED: "keep the image for a report of the fault; with a release that can read it, "
+    f"{_REPLAY}",
+}
+"""What a person can do about each code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All there is to say about one dead letter."""
+
+    buried: BuriedRecord
+    """What became of it."""
+    letter: DeadLetter
+    """The dead letter, with value and headers."""
+    segment: SegmentHeader
+    """Of the segment that holds it."""
+    original: Original | None
+    """Its record; None where that is not to be had."""
+    missing: str
+    """Why it is not to be had."""
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it; nothing, where it is not open."""
+        if self.buried.became is None:
+            return NEXT_STEPS[self.letter.code]
+        return f"nothing: it was announced again and is {self.buried.state.value} by {self.buried.became}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the document of `--json`."""
+        made = self.segment.provenance
+        return document(self.buried, self.letter) | {
+            "segment": segment_key(self.segment.chain, self.segment.start),
+            "run_id": made.run_id,
+            "model_used": made.model_name,
+            "model_sha256": made.model_sha256,
+            "processed_at": self.segment.created_at,
+            "value_missing": self.missing or None,
+            "next_step": self.next_step,
+        }
+
+
+def document(buried: BuriedRecord, letter: DeadLetter) -> dict[str, Any]:
+    """Returns a dead letter and what became of it as one JSON object."""
+    chain = buried.reference.chain
+    where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
+    became = str(buried.became) if buried.became else None
+    return where | letter.to_json() | {"state": buried.state.value, "became": became}
+
+
+def read_page(settings: Settings, store: ObjectStore, name: str, progress: Callable[[int, int], None]) -> Page:
+    """Reads all there is to say about one dead letter.
+
+    Args:
+        settings: Name the broker, which is asked for a value that was too large to be kept.
+        store: The object store.
+        name: `topic/partition/offset`, perhaps with `@topic id` behind it.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigurationError: There is no such dead letter.
+        LedgerError: A segment cannot be read.
+    """
+    topic, topic_id, partition, offset = parse_reference(name)
+    segment = locate_dead_letter(store, topic, topic_id, partition, offset)
+    at = RecordReference(segment.header.chain, offset)
+    [letter] = [o for o in segment.outcomes() if isinstance(o, DeadLetter) and o.offset == offset]
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    found, _ = find_dead_letters(store, Wanted(letter.code, letter.day, letter.source), ends, progress=progress)
+    [buried] = [buried for buried in found if buried.reference == at]
+    original, missing = None, ""
+    try:
+        original = read_original(settings, at, letter, lambda: present_chains(settings, store))
+    except ImgpipelineError as error:
+        missing = error.message
+    return Page(buried, letter, segment.header, original, missing)
+
+
+def write_value(page: Page, path: Path) -> None:
+    """Writes the value of the record to a new file.
+
+    Raises:
+        ConfigurationError: There is no value, or the file cannot be made.
+    """
+    if page.original is None:
+        raise ConfigurationError(f"The value of {page.buried.reference} cannot be written: {page.missing}.")
+    try:
+        with path.open("xb") as file:
+            file.write(page.original.value)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.", next_step="name a new file in a folder that is there"
+        ) from error
+    note(f"{len(page.original.value):,} bytes written to {path}.")
+
+
+def show_page(page: Page) -> None:
+    """Writes all of it to stdout."""
+    letter, segment = page.letter, page.segment
+    became = f" ({page.buried.became})" if page.buried.became else ""
+    lines = {
+        "record": page.buried.reference.full_text,
+        "code": letter.code.value,
+        "what was wrong": letter.message,
+        "state": page.buried.state.value + became,
+        "time": letter.timestamp,
+        "day": letter.day,
+        "source": letter.source,
+        "image": letter.image_path,
+        "replay of": letter.replay_of,
+        "processed at": segment.created_at,
+        "segment": segment_key(segment.chain, segment.start),
+        "run": segment.provenance.run_id,
+        "model": f"{segment.provenance.model_name} {segment.provenance.model_sha256[:16]}",
+        "next": page.next_step,
+    }
+    if page.original:
+        lines["key"] = page.original.key if page.original.key is None else _one_line(page.original.key)
+        lines |= {f"header {name}": _one_line(value) for name, value in page.original.headers}
+    lines["value"] = f"{letter.raw_size_bytes:,} bytes" + (f": {page.missing}" if page.missing else "")
+    width = max(map(len, lines))
+    text = "".join(f"{shown(name):{width}}  {shown(value)}\n" for name, value in lines.items())
+    write_text(text + (_dump(page.original.value) if page.original else ""))
+
+
+def _one_line(raw: bytes) -> str:
+    text = _as_text(raw[:200])
+    return repr(text) if text is not None else raw[:200].hex(" ")
+
+
+def _as_text(raw: bytes) -> str | None:
+    """Returns bytes as text where they are that: UTF-8 without control characters, but for white space."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(c.isprintable() or c in "\n\r\t" for c in text) else None
+
+
+def _dump(raw: bytes) -> str:
+    if not raw:
+        return ""
+    part = raw[:_SHOWN_BYTES]
+    text = _as_text(part) or (_as_text(part.decode("utf-8", "ignore").encode()) if len(part) < len(raw) else None)
+    if text is not None:
+        lines = [shown(text)]
+    else:
+        rows = range(0, len(part), _ROW_BYTES)
+        lines = [_hex_row(start, part[start : start + _ROW_BYTES]) for start in rows]
+    if len(part) < len(raw):
+        lines.append(f"... and {len(raw) - len(part):,} bytes more; --raw FILE writes all")
+    return "\n".join(lines) + "\n"
+
+
+def _hex_row(start: int, raw: bytes) -> str:
+    readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in raw)
+    return f"{start:08x}  {raw.hex(' '):{_ROW_BYTES * 3}} {readable}"

@@ -1,0 +1,269 @@
+"""Finding dead letters, and telling what became of them.
+
+Owns matching dead letters, and following replays: a record whose header `replay_of` names a dead letter is another
+attempt at it, also through several attempts. It promises that what is said of a dead letter is what the ledger holds
+up to the ends that were fixed. Announcing again belongs to `sources.replay`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from enum import StrEnum
+
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.replays import RecordReference, resolve_reference
+from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.reading import (
+    find_end,
+    last_segment_before,
+    list_chains,
+    list_segments,
+    read_segment,
+    read_segments,
+)
+from imgpipeline.ledger.segment import Segment
+from imgpipeline.objectstore import ObjectStore
+
+_DAY_MAY_CHANGE = {DeadLetterCode.INVALID_MESSAGE, DeadLetterCode.TIMESTAMP_OUT_OF_RANGE, DeadLetterCode.TOO_LARGE}
+"""Their day is that of the Kafka record; once the record can be read, the frame may belong to another one."""
+_REPLAY_MARK = b'"replay_of":"'
+
+Progress = Callable[[int, int], None]
+"""Called with the offsets whose outcomes were read, and how many there are in all (0 where that is not known)."""
+
+
+class LetterState(StrEnum):
+    """What became of a dead letter."""
+
+    OPEN = "open"
+    """Nobody has announced it again, as far as the ledger has got."""
+    REPLAYED = "replayed"
+    """It was announced again and is a dead letter again: that one stands for it."""
+    RESOLVED = "resolved"
+    """It was announced again and became a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters are looked for."""
+
+    code: DeadLetterCode | None = None
+    """Only those of this code."""
+    day: date | None = None
+    """Only those listed under this UTC day."""
+    source: str | None = None
+    """Only those of this source."""
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether it is one of them."""
+        return (
+            (self.code is None or letter.code is self.code)
+            and (self.day is None or letter.day == self.day)
+            and (self.source is None or letter.source == self.source)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BuriedRecord:
+    """One dead letter and what became of it."""
+
+    reference: RecordReference
+    """Where its record lies in Kafka."""
+    letter: DeadLetter
+    """The dead letter, without value and headers: there may be many (`read_letter` has them)."""
+    segment_start: int
+    """Start of the segment that holds it."""
+    state: LetterState = LetterState.OPEN
+    """What became of it."""
+    became: RecordReference | None = None
+    """The frame, or the later dead letter that stands for it."""
+
+
+@dataclass(slots=True)
+class ReplayTrail:
+    """Which record announces which other one again, and what came of it."""
+
+    parents: dict[RecordReference, RecordReference] = field(default_factory=dict)
+    """For each replay what it replays."""
+    frames: set[RecordReference] = field(default_factory=set)
+    """The replays that became frames."""
+    ages: dict[RecordReference, datetime] = field(default_factory=dict)
+    """When the outcome of each replay was stored."""
+    _good: dict[RecordReference, RecordReference] = field(default_factory=dict)
+    _last: dict[RecordReference, RecordReference] = field(default_factory=dict)
+
+    def add(self, segment: Segment) -> list[DeadLetter]:
+        """Takes the replays of a segment; returns its dead letters."""
+        header, letters = segment.header, list[DeadLetter]()
+        if not header.dead_letters and _REPLAY_MARK not in segment.body:
+            return letters
+        for line in segment.body.splitlines():
+            is_letter = line.startswith(b'{"dead_letter"')
+            if not is_letter and _REPLAY_MARK not in line:
+                continue
+            data = json.loads(line)
+            if "gap" in data:
+                continue
+            outcome = data["dead_letter"] if is_letter else data["frame"]
+            offset = outcome["offset"] if is_letter else outcome["source_kafka_offset"]
+            self._note(RecordReference(header.chain, offset), outcome.get("replay_of"), is_letter, header.created_at)
+            if is_letter:
+                letters.append(DeadLetter.from_json(outcome))
+        return letters
+
+    def _note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
+        meant = resolve_reference(replay_of, replay.chain) if replay_of else None
+        if meant is None or (meant.chain == replay.chain and meant.offset >= replay.offset):
+            return
+        self.parents[replay] = meant
+        self.ages[replay] = at
+        if not is_letter:
+            self.frames.add(replay)
+
+    def settle(self) -> None:
+        """Finds out what became of each first record; to be called when everything was added."""
+        self._good.clear()
+        self._last.clear()
+        for replay in sorted(self.parents, key=lambda found: (self.ages[found], found)):
+            if replay in self.frames:
+                self._good.setdefault(self.root(replay), replay)
+            else:
+                self._last[self.root(replay)] = replay
+
+    def root(self, record: RecordReference) -> RecordReference:
+        """Returns the first record that a replay, of a replay perhaps, goes back to; itself, where it is none."""
+        seen: set[RecordReference] = set()
+        while record in self.parents and record not in seen:
+            seen.add(record)
+            record = self.parents[record]
+        return record
+
+    def state_of(self, letter: RecordReference) -> tuple[LetterState, RecordReference | None]:
+        """Returns what became of a dead letter, and the frame or dead letter that it became."""
+        root = self.root(letter)
+        if root in self._good:
+            return LetterState.RESOLVED, self._good[root]
+        last = self._last.get(root, letter)
+        return (LetterState.OPEN, None) if last == letter else (LetterState.REPLAYED, last)
+
+    def members(self) -> list[RecordReference]:
+        """Returns all records that have something to do with a replay, sorted."""
+        return sorted({*self.parents, *self.parents.values()})
+
+
+def find_dead_letters(
+    store: ObjectStore, wanted: Wanted, ends: Mapping[ChainId, int], *, progress: Progress | None = None
+) -> tuple[list[BuriedRecord], ReplayTrail]:
+    """Finds the dead letters that match, whatever became of them.
+
+    Reads the segments of the day that is wanted, or all of them: a replay may be in any later one.
+
+    Args:
+        store: The object store.
+        wanted: Which ones.
+        ends: The ends of the chains, fixed before.
+        progress: Told how far it is.
+
+    Returns:
+        The dead letters, the latest first (by their records' times), and the replays that were found.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+    """
+    found: dict[RecordReference, BuriedRecord] = {}
+    trail = ReplayTrail()
+
+    def read(segments: Iterable[Segment], total: int) -> None:
+        done = 0
+        for segment in segments:
+            for letter in trail.add(segment):
+                if wanted.matches(letter):
+                    reference = RecordReference(segment.header.chain, letter.offset)
+                    light = replace(letter, raw_base64=None, headers=())
+                    found[reference] = BuriedRecord(reference, light, segment.header.start)
+            done += segment.header.end - segment.header.start
+            if progress:
+                progress(done, total)
+        trail.settle()
+
+    if wanted.day is not None:
+        read(read_day(store, wanted.day, ends), 0)
+    if wanted.day is None or any(_may_have_moved(buried, trail) for buried in found.values()):
+        read(_all_segments(store, ends), sum(ends.values()))
+    settled = [_settled(buried, trail) for buried in found.values()]
+    return sorted(settled, key=_age, reverse=True), trail
+
+
+def _may_have_moved(buried: BuriedRecord, trail: ReplayTrail) -> bool:
+    return buried.letter.code in _DAY_MAY_CHANGE and trail.state_of(buried.reference)[0] is LetterState.OPEN
+
+
+def _all_segments(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
+    for chain, end in sorted(ends.items()):
+        yield from read_segments(store, chain, list_segments(store, chain, 0, end))
+
+
+def _settled(buried: BuriedRecord, trail: ReplayTrail) -> BuriedRecord:
+    state, became = trail.state_of(buried.reference)
+    return replace(buried, state=state, became=became)
+
+
+def _age(buried: BuriedRecord) -> tuple[float, int, RecordReference]:
+    time = buried.letter.timestamp
+    return (time.timestamp() if time else float("-inf"), buried.letter.offset, buried.reference)
+
+
+def read_letters(store: ObjectStore, wanted: Sequence[BuriedRecord]) -> Iterator[tuple[BuriedRecord, DeadLetter]]:
+    """Yields dead letters with value and headers, in the order asked for; neighbours share one reading.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+    """
+    last: tuple[str, dict[int, DeadLetter]] = ("", {})
+    for buried in wanted:
+        key = segment_key(buried.reference.chain, buried.segment_start)
+        if key != last[0]:
+            last = (key, _letters_of(read_segment(store, key)))
+        yield buried, last[1][buried.reference.offset]
+
+
+def _letters_of(segment: Segment) -> dict[int, DeadLetter]:
+    return {outcome.offset: outcome for outcome in segment.outcomes() if isinstance(outcome, DeadLetter)}
+
+
+def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, partition: int, offset: int) -> Segment:
+    """Returns the segment that holds a dead letter.
+
+    Args:
+        store: The object store.
+        topic: Kafka topic.
+        topic_id: Which incarnation of it; None: the only one that has a dead letter there.
+        partition: Kafka partition.
+        offset: Kafka offset.
+
+    Raises:
+        ConfigurationError: There is no dead letter, or several incarnations of the topic have one.
+        LedgerError: A segment cannot be read.
+    """
+    chains = [c for c in list_chains(store, topic) if c.partition == partition and topic_id in (None, c.topic_id)]
+    found: list[Segment] = []
+    for chain in chains:
+        header = last_segment_before(store, chain, offset + 1) if find_end(store, chain).offset > offset else None
+        segment = read_segment(store, segment_key(chain, header.start)) if header else None
+        if segment and offset in _letters_of(segment):
+            found.append(segment)
+    name = f"{topic}/{partition}/{offset}"
+    if len(found) > 1:
+        names = ", ".join(RecordReference(segment.header.chain, offset).full_text for segment in found)
+        raise ConfigurationError(
+            f"{name} is a dead letter in {len(found)} incarnations of the topic.", next_step=f"name one of {names}"
+        )
+    if not found:
+        raise ConfigurationError(
+            f"{name} is no dead letter, as far as the ledger has got.",
+            next_step="`imgpipeline dead-letters list --all` lists those that there are",
+        )
+    return found[0]

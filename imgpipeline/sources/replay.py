@@ -1,0 +1,253 @@
+"""Announcing dead letters again.
+
+Owns choosing the ones that are worth it, and the records that are announced: value, key and headers as they were, with
+the headers `replay_of` and `replay_timestamp_ms`. It promises that nothing is lost (a dead letter stays where it is,
+and one that cannot be announced is named with the reason), and that a frame is not counted twice (it keeps the name
+that it would have had). Finding dead letters belongs to `ledger.dead_letters`.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.ledger import current_chain, find_current_end, fix_ends
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, find_dead_letters, read_letters
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.stream.announce import Announcer
+from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, LaneFetcher, read_record
+from imgpipeline.stream.log import read_log
+
+_POLL_S = 0.5
+_IDLE_POLLS = 60
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is (0 where that is not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What a replay would announce."""
+
+    chosen: tuple[BuriedRecord, ...]
+    """The dead letters to announce again, the earliest first."""
+    resolved: int
+    """How many that match became a frame already."""
+    under_way: int
+    """How many that match were announced again, and no run has come to that yet."""
+    chains: Mapping[int, ChainId]
+    """The present chain of each partition of the topic that is announced to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A dead letter that could not be announced again; it stays as it is."""
+
+    record: RecordReference
+    """Which one."""
+    reason: str
+    """Why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay has done."""
+
+    announced: int
+    """Records that are in Kafka now."""
+    refused: tuple[Refusal, ...]
+    """What could not be announced."""
+
+
+class NoRecordError(PermanentError):
+    """The record of one dead letter cannot be had, or cannot be announced again."""
+
+
+def plan_replay(
+    settings: Settings, store: ObjectStore, wanted: Wanted, *, again: bool = False, progress: Progress | None = None
+) -> ReplayPlan:
+    """Chooses the dead letters to announce again.
+
+    Args:
+        settings: Name broker and topic.
+        store: The object store.
+        wanted: Which dead letters.
+        again: Also those that became a frame, or are under way.
+        progress: Told the offsets that were read.
+
+    Returns:
+        The plan. Of a record that was announced several times, each time in vain, only the last dead letter is in it.
+
+    Raises:
+        ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
+        LedgerError: A segment cannot be read.
+        TransientError: Store or broker do not answer.
+    """
+    fixed = fix_ends(store)
+    ends = {chain: end.offset for chain, end in fixed.items()}
+    closed = {chain for chain, end in fixed.items() if end.is_closed}
+    logs = read_log(settings)
+    chains = {log.partition: current_chain(log.chain, closed) for log in logs}
+    found, trail = find_dead_letters(store, wanted, ends, progress=progress)
+    announced = _read_backlog(settings, logs, chains, ends, progress)
+    waiting = {trail.root(record) for record in announced}
+    there = {buried.reference for buried in found}
+    chosen = [
+        buried
+        for buried in found
+        if (again and buried.became not in there)
+        or (buried.state is LetterState.OPEN and trail.root(buried.reference) not in waiting)
+    ]
+    return ReplayPlan(
+        chosen=tuple(sorted(chosen, key=lambda buried: buried.reference)),
+        resolved=sum(buried.state is LetterState.RESOLVED for buried in found),
+        under_way=sum(buried.state is LetterState.OPEN and trail.root(buried.reference) in waiting for buried in found),
+        chains=chains,
+    )
+
+
+def _read_backlog(
+    settings: Settings,
+    logs: Sequence[LogRange],
+    chains: Mapping[int, ChainId],
+    ends: Mapping[ChainId, int],
+    progress: Progress | None,
+) -> set[RecordReference]:
+    """Returns what is announced again by records that no run has come to: those behind the ends that were fixed."""
+    positions = {log.partition: max(log.log_start, ends.get(chains[log.partition], 0)) for log in logs}
+    behind = {log.partition: log.log_end for log in logs if positions[log.partition] < log.log_end}
+    begins = {number: positions[number] for number in behind}
+    found: set[RecordReference] = set()
+    if not behind:
+        return found
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
+        fetcher, idle = LaneFetcher(consumer, settings, begins), 0
+        while any(positions[number] < end for number, end in behind.items()):
+            steps = fetcher.poll(_POLL_S)
+            idle = 0 if steps else idle + 1
+            if idle > _IDLE_POLLS:
+                raise TransientError(f"The broker does not send what is in {settings.kafka_topic} behind the ledger.")
+            for step in steps:
+                positions[step.partition] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
+                if isinstance(step, KafkaRecord) and step.replay_of:
+                    meant = resolve_reference(step.replay_of, chains[step.partition])
+                    found |= {meant} if meant else set()
+            if progress:
+                read = sum(min(positions[n], end) - begins[n] for n, end in behind.items())
+                progress(read, sum(end - begins[n] for n, end in behind.items()))
+    return found
+
+
+def replay(
+    settings: Settings, store: ObjectStore, plan: ReplayPlan, *, progress: Progress | None = None
+) -> ReplayResult:
+    """Announces what a plan has chosen.
+
+    Args:
+        settings: Name broker and topic.
+        store: The object store.
+        plan: What to announce.
+        progress: Told how many of the records were worked on.
+
+    Returns:
+        What was done; everything that was announced is acknowledged.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        TransientError: Store or broker do not answer. What was announced until then is under way: call again.
+        ConfigurationError: A setting keeps the broker from answering.
+    """
+    refused: list[Refusal] = []
+    announced = 0
+    with Announcer(settings) as announcer:
+        for done, (buried, letter) in enumerate(read_letters(store, plan.chosen)):
+            try:
+                original = read_original(settings, buried.reference, letter, lambda: plan.chains)
+                headers = [*_without_replay(original.headers), *_headers(buried.reference, letter, plan.chains)]
+                _check_size(settings, original, headers)
+            except NoRecordError as error:
+                refused.append(Refusal(buried.reference, error.message))
+            else:
+                announcer.announce_record(original.value, key=original.key, headers=headers)
+                announced += 1
+            if progress:
+                progress(done + 1, len(plan.chosen))
+    return ReplayResult(announced, tuple(refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The record of a dead letter."""
+
+    value: bytes
+    """Its value."""
+    key: bytes | None
+    """Its key."""
+    headers: tuple[tuple[str, bytes], ...]
+    """Its headers, in order."""
+
+
+def read_original(
+    settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[int, ChainId]]
+) -> Original:
+    """Returns the record of a dead letter: as it was kept, else from Kafka.
+
+    Args:
+        settings: Name broker and topic.
+        at: Where the record lies.
+        letter: Its dead letter, with value and headers.
+        present: Answers the present chain of each partition (`present_chains`), where Kafka has to be asked.
+
+    Raises:
+        NoRecordError: It has no value, or it was not kept and is gone from Kafka.
+        TransientError: The broker does not answer.
+        ConfigurationError: A setting keeps the broker from answering.
+    """
+    if letter.raw_base64 is not None:
+        key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
+        headers = tuple((name, base64.b64decode(value)) for name, value in letter.headers)
+        return Original(base64.b64decode(letter.raw_base64), key, headers)
+    if letter.raw_size_bytes == 0:
+        raise NoRecordError("its value is null: there is nothing that could become a frame")
+    if present().get(at.chain.partition) != at.chain:
+        raise NoRecordError("it was too large to be kept, and its topic is no more what it was")
+    record = read_record(settings, at.chain.partition, at.offset)
+    if record is None or record.value is None:
+        raise NoRecordError("it was too large to be kept, and Kafka has dropped it")
+    if len(record.value) != letter.raw_size_bytes or record.time != letter.timestamp:
+        raise NoRecordError("it was too large to be kept, and Kafka has another record there now")
+    return Original(record.value, record.key, record.headers)
+
+
+def present_chains(settings: Settings, store: ObjectStore) -> dict[int, ChainId]:
+    """Returns the present chain of each partition of the topic of the settings; errors as `plan_replay`."""
+    return {log.partition: find_current_end(store, log.chain).chain for log in read_log(settings)}
+
+
+def _without_replay(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    return [(name, value) for name, value in headers if name.lower() not in (REPLAY_OF, REPLAY_TIMESTAMP)]
+
+
+def _headers(at: RecordReference, letter: DeadLetter, chains: Mapping[int, ChainId]) -> list[tuple[str, bytes]]:
+    headers = [(REPLAY_OF, at.to_header(list(chains.values())).encode())]
+    if letter.timestamp is not None:
+        headers.append((REPLAY_TIMESTAMP, b"%d" % round(letter.timestamp.timestamp() * 1000)))
+    return headers
+
+
+def _check_size(settings: Settings, original: Original, headers: Sequence[tuple[str, bytes]]) -> None:
+    """Refuses what would be too large again, and what the producer would not send: its overhead is below 1 kB."""
+    size_bytes = (
+        len(original.value) + len(original.key or b"") + sum(len(name) + len(text) for name, text in headers) + 1024
+    )
+    if size_bytes > settings.max_message_bytes:
+        raise NoRecordError(
+            f"with {size_bytes} bytes it is larger than IMGPIPELINE_MAX_MESSAGE_BYTES ({settings.max_message_bytes})"
+        )

@@ -1,0 +1,149 @@
+"""A dead letter is open until one of its replays became a frame, however many of them failed before."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
+from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.lake.session import open_lake
+from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.dead_letters import (
+    BuriedRecord,
+    LetterState,
+    Wanted,
+    find_dead_letters,
+    locate_dead_letter,
+    read_letters,
+)
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, write_chain
+
+SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
+ANEW = ChainId(CHAIN.topic, "anew", 0)
+NEXT_DAY = date(2026, 1, 10)
+
+
+@pytest.fixture
+def memory() -> ObjectStore:
+    return open_memory_store()
+
+
+def letter(offset: int, replay_of: str | None = None, **changes: object) -> DeadLetter:
+    time = NOON + timedelta(seconds=offset)
+    return replace(dead_letter(offset), timestamp=time, replay_of=replay_of, **changes)
+
+
+def good(offset: int, replay_of: str | None, day: date = DAY, chain: ChainId = CHAIN) -> Frame:
+    return replace(frame(offset, day), replay_of=replay_of, partition=chain.partition)
+
+
+def found(store: ObjectStore, wanted: Wanted | None = None) -> list[BuriedRecord]:
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    return find_dead_letters(store, wanted or Wanted(), ends)[0]
+
+
+def said(buried: Sequence[BuriedRecord]) -> dict[str, str]:
+    return {str(b.reference): f"{b.state.value} {b.became or ''}".strip() for b in buried}
+
+
+def sql(store: ObjectStore, tmp_path) -> dict[str, str]:
+    with open_lake(store, cache_dir=tmp_path / "cache") as session:
+        rows = session.query('SELECT topic, partition, "offset", state, became FROM dead_letters').rows
+    return {
+        f"{topic}/{partition}/{offset}": f"{state} {became or ''}".strip()
+        for topic, partition, offset, state, became in rows
+    }
+
+
+A, B, C = "frames/0/0", "frames/0/1", "frames/0/2"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([letter(0)], {A: "open"}),
+        ([letter(0), good(1, A)], {A: f"resolved {B}"}),
+        ([letter(0), letter(1, A)], {A: f"replayed {B}", B: "open"}),
+        ([letter(0), letter(1, A), good(2, B)], {A: f"resolved {C}", B: f"resolved {C}"}),
+        ([letter(0), letter(1, A), good(2, A)], {A: f"resolved {C}", B: f"resolved {C}"}),
+        ([letter(0), good(1, A), letter(2, A)], {A: f"resolved {B}", C: f"resolved {B}"}),
+        ([letter(0), letter(1), good(2, A)], {A: f"resolved {C}", B: "open"}),
+        ([letter(0), good(1, "others/0/0")], {A: "open"}),
+        ([letter(0), good(1, f"{A}@another-id")], {A: "open"}),
+        ([letter(0, A)], {A: "open"}),
+        ([letter(0, B), letter(1, A)], {A: f"replayed {B}", B: "open"}),
+    ],
+)
+def test_what_became_of_each_is_told_alike_by_the_list_and_by_sql(
+    memory: ObjectStore, tmp_path, outcomes: list[Outcome], expected: dict[str, str]
+):
+    write_chain(memory, *[[outcome] for outcome in outcomes])
+    assert said(found(memory)) == expected
+    assert sql(memory, tmp_path) == expected
+
+
+def test_a_replay_may_land_in_any_partition(memory: ObjectStore):
+    write_chain(memory, [letter(0), letter(1)])
+    write_chain(memory, [good(0, B, chain=SECOND)], chain=SECOND)
+    assert said(found(memory)) == {A: "open", B: "resolved frames/1/0"}
+
+
+def test_a_topic_that_was_made_anew_does_not_settle_what_the_old_one_left(memory: ObjectStore):
+    write_chain(memory, [letter(0)])
+    write_chain(memory, [letter(0), good(1, A)], chain=ANEW)
+    states = {b.reference.chain.topic_id: b.state for b in found(memory)}
+    assert states == {CHAIN.topic_id: LetterState.OPEN, "anew": LetterState.RESOLVED}
+
+
+def test_a_replay_in_the_topic_made_anew_can_mean_the_old_one(memory: ObjectStore):
+    write_chain(memory, [letter(0)])
+    write_chain(memory, [letter(0), good(1, f"{A}@{CHAIN.topic_id}")], chain=ANEW)
+    states = {b.reference.chain.topic_id: b.state for b in found(memory)}
+    assert states == {CHAIN.topic_id: LetterState.RESOLVED, "anew": LetterState.OPEN}
+
+
+@pytest.mark.parametrize("code", [DeadLetterCode.TIMESTAMP_OUT_OF_RANGE, DeadLetterCode.INVALID_MESSAGE])
+def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory: ObjectStore, code: DeadLetterCode):
+    write_chain(memory, [letter(0, code=code)], [good(1, A, NEXT_DAY)])
+    assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
+
+
+def test_of_one_day_only_its_segments_are_read(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+    write_chain(memory, [letter(0)], [good(1, A)], [frame(2, NEXT_DAY)])
+    monkeypatch.setattr("imgpipeline.ledger.dead_letters.read_segments", lambda *_: pytest.fail("all were read"))
+    assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
+
+
+def test_they_are_found_by_code_day_and_source_the_latest_first(memory: ObjectStore):
+    moved = letter(2, source="yard", day=NEXT_DAY)
+    write_chain(memory, [letter(0), letter(1, code=DeadLetterCode.EMPTY_OBJECT), moved])
+    offsets = {
+        wanted: [b.letter.offset for b in found(memory, wanted)]
+        for wanted in (Wanted(), Wanted(code=DeadLetterCode.EMPTY_OBJECT), Wanted(day=NEXT_DAY), Wanted(source="cam-1"))
+    }
+    assert list(offsets.values()) == [[2, 1, 0], [1], [2], [1, 0]]
+
+
+def test_values_are_read_when_they_are_asked_for(memory: ObjectStore):
+    write_chain(memory, [letter(0), letter(1)], [letter(2)])
+    listed = found(memory)
+    assert {b.letter.raw_base64 for b in listed} == {None}
+    assert [read for _, read in read_letters(memory, listed)] == [letter(2), letter(1), letter(0)]
+
+
+def test_one_is_located_by_its_name(memory: ObjectStore):
+    write_chain(memory, [frame(0), letter(1)], [letter(2)])
+    assert locate_dead_letter(memory, "frames", None, 0, 1).header.start == 0
+    assert locate_dead_letter(memory, "frames", CHAIN.topic_id, 0, 2).header.start == 2
+    for missing in [("frames", None, 0, 0), ("frames", None, 0, 3), ("frames", "other", 0, 1), ("none", None, 0, 1)]:
+        with pytest.raises(ConfigurationError, match="no dead letter"):
+            locate_dead_letter(memory, *missing)
+    write_chain(memory, [letter(0), letter(1)], chain=ANEW)
+    with pytest.raises(ConfigurationError, match="2 incarnations") as caught:
+        locate_dead_letter(memory, "frames", None, 0, 1)
+    assert "frames/0/1@anew" in str(caught.value)
