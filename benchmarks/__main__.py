@@ -1,45 +1,96 @@
-"""Runs all benchmarks in one go on this machine, so that their ratios hold, and prints a table and one JSON document.
+"""Measures imgpipeline on real servers: `make bench`.
 
-    python -m benchmarks [--frames 600] [--segments 300] [--seconds 30] [--json FILE]
+    python -m benchmarks                          everything, in about twenty minutes on two cores
+    python -m benchmarks --quick                  a glance, in about two minutes
+    python -m benchmarks --only latency,memory    some of it
+    python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
-Needs the servers of `make servers`. Timings on shared machines are noisy: quote ratios, not seconds.
+Everything of one run is measured on one machine, one after the other, so that ratios hold. Prints tables, and writes
+the JSON they are made of. Needs the servers of `make servers`; says what it leaves out where test data are missing.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks.detection import measure_detection, measure_latency
+from benchmarks.classic import measure_classic
+from benchmarks.cold import measure_cold
+from benchmarks.effort import FULL, QUICK, Effort
+from benchmarks.latency import measure_latency
 from benchmarks.ledger import measure_ledger
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.servers.s3_server import S3Server
+from benchmarks.machine import describe_machine
+from benchmarks.memory import measure_memory
+from benchmarks.page import PAGE, render_page
+from benchmarks.place import Place, open_place, say
+from benchmarks.tables import tables_of
+from benchmarks.throughput import measure_throughput
+
+_JSON = Path(".benchmarks", "results.json")
+_MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
+    "throughput": measure_throughput,
+    "classic": measure_classic,
+    "latency": measure_latency,
+    "cold": measure_cold,
+    "memory": measure_memory,
+    "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
+}
+
+_NAMES = tuple(_MEASURES)
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Measure imgpipeline on real servers.")
-    parser.add_argument("--frames", type=int, default=600, help="announced frames of 640x360")
-    parser.add_argument("--segments", type=int, default=300, help="segments that are put one after the other")
-    parser.add_argument("--seconds", type=float, default=30, help="how long frames come steadily")
-    parser.add_argument("--json", type=Path, help="file for the results")
-    chosen = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        KafkaBroker(Path(folder) / "kafka") as kafka,
-        S3Server(Path(folder) / "s3") as s3,
-    ):
-        results = {
-            **measure_detection(kafka, s3.create_bucket("detection"), chosen.frames),
-            **measure_latency(kafka, s3.create_bucket("latency"), chosen.seconds),
-            **measure_ledger(s3.create_bucket("ledger"), chosen.segments),
-        }
-    width = max(map(len, results))
-    for name, value in results.items():
-        sys.stdout.write(f"{name:{width}}  {value:12,.3f}\n")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    """Measures and prints, or renders what was measured."""
+    chosen = _arguments()
+    if chosen.render:
+        results = json.loads(chosen.render.read_text(encoding="utf-8"))
+        sys.stdout.write(render_page(PAGE.read_text(encoding="utf-8"), results))
+        return
+    results = measure(chosen.only, QUICK if chosen.quick else FULL)
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for name, tables in tables_of(results).items():
+        print(f"\n## {name}\n\n" + "\n\n".join(table.render() for table in tables))
+
+
+def measure(names: list[str], effort: Effort) -> dict[str, Any]:
+    """Runs benchmarks on servers of their own.
+
+    Args:
+        names: Which, of those above.
+        effort: How much.
+
+    Returns:
+        What was measured where: a JSON document.
+    """
+    results: dict[str, Any] = {"machine": describe_machine(effort.name), "benchmarks": {}}
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, open_place(Path(folder)) as place:
+        for name in names:
+            began_s = time.monotonic()
+            results["benchmarks"][name] = _MEASURES[name](place, effort)
+            say(f"{name}: done in {time.monotonic() - began_s:.0f} s")
+    return results
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure imgpipeline on real servers.")
+    parser.add_argument("--quick", action="store_true", help="a glance instead of figures to quote")
+    parser.add_argument("--only", type=_names, default=list(_NAMES), help=f"some of {','.join(_NAMES)}")
+    parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
+    parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in _NAMES]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected some of {','.join(_NAMES)}")
+    return [name for name in _NAMES if name in names]
 
 
 if __name__ == "__main__":

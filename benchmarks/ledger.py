@@ -1,6 +1,7 @@
-"""How fast a chain grows on S3, and how fast its end is found."""
+"""How fast a chain grows on S3, what a segment costs in requests, and how fast the chain's end is found."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from statistics import median
@@ -9,28 +10,51 @@ from uuid import uuid4
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, find_end
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket
+from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 _MADE_BY = Provenance("none", "", "", "benchmark")
 _LOOK_UPS = 20
+_COUNTED = 50
+"""Segments whose requests are counted."""
 
 
-def measure_ledger(bucket: S3Bucket, segments: int) -> dict[str, float]:
-    """Returns segments a second of one writer, and milliseconds to find the end of their chain."""
-    store = open_store(
-        load_settings(
-            store_url=bucket.url,
-            s3_endpoint=bucket.endpoint,
-            s3_access_key_id=bucket.access_key_id,
-            s3_secret_access_key=bucket.secret_access_key,
-        )
-    )
+def measure_ledger(s3: S3Server, segments: int) -> dict[str, float]:
+    """Returns segments a second of one writer, requests a segment, and milliseconds to find the end of their chain.
+
+    Args:
+        s3: A running server without a bucket `ledger`.
+        segments: How many are put one after the other; each holds one offset.
+    """
+    bucket = s3.create_bucket("ledger")
+    store = _open(bucket, bucket.endpoint)
     chain = ChainId("frames", "benchmark", 0)
-    writer = ChainWriter(store, find_end(store, chain), DayIndex(store))
     began_s = time.perf_counter()
-    for number in range(segments):
+    append(store, chain, segments)
+    seconds = time.perf_counter() - began_s
+    return {
+        "segments a second": segments / seconds,
+        **_count_requests(s3, bucket),
+        f"find the end of {segments} segments, without hint: ms": _find_end_ms(
+            lambda: find_end(store, chain).offset == segments
+        ),
+        f"find the end of {segments} segments, with hint: ms": _find_end_ms(
+            lambda: find_end(store, chain, hint=segments - 1).offset == segments
+        ),
+    }
+
+
+def append(store: ObjectStore, chain: ChainId, segments: int) -> None:
+    """Puts segments of one offset each at the end of a chain.
+
+    Raises:
+        RuntimeError: Another writer was there.
+    """
+    end = find_end(store, chain)
+    writer = ChainWriter(store, end, DayIndex(store))
+    for number in range(end.offset, end.offset + segments):
         written = writer.append(
             [Gap(number, number + 1, GapReason.MARKER)],
             provenance=_MADE_BY,
@@ -40,14 +64,30 @@ def measure_ledger(bucket: S3Bucket, segments: int) -> dict[str, float]:
         )
         if not written:
             raise RuntimeError(f"another writer took segment {number}")
-    seconds = time.perf_counter() - began_s
-    return {
-        "ledger: segments/s": segments / seconds,
-        "ledger: find end without hint, ms": _find_end_ms(lambda: find_end(store, chain).offset == segments),
-        "ledger: find end with hint, ms": _find_end_ms(
-            lambda: find_end(store, chain, hint=segments - 1).offset == segments
-        ),
-    }
+
+
+def _count_requests(s3: S3Server, bucket: S3Bucket) -> dict[str, float]:
+    """Counts through a proxy what goes to the store beside finding the end once."""
+    chain = ChainId("counted", "benchmark", 0)
+    with AnswerLosingProxy(s3.port) as proxy:
+        store = _open(bucket, proxy.endpoint)
+        find_end(store, chain)
+        before = len(proxy.seen)
+        append(store, chain, _COUNTED)
+        # Appending has found the end once more.
+        kinds = Counter(method for method, _, _ in proxy.seen[2 * before :])
+    return {f"{kind} requests a segment": number / _COUNTED for kind, number in sorted(kinds.items())}
+
+
+def _open(bucket: S3Bucket, endpoint: str) -> ObjectStore:
+    return open_store(
+        load_settings(
+            store_url=bucket.url,
+            s3_endpoint=endpoint,
+            s3_access_key_id=bucket.access_key_id,
+            s3_secret_access_key=bucket.secret_access_key,
+        )
+    )
 
 
 def _find_end_ms(found: Callable[[], bool]) -> float:

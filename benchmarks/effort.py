@@ -1,0 +1,59 @@
+"""How much is measured: the whole, in about twenty minutes on two cores, or a glance, in about two."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Sizes and times of all benchmarks."""
+
+    name: str
+    """`full` or `quick`."""
+    pictures: int
+    """Different pictures of each size."""
+    sizes: tuple[tuple[int, int], ...]
+    """Widths and heights for the throughput."""
+    all_networks: bool
+    """Whether YOLOv4-tiny is measured beside YOLOX-nano."""
+    contest_s: float
+    """About how long one contender works at a time."""
+    rounds: int
+    """How often the bare loop (or the classic consumer) is measured; the pipeline once more."""
+    steady_s: float
+    """How long frames come steadily."""
+    cold_samples: int
+    """How many frames find nothing running."""
+    memory_messages: int
+    """Backlog whose memory is watched."""
+    ledger_segments: int
+    """Segments that are put one after the other."""
+    sensor_segments: int
+    """Segments of the synthetic ledger."""
+
+
+FULL = Effort(
+    name="full",
+    pictures=265,
+    sizes=((640, 360), (1280, 720)),
+    all_networks=True,
+    contest_s=10.0,
+    rounds=2,
+    steady_s=60.0,
+    cold_samples=20,
+    memory_messages=100_000,
+    ledger_segments=300,
+    sensor_segments=1_000_000,
+)
+QUICK = Effort(
+    name="quick",
+    pictures=60,
+    sizes=((640, 360),),
+    all_networks=False,
+    contest_s=4.0,
+    rounds=1,
+    steady_s=10.0,
+    cold_samples=1,
+    memory_messages=4_000,
+    ledger_segments=60,
+    sensor_segments=10_000,
+)

@@ -1,0 +1,201 @@
+"""What was measured, as tables: for the terminal and for docs/performance.md, by the same code from the same JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_MET, _MISSED = "met", "**missed**"
+_RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of text."""
+
+    columns: tuple[str, ...]
+    """Names of the columns."""
+    rows: tuple[tuple[str, ...], ...]
+    """Cells; as many a row as there are columns."""
+    caption: str = ""
+    """A line above it; empty: none."""
+
+    def render(self) -> str:
+        """Returns the table in Markdown, its columns aligned so that it can be read in a terminal too."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns))]
+        drawn = [_draw(line, widths) for line in lines]
+        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        return "\n".join([*([self.caption, ""] if self.caption else []), drawn[0], rule, *drawn[1:]])
+
+
+def _draw(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+
+def tables_of(results: Mapping[str, Any]) -> dict[str, list[Table]]:
+    """Makes the tables of all benchmarks in a document.
+
+    Args:
+        results: As `python -m benchmarks --json` wrote it.
+
+    Returns:
+        Tables by the benchmark's name, in the order of the page, of those that were run; and always of the `machine`.
+    """
+    parts: Mapping[str, Any] = results["benchmarks"]
+    return {"machine": [_machine(results)]} | {
+        name: make(parts[name]) for name, make in _MAKERS.items() if name in parts
+    }
+
+
+def _machine(results: Mapping[str, Any]) -> Table:
+    rows = tuple((name, str(value)) for name, value in results["machine"].items())
+    return Table(("what", "value"), rows)
+
+
+def _throughput(part: Mapping[str, Any]) -> list[Table]:
+    contests = part["contests"]
+    columns = (
+        "model",
+        "pictures",
+        "run, frames/s",
+        "bare loop, frames/s",
+        "ratio",
+        "least to greatest",
+        "goal",
+        "CPU ratio",
+    )
+    rows = [
+        (
+            contest["network"],
+            f"{contest['size']}, {contest['mean_bytes'] / 1000:.0f} kB",
+            f"{contest['our_frames_per_s']:.1f}",
+            f"{contest['their_frames_per_s']:.1f} ({_arrangement(contest)})",
+            f"{contest['ratio']:.2f}",
+            f"{contest['ratio_least']:.2f} to {contest['ratio_greatest']:.2f}",
+            "none" if contest["network"].startswith("null") else _at_least(contest["ratio"], 0.90),
+            f"{contest['cpu_ratio']:.2f}",
+        )
+        for contest in contests
+    ]
+    return [Table(columns, tuple(rows)), _costs(contests), *map(_stages, contests), *_missing(part)]
+
+
+def _arrangement(contest: Mapping[str, Any]) -> str:
+    bare = contest["bare"][0]
+    return f"{bare['workers']} x {bare['threads']}"
+
+
+def _costs(contests: Sequence[Mapping[str, Any]]) -> Table:
+    columns = ("CPU ms a frame", "run", "bare loop", "Kafka", "S3 server", "peak MiB of the run")
+    rows = []
+    for contest in contests:
+        run, bare = _middle(contest["pipeline"]), _middle(contest["bare"])
+        figures = (run["cpu_ms_a_frame"], bare["cpu_ms_a_frame"], run["kafka_cpu_ms_a_frame"], run["s3_cpu_ms_a_frame"])
+        name = f"{contest['network']}, {contest['size']}"
+        rows.append((name, *(f"{figure:.2f}" for figure in figures), f"{run['peak_rss_mib']:.0f}"))
+    return Table(columns, tuple(rows), "What a frame costs:")
+
+
+def _middle(measured: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the measurement whose rate is the median (of an even number, the lower one of the middle)."""
+    ordered = sorted(measured, key=lambda m: float(m["frames_per_s"]))
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _stages(contest: Mapping[str, Any]) -> Table:
+    columns = ("stage", "items", "ms each", "at work", "waiting before it")
+    rows = [
+        (
+            stage["stage"],
+            f"{stage['items']:,}",
+            f"{1000 * stage['busy_s'] / max(1, stage['items']):.2f}",
+            f"{stage['at_work']:.2f}",
+            f"{stage['queue_length']:.1f}",
+        )
+        for stage in _middle(contest["pipeline"])["stages"] or ()
+    ]
+    return Table(columns, tuple(rows), f"Where a run's time goes: {contest['network']}, {contest['size']}.")
+
+
+def _classic(part: Mapping[str, Any]) -> list[Table]:
+    columns = (*("store", "run, frames/s", "classic, frames/s"), *_RATIO_COLUMNS)
+    rows = [
+        (
+            f"{contest['delay_ms']} ms added" if contest["delay_ms"] else "as it is",
+            f"{contest['our_frames_per_s']:.1f}",
+            f"{contest['their_frames_per_s']:.1f}",
+            f"{contest['ratio']:.1f}",
+            f"{contest['ratio_least']:.1f} to {contest['ratio_greatest']:.1f}",
+            _at_least(contest["ratio"], 4.0 if contest["delay_ms"] else 2.5),
+            f"{contest['cpu_ratio']:.2f}",
+        )
+        for contest in part["contests"]
+    ]
+    return [Table(columns, tuple(rows)), *_missing(part)]
+
+
+def _latency(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("frames", "at", "p50", "p95", "longest", "goal", "one query takes")
+    times = (f"{part['p50_s']:.2f} s", f"{part['p95_s']:.2f} s", f"{part['longest_s']:.2f} s")
+    goal = _at_most(part["p95_s"], 2.0, "p95 < 2 s")
+    return [
+        Table(columns, ((str(part["count"]), f"{part['per_s']} a second", *times, goal, f"{part['query_s']:.2f} s"),))
+    ]
+
+
+def _cold(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("samples", "p50", "p95", "longest", "goal", "daemon and code server, idle")
+    times = (f"{part['p50_s']:.1f} s", f"{part['p95_s']:.1f} s", f"{part['longest_s']:.1f} s")
+    goal = _at_most(part["p95_s"], 12.0, "p95 < 12 s")
+    row = (str(part["count"]), *times, goal, f"{100 * part['idle_cpu_share']:.0f} % of a core")
+    names = {
+        "sensor_s": "announced → the sensor requests a run",
+        "queue_s": "requested → taken from Dagster's queue",
+        "process_s": "taken → the run's process has started",
+        "step_s": "started → the step begins",
+        "detect_s": "step begins → frame detected: model, store, broker, ledger's end",
+        "visible_s": "detected → committed and queryable",
+    }
+    parts = tuple((text, f"{part['parts'][name]:.2f} s") for name, text in names.items())
+    return [Table(columns, (row,)), Table(("part of the time", "median"), parts)]
+
+
+def _memory(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("messages", "frames/s", "at 10 %", "at 50 %", "at 100 %", "growth from 10 % on", "goal", "peak")
+    tenths = part["tenths_mib"]
+    row = (
+        f"{part['messages']:,}",
+        f"{part['frames_per_s']:.0f}",
+        *(f"{tenths[index]:.0f} MiB" for index in (0, 4, 9)),
+        f"{part['growth_mib']:.1f} MiB",
+        _at_most(part["growth_mib"], 50.0, "< 50 MiB"),
+        f"{part['peak_rss_mib']:.0f} MiB",
+    )
+    return [Table(columns, (row,))]
+
+
+def _figures(part: Mapping[str, Any]) -> list[Table]:
+    return [Table(("figure", "value"), tuple((name, f"{value:,.3f}") for name, value in part.items()))]
+
+
+def _missing(part: Mapping[str, Any]) -> list[Table]:
+    return [Table(("left out, because",), tuple((text,) for text in part["missing"]))] if part["missing"] else []
+
+
+def _at_least(value: float, goal: float) -> str:
+    return f"≥ {goal:g}: " + (_MET if value >= goal else _MISSED)
+
+
+def _at_most(value: float, goal: float, text: str) -> str:
+    return f"{text}: " + (_MET if value < goal else _MISSED)
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
+    "throughput": _throughput,
+    "classic": _classic,
+    "latency": _latency,
+    "cold": _cold,
+    "memory": _memory,
+    "ledger": _figures,
+    "sensor": _figures,
+}
