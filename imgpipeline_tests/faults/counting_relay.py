@@ -1,0 +1,51 @@
+"""A TCP relay that counts what a server sends: whether a body was loaded is seen on the wire."""
+
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from imgpipeline_tests.servers.ports import LOOPBACK
+
+_PIECE_BYTES = 65_536
+
+
+@dataclass
+class CountingRelay:
+    """A relay in front of a server on a loopback port; a context manager."""
+
+    target_port: int
+    """Port of the server."""
+    answered_bytes: int = 0
+    """What the server has sent to clients."""
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server((LOOPBACK, 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the relay."""
+        return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((LOOPBACK, self.target_port))
+                threading.Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, to: socket.socket, is_answer: bool) -> None:
+        with contextlib.suppress(OSError), source, to:
+            while piece := source.recv(_PIECE_BYTES):
+                to.sendall(piece)
+                self.answered_bytes += len(piece) if is_answer else 0
