@@ -22,6 +22,7 @@ from imgpipeline.cli import (
     models,
     new_chain,
     query,
+    repair,
     settings,
     status,
     topics,
@@ -45,6 +46,7 @@ app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 ledger.app.command("new-chain")(new_chain.new_chain)
+ledger.app.command("repair")(repair.repair)
 app.add_typer(query.summary_app, name="summary")
 app.command("query")(query.query)
 app.add_typer(dead_letters.app, name="dead-letters")

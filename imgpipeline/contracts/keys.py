@@ -15,6 +15,8 @@ METADATA = "metadata"
 """Prefix of the ledger's segments."""
 DAY_INDEX = "metadata_days"
 """Prefix of the ledger's day index."""
+DAMAGED = "metadata_damaged"
+"""Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and notes of work under way."""
 IMAGES = "images"
 """Prefix of the stored images."""
 
@@ -152,6 +154,16 @@ def day_table_key(table: str, day: date) -> str:
 def summary_key(name: str, day: date) -> str:
     """Returns the key of a daily summary: `summaries/label_counts/day=2026-01-09/label_counts.parquet`."""
     return f"summaries/{name}/day={day.isoformat()}/{name}.parquet"
+
+
+def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:
+    """Returns the key under which the bytes of a damaged segment are kept, by their own hash."""
+    return f"{DAMAGED}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}/{start:020d}.{digest}"
+
+
+def repair_notes_prefix() -> str:
+    """Returns the prefix of the notes that say which days are to be built again after a repair."""
+    return f"{DAMAGED}/days_to_build"
 
 
 def audit_state_key() -> str:

@@ -17,7 +17,11 @@ from imgpipeline.errors import DeadLetterCode
 
 
 class GapReason(StrEnum):
-    """Why an offset holds no record that could be read."""
+    """Why an offset holds no record that could be read.
+
+    A further reason is no new version of the segment's format: its lines keep their layout, and every reader counts
+    the offsets of a gap whatever its reason. Golden segments hold each reason.
+    """
 
     ABORTED = "aborted"
     """A record of a transaction that was rolled back."""
@@ -32,6 +36,8 @@ class GapReason(StrEnum):
     CLOSED = "closed"
     """One offset that ends a chain for good: the log that it was made of is gone from here on. What the topic partition
     holds since then has a chain of its own (`ledger.closing`)."""
+    DAMAGED = "damaged"
+    """Its outcome was lost with a damaged segment, and Kafka no longer had the record (`ledger repair`)."""
 
 
 class FrameStatus(StrEnum):

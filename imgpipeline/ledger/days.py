@@ -124,5 +124,5 @@ def _read_whole(store: ObjectStore, chain: ChainId, first: int, behind: int) -> 
 def _hole(chain: ChainId, position: int, found: int) -> LedgerError:
     return LedgerError(
         f"The chain {chain} has a hole: no segment starts at {position}, where one ended; the next is at {found}.",
-        next_step="run `imgpipeline audit --full`; a segment was removed from the store",
+        next_step="run `imgpipeline ledger repair --dry-run`; a segment was removed from the store",
     )

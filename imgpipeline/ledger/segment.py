@@ -39,6 +39,10 @@ _MAX_BYTES = 2**31
 """Bound for a segment's decompressed size: one that claims more is damaged."""
 
 
+class DamagedSegmentError(LedgerError):
+    """The bytes under a segment's key are no whole segment of a known version. `imgpipeline ledger repair` mends it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """The last record of a segment, to find out later whether the log is still the same."""
@@ -274,10 +278,10 @@ def decode_segment(data: bytes, key: str) -> Segment:
         raise _damaged(key, f"its header lacks or misstates {error}") from None
 
 
-def _damaged(key: str, why: str) -> LedgerError:
-    return LedgerError(
+def _damaged(key: str, why: str) -> DamagedSegmentError:
+    return DamagedSegmentError(
         f"The segment {key} is damaged: {why}.",
-        next_step="keep the object aside and see docs/operations.md, 'A damaged segment'; nothing behind it is read",
+        next_step="run `imgpipeline ledger repair --dry-run`; see docs/operations.md, 'A damaged segment'",
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of, outcome_to_json
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome, offsets_of, outcome_to_json
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
 from imgpipeline.ledger.segment import SegmentHeader, describe
@@ -241,3 +241,9 @@ def test_a_fingerprint_tells_records_apart():
 
 def test_times_of_a_header_are_utc():
     assert decode_segment(small_bytes(), KEY).header.created_at == datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+def test_a_golden_segment_of_version_1_holds_each_reason_of_a_gap():
+    read = decode_segment((GOLDEN / "version_1_gaps.jsonl.zst").read_bytes(), KEY)
+    assert read.outcomes() == [Gap(2 * n, 2 * n + 2, reason) for n, reason in enumerate(GapReason)]
+    assert read.header.gaps == {reason.value: 2 for reason in GapReason}

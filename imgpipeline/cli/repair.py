@@ -1,0 +1,91 @@
+"""`imgpipeline ledger repair`: what to do once a segment is damaged or was removed."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.settings import load_settings, utc_now
+
+if TYPE_CHECKING:
+    from imgpipeline.detect.repair_steps import RepairReport, RepairStep
+
+
+def repair(
+    key: Annotated[
+        str | None, typer.Option(help="Only this segment, by its key as errors name it. Default: all chains are read.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be done.")] = False,
+    without_kafka: Annotated[
+        bool, typer.Option("--without-kafka", help="Record a gap, whatever Kafka has. No run may be alive meanwhile.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give offsets an outcome again whose segment was damaged or removed.
+
+    The bad bytes are kept below metadata_damaged/. The offsets are read from Kafka again and detected again; where
+    Kafka no longer has them, a gap is recorded. Tables and summaries of the days are built again.
+    """
+    from imgpipeline.detect.repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    done = 0
+
+    with progress_bar("Mending", unit="offsets") as bar:
+
+        def progress(outcomes: int) -> None:
+            nonlocal done
+            done += outcomes
+            bar(done, 0)
+
+        report = repair_ledger(
+            settings,
+            open_store(settings),
+            key=key,
+            without_kafka=without_kafka,
+            dry_run=dry_run,
+            clock=utc_now,
+            progress=progress,
+        )
+    if as_json:
+        show_json(
+            {
+                "dry_run": dry_run,
+                "steps": [_as_json(step) for step in report.steps],
+                "days_built": report.days,
+                "waiting": report.waiting,
+            }
+        )
+    else:
+        _show(report, dry_run=dry_run)
+
+
+def _show(report: "RepairReport", *, dry_run: bool) -> None:
+    columns = ["topic", "topic id", "partition", "offsets", "found", "would be made of" if dry_run else "made of"]
+    if not dry_run:
+        columns += ["frames", "dead letters", "gaps", "bad bytes kept as"]
+    if report.steps:
+        show_table(columns, [_row(step, dry_run=dry_run) for step in report.steps])
+    for day in report.days:
+        note(f"Tables and summaries of {day} were built again.")
+    if report.waiting:
+        note(f"Tables of the days wait until the rest is mended: {report.waiting}")
+    if not report.steps:
+        note("Nothing is broken: every segment can be read, and the chains have no holes.")
+    elif dry_run:
+        note("Nothing was changed. Run the command without --dry-run to mend this.")
+    else:
+        note("Mended. `imgpipeline audit --full` shows the whole ledger.")
+
+
+def _row(step: "RepairStep", *, dry_run: bool) -> list[Any]:
+    chain = step.chain
+    where = [chain.topic, chain.topic_id, str(chain.partition), f"[{step.start}, {step.end})", step.found, step.source]
+    return where if dry_run else [*where, step.frames, step.dead_letters, step.gaps, step.kept or ""]
+
+
+def _as_json(step: "RepairStep") -> dict[str, Any]:
+    fields = asdict(step)
+    return {**fields.pop("chain"), **fields}

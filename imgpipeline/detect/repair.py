@@ -1,0 +1,263 @@
+"""`ledger repair`: giving an outcome again to offsets whose segment was damaged or removed.
+
+Owns the order: the days are noted, the bad bytes kept, the range is read from Kafka again and detected again, the
+segment is put in the place of the damaged object, and at the end the noted days are built again. How segments are put
+so that no offset gets two outcomes is said in `ledger.mending`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from kafka import KafkaAdminClient
+
+from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, next_chain, parse_segment_key
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome
+from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, start_of, step_of
+from imgpipeline.detect.reread import Made, RecordSource, check_neighbours, singly
+from imgpipeline.detect.work import FrameWork
+from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
+from imgpipeline.lake.mended_days import DaysToBuild, build_noted_days, named_end
+from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
+from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
+from imgpipeline.ledger.mending import ChainChangedError, Mender, Piece, chunks, is_lid, pieces_of
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Clock, Settings
+from imgpipeline.stream.connection import open_admin
+from imgpipeline.stream.log import ask_log, ask_topic
+from imgpipeline.vision.configured import load_configured_detector
+from imgpipeline.vision.detector import Detector, self_test
+
+_MADE_BY = "imgpipeline ledger repair"
+_ROUNDS = 8
+_MOST_RECORDS = 1000
+_LONGEST_SINGLY = 10_000
+"""A longer stretch without records is kept in one piece: it would be millions of segments in a compacted topic."""
+
+
+def repair_ledger(
+    settings: Settings,
+    store: ObjectStore,
+    *,
+    key: str | None = None,
+    without_kafka: bool = False,
+    dry_run: bool = False,
+    clock: Clock,
+    progress: Callable[[int], None] = lambda _: None,
+) -> RepairReport:
+    """Mends what is broken in the ledger.
+
+    Args:
+        settings: Name broker, store and model.
+        store: Holds the ledger.
+        key: Only the chain of this segment, and only the stretch that it lies in. Default: all chains.
+        without_kafka: Record gaps, whatever Kafka has.
+        dry_run: Change nothing; say what would be done.
+        clock: Tells the time.
+        progress: Called with each outcome that was put.
+
+    Returns:
+        What was done. Days that an earlier repair left to be built are built too.
+
+    Raises:
+        ConfigurationError: The key is none of a segment, or the topic of a chain does not exist.
+        LedgerError: The log is not the one that the chain was made of, or the damage is not of a kind that is mended.
+        TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
+    """
+    steps: list[RepairStep] = []
+    repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
+    for chain in _chains(store, key):
+        damage = _chosen(find_damage(store, chain), key)
+        if damage.is_none:
+            continue
+        with repair.source_of(chain) as source:
+            steps += _planned(store, source, damage) if dry_run else repair.mend_chain(source, damage, key)
+    try:
+        return RepairReport(tuple(steps), () if dry_run else tuple(build_noted_days(store, now=clock())))
+    except LedgerError as error:
+        if key is None:
+            raise
+        return RepairReport(tuple(steps), (), error.message)
+
+
+def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
+    if key is None:
+        return list_chains(store)
+    parsed = parse_segment_key(key)
+    if parsed is None:
+        raise ConfigurationError(
+            f"{key} is no key of a segment.", next_step="give one as errors name it: metadata/…/….jsonl.zst"
+        )
+    return [parsed[0]]
+
+
+def _chosen(damage: ChainDamage, key: str | None) -> ChainDamage:
+    parsed = parse_segment_key(key) if key else None
+    if parsed is None:
+        return damage
+    at = parsed[1]
+    stretches = tuple(s for s in damage.stretches if s.start <= at and (s.end is None or at < s.end))
+    return ChainDamage(stretches, tuple(found for found in damage.covered if found.start == at))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the outcomes of one chain can be made of again."""
+
+    chain: ChainId
+    settings: Settings
+    log: LogRange | None
+    admin: KafkaAdminClient | None
+    has_successor: bool
+
+    def end_of(self, store: ObjectStore, stretch: BrokenStretch) -> int:
+        """Returns where a stretch ends, also where no segment says so."""
+        last = stretch.objects[-1] if stretch.objects else None
+        if stretch.end is not None:
+            return stretch.end
+        if last is None or self.has_successor or is_lid(last):
+            return (last.start if last else stretch.start) + 1
+        if self.log is None:
+            return max(last.start + 1, named_end(store, self.chain))
+        if self.log.log_end <= last.start:
+            raise LedgerError(
+                f"{last.key} is damaged, and the log ends at {self.log.log_end} already: it was truncated.",
+                next_step="find out what happened to the log; `--without-kafka` records a gap",
+            )
+        return self.log.log_end
+
+    def pieces(self, store: ObjectStore, stretch: BrokenStretch) -> list[Piece]:
+        """Returns what is to be put; where nobody can write any more, nothing needs a segment an offset."""
+        pieces = pieces_of(stretch, self.end_of(store, stretch))
+        return pieces if self.log else [replace(piece, is_tail=False) for piece in pieces]
+
+    def is_closing(self, stretch: BrokenStretch, piece: Piece) -> bool:
+        """Whether a piece is the segment that closed the chain: the last one of a chain that has a successor."""
+        return self.has_successor and stretch.end is None and piece.start == stretch.objects[-1].start
+
+    def check(self) -> None:
+        """Checks that the topic is still the one that was fetched from."""
+        if self.log and self.admin and ask_topic(self.admin, self.settings)[0] != self.log.topic_id:
+            raise TransientError(f"The topic {self.log.topic} was made anew while it was read.")
+
+
+@dataclass(slots=True)
+class _Repair:
+    """One repair under way."""
+
+    settings: Settings
+    store: ObjectStore
+    without_kafka: bool
+    clock: Clock
+    progress: Callable[[int], None]
+    notes: DaysToBuild
+    _detector: Detector | None = field(default=None)
+
+    @contextlib.contextmanager
+    def source_of(self, chain: ChainId) -> Iterator[_Source]:
+        """Finds the log that a chain was made of, where it is still there."""
+        settings = self.settings.model_copy(update={"kafka_topic": chain.topic})
+        has_successor = next_chain(chain) in list_chains(self.store, chain.topic)
+        if self.without_kafka or has_successor:
+            yield _Source(chain, settings, None, None, has_successor)
+            return
+        with open_admin(settings) as admin:
+            topic_id = chain.topic_id.partition("~")[0]
+            same = (
+                log for log in ask_log(admin, settings) if (log.topic_id, log.partition) == (topic_id, chain.partition)
+            )
+            yield _Source(chain, settings, next(same, None), admin, has_successor)
+
+    def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> list[RepairStep]:
+        """Mends until nothing is broken any more: others may write at the same time."""
+        steps: list[RepairStep] = []
+        for _ in range(_ROUNDS):
+            try:
+                for found in damage.covered:
+                    kept = self._mender(source, None).remove_covered(found)
+                    at = found.start
+                    steps.append(RepairStep(source.chain, found.key, at, at, found.why, "removed", kept=kept))
+                for stretch in damage.stretches:
+                    steps += self._mend(source, stretch)
+            except ChainChangedError:
+                pass
+            damage = _chosen(find_damage(self.store, source.chain), key)
+            if damage.is_none:
+                return steps
+        raise TransientError(
+            f"Others wrote {_ROUNDS} times where {source.chain} was to be mended.", next_step="run the command again"
+        )
+
+    def _mender(self, source: _Source, stretch: BrokenStretch | None) -> Mender:
+        made_by = Provenance("", "", self.settings.results_hash(), _MADE_BY)
+        if self._detector is not None:
+            made_by = replace(made_by, model_name=self._detector.model_name, model_sha256=self._detector.model_sha256)
+        before = stretch.before.fingerprint if stretch and stretch.before else None
+        return Mender(self.store, source.chain, made_by, self.clock, DayIndex(self.store), before)
+
+    def _mend(self, source: _Source, stretch: BrokenStretch) -> Iterator[RepairStep]:
+        if source.log:
+            check_neighbours(source.settings, source.log, stretch)
+        pieces = source.pieces(self.store, stretch)
+        records = self._records(source)
+        mender = self._mender(source, stretch)
+        self.notes.cover(_indexed_days(self.store, source.chain, stretch.start, pieces[-1].end))
+        over = {found.start: found for found in stretch.objects}
+        if pieces[-1].is_tail and pieces[-1].end - 1 not in over:
+            over[pieces[-1].end - 1] = mender.close_tail(pieces[-1].end)
+        for piece in pieces:
+            bad = over.get(piece.start)
+            kept = mender.keep(bad) if bad and not is_lid(bad) else None
+            made: Iterator[Made]
+            if source.is_closing(stretch, piece):
+                made = iter([(Gap(piece.start, piece.end, GapReason.CLOSED), None)])
+            else:
+                made = records.make(source.chain.partition, piece.start, piece.end)
+            if piece.is_tail:
+                made = singly(made, _LONGEST_SINGLY)
+            step = step_of(source.chain, piece, bad.why if bad else "no segment is there", kept)
+            for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
+                self._check(source, outcomes)
+                mender.put(outcomes, mark, over.get(start_of(outcomes)))
+                step = counted(step, outcomes)
+                self.progress(len(outcomes))
+            yield step
+
+    def _records(self, source: _Source) -> RecordSource:
+        if source.log and self._detector is None:
+            self._detector = load_configured_detector(self.settings)
+        work = None
+        if self._detector is not None:
+            work = FrameWork(self.settings, ImageReader(self.store, self.settings), self._detector, self.clock)
+        return RecordSource(source.settings, source.log, work)
+
+    def _check(self, source: _Source, outcomes: list[Outcome]) -> None:
+        """What has to be sure before a segment is put: its days are noted, the topic is the same, the model works."""
+        source.check()
+        kinds = {type(outcome) for outcome in outcomes}
+        if DeadLetter in kinds and Frame not in kinds and self._detector:
+            self_test(self._detector)
+        self.notes.cover(o.day for o in outcomes if isinstance(o, Frame | DeadLetter) and o.day)
+
+
+def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterator[RepairStep]:
+    for found in damage.covered:
+        yield RepairStep(source.chain, found.key, found.start, found.start, found.why, "removed")
+    for stretch in damage.stretches:
+        if source.log:
+            check_neighbours(source.settings, source.log, stretch)
+        over = {found.start: found for found in stretch.objects}
+        for piece in source.pieces(store, stretch):
+            bad = over.get(piece.start)
+            first = source.log.log_start if source.log else piece.end
+            made_of = "gap" if first >= piece.end else "kafka" if first <= piece.start else "kafka and gap"
+            step = step_of(source.chain, piece, bad.why if bad else "no segment is there", None)
+            yield replace(step, source=made_of)
+
+
+def _indexed_days(store: ObjectStore, chain: ChainId, start: int, end: int) -> list[date]:
+    """Returns the days that lost segments may have touched: their entries were put before them."""
+    numbers = range(start // BUCKET_OFFSETS, (end - 1) // BUCKET_OFFSETS + 1)
+    return sorted({b.day for b in index_buckets(store) if b.chain == chain and b.number in numbers})

@@ -1,0 +1,105 @@
+"""Making the outcomes of an offset range again, from what Kafka still has of it.
+
+Owns reading exactly one range of one partition, and what stands for what is gone: a gap `damaged`. It promises that
+every offset of the range comes out exactly once, in order. Where the outcomes go belongs to `repair`.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.detect.work import FrameWork
+from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.ledger import Fingerprint
+from imgpipeline.ledger.damage import BrokenStretch
+from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
+from imgpipeline.stream.holes import HoleExplainer
+
+_POLL_S = 0.2
+_SILENT_S = 30.0
+
+Made = tuple[Outcome, Fingerprint | None]
+"""An outcome, and the fingerprint of its record; None for a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource:
+    """Where the records of one chain are read again."""
+
+    settings: Settings
+    """Name broker and topic."""
+    log: LogRange | None
+    """The log that the chain was made of; None where it is gone, or another one under the same name."""
+    work: FrameWork | None
+    """Turns records into outcomes; None where there is no log."""
+
+    def make(self, partition: int, start: int, end: int) -> Iterator[Made]:
+        """Yields the outcomes of `[start, end)`, in order; where Kafka has nothing any more, gaps `damaged`.
+
+        Raises:
+            TransientError: Store or broker do not answer.
+            PermanentError: The environment is broken.
+        """
+        first = end if self.log is None or self.work is None else min(max(start, self.log.log_start), end)
+        if first > start:
+            yield Gap(start, first, GapReason.DAMAGED), None
+        if self.work is not None and first < end:
+            yield from self._read(self.work, partition, first, end)
+
+    def _read(self, work: FrameWork, partition: int, start: int, end: int) -> Iterator[Made]:
+        with open_consumer(self.settings, **FETCH_OPTIONS) as consumer, HoleExplainer(self.settings) as holes:
+            fetcher = LaneFetcher(consumer, self.settings, {partition: start})
+            position, heard_at_s = start, time.monotonic()
+            while position < end:
+                for step in fetcher.poll(_POLL_S):
+                    if position >= end:
+                        return
+                    heard_at_s = time.monotonic()
+                    if isinstance(step, Hole):
+                        yield from ((gap, None) for gap in holes.explain(Hole(partition, position, min(step.end, end))))
+                        position = step.end
+                    else:
+                        yield work.work(step), Fingerprint.of(step)
+                        position = step.offset + 1
+                if time.monotonic() - heard_at_s > _SILENT_S:
+                    raise TransientError(
+                        f"The broker did not send {self.settings.kafka_topic}/{partition} from {position} to {end}.",
+                        next_step="run the command again; what was mended stays mended",
+                    )
+
+
+def check_neighbours(settings: Settings, log: LogRange, stretch: BrokenStretch) -> None:
+    """Holds the whole segments before and behind a broken stretch against the log.
+
+    Raises:
+        LedgerError: A record is not the one that was read there before: this is another log under the same id.
+        TransientError: The broker does not answer.
+    """
+    for header in (stretch.before, stretch.behind):
+        mark = header.fingerprint if header else None
+        if mark is None or not log.log_start <= mark.offset:
+            continue
+        record = read_record(settings, log.partition, mark.offset) if mark.offset < log.log_end else None
+        if mark.offset >= log.log_end or (record is not None and Fingerprint.of(record) != mark):
+            raise _another_log(log, mark.offset)
+
+
+def _another_log(log: LogRange, offset: int) -> LedgerError:
+    return LedgerError(
+        f"The log of {log.topic}/{log.partition} is not the one that its chain was made of: the record at offset "
+        f"{offset} is not the one that was read there before. Nothing was mended from it.",
+        next_step="find out what happened to the log; `--without-kafka` records a gap instead of reading it again",
+    )
+
+
+def singly(made: Iterator[Made], longest: int) -> Iterator[Made]:
+    """Yields gaps offset by offset, except those that are longer than `longest`; the rest as it is."""
+    for outcome, fingerprint in made:
+        if isinstance(outcome, Gap) and outcome.end - outcome.start <= longest:
+            yield from ((Gap(n, n + 1, outcome.reason), None) for n in range(outcome.start, outcome.end))
+        else:
+            yield outcome, fingerprint

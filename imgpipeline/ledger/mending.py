@@ -1,0 +1,180 @@
+"""Putting outcomes where a chain is broken, without ever giving an offset two of them.
+
+Owns how a damaged object is replaced. It promises that the bad bytes are kept first, that an object is replaced only in
+the version that was found damaged (`If-Match`; on a folder under a lock), that what was removed is put create-only, and
+that whatever ends this work half-way leaves a chain that can be mended again from where it is.
+
+Where the broken offsets lie between two whole segments, their range is known. Behind the last whole segment it is not:
+only the damaged object said where it ended, and a writer that sleeps may still know, and go on there. So there every
+offset gets a segment of its own, each put create-only: whatever end that writer has in mind, it meets a segment there
+and loses, or its segment is met and the rest is left to it. While that goes on, no run may find an end in the middle:
+a *lid*, an object that is no segment, lies under the last of these offsets, so that whoever looks for the end of the
+chain finds the lid and stops. It is replaced last, by its own offset's segment.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from itertools import pairwise
+from uuid import uuid4
+
+from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.errors import TransientError
+from imgpipeline.faultpoints import reach
+from imgpipeline.ledger.damage import BrokenStretch, DamagedObject
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import read_segment
+from imgpipeline.ledger.segment import (
+    DamagedSegmentError,
+    Fingerprint,
+    Provenance,
+    SegmentHeader,
+    describe,
+    encode_segment,
+)
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goes on behind it.\n"
+"""What lies under the last offset of a tail that is being mended."""
+
+
+class ChainChangedError(TransientError):
+    """Somebody else has written where it was to be mended: what is broken has to be looked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Offsets that are mended together; a damaged object lies at most under the first of them."""
+
+    start: int
+    """First offset."""
+    end: int
+    """First offset behind it."""
+    is_tail: bool = False
+    """Whether each offset needs a segment of its own."""
+
+
+def is_lid(damaged: DamagedObject) -> bool:
+    """Tells whether an object is the lid of a tail that is, or was, being mended."""
+    return damaged.data == LID
+
+
+def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
+    """Returns what is to be put for a broken stretch, in order.
+
+    Args:
+        stretch: Offsets without outcomes.
+        tail_end: Where it ends if no whole segment lies behind it.
+    """
+    starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
+    if stretch.end is not None:
+        return [Piece(a, b) for a, b in pairwise([*starts, stretch.end])]
+    # Where a lid is, nobody knows any more which of the offsets before it the damaged object had: all of them are tail.
+    under_lid = is_lid(stretch.objects[-1])
+    return [*(Piece(a, b, under_lid) for a, b in pairwise(starts)), Piece(starts[-1], tail_end, True)]
+
+
+@dataclass(slots=True)
+class Mender:
+    """Puts segments into the broken places of one chain."""
+
+    store: ObjectStore
+    """The object store."""
+    chain: ChainId
+    """Which chain."""
+    made_by: Provenance
+    """By what the outcomes are made."""
+    clock: Callable[[], datetime]
+    """Tells the time."""
+    index: DayIndex
+    """The day index of this repair."""
+    fingerprint: Fingerprint | None
+    """Of the last record before what is put next."""
+
+    def keep(self, damaged: DamagedObject) -> str:
+        """Keeps the bytes of a damaged object aside and returns their key; keeping them again changes nothing."""
+        key = damaged_copy_key(self.chain, damaged.start, sha256(damaged.data).hexdigest()[:16])
+        self.store.put(key, damaged.data)
+        return key
+
+    def remove_covered(self, damaged: DamagedObject) -> str | None:
+        """Removes a damaged object whose offset a whole segment before it covers: nobody can write there.
+
+        Returns:
+            Where its bytes are kept; None for a lid.
+        """
+        kept = None if is_lid(damaged) else self.keep(damaged)
+        self.store.delete(damaged.key)
+        return kept
+
+    def close_tail(self, end: int) -> DamagedObject:
+        """Puts the lid under the last offset before `end`, where nothing may lie yet; returns it.
+
+        Raises:
+            ChainChangedError: A segment is there.
+        """
+        key = segment_key(self.chain, end - 1)
+        self.store.create(key, LID)
+        fetched = self.store.fetch(key)
+        if fetched.data != LID:
+            raise ChainChangedError(f"{key} was put while the chain was mended.")
+        return DamagedObject(key, end - 1, fetched.data, fetched.e_tag, "the lid")
+
+    def put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
+        """Puts one segment.
+
+        Args:
+            outcomes: What it holds, without hole or overlap.
+            fingerprint: Of the last record among them; None where there is none.
+            over: What it replaces; None where nothing is there.
+
+        Raises:
+            ChainChangedError: Somebody else's segment is there.
+            TransientError: The store does not answer.
+        """
+        self.fingerprint = fingerprint or self.fingerprint
+        header = describe(
+            self.chain,
+            outcomes,
+            provenance=self.made_by,
+            writer_id=uuid4().hex,
+            fingerprint=self.fingerprint,
+            created_at=self.clock(),
+        )
+        data, key = encode_segment(header, outcomes), segment_key(self.chain, header.start)
+        self.index.cover(header)
+        reach("mend put", key)
+        put = self.store.replace(key, data, over.e_tag) if over else self.store.create(key, data)
+        reach("mend put done", key)
+        if not (put or self._is_there(key, header)):
+            raise ChainChangedError(f"{key} was put by somebody else while the chain was mended.")
+
+    def _is_there(self, key: str, header: SegmentHeader) -> bool:
+        """Whether this very segment is there: a client repeats a request whose answer was lost."""
+        try:
+            return read_segment(self.store, key).header == header
+        except (DamagedSegmentError, ObjectMissingError):
+            return False
+
+
+def chunks(
+    outcomes: Iterator[tuple[Outcome, Fingerprint | None]], most: int
+) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
+    """Yields outcomes as segments hold them, each with the fingerprint of its last record.
+
+    Args:
+        outcomes: In order, each with its record's fingerprint; None for a gap.
+        most: How many a segment holds at most.
+    """
+    held: list[Outcome] = []
+    last: Fingerprint | None = None
+    for outcome, fingerprint in outcomes:
+        held.append(outcome)
+        last = fingerprint or last
+        if len(held) >= most:
+            yield held, last
+            held, last = [], None
+    if held:
+        yield held, last
