@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,14 +75,23 @@ class Site:
         assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done
 
-    def start_daemon(self) -> ServerProcess:
-        """Start a `dagster-daemon run` with its code server; it runs its sensors when this returns."""
+    def start_daemon(
+        self, *program: str | Path, variables: Mapping[str, str] | None = None, limit_s: float = 90
+    ) -> ServerProcess:
+        """Start a daemon with its code server; it runs its sensors when this returns.
+
+        Args:
+            program: What is run in the place of `dagster-daemon run`.
+            variables: What this daemon (and what it starts) is told beside the site's own variables.
+            limit_s: How long its start may take.
+        """
         number = len(self.daemons)
         log_path = self.home / f"daemon-{number}.log"
-        command = [PROGRAMS / "dagster-daemon", "run", "-m", MODULE]
-        daemon = ServerProcess("dagster-daemon", command, log_path, environment=self.environment)
+        command = [*(program or (PROGRAMS / "dagster-daemon", "run")), "-m", MODULE]
+        environment = {**self.environment, **(variables or {})}
+        daemon = ServerProcess("dagster-daemon", command, log_path, environment=environment)
         self.daemons.append(daemon)
-        daemon.start(lambda: "SensorDaemon" in log_path.read_text(), limit_s=90)
+        daemon.start(lambda: "SensorDaemon" in log_path.read_text(), limit_s=limit_s)
         return daemon
 
     def stop(self) -> None:
