@@ -71,9 +71,12 @@ class KafkaRecord:
         return text if text is not None and is_reference(text) else None
 
     def header(self, name: str) -> str | None:
-        """Returns the last header of a name as text (case-insensitive), or None."""
+        """Returns the last header of a name (case-insensitive) as text, or None.
+
+        Bytes that are not UTF-8 become lone surrogates, which no field may hold: so they are refused there, by name.
+        """
         found = [value for key, value in self.headers if key.lower() == name]
-        return found[-1].decode("utf-8", "replace") if found and found[-1] is not None else None
+        return found[-1].decode("utf-8", "surrogateescape") if found and found[-1] is not None else None
 
 
 @dataclass(frozen=True, slots=True)

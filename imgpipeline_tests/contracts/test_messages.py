@@ -106,11 +106,13 @@ class TestAcceptedForms:
     def test_other_ways_to_write_a_time(self, time: object):
         assert parse({"image_path": "a/b", "timestamp": time}).timestamp == NOON
 
+    @pytest.mark.fault(28)
     @pytest.mark.parametrize("time", [None, ""])
     def test_no_time_is_the_record_s_time_never_the_clock_s(self, time: object):
         assert parse({"image_path": "a/b", "timestamp": time}).has_own_timestamp is False
         assert "timestamp" in refusal(b'{"image_path": "a/b"}', timestamp_ms=-1)
 
+    @pytest.mark.fault(27)
     @pytest.mark.parametrize("name", ["😀", "new\nline", "quote\"'`", "<script>", "'; DROP TABLE frames; --", "\u2028"])
     def test_strange_names_are_taken_as_they_are(self, name: str):
         message = parse({"image_path": f"{name}/{name}.jpg", "source": name, "attributes": {name: name}})
@@ -122,6 +124,7 @@ class TestAcceptedForms:
 
 
 class TestRefusals:
+    @pytest.mark.fault(25)
     @pytest.mark.parametrize(
         ("value", "named"),
         [
@@ -177,6 +180,7 @@ class TestRefusals:
         jpeg = b"\xff\xd8\xff"
         assert "header timestamp" in refusal(jpeg, timestamp=b"soon")
         assert "header source" in refusal(jpeg, source=b"a\x00b")
+        assert "header source" in refusal(jpeg, source=b"caf\xe9")
         assert "timestamp" in refusal(jpeg, timestamp_ms=-1)
 
     def test_text_that_only_looks_like_an_escaped_null_is_kept(self):

@@ -94,6 +94,7 @@ def test_a_reported_day_is_built_and_its_summary_in_the_same_run(graph: Graph) -
     assert graph.tick() == both(TODAY)
 
 
+@pytest.mark.fault(29)
 def test_a_late_frame_of_an_old_day_builds_that_day_only(graph: Graph) -> None:
     graph.announce(TODAY, OLD_DAY)
     graph.build(TODAY)

@@ -107,6 +107,7 @@ def test_bad_input_becomes_dead_letters_and_its_neighbours_frames(lane: LaneUnde
     assert [frame.offset for frame in lane.frames()] == [0, 18]
 
 
+@pytest.mark.fault(26)
 def test_an_image_larger_than_the_limit_in_bytes_is_refused(lane: LaneUnderTest) -> None:
     lane.send(message(image_path=lane.put_image("images/camera/street.jpg")))
 

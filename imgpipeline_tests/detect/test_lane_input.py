@@ -57,6 +57,7 @@ def test_a_segment_is_closed_before_large_records_fill_the_memory(lane: LaneUnde
     assert has_each_offset_once(lane.outcomes(), 20)
 
 
+@pytest.mark.fault(25)
 def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
     lane.send(b"no json", key=b"k" * 100_000)
 

@@ -71,6 +71,7 @@ def test_rows_are_sorted_by_time_and_compressed(folder: ObjectStore, tmp_path):
     assert found == [("ZSTD",)]
 
 
+@pytest.mark.fault(19)
 def test_a_frame_announced_twice_is_there_once_processed_before_gated_then_the_lowest_offset(memory, tmp_path):
     write_chain(
         memory,
@@ -102,6 +103,7 @@ def test_nothing_is_done_where_nothing_is_new(store: ObjectStore):
     assert (forced.skipped, forced.built_at, forced.ends) == (False, LATER, {CHAIN: 8})
 
 
+@pytest.mark.fault(29)
 def test_a_late_frame_opens_its_day_again_and_no_other(store: ObjectStore):
     made = write_chain(store, frames(0, 3), frames(3, 5, NEXT))
     for day in (DAY, NEXT):

@@ -58,6 +58,7 @@ def reached(store: ObjectStore) -> list[int]:
     return [manifest.ends.get(CHAIN, 0) if manifest else 0 for manifest in manifests]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.fault(32)
 def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
     made = write_chain(store, day_outcomes(0, 5))

@@ -51,6 +51,7 @@ def test_allowed_paths(path: str, location: ImageLocation):
     assert resolve_image_path(path, STORE_URL, ALLOWED) == location
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize(
     "path",
     [
@@ -80,6 +81,7 @@ paths = (
 )
 
 
+@pytest.mark.fault(24)
 @given(paths)
 @example("s3://lake/some/prefix//a")
 def test_whatever_is_allowed_lies_below_an_allowed_prefix(path: str):

@@ -46,6 +46,7 @@ def test_more_pixels_than_allowed():
     assert decode_image(FILES["jpeg"], ImageLimits(301 * 207, 10**6)).height == 207
 
 
+@pytest.mark.fault(22)
 def test_a_huge_claim_is_refused_fast_and_without_memory():
     data = hollow_png(30_000, 30_000)
     assert 50_000 < len(data) < 200_000
@@ -128,6 +129,7 @@ def test_the_orientation_is_applied_once(name, orientation):
         assert (image.pixels[at].min() > 200) == (at == corner[orientation])
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", FILES)
 def test_a_cut_file_is_refused_wherever_it_was_cut(name):
     data = FILES[name]

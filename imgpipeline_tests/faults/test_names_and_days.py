@@ -1,0 +1,224 @@
+"""Faults 27 to 30: strange names come through everywhere, and a day has its frames, be they late or live."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import pytest
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.defs.previews import show_table
+from imgpipeline.lake.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.ledger import fix_ends
+from imgpipeline.settings import utc_now
+from imgpipeline.stream.announce import Announcer
+from imgpipeline.stream.connection import open_producer
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
+from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.servers.waiting import wait_until
+
+NAMES = {
+    "emoji": "cam 😀👩‍🚒",
+    "newline": "north\ngate\r\t",
+    "quotes": 'it\'s "the" `gate`',
+    "right to left": "\u05e9\u05e2\u05e8 \u202e\u05e6\u05e4\u05d5\u05df \u0628\u0648\u0627\u0628\u0629",
+    "sql": "'; DROP TABLE frames; --",
+    "markup": "<script>alert(1)</script> | [x](y) &amp;",
+    "line separators": "a\u2028b\u0085c",
+    "combining": "é vs e\u0301",
+}
+
+
+@pytest.mark.fault(27)
+def test_fault_27_names_of_any_script_come_through_key_jsonl_parquet_sql_and_the_ui(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    expected = []
+    for number, name in enumerate(NAMES.values()):
+        path = lane.put_image("images/" + "".join(c for c in name if c.isprintable() and c not in "\\/") + ".jpg")
+        value = message(source=name, image_path=path, frame_number=number, attributes={name: name})
+        lane.send(value, key=name.encode())
+        expected.append((name, path, json.dumps({name: name})))
+    lane.send(jpeg(), key="tür 😀\n".encode(), headers={"content-type": b"image/jpeg", "source": "tür 😀\n".encode()})
+    lane.follow()
+
+    held = check(lane.settings)
+    stored = held.frames.pop()
+    assert stored["source"] == "tür 😀\n"
+    assert lane.store.head(stored["source_image_path"]) is not None
+    rows = [(f["source"], f["source_image_path"], json.dumps(f["attributes"])) for f in held.frames]
+    assert rows == expected
+    asked = "SELECT source, source_image_path, attributes FROM {} WHERE frame_number IS NOT NULL ORDER BY frame_number"
+    with open_lake(lane.store, cache_dir=tmp_path / "cache") as session:
+        assert as_json(session.query(asked.format("frames")).rows) == expected
+    (tmp_path / "frames.parquet").write_bytes(lane.store.get(f"frames/day={START.date()}/frames.parquet"))
+    parquet = f"read_parquet('{tmp_path}/frames.parquet')"
+    assert as_json(duckdb.sql(asked.format(parquet)).fetchall()) == expected
+    check_the_ui([name for name, _, _ in expected])
+
+
+def as_json(rows: list[tuple[Any, ...]]) -> list[tuple[str, str, str]]:
+    return [(source, path, json.dumps(json.loads(attributes))) for source, path, attributes in rows]
+
+
+def check_the_ui(names: list[str]) -> None:
+    """A name ends neither its cell nor its row, and is no markup."""
+    text = show_table(("name", "n"), [(name, 1) for name in names]).value
+    header, line, *rows = (text or "").split("\n")
+    assert len(rows) == len(names)
+    assert {row.count("|") for row in [header, line, *rows]} == {3}
+    assert not set(text or "") & set("<>[]`\\")
+
+
+@pytest.mark.fault(27)
+def test_fault_27_bytes_that_are_not_utf_8_are_dead_letters_wherever_they_stand(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/one.jpg")
+    lane.send(message(image_path=path, frame_number=0), key=b"\xff\xfe")  # a key may be anything
+    lane.send(b'{"image_path": "\xff.jpg"}', b'{"image_path": "\\ud800.jpg"}', message(image_path="a\nb.jpg"))
+    lane.send(message(image_path="a\x00b.jpg"), message(image_path=path, source="a\x00b"))
+    lane.send(jpeg(), headers={"source": b"\xff\xfe"})
+    lane.follow()
+    held = check(lane.settings)
+    assert held.codes == {"INVALID_MESSAGE": 5, "PATH_NOT_ALLOWED": 1}
+    assert [frame["source"] for frame in held.frames] == ["camera"]
+    assert "header source" in held.dead_letters[-1]["message"]
+    for letter in held.dead_letters:
+        letter["message"].encode()
+
+
+@pytest.mark.fault(28)
+def test_fault_28_a_time_outside_the_window_is_a_dead_letter_and_none_is_that_of_the_record(
+    lane: LaneUnderTest,
+) -> None:
+    """And never the clock's: the record is from another day."""
+    path, record_time = lane.put_image("images/camera/one.jpg"), datetime(2026, 2, 3, 4, 5, 6, 789_000, UTC)
+    soon = utc_now() + timedelta(minutes=30)
+    late = utc_now() + timedelta(minutes=90)
+    times = ["1970-01-01T00:00:00Z", "2099-01-01T00:00:00Z", 0, late.isoformat(), soon.isoformat(), None, ""]
+    with open_producer(lane.settings) as producer:
+        for number, time in enumerate(times):
+            value = message(image_path=path, frame_number=number, timestamp=time)
+            at = {"timestamp_ms": round(record_time.timestamp() * 1000)}
+            producer.send(lane.settings.kafka_topic, value, key=b"camera", **at)
+        producer.flush()
+    lane.follow()
+
+    held = check(lane.settings)
+    assert held.codes == {"TIMESTAMP_OUT_OF_RANGE": 4}
+    assert {letter["day"] for letter in held.dead_letters} == {"2026-02-03"}
+    shown = [datetime.fromisoformat(frame["timestamp"]) for frame in held.frames]
+    assert shown == [soon, record_time, record_time]
+
+
+def announce(lane: LaneUnderTest, count: int, *, start: datetime, first: int = 0) -> None:
+    path = "images/camera/one.jpg"
+    with Announcer(lane.settings) as announcer:
+        for number in range(first, first + count):
+            announcer.announce(FrameMessage("camera", path, start + timedelta(seconds=number), frame_number=number))
+
+
+def build(lane: LaneUnderTest, day: date) -> None:
+    rebuild_day(lane.store, day, now=utc_now())
+    build_summary(lane.store, "label_counts", day, now=utc_now())
+
+
+def outdated(lane: LaneUnderTest) -> list[date]:
+    return stale_days(lane.store, {chain: end.offset for chain, end in fix_ends(lane.store).items()})
+
+
+@pytest.mark.fault(29)
+def test_fault_29_a_late_frame_makes_its_own_day_stale_and_no_other(lane: LaneUnderTest) -> None:
+    lane.put_image("images/camera/one.jpg")
+    days = [START.date() + timedelta(days=number) for number in range(3)]
+    for number in range(3):
+        announce(lane, 2, start=START + timedelta(days=number))
+    lane.follow()
+    for day in days:
+        build(lane, day)
+    assert outdated(lane) == []
+    before = versions(lane)
+
+    announce(lane, 1, start=START + timedelta(days=1), first=7)
+    lane.follow()
+
+    assert outdated(lane) == [days[1]]
+    for day in outdated(lane):
+        build(lane, day)
+    after = versions(lane)
+    changed = {key for key in after if after[key] != before[key]}
+    assert changed == {key for key in after if f"day={days[1]}" in key}
+    check(lane.settings)
+    assert outdated(lane) == []
+
+
+def versions(lane: LaneUnderTest) -> dict[str, str]:
+    tables = ("frames", "detections", "summaries")
+    return {unquote(info.key): info.e_tag for table in tables for info in lane.store.list_objects(table)}
+
+
+ROUNDS = 6
+
+
+@pytest.mark.fault(30)
+@pytest.mark.slow
+def test_fault_30_a_day_that_is_rebuilt_while_the_stream_writes_it_has_every_frame_once(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    """Frames come in one by one, two builders rebuild their day without pause, and a reader counts meanwhile."""
+    lane.put_image("images/camera/one.jpg")
+    live = lane.with_settings(commit_interval_s=0.05, linger_s=60.0, segment_max_records=5)
+    today = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    counts: list[tuple[int, int]] = []
+    stop = threading.Event()
+
+    def arrived() -> int:
+        return sum(end.offset for end in fix_ends(live.store).values())
+
+    with building(live, today.date()) as built, running(lambda: live.follow(stop=stop)):
+        for number in range(ROUNDS):
+            announce(live, 25, start=today, first=25 * number)
+            with open_lake(live.store, cache_dir=tmp_path / "cache") as session:
+                [(rows, names)] = session.query("SELECT count(*), count(DISTINCT frame_id) FROM frames").rows
+                counts.append((rows, names))
+        try:
+            wait_until(lambda: arrived() == 25 * ROUNDS, limit_s=60, what="all frames in the ledger")
+        finally:
+            stop.set()
+    assert all(rows == names for rows, names in counts), "a reader has seen a frame twice"
+    assert [rows for rows, _ in counts] == sorted(rows for rows, _ in counts), "a reader has seen frames vanish"
+    assert len(built) > ROUNDS
+    build(live, today.date())
+    assert len(check(live.settings).frames) == 25 * ROUNDS
+
+
+@contextlib.contextmanager
+def building(lane: LaneUnderTest, day: date) -> Iterator[list[int]]:
+    """Rebuild a day in two threads until the context ends; give the number of frames of each build."""
+    done, built, failures = threading.Event(), list[int](), list[BaseException]()
+
+    def work() -> None:
+        while not done.is_set():
+            try:
+                built.append(rebuild_day(lane.store, day, force=True, now=utc_now()).frames)
+            except BaseException as error:  # noqa: BLE001 - the test fails by it
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield built
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
