@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 YOLOX_STRIDES: Final = (8, 16, 32)
+_BLOCK: Final = 128
+"""So many boxes are compared with each other at a time: one by one is slow, all at once takes memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +147,39 @@ def suppress(candidates: Candidates, nms_threshold: float, *, per_class: bool) -
     Returns:
         int64 indices of the kept boxes, the best first; of equal scores, the earlier one first.
     """
-    boxes = candidates.boxes_xyxy
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     order = np.argsort(-candidates.scores, kind="stable")
     kept: list[int] = []
     while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        top_left = np.maximum(boxes[best, :2], boxes[rest, :2])
-        bottom_right = np.minimum(boxes[best, 2:], boxes[rest, 2:])
-        common = np.prod(np.maximum(bottom_right - top_left, 0), axis=1)
-        union = areas[best] + areas[rest] - common
-        drop = common > nms_threshold * np.maximum(union, np.finfo(np.float32).tiny)
-        if per_class:
-            drop &= candidates.class_ids[rest] == candidates.class_ids[best]
-        order = rest[~drop]
+        block, rest = order[:_BLOCK], order[_BLOCK:]
+        drops = _overlaps(candidates, block, block, nms_threshold, per_class=per_class)
+        alive = np.ones(block.size, bool)
+        for index in range(block.size):
+            if alive[index]:
+                alive &= ~drops[index]
+                alive[index] = True
+        best = block[alive]
+        kept += best.tolist()
+        order = rest[~_overlaps(candidates, best, rest, nms_threshold, per_class=per_class).any(axis=0)]
     return np.array(kept, np.int64)
+
+
+def _overlaps(
+    candidates: Candidates, ones: Ints, others: Ints, nms_threshold: float, *, per_class: bool
+) -> npt.NDArray[np.bool_]:
+    """Tells for each of `ones` (rows) and `others` (columns) whether they compete and overlap by too much."""
+    first, second = candidates.boxes_xyxy[ones].T[:, :, None], candidates.boxes_xyxy[others].T[:, None, :]
+    size = np.maximum(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0)
+    common = size[0] * size[1]
+    union = _area(first) + _area(second) - common
+    drop = common > nms_threshold * np.maximum(union, np.finfo(np.float32).tiny)
+    if per_class:
+        drop &= candidates.class_ids[ones][:, None] == candidates.class_ids[others][None, :]
+    return np.asarray(drop, np.bool_)
+
+
+def _area(boxes: Floats) -> Floats:
+    size = np.maximum(boxes[2:] - boxes[:2], 0)
+    return np.asarray(size[0] * size[1])
 
 
 def _wrong_shape(decoder: str, outputs: Sequence[Floats], expected: str) -> PermanentError:

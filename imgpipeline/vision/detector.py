@@ -7,6 +7,7 @@ lies inside the picture. Which model is used when belongs to settings; what happ
 
 import base64
 import hashlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -38,7 +39,7 @@ class Detector:
     """One model in one backend.
 
     Guarantees:
-        `detect` may be called from several threads at once (cv2.dnn serves them one after the other).
+        `detect` may be called from several threads at once; each keeps an input of the network for its next picture.
 
     Attributes:
         spec: The model.
@@ -67,6 +68,7 @@ class Detector:
         self.confidence_threshold = spec.confidence_threshold if confidence_threshold is None else confidence_threshold
         self.nms_threshold = spec.nms_threshold if nms_threshold is None else nms_threshold
         self.nms_per_class = spec.nms_per_class if nms_per_class is None else nms_per_class
+        self._kept = threading.local()
 
     @property
     def backend_name(self) -> str:
@@ -86,7 +88,8 @@ class Detector:
         Raises:
             PermanentError: The network cannot be run, or its output is not finite or not of the declared layout.
         """
-        blob, placement = make_blob(picture, self.spec)
+        blob, placement = make_blob(picture, self.spec, getattr(self._kept, "blob", None))
+        self._kept.blob = blob
         outputs = self.backend.infer(blob)
         size = (self.spec.input_width, self.spec.input_height)
         found = decode_outputs(self.spec.decoder, outputs, size, self.confidence_threshold)

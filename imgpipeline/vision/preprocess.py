@@ -1,6 +1,7 @@
 """From a picture to a network's input, and back from the input's pixels to the picture's.
 
-Owns both directions, so that they cannot disagree. Promises that boxes that leave here lie inside the picture.
+Owns both directions, so that they cannot disagree. Promises that boxes that leave here lie inside the picture, and
+that the input is, bit by bit, the one of OpenCV's `blobFromImage`, in a fraction of its time.
 """
 
 from dataclasses import dataclass
@@ -35,27 +36,29 @@ class Placement:
         return np.clip(boxes, 0, np.array(self.picture_size * 2, np.float32)).astype(np.float32, copy=False)
 
 
-def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec) -> tuple[Floats, Placement]:
+def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec, into: Floats | None = None) -> tuple[Floats, Placement]:
     """Makes a network's input of a picture.
 
     Args:
         picture: uint8 [height, width, 3], BGR; or a decoded image, which may be reduced: it lies in the input where
             the original would.
         spec: The model's input size and preprocessing.
+        into: An earlier result that is written over; None: a new array. New memory of 2 MB costs more than filling it.
 
     Returns:
         float32 [1, 3, input height, input width], and where the picture lies in it.
     """
     image = DecodedImage.of(picture)
-    pixels, target, rules = image.pixels, (spec.input_width, spec.input_height), spec.preprocessing
-    size = spec.network_input.placed_size(image.width, image.height)
-    if rules.resize == "letterbox":
-        canvas = np.full((target[1], target[0], 3), rules.pad_value, np.uint8)
-        canvas[: size[1], : size[0]] = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
-    else:
-        canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
-    blob = cv2.dnn.blobFromImage(canvas, rules.scale, swapRB=rules.channels == "RGB")
+    pixels, rules = image.pixels, spec.preprocessing
+    width, height = spec.network_input.placed_size(image.width, image.height)
+    blob = np.empty((1, 3, spec.input_height, spec.input_width), np.float32) if into is None else into
+    channels = cv2.split(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
+    for plane, channel in zip(blob[0], channels if rules.channels == "BGR" else channels[::-1], strict=True):
+        plane[:height, :width] = channel
+    blob[:, :, height:] = rules.pad_value
+    blob[:, :, :height, width:] = rules.pad_value
+    if rules.scale != 1:
+        np.multiply(blob, np.float32(rules.scale), out=blob)
     # A reduced picture ends where its last pixel does, up to `reduction - 1` pixels behind the original's border.
     covered = (pixels.shape[1] * image.reduction, pixels.shape[0] * image.reduction)
-    placement = Placement((size[0] / covered[0], size[1] / covered[1]), (image.width, image.height))
-    return np.asarray(blob, np.float32), placement
+    return blob, Placement((width / covered[0], height / covered[1]), (image.width, image.height))

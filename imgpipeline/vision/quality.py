@@ -38,8 +38,10 @@ def measure_quality(picture: Pixels | DecodedImage) -> Quality:
     image = DecodedImage.of(picture)
     factor = measured_reduction(image.width, image.height) // image.reduction
     luma = cv2.cvtColor(_reduce(image.pixels, factor), cv2.COLOR_BGR2GRAY)
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
-    return Quality(float(np.mean(cv2.mean(luma)[0])), float(deviation[0, 0] ** 2))
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
+    # Sums of whole numbers are exact, and several times faster than cv2.meanStdDev.
+    squares, mean = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size, cv2.sumElems(edges)[0] / edges.size
+    return Quality(cv2.mean(luma)[0], squares - mean**2)
 
 
 def _reduce(pixels: Pixels, factor: int) -> Pixels:

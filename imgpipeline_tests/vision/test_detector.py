@@ -88,7 +88,7 @@ def test_a_picture_gives_the_same_detections_every_time(backend, load_small):
 
 def test_threads_do_not_disturb_each_other(backend, load_small):
     detector = load_small(backend=backend, confidence_threshold=0.4, threads=1)
-    pictures = [detailed_picture(seed=seed) for seed in range(6)]
+    pictures = [detailed_picture(301 - 40 * seed, 107 + 40 * seed, seed) for seed in range(6)]
     expected = [detector.detect(picture) for picture in pictures]
     wrong: list[int] = []
 
@@ -133,6 +133,14 @@ def test_what_is_no_model_is_refused_by_every_backend(backend):
 def test_a_blob_of_a_wrong_size_is_the_environments_fault(load_small):
     with pytest.raises(PermanentError, match="failed to run the model"):
         load_small(backend="onnxruntime").backend.infer(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_a_failed_call_does_not_break_the_next_one(backend, load_small):
+    detector, picture = load_small(backend=backend, confidence_threshold=0.2), detailed_picture()
+    expected = detector.detect(picture)
+    with pytest.raises(PermanentError, match="failed to run the model"):
+        detector.backend.infer(np.zeros((1, 3, 1, 1), np.float32))
+    assert detector.detect(picture) == expected
 
 
 @pytest.fixture

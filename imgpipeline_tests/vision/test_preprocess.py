@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.vision.preprocess import make_blob
@@ -41,6 +41,24 @@ def test_the_stretched_blob_is_that_of_the_classic_opencv_recipe():
     np.testing.assert_array_equal(make_blob(pixels, YOLOV4)[0], expected)
 
 
+def test_the_letterboxed_blob_is_that_of_opencv():
+    pixels = detailed_picture(640, 360)
+    canvas = np.full((416, 416, 3), 114, np.uint8)
+    canvas[:234] = cv2.resize(pixels, (416, 234), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(make_blob(pixels, YOLOX)[0], cv2.dnn.blobFromImage(canvas))
+
+
+@pytest.mark.parametrize("spec", [YOLOX, YOLOV4], ids=["letterbox", "stretch"])
+def test_a_blob_that_is_written_over_keeps_nothing_of_the_picture_before(spec):
+    blob, _ = make_blob(detailed_picture(300, 400), spec)
+    for size in ((400, 300), (416, 416), (5, 900), (900, 5)):
+        pixels = detailed_picture(*size, seed=2)
+        again, _ = make_blob(pixels, spec, blob)
+        assert again is blob
+        np.testing.assert_array_equal(again, make_blob(pixels, spec)[0])
+
+
+@settings(deadline=None)  # large pictures take their time on a busy machine
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([YOLOX, YOLOV4]))
 def test_a_box_around_everything_comes_back_as_the_whole_picture(width, height, spec):
     spec = dataclasses.replace(spec, input_width=96, input_height=64)
