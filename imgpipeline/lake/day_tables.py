@@ -20,6 +20,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import TransientError
+from imgpipeline.faultpoints import reach
 from imgpipeline.lake.engine import Engine, disk_errors, open_engine, quoted
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, Stored, read_stored
 from imgpipeline.lake.outcomes import DETECTION_ROWS, FRAME_ROWS, KEEP_UNIQUE, RECIPE, load_frames, stored
@@ -202,6 +203,7 @@ def write_parquet(engine: Engine, query: str, manifest: Manifest) -> bytes:
         f"COPY ({query}) TO {quoted(str(path))} "
         f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{FOOTER_KEY}: {quoted(manifest.to_json())}}})"
     )
+    reach("table write", manifest.table)
     with disk_errors(engine.folder):
         return _taken(path)
 
@@ -217,7 +219,10 @@ def replace_whole(store: ObjectStore, key: str, data: bytes, before: Stored | No
 
     A refusal may be the client's own repeated request: what is stored decides.
     """
-    return store.replace(key, data, before.e_tag if before else None) or store.get(key) == data
+    reach("table put", key)
+    is_there = store.replace(key, data, before.e_tag if before else None) or store.get(key) == data
+    reach("table put done", key)
+    return is_there
 
 
 def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
