@@ -5,19 +5,23 @@ promises that a run which ends anywhere loses and doubles nothing: the next one 
 there, and reports again what may not have been reported. The work itself belongs to `run`.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.resume import resume_chain
 from imgpipeline.detect.run import LaneRun, Report
 from imgpipeline.detect.workers import Flow
+from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import Provenance
 from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.probe import check_store
 from imgpipeline.settings import Clock, Settings, utc_now
-from imgpipeline.stream.connection import open_admin
+from imgpipeline.stream.connection import kafka_errors, open_admin
+from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log
@@ -64,8 +68,22 @@ def follow_lane(
         with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
             found = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
             resumed = dict(zip(followed, found, strict=True))
-        run = LaneRun(settings, store, admin, group, made_by, report, clock, Flow(stop or threading.Event()), followed)
+        flow = Flow(stop or threading.Event())
+        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed)
         reach("run begin", settings.kafka_topic)
-        run.revisit(resumed)
-        run.begin(resumed)
-        return run.work(detector, {n: r.position for n, r in resumed.items()})
+        with _losing_a_broker_may_pass(settings):
+            run.revisit(resumed)
+            run.begin(resumed)
+            return run.work(detector, {n: r.position for n, r in resumed.items()})
+
+
+@contextlib.contextmanager
+def _losing_a_broker_may_pass(settings: Settings) -> Iterator[None]:
+    """Turns the error of an address where no broker is into one that may pass: it was there when the run began."""
+    try:
+        with kafka_errors(settings):
+            yield
+    except UnreachableBrokerError as error:
+        raise TransientError(
+            f"This run has lost its broker: {error.message}", next_step="nothing, once the broker is back"
+        ) from error

@@ -59,7 +59,8 @@ class LaneReport:
     stages: tuple[StageReport, ...] = ()
     """Where the run's time went so far, a line for each stage."""
     ended_by: str | None = None
-    """Why the run ended: `linger`, `max_run`, `stopped`, `superseded`; None while it goes on."""
+    """Why the run ended: `linger`, `max_run`, `stopped`, `superseded`, `partitions` (the topic got more of
+    them, which the next run follows too); None while it goes on."""
 
 
 class LaneTally:

@@ -43,10 +43,12 @@ from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, Ob
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.group import Group
 from imgpipeline.stream.holes import HoleExplainer
+from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log, ask_topic, read_log
 from imgpipeline.vision.detector import Detector
 
 _REPORT_EVERY_S = 3.0
+_LOOK_EVERY_S = 5.0
 _PUT_AT_ONCE = 8
 _RESTART_S = 20.0
 _RESTART_PAUSE_S = 0.5
@@ -71,6 +73,7 @@ class LaneRun:
     report: Report
     clock: Clock
     flow: Flow
+    lane: Lane
     logs: dict[int, LogRange]
     tally: LaneTally = field(default_factory=LaneTally)
     stages: StageClock = field(default_factory=StageClock)
@@ -78,7 +81,9 @@ class LaneRun:
     told: dict[int, int] = field(default_factory=dict)
     reported_at_s: float = -math.inf
     asked_at_s: float = -math.inf
-    """When the topic's id was last asked for, by a monotonic clock."""
+    """When the topic's id was last asked for and compared, by a monotonic clock."""
+    looked_at_s: float = -math.inf
+    """When the topic was last asked for its partitions, by a monotonic clock."""
 
     def revisit(self, resumed: dict[int, Resumption]) -> None:
         """Notes the days of segments that an earlier run put but may not have reported."""
@@ -131,6 +136,8 @@ class LaneRun:
                 return [draft for draft in drafts if draft is not None]
             if self.tally.has_news and time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
                 self._tell(None)
+            if time.monotonic() - self.looked_at_s >= _LOOK_EVERY_S:
+                self._ask_topic()
         return []
 
     def _put(self, drafts: list[SegmentDraft]) -> None:
@@ -153,9 +160,17 @@ class LaneRun:
         if all(draft.ready_at_s < self.asked_at_s for drafts in chains.values() for draft in drafts):
             return  # their records are older than the last answer
         self.asked_at_s = time.monotonic()
-        topic_id, _ = self._patiently(lambda: ask_topic(self.admin, self.settings))
+        topic_id = self._ask_topic()
         for number in chains:
             _check_same_topic(self.logs[number], topic_id)
+
+    def _ask_topic(self) -> str:
+        """Returns the topic's id; where the lane has got more partitions, ends the run for the next to follow them."""
+        self.looked_at_s = time.monotonic()
+        topic_id, partitions = self._patiently(lambda: ask_topic(self.admin, self.settings))
+        if partitions_of(self.lane, partitions) != sorted(self.logs):
+            self.flow.must_end_by = "partitions"
+        return topic_id
 
     def _put_chain(self, drafts: list[SegmentDraft]) -> list[tuple[SegmentDraft, SegmentHeader]]:
         """Puts segments of one partition; answers those that are in the chain, up to the first that another has won."""

@@ -52,6 +52,8 @@ class Flow:
     """Set when nothing more will be taken from `items`."""
     dropped: set[int] = field(default_factory=set)
     """Partitions that another writer has taken on."""
+    must_end_by: str | None = None
+    """Set inside: why fetching has to end, in order; what was fetched is finished. None: it goes on."""
     ended_by: str = "stopped"
     """Why fetching ended."""
     failure: BaseException | None = None
@@ -127,6 +129,8 @@ class FetchWorker:
     def _reason_to_end(self, began_s: float, quiet_since_s: float) -> str | None:
         if self.flow.dropped >= self.positions.keys():
             return "superseded"
+        if self.flow.must_end_by:
+            return self.flow.must_end_by
         now_s = time.monotonic()
         if now_s - began_s >= self.settings.max_run_s:
             return "max_run"
@@ -142,7 +146,7 @@ class FetchWorker:
             self.stages.add(Stage.FETCH, began_s, items=len(steps))
         for step in steps:
             item, behind = self._submit(step, asking)
-            if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set():
+            if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set() or self.flow.must_end_by:
                 break
             self.positions[step.partition] = behind
         return bool(steps)

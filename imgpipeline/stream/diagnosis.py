@@ -35,6 +35,10 @@ _LOGIN = "IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD"
 _AUTHORITY = "IMGPIPELINE_KAFKA_CA_FILE"
 
 
+class UnreachableBrokerError(ConfigurationError):
+    """No broker answers under the addresses of the settings."""
+
+
 def explain_kafka_failure(settings: Settings, error: BaseException) -> ImgpipelineError:
     """Finds out why Kafka could not be used.
 
@@ -89,7 +93,7 @@ def _diagnose(settings: Settings, servers: list[Server]) -> ImgpipelineError | N
         reasons = dict(zip(servers, pool.map(why_unreachable, servers), strict=True))
     reachable = [server for server in servers if reasons[server] is None]
     if not reachable:
-        return ConfigurationError(
+        return UnreachableBrokerError(
             "Kafka cannot be reached: " + "; ".join(f"{server}: {why}" for server, why in reasons.items()) + ".",
             next_step=f"start the broker, or set {_SERVERS} to where it listens",
         )

@@ -4,13 +4,17 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.detect.renewal import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger import fix_ends, list_chains
+from imgpipeline.settings import utc_now
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
+from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.servers.waiting import wait_until
 
 
+@pytest.mark.fault(13)
 def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderTest) -> None:
     path = lane.put_image("images/camera/one.jpg")
     with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
@@ -27,8 +31,10 @@ def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderT
     assert lane.gaps() == [Gap(2, 3, GapReason.MARKER), Gap(3, 5, GapReason.ABORTED), Gap(5, 6, GapReason.MARKER)]
     assert len(lane.frames()) == 2
     assert report.lag == 0
+    check(lane.settings)
 
 
+@pytest.mark.fault(12)
 def test_what_was_gone_before_the_first_look_is_a_gap(lane: LaneUnderTest) -> None:
     lane.announce(10)
     _expire(lane, 4)
@@ -37,8 +43,10 @@ def test_what_was_gone_before_the_first_look_is_a_gap(lane: LaneUnderTest) -> No
 
     assert lane.gaps() == [Gap(0, 4, GapReason.BEFORE_FIRST_LOOK)]
     assert [f.offset for f in lane.frames()] == [4, 5, 6, 7, 8, 9]
+    check(lane.settings)
 
 
+@pytest.mark.fault(12)
 def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: LaneUnderTest) -> None:
     lane.announce(3)
     lane.follow()
@@ -49,23 +57,31 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
         lane.follow()
     assert len(lane.frames()) == 3
 
-    lane.with_settings(allow_gaps=True).follow()
+    check(lane.settings.model_copy(update={"allow_gaps": True}), drained=False)
+
+    tolerant = lane.with_settings(allow_gaps=True)
+    tolerant.follow()
     assert lane.gaps() == [Gap(3, 6, GapReason.EXPIRED)]
     assert [f.offset for f in lane.frames()] == [0, 1, 2, 6, 7, 8, 9]
+    check(tolerant.settings)
 
 
+@pytest.mark.fault(11)
 def test_a_topic_made_anew_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
     lane.announce(5)
     lane.follow()
-    _make_anew(lane)
+    before = check(lane.settings)
+    make_anew(lane)
     lane.announce(2, source="other")
 
     lane.follow()
 
     assert len(list_chains(lane.store)) == 2
     assert sorted(end.offset for end in fix_ends(lane.store).values()) == [2, 5]
+    check(lane.settings, before=before)
 
 
+@pytest.mark.fault(37)
 def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain(
     lane: LaneUnderTest,
 ) -> None:
@@ -81,7 +97,8 @@ def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain
 
     with running(follow):
         wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
-        _make_anew(lane)
+        before = read_ledger(lane.store)
+        make_anew(lane)
         lane.announce(20, source="other")
 
     old = [f for f in lane.frames() if f.source == "camera"]
@@ -89,8 +106,10 @@ def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain
     assert len(old) == 5
     lane.follow()
     assert len([f for f in lane.frames() if f.source == "other"]) == 20
+    check(lane.settings, before=before)
 
 
+@pytest.mark.fault(36)
 def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     lane.announce(5)
     lane.follow()
@@ -98,11 +117,45 @@ def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, mon
     # this log's id: so the ids are made equal, and the topic is made anew with other records.
     monkeypatch.setattr("imgpipeline.stream.log._topic_id_of", lambda *_: "same-id")
     lane.follow()
-    _make_anew(lane)
+    before = check(lane.settings)
+    make_anew(lane)
     lane.announce(8, source="other")
 
     with pytest.raises(LedgerError, match="offset 4 is not the one"):
         lane.follow()
+    assert read_ledger(lane.store) == before
+    [found] = find_contradictions(lane.settings, lane.store)
+    assert begin_new_chain(lane.settings, lane.store, found, now=utc_now()).topic_id == "same-id~2"
+    lane.follow()
+    held = check(lane.settings, before=before)
+    assert len(held.frames_of("same-id~2")) == 8
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_partition_that_is_added_ends_the_run_early_so_that_the_next_one_follows_it(
+    lane: LaneUnderTest, busy: bool
+) -> None:
+    def send(partition: int, first: int, count: int) -> None:
+        with open_producer(lane.settings) as producer:
+            for number in range(first, first + count):
+                value = message(image_path="images/camera/one.jpg", frame_number=number)
+                producer.send(lane.settings.kafka_topic, value, partition=partition)
+            producer.flush()
+
+    lane.announce(5)
+    follower = lane.with_settings(linger_s=60.0, max_run_s=60.0)
+    with running(follower.follow) as results:
+        wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
+        with open_admin(lane.settings) as admin:
+            admin.create_partitions({lane.settings.kafka_topic: 2})
+        send(1, 100, 3)
+        send(0, 5, 5 if busy else 0)
+        wait_until(lambda: bool(results), limit_s=30, what="the end of the run")
+
+    assert [report.ended_by for report in results] == ["partitions"]
+    lane.follow()
+    held = check(lane.settings)
+    assert sorted(frame["source_kafka_partition"] for frame in held.frames) == [0] * (10 if busy else 5) + [1] * 3
 
 
 def _expire(lane: LaneUnderTest, before: int) -> None:
@@ -110,7 +163,8 @@ def _expire(lane: LaneUnderTest, before: int) -> None:
         admin.delete_records({TopicPartition(lane.settings.kafka_topic, 0): before})
 
 
-def _make_anew(lane: LaneUnderTest) -> None:
+def make_anew(lane: LaneUnderTest) -> None:
+    """Deletes the lane's topic and makes it again, empty."""
     topic = lane.settings.kafka_topic
     with open_admin(lane.settings) as admin:
         admin.delete_topics([topic])

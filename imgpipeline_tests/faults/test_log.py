@@ -1,0 +1,183 @@
+"""A log that has holes, moved, or is another one than the ledger knows: nothing is skipped, nothing is mixed."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.detect.renewal import begin_new_chain, find_contradictions
+from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.ledger import ChainWriter, DayIndex, Provenance
+from imgpipeline.settings import Settings, utc_now
+from imgpipeline.stream.fetch import read_record
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.cli.command import Ended, run
+from imgpipeline_tests.detect.conftest import LaneUnderTest
+from imgpipeline_tests.detect.test_lane_and_log import make_anew
+from imgpipeline_tests.faults.child_runs import child_run, environment_of
+from imgpipeline_tests.faults.invariant import check, read_ledger
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker that a test may kill and whose files it may remove."""
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("frames")
+        yield broker
+
+
+@pytest.fixture
+def own_lane(lane: LaneUnderTest, own_broker: KafkaBroker) -> LaneUnderTest:
+    """A lane on that broker."""
+    return lane.with_settings(kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic="frames")
+
+
+def cut_log(broker: KafkaBroker, topic: str = "frames") -> None:
+    """Lets a broker lose all records of a topic under the same topic id, as a disk that was replaced would."""
+    broker.kill()
+    shutil.rmtree(broker.work_dir / "data" / f"{topic}-0")
+    broker.start()
+
+
+def new_chain(settings: Settings, *options: str, folder: Path) -> Ended:
+    """Runs `imgpipeline ledger new-chain` as a user does."""
+    return run("ledger", "new-chain", *options, env=environment_of(settings), cwd=folder)
+
+
+# 36: another log under the same id
+
+
+@pytest.mark.fault(36)
+@pytest.mark.slow
+def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_given_a_new_chain(
+    own_lane: LaneUnderTest, own_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    lane = own_lane
+    [log] = read_log(lane.settings)
+    lane.announce(5)
+    lane.follow()
+    before = check(lane.settings)
+    cut_log(own_broker)
+
+    lane.announce(3, source="other")
+    assert read_log(lane.settings) == [replace(log, log_start=0, log_end=3)]
+    with pytest.raises(LedgerError, match=r"ends at 5, the log already at 3.*imgpipeline ledger new-chain"):
+        lane.follow()
+    lane.announce(5, source="other", first=3)
+    with pytest.raises(LedgerError, match=r"offset 4 is not the one.*imgpipeline ledger new-chain"):
+        lane.follow()
+    refused = new_chain(lane.settings, folder=tmp_path)
+    assert (refused.status, "--yes" in refused.stderr) == (1, True)
+    assert read_ledger(lane.store) == before
+
+    done = new_chain(lane.settings, "--yes", "--json", folder=tmp_path)
+    assert done.json()["new_chains"] == [
+        {
+            "partition": 0,
+            "why": "the record at offset 4 is not the one that was read there before",
+            "closed_topic_id": log.topic_id,
+            "closed_at": 5,
+            "new_topic_id": f"{log.topic_id}~2",
+            "log_start": 0,
+            "log_end": 8,
+        }
+    ]
+    assert "Nothing to do" in new_chain(lane.settings, "--yes", folder=tmp_path).stderr
+    assert lane.follow().lag == 0
+
+    held = check(lane.settings, before=before)
+    assert (len(held.frames_of(log.topic_id)), len(held.frames_of(f"{log.topic_id}~2"))) == (5, 8)
+    assert held.gap_reasons == {"closed": 1}
+    status = run("status", "--json", env=environment_of(lane.settings), cwd=tmp_path).json()["partitions"]
+    assert [(row["topic_id"], row["current"], row["lag"]) for row in status] == [
+        (f"{log.topic_id}~2", True, 0),
+        (log.topic_id, False, None),
+    ]
+    audited = run("audit", "--full", "--json", env=environment_of(lane.settings), cwd=tmp_path)
+    assert (audited.status, audited.json()["ok"]) == (0, True)
+    counted = run(
+        "query", "SELECT count(*) AS n FROM frames", "--json", env=environment_of(lane.settings), cwd=tmp_path
+    )
+    assert "13" in counted.stdout
+
+
+@pytest.mark.fault(36)
+@pytest.mark.slow
+def test_fault_36_a_run_that_has_not_seen_the_new_chain_drops_its_work(
+    own_lane: LaneUnderTest, own_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    lane = own_lane
+    lane.announce(5)
+    lane.follow()
+    before = check(lane.settings)
+    lane.announce(5, first=5)
+    with child_run(lane, "segment put=stop") as child:
+        child.wait_until_stopped()
+        cut_log(own_broker)
+        lane.announce(3, source="other")
+        assert new_chain(lane.settings, "--yes", folder=tmp_path).status == 0
+        child.process.send_signal(signal.SIGCONT)
+        child.wait()
+
+    assert len(read_ledger(lane.store).frames) == 5
+    assert lane.follow().lag == 0
+    held = check(lane.settings, before=before)
+    assert [frame["source"] for frame in held.frames] == ["camera"] * 5 + ["other"] * 3
+
+
+@pytest.mark.fault(36)
+def test_fault_36_closing_a_chain_that_went_on_meanwhile_is_refused(
+    lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgpipeline.stream.log._topic_id_of", lambda *_: "same-id")
+    lane.announce(5)
+    lane.follow()
+    make_anew(lane)
+    lane.announce(6, source="other")
+    [found] = find_contradictions(lane.settings, lane.store)
+    late = ChainWriter(lane.store, found.end, DayIndex(lane.store))
+    gap = Gap(found.end.offset, found.end.offset + 1, GapReason.MARKER)
+    made_by = Provenance("", "", "", "late")
+    assert late.append([gap], provenance=made_by, writer_id="late", fingerprint=None, created_at=utc_now())
+
+    with pytest.raises(TransientError, match="has added to"):
+        begin_new_chain(lane.settings, lane.store, found, now=utc_now())
+    [again] = find_contradictions(lane.settings, lane.store)
+    assert begin_new_chain(lane.settings, lane.store, again, now=utc_now()).topic_id == "same-id~2"
+    assert begin_new_chain(lane.settings, lane.store, again, now=utc_now()).topic_id == "same-id~2"
+    lane.follow()
+    check(lane.settings)
+
+
+# 13: offsets without records
+
+
+@pytest.mark.fault(13)
+@pytest.mark.slow
+def test_fault_13_what_compaction_removed_is_a_gap_and_the_range_ends_by_position(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    wanted = {"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01"}
+    with KafkaBroker(tmp_path / "kafka", properties={"log.cleaner.backoff.ms": "200"}) as broker:
+        broker.create_topic("frames", config=wanted)
+        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        own.announce(10)
+
+        def is_compacted() -> bool:
+            own.announce(1, first=10)  # the cleaner leaves the last segment alone, and a new one begins with a record
+            return read_record(own.settings, 0, 0) is None
+
+        wait_until(is_compacted, limit_s=60, what="the cleaner", interval_s=0.5)
+        report = own.follow()
+
+        assert (report.ended_by, report.lag) == ("linger", 0)
+        held = check(own.settings)
+        assert set(held.gap_reasons) == {"compacted"}
+        assert held.gaps[0]["from"] == 0
+        assert held.frames
