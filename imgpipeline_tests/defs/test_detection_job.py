@@ -2,17 +2,23 @@
 
 import signal
 import subprocess
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.scheduler.instigation import InstigatorStatus
 
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import open_store
+from imgpipeline.settings import utc_now
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, PROGRAMS, Site
+from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
 
+BACKLOG = 1500
+"""More frames than a run works on before it is told to stop."""
+SMALL_STEPS = {"IMGPIPELINE_SEGMENT_MAX_RECORDS": "10", "IMGPIPELINE_PREFETCH_IMAGES": "4"}
 EXECUTE = ("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
 
 
@@ -74,23 +80,66 @@ def test_a_known_error_is_the_description_of_the_failure_without_its_inside(site
     assert site.variables["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
 
 
+def segments_after(site: Site, time: datetime) -> list[float]:
+    """Return how long after a time each later segment was made, in seconds."""
+    store = open_store(site.settings)
+    made = [
+        segment.header.created_at
+        for chain, end in fix_ends(store).items()
+        for segment in read_segments(store, chain, list_segments(store, chain, 0, end.offset))
+    ]
+    return [(at - time).total_seconds() for at in made if at > time]
+
+
+def check_that_the_rest_is_left(site: Site, told_at: datetime) -> None:
+    """Assert that a run that was told to stop committed within 5 s what it had, and that the next one does the rest."""
+    assert max(segments_after(site, told_at), default=0.0) < 5
+    held = check(site.settings, drained=False)
+    assert 0 < len(held.frames) < BACKLOG
+    with site.instance() as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("frame_metadata")) == {str(START.date())}
+    site.run(*EXECUTE)
+    assert len(check(site.settings).frames) == BACKLOG
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_commits_and_reports_what_is_finished(site: Site, number: signal.Signals) -> None:
-    site.variables["IMGPIPELINE_LINGER_S"] = "300"
+def test_told_to_stop_it_commits_what_is_finished_within_five_seconds_and_leaves_the_rest(
+    site: Site, number: signal.Signals
+) -> None:
+    site.variables |= SMALL_STEPS
+    announce_frames(site.settings, BACKLOG)
     with (site.home / "execute.log").open("w") as log:
         process = subprocess.Popen(
             [PROGRAMS / EXECUTE[0], *EXECUTE[1:]], env=site.environment, cwd=site.home, stdout=log, stderr=log
         )
         try:
-            wait_until(lambda: "STEP_START" in (site.home / "execute.log").read_text(), limit_s=60, what="the step")
-            announce_frames(site.settings, 5)
             wait_until(lambda: ledger_end(site) > 0, limit_s=60, what="a segment", interval_s=0.1)
+            told_at = utc_now()
             process.send_signal(number)
             process.wait(30)
         finally:
             process.kill()
-    assert ledger_end(site) > 0
-    assert [said.partition for said in reported(site)] != []
     (run,) = site.runs()
     assert run.dagster_run.status is dg.DagsterRunStatus.SUCCESS
     assert "ended by stopped" in (site.home / "execute.log").read_text()
+    check_that_the_rest_is_left(site, told_at)
+
+
+@pytest.mark.slow
+def test_terminated_in_the_ui_it_commits_what_is_finished_within_five_seconds_and_leaves_the_rest(site: Site) -> None:
+    """By the call behind the UI's button, which asks the code server to end the run's process."""
+    site.variables |= SMALL_STEPS
+    announce_frames(site.settings, BACKLOG)
+    site.start_daemon()
+    wait_until(lambda: ledger_end(site) > 0, limit_s=90, what="a segment", interval_s=0.1)
+    (run,) = site.runs(job="detect_frames", live=True)
+    with site.instance() as instance:
+        (state,) = (s for s in instance.all_instigator_state() if s.instigator_name == "frames_sensor")
+        instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))  # or the rest would not be left
+        told_at = utc_now()
+        assert instance.run_coordinator.cancel_run(run.dagster_run.run_id)
+    site.wait_for_runs_to_end()
+    (run,) = site.runs(job="detect_frames")
+    assert run.dagster_run.status is dg.DagsterRunStatus.CANCELED
+    check_that_the_rest_is_left(site, told_at)
