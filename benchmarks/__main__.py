@@ -27,6 +27,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.memory import measure_memory
 from benchmarks.page import PAGE, render_page
 from benchmarks.place import Place, open_place, say
+from benchmarks.sensor import measure_sensor
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
 
@@ -38,9 +39,10 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "cold": measure_cold,
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
+    "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
 }
 
-_NAMES = tuple(_MEASURES)
+NAMES = tuple(_MEASURES)
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def measure(names: list[str], effort: Effort) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure imgpipeline on real servers.")
     parser.add_argument("--quick", action="store_true", help="a glance instead of figures to quote")
-    parser.add_argument("--only", type=_names, default=list(_NAMES), help=f"some of {','.join(_NAMES)}")
+    parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
     return parser.parse_args()
@@ -87,10 +89,10 @@ def _arguments() -> argparse.Namespace:
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in _NAMES]
+    unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected some of {','.join(_NAMES)}")
-    return [name for name in _NAMES if name in names]
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected some of {','.join(NAMES)}")
+    return [name for name in NAMES if name in names]
 
 
 if __name__ == "__main__":

@@ -39,17 +39,14 @@ def tables_of(results: Mapping[str, Any]) -> dict[str, list[Table]]:
         results: As `python -m benchmarks --json` wrote it.
 
     Returns:
-        Tables by the benchmark's name, in the order of the page, of those that were run; and always of the `machine`.
+        Tables by the benchmark's name, in the order of the page, of those that were run; and of the `machine`.
     """
-    parts: Mapping[str, Any] = results["benchmarks"]
-    return {"machine": [_machine(results)]} | {
-        name: make(parts[name]) for name, make in _MAKERS.items() if name in parts
-    }
+    parts: Mapping[str, Any] = {"machine": results.get("machine"), **results["benchmarks"]}
+    return {name: make(parts[name]) for name, make in _MAKERS.items() if parts.get(name)}
 
 
-def _machine(results: Mapping[str, Any]) -> Table:
-    rows = tuple((name, str(value)) for name, value in results["machine"].items())
-    return Table(("what", "value"), rows)
+def _machine(part: Mapping[str, Any]) -> list[Table]:
+    return [Table(("what", "value"), tuple((name, str(value)) for name, value in part.items()))]
 
 
 def _throughput(part: Mapping[str, Any]) -> list[Table]:
@@ -191,6 +188,7 @@ def _at_most(value: float, goal: float, text: str) -> str:
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
+    "machine": _machine,
     "throughput": _throughput,
     "classic": _classic,
     "latency": _latency,
