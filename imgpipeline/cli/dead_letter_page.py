@@ -34,7 +34,7 @@ NEXT_STEPS = {
     DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
     DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
     DeadLetterCode.PROCESS_CRASHED: "keep the image for a report of the fault; with a release that can read it, "
-    f"{_REPLAY}",
+    "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
 }
 """What a person can do about each code."""
 

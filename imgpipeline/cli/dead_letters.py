@@ -178,6 +178,7 @@ def _outcome_of(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
         "announced": result.announced,
         "already_resolved": plan.resolved,
         "under_way": plan.under_way,
+        "crashed": plan.crashed,
         "records": [str(buried.reference) for buried in plan.chosen],
         "refused": [asdict(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
     }
@@ -196,6 +197,10 @@ def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: 
         note(f"{plan.resolved} became frames already.")
     if plan.under_way:
         note(f"{plan.under_way} were announced again before and wait for a detection run; --again repeats that.")
+    if plan.crashed:
+        note(
+            f"{plan.crashed} ended the process that worked on them; --code PROCESS_CRASHED announces them all the same."
+        )
     for refusal in result.refused[:_MOST_NAMED]:
         note(f"Not announced: {refusal.record}: {refusal.reason}.")
     if len(result.refused) > _MOST_NAMED:

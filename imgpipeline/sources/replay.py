@@ -15,7 +15,7 @@ from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
-from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end, fix_ends
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, find_dead_letters, read_letters
 from imgpipeline.objectstore import ObjectStore
@@ -42,6 +42,8 @@ class ReplayPlan:
     """How many that match became a frame already."""
     under_way: int
     """How many that match were announced again, and no run has come to that yet."""
+    crashed: int
+    """How many that match ended the process that worked on them: they have to be asked for by their code."""
     chains: Mapping[int, ChainId]
     """The present chain of each partition of the topic that is announced to."""
 
@@ -99,16 +101,16 @@ def plan_replay(
     announced = _read_backlog(settings, logs, chains, ends, progress)
     waiting = {trail.root(record) for record in announced}
     there = {buried.reference for buried in found}
-    chosen = [
-        buried
-        for buried in found
-        if (again and buried.became not in there)
-        or (buried.state is LetterState.OPEN and trail.root(buried.reference) not in waiting)
-    ]
+    is_open = [buried for buried in found if buried.state is LetterState.OPEN]
+    idle = [buried for buried in is_open if trail.root(buried.reference) not in waiting]
+    chosen = [buried for buried in found if buried.became not in there] if again else idle
+    # Each of them ends several runs before it is a dead letter again.
+    safe = [b for b in chosen if wanted.code is not None or b.letter.code is not DeadLetterCode.PROCESS_CRASHED]
     return ReplayPlan(
-        chosen=tuple(sorted(chosen, key=lambda buried: buried.reference)),
+        chosen=tuple(sorted(safe, key=lambda buried: buried.reference)),
         resolved=sum(buried.state is LetterState.RESOLVED for buried in found),
-        under_way=sum(buried.state is LetterState.OPEN and trail.root(buried.reference) in waiting for buried in found),
+        under_way=len(is_open) - len(idle),
+        crashed=len(chosen) - len(safe),
         chains=chains,
     )
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.cli.dead_letter_page import NEXT_STEPS
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frames, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, frames, write_chain
 
 NEXT_DAY = date(2026, 1, 10)
 
@@ -70,3 +71,47 @@ def test_a_day_that_is_none_is_refused(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "list", "--day", "yesterday", env=filled, cwd=tmp_path)
     assert ended.status == 1
     assert "--day" in ended.stderr
+
+
+def test_one_is_shown_whole_with_what_to_do_next(filled: dict[str, str], tmp_path: Path):
+    ended = run("dead-letters", "show", "frames/0/5", "--raw", "value.bin", env=filled, cwd=tmp_path)
+    for said in ("DECODE_FAILED", "bad \\x1b[31m name", "metadata/frames/", "run-1", "demo abab", "open", "replay`"):
+        assert said in ended.stdout
+    assert "00000000  00 01 02" in ended.stdout
+    assert (tmp_path / "value.bin").read_bytes() == b"\x00\x01\x02"
+    again = run("dead-letters", "show", "frames/0/5", "--raw", "value.bin", env=filled, cwd=tmp_path)
+    assert (again.status, "new file" in again.stderr) == (1, True)
+
+
+def test_one_is_shown_as_json(filled: dict[str, str], tmp_path: Path):
+    page = run("dead-letters", "show", "frames/0/2", "--json", env=filled, cwd=tmp_path).json()
+    assert (page["code"], page["state"], page["raw_base64"], page["run_id"]) == (
+        "EMPTY_OBJECT",
+        "open",
+        "AAEC",
+        "run-1",
+    )
+    assert page["segment"].startswith("metadata/frames/")
+    assert page["next_step"]
+
+
+def test_what_is_none_is_not_shown(filled: dict[str, str], tmp_path: Path):
+    ended = run("dead-letters", "show", "frames/0/1", env=filled, cwd=tmp_path)
+    assert (ended.status, "is no dead letter" in ended.stderr) == (1, True)
+
+
+def test_what_became_of_each_is_listed_on_request(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+):
+    good = replace(frame(1), replay_of="frames/0/0")
+    write_chain(store_of(folder_site), [letter(0), good, letter(2)])
+    ended = run("dead-letters", "list", env=folder_site, cwd=tmp_path)
+    assert (ended.stdout.count("DECODE_FAILED"), "--all" in ended.stderr) == (1, True)
+    every = run("dead-letters", "list", "--all", env=folder_site, cwd=tmp_path)
+    assert "resolved frames/0/1" in every.stdout
+    page = run("dead-letters", "show", "frames/0/0", env=folder_site, cwd=tmp_path)
+    assert "nothing: it was announced again" in page.stdout
+
+
+def test_every_code_has_a_next_step():
+    assert set(NEXT_STEPS) == set(DeadLetterCode)

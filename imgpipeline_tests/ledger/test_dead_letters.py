@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.session import open_lake
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger import decode_segment, fix_ends
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
     LetterState,
@@ -21,7 +22,7 @@ from imgpipeline.ledger.dead_letters import (
 )
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, stored_segments, write_chain
 
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
 ANEW = ChainId(CHAIN.topic, "anew", 0)
@@ -147,3 +148,19 @@ def test_one_is_located_by_its_name(memory: ObjectStore):
     with pytest.raises(ConfigurationError, match="2 incarnations") as caught:
         locate_dead_letter(memory, "frames", None, 0, 1)
     assert "frames/0/1@anew" in str(caught.value)
+
+
+GOLDEN = Path(__file__).parent / "golden" / "version_1_replay.jsonl.zst"
+REPLAYED = letter(0, "frames/2/41@an-earlier-topic", headers=(("content-type", "aW1hZ2UvanBlZw=="), ("trace", "/w==")))
+
+
+def test_a_golden_segment_with_a_replay_is_read_for_ever():
+    """What a dead letter says of replays came after version 1, as fields that older readers do not look at."""
+    read = decode_segment(GOLDEN.read_bytes(), "golden")
+    assert read.outcomes() == [REPLAYED, good(1, "frames/0/0")]
+
+
+def test_today_s_segments_have_the_lines_of_the_golden_one(memory: ObjectStore):
+    write_chain(memory, [REPLAYED, good(1, "frames/0/0")])
+    [segment] = stored_segments(memory)
+    assert segment.body == decode_segment(GOLDEN.read_bytes(), "golden").body

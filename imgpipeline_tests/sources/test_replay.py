@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
+from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.session import open_lake
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.settings import Settings
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
 from imgpipeline.stream.connection import open_admin, open_producer
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import Ended, run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, lane, message
 from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 __all__ = ["lane"]
@@ -45,6 +49,7 @@ def command(lane: LaneUnderTest, tmp_path: Path) -> Callable[..., Ended]:
     return lambda *arguments: run("dead-letters", *arguments, env=environment(lane.settings), cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(
     lane: LaneUnderTest, command: Callable[..., Ended], tmp_path: Path
 ) -> None:
@@ -93,6 +98,7 @@ def test_a_frame_that_is_replayed_in_spite_of_everything_is_counted_once(lane: L
         assert session.query("SELECT count(*) FROM frames").rows == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_chain_of_replays_that_failed_is_settled_by_the_one_that_did_not(lane: LaneUnderTest) -> None:
     lane.send(message(image_path=PATH))
     for _ in range(2):
@@ -160,6 +166,7 @@ def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_agai
     check(small.settings)
 
 
+@pytest.mark.slow
 def test_what_is_gone_from_kafka_is_named_and_the_rest_is_announced(
     lane: LaneUnderTest, command: Callable[..., Ended]
 ) -> None:
@@ -209,6 +216,17 @@ def test_dead_letters_of_a_topic_that_was_made_anew_are_announced_in_the_new_one
     assert "@" in frame.replay_of
     states: dict[str, Any] = {b.letter.code.value: b.state.value for b in planned(lane, again=True).chosen}
     assert states == {"INVALID_MESSAGE": "open", "OBJECT_NOT_FOUND": "resolved"}
+
+
+def test_what_ended_a_process_is_announced_again_only_if_it_is_asked_for(lane: LaneUnderTest) -> None:
+    [log] = read_log(lane.settings)
+    lane.send(b"a", b"b")
+    crashed = replace(dead_letter(0), code=DeadLetterCode.PROCESS_CRASHED)
+    write_chain(lane.store, [crashed, dead_letter(1)], chain=log.chain)
+    plan = planned(lane)
+    assert ([b.letter.offset for b in plan.chosen], plan.crashed) == ([1], 1)
+    asked = plan_replay(lane.settings, lane.store, Wanted(code=DeadLetterCode.PROCESS_CRASHED))
+    assert ([b.letter.offset for b in asked.chosen], asked.crashed) == ([0], 0)
 
 
 @pytest.mark.parametrize("name", ["frames", "frames/0/zero", "a/b/c/d"])
