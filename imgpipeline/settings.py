@@ -137,6 +137,19 @@ class Settings(BaseSettings):
     takeover_s: float = Field(
         180.0, gt=0, description="A run without progress for this long is taken over by a new one."
     )
+    retry_pause_s: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="Pause after the first run that failed at one place of the ledger. It doubles with each further "
+        "one, up to ten minutes.",
+    )
+    max_look_s: float = Field(
+        60.0,
+        gt=0,
+        description="Where runs have died, frames are worked one by one in a process of their own; one whose picture "
+        "takes longer than this to decode and detect there counts as one that ended the process.",
+    )
     commit_interval_s: float = Field(
         1.0,
         gt=0,

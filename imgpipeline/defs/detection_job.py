@@ -23,7 +23,7 @@ from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
-from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.lanes import Ending, Lane
 
 JOB_NAME = "detect_frames"
 OP_NAME = "follow_lane"
@@ -31,6 +31,8 @@ WORK_TAG = "imgpipeline/work"
 """What a run is for; dagster.yaml gives each kind of work slots of its own."""
 PROCESS_TAG = "imgpipeline/process"
 """Which process executes a run."""
+ENDING_TAG = "imgpipeline/ended"
+"""How a run that failed has ended, as a value of `Ending`; a run whose process died cannot set it."""
 _STOP_LIMIT_S = 60.0
 _POLL_S = 0.5
 
@@ -46,6 +48,8 @@ class LaneConfig(dg.Config):
     """Ends after so many quiet seconds; default: `IMGPIPELINE_LINGER_S`."""
     max_run_s: float | None = None
     """Ends after so many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
+    careful: bool = False
+    """Works record by record in a process apart, to find the one by which earlier runs died; slow, and ends then."""
 
     def limit(self, settings: Settings) -> Settings:
         """Returns the settings with this run's own limits."""
@@ -56,11 +60,11 @@ class LaneConfig(dg.Config):
 @dg.op(name=OP_NAME, description="Follows a lane of the topic from the ledger's end on, until it is quiet.")
 def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline: Pipeline) -> None:
     """Follows a lane and reports the days it touches while it runs."""
-    with known_failures():
+    with known_failures(), _noting_failure(context):
         lane = Lane(config.lane, config.lanes)
         settings = config.limit(pipeline.settings())
         context.instance.add_run_tags(context.run_id, {PROCESS_TAG: describe_process(), "imgpipeline/lane": str(lane)})
-        report = LaneThread(settings, lane, context.run_id).follow(context)
+        report = LaneThread(settings, lane, context.run_id, careful=config.careful).follow(context)
         context.log.info(
             f"Lane {lane} ended by {report.ended_by}: {report.frames} frames, {report.dead_letters} dead letters, "
             f"{report.segments} segments, lag {report.lag}."
@@ -109,11 +113,12 @@ class LaneThread:
     after it.
     """
 
-    def __init__(self, settings: Settings, lane: Lane, run_id: str) -> None:
+    def __init__(self, settings: Settings, lane: Lane, run_id: str, *, careful: bool = False) -> None:
         """Prepares; `follow` starts."""
         self._settings = settings
         self._lane = lane
         self._run_id = run_id
+        self._careful = careful
         self._inbox: queue.Queue[_Handover] = queue.Queue()
         self._stop = threading.Event()
         self._closed = threading.Event()
@@ -165,7 +170,14 @@ class LaneThread:
 
     def _work(self) -> None:
         try:
-            last = follow_lane(self._settings, self._lane, run_id=self._run_id, report=self._report, stop=self._stop)
+            last = follow_lane(
+                self._settings,
+                self._lane,
+                run_id=self._run_id,
+                report=self._report,
+                stop=self._stop,
+                careful=self._careful,
+            )
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._inbox.put(_Handover(_NOTHING, failure=error))
         else:
@@ -177,6 +189,17 @@ class LaneThread:
         while not handover.taken.wait(_POLL_S):
             if self._closed.is_set():
                 raise TransientError("The run ended before its report was stored.", next_step="nothing")
+
+
+@contextlib.contextmanager
+def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
+    """Notes that a run ends by an error, which tells it from one whose process died."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that is on its way says more
+            context.instance.add_run_tags(context.run_id, {ENDING_TAG: Ending.FAILED.value})
+        raise
 
 
 @contextlib.contextmanager
@@ -202,6 +225,7 @@ def lane_of(run_config: Any) -> Lane:
         return Lane(0, 1)
 
 
-def run_config_of(lane: Lane) -> dict[str, Any]:
+def run_config_of(lane: Lane, *, careful: bool = False) -> dict[str, Any]:
     """Returns the configuration by which a run follows a lane; `lane_of` reads it."""
-    return {"ops": {OP_NAME: {"config": {"lane": lane.number, "lanes": lane.lanes}}}}
+    config = {"lane": lane.number, "lanes": lane.lanes, **({"careful": True} if careful else {})}
+    return {"ops": {OP_NAME: {"config": config}}}

@@ -55,6 +55,7 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
         failed_runs(context.instance, now) if any(view.lag for view in views) else [],
         lanes=settings.lanes,
         takeover_s=settings.takeover_s,
+        retry_pause_s=settings.retry_pause_s,
         now=now,
     )
     reach("tick decided")
@@ -114,10 +115,11 @@ def _find_ends(
 def request_run(start: Start, settings: Settings) -> dg.RunRequest:
     """Returns the request for a run that the decision asks for."""
     return dg.RunRequest(
-        run_config=run_config_of(start.lane),
+        run_config=run_config_of(start.lane, careful=start.is_careful),
         tags={
             "imgpipeline/lane": str(start.lane),
             "imgpipeline/reason": start.reason,
+            **({"imgpipeline/careful": "true"} if start.is_careful else {}),
             ENDS_TAG: format_ends(start.ends),
             _MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
         },

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of
+from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of
 from imgpipeline.defs.processes import end_process, is_gone
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun
+from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
 
 ENDS_TAG = "imgpipeline/ledger_ends"
 _MOST_ENDS = 64
@@ -44,7 +44,7 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
                 datetime.fromtimestamp(record.end_time, UTC) if record.end_time else _utc(record.update_timestamp)
             )
             ends = parse_ends(record.dagster_run.tags.get(ENDS_TAG, ""))
-            failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends))
+            failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends, _ending(record.dagster_run)))
     return failures
 
 
@@ -56,6 +56,8 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
+    ending = Ending.DIED if is_gone(run.tags.get(PROCESS_TAG)) else Ending.HUNG
+    instance.add_run_tags(run_id, {ENDING_TAG: ending.value})  # before Dagster sees it gone
     killed = " Its process was killed." if end_process(run.tags.get(PROCESS_TAG)) else ""
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
 
@@ -84,6 +86,14 @@ def _live_run(record: dg.RunRecord) -> LiveRun | None:
         is_queued=run.status in _WAITING,
         is_gone=run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG)),
     )
+
+
+def _ending(run: dg.DagsterRun) -> Ending:
+    """Returns how a failed run has ended: by what was noted, else by whether it had begun to work."""
+    try:
+        return Ending(run.tags[ENDING_TAG])
+    except (KeyError, ValueError):
+        return Ending.DIED if PROCESS_TAG in run.tags else Ending.FAILED
 
 
 def _lane(run: dg.DagsterRun) -> Lane | None:

@@ -37,6 +37,7 @@ def follow_lane(
     run_id: str,
     report: Report,
     stop: threading.Event | None = None,
+    careful: bool = False,
     clock: Clock = utc_now,
 ) -> LaneReport:
     """Follows a lane until it is quiet for `linger_s`, for `max_run_s`, or until it is stopped.
@@ -47,6 +48,8 @@ def follow_lane(
         run_id: Written into every segment.
         report: Called every few seconds while segments are put, and at the end; in the calling thread.
         stop: Set it to make the run commit what is finished and end within about 5 s.
+        careful: Work record by record in a process beside this one, to find the one by which earlier runs died; ends
+            when it was found.
         clock: Tells the time.
 
     Returns:
@@ -69,7 +72,7 @@ def follow_lane(
             found = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
             resumed = dict(zip(followed, found, strict=True))
         flow = Flow(stop or threading.Event())
-        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed)
+        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful)
         reach("run begin", settings.kafka_topic)
         with _losing_a_broker_may_pass(settings):
             run.revisit(resumed)

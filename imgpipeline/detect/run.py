@@ -22,7 +22,6 @@ from kafka.errors import KafkaError
 from tenacity import (
     Retrying,
     retry_if_exception_type,
-    stop_after_attempt,
     stop_after_delay,
     stop_any,
     stop_when_event_set,
@@ -30,8 +29,10 @@ from tenacity import (
 )
 
 from imgpipeline.contracts.log import LogRange
+from imgpipeline.detect.careful import CarefulRecordPool
 from imgpipeline.detect.draft import SegmentDraft
-from imgpipeline.detect.pool import ThreadRecordPool
+from imgpipeline.detect.images import open_image_reader
+from imgpipeline.detect.pool import RecordPool, ThreadRecordPool
 from imgpipeline.detect.report import LaneReport, LaneTally
 from imgpipeline.detect.resume import Resumption
 from imgpipeline.detect.stages import Stage, StageClock
@@ -39,7 +40,7 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
-from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.group import Group
 from imgpipeline.stream.holes import HoleExplainer
@@ -52,8 +53,6 @@ _LOOK_EVERY_S = 5.0
 _PUT_AT_ONCE = 8
 _RESTART_S = 20.0
 _RESTART_PAUSE_S = 0.5
-_MISSING_ATTEMPTS = 3
-_MISSING_PAUSE_S = 0.3
 _MOST_REVISITED = 1000
 """Segments whose days are reported again at most, where the group's offset is far behind or was reset."""
 
@@ -75,6 +74,7 @@ class LaneRun:
     flow: Flow
     lane: Lane
     logs: dict[int, LogRange]
+    is_careful: bool = False
     tally: LaneTally = field(default_factory=LaneTally)
     stages: StageClock = field(default_factory=StageClock)
     writers: dict[int, ChainWriter] = field(default_factory=dict)
@@ -106,8 +106,8 @@ class LaneRun:
         """Runs the workers and puts what they hand on, until there is nothing more."""
         settings, flow, stages = self.settings, self.flow, self.stages
         flow.items = queue.Queue(settings.prefetch_images)
-        images = ImageReader(self.store, settings, _retry_missing)
-        pool = ThreadRecordPool.of(settings, FrameWork(settings, images, detector, self.clock, stages))
+        work = FrameWork(settings, open_image_reader(settings, self.store), detector, self.clock, stages)
+        pool = self._open_pool(work)
         holes = HoleExplainer(settings)
         fetch = FetchWorker(settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end)
         collect = CollectWorker(settings, flow, detector)
@@ -119,6 +119,14 @@ class LaneRun:
         if flow.failure is not None:
             raise flow.failure
         return self._tell(flow.ended_by)
+
+    def _open_pool(self, work: FrameWork) -> RecordPool:
+        if self.is_careful:
+            return CarefulRecordPool(self.settings, work, self._end_by)
+        return ThreadRecordPool.of(self.settings, work)
+
+    def _end_by(self, reason: str) -> None:
+        self.flow.must_end_by = reason
 
     def _note_record(self) -> None:
         self.tally.begin(self.clock())
@@ -243,17 +251,6 @@ def _check_same_topic(log: LogRange, topic_id: str) -> None:
             f"The topic {log.topic} was made anew while it was read; its records are not put into the old chain.",
             next_step="nothing; the next run follows the new topic in a chain of its own",
         )
-
-
-def _retry_missing(read: Callable[[], Fetched]) -> Fetched:
-    """Reads again for a moment where an object is missing: some producers announce before the upload is over."""
-    attempts = Retrying(
-        retry=retry_if_exception_type(ObjectMissingError),
-        stop=stop_after_attempt(_MISSING_ATTEMPTS),
-        wait=wait_fixed(_MISSING_PAUSE_S),
-        reraise=True,
-    )
-    return attempts(read)
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ class FrameWork:
                     large = self._get(record, message, self.settings.max_image_bytes)
                 return self.look(large)
         except BadInputError as error:
-            return self._bury(record, message, error)
+            return self.bury(record, message, error)
 
     def look(self, read: ReadFrame) -> Frame | DeadLetter:
         """Decodes an image and finds the objects in it.
@@ -127,7 +127,7 @@ class FrameWork:
                     quality = measure_quality(image)
                 return self._detect(read, image, quality)
         except BadInputError as error:
-            return self._bury(record, message, error)
+            return self.bury(record, message, error)
 
     def _one_large_at_a_time(self, pixels: int) -> AbstractContextManager[object]:
         return self._large if pixels > LARGE_PIXELS else nullcontext()
@@ -196,7 +196,8 @@ class FrameWork:
         self.images.store.create(key, data)
         return key, Fetched(data, digest)
 
-    def _bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
+    def bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
+        """Returns the dead letter of a record, listed under the day that its message or itself names."""
         time_ = message.timestamp if message and self._accepts(message.timestamp) else record.time
         day = day_of(time_) if time_ and self._accepts(time_) else None
         return bury(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)

@@ -13,9 +13,9 @@ from imgpipeline.objectstore import ObjectStore
 
 _PAGE = 1_000
 """Keys that S3 lists in one answer."""
-_LOOK_BACK = (64, _PAGE)
-"""How far before a hint to look: the last segment starts there, also where the hint is the chain's end and the segment
-is as short as those of a steady stream, or as long as those of a backlog."""
+_LOOK_BACK = (64, _PAGE, 4 * _PAGE, 16 * _PAGE)
+"""How far before a hint to look. The last segment starts close before it, also where the hint is the chain's end: the
+segments of a steady stream are short, those of a backlog as long as an answer. An answer without keys costs little."""
 _BEHIND_ALL = 10**20
 """Greater than any offset."""
 
@@ -32,7 +32,7 @@ def find_last_start(store: ObjectStore, chain: ChainId, *, hint: int | None = No
     if hint is not None and hint >= 0 and store.lists_in_order:
         for back in _LOOK_BACK:
             first = max(hint - back, 0)
-            found = _search(store, chain, chain_prefix(chain), first, behind)
+            found = _search(store, chain, chain_prefix(chain), first, behind, is_bounded=behind < _BEHIND_ALL)
             if found is not None:
                 return found
             behind = first
@@ -52,12 +52,15 @@ def _folders_before(store: ObjectStore, chain: ChainId, behind: int) -> list[str
     return [name for name in names if name.isdecimal() and int(name) * FAN_OUT_OFFSETS < behind]
 
 
-def _search(store: ObjectStore, chain: ChainId, prefix: str, low: int, behind: int) -> int | None:
+def _search(
+    store: ObjectStore, chain: ChainId, prefix: str, low: int, behind: int, *, is_bounded: bool = False
+) -> int | None:
     """Returns the greatest start below a prefix in `[low, behind)`, or None; there is none from `behind` on.
 
-    Goes up in steps that double while there is more behind an answer than it can hold, then halves what is left.
+    Goes up in steps that double while there is more behind an answer than it can hold, then halves what is left; with
+    `is_bounded` (`behind` was found by looking, and is not only a limit) it halves from the beginning.
     """
-    last, at, step, is_bounded = None, low, 0, False
+    last, at, step = None, low, 0
     while low < behind:
         starts, is_full = _list_page(store, chain, prefix, at)
         if is_full and not starts:

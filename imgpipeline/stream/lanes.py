@@ -8,6 +8,8 @@ and the clock. It promises:
 * A lane never gets a run while a run that makes progress follows all its partitions with lag.
 * A run is overtaken only if it made no progress for `takeover_s` although its lane had lag all that time (twice as
   long after each run that failed at the same ledger end, so that a slow start is given its time in the end).
+* After three runs whose process died or hung at one ledger end, the next one is careful: it looks for the record that
+  does it. Runs that failed with an error know why, and do not count.
 
 Being wrong costs work, never a frame: the ledger takes every offset once. Asking Kafka, the store and Dagster does
 not belong here.
@@ -16,13 +18,14 @@ not belong here.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 
 from imgpipeline.errors import ConfigurationError
 
-FIRST_BACK_OFF_S = 10.0
-"""Pause after the first run that failed at one ledger end; it doubles with each further one."""
 LONGEST_BACK_OFF_S = 600.0
 """Longest pause: a fault that lasts an hour makes about ten failed runs."""
+DEATHS_TO_CARE = 3
+"""Runs that died or hung at one ledger end, before one is careful there."""
 _LONGEST_PATIENCE_S = 3600.0
 
 
@@ -92,6 +95,17 @@ class LiveRun:
     """Whether its process is known to be gone."""
 
 
+class Ending(Enum):
+    """How a run that failed has ended."""
+
+    FAILED = "failed"
+    """With an error that it could say itself."""
+    DIED = "died"
+    """Its process was gone before it could say anything: a crash, a lack of memory, a kill."""
+    HUNG = "hung"
+    """It made no progress and was taken over. Of a process in another container that is all that is seen of a death."""
+
+
 @dataclass(frozen=True, slots=True)
 class FailedRun:
     """A detection run that failed."""
@@ -104,6 +118,8 @@ class FailedRun:
     """When it failed, UTC."""
     ends: Mapping[int, int]
     """Ledger end of each partition that had lag when the run was requested."""
+    ending: Ending = Ending.FAILED
+    """How it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,8 @@ class Start:
     """Ledger end of each partition with lag."""
     reason: str
     """Why now, for a person."""
+    is_careful: bool = False
+    """Whether it is to look for a record by which runs die."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +157,7 @@ def decide(
     *,
     lanes: int,
     takeover_s: float,
+    retry_pause_s: float,
     now: datetime,
 ) -> Decision:
     """Decides which lanes get a run.
@@ -149,6 +168,7 @@ def decide(
         failures: The runs that failed lately, in any order.
         lanes: How many lanes there are.
         takeover_s: How long a run may make no progress while its lane has lag, in seconds.
+        retry_pause_s: Pause after the first run that failed at one ledger end, in seconds.
         now: The clock, UTC.
 
     Returns:
@@ -168,26 +188,26 @@ def decide(
             if (idle_s := _idle_s(run, partitions, now)) > _patience_s(run.lane, behind, failures, takeover_s)
         }
         healthy = [run for run in alive if run.run_id not in stalled]
-        reason = _why_wait(behind, healthy, failures, has_takeover=bool(stalled), now=now)
+        reason = _why_wait(behind, healthy, failures, bool(stalled), retry_pause_s, now)
         if reason is not None:
             waiting.append(f"Lane {lane} is {_lag(behind)} offsets behind: {reason}")
             continue
         overtaken.update(stalled)
-        starts.append(_start(lane, behind, takes_over=bool(stalled)))
+        starts.append(_start(lane, behind, failures, takes_over=bool(stalled)))
     return Decision(tuple(starts), overtaken, tuple(waiting))
 
 
-def back_off_s(failures: int) -> float:
-    """Returns the pause after so many failures at one ledger end, in seconds."""
-    return min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 30)) if failures else 0.0
+def back_off_s(failures: int, first_s: float) -> float:
+    """Returns the pause after so many failures at one ledger end, in seconds; `first_s` is the one after the first."""
+    return min(LONGEST_BACK_OFF_S, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0
 
 
 def _why_wait(
     behind: Sequence[PartitionView],
     healthy: Sequence[LiveRun],
     failures: Sequence[FailedRun],
-    *,
     has_takeover: bool,
+    retry_pause_s: float,
     now: datetime,
 ) -> str | None:
     """Returns why a lane gets no run now, or None where it gets one."""
@@ -201,7 +221,7 @@ def _why_wait(
     failed = _failures_at(behind, failures)
     if not failed:
         return None
-    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=back_off_s(len(failed)))
+    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=back_off_s(len(failed), retry_pause_s))
     if now >= again_at:
         return None
     return (
@@ -234,10 +254,15 @@ def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[
     return max(takeover_s, min(_LONGEST_PATIENCE_S, takeover_s * 2.0 ** min(failed, 30)))
 
 
-def _start(lane: Lane, behind: Sequence[PartitionView], *, takes_over: bool) -> Start:
+def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool) -> Start:
     reason = f"Lane {lane} is {_lag(behind)} offsets behind"
     reason += " and its run made no progress." if takes_over else "."
-    return Start(lane, _lag(behind), {view.partition: view.ledger_end for view in behind}, reason)
+    deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
+    is_careful = deaths >= DEATHS_TO_CARE
+    if is_careful:
+        reason += f" {deaths} runs died or hung at this ledger end: it is worked record by record, in a process apart."
+    ends = {view.partition: view.ledger_end for view in behind}
+    return Start(lane, _lag(behind), ends, reason, is_careful)
 
 
 def _lag(behind: Sequence[PartitionView]) -> int:

@@ -77,7 +77,7 @@ def long_chain(s3: S3Server, bucket: S3Bucket) -> int:
         (SEGMENTS - 40, 1),
         (SEGMENTS, 1),
         (SEGMENTS + 500, 3),
-        (SEGMENTS + 100_000, 8),
+        (SEGMENTS + 100_000, 10),
         (10, 6),
         (None, 6),
     ],

@@ -1,5 +1,6 @@
 """The sensor's decision: who gets a run, who waits, who is overtaken."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import (
     LONGEST_BACK_OFF_S,
     Decision,
+    Ending,
     FailedRun,
     Lane,
     LiveRun,
@@ -21,6 +23,7 @@ from imgpipeline.stream.lanes import (
 
 NOW = datetime(2026, 1, 9, 12, 0, tzinfo=UTC)
 TAKEOVER_S = 180.0
+PAUSE_S = 10.0
 EVERYTHING = Lane(0, 1)
 
 
@@ -46,7 +49,7 @@ def decision(
     *,
     lanes: int = 1,
 ) -> Decision:
-    return decide(partitions, runs, failures or [], lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+    return decide(partitions, runs, failures or [], lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=NOW)
 
 
 def started(made: Decision) -> list[Lane]:
@@ -131,7 +134,7 @@ def test_failures_at_one_ledger_end_make_the_lane_wait_longer_and_longer() -> No
 
 
 def test_a_fault_of_an_hour_makes_about_ten_runs() -> None:
-    pauses = [back_off_s(count) for count in range(1, 20)]
+    pauses = [back_off_s(count, PAUSE_S) for count in range(1, 20)]
     assert sum(1 for n in range(len(pauses)) if sum(pauses[:n]) < 3600) <= 12
 
 
@@ -155,6 +158,38 @@ def test_after_failures_a_slow_run_is_given_more_time() -> None:
     view = partition(behind_s=1e5)
     assert decision([view], (run,), failed(1, last_s=1000)).overtaken
     assert not decision([view], (run,), failed(2, last_s=1000)).overtaken
+
+
+def died(count: int, *, end: int = 100, ending: Ending = Ending.DIED) -> list[FailedRun]:
+    return [replace(run, ending=ending) for run in failed(count, last_s=1000, end=end)]
+
+
+@pytest.mark.fault(38)
+def test_fault_38_after_three_runs_that_died_at_one_ledger_end_the_next_one_is_careful() -> None:
+    careful = [decision([partition()], failures=died(count)).starts[0].is_careful for count in range(5)]
+    assert careful == [False, False, False, True, True]
+    (start,) = decision([partition()], failures=died(3)).starts
+    assert "3 runs died or hung at this ledger end" in start.reason
+
+
+@pytest.mark.fault(38)
+def test_fault_38_runs_that_failed_with_an_error_do_not_make_the_next_one_careful() -> None:
+    made = decision([partition()], failures=[*failed(6, last_s=1000), *died(2)])
+    assert not made.starts[0].is_careful
+
+
+@pytest.mark.fault(38)
+def test_fault_38_runs_that_died_elsewhere_do_not_count() -> None:
+    views = [partition(0, end=100), partition(1, end=50)]
+    other = [replace(run, ends={1: 49}) for run in died(3)]
+    assert not decision(views, failures=[*died(2), *other]).starts[0].is_careful
+    assert not decision([partition(end=101)], failures=died(5)).starts[0].is_careful
+
+
+@pytest.mark.fault(38)
+def test_fault_38_a_run_that_hung_is_all_that_is_seen_of_one_that_died_in_another_container() -> None:
+    failures = [*died(1), *died(2, ending=Ending.HUNG)]
+    assert decision([partition()], failures=failures).starts[0].is_careful
 
 
 def test_a_ledger_beyond_the_log_gets_a_run_that_says_so() -> None:
@@ -210,7 +245,7 @@ _failures = st.lists(
 def test_every_lane_with_lag_gets_exactly_one_of_a_run_and_a_reason(
     views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
 ) -> None:
-    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=NOW)
     behind = {view.partition % lanes for view in views if view.lag}
     assert len(made.starts) + len(made.waiting) == len(behind)
     assert {start.lane.number for start in made.starts} <= behind
@@ -221,7 +256,7 @@ def test_every_lane_with_lag_gets_exactly_one_of_a_run_and_a_reason(
 def test_who_is_overtaken_is_gone_or_was_idle_long_enough(
     views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
 ) -> None:
-    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=NOW)
+    made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=NOW)
     by_id = {run.run_id: run for run in runs}
     for run_id in made.overtaken:
         run = by_id[run_id]
@@ -238,5 +273,5 @@ def test_no_lane_with_lag_waits_for_ever(
     """With nothing moving, every lane with lag gets a run in the end, unless a run waits for a slot."""
     later = NOW + timedelta(seconds=LONGEST_BACK_OFF_S + 20_000)
     started_runs = [run for run in runs if not run.is_queued]
-    made = decide(views, started_runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, now=later)
+    made = decide(views, started_runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=later)
     assert made.waiting == ()

@@ -1,0 +1,166 @@
+"""A frame that ends the process which works on it: it is found by itself, and nothing else is blamed.
+
+Here a run that is already careful; how the sensor comes to one is in `test_crashed_runs`.
+"""
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.detect.child import Child
+from imgpipeline.errors import PermanentError
+from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
+from imgpipeline.stream.lanes import Lane
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, running
+from imgpipeline_tests.faults.child_runs import FOLLOW, child_run, happened, state_of
+from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.servers.waiting import wait_until
+
+LOOK_LIMIT_S = 8.0
+CAREFUL = FOLLOW.replace("report=lambda", "careful=True, report=lambda")
+
+
+@pytest.fixture
+def poisoned(lane: LaneUnderTest) -> LaneUnderTest:
+    """Three good frames, a bad one, and three good frames."""
+    lane.announce(3)
+    lane.announce(1, source="poison")
+    lane.announce(3, first=3)
+    return lane.with_settings(max_look_s=LOOK_LIMIT_S)
+
+
+def follow_carefully(lane: LaneUnderTest, stop: threading.Event | None = None) -> LaneReport:
+    """Follow the lane as the sensor asks for after three dead runs."""
+    return follow_lane(lane.settings, Lane(0, 1), run_id="careful", report=lambda _: None, stop=stop, careful=True)
+
+
+def plan(monkeypatch: pytest.MonkeyPatch, fault: str, once: Path | None = None) -> None:
+    """Let a fault happen in the processes that are started from now on, and not in this one."""
+    monkeypatch.setenv(PLAN_VARIABLE, fault)
+    if once:
+        monkeypatch.setenv(ONCE_VARIABLE, str(once))
+
+
+@pytest.mark.fault(38)
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("segfault", "SIGSEGV"),
+        pytest.param("kill", "SIGKILL", marks=pytest.mark.slow),
+        pytest.param("stop", "no answer within 8 s", marks=pytest.mark.slow),
+    ],
+)
+def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_are_processed(
+    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, action: str, said: str
+) -> None:
+    plan(monkeypatch, f"look~poison={action}")
+    report = follow_carefully(poisoned)
+    assert report.ended_by == "crash"
+    poisoned.follow()
+    held = check(poisoned.settings)
+    assert (len(held.frames), held.codes) == (6, {"PROCESS_CRASHED": 1})
+    (letter,) = held.dead_letters
+    assert letter["message"].count(said) == 2, "said of both deaths"
+    assert (letter["offset"], letter["source"], letter["image_path"]) == (3, "poison", "images/poison/one.jpg")
+    assert letter["raw_base64"], "it can be announced again"
+
+
+@pytest.mark.fault(38)
+def test_fault_38_a_process_that_is_killed_once_makes_no_dead_letter(
+    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan(monkeypatch, "look~poison=kill", once=tmp_path)
+    assert follow_carefully(poisoned).ended_by == "linger"
+    assert happened(tmp_path, "look~poison=kill")
+    held = check(poisoned.settings)
+    assert (len(held.frames), held.codes) == (7, {})
+
+
+@pytest.mark.slow
+@pytest.mark.fault(38)
+def test_fault_38_each_of_several_bad_frames_is_found(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane.announce(1)
+    lane.announce(2, source="poison")
+    lane.announce(1, first=1)
+    plan(monkeypatch, "look~poison=segfault")
+    follow_carefully(lane)
+    follow_carefully(lane)
+    held = check(lane.settings)
+    assert (len(held.frames), held.codes) == (2, {"PROCESS_CRASHED": 2})
+
+
+@pytest.mark.slow
+@pytest.mark.fault(38)
+def test_fault_38_a_large_image_is_blamed_like_any_other(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at where it is read, so that only one of its kind is in memory."""
+    lane.put_image("images/poison/one.jpg", jpeg() + bytes(9 * 2**20))
+    lane.send(b'{"source": "camera", "image_path": "images/poison/one.jpg", "timestamp": "2026-03-01T12:00:00Z"}')
+    plan(monkeypatch, "look~poison=segfault")
+    follow_carefully(lane)
+    assert check(lane.settings).codes == {"PROCESS_CRASHED": 1}
+
+
+@pytest.mark.fault(38)
+def test_fault_38_a_careful_run_ends_where_the_bad_frame_must_have_been(lane: LaneUnderTest) -> None:
+    """Four frames in two segments, and one read ahead: more no run has had under way when it died."""
+    own = lane.with_settings(prefetch_images=1, segment_max_records=2)
+    own.announce(20)
+    report = follow_carefully(own)
+    assert report.ended_by == "careful"
+    assert 5 <= report.frames <= 8
+    check(own.settings, drained=False)
+    own.follow()
+    assert len(check(own.settings).frames) == 20
+
+
+@pytest.mark.fault(38)
+@pytest.mark.fault(39)
+def test_fault_38_a_process_that_cannot_start_blames_no_frame(
+    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(monkeypatch, "this is no plan")
+    with pytest.raises(Exception, match="ended before it had one: exit status 1"):
+        follow_carefully(poisoned)
+    assert check(poisoned.settings, drained=False).dead_letters == []
+
+
+def test_what_keeps_the_process_from_working_is_raised_as_it_would_be_here(lane: LaneUnderTest) -> None:
+    child = Child(lane.with_settings(model="no-such-model").settings)
+    with pytest.raises(PermanentError, match="no-such-model"):
+        child.wait_until_ready()
+    child.kill()
+
+
+@pytest.fixture
+def hanging(poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LaneUnderTest:
+    """The bad frame stops its process, and nobody is in a hurry."""
+    plan(monkeypatch, "look~poison=stop", once=tmp_path)
+    return poisoned.with_settings(max_look_s=600)
+
+
+def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging: LaneUnderTest, tmp_path: Path) -> None:
+    stop = threading.Event()
+    with running(lambda: follow_carefully(hanging, stop)) as reports:
+        wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
+        stop.set()
+        wait_until(lambda: bool(reports), limit_s=20, what="the end of the run")
+    assert reports[0].ended_by == "stopped"
+    assert len(check(hanging.settings, drained=False).frames) == 3
+
+
+def test_the_process_ends_with_a_run_that_is_killed_even_while_it_hangs(hanging: LaneUnderTest, tmp_path: Path) -> None:
+    with child_run(hanging, "look~poison=stop", once=tmp_path, program=CAREFUL) as run:
+        wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
+        (child,) = children_of(run.process.pid)
+        wait_until(lambda: state_of(child) == "T", limit_s=20, what="the process to hang")
+        run.process.send_signal(signal.SIGKILL)
+        wait_until(lambda: state_of(child) in ("", "Z"), limit_s=20, what="the end of the process")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
