@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.defs.detection_job import detect_frames, run_config_of
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, mark_failed
+from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, good_runs, live_runs, mark_failed
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -24,6 +24,7 @@ from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.group import ask_group
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
 from imgpipeline.stream.log import read_log
+from imgpipeline.stream.unreported import report_again
 from imgpipeline.stream.watch import FoundEnd, Watch
 
 _STORE_READERS = 16
@@ -38,7 +39,8 @@ _STARTING_S = 300.0
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Watches the Kafka topic of frames. Starts a `detect_frames` run for each lane that is behind and has "
-    "no run that makes progress; backs off while runs fail at one place. Switch it off to pause detection.",
+    "no run that makes progress, and one where a failed run may not have reported its days; backs off while runs fail "
+    "at one place. Switch it off to pause detection.",
 )
 def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
@@ -49,23 +51,24 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
+    live, failures = live_runs(context.instance, now), failed_runs(context.instance, now)
+    lanes, pause_s = settings.lanes, settings.retry_pause_s
     decision = decide(
-        views,
-        live_runs(context.instance),
-        failed_runs(context.instance, now) if any(view.lag for view in views) else [],
-        lanes=settings.lanes,
-        takeover_s=settings.takeover_s,
-        retry_pause_s=settings.retry_pause_s,
-        now=now,
+        views, live, failures, lanes=lanes, takeover_s=settings.takeover_s, retry_pause_s=pause_s, now=now
     )
+    good = good_runs(context.instance, failures)
+    starts = [
+        *decision.starts,
+        *report_again(views, live, failures, good, lanes=lanes, retry_pause_s=pause_s, now=now),
+    ]
     reach("tick decided")
     for run_id, reason in decision.overtaken.items():
         context.log.warning(f"Run {run_id} is marked as failed: {reason}.")
         mark_failed(context.instance, run_id, reason)
     reach("tick requested")
     return dg.SensorResult(
-        run_requests=[request_run(start, settings) for start in decision.starts],
-        skip_reason=None if decision.starts else dg.SkipReason(explain(decision, views)),
+        run_requests=[request_run(start, settings) for start in starts],
+        skip_reason=None if starts else dg.SkipReason(explain(decision, views)),
         cursor=watch.to_cursor(),
     )
 

@@ -5,7 +5,7 @@ Owns reading live and failed runs into the values that `stream.lanes` decides by
 the same ends are what the back-off counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -14,20 +14,23 @@ from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, la
 from imgpipeline.defs.processes import end_process, is_gone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
+from imgpipeline.stream.unreported import GoodRun
 
 ENDS_TAG = "imgpipeline/ledger_ends"
 _MOST_ENDS = 64
 """A tag names the ends of so many partitions at most."""
 _FAILURES_READ = 100
 _FAILURES_SINCE = timedelta(hours=6)
+_SUBMITTED_WITHIN = timedelta(minutes=2)
+"""A daemon that lives submits a run within a second of creating it."""
 _WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 _STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def live_runs(instance: dg.DagsterInstance) -> list[LiveRun]:
+def live_runs(instance: dg.DagsterInstance, now: datetime) -> list[LiveRun]:
     """Returns the detection runs that have not ended, as far as Dagster knows."""
     records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=[*_WAITING, *_STARTED]))
-    return [run for record in records if (run := _live_run(record)) is not None]
+    return [run for record in records if (run := _live_run(record, now)) is not None]
 
 
 def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
@@ -46,6 +49,19 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
             ends = parse_ends(record.dagster_run.tags.get(ENDS_TAG, ""))
             failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends, _ending(record.dagster_run)))
     return failures
+
+
+def good_runs(instance: dg.DagsterInstance, failures: Sequence[FailedRun]) -> list[GoodRun]:
+    """Returns the detection runs that ended in order since the first of these failures, newest first."""
+    if not failures:
+        return []
+    since = min(failure.ended_at for failure in failures)
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since),
+        limit=_FAILURES_READ,
+    )
+    lanes = [(record, _lane(record.dagster_run)) for record in records if record.start_time]
+    return [GoodRun(lane, datetime.fromtimestamp(record.start_time or 0, UTC)) for record, lane in lanes if lane]
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
@@ -73,7 +89,7 @@ def parse_ends(tag: str) -> dict[int, int]:
     return {int(p): int(end) for p, _, end in pairs if p.isdecimal() and end.isdecimal()}
 
 
-def _live_run(record: dg.RunRecord) -> LiveRun | None:
+def _live_run(record: dg.RunRecord, now: datetime) -> LiveRun | None:
     run = record.dagster_run
     lane = _lane(run)
     if lane is None:
@@ -84,8 +100,14 @@ def _live_run(record: dg.RunRecord) -> LiveRun | None:
         lane,
         began_at,
         is_queued=run.status in _WAITING,
-        is_gone=run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG)),
+        is_gone=_is_orphan(record, now) or (run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG))),
     )
+
+
+def _is_orphan(record: dg.RunRecord, now: datetime) -> bool:
+    """Tells whether a run was created and never submitted, since its daemon died in between."""
+    is_new = record.dagster_run.status is dg.DagsterRunStatus.NOT_STARTED
+    return is_new and now - _utc(record.create_timestamp) > _SUBMITTED_WITHIN
 
 
 def _ending(run: dg.DagsterRun) -> Ending:

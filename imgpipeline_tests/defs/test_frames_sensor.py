@@ -1,9 +1,10 @@
 """The Kafka sensor over real Kafka and S3, with Dagster's storage in memory."""
 
+import json
 import signal
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from imgpipeline.detect import follow_lane
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -125,7 +127,45 @@ def test_a_run_whose_process_is_gone_is_marked_failed_and_replaced_at_once(senso
     run = sensor.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE
-    assert live_runs(sensor.instance) == []
+    assert live_runs(sensor.instance, datetime.now(UTC)) == []
+
+
+@pytest.mark.fault(41)
+def test_fault_41_dead_runs_never_fill_the_queue(sensor: Sensor) -> None:
+    announce_frames(sensor.site.settings, 1)
+    gone = describe_process().replace(str(describe_process().split(",")[-1]), ' "1"]')
+    for _ in range(20):
+        sensor.add_run(dg.DagsterRunStatus.STARTED, **{PROCESS_TAG: gone})
+    assert len(sensor.requests()) == 1
+    assert live_runs(sensor.instance, datetime.now(UTC)) == []
+
+
+@pytest.mark.fault(7)
+def test_fault_7_a_run_that_a_daemon_created_and_never_submitted_does_not_keep_its_lane_waiting(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce_frames(sensor.site.settings, 1)
+    run_id = sensor.add_run(dg.DagsterRunStatus.NOT_STARTED)
+    assert "waits for a slot" in sensor.skip_reason()
+    monkeypatch.setattr("imgpipeline.defs.frames_sensor.utc_now", lambda: datetime.now(UTC) + timedelta(minutes=3))
+    assert len(sensor.requests()) == 1
+    run = sensor.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.fault(42)
+def test_fault_42_a_failed_run_of_a_lane_without_lag_is_followed_by_one_that_reports_again(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce_frames(sensor.site.settings, 1)
+    follow(sensor.site)
+    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED)
+    sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
+    assert "Nothing new" in sensor.skip_reason()
+    monkeypatch.setattr("imgpipeline.defs.frames_sensor.utc_now", lambda: datetime.now(UTC) + timedelta(minutes=3))
+    (request,) = sensor.requests()
+    assert "may not have reported" in request.tags["imgpipeline/reason"]
 
 
 def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(
@@ -157,6 +197,7 @@ def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) 
     assert "3 runs failed at this ledger end" in sensor.skip_reason()
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("cursor", ["", "garbage", '{"version":1,"turn":3,"chains":[["t","i",0,5,1,1,1]]}'])
 def test_a_lost_or_garbage_cursor_does_not_matter(sensor: Sensor, cursor: str) -> None:
     announce_frames(sensor.site.settings, 3)
@@ -167,6 +208,23 @@ def test_a_lost_or_garbage_cursor_does_not_matter(sensor: Sensor, cursor: str) -
     announce_frames(sensor.site.settings, 1)
     sensor.cursor = cursor
     assert len(sensor.requests()) == 1
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize(("end", "hint"), [(5, None), (5, 0), (5, 5), (0, None), (99, 98)])
+def test_fault_9_a_cursor_that_claims_another_end_hides_no_frame(sensor: Sensor, end: int, hint: int | None) -> None:
+    announce_frames(sensor.site.settings, 3)
+    follow(sensor.site)
+    sensor.tick()
+    cursor = json.loads(sensor.cursor or "")
+    announce_frames(sensor.site.settings, 2)
+    cursor["chains"][0][3:5] = [end, hint]
+    sensor.cursor = json.dumps(cursor)
+    (request,) = sensor.requests()
+    assert parse_ends(request.tags[ENDS_TAG]) == {0: 3}
+    follow(sensor.site)
+    assert "Nothing new" in sensor.skip_reason()
+    check(sensor.site.settings)
 
 
 @pytest.mark.parametrize(
