@@ -14,15 +14,15 @@ from kafka import KafkaAdminClient
 
 from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, next_chain, parse_segment_key
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome
-from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, start_of, step_of
-from imgpipeline.detect.reread import Made, RecordSource, check_neighbours, singly
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
+from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
+from imgpipeline.detect.reread import RecordSource, check_neighbours
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.lake.mended_days import DaysToBuild, build_noted_days, named_end
 from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
 from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
-from imgpipeline.ledger.mending import ChainChangedError, Mender, Piece, chunks, is_lid, pieces_of
+from imgpipeline.ledger.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.connection import open_admin
@@ -32,9 +32,6 @@ from imgpipeline.vision.detector import Detector, self_test
 
 _MADE_BY = "imgpipeline ledger repair"
 _ROUNDS = 8
-_MOST_RECORDS = 1000
-_LONGEST_SINGLY = 10_000
-"""A longer stretch without records is kept in one piece: it would be millions of segments in a compacted topic."""
 
 
 def repair_ledger(
@@ -66,14 +63,17 @@ def repair_ledger(
         LedgerError: The log is not the one that the chain was made of, or the damage is not of a kind that is mended.
         TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
     """
-    steps: list[RepairStep] = []
     repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
     for chain in _chains(store, key):
         damage = _chosen(find_damage(store, chain), key)
         if damage.is_none:
             continue
         with repair.source_of(chain) as source:
-            steps += _planned(store, source, damage) if dry_run else repair.mend_chain(source, damage, key)
+            if dry_run:
+                repair.steps += _planned(store, source, damage)
+            else:
+                repair.mend_chain(source, damage, key)
+    steps = repair.steps
     try:
         return RepairReport(tuple(steps), () if dry_run else tuple(build_noted_days(store, now=clock())))
     except LedgerError as error:
@@ -153,6 +153,7 @@ class _Repair:
     clock: Clock
     progress: Callable[[int], None]
     notes: DaysToBuild
+    steps: list[RepairStep] = field(default_factory=list)
     _detector: Detector | None = field(default=None)
 
     @contextlib.contextmanager
@@ -170,22 +171,21 @@ class _Repair:
             )
             yield _Source(chain, settings, next(same, None), admin, has_successor)
 
-    def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> list[RepairStep]:
+    def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> None:
         """Mends until nothing is broken any more: others may write at the same time."""
-        steps: list[RepairStep] = []
         for _ in range(_ROUNDS):
             try:
                 for found in damage.covered:
                     kept = self._mender(source, None).remove_covered(found)
                     at = found.start
-                    steps.append(RepairStep(source.chain, found.key, at, at, found.why, "removed", kept=kept))
+                    self.steps.append(RepairStep(source.chain, found.key, at, at, found.why, "removed", kept=kept))
                 for stretch in damage.stretches:
-                    steps += self._mend(source, stretch)
+                    self._mend(source, stretch)
             except ChainChangedError:
                 pass
             damage = _chosen(find_damage(self.store, source.chain), key)
             if damage.is_none:
-                return steps
+                return
         raise TransientError(
             f"Others wrote {_ROUNDS} times where {source.chain} was to be mended.", next_step="run the command again"
         )
@@ -197,33 +197,24 @@ class _Repair:
         before = stretch.before.fingerprint if stretch and stretch.before else None
         return Mender(self.store, source.chain, made_by, self.clock, DayIndex(self.store), before)
 
-    def _mend(self, source: _Source, stretch: BrokenStretch) -> Iterator[RepairStep]:
+    def _mend(self, source: _Source, stretch: BrokenStretch) -> None:
         if source.log:
             check_neighbours(source.settings, source.log, stretch)
         pieces = source.pieces(self.store, stretch)
         records = self._records(source)
         mender = self._mender(source, stretch)
         self.notes.cover(_indexed_days(self.store, source.chain, stretch.start, pieces[-1].end))
-        over = {found.start: found for found in stretch.objects}
-        if pieces[-1].is_tail and pieces[-1].end - 1 not in over:
-            over[pieces[-1].end - 1] = mender.close_tail(pieces[-1].end)
-        for piece in pieces:
-            bad = over.get(piece.start)
-            kept = mender.keep(bad) if bad and not is_lid(bad) else None
-            made: Iterator[Made]
+
+        def make(piece: Piece) -> Iterator[Made]:
             if source.is_closing(stretch, piece):
-                made = iter([(Gap(piece.start, piece.end, GapReason.CLOSED), None)])
-            else:
-                made = records.make(source.chain.partition, piece.start, piece.end)
-            if piece.is_tail:
-                made = singly(made, _LONGEST_SINGLY)
-            step = step_of(source.chain, piece, bad.why if bad else "no segment is there", kept)
-            for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
-                self._check(source, outcomes)
-                mender.put(outcomes, mark, over.get(start_of(outcomes)))
-                step = counted(step, outcomes)
-                self.progress(len(outcomes))
-            yield step
+                return iter([(Gap(piece.start, piece.end, GapReason.CLOSED), None)])
+            return records.make(source.chain.partition, piece.start, piece.end)
+
+        for done in mender.mend(stretch, pieces, make, lambda outcomes: self._check(source, outcomes)):
+            if offsets_of(done.outcomes[0])[0] == done.piece.start:
+                self.steps.append(step_of(source.chain, done.piece, done.bad, done.kept))
+            self.steps[-1] = counted(self.steps[-1], done.outcomes)
+            self.progress(len(done.outcomes))
 
     def _records(self, source: _Source) -> RecordSource:
         if source.log and self._detector is None:
@@ -253,8 +244,7 @@ def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterat
             bad = over.get(piece.start)
             first = source.log.log_start if source.log else piece.end
             made_of = "gap" if first >= piece.end else "kafka" if first <= piece.start else "kafka and gap"
-            step = step_of(source.chain, piece, bad.why if bad else "no segment is there", None)
-            yield replace(step, source=made_of)
+            yield replace(step_of(source.chain, piece, bad, None), source=made_of)
 
 
 def _indexed_days(store: ObjectStore, chain: ChainId, start: int, end: int) -> list[date]:

@@ -8,6 +8,7 @@ from datetime import date
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
+from imgpipeline.ledger.damage import DamagedObject
 from imgpipeline.ledger.mending import Piece
 
 
@@ -49,8 +50,9 @@ class RepairReport:
     """Why noted days cannot be built yet: something else is broken; None where nothing waits."""
 
 
-def step_of(chain: ChainId, piece: Piece, found: str, kept: str | None) -> RepairStep:
+def step_of(chain: ChainId, piece: Piece, bad: DamagedObject | None, kept: str | None) -> RepairStep:
     """Returns what is begun: nothing is counted yet."""
+    found = bad.why if bad else "no segment is there"
     return RepairStep(chain, segment_key(chain, piece.start), piece.start, piece.end, found, "kafka", kept=kept)
 
 
@@ -61,9 +63,3 @@ def counted(step: RepairStep, outcomes: list[Outcome]) -> RepairStep:
     letters = sum(isinstance(o, DeadLetter) for o in outcomes) + step.dead_letters
     made_of = "kafka" if not gaps else "kafka and gap" if frames or letters else "gap"
     return replace(step, frames=frames, dead_letters=letters, gaps=gaps, source=made_of)
-
-
-def start_of(outcomes: list[Outcome]) -> int:
-    """Returns the first offset of a segment's outcomes."""
-    first = outcomes[0]
-    return first.start if isinstance(first, Gap) else first.offset

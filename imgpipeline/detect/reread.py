@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import Fingerprint
 from imgpipeline.ledger.damage import BrokenStretch
+from imgpipeline.ledger.mending import Made
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
@@ -21,9 +22,6 @@ from imgpipeline.stream.holes import HoleExplainer
 
 _POLL_S = 0.2
 _SILENT_S = 30.0
-
-Made = tuple[Outcome, Fingerprint | None]
-"""An outcome, and the fingerprint of its record; None for a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +92,3 @@ def _another_log(log: LogRange, offset: int) -> LedgerError:
         f"{offset} is not the one that was read there before. Nothing was mended from it.",
         next_step="find out what happened to the log; `--without-kafka` records a gap instead of reading it again",
     )
-
-
-def singly(made: Iterator[Made], longest: int) -> Iterator[Made]:
-    """Yields gaps offset by offset, except those that are longer than `longest`; the rest as it is."""
-    for outcome, fingerprint in made:
-        if isinstance(outcome, Gap) and outcome.end - outcome.start <= longest:
-            yield from ((Gap(n, n + 1, outcome.reason), None) for n in range(outcome.start, outcome.end))
-        else:
-            yield outcome, fingerprint

@@ -20,7 +20,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
-from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.damage import BrokenStretch, DamagedObject
@@ -40,6 +40,14 @@ LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goe
 """What lies under the last offset of a tail that is being mended."""
 
 
+_MOST_RECORDS = 1000
+_LONGEST_SINGLY = 10_000
+"""A longer stretch without records is kept in one piece: it would be millions of segments in a compacted topic."""
+
+Made = tuple[Outcome, Fingerprint | None]
+"""An outcome, and the fingerprint of its record; None for a gap."""
+
+
 class ChainChangedError(TransientError):
     """Somebody else has written where it was to be mended: what is broken has to be looked for again."""
 
@@ -54,6 +62,20 @@ class Piece:
     """First offset behind it."""
     is_tail: bool = False
     """Whether each offset needs a segment of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A segment that was put."""
+
+    piece: Piece
+    """What it belongs to."""
+    bad: DamagedObject | None
+    """What lay under the first offset of the piece; None where nothing did."""
+    kept: str | None
+    """Where the bad bytes are kept."""
+    outcomes: list[Outcome]
+    """What the segment holds."""
 
 
 def is_lid(damaged: DamagedObject) -> bool:
@@ -93,6 +115,41 @@ class Mender:
     fingerprint: Fingerprint | None
     """Of the last record before what is put next."""
 
+    def mend(
+        self,
+        stretch: BrokenStretch,
+        pieces: Sequence[Piece],
+        make: Callable[[Piece], Iterator[Made]],
+        before_put: Callable[[list[Outcome]], None],
+    ) -> Iterator[Mended]:
+        """Puts outcomes for a broken stretch.
+
+        Args:
+            stretch: What is broken.
+            pieces: What is to be put for it (`pieces_of`).
+            make: Makes the outcomes of a piece, in order.
+            before_put: Called with the outcomes of each segment before it is put.
+
+        Yields:
+            Each segment, after it was put.
+
+        Raises:
+            ChainChangedError: Somebody else has written there.
+            TransientError: The store does not answer.
+        """
+        over = {found.start: found for found in stretch.objects}
+        last = pieces[-1]
+        if last.is_tail and last.end - 1 not in over:
+            over[last.end - 1] = self._close_tail(last.end)
+        for piece in pieces:
+            bad = over.get(piece.start)
+            kept = self.keep(bad) if bad and not is_lid(bad) else None
+            made = singly(make(piece)) if piece.is_tail else make(piece)
+            for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
+                before_put(outcomes)
+                self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
+                yield Mended(piece, bad, kept, outcomes)
+
     def keep(self, damaged: DamagedObject) -> str:
         """Keeps the bytes of a damaged object aside and returns their key; keeping them again changes nothing."""
         key = damaged_copy_key(self.chain, damaged.start, sha256(damaged.data).hexdigest()[:16])
@@ -109,20 +166,21 @@ class Mender:
         self.store.delete(damaged.key)
         return kept
 
-    def close_tail(self, end: int) -> DamagedObject:
+    def _close_tail(self, end: int) -> DamagedObject:
         """Puts the lid under the last offset before `end`, where nothing may lie yet; returns it.
 
         Raises:
             ChainChangedError: A segment is there.
         """
         key = segment_key(self.chain, end - 1)
+        reach("lid put", key)
         self.store.create(key, LID)
         fetched = self.store.fetch(key)
         if fetched.data != LID:
             raise ChainChangedError(f"{key} was put while the chain was mended.")
         return DamagedObject(key, end - 1, fetched.data, fetched.e_tag, "the lid")
 
-    def put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
+    def _put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
         """Puts one segment.
 
         Args:
@@ -159,18 +217,16 @@ class Mender:
             return False
 
 
-def chunks(
-    outcomes: Iterator[tuple[Outcome, Fingerprint | None]], most: int
-) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
+def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
     """Yields outcomes as segments hold them, each with the fingerprint of its last record.
 
     Args:
-        outcomes: In order, each with its record's fingerprint; None for a gap.
+        made: In order.
         most: How many a segment holds at most.
     """
     held: list[Outcome] = []
     last: Fingerprint | None = None
-    for outcome, fingerprint in outcomes:
+    for outcome, fingerprint in made:
         held.append(outcome)
         last = fingerprint or last
         if len(held) >= most:
@@ -178,3 +234,12 @@ def chunks(
             held, last = [], None
     if held:
         yield held, last
+
+
+def singly(made: Iterator[Made]) -> Iterator[Made]:
+    """Yields gaps offset by offset, except very long ones; the rest as it is."""
+    for outcome, fingerprint in made:
+        if isinstance(outcome, Gap) and outcome.end - outcome.start <= _LONGEST_SINGLY:
+            yield from ((Gap(n, n + 1, outcome.reason), None) for n in range(outcome.start, outcome.end))
+        else:
+            yield outcome, fingerprint

@@ -1,0 +1,288 @@
+"""Any interleaving of writers, builders, readers, faults and changes of the topic keeps the whole promise.
+
+Hypothesis plays a topic that grows, is deleted and created again, or is cut and filled again under its id; runs that
+find the end of its chain, hold what they have fetched, append late, die before or after each put, lose answers and are
+overtaken; the closing of a chain whose log is gone; builds of days and of summaries that die, lose answers, are
+overtaken, or come last with older ends; and live queries. After every step that has changed the store: each offset of
+each chain has one outcome, the day index misses nothing, no manifest went backwards, stored tables and summaries are
+what the ledger gives, and readers see every frame once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from hashlib import sha256
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, summary_key
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.errors import TransientError
+from imgpipeline.lake.audit import audit
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.manifest import read_manifest, read_stored
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.ledger import (
+    ChainEnd,
+    ChainWriter,
+    DayIndex,
+    Fingerprint,
+    close_chain,
+    find_current_end,
+    fix_ends,
+)
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.faults.invariant import chosen, count_labels, read_ledger, shown_counts, shown_frames
+from imgpipeline_tests.lake.samples import LABELS, seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, dead_letter
+
+DAYS = (DAY, DAY + timedelta(days=1))
+WRITERS = range(3)
+SUMMARY = "label_counts"
+
+
+class CrashError(Exception):
+    """The process of a writer or builder ends here."""
+
+
+class FaultyStore(ObjectStore):
+    """A store in memory whose next puts go wrong as they are told."""
+
+    def __init__(self) -> None:
+        memory = open_memory_store()
+        super().__init__(memory._store, memory.url)
+        self.faults: dict[str, list[str]] = {}
+        self.in_between: Callable[[], None] | None = None
+
+    def put(self, key: str, data: bytes) -> None:
+        self._faulty(key, lambda: super(FaultyStore, self).put(key, data))
+
+    def create(self, key: str, data: bytes) -> bool:
+        return bool(self._faulty(key, lambda: super(FaultyStore, self).create(key, data)))
+
+    def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+        if e_tag is None:
+            return self.create(key, data)
+        return bool(self._faulty(key, lambda: super(FaultyStore, self).replace(key, data, e_tag)))
+
+    def _faulty(self, key: str, act: Callable[[], object]) -> object:
+        kind = {METADATA: "segment", DAY_INDEX: "index"}.get(key.split("/", maxsplit=1)[0], "table")
+        waiting = self.faults.get(kind, [])
+        fault = waiting.pop(0) if waiting else "none"
+        if fault == "crash before":
+            raise CrashError
+        if fault == "not stored":
+            raise TransientError("the store did not answer")
+        if fault == "overtaken" and self.in_between is not None:
+            overtake, self.in_between = self.in_between, None
+            overtake()
+        done = act()
+        if fault == "crash after":
+            raise CrashError
+        if fault == "answer lost":
+            raise TransientError("the store did not answer")
+        return False if fault == "lost against itself" else done
+
+
+@dataclass
+class Run:
+    """A detection run: the records it has fetched, and the chain that it writes."""
+
+    topic_id: str
+    records: list[int]
+    writer: ChainWriter
+
+
+def outcome(offset: int, content: int) -> Outcome:
+    """Returns what becomes of a record; few names, so that frames are announced twice, also in other topics."""
+    day = DAYS[content % 2]
+    if content % 7 == 0:
+        return dead_letter(offset, day if content % 3 else None)
+    if content % 5 == 0:
+        return Gap(offset, offset + 1, GapReason.MARKER)
+    labels = [LABELS[(content + n) % 3] for n in range(content % 3)]
+    return replace(seen(content % 11, labels, day), offset=offset)
+
+
+def mark(offset: int, content: int) -> Fingerprint:
+    return Fingerprint(offset, 0, sha256(b"%d" % content).hexdigest())
+
+
+puts = st.sampled_from(["none", "none", "not stored", "answer lost", "lost against itself", "crash before",
+                        "crash after", "overtaken"])  # fmt: skip
+index_puts = st.sampled_from(["none", "none", "crash before", "crash after", "not stored", "overtaken"])
+runs = st.sampled_from(WRITERS)
+days = st.sampled_from(DAYS)
+
+
+class LakeMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = FaultyStore()
+        self.topic = 0
+        self.log: list[int] = []
+        self.made = 0
+        self.attempts = 0
+        self.runs: dict[int, Run] = {}
+        self.older: list[dict[ChainId, int]] = []
+        self.reached: dict[tuple[str, date], dict[ChainId, int]] = {}
+        self.seen: dict[str, str] = {}
+
+    @property
+    def chain(self) -> ChainId:
+        return ChainId("frames", f"id-{self.topic}", 0)
+
+    @rule(count=st.integers(1, 6))
+    def announce(self, count: int) -> None:
+        self.log += range(self.made, self.made + count)
+        self.made += count
+
+    @rule()
+    def make_the_topic_anew(self) -> None:
+        self.topic, self.log = self.topic + 1, []
+
+    @precondition(lambda self: self.log)
+    @rule(data=st.data(), refilled=st.integers(0, 6))
+    def cut_the_log_and_fill_it_again(self, data: st.DataObject, refilled: int) -> None:
+        self.log = self.log[: data.draw(st.integers(0, len(self.log) - 1))]
+        if refilled:
+            self.announce(refilled)
+
+    def contradicts(self, end: ChainEnd) -> bool:
+        found = end.header.fingerprint if end.header else None
+        return end.offset > len(self.log) or (found is not None and mark(found.offset, self.log[found.offset]) != found)
+
+    @rule(number=runs)
+    def begin_a_run(self, number: int) -> None:
+        end = find_current_end(self.store, self.chain)
+        if not self.contradicts(end):
+            writer = ChainWriter(self.store, end, DayIndex(self.store))
+            self.runs[number] = Run(self.chain.topic_id, list(self.log), writer)
+
+    @precondition(lambda self: self.runs)
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 3),
+        index=st.lists(index_puts, max_size=1),
+        segment=st.lists(puts, max_size=4),
+    )
+    def append(self, data: st.DataObject, count: int, index: list[str], segment: list[str]) -> None:
+        number, other = (data.draw(st.sampled_from(sorted(self.runs))) for _ in range(2))
+        with_faults = {"index": index, "segment": segment}
+        self.meet(with_faults, lambda: self.attempt(number, count), lambda: self.attempt(other, 1))
+
+    def attempt(self, number: int, count: int) -> None:
+        run = self.runs.get(number)
+        if run is None:
+            return
+        start = run.writer.end.offset
+        fetched = run.records[start : start + count]
+        if not fetched or run.topic_id != self.chain.topic_id:  # the id is asked for before a segment is put
+            return
+        self.attempts += 1
+        outcomes = [outcome(start + n, content) for n, content in enumerate(fetched)]
+        last = mark(start + len(fetched) - 1, fetched[-1])
+        try:
+            won = run.writer.append(
+                outcomes,
+                provenance=PROVENANCE,
+                writer_id=f"{number}-{self.attempts}",
+                fingerprint=last,
+                created_at=NOON,
+            )
+        except CrashError:
+            self.runs.pop(number, None)
+        except TransientError:
+            pass  # it lives on with the end that it had
+        else:
+            if not won:
+                self.runs.pop(number, None)
+
+    @rule(segment=st.lists(puts, max_size=3))
+    def close_the_chain_of_a_log_that_is_gone(self, segment: list[str]) -> None:
+        end = find_current_end(self.store, self.chain)
+        if self.contradicts(end):
+            close = lambda: close_chain(self.store, end, run_id="closing", created_at=NOON)  # noqa: E731 - used once
+            self.meet({"segment": segment}, close, lambda: self.attempt(0, 1))
+
+    @rule()
+    def remember_the_ends(self) -> None:
+        self.older.append({chain: end.offset for chain, end in fix_ends(self.store).items()})
+
+    @rule(data=st.data(), day=days, other=days, force=st.booleans(), table=st.lists(puts, max_size=3))
+    def build(self, data: st.DataObject, day: date, other: date, force: bool, table: list[str]) -> None:
+        ends = data.draw(st.none() | st.sampled_from(self.older)) if self.older else None
+
+        def overtake() -> None:
+            self.attempt(0, 1)
+            rebuild_day(self.store, other, now=NOON, force=True)
+
+        self.meet({"table": table}, lambda: rebuild_day(self.store, day, now=NOON, force=force, ends=ends), overtake)
+
+    @rule(day=days, force=st.booleans(), table=st.lists(puts, max_size=2))
+    def summarise(self, day: date, force: bool, table: list[str]) -> None:
+        def overtake() -> None:
+            rebuild_day(self.store, day, now=NOON)
+            build_summary(self.store, SUMMARY, day, now=NOON)
+
+        if read_manifest(self.store, "detections", day):
+            self.meet(
+                {"table": table}, lambda: build_summary(self.store, SUMMARY, day, now=NOON, force=force), overtake
+            )
+
+    def meet(self, faults: dict[str, list[str]], act: Callable[[], object], overtake: Callable[[], None]) -> None:
+        """Does something while puts go wrong; whoever meets a fault dies, or gives up as it would."""
+        self.store.faults, self.store.in_between = faults, overtake
+        try:
+            act()
+        except (CrashError, TransientError):
+            pass
+        finally:
+            self.store.faults, self.store.in_between = {}, None
+
+    @invariant()
+    def the_whole_promise_holds(self) -> None:
+        objects = {info.key: info.e_tag for info in self.store.list_objects() if not info.key.startswith("audit/")}
+        if objects == self.seen:
+            return
+        held = read_ledger(self.store)
+        for chain, frames in held.ends.items():
+            assert fix_ends(self.store)[chain].offset == frames
+        self.nothing_went_backwards()
+        report = audit(self.store, list, full=True, now=NOON)
+        assert not report.problems, report.problems
+        assert shown_frames(self.store) == chosen(held.frames)
+        assert shown_counts(self.store) == count_labels(held.frames)
+        self.seen = objects
+
+    def nothing_went_backwards(self) -> None:
+        for day in DAYS:
+            found = {table: read_manifest(self.store, table, day) for table in ("frames", "detections")}
+            summary = read_stored(self.store, summary_key(SUMMARY, day))
+            for table, manifest in {**found, SUMMARY: summary.manifest if summary else None}.items():
+                before = self.reached.get((table, day), {})
+                now = dict(manifest.ends) if manifest else {}
+                assert all(now.get(chain, 0) >= end for chain, end in before.items()), (
+                    f"{table} of {day} went backwards"
+                )
+                self.reached[table, day] = now
+
+    def teardown(self) -> None:
+        """In the end whoever comes next makes everything whole and current."""
+        for day in DAYS:
+            rebuild_day(self.store, day, now=NOON)
+            build_summary(self.store, SUMMARY, day, now=NOON)
+        self.the_whole_promise_holds()
+
+
+class TestLake(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+    settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
+
+
+@pytest.mark.slow
+class TestLakeForLong(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+    settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
