@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
+from imgpipeline.errors import PermanentError
 from imgpipeline.settings import Settings
-from imgpipeline.stream.diagnosis import explain_kafka_failure
+from imgpipeline.stream.diagnosis import UnreachableBrokerError, explain_kafka_failure
 from imgpipeline.stream.header_names import accept_any_header_name
-from imgpipeline.stream.options import kafka_options
+from imgpipeline.stream.options import FIRST_TIMEOUT_MS, kafka_options
 
 Client = TypeVar("Client", KafkaAdminClient, KafkaConsumer, KafkaProducer)
 
@@ -34,10 +35,16 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
 
 
 def _open(settings: Settings, client: type[Client], options: dict[str, Any]) -> Client:
+    """Opens a client in two attempts, so that a wrong setting is told at once and a restart is waited for."""
     try:
-        return client(**options)
+        return client(**{**options, "bootstrap_timeout_ms": FIRST_TIMEOUT_MS})
+    except KafkaError as error:
+        explained = explain_kafka_failure(settings, error)
+        if isinstance(explained, PermanentError) and not isinstance(explained, UnreachableBrokerError):
+            raise explained from error
     except OSError as error:  # a file of certificates that cannot be read, a port that cannot be opened
         raise explain_kafka_failure(settings, error) from error
+    return client(**options)
 
 
 @contextlib.contextmanager

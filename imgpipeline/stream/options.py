@@ -7,8 +7,10 @@ from typing import Any
 
 from imgpipeline.settings import Settings
 
-BOOTSTRAP_TIMEOUT_MS = 6_000
-"""How long a client looks for a broker before the failure is diagnosed; a broker that restarts takes about 4 s."""
+FIRST_TIMEOUT_MS = 1_500
+"""How long a client looks for a broker at first: what is wrong with the settings is wrong after that too."""
+BOOTSTRAP_TIMEOUT_MS = 4_000
+"""How long it looks again where no setting was found wrong; a broker that restarts takes about 4 s."""
 
 
 def kafka_options(settings: Settings) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def answer_as_web_server(server: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_a_wrong_password(secured: KafkaBroker, mechanism: str):
     wrong = login(**WRONG, kafka_sasl_mechanism=mechanism)
@@ -140,12 +141,14 @@ def test_a_password_that_is_not_set(secured: KafkaBroker):
     assert "USERNAME" not in str(error)
 
 
+@pytest.mark.fault(33)
 def test_a_mechanism_that_is_not_enabled(secured: KafkaBroker):
     chosen = login("SASL_SSL", kafka_sasl_mechanism="PLAIN", kafka_ca_file=authority(secured))
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
     assert_names(error, "it takes SCRAM-SHA-512", "set IMGPIPELINE_KAFKA_SASL_MECHANISM")
 
 
+@pytest.mark.fault(33)
 def test_a_wrong_authority(secured: KafkaBroker):
     assert secured.certificates is not None
     chosen = login("SASL_SSL", kafka_ca_file=secured.certificates.wrong_ca_file)
@@ -226,6 +229,7 @@ def test_an_error_that_is_explained_already_stays_as_it_is():
     assert explain_kafka_failure(settings("127.0.0.1:9092"), explained_before) is explained_before
 
 
+@pytest.mark.fault(33)
 def test_with_kafka_python_itself_a_wrong_password_is_named_in_less_than_ten_seconds(secured: KafkaBroker):
     chosen = settings(secured.address("SASL_PLAINTEXT"), **login(**WRONG))
     began = time.monotonic()

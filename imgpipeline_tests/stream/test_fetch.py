@@ -74,6 +74,7 @@ def test_records_are_read_however_they_were_compressed(settings: Settings, compr
     assert record.value == b"pressed " * 1000
 
 
+@pytest.mark.fault(13)
 def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> None:
     with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
         producer.init_transactions()
@@ -97,6 +98,7 @@ def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> N
     ]
 
 
+@pytest.mark.fault(13)
 def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
     with open_admin(settings) as admin:
         name = f"{settings.kafka_topic}-compacted"
@@ -114,6 +116,7 @@ def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
     assert gaps == [Gap(1, 2, GapReason.COMPACTED)]
 
 
+@pytest.mark.fault(12)
 def test_a_log_that_moved_under_the_reader_is_an_error_not_a_jump(settings: Settings) -> None:
     send(settings, 10)
     with open_admin(settings) as admin:
