@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline_tests.fuzz.border import (
     MOST_GROWTH_BYTES,
     MemoryPeak,
@@ -93,18 +94,15 @@ def _progress(what: str, whole: int) -> Callable[[int], None]:
 
 
 def _through_a_lane(seed: int, count: int, folder: Path) -> Tally:
+    records, tally = list(islice(hostile_records(seed + 1, count), count)), Tally()
     try:
-        broker = KafkaBroker(folder / "kafka")
-    except MissingProgramError as missing:
-        tally = Tally()
-        tally.violations.append(f"no lane was followed: {missing}")
-        return tally
-    with broker:
-        broker.create_topic("fuzz")
-        _console.print(f"lane: {count:,} records through Kafka")
-        return follow_hostile_records(
-            list(islice(hostile_records(seed + 1, count), count)), broker, "fuzz", folder / "lane"
-        )
+        with KafkaBroker(folder / "kafka") as broker:
+            broker.create_topic("fuzz")
+            _console.print(f"lane: {count:,} records through Kafka")
+            return follow_hostile_records(records, broker, "fuzz", folder / "lane")
+    except (ImgpipelineError, AssertionError, MissingProgramError) as error:
+        tally.violations.append(f"lane: {error!r}")
+    return tally
 
 
 def _show(name: str, tally: Tally) -> None:
