@@ -132,7 +132,7 @@ def test_terminated_in_the_ui_it_commits_what_is_finished_within_five_seconds_an
     site.variables |= SMALL_STEPS
     announce_frames(site.settings, BACKLOG)
     site.start_daemon()
-    wait_until(lambda: ledger_end(site) > 0, limit_s=90, what="a segment", interval_s=0.1)
+    wait_until(lambda: ledger_end(site) > 0, limit_s=180, what="a segment", interval_s=0.1)
     (run,) = site.runs(job="detect_frames", live=True)
     with site.instance() as instance:
         (state,) = (s for s in instance.all_instigator_state() if s.instigator_name == "frames_sensor")

@@ -18,7 +18,7 @@ from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.faults.mortal_daemon import DAEMON_PHASES
 from imgpipeline_tests.servers.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MORTAL = (sys.executable, "-m", "imgpipeline_tests.faults.mortal_daemon")
 SENSOR_PHASES = ("tick observed", "tick decided", "tick requested")
@@ -31,7 +31,7 @@ def ledger_end(site: Site) -> int:
 
 def wait_until_drained(site: Site, frames: int) -> None:
     """Wait until every frame is in the ledger and Dagster shows no detection run as live."""
-    wait_until(lambda: ledger_end(site) == frames, limit_s=150, what=f"{frames} frames in the ledger", interval_s=0.5)
+    wait_until(lambda: ledger_end(site) == frames, limit_s=300, what=f"{frames} frames in the ledger", interval_s=0.5)
     wait_for_detection(site)
 
 
@@ -48,7 +48,7 @@ def meet(site: Site, fault: str) -> None:
     """Announce frames, and have a daemon die where a fault of a plan says so."""
     announce_frames(site.settings, BURST, source=f"camera-{len(site.daemons)}")
     daemon = site.start_daemon(*MORTAL, variables=variables_of(fault, site.home))
-    wait_until(lambda: happened(site.home, fault), limit_s=90, what=f"{fault}", interval_s=0.1)
+    wait_until(lambda: happened(site.home, fault), limit_s=180, what=fault, interval_s=0.1)
     if fault.endswith("=stop"):  # the code server stands still in the middle of the sensor's code
         os.kill(daemon.pid, signal.SIGKILL)
         os.killpg(daemon.pid, signal.SIGCONT)
@@ -74,6 +74,16 @@ def test_fault_7_daemons_killed_at_each_phase_of_a_tick_are_made_up_for_by_the_n
     assert statuses(site) == {"SUCCESS"}
     with site.instance() as instance:
         assert not [tick for tick in frames_ticks(instance) if tick.status.value == "STARTED"][1:]
+
+
+@pytest.mark.fault(7)
+def test_fault_7_a_code_server_killed_in_the_middle_of_a_tick_is_replaced_by_its_daemon(site: Site) -> None:
+    announce_frames(site.settings, BURST)
+    daemon = site.start_daemon(variables=variables_of("tick decided=kill", site.home))
+    wait_until(lambda: happened(site.home, "tick decided=kill"), limit_s=60, what="the code server's end")
+    wait_until_drained(site, BURST)
+    assert daemon.is_alive
+    check(site.settings)
 
 
 def frames_ticks(instance: dg.DagsterInstance) -> list[dg._core.scheduler.instigation.InstigatorTick]:

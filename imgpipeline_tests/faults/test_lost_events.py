@@ -38,6 +38,7 @@ def tables_of(site: Site, day: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.fault(42)
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_fault_42_a_day_whose_event_was_lost_is_reported_again_and_its_tables_ar
     assert reported(site) == []
 
     site.start_daemon()
-    wait_until(lambda: ledger_end(site) == FIRST + rest, limit_s=90, what="the rest of the frames", interval_s=0.5)
-    wait_until(lambda: DAY in {m.partition for m in reported(site)}, limit_s=60, what="the lost event", interval_s=0.5)
-    wait_until(lambda: len(tables_of(site, DAY)) == 3, limit_s=120, what="the tables of that day", interval_s=0.5)
+    wait_until(lambda: ledger_end(site) == FIRST + rest, limit_s=240, what="the rest of the frames", interval_s=0.5)
+    wait_until(lambda: DAY in {m.partition for m in reported(site)}, limit_s=120, what="the lost event", interval_s=0.5)
+    wait_until(lambda: len(tables_of(site, DAY)) == 3, limit_s=240, what="the tables of that day", interval_s=0.5)
     check(site.settings)
