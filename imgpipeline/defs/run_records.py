@@ -72,7 +72,8 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
-    ending = Ending.DIED if is_gone(run.tags.get(PROCESS_TAG)) else Ending.HUNG
+    has_died = PROCESS_TAG not in run.tags or is_gone(run.tags[PROCESS_TAG])
+    ending = _ending(run) if has_died else Ending.HUNG
     instance.add_run_tags(run_id, {ENDING_TAG: ending.value})  # before Dagster sees it gone
     killed = " Its process was killed." if end_process(run.tags.get(PROCESS_TAG)) else ""
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
@@ -100,6 +101,7 @@ def _live_run(record: dg.RunRecord, now: datetime) -> LiveRun | None:
         lane,
         began_at,
         is_queued=run.status in _WAITING,
+        ends=parse_ends(run.tags.get(ENDS_TAG, "")) if PROCESS_TAG in run.tags else {},
         is_gone=_is_orphan(record, now) or (run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG))),
     )
 

@@ -79,6 +79,17 @@ class PartitionView:
         return self.log_end - self.ledger_end
 
 
+class Ending(Enum):
+    """How a run that failed has ended."""
+
+    FAILED = "failed"
+    """With an error that it could say itself."""
+    DIED = "died"
+    """Its process was gone before it could say anything: a crash, a lack of memory, a kill."""
+    HUNG = "hung"
+    """It made no progress and was taken over. Of a process in another container that is all that is seen of a death."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveRun:
     """A detection run that has not ended, as far as Dagster knows."""
@@ -93,17 +104,12 @@ class LiveRun:
     """Whether it waits for a slot; such a run is not overtaken, since another one would wait too."""
     is_gone: bool = False
     """Whether its process is known to be gone."""
+    ends: Mapping[int, int] = field(default_factory=dict)
+    """Ledger end of each partition that had lag when the run was requested; none where it has not begun to work."""
 
-
-class Ending(Enum):
-    """How a run that failed has ended."""
-
-    FAILED = "failed"
-    """With an error that it could say itself."""
-    DIED = "died"
-    """Its process was gone before it could say anything: a crash, a lack of memory, a kill."""
-    HUNG = "hung"
-    """It made no progress and was taken over. Of a process in another container that is all that is seen of a death."""
+    def ended(self, ending: Ending, now: datetime) -> "FailedRun":
+        """Returns this run as one that ended just now: it counts in the tick that finds it, not only in the next."""
+        return FailedRun(self.run_id, self.lane, now, self.ends, ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,7 @@ def decide(
     """
     starts: list[Start] = []
     overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
+    failures = [*failures, *(run.ended(Ending.DIED, now) for run in runs if run.is_gone)]
     waiting: list[str] = []
     for lane in (Lane(number, lanes) for number in range(lanes)):
         behind = [view for view in partitions if lane.covers(view.partition) and view.lag]
@@ -193,7 +200,8 @@ def decide(
             waiting.append(f"Lane {lane} is {_lag(behind)} offsets behind: {reason}")
             continue
         overtaken.update(stalled)
-        starts.append(_start(lane, behind, failures, takes_over=bool(stalled)))
+        hung = [run.ended(Ending.HUNG, now) for run in alive if run.run_id in stalled]
+        starts.append(_start(lane, behind, [*failures, *hung], takes_over=bool(stalled)))
     return Decision(tuple(starts), overtaken, tuple(waiting))
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG, lane_of, run_config_of
+from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.processes import describe_process
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, parse_ends
 from imgpipeline.detect import follow_lane
-from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.lanes import Ending, Lane
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.faults.invariant import check
@@ -198,6 +198,33 @@ def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) 
 
 
 @pytest.mark.fault(9)
+@pytest.mark.fault(38)
+@pytest.mark.parametrize(
+    ("tags", "is_careful"),
+    [
+        ({PROCESS_TAG: describe_process()}, True),
+        ({PROCESS_TAG: describe_process(), ENDING_TAG: Ending.HUNG.value}, True),
+        ({PROCESS_TAG: describe_process(), ENDING_TAG: Ending.FAILED.value}, False),
+        ({}, False),
+    ],
+    ids=["died", "hung", "failed with an error", "never began"],
+)
+def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(
+    sensor: Sensor, tags: dict[str, str], is_careful: bool
+) -> None:
+    sensor.set(IMGPIPELINE_RETRY_PAUSE_S="0.01")
+    announce_frames(sensor.site.settings, 1)
+    (first,) = sensor.requests()
+    for _ in range(3):
+        run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, **{ENDS_TAG: first.tags[ENDS_TAG], **tags})
+        sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
+    made: list[dg.RunRequest] = []
+    wait_until(lambda: made.extend(sensor.requests()) or bool(made), limit_s=20, what="the end of the pause")
+    (request,) = made
+    assert request.run_config == run_config_of(EVERYTHING, careful=is_careful)
+    assert ("imgpipeline/careful" in request.tags) == is_careful
+
+
 @pytest.mark.parametrize("cursor", ["", "garbage", '{"version":1,"turn":3,"chains":[["t","i",0,5,1,1,1]]}'])
 def test_a_lost_or_garbage_cursor_does_not_matter(sensor: Sensor, cursor: str) -> None:
     announce_frames(sensor.site.settings, 3)

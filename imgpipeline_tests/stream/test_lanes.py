@@ -179,6 +179,15 @@ def test_fault_38_runs_that_failed_with_an_error_do_not_make_the_next_one_carefu
 
 
 @pytest.mark.fault(38)
+def test_fault_38_a_run_that_is_found_dead_or_hung_just_now_counts_at_once() -> None:
+    gone = LiveRun("gone", EVERYTHING, seconds_ago(60), is_gone=True, ends={0: 100})
+    assert "3 runs failed at this ledger end" in decision([partition()], (gone,), died(2)).waiting[0]
+    stuck = LiveRun("stuck", EVERYTHING, seconds_ago(1e5), ends={0: 100})
+    assert decision([partition(behind_s=1e5)], (stuck,), died(2)).starts[0].is_careful
+    assert not decision([partition(behind_s=1e5)], (stuck,), died(1)).starts[0].is_careful
+
+
+@pytest.mark.fault(38)
 def test_fault_38_runs_that_died_elsewhere_do_not_count() -> None:
     views = [partition(0, end=100), partition(1, end=50)]
     other = [replace(run, ends={1: 49}) for run in died(3)]
