@@ -30,9 +30,7 @@ def repair(
     from imgpipeline.detect.repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-    settings = load_settings()
-    done = 0
-
+    settings, done = load_settings(), 0
     with progress_bar("Mending", unit="offsets") as bar:
 
         def progress(outcomes: int) -> None:
@@ -41,14 +39,9 @@ def repair(
             bar(done, 0)
 
         report = repair_ledger(
-            settings,
-            open_store(settings),
-            key=key,
-            without_kafka=without_kafka,
-            dry_run=dry_run,
-            clock=utc_now,
+            settings, open_store(settings), key=key, without_kafka=without_kafka, dry_run=dry_run, clock=utc_now,
             progress=progress,
-        )
+        )  # fmt: skip
     if as_json:
         show_json(
             {

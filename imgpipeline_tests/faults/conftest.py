@@ -6,8 +6,9 @@ import pytest
 
 from imgpipeline_tests.defs.conftest import site
 from imgpipeline_tests.detect.conftest import LaneUnderTest, lane
+from imgpipeline_tests.faults.damages import followed
 
-__all__ = ["lane", "site", "stored_lane"]
+__all__ = ["followed", "lane", "site", "stored_lane"]
 
 
 @pytest.fixture(params=["s3", "folder"])

@@ -1,0 +1,61 @@
+"""A lane with a ledger to damage, the ways to damage it, and mending it."""
+
+from collections.abc import Callable
+
+import pytest
+from kafka import TopicPartition
+
+from imgpipeline.contracts.keys import DAMAGED, METADATA
+from imgpipeline.detect.repair import repair_ledger
+from imgpipeline.detect.repair_steps import RepairReport
+from imgpipeline.settings import utc_now
+from imgpipeline.stream.connection import open_admin
+from imgpipeline_tests.detect.conftest import LaneUnderTest
+from imgpipeline_tests.faults.invariant import check
+
+Damage = Callable[[bytes], bytes | None]
+DAMAGES: dict[str, Damage] = {
+    "emptied": lambda _: b"",
+    "flipped": lambda data: data[:40] + bytes([data[40] ^ 4]) + data[41:],
+    "cut": lambda data: data[: len(data) // 2],
+    "removed": lambda _: None,
+}
+
+
+@pytest.fixture
+def followed(lane: LaneUnderTest) -> LaneUnderTest:
+    """Twelve frames in four segments of three, with the tables and the summary of their day."""
+    own = lane.with_settings(segment_max_records=3, commit_interval_s=60.0)
+    own.announce(12)
+    own.follow()
+    check(own.settings)
+    assert len(keys(own)) == 4
+    return own
+
+
+def keys(lane: LaneUnderTest) -> list[str]:
+    return sorted(info.key for info in lane.store.list_objects(METADATA))
+
+
+def hurt(lane: LaneUnderTest, number: int, damage: Damage = DAMAGES["emptied"]) -> tuple[str, bytes | None]:
+    """Damages a segment; returns its key and what is there now."""
+    key = keys(lane)[number]
+    bad = damage(lane.store.get(key))
+    if bad is None:
+        lane.store.delete(key)
+    else:
+        lane.store.put(key, bad)
+    return key, bad
+
+
+def repair(lane: LaneUnderTest, **options: object) -> RepairReport:
+    return repair_ledger(lane.settings, lane.store, clock=utc_now, **options)  # type: ignore[arg-type]  # by name
+
+
+def kept(lane: LaneUnderTest) -> list[bytes]:
+    return [lane.store.get(info.key) for info in lane.store.list_objects(DAMAGED)]
+
+
+def drop_records(lane: LaneUnderTest, before: int) -> None:
+    with open_admin(lane.settings) as admin:
+        admin.delete_records({TopicPartition(lane.settings.kafka_topic, 0): before})
