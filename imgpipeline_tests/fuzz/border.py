@@ -34,7 +34,7 @@ RECORD_TIME_MS = 1_772_366_400_000
 """2026-03-01T12:00:00Z."""
 MOST_SECONDS = 10.0
 """A single record or image that takes longer is a violation (seconds are for busy machines; it takes milliseconds)."""
-MOST_GROWTH_BYTES = 400 * 2**20
+MOST_GROWTH_BYTES = 256 * 2**20
 """How much the peak of the process's memory may grow. One picture of 20 million pixels takes 60 MB of it, 120 MB with
 16 bits, and its copy in another format as much again."""
 _LOOK_S = 0.002
