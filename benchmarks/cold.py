@@ -31,8 +31,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 _LINGER_S = 0.5
 _SENSOR_INTERVAL_S = 5.0
-_SETTLE_S = 10.0
-_IDLE_S = 20.0
 _LIMIT_S = 120.0
 _POLL_S = 0.2
 _EVENTS = (
@@ -61,8 +59,8 @@ def measure_cold(place: Place, effort: Effort) -> dict[str, Any]:
     try:
         daemon = site.start_daemon()
         say("cold: the daemon runs")
-        time.sleep(_SETTLE_S)
-        idle = _idle_share(daemon.pid)
+        time.sleep(effort.idle_s / 2)  # its first ticks are dearer than the others
+        idle = _idle_share(daemon.pid, effort.idle_s)
         with Announcer(settings) as announcer:
             for number in range(effort.cold_samples):
                 site.wait_for_runs_to_end(limit_s=_LIMIT_S)
@@ -80,10 +78,10 @@ def measure_cold(place: Place, effort: Effort) -> dict[str, Any]:
     return {"network": network.name, "idle_cpu_share": idle, **told, "parts": parts, "samples": samples}
 
 
-def _idle_share(daemon: int) -> float:
+def _idle_share(daemon: int, seconds: float) -> float:
     before_s = session_cpu_s(daemon)
-    time.sleep(_IDLE_S)
-    return (session_cpu_s(daemon) - before_s) / _IDLE_S
+    time.sleep(seconds)
+    return (session_cpu_s(daemon) - before_s) / seconds
 
 
 def _await(site: Site, store: ObjectStore, cache_dir: Path, number: int, began: float) -> dict[str, float]:

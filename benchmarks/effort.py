@@ -23,6 +23,8 @@ class Effort:
     """How long frames come steadily."""
     cold_samples: int
     """How many frames find nothing running."""
+    idle_s: float
+    """How long the daemon is watched while nothing happens."""
     memory_messages: int
     """Backlog whose memory is watched."""
     ledger_segments: int
@@ -40,6 +42,7 @@ FULL = Effort(
     rounds=2,
     steady_s=60.0,
     cold_samples=20,
+    idle_s=20.0,
     memory_messages=100_000,
     ledger_segments=300,
     sensor_segments=1_000_000,
@@ -49,11 +52,12 @@ QUICK = Effort(
     pictures=60,
     sizes=((640, 360),),
     all_networks=False,
-    contest_s=4.0,
+    contest_s=2.0,
     rounds=1,
     steady_s=10.0,
     cold_samples=1,
+    idle_s=4.0,
     memory_messages=4_000,
     ledger_segments=60,
-    sensor_segments=10_000,
+    sensor_segments=2_000,
 )

@@ -20,6 +20,9 @@ from benchmarks.pictures import PictureSet, make_pictures
 from benchmarks.place import Place, announce_backlog, say, store_pictures
 from imgpipeline.settings import Settings
 
+Sizes = tuple[tuple[int, int], ...]
+"""Widths and heights in pixels."""
+
 _FEWEST_FRAMES = 60
 _TRIAL_SHARE = 0.25
 """Part of a contest's time that each arrangement of threads is tried."""
@@ -60,22 +63,28 @@ def measure_throughput(place: Place, effort: Effort) -> dict[str, Any]:
         `contests`, one entry a model and size; `missing`, what could not be measured and why.
     """
     contests, missing = [], []
-    for make in _makers(place.folder, effort):
+    for make, sizes in _makers(place.folder, effort):
         try:
             network = make()
         except MissingDataError as error:
             missing.append(str(error))
             say(f"throughput: left out: {error}")
             continue
-        for width, height in effort.sizes:
+        for width, height in sizes:
             contest = prepare(place, network, make_pictures(width, height, effort.pictures))
             contests.append(_measure(contest, effort))
     return {"contests": contests, "missing": missing}
 
 
-def _makers(folder: Path, effort: Effort) -> list[Callable[[], Network]]:
-    makers: list[Callable[[], Network]] = [yolox_nano, lambda: nothing_seen(folder)]
-    return [*makers, lambda: yolov4_tiny(folder)] if effort.all_networks else makers
+def _makers(folder: Path, effort: Effort) -> list[tuple[Callable[[], Network], Sizes]]:
+    """Returns what makes each network, with the sizes of pictures that it is measured with."""
+    sizes = effort.sizes
+    makers: list[tuple[Callable[[], Network], Sizes]] = [
+        (yolox_nano, sizes),
+        (lambda: yolov4_tiny(folder), sizes if effort.all_networks else ()),
+        (lambda: nothing_seen(folder), sizes[:1]),
+    ]
+    return [(make, chosen) for make, chosen in makers if chosen]
 
 
 def prepare(place: Place, network: Network, pictures: PictureSet, **more: object) -> Contest:
