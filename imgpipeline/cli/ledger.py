@@ -46,6 +46,8 @@ class EndShown:
     """When the last segment was made, UTC; None as above."""
     run_id: str | None
     """Which run made it; None as above."""
+    closed: bool
+    """Whether the chain is closed: its log goes on in the next one (`ledger new-chain`)."""
     problem: str | None
     """Why the end cannot be read; None where it can."""
 
@@ -62,10 +64,13 @@ def ends(
     if as_json:
         show_json([asdict(row) for row in rows])
     elif rows:
-        columns = ("topic", "topic id", "partition", "end", "last segment", "last commit", "run")
+        columns = ("topic", "topic id", "partition", "end", "last segment", "last commit", "run", "closed")
         show_table(
             columns,
-            [(r.topic, r.topic_id, str(r.partition), r.end, r.last_start, r.last_commit, r.run_id) for r in rows],
+            [
+                (r.topic, r.topic_id, str(r.partition), r.end, r.last_start, r.last_commit, r.run_id, r.closed)
+                for r in rows
+            ],
         )
     else:
         note("The ledger has no chain yet.")
@@ -89,7 +94,7 @@ def _read_end(store: "ObjectStore", chain: "ChainId") -> EndShown:
     try:
         end = find_end(store, chain)
     except LedgerError as error:
-        return EndShown(chain.topic, chain.topic_id, chain.partition, None, None, None, None, error.message)
+        return EndShown(chain.topic, chain.topic_id, chain.partition, None, None, None, None, False, error.message)
     last = end.header
     return EndShown(
         topic=chain.topic,
@@ -99,5 +104,6 @@ def _read_end(store: "ObjectStore", chain: "ChainId") -> EndShown:
         last_start=end.hint,
         last_commit=last.created_at if last else None,
         run_id=last.provenance.run_id if last else None,
+        closed=end.is_closed,
         problem=None,
     )

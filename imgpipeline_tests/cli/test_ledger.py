@@ -26,6 +26,7 @@ def test_ends_lists_every_chain_with_its_last_segment(
         ("frames", CHAIN.topic_id, 0, 7, 4),
         ("import.old", "rows", 0, 1, 0),
     ]
+    assert not any(row["closed"] for row in found)
     assert {(row["run_id"], row["last_commit"]) for row in found} == {("run-1", "2026-01-09T12:00:00.000000Z")}
     table = run("ledger", "ends", "--topic", "frames", env=folder_site, cwd=tmp_path)
     assert CHAIN.topic_id in table.stdout
