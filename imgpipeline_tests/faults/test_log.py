@@ -50,6 +50,25 @@ def new_chain(settings: Settings, *options: str, folder: Path) -> Ended:
     return run("ledger", "new-chain", *options, env=environment_of(settings), cwd=folder)
 
 
+def check_shown(settings: Settings, topic_id: str, folder: Path) -> None:
+    """Asserts that users see both chains: the old one without a log, the new one without lag, and all their frames."""
+    environment = environment_of(settings)
+    status = run("status", "--json", env=environment, cwd=folder).json()["partitions"]
+    assert [(row["topic_id"], row["current"], row["lag"]) for row in status] == [
+        (f"{topic_id}~2", True, 0),
+        (topic_id, False, None),
+    ]
+    audited = run("audit", "--full", "--json", env=environment, cwd=folder)
+    assert (audited.status, audited.json()["ok"]) == (0, True)
+    counted = run("query", "SELECT count(*) AS n FROM frames", "--json", env=environment, cwd=folder)
+    assert "13" in counted.stdout
+    ends = run("ledger", "ends", "--json", env=environment, cwd=folder).json()
+    assert {row["topic_id"]: (row["end"], row["closed"]) for row in ends} == {
+        topic_id: (6, True),
+        f"{topic_id}~2": (8, False),
+    }
+
+
 # 36: another log under the same id
 
 
@@ -94,17 +113,7 @@ def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_give
     held = check(lane.settings, before=before)
     assert (len(held.frames_of(log.topic_id)), len(held.frames_of(f"{log.topic_id}~2"))) == (5, 8)
     assert held.gap_reasons == {"closed": 1}
-    status = run("status", "--json", env=environment_of(lane.settings), cwd=tmp_path).json()["partitions"]
-    assert [(row["topic_id"], row["current"], row["lag"]) for row in status] == [
-        (f"{log.topic_id}~2", True, 0),
-        (log.topic_id, False, None),
-    ]
-    audited = run("audit", "--full", "--json", env=environment_of(lane.settings), cwd=tmp_path)
-    assert (audited.status, audited.json()["ok"]) == (0, True)
-    counted = run(
-        "query", "SELECT count(*) AS n FROM frames", "--json", env=environment_of(lane.settings), cwd=tmp_path
-    )
-    assert "13" in counted.stdout
+    check_shown(lane.settings, log.topic_id, tmp_path)
 
 
 @pytest.mark.fault(36)
