@@ -97,7 +97,7 @@ def _hints(settings: Settings, watch: Watch, logs: Sequence[LogRange]) -> dict[C
     """Returns where to look for the end of each chain: as remembered, else as the group says, else at the log's end."""
     if all(log.chain in watch.seen for log in logs):
         return {log.chain: watch.seen[log.chain].end.hint for log in logs}
-    told = ask_group(settings)
+    told = ask_group(settings, [log.partition for log in logs if log.chain not in watch.seen])
     return {
         log.chain: seen.end.hint if (seen := watch.seen.get(log.chain)) else told.get(log.partition, log.log_end)
         for log in logs

@@ -4,8 +4,10 @@ Owns which thread does what. It promises that a record's outcome, or the error t
 until the pool is closed. The order of outcomes belongs to `workers`.
 """
 
+import queue
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +18,11 @@ from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 
 _MOST_READERS = 16
+
+_Unread = tuple[KafkaRecord, "Future[Frame | DeadLetter]", float]
+"""A record, where its outcome goes, and when it was submitted, by `time.perf_counter`."""
+_Unseen = tuple[ReadFrame, "Future[Frame | DeadLetter]"]
+"""A record whose image was read, and where its outcome goes."""
 
 
 class RecordPool(Protocol):
@@ -30,52 +37,82 @@ class RecordPool(Protocol):
 
 @dataclass(slots=True)
 class ThreadRecordPool:
-    """A `RecordPool` of threads in this process."""
+    """A `RecordPool` of threads in this process.
+
+    Reading begins with few threads and gets one more each time that a looker finds nothing to look at while there is
+    something to read: as many as the store's latency asks for, and no more, since every thread that wakes takes the
+    core of one that computes.
+    """
 
     work: FrameWork
     """What is done with a record."""
-    readers: int
-    """How many images are read at a time."""
+    most_readers: int
+    """How many images may be read at a time."""
     lookers: int
     """How many pictures are decoded and detected at a time."""
-    _readers: ThreadPoolExecutor = field(init=False)
-    _lookers: ThreadPoolExecutor = field(init=False)
+    _to_read: "queue.SimpleQueue[_Unread | None]" = field(default_factory=queue.SimpleQueue)
+    _to_look: "queue.SimpleQueue[_Unseen | None]" = field(default_factory=queue.SimpleQueue)
+    _readers: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._readers = ThreadPoolExecutor(self.readers, "read")
-        self._lookers = ThreadPoolExecutor(self.lookers, "look")
+        self._add_reader()
+        for number in range(self.lookers):
+            threading.Thread(target=self._look_on, name=f"look-{number}").start()
 
     @classmethod
     def of(cls, settings: Settings, work: FrameWork) -> "ThreadRecordPool":
         """Returns a pool of the size that the settings ask for."""
-        readers = min(_MOST_READERS, max(2, settings.prefetch_images // 2))
-        return cls(work, readers, detect_workers(settings))
+        return cls(work, min(_MOST_READERS, max(2, settings.prefetch_images // 2)), detect_workers(settings))
 
     def submit(self, record: KafkaRecord) -> "Future[Frame | DeadLetter]":
         """Begins to work on a record; returns at once."""
         outcome: Future[Frame | DeadLetter] = Future()
-        self._readers.submit(self._read, record, outcome, time.perf_counter())
+        self._to_read.put((record, outcome, time.perf_counter()))
         return outcome
-
-    def _read(self, record: KafkaRecord, outcome: "Future[Frame | DeadLetter]", since_s: float) -> None:
-        if not outcome.set_running_or_notify_cancel():
-            return
-        try:
-            read = self.work.read(record, since_s)
-            if isinstance(read, ReadFrame):
-                self._lookers.submit(self._look, read, outcome)
-            else:
-                outcome.set_result(read)
-        except BaseException as error:  # noqa: BLE001 - reaches the run through the future
-            outcome.set_exception(error)
-
-    def _look(self, read: ReadFrame, outcome: "Future[Frame | DeadLetter]") -> None:
-        try:
-            outcome.set_result(self.work.look(read))
-        except BaseException as error:  # noqa: BLE001 - reaches the run through the future
-            outcome.set_exception(error)
 
     def close(self) -> None:
         """Ends without waiting: reads of a store in trouble may take a minute. What was not begun is left."""
-        for pool in (self._readers, self._lookers):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._closed.set()
+        self._to_read.put(None)
+        self._to_look.put(None)
+
+    def _add_reader(self) -> None:
+        with self._lock:
+            if self._readers == self.most_readers or self._closed.is_set():
+                return
+            self._readers += 1
+            threading.Thread(target=self._read_on, name=f"read-{self._readers}").start()
+
+    def _read_on(self) -> None:
+        while (unread := self._to_read.get()) is not None and not self._closed.is_set():
+            record, outcome, since_s = unread
+            if not outcome.set_running_or_notify_cancel():
+                continue
+            try:
+                read = self.work.read(record, since_s)
+                if isinstance(read, ReadFrame):
+                    self._to_look.put((read, outcome))
+                else:
+                    outcome.set_result(read)
+            except BaseException as error:  # noqa: BLE001 - reaches the run through the future
+                outcome.set_exception(error)
+        self._to_read.put(None)  # for the next one
+
+    def _look_on(self) -> None:
+        while (unseen := self._next_to_look()) is not None and not self._closed.is_set():
+            read, outcome = unseen
+            try:
+                outcome.set_result(self.work.look(read))
+            except BaseException as error:  # noqa: BLE001 - reaches the run through the future
+                outcome.set_exception(error)
+        self._to_look.put(None)  # for the next one
+
+    def _next_to_look(self) -> "_Unseen | None":
+        try:
+            return self._to_look.get_nowait()
+        except queue.Empty:
+            if not self._to_read.empty():
+                self._add_reader()
+            return self._to_look.get()

@@ -116,7 +116,8 @@ class FrameWork:
             PermanentError: The detector does not work.
         """
         record, message, data = read.record, read.message, read.fetched.data
-        reach("look", read.path)
+        looked_at = f"{record.partition}/{record.offset} {read.path}"
+        reach("look", looked_at)
         try:
             _check_announced(message, data)
             header = read_header(data)
@@ -125,9 +126,11 @@ class FrameWork:
                     limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
                     image = decode_image(data, limits, reduced_for=self.detector.spec.network_input)
                     quality = measure_quality(image)
-                return self._detect(read, image, quality)
+                frame = self._detect(read, image, quality)
         except BadInputError as error:
             return self.bury(record, message, error)
+        reach("look done", looked_at)
+        return frame
 
     def _one_large_at_a_time(self, pixels: int) -> AbstractContextManager[object]:
         return self._large if pixels > LARGE_PIXELS else nullcontext()

@@ -50,6 +50,8 @@ class Flow:
     """Set when nothing more will be fetched."""
     collected_all: threading.Event = field(default_factory=threading.Event)
     """Set when nothing more will be taken from `items`."""
+    room: threading.Event = field(default_factory=threading.Event)
+    """Set when `items`, having been full, has room for a good many again."""
     dropped: set[int] = field(default_factory=set)
     """Partitions that another writer has taken on."""
     must_end_by: str | None = None
@@ -58,6 +60,10 @@ class Flow:
     """Why fetching ended."""
     failure: BaseException | None = None
     """The first error of a thread."""
+
+    def is_half_empty(self) -> bool:
+        """Whether `items` has room for half of what it can hold."""
+        return self.items.qsize() <= self.items.maxsize // 2
 
     def guard(self, work: Callable[[], None]) -> Callable[[], None]:
         """Returns work whose error ends the run instead of a thread alone."""
@@ -145,11 +151,21 @@ class FetchWorker:
         if steps:
             self.stages.add(Stage.FETCH, began_s, items=len(steps))
         for step in steps:
+            self._await_room()
             item, behind = self._submit(step, asking)
             if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set() or self.flow.must_end_by:
                 break
             self.positions[step.partition] = behind
         return bool(steps)
+
+    def _await_room(self) -> None:
+        """Where there is no room, waits for room for many: refilled one by one, each frame would wake every thread."""
+        flow = self.flow
+        if not flow.items.full():
+            return
+        flow.room.clear()
+        while not (flow.abort.is_set() or flow.collected_all.is_set() or flow.is_half_empty()):
+            flow.room.wait(_POLL_S)
 
     def _submit(self, step: KafkaRecord | Hole, asking: ThreadPoolExecutor) -> tuple[Item, int]:
         if isinstance(step, Hole):
@@ -182,6 +198,8 @@ class CollectWorker:
                 if self.flow.fetched_all.is_set() and self.flow.items.empty():
                     break
             else:
+                if self.flow.is_half_empty():
+                    self.flow.room.set()
                 if not self._take(*item):
                     break
             self._hand_on(every=False)

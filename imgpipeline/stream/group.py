@@ -64,18 +64,22 @@ def open_group(settings: Settings) -> Iterator[Group]:
         yield Group(consumer, settings)
 
 
-def ask_group(settings: Settings) -> dict[int, int]:
-    """Returns the group's offset by partition, of all partitions in one request; nothing where it cannot be told.
+def ask_group(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
+    """Returns the group's offset by partition, in one request; nothing where it cannot be told.
+
+    Args:
+        settings: Name broker, topic and group.
+        partitions: Which to ask for. By name, as not every broker answers for "all there are".
 
     Raises:
         ConfigurationError: A setting keeps the broker from answering.
         TransientError: The broker does not answer.
     """
+    wanted = [TopicPartition(settings.kafka_topic, number) for number in partitions]
     with open_admin(settings) as admin:
         try:
-            offsets = admin.list_group_offsets({settings.kafka_group: None})[settings.kafka_group]
+            offsets = admin.list_group_offsets({settings.kafka_group: wanted})[settings.kafka_group]
         except KafkaError as error:
             _log.info("The group %s cannot be asked for its offsets (%s).", settings.kafka_group, error)
             return {}
-        told = {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == settings.kafka_topic}
-    return {number: offset for number, offset in told.items() if offset >= 0}
+        return {where.partition: found.offset for where, found in offsets.items() if found.offset >= 0}

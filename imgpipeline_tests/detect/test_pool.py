@@ -37,7 +37,7 @@ def store() -> ObjectStore:
 
 
 def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[Frame | DeadLetter]:
-    pool = ThreadRecordPool(of, readers=4, lookers=2)
+    pool = ThreadRecordPool(of, most_readers=4, lookers=2)
     try:
         return [future.result(30) for future in [pool.submit(r) for r in records]]
     finally:

@@ -3,11 +3,13 @@
 import pytest
 
 from imgpipeline.settings import Settings
+from imgpipeline.stream.embedded import EmbeddedBroker
 from imgpipeline.stream.group import ask_group, open_group
+from imgpipeline_tests.stream.test_embedded import settings_of
 
 
 def test_a_group_that_nobody_has_told_anything_has_no_offsets(settings: Settings) -> None:
-    assert ask_group(settings) == {}
+    assert ask_group(settings, [0]) == {}
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
@@ -15,4 +17,14 @@ def test_what_was_written_is_answered_for_all_partitions(settings: Settings) -> 
     with open_group(settings) as group:
         assert group.write({0: 7, 2: 0})
         assert group.read([0, 1, 2]) == {0: 7, 2: 0}
-    assert ask_group(settings) == {0: 7, 2: 0}
+    assert ask_group(settings, [0, 1, 2]) == {0: 7, 2: 0}
+
+
+def test_a_broker_of_an_old_protocol_is_asked_too() -> None:
+    """The demo's: what it answers to a request for all partitions there are cannot be read."""
+    with EmbeddedBroker() as broker:
+        settings = settings_of(broker.environment())
+        assert ask_group(settings, [0, 1]) == {}
+        with open_group(settings) as group:
+            assert group.write({1: 5})
+        assert ask_group(settings, [0, 1]) == {1: 5}
