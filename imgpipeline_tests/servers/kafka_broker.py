@@ -46,6 +46,7 @@ num.io.threads=2
 num.recovery.threads.per.data.dir=1
 background.threads=2
 log.cleaner.dedupe.buffer.size=2097152
+log.retention.ms=-1
 log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
 file.delete.delay.ms=1000
@@ -54,7 +55,8 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 """
 """One node, small caches, and short times: with Kafka's own session time-out a broker comes back 12 s after a
-SIGKILL, with 2 s it does after 4 s."""
+SIGKILL, with 2 s it does after 4 s. Records are kept however old their times are: tests make them of past days, and
+lose records on purpose only (`delete_records`, or a topic with a retention of its own)."""
 
 
 class KafkaBroker:
