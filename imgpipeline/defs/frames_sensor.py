@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.defs.detection_job import detect_frames, run_config_of
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, good_runs, live_runs, mark_failed
+from imgpipeline.defs.run_records import ENDS_TAG, LANE_TAG, failed_runs, format_ends, good_runs, live_runs, mark_failed
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -120,7 +120,7 @@ def request_run(start: Start, settings: Settings) -> dg.RunRequest:
     return dg.RunRequest(
         run_config=run_config_of(start.lane, careful=start.is_careful),
         tags={
-            "imgpipeline/lane": str(start.lane),
+            LANE_TAG: str(start.lane),
             "imgpipeline/reason": start.reason,
             **({"imgpipeline/careful": "true"} if start.is_careful else {}),
             ENDS_TAG: format_ends(start.ends),

@@ -17,8 +17,9 @@ from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
 from imgpipeline.stream.unreported import GoodRun
 
 ENDS_TAG = "imgpipeline/ledger_ends"
+LANE_TAG = "imgpipeline/lane"
 _MOST_ENDS = 64
-"""A tag names the ends of so many partitions at most."""
+"""A tag names the ends of so many partitions at most: databases index tags, and refuse long ones."""
 _FAILURES_READ = 100
 _FAILURES_SINCE = timedelta(hours=6)
 _SUBMITTED_WITHIN = timedelta(minutes=2)
@@ -55,13 +56,23 @@ def good_runs(instance: dg.DagsterInstance, failures: Sequence[FailedRun]) -> li
     """Returns the detection runs that ended in order since the first of these failures, newest first."""
     if not failures:
         return []
-    since = min(failure.ended_at for failure in failures)
-    records = instance.get_run_records(
-        dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since),
-        limit=_FAILURES_READ,
-    )
+    # By lane, so that the runs of busy lanes do not push out the one that a quiet lane had; and the newest of all,
+    # which finds those that ran while there was another number of lanes.
+    last: dict[Lane, datetime] = {}
+    for failure in failures:
+        last[failure.lane] = max(last.get(failure.lane, failure.ended_at), failure.ended_at)
+    records = _succeeded_since(instance, min(last.values()), {}, _FAILURES_READ)
+    for failed_lane, ended_at in last.items():
+        records += _succeeded_since(instance, ended_at, {LANE_TAG: str(failed_lane)}, 1)
     lanes = [(record, _lane(record.dagster_run)) for record in records if record.start_time]
     return [GoodRun(lane, datetime.fromtimestamp(record.start_time or 0, UTC)) for record, lane in lanes if lane]
+
+
+def _succeeded_since(
+    instance: dg.DagsterInstance, since: datetime, tags: dict[str, str], limit: int
+) -> list[dg.RunRecord]:
+    wanted = dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since, tags=tags)
+    return list(instance.get_run_records(wanted, limit=limit))
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
@@ -80,8 +91,8 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
 
 
 def format_ends(ends: Mapping[int, int]) -> str:
-    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions."""
-    return " ".join(f"{partition}:{end}" for partition, end in sorted(ends.items())[:_MOST_ENDS])
+    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions in the given order."""
+    return " ".join(f"{partition}:{end}" for partition, end in list(ends.items())[:_MOST_ENDS])
 
 
 def parse_ends(tag: str) -> dict[int, int]:

@@ -2,7 +2,8 @@
 
 Owns when a record is blamed for a death: twice in a row the process has died at it, the second time freshly started
 and proven by the self-test, and after that another fresh one passes the self-test again. So whoever kills processes
-now and then, and a machine without memory, make no dead letter. The process itself belongs to `child`.
+now and then makes no dead letter. A machine that lacks memory for one picture alone, time and again, does: that cannot
+be told from a picture that takes too much. The process itself belongs to `child`.
 """
 
 import logging
@@ -28,7 +29,7 @@ class CarefulRecordPool:
     """A `RecordPool` that works on one record at a time, in a process of its own.
 
     It has the run end when a record was blamed, or when so many records came that the one which ended earlier runs
-    must have been among them: the next run is a fast one again.
+    should have been among them: where the ledger's end has moved, the next run is a fast one again.
 
     Guarantees:
         A record that ends its process becomes a dead letter `PROCESS_CRASHED`, its neighbours what they are.

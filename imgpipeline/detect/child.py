@@ -152,7 +152,10 @@ class Child:
             if not self._pipe.poll(limit_s):
                 self.kill()
                 if message is None:
-                    raise TransientError(f"A record could not be read within {limit_s:.0f} s.")
+                    raise TransientError(
+                        f"The record that is worked on could not be read within {limit_s:.0f} s.",
+                        next_step="look at the object store; the next run tries again",
+                    )
                 raise ChildDiedError(f"no answer within {limit_s:g} s", message)
             answer = self._pipe.recv()
         except (EOFError, OSError):

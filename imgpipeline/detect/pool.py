@@ -4,6 +4,7 @@ Owns which thread does what. It promises that a record's outcome, or the error t
 until the pool is closed. The order of outcomes belongs to `workers`.
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -18,6 +19,8 @@ from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 
 _MOST_READERS = 16
+_HUNGRY_S = 0.05
+"""How long a looker waits for a picture before it asks for one more reader."""
 
 _Unread = tuple[KafkaRecord, "Future[Frame | DeadLetter]", float]
 """A record, where its outcome goes, and when it was submitted, by `time.perf_counter`."""
@@ -39,9 +42,9 @@ class RecordPool(Protocol):
 class ThreadRecordPool:
     """A `RecordPool` of threads in this process.
 
-    Reading begins with few threads and gets one more each time that a looker finds nothing to look at while there is
-    something to read: as many as the store's latency asks for, and no more, since every thread that wakes takes the
-    core of one that computes.
+    Reading begins with one thread and gets one more each time that a looker finds nothing to look at, or still waits
+    for it, while there is something to read: as many as the store's latency asks for, and no more, since every thread
+    that wakes takes the core of one that computes.
     """
 
     work: FrameWork
@@ -57,9 +60,14 @@ class ThreadRecordPool:
     _closed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._add_reader()
-        for number in range(self.lookers):
-            threading.Thread(target=self._look_on, name=f"look-{number}").start()
+        try:
+            threading.Thread(target=self._read_on, name="read-1").start()
+            self._readers = 1
+            for number in range(self.lookers):
+                threading.Thread(target=self._look_on, name=f"look-{number}").start()
+        except BaseException:  # threads that did start would keep the process alive
+            self.close()
+            raise
 
     @classmethod
     def of(cls, settings: Settings, work: FrameWork) -> "ThreadRecordPool":
@@ -73,7 +81,10 @@ class ThreadRecordPool:
         return outcome
 
     def close(self) -> None:
-        """Ends without waiting: reads of a store in trouble may take a minute. What was not begun is left."""
+        """Ends without waiting: reads of a store in trouble may take a minute, and the process lives as long as they.
+
+        What was not begun is left.
+        """
         self._closed.set()
         self._to_read.put(None)
         self._to_look.put(None)
@@ -82,8 +93,11 @@ class ThreadRecordPool:
         with self._lock:
             if self._readers == self.most_readers or self._closed.is_set():
                 return
+            try:
+                threading.Thread(target=self._read_on, name=f"read-{self._readers + 1}").start()
+            except RuntimeError:  # no more threads to be had: those that there are go on
+                return
             self._readers += 1
-            threading.Thread(target=self._read_on, name=f"read-{self._readers}").start()
 
     def _read_on(self) -> None:
         while (unread := self._to_read.get()) is not None and not self._closed.is_set():
@@ -110,9 +124,10 @@ class ThreadRecordPool:
         self._to_look.put(None)  # for the next one
 
     def _next_to_look(self) -> "_Unseen | None":
-        try:
+        with contextlib.suppress(queue.Empty):
             return self._to_look.get_nowait()
-        except queue.Empty:
+        while True:  # what is read may never come here (a missing image), or not soon (a store that hangs)
             if not self._to_read.empty():
                 self._add_reader()
-            return self._to_look.get()
+            with contextlib.suppress(queue.Empty):
+                return self._to_look.get(timeout=_HUNGRY_S)

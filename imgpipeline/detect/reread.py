@@ -56,13 +56,13 @@ class RecordSource:
                 for step in fetcher.poll(_POLL_S):
                     if position >= end:
                         return
-                    heard_at_s = time.monotonic()
                     if isinstance(step, Hole):
                         yield from ((gap, None) for gap in holes.explain(Hole(partition, position, min(step.end, end))))
                         position = step.end
                     else:
                         yield work.work(step), Fingerprint.of(step)
                         position = step.offset + 1
+                    heard_at_s = time.monotonic()  # what was done with the record is not the broker's silence
                 if time.monotonic() - heard_at_s > _SILENT_S:
                     raise TransientError(
                         f"The broker did not send {self.settings.kafka_topic}/{partition} from {position} to {end}.",

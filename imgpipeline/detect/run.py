@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import uuid4
 
@@ -107,18 +108,31 @@ class LaneRun:
         settings, flow, stages = self.settings, self.flow, self.stages
         flow.items = queue.Queue(settings.prefetch_images)
         work = FrameWork(settings, open_image_reader(settings, self.store), detector, self.clock, stages)
-        pool = self._open_pool(work)
-        holes = HoleExplainer(settings)
-        fetch = FetchWorker(settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end)
+        if self.is_careful:
+            positions = dict(sorted(positions.items(), key=lambda item: self._last_put(item[0])))
         collect = CollectWorker(settings, flow, detector)
-        with contextlib.closing(pool), holes, _threads(flow, fetch.run, collect.run):
+        with contextlib.closing(self._open_pool(work)) as pool, HoleExplainer(settings) as holes:
+            fetch = FetchWorker(settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end)
+            self._put_what_comes(fetch, collect)
+        if flow.failure is not None:
+            raise flow.failure
+        return self._tell(flow.ended_by)
+
+    def _put_what_comes(self, fetch: FetchWorker, collect: CollectWorker) -> None:
+        with _threads(self.flow, fetch.run, collect.run):
             while drafts := self._next_drafts():
                 self._put(drafts)
                 if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
                     self._tell(None)
-        if flow.failure is not None:
-            raise flow.failure
-        return self._tell(flow.ended_by)
+
+    def _last_put(self, number: int) -> datetime:
+        """Returns when a chain was last added to.
+
+        Records of the one that stood still longest are fetched first: where runs died is among them, and a careful run
+        ends before it has seen the backlog of many others.
+        """
+        header = self.writers[number].end.header
+        return header.created_at if header else datetime.min.replace(tzinfo=UTC)
 
     def _open_pool(self, work: FrameWork) -> RecordPool:
         if self.is_careful:
@@ -162,6 +176,8 @@ class LaneRun:
                     self.tally.add(header, draft.outcomes, draft.record_times, self.clock())
                 if len(done) < len(chains[number]):
                     self.flow.dropped.add(number)
+                    # The next run follows it again: the sensor believes this one to, as long as it lives.
+                    self.flow.must_end_by = self.flow.must_end_by or "superseded"
 
     def _check_topic(self, chains: dict[int, list[SegmentDraft]]) -> None:
         """Asks for the topic's id after the records were fetched, and before they are put."""
@@ -204,7 +220,13 @@ class LaneRun:
         """Reports, and only then tells the group: what the group knows was reported."""
         self.reported_at_s = time.monotonic()
         ends = {n: writer.end.offset for n, writer in self.writers.items()}
-        followed = [(n, log) for n, log in self._fresh_logs().items() if n not in self.flow.dropped]
+        try:
+            logs = self._fresh_logs()
+        except (KafkaError, TransientError, ConfigurationError):
+            if not self.flow.stop.is_set():
+                raise
+            logs = {}  # told to stop: what was put is reported, whatever became of the broker
+        followed = [(n, log) for n, log in logs.items() if n not in self.flow.dropped]
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
         said = self.tally.report(lag, self.stages.report(), ended_by)
         self.report(said)

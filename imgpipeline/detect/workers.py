@@ -123,7 +123,7 @@ class FetchWorker:
     def _follow(self, fetcher: LaneFetcher, asking: ThreadPoolExecutor) -> None:
         began_s = quiet_since_s = time.monotonic()
         while not (self.flow.stop.is_set() or self.flow.abort.is_set()):
-            if self._hand_on(fetcher, asking):
+            if self._hand_on(fetcher, asking, until_s=began_s + self.settings.max_run_s):
                 quiet_since_s = time.monotonic()
             reason = self._reason_to_end(began_s, quiet_since_s)
             if reason:
@@ -143,7 +143,7 @@ class FetchWorker:
         quiet = now_s - quiet_since_s >= self.settings.linger_s and self.flow.items.empty()
         return "linger" if quiet and self.at_log_end(self.positions) else None
 
-    def _hand_on(self, fetcher: LaneFetcher, asking: ThreadPoolExecutor) -> bool:
+    def _hand_on(self, fetcher: LaneFetcher, asking: ThreadPoolExecutor, *, until_s: float) -> bool:
         for partition in self.flow.dropped & self.positions.keys():
             fetcher.drop(partition)
         began_s = time.perf_counter()
@@ -154,6 +154,8 @@ class FetchWorker:
             self._await_room()
             item, behind = self._submit(step, asking)
             if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set() or self.flow.must_end_by:
+                break
+            if time.monotonic() >= until_s:  # with a slow model, what one poll has brought may take minutes
                 break
             self.positions[step.partition] = behind
         return bool(steps)

@@ -269,7 +269,8 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     is_careful = deaths >= DEATHS_TO_CARE
     if is_careful:
         reason += f" {deaths} runs died or hung at this ledger end: it is worked record by record, in a process apart."
-    ends = {view.partition: view.ledger_end for view in behind}
+    # What stands still longest comes first, since a tag may not hold them all: where runs die is among those.
+    ends = {v.partition: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.partition))}
     return Start(lane, _lag(behind), ends, reason, is_careful)
 
 

@@ -2,7 +2,8 @@
 
 A run that dies between a segment and Dagster's event leaves a day of which Dagster knows nothing, and its tables are
 not built. The next run reports such days again, but where no frame follows, lag asks for no next run. Owns the decision
-to start one all the same, as a pure function; a run that was cancelled has reported, and asks for none.
+to start one all the same, as a pure function. A run that was cancelled has reported, and asks for none; the days of a
+dead process that somebody marked as cancelled by force wait for the next frame.
 """
 
 from collections.abc import Sequence

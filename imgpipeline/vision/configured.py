@@ -1,8 +1,7 @@
 """The detector that the settings name: the one place where settings become arguments of `load_detector`."""
 
-import os
-
 from imgpipeline.settings import Settings
+from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
 
 _MOST_WORKERS = 16
@@ -31,11 +30,3 @@ def detect_workers(settings: Settings) -> int:
     inference has but one thread a picture.
     """
     return settings.detect_workers or min(usable_cores(), _MOST_WORKERS)
-
-
-def usable_cores() -> int:
-    """Returns how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

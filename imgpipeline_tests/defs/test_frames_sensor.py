@@ -14,9 +14,17 @@ from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, la
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.processes import describe_process
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import ENDS_TAG, failed_runs, format_ends, live_runs, parse_ends
+from imgpipeline.defs.run_records import (
+    ENDS_TAG,
+    LANE_TAG,
+    failed_runs,
+    format_ends,
+    good_runs,
+    live_runs,
+    parse_ends,
+)
 from imgpipeline.detect import follow_lane
-from imgpipeline.stream.lanes import Ending, Lane
+from imgpipeline.stream.lanes import Ending, FailedRun, Lane
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.faults.invariant import check
@@ -168,6 +176,20 @@ def test_fault_42_a_failed_run_of_a_lane_without_lag_is_followed_by_one_that_rep
     assert "may not have reported" in request.tags["imgpipeline/reason"]
 
 
+def test_the_good_run_of_a_quiet_lane_is_found_behind_those_of_busy_ones(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that lane would get one run after the other to report again."""
+    monkeypatch.setattr("imgpipeline.defs.run_records._FAILURES_READ", 2)
+    failure = FailedRun("failed", Lane(7, 8), datetime.now(UTC) - timedelta(minutes=5), {})
+    for number in (7, 1, 2, 3):
+        run_id = sensor.add_run(dg.DagsterRunStatus.STARTING, Lane(number, 8), **{LANE_TAG: f"{number}/8"})
+        for kind in (dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_SUCCESS):
+            event = dg.DagsterEvent(event_type_value=kind.value, job_name=JOB_NAME)
+            sensor.instance.report_dagster_event(event, run_id)
+    assert Lane(7, 8) in {good.lane for good in good_runs(sensor.instance, [failure])}
+
+
 def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(
     sensor: Sensor,
 ) -> None:
@@ -284,4 +306,5 @@ def test_a_broker_that_is_away_is_a_skip_reason_in_less_than_ten_seconds(sensor:
 def test_ledger_ends_survive_their_tag() -> None:
     ends = {n: n * 1000 for n in range(64)}
     assert parse_ends(format_ends(ends)) == ends
+    assert parse_ends(format_ends({99: 5, **ends})) == {99: 5, **{n: n * 1000 for n in range(63)}}
     assert parse_ends("garbage 1:x :3 2:5") == {2: 5}

@@ -96,3 +96,31 @@ def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store:
     [found] = outcomes_of(frame_work(store, max_image_bytes=1024), record(0, image_path="images/one.jpg"))
     assert isinstance(found, DeadLetter)
     assert found.code is DeadLetterCode.TOO_LARGE
+
+
+def test_images_that_are_not_there_are_asked_for_several_at_a_time(store: ObjectStore):
+    """No looker ever gets one of them, so it has to be seen that they wait all the same."""
+    of, meet = frame_work(store), threading.Barrier(4)
+
+    def wait_for_the_others(read: "object") -> Fetched:
+        meet.wait(30)
+        return read()  # type: ignore[operator, no-any-return]  # raises, as the object is missing
+
+    of.images.retry_missing = wait_for_the_others
+    found = outcomes_of(of, *[record(n, image_path="images/none.jpg") for n in range(8)])
+    assert {outcome.code for outcome in found if isinstance(outcome, DeadLetter)} == {DeadLetterCode.OBJECT_NOT_FOUND}
+
+
+def test_where_no_more_threads_are_to_be_had_those_that_there_are_go_on(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+):
+    start = threading.Thread.start
+
+    def refuse_more_readers(thread: threading.Thread) -> None:
+        if thread.name.startswith("read-") and thread.name != "read-1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_more_readers)
+    found = outcomes_of(frame_work(store), *[record(n, image_path="images/one.jpg") for n in range(20)])
+    assert all(isinstance(outcome, Frame) for outcome in found)

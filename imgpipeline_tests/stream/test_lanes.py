@@ -201,6 +201,11 @@ def test_fault_38_a_run_that_hung_is_all_that_is_seen_of_one_that_died_in_anothe
     assert decision([partition()], failures=failures).starts[0].is_careful
 
 
+def test_the_partition_that_stood_still_longest_is_named_first_since_a_tag_may_not_hold_all() -> None:
+    views = [replace(partition(n), moved_at=seconds_ago(n)) for n in range(5)]
+    assert list(decision(views).starts[0].ends) == [4, 3, 2, 1, 0]
+
+
 def test_a_ledger_beyond_the_log_gets_a_run_that_says_so() -> None:
     assert started(decision([partition(lag=-5)])) == [EVERYTHING]
 

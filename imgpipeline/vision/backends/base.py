@@ -1,8 +1,9 @@
 """What every inference backend is.
 
-Owns the protocol, and the one error for a model that a backend cannot read.
+Owns the protocol, its errors, and how many cores there are to share out.
 """
 
+import os
 from typing import Protocol
 
 from imgpipeline.errors import PermanentError
@@ -68,3 +69,11 @@ def failed(name: str, reason: object) -> PermanentError:
         f"The backend {name} failed to run the model: {str(reason).strip()[:500]}",
         next_step="imgpipeline doctor, or try another IMGPIPELINE_MODEL_BACKEND",
     )
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

@@ -3,13 +3,12 @@
 Owns one compiled network. Nothing else imports this module, as its package may be missing.
 """
 
-import os
 import threading
 
 import numpy as np
 import openvino
 
-from imgpipeline.vision.backends.base import failed, unreadable
+from imgpipeline.vision.backends.base import failed, unreadable, usable_cores
 from imgpipeline.vision.decoders import Floats
 
 
@@ -30,7 +29,7 @@ class OpenVINOBackend:
         if threads is None:
             options["PERFORMANCE_HINT"] = "LATENCY"
         else:
-            streams = max(1, (os.cpu_count() or 1) // threads)
+            streams = max(1, usable_cores() // threads)
             # Pinned threads of two runs would wait for one core while another is idle.
             options |= {
                 "NUM_STREAMS": streams,
