@@ -58,8 +58,11 @@ def ends(
     as_json: JsonOption = False,
 ) -> None:
     """List all chains with their ends, those of earlier topics and of imports too. Kafka is not asked."""
+    from imgpipeline.contracts.keys import ChainId  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
+    if topic is not None:
+        ChainId(topic, "any", 0)  # refuses what is no name of a topic
     rows = list(_read_ends(open_store(load_settings()), topic))
     if as_json:
         show_json([asdict(row) for row in rows])
@@ -73,7 +76,7 @@ def ends(
             ],
         )
     else:
-        note("The ledger has no chain yet.")
+        note(f"The ledger has no chain of the topic {topic}." if topic else "The ledger has no chain yet.")
     wrong = [row.problem for row in rows if row.problem]
     for problem in wrong:
         note(f"WRONG: {problem}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ def repair(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be done.")] = False,
     without_kafka: Annotated[
-        bool, typer.Option("--without-kafka", help="Record a gap, whatever Kafka has. No run may be alive meanwhile.")
+        bool,
+        typer.Option(
+            "--without-kafka", help="Record a gap, whatever Kafka has; needs --key. No run may be alive meanwhile."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,6 +34,11 @@ def repair(
     from imgpipeline.detect.repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
+    if without_kafka and key is None and not dry_run:
+        raise ConfigurationError(
+            "--without-kafka gives up offsets that Kafka may still have, in every chain.",
+            next_step="give --key with the segment that is meant; --dry-run lists them all",
+        )
     settings, done = load_settings(), 0
     with progress_bar("Mending", unit="offsets") as bar:
 
@@ -49,10 +58,15 @@ def repair(
                 "steps": [_as_json(step) for step in report.steps],
                 "days_built": report.days,
                 "waiting": report.waiting,
+                "blocked": report.blocked,
             }
         )
     else:
         _show(report, dry_run=dry_run)
+    for problem in report.blocked:
+        note(f"NOT mended: {problem}")
+    if report.blocked:
+        raise typer.Exit(1)
 
 
 def _show(report: "RepairReport", *, dry_run: bool) -> None:

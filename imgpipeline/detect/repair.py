@@ -12,7 +12,7 @@ from datetime import date
 
 from kafka import KafkaAdminClient
 
-from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, next_chain, parse_segment_key
+from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, audit_state_key, next_chain, parse_segment_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
@@ -64,22 +64,18 @@ def repair_ledger(
         TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
     """
     repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
+    blocked: list[LedgerError | ConfigurationError] = []
     for chain in _chains(store, key):
-        damage = _chosen(find_damage(store, chain), key)
-        if damage.is_none:
-            continue
-        with repair.source_of(chain) as source:
-            if dry_run:
-                repair.steps += _planned(store, source, damage)
-            else:
-                repair.mend_chain(source, damage, key)
-    steps = repair.steps
-    try:
-        return RepairReport(tuple(steps), () if dry_run else tuple(build_noted_days(store, now=clock())))
-    except LedgerError as error:
-        if key is None:
-            raise
-        return RepairReport(tuple(steps), (), error.message)
+        try:
+            repair.look_after(chain, key, dry_run=dry_run)
+        except (LedgerError, ConfigurationError) as error:
+            blocked.append(error)  # one chain that cannot be mended keeps no other one from it
+    if blocked and not repair.steps:
+        raise blocked[0]
+    left = tuple(str(error) for error in blocked)
+    if dry_run:
+        return RepairReport(tuple(repair.steps), (), None, left)
+    return repair.finish(left, key)
 
 
 def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
@@ -124,7 +120,7 @@ class _Source:
         if self.log.log_end <= last.start:
             raise LedgerError(
                 f"{last.key} is damaged, and the log ends at {self.log.log_end} already: it was truncated.",
-                next_step="find out what happened to the log; `--without-kafka` records a gap",
+                next_step="find out what happened to the log; `--without-kafka --key KEY` records a gap",
             )
         return self.log.log_end
 
@@ -156,6 +152,31 @@ class _Repair:
     steps: list[RepairStep] = field(default_factory=list)
     _detector: Detector | None = field(default=None)
 
+    def look_after(self, chain: ChainId, key: str | None, *, dry_run: bool) -> None:
+        """Mends a chain, or plans it, where something is broken."""
+        damage = _chosen(find_damage(self.store, chain), key)
+        if damage.is_none:
+            return
+        with self.source_of(chain) as source:
+            if dry_run:
+                self.steps += _planned(self.store, source, damage)
+            else:
+                self.mend_chain(source, damage, key)
+
+    def finish(self, blocked: tuple[str, ...], key: str | None) -> RepairReport:
+        """Builds the noted days, and answers what was done."""
+        steps = tuple(self.steps)
+        self.notes.renew()
+        if steps:
+            # What the last audit has counted may no longer be so: the next one reads everything.
+            self.store.delete(audit_state_key())
+        try:
+            return RepairReport(steps, tuple(build_noted_days(self.store, now=self.clock())), None, blocked)
+        except LedgerError as error:
+            if key is None and not blocked:
+                raise
+            return RepairReport(steps, (), error.message, blocked)
+
     @contextlib.contextmanager
     def source_of(self, chain: ChainId) -> Iterator[_Source]:
         """Finds the log that a chain was made of, where it is still there."""
@@ -166,9 +187,15 @@ class _Repair:
             return
         with open_admin(settings) as admin:
             topic_id = chain.topic_id.partition("~")[0]
-            same = (
-                log for log in ask_log(admin, settings) if (log.topic_id, log.partition) == (topic_id, chain.partition)
-            )
+            try:
+                logs = ask_log(admin, settings)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"{chain} cannot be mended from Kafka: {error.message}",
+                    next_step="where the topic is gone for good, `imgpipeline ledger repair --without-kafka --key KEY` "
+                    "records a gap in the place of one segment",
+                ) from error
+            same = (log for log in logs if (log.topic_id, log.partition) == (topic_id, chain.partition))
             yield _Source(chain, settings, next(same, None), admin, has_successor)
 
     def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> None:

@@ -48,6 +48,8 @@ class RepairReport:
     """Days whose tables were built again."""
     waiting: str | None = None
     """Why noted days cannot be built yet: something else is broken; None where nothing waits."""
+    blocked: tuple[str, ...] = ()
+    """Chains that could not be mended, each with the reason, while others were."""
 
 
 def step_of(chain: ChainId, piece: Piece, bad: DamagedObject | None, kept: str | None) -> RepairStep:

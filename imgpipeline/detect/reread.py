@@ -90,5 +90,5 @@ def _another_log(log: LogRange, offset: int) -> LedgerError:
     return LedgerError(
         f"The log of {log.topic}/{log.partition} is not the one that its chain was made of: the record at offset "
         f"{offset} is not the one that was read there before. Nothing was mended from it.",
-        next_step="find out what happened to the log; `--without-kafka` records a gap instead of reading it again",
+        next_step="find out what happened to the log; `--without-kafka --key KEY` records a gap for one segment",
     )

@@ -8,10 +8,10 @@ seen.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day, summary_key
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, next_chain, parse_day, summary_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import AuditReport, DayAudit, DayFigures, PartitionAudit, SummaryAudit
@@ -57,7 +57,7 @@ def audit(
         TransientError: The store does not answer.
         ImgpipelineError: What `read_logs` raises.
     """
-    ends = [fix_end(store, chain) for chain in list_chains(store)]
+    ends = _with_lost_closings([fix_end(store, chain) for chain in list_chains(store)])
     closed = {end.chain for end in ends if end.is_closed}
     logs = {current_chain(log.chain, closed): log for log in read_logs()}
     before = AuditState() if full else read_state(store)
@@ -68,6 +68,20 @@ def audit(
     write_state(store, work.after, now=now)
     strays = tuple(stray_keys(store)) if full else ()
     return AuditReport(partitions, days, summaries, allow_gaps, strays)
+
+
+def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
+    """Adds the problem that a chain goes on in a next one, but its own closing segment is not there."""
+    known = {end.chain for end in ends}
+    return [
+        end
+        if end.is_closed or end.problems or next_chain(end.chain) not in known
+        else replace(
+            end,
+            problems=(f"{end.chain} is not closed, but {next_chain(end.chain)} exists: its last segment was removed.",),
+        )
+        for end in ends
+    ]
 
 
 def _silent(done: int, total: int) -> None:
@@ -100,7 +114,8 @@ class _Audit:
         found = {chain: ChainAudit(chain) for chain in logs}
         for end in ends:
             walked = audit_chain(self.store, end, since=since[end.chain], indexed=self.indexed, progress=self.step)
-            found[end.chain] = walked
+            problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))
+            found[end.chain] = replace(walked, problems=problems)
             if walked.ok and not end.problems:
                 self.after.chains[end.chain] = walked
         return tuple(PartitionAudit(found[chain], logs.get(chain)) for chain in sorted(found))

@@ -36,6 +36,11 @@ class DaysToBuild:
         missing = set(days) - self._noted
         if missing:
             self._noted |= missing
+            self.renew()
+
+    def renew(self) -> None:
+        """Notes all of its days once more: another repair builds, and takes away, every note that it finds."""
+        if self._noted:
             self.store.put(self._key, json.dumps(sorted(day.isoformat() for day in self._noted)).encode())
 
 

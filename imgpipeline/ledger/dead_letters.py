@@ -27,7 +27,12 @@ from imgpipeline.ledger.reading import (
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 
-_DAY_MAY_CHANGE = {DeadLetterCode.INVALID_MESSAGE, DeadLetterCode.TIMESTAMP_OUT_OF_RANGE, DeadLetterCode.TOO_LARGE}
+_DAY_MAY_CHANGE = {
+    DeadLetterCode.INVALID_MESSAGE,
+    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE,
+    DeadLetterCode.TOO_LARGE,
+    DeadLetterCode.PROCESS_CRASHED,
+}
 """Their day is that of the Kafka record; once the record can be read, the frame may belong to another one."""
 _REPLAY_MARK = b'"replay_of":"'
 

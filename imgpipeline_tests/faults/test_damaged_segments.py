@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from imgpipeline.contracts.keys import segment_key
-from imgpipeline.errors import LedgerError
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.session import open_lake
 from imgpipeline.ledger import list_chains, read_segment
@@ -17,6 +17,7 @@ from imgpipeline.stream.connection import open_admin
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.damages import DAMAGES, Damage, drop_records, hurt, kept, keys, repair
 from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.ledger.samples import frames, write_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 pytestmark = pytest.mark.fault(40)
@@ -171,3 +172,23 @@ def test_fault_40_queries_stop_by_name_where_the_damage_is_behind_the_tables(fol
         session.query("SELECT count(*) FROM frames")
     repair(followed)
     assert len(check(followed.settings).frames) == 15
+
+
+def test_fault_40_a_chain_that_cannot_be_mended_keeps_no_other_from_it(followed: LaneUnderTest) -> None:
+    """Here one of a topic that is gone; its segments come first."""
+    hurt(followed, 1)
+    gone = ChainId("a-topic-that-is-gone", "id", 0)
+    write_chain(followed.store, frames(0, 2), frames(2, 4), chain=gone)
+    followed.store.put(segment_key(gone, 0), b"")
+
+    report = repair(followed)
+
+    assert [(step.chain.topic, step.start) for step in report.steps] == [(followed.settings.kafka_topic, 3)]
+    [blocked] = report.blocked
+    assert str(gone) in blocked
+    assert "--without-kafka --key" in blocked
+    assert report.days == (START.date(),)
+    with pytest.raises(ConfigurationError, match="a-topic-that-is-gone"):
+        repair(followed)
+    repair(followed, key=segment_key(gone, 0), without_kafka=True)
+    assert repair(followed).steps == ()

@@ -5,12 +5,21 @@ from datetime import timedelta
 
 import pytest
 
-from imgpipeline.contracts.keys import Bucket, ChainId, audit_state_key, bucket_key, day_table_key, segment_key
+from imgpipeline.contracts.keys import (
+    Bucket,
+    ChainId,
+    audit_state_key,
+    bucket_key,
+    day_table_key,
+    next_chain,
+    segment_key,
+)
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.audit import audit
 from imgpipeline.lake.audit_state import read_state
+from imgpipeline.ledger import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
@@ -235,3 +244,12 @@ def test_stray_keys_are_listed_by_a_full_audit_and_do_no_harm(memory: ObjectStor
     memory.put("metadata/readme.txt", b"")
     report = run_audit(memory, full=True)
     assert (report.ok, report.stray_keys) == (True, ("metadata/readme.txt",))
+
+
+def test_a_closing_segment_that_was_removed_is_missed_since_the_next_chain_is_there(store: ObjectStore):
+    write_chain(store, frames(0, 3))
+    assert close_chain(store, find_current_end(store, CHAIN), run_id="closing", created_at=NOON)
+    write_chain(store, frames(0, 2), chain=next_chain(CHAIN))
+    assert "is not closed" not in str(run_audit(store, log_range(2)).problems)
+    store.delete(segment_key(CHAIN, 3))
+    assert f"{CHAIN} is not closed, but {next_chain(CHAIN)} exists" in str(run_audit(store, log_range(2)).problems)
