@@ -35,10 +35,7 @@ def repair(
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     if without_kafka and key is None and not dry_run:
-        raise ConfigurationError(
-            "--without-kafka gives up offsets that Kafka may still have, in every chain.",
-            next_step="give --key with the segment that is meant; --dry-run lists them all",
-        )
+        raise _gives_up_too_much()
     settings, done = load_settings(), 0
     with progress_bar("Mending", unit="offsets") as bar:
 
@@ -52,21 +49,29 @@ def repair(
             progress=progress,
         )  # fmt: skip
     if as_json:
-        show_json(
-            {
-                "dry_run": dry_run,
-                "steps": [_as_json(step) for step in report.steps],
-                "days_built": report.days,
-                "waiting": report.waiting,
-                "blocked": report.blocked,
-            }
-        )
+        show_json({**_whole(report), "dry_run": dry_run})
     else:
         _show(report, dry_run=dry_run)
     for problem in report.blocked:
         note(f"NOT mended: {problem}")
     if report.blocked:
         raise typer.Exit(1)
+
+
+def _gives_up_too_much() -> ConfigurationError:
+    return ConfigurationError(
+        "--without-kafka gives up offsets that Kafka may still have, in every chain.",
+        next_step="give --key with the segment that is meant; --dry-run lists them all",
+    )
+
+
+def _whole(report: "RepairReport") -> dict[str, Any]:
+    return {
+        "steps": [_as_json(step) for step in report.steps],
+        "days_built": report.days,
+        "waiting": report.waiting,
+        "blocked": report.blocked,
+    }
 
 
 def _show(report: "RepairReport", *, dry_run: bool) -> None:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.processes import describe_process
-from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import (
     ENDS_TAG,
     LANE_TAG,
@@ -26,63 +24,11 @@ from imgpipeline.defs.run_records import (
 from imgpipeline.detect import follow_lane
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane
 from imgpipeline_tests.defs.frames import announce_frames
+from imgpipeline_tests.defs.sensor import EVERYTHING, Sensor
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.waiting import wait_until
-
-EVERYTHING = Lane(0, 1)
-
-
-class Sensor:
-    """The sensor with its cursor and its storage."""
-
-    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.instance = dg.DagsterInstance.ephemeral()
-        self.cursor: str | None = None
-        self.site = site
-        self._monkeypatch = monkeypatch
-        self.set(**site.variables)
-
-    def set(self, **variables: str) -> None:
-        for name, value in variables.items():
-            self._monkeypatch.setenv(name, value)
-
-    def tick(self) -> dg.SensorResult | dg.SkipReason:
-        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"pipeline": Pipeline()})
-        answer: Any = frames_sensor(context)
-        if isinstance(answer, dg.SensorResult):
-            self.cursor = answer.cursor
-        return answer
-
-    def requests(self) -> list[dg.RunRequest]:
-        answer = self.tick()
-        assert isinstance(answer, dg.SensorResult), answer
-        return list(answer.run_requests or [])
-
-    def skip_reason(self) -> str:
-        answer = self.tick()
-        reason = answer.skip_reason if isinstance(answer, dg.SensorResult) else answer
-        assert isinstance(reason, dg.SkipReason)
-        return str(reason.skip_message)
-
-    def add_run(self, status: dg.DagsterRunStatus, lane: Lane = EVERYTHING, **tags: str) -> str:
-        run = self.instance.create_run_for_job(
-            dg.Definitions(jobs=[_empty_job]).resolve_job_def(JOB_NAME),
-            run_config=run_config_of(lane),
-            status=status,
-            tags=tags,
-        )
-        return run.run_id
-
-
-@dg.op(name="follow_lane", config_schema=dg.Permissive())
-def _empty_op() -> None: ...
-
-
-@dg.job(name=JOB_NAME)
-def _empty_job() -> None:
-    _empty_op()
 
 
 @pytest.fixture
