@@ -20,8 +20,8 @@ from imgpipeline.stream import lanes
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import LONGEST_BACK_OFF_S, FailedRun, Lane, LiveRun, PartitionView, decide
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import REPOSITORY, Site
 from imgpipeline_tests.defs.sensor import Sensor
+from imgpipeline_tests.defs.site import REPOSITORY, Site
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.servers.s3_server import S3Server
