@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, summary_key
+from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.audit import audit
@@ -34,58 +34,14 @@ from imgpipeline.ledger import (
     find_current_end,
     fix_ends,
 )
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.faults.invariant import chosen, count_labels, read_ledger, shown_counts, shown_frames
 from imgpipeline_tests.lake.samples import LABELS, seen
+from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, dead_letter
 
 DAYS = (DAY, DAY + timedelta(days=1))
 WRITERS = range(3)
 SUMMARY = "label_counts"
-
-
-class CrashError(Exception):
-    """The process of a writer or builder ends here."""
-
-
-class FaultyStore(ObjectStore):
-    """A store in memory whose next puts go wrong as they are told."""
-
-    def __init__(self) -> None:
-        memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
-        self.faults: dict[str, list[str]] = {}
-        self.in_between: Callable[[], None] | None = None
-
-    def put(self, key: str, data: bytes) -> None:
-        self._faulty(key, lambda: super(FaultyStore, self).put(key, data))
-
-    def create(self, key: str, data: bytes) -> bool:
-        return bool(self._faulty(key, lambda: super(FaultyStore, self).create(key, data)))
-
-    def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
-        if e_tag is None:
-            return self.create(key, data)
-        return bool(self._faulty(key, lambda: super(FaultyStore, self).replace(key, data, e_tag)))
-
-    def _faulty(self, key: str, act: Callable[[], object]) -> object:
-        kind = {METADATA: "segment", DAY_INDEX: "index"}.get(key.split("/", maxsplit=1)[0], "table")
-        waiting = self.faults.get(kind, [])
-        fault = waiting.pop(0) if waiting else "none"
-        if fault == "crash before":
-            raise CrashError
-        if fault == "not stored":
-            raise TransientError("the store did not answer")
-        if fault == "overtaken" and self.in_between is not None:
-            overtake, self.in_between = self.in_between, None
-            overtake()
-        done = act()
-        if fault == "crash after":
-            raise CrashError
-        if fault == "answer lost":
-            raise TransientError("the store did not answer")
-        return False if fault == "lost against itself" else done
 
 
 @dataclass

@@ -5,7 +5,6 @@ in the middle of an append; and readers that fix ends and read days later. After
 outcome, the chain has no hole, the day index misses no segment, and what a writer was told is what the store holds.
 """
 
-from collections.abc import Callable
 from datetime import date, timedelta
 
 from hypothesis import settings
@@ -16,7 +15,7 @@ from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_day
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -29,45 +28,6 @@ from imgpipeline_tests.ledger.samples import (
 )
 
 WRITERS = range(3)
-
-
-class CrashError(Exception):
-    """The process of a writer ends here."""
-
-
-class FaultyStore(ObjectStore):
-    """A store in memory whose next puts go wrong as they are told."""
-
-    def __init__(self) -> None:
-        memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
-        self.faults: dict[str, list[str]] = {"index": [], "segment": []}
-        self.in_between: Callable[[], None] | None = None
-
-    def put(self, key: str, data: bytes) -> None:
-        self._faulty("index", lambda: super(FaultyStore, self).put(key, data))
-
-    def create(self, key: str, data: bytes) -> bool:
-        return bool(self._faulty("segment", lambda: super(FaultyStore, self).create(key, data)))
-
-    def _faulty(self, kind: str, act: Callable[[], object]) -> object:
-        fault = self.faults[kind].pop(0) if self.faults[kind] else "none"
-        if fault == "crash before":
-            raise CrashError
-        if fault == "not stored":
-            raise TransientError("the store did not answer")
-        if fault == "overtaken" and self.in_between is not None:
-            overtake, self.in_between = self.in_between, None
-            overtake()
-        done = act()
-        if fault == "crash after":
-            raise CrashError
-        if fault == "answer lost":
-            raise TransientError("the store did not answer")
-        if fault == "lost against itself":
-            return False
-        return done
-
 
 segment_faults = st.lists(
     st.sampled_from(
