@@ -6,6 +6,7 @@ built: name, TCP, TLS, login, and the addresses that the brokers advertise. It p
 that no password is in it. Asking one port belongs to `probing`.
 """
 
+import re
 import ssl
 import time
 from collections.abc import Iterable
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError as LibrdkafkaError
 
 _LOGIN_TIMEOUT_S = 3.0
+_ANSWER_TIMEOUT_S = 0.25
+# librdkafka names a broker that it learned of from another one by its number: host:port/number, else host:port/bootstrap.
+_LEARNED_BROKER = re.compile(r"(?:^|\s|://)(?P<host>[^\s/]+):(?P<port>\d+)/\d+: ")
 _DENIED = (
     kafka_python.TopicAuthorizationFailedError,
     kafka_python.GroupAuthorizationFailedError,
@@ -201,7 +205,7 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
     until = time.monotonic() + _LOGIN_TIMEOUT_S
     while True:
         try:
-            brokers = client.list_topics(timeout=0.25).brokers.values()
+            brokers = client.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()
             return _unreachable_advertised(server, [Server(str(b.host), int(b.port)) for b in brokers])
         except KafkaException as error:
             client.poll(0)
@@ -213,6 +217,11 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
                 next_step=f"set {_LOGIN} right",
             )
         if time.monotonic() >= until:
+            # An answer that came too late for the question sent the client to the advertised addresses all the same.
+            learned = [match for problem in problems if (match := _LEARNED_BROKER.search(problem.str()))]
+            unreachable = _unreachable_advertised(server, [Server(m["host"], int(m["port"])) for m in learned])
+            if unreachable:
+                return unreachable
             said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "nothing more is known"
             return _no_broker(server, said)
 

@@ -207,6 +207,20 @@ def test_a_broker_that_advertises_an_address_nobody_can_reach(tmp_path: Path):
     assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
+def test_an_advertised_address_nobody_can_reach_is_found_where_the_brokers_answer_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("imgpipeline.stream.diagnosis._ANSWER_TIMEOUT_S", 0.002)
+    nowhere = free_port()
+    try:
+        broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+    with broker:
+        error = explained(settings(broker.bootstrap_servers))
+    assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
+
+
 def test_a_failure_at_a_healthy_broker_may_pass(secured: KafkaBroker):
     error = explained(settings(secured.address("PLAINTEXT")))
     assert isinstance(error, TransientError)
