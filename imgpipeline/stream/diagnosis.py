@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOGIN_TIMEOUT_S = 3.0
 _ANSWER_TIMEOUT_S = 0.25
-# librdkafka names a broker that it learned of from another one by its number: host:port/number, else host:port/bootstrap.
+# librdkafka names a broker that another one told it of host:port/number, and one of the settings host:port/bootstrap.
 _LEARNED_BROKER = re.compile(r"(?:^|\s|://)(?P<host>[^\s/]+):(?P<port>\d+)/\d+: ")
 _DENIED = (
     kafka_python.TopicAuthorizationFailedError,
