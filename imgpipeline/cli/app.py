@@ -27,6 +27,7 @@ from imgpipeline.cli import (
     status,
     topics,
 )
+from imgpipeline.cli.help_texts import unwrap_help
 from imgpipeline.cli.output import show_error, write_text
 from imgpipeline.errors import ImgpipelineError
 
@@ -52,6 +53,7 @@ app.command("query")(query.query)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
 app.add_typer(settings.app, name="settings")
+unwrap_help(app)  # last: it knows the commands that are registered by now
 
 
 def _show_version(wanted: bool) -> None:
