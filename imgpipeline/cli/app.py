@@ -17,6 +17,7 @@ from imgpipeline.cli import (
     dead_letters,
     demo,
     doctor,
+    frames,
     ingest,
     ledger,
     models,
@@ -25,6 +26,7 @@ from imgpipeline.cli import (
     repair,
     settings,
     status,
+    summary,
     topics,
 )
 from imgpipeline.cli.help_texts import unwrap_help
@@ -48,7 +50,8 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 ledger.app.command("new-chain")(new_chain.new_chain)
 ledger.app.command("repair")(repair.repair)
-app.add_typer(query.summary_app, name="summary")
+app.add_typer(frames.app, name="frames")
+app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")

@@ -2,13 +2,13 @@
 
 import sys
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.spans import parse_day
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.settings import load_settings
 
@@ -72,18 +72,6 @@ def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) ->
     from imgpipeline.ledger.dead_letters import Wanted  # noqa: PLC0415 - loads obstore
 
     return Wanted(code, parse_day(day), source)
-
-
-def parse_day(text: str | None) -> date | None:
-    """Returns the day of an option, or None where it was not given.
-
-    Raises:
-        ConfigurationError: It is no day.
-    """
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise ConfigurationError(f"--day is {text!r}.", next_step="give a day such as 2026-01-09") from None
 
 
 def _documents(store: "ObjectStore", wanted: "list[BuriedRecord]") -> list[dict[str, Any]]:

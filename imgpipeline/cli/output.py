@@ -1,10 +1,13 @@
-"""How commands show things: one JSON document, a table, progress, an error.
+"""How commands show things: one JSON document, CSV, a table, progress, an error.
 
 Owns stdout and stderr. It promises that text from outside (names of cameras, messages, paths) can neither be taken for
-markup nor control the terminal, and that JSON is strict: no NaN, times as RFC 3339.
+markup nor control the terminal nor be taken for a spreadsheet's formula, and that JSON is strict: no NaN, times as
+RFC 3339.
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import sys
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
 """The option that every command with data has."""
+CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of a table.")]
+"""The option of commands whose data are rows."""
+
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With what a spreadsheet lets a formula begin; the wide forms too, which some of them take for the narrow ones."""
 
 _WIDTH_OF_A_FILE = 200
 
@@ -36,6 +44,34 @@ def write_text(text: str) -> None:
 def show_json(document: Any) -> None:
     """Writes the one JSON document of a command to stdout."""
     write_text(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def refuse_two_formats(*, as_json: bool, as_csv: bool) -> None:
+    """Raises typer.BadParameter where both were asked for: stdout holds one of them."""
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other: give one of them.")
+
+
+def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a header and rows to stdout as RFC 4180 has it: commas, CRLF, quotes where they are needed.
+
+    NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would take for a formula
+    gets an apostrophe before it.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([_csv_cell(name) for name in columns])
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    write_text(text.getvalue())
+
+
+def _csv_cell(value: Any) -> Any:
+    plain = _plain(value)
+    if isinstance(plain, bool):
+        return "true" if plain else "false"
+    if isinstance(plain, list | dict):
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA_BEGINS) else plain
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:

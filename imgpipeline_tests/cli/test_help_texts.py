@@ -1,6 +1,7 @@
 """Help texts fill the terminal's width: a line ends where the next word would not fit, and nowhere else."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import typer
@@ -22,10 +23,10 @@ def commands(of: typer.Typer, *above: str) -> Iterator[tuple[str, ...]]:
 
 def broken_early(text: str, width: int) -> list[str]:
     """Return the lines of paragraphs that end although the next line's first word fits."""
-    prose = text.split("╭")[0].splitlines()
+    prose = text.split("╭", maxsplit=1)[0].splitlines()
     return [
         line
-        for line, following in zip(prose, prose[1:], strict=False)
+        for line, following in pairwise(prose)
         if line.strip() and following.strip() and len(line.rstrip()) + 1 + len(following.split()[0]) < width
     ]
 

@@ -1,25 +1,15 @@
 """Numbers come out of the lake as a table or as one JSON document, also before any day table was built."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.cli.output import show_csv
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
-
-CAR = Detection("car", 2, 0.9, (1.0, 2.0, 30.0, 40.0))
-DOG = Detection("dög", 16, 0.7, (5.0, 5.0, 10.0, 10.0))
-NEXT_DAY = date(2026, 1, 10)
-
-
-def seen(offset: int, *found: Detection, day: date = DAY) -> Frame:
-    return replace(frame(offset, day), detections=found)
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 
 
 @pytest.fixture
@@ -69,6 +59,33 @@ def test_many_rows_are_cut_in_the_table_only(filled: dict[str, str], tmp_path: P
     ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
     assert "1,000 of 1,500 rows" in ended.stderr
     assert len(run("query", "SELECT * FROM range(1500)", "--json", env=filled, cwd=tmp_path).json()) == 1500
+
+
+def test_rows_come_as_csv_too(filled: dict[str, str], tmp_path: Path):
+    sql = "SELECT 1 AS n, NULL AS n, '=1+1' AS f, TIMESTAMPTZ '2026-01-09 12:00Z' AS w, [1] AS l"
+    ended = run("query", sql, "--csv", env=filled, cwd=tmp_path)
+    assert ended.stdout == "n,n_1,f,w,l\n1,,'=1+1,2026-01-09T12:00:00.000000Z,[1]\n"
+
+
+def test_csv_is_as_rfc_4180_has_it_and_holds_no_formula(capsysbinary: pytest.CaptureFixture[bytes]):
+    show_csv(["n", 'a "b", c'], [[-1.5, "-1"], [None, "two\r\nlines"], [True, float("nan")], [{"k": 1}, "\uff1d1"]])
+    assert capsysbinary.readouterr().out == (
+        b'n,"a ""b"", c"\r\n-1.5,\'-1\r\n,"two\r\nlines"\r\ntrue,\r\n"{""k"": 1}",\'\xef\xbc\x9d1\r\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "days"),
+    [
+        (["--day", "2026-01-09"], ["2026-01-09"]),
+        (["--from", "2026-01-10"], ["2026-01-10"]),
+        (["--from", "2020-01-01", "--to", "2030-01-01"], ["2026-01-09", "2026-01-10"]),
+        (["--to", "2020-01-01"], []),
+    ],
+)
+def test_a_query_may_be_kept_to_some_days(options: list[str], days: list[str], filled: dict[str, str], tmp_path: Path):
+    asked = run("query", "SELECT DISTINCT day FROM frames ORDER BY day", *options, "--json", env=filled, cwd=tmp_path)
+    assert [row["day"] for row in asked.json()] == days
 
 
 @pytest.mark.parametrize("sql", ["SELEKT", "SELECT nothing FROM frames", "DROP VIEW frames", "SELECT 1; SELECT 2", ""])

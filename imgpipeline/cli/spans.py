@@ -1,0 +1,85 @@
+"""Which days a command is about: the options `--day`, `--from` and `--to`.
+
+Owns reading them, and finding the days of a span that the ledger knows. All days are UTC.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipeline.contracts.keys import DAY_INDEX
+from imgpipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from imgpipeline.objectstore import ObjectStore
+
+OnlyDayOption = Annotated[str | None, typer.Option("--day", help="Only this day (UTC), such as 2026-01-09.")]
+FromOption = Annotated[str | None, typer.Option("--from", help="From this day on (UTC).")]
+ToOption = Annotated[str | None, typer.Option("--to", help="Up to this day (UTC); it is included.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Days, both ends included."""
+
+    first: date | None
+    """From this UTC day on; None: from the first there is."""
+    last: date | None
+    """Up to this UTC day; None: up to the last there is."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it leaves no day out."""
+        return self.first is None and self.last is None
+
+    def __contains__(self, day: date) -> bool:
+        return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return str(self.first or "all days")
+        return f"{self.first or 'the first day'} to {self.last or 'the last day'}"
+
+
+def parse_day(text: str | None, option: str = "--day") -> date | None:
+    """Returns the day of an option, or None where it was not given.
+
+    Raises:
+        ConfigurationError: It is no day.
+    """
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ConfigurationError(f"{option} is {text!r}.", next_step="give a day such as 2026-01-09") from None
+
+
+def read_span(day: str | None, first: str | None, last: str | None) -> Span:
+    """Reads the three options.
+
+    Raises:
+        ConfigurationError: One of them is no day, or the span ends before it begins.
+        typer.BadParameter: `--day` was given together with `--from` or `--to`.
+    """
+    if day and (first or last):
+        raise typer.BadParameter("--day and --from/--to exclude each other: give one day, or a span.")
+    only = parse_day(day)
+    span = Span(only or parse_day(first, "--from"), only or parse_day(last, "--to"))
+    if span.first and span.last and span.first > span.last:
+        raise ConfigurationError(
+            f"--from {span.first} is later than --to {span.last}.", next_step="swap them; both days are included"
+        )
+    return span
+
+
+def days_of(store: "ObjectStore", span: Span) -> list[date]:
+    """Returns the days of a span that the ledger knows, sorted: one listing, however long the span is."""
+    return [day for name in store.list_folders(DAY_INDEX) if (day := _day_named(name)) is not None and day in span]
+
+
+def _day_named(folder: str) -> date | None:
+    try:
+        return date.fromisoformat(folder)
+    except ValueError:
+        return None

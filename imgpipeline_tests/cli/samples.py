@@ -1,0 +1,18 @@
+"""Two days of frames in a folder store, as several tests of commands read them."""
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline_tests.ledger.samples import DAY, frame
+
+CAR = Detection("car", 2, 0.9, (1.0, 2.0, 30.0, 40.0))
+DOG = Detection("dög", 16, 0.7, (5.0, 5.0, 10.0, 10.0))
+NEXT_DAY = date(2026, 1, 10)
+
+
+def seen(offset: int, *found: Detection, day: date = DAY, **changes: Any) -> Frame:
+    """Return a frame with these detections."""
+    return replace(frame(offset, day), detections=found, **changes)

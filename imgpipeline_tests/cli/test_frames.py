@@ -1,0 +1,117 @@
+"""Frames are listed by day, source, label and status, the latest first, in three formats."""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.ledger.samples import DAY, dead_letter, write_chain
+
+
+def at(offset: int, frame: Frame) -> Frame:
+    return replace(frame, timestamp=frame.timestamp.replace(microsecond=0) + timedelta(seconds=offset))
+
+
+@pytest.fixture
+def filled(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    yard = {"source": "=yard", "source_image_path": "s3://pictures/=SUM(A1).jpg", "size_bytes": 12_345}
+    write_chain(
+        store_of(folder_site),
+        [at(0, seen(0, CAR, DOG, CAR)), at(1, seen(1, CAR)), dead_letter(2)],
+        [at(3, seen(3, DOG, **yard)), at(4, seen(4, status=FrameStatus.GATED, gate_reason="dark"))],
+        [
+            replace(at(0, seen(0, CAR, DOG, CAR)), offset=5),
+            at(6, seen(6, CAR, day=NEXT_DAY)),
+            at(7, seen(7, day=NEXT_DAY)),
+        ],
+    )
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        ([], ["7.jpg", "6.jpg"]),
+        (["--day", "2026-01-09"], ["4.jpg", "=SUM(A1).jpg", "1.jpg", "0.jpg"]),
+        (["--from", "2026-01-09", "--label", "car"], ["6.jpg", "1.jpg", "0.jpg"]),
+        (["--to", "2026-01-09", "--label", "dög"], ["=SUM(A1).jpg", "0.jpg"]),
+        (["--day", "2026-01-09", "--status", "gated"], ["4.jpg"]),
+        (["--from", "2026-01-09", "--to", "2026-01-10", "--source", "=yard"], ["=SUM(A1).jpg"]),
+        (["--from", "2026-01-09", "--limit", "3"], ["7.jpg", "6.jpg", "4.jpg"]),
+        (["--day", "2026-01-09", "--source", "it's not there"], []),
+        (["--day", "2025-01-09"], []),
+    ],
+)
+def test_frames_are_found_by_day_source_label_and_status(
+    filled: dict[str, str], tmp_path: Path, options: list[str], files: list[str]
+):
+    ended = run("frames", "list", *options, "--json", env=filled, cwd=tmp_path)
+    assert [frame["file"] for frame in ended.json()] == files
+    assert ended.status == 0
+
+
+def test_each_says_how_large_it_is_and_what_was_found(filled: dict[str, str], tmp_path: Path):
+    *_, first = run("frames", "list", "--day", DAY.isoformat(), "--json", env=filled, cwd=tmp_path).json()
+    assert first == {
+        "file": "0.jpg",
+        "source_image_path": "images/cam-1/0.jpg",
+        "source": "cam-1",
+        "timestamp": "2026-01-09T12:00:00.000000Z",
+        "size_bytes": 1000,
+        "status": "processed",
+        "frame_id": seen(0).frame_id,
+        "detections": {"car": 2, "dög": 1},
+    }
+
+
+def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled: dict[str, str], tmp_path: Path):
+    ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
+    row = next(line for line in ended.stdout.splitlines() if "SUM" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        *("=SUM(A1).jpg", "12.3", "2026-01-09T12:00:03Z", "=yard", "processed", "dög 1"),
+    ]
+    assert ended.stderr == "These are the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
+
+
+def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
+    ended = run("frames", "list", "--day", DAY.isoformat(), "--csv", env=filled, cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    assert [row["file"] for row in rows] == ["4.jpg", "'=SUM(A1).jpg", "1.jpg", "0.jpg"]
+    assert (rows[1]["size_kb"], rows[1]["source"]) == ("12.345", "'=yard")
+    assert (rows[3]["detections"], rows[3]["labels"]) == ("3", "car 2, dög 1")
+    assert rows[3]["timestamp"] == "2026-01-09T12:00:00.000000Z"
+
+
+def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path):
+    ended = run("frames", "list", env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "")
+    assert ended.stderr == "There are no such frames (all days); --from and --to name other days.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--json", "--csv"], 2, "--json and --csv exclude each other"),
+        (["--day", "2026-01-09", "--from", "2026-01-09"], 2, "--day and --from/--to exclude each other"),
+        (["--from", "2026-01-10", "--to", "2026-01-09"], 1, "Error: --from 2026-01-10 is later than --to 2026-01-09."),
+        (["--to", "soon"], 1, "Error: --to is 'soon'."),
+        (["--limit", "0"], 2, "--limit"),
+        (["--status", "lost"], 2, "processed"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    folder_site: dict[str, str], tmp_path: Path, options: list[str], status: int, said: str
+):
+    ended = run("frames", "list", *options, env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (status, "")
+    assert said in ended.stderr
