@@ -38,6 +38,8 @@ class DeadLetterCode(StrEnum):
     """The image is not the one announced: its size or sha256 differs from the message."""
     PROCESS_CRASHED = "PROCESS_CRASHED"
     """The frame ended the process that worked on it, alone and repeatedly."""
+    BAD_ROW = "BAD_ROW"
+    """A row or document of an import that makes no frame: no CSV or JSON, a field missing or out of its range."""
 
 
 class ImgpipelineError(Exception):

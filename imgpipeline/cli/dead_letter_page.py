@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipeline.cli.output import note, shown, write_text
-from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.keys import is_import, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference, parse_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, ImgpipelineError
@@ -35,6 +35,7 @@ NEXT_STEPS = {
     DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
     DeadLetterCode.PROCESS_CRASHED: "keep the image for a report of the fault; with a release that can read it, "
     "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
+    DeadLetterCode.BAD_ROW: "mend the row in a file of its own and import that one under another --name",
 }
 """What a person can do about each code."""
 
@@ -57,6 +58,8 @@ class Page:
     @property
     def next_step(self) -> str:
         """What to do about it; nothing, where it is not open."""
+        if is_import(self.buried.reference.chain):
+            return NEXT_STEPS[DeadLetterCode.BAD_ROW]
         if self.buried.became is None:
             return NEXT_STEPS[self.letter.code]
         return f"nothing: it was announced again and is {self.buried.state.value} by {self.buried.became}"

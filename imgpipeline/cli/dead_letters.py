@@ -150,7 +150,8 @@ def replay(
         show_json(_outcome_of(plan, result) | {"topic": settings.kafka_topic, "dry_run": dry_run})
     else:
         _report(plan, result, settings.kafka_topic, dry_run=dry_run)
-    if result.refused:
+    asked_for_imports = plan.imported and not plan.chosen and (code or day or source)
+    if result.refused or asked_for_imports:
         raise typer.Exit(1)
 
 
@@ -167,6 +168,7 @@ def _outcome_of(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
         "already_resolved": plan.resolved,
         "under_way": plan.under_way,
         "crashed": plan.crashed,
+        "imported": plan.imported,
         "records": [str(buried.reference) for buried in plan.chosen],
         "refused": [asdict(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
     }
@@ -188,6 +190,11 @@ def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: 
     if plan.crashed:
         note(
             f"{plan.crashed} ended the process that worked on them; --code PROCESS_CRASHED announces them all the same."
+        )
+    if plan.imported:
+        note(
+            f"{plan.imported} are rows of imports, which have no record in Kafka: mend them in a file of their own and "
+            "import that one under another --name."
         )
     for refusal in result.refused[:_MOST_NAMED]:
         note(f"Not announced: {refusal.record}: {refusal.reason}.")

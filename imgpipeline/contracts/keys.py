@@ -19,12 +19,20 @@ DAMAGED = "metadata_damaged"
 """Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and notes of work under way."""
 IMAGES = "images"
 """Prefix of the stored images."""
+REDETECTIONS = "redetections"
+"""Prefix of what other models found."""
+REPORTS = "reports"
+"""Prefix of the daily reports."""
+
+IMPORT_TOPICS = "import."
+"""How the topics of imports begin: `import.<name>`. No topic of Kafka that is followed may begin so."""
 
 FAN_OUT_OFFSETS = 100_000
 """Offsets a folder of segments holds, so that listings stay small."""
 BUCKET_OFFSETS = 1_000
 """Offsets one entry of the day index stands for."""
 
+_MODEL = "model="
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}")
 """Names of topics as Kafka allows them, and their ids; 255 is the longest part of a path in most stores."""
 _CHAIN_NAME = re.compile(r"(?=.{1,255}$)(?!\.{1,2}$)[A-Za-z0-9._-]+(?:~(?!1$)[1-9]\d*)?", re.ASCII)
@@ -75,6 +83,29 @@ class Bucket:
     """The chain whose segments touch it."""
     number: int
     """The segments start in `[number * 1000, (number + 1) * 1000)`."""
+
+
+def import_chain(name: str, kind: str) -> ChainId:
+    """Returns the chain of an import.
+
+    Args:
+        name: Of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
+        kind: What its rows are, `detections` or `metadata`: it stands in the place of the topic's id.
+
+    Raises:
+        ConfigurationError: That is no name.
+    """
+    if not _NAME.fullmatch(f"{IMPORT_TOPICS}{name}") or not name or len(name) > 240:
+        raise ConfigurationError(
+            f"{name!r} is no name of an import: expected 1 to 240 of the characters A-Z a-z 0-9 . _ -",
+            next_step="give one by --name",
+        )
+    return ChainId(f"{IMPORT_TOPICS}{name}", kind, 0)
+
+
+def is_import(chain: ChainId) -> bool:
+    """Whether a chain holds the rows of an import: then no log belongs to it."""
+    return chain.topic.startswith(IMPORT_TOPICS)
 
 
 def next_chain(chain: ChainId) -> ChainId:
@@ -154,6 +185,41 @@ def day_table_key(table: str, day: date) -> str:
 def summary_key(name: str, day: date) -> str:
     """Returns the key of a daily summary: `summaries/label_counts/day=2026-01-09/label_counts.parquet`."""
     return f"summaries/{name}/day={day.isoformat()}/{name}.parquet"
+
+
+def report_key(day: date) -> str:
+    """Returns the key of a day's report: `reports/day=2026-01-09/report.html`."""
+    return f"{REPORTS}/day={day.isoformat()}/report.html"
+
+
+def redetection_folder(model: str, day: date) -> str:
+    """Returns the prefix of a day's redetection by a model, or a model with its threshold (`demo@0.3`).
+
+    `redetections/model=demo~0.3/day=2026-01-09`: the at sign, which keys do not hold, becomes a tilde.
+    """
+    return f"{REDETECTIONS}/{_MODEL}{model.replace('@', '~')}/day={day.isoformat()}"
+
+
+def redetection_key(model: str, day: date, table: str) -> str:
+    """Returns the key of a redetection's table: `redetections/model=demo~0.3/day=2026-01-09/detections.parquet`."""
+    return f"{redetection_folder(model, day)}/{table}.parquet"
+
+
+def parse_model_folder(name: str) -> str | None:
+    """Returns the model that a folder below `redetections/` stands for, such as `demo@0.3`, or None."""
+    model = name.removeprefix(_MODEL).replace("~", "@")
+    return model if name.startswith(_MODEL) and model else None
+
+
+def comparison_examples_prefix(day: date) -> str:
+    """Returns the prefix of the pictures of a day's comparison of models."""
+    return f"{summary_key('model_comparison', day).rpartition('/')[0]}/examples"
+
+
+def comparison_example_key(day: date, model_a: str, model_b: str, frame_id: str) -> str:
+    """Returns the key of one such picture: below the prefix, `{model a}/{model b}/{frame id}.jpg`."""
+    pair = f"{model_a}/{model_b}".replace("@", "~")
+    return f"{comparison_examples_prefix(day)}/{pair}/{safe_name(frame_id)}.jpg"
 
 
 def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:

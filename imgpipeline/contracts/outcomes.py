@@ -75,14 +75,19 @@ def _digest(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The metadata document of one frame. Its JSON names are the metadata contract."""
+    """The metadata document of one frame. Its JSON names are the metadata contract.
+
+    A detection run knows every field. An import knows what its rows say: of the rest numbers and times are None, texts
+    empty. `null` in their place is no new version of the segment's format; golden segments hold it.
+    """
 
     frame_id: str
     """32 hexadecimal digits; unique within a day (see `make_frame_id`)."""
     source: str
     """The camera, video or folder it came from."""
     source_image_path: str
-    """Where the image is stored: `s3://bucket/key`, or a key below the store's prefix."""
+    """Where the image is stored: `s3://bucket/key`, or a key below the store's prefix; empty where an import does not
+    know it."""
     frame_number: int | None
     """Number within the source, from 0; None where it was not announced."""
     timestamp: datetime
@@ -93,27 +98,27 @@ class Frame:
     """Kafka partition of the announcement."""
     offset: int
     """Kafka offset of the announcement."""
-    processing_timestamp: datetime
+    processing_timestamp: datetime | None
     """When its outcome was ready, UTC."""
-    image_width: int
+    image_width: int | None
     """Width of the original image in pixels, after its EXIF orientation was applied."""
-    image_height: int
+    image_height: int | None
     """Height of the original image in pixels, after its EXIF orientation was applied."""
-    size_bytes: int
+    size_bytes: int | None
     """Size of the encoded image in bytes."""
-    brightness: float
+    brightness: float | None
     """Mean luma, 0 (black) to 255 (white)."""
-    sharpness: float
+    sharpness: float | None
     """Variance of the Laplacian; larger is sharper, 0 is flat."""
     model_used: str
-    """Name of the model in the registry."""
+    """Name of the model in the registry; empty where an import does not know it."""
     model_sha256: str
-    """SHA-256 of the model file, 64 hexadecimal digits."""
-    confidence_threshold: float
+    """SHA-256 of the model file, 64 hexadecimal digits; empty where an import does not know it."""
+    confidence_threshold: float | None
     """Detections have a confidence above this, in [0, 1]."""
-    nms_threshold: float
+    nms_threshold: float | None
     """Overlap (IoU) above which the weaker of two boxes was dropped, in [0, 1]."""
-    orientation: int = 1
+    orientation: int | None = 1
     """EXIF orientation that was applied, 1 to 8; 1 is upright."""
     status: FrameStatus = FrameStatus.PROCESSED
     """Whether a detector looked at it."""
@@ -142,12 +147,12 @@ class Frame:
             "source_kafka_topic": self.topic,
             "source_kafka_partition": self.partition,
             "source_kafka_offset": self.offset,
-            "processing_timestamp": format_time(self.processing_timestamp),
+            "processing_timestamp": format_time(self.processing_timestamp) if self.processing_timestamp else None,
             "image_width": self.image_width,
             "image_height": self.image_height,
             "size_bytes": self.size_bytes,
-            "brightness": round(self.brightness, 3),
-            "sharpness": round(self.sharpness, 3),
+            "brightness": None if self.brightness is None else round(self.brightness, 3),
+            "sharpness": None if self.sharpness is None else round(self.sharpness, 3),
             "model_used": self.model_used,
             "model_sha256": self.model_sha256,
             "confidence_threshold": self.confidence_threshold,
@@ -168,7 +173,7 @@ class Frame:
             "partition": data["source_kafka_partition"],
             "offset": data["source_kafka_offset"],
             "timestamp": parse_time(data["timestamp"]),
-            "processing_timestamp": parse_time(data["processing_timestamp"]),
+            "processing_timestamp": parse_time(processed) if (processed := data["processing_timestamp"]) else None,
             "status": FrameStatus(data["status"]),
             "detections": tuple(Detection.from_json(d) for d in data["detections"]),
         }

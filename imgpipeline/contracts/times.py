@@ -44,7 +44,7 @@ def parse_time(value: str | float) -> datetime:
 
 def format_time(time: datetime) -> str:
     """Writes an aware time as RFC 3339 in UTC with microseconds, such as `2026-01-09T12:00:00.250000Z`."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # for +00:00
 
 
 def day_of(time: datetime) -> date:

@@ -12,7 +12,14 @@ from datetime import date
 
 from kafka import KafkaAdminClient
 
-from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, audit_state_key, next_chain, parse_segment_key
+from imgpipeline.contracts.keys import (
+    BUCKET_OFFSETS,
+    ChainId,
+    audit_state_key,
+    is_import,
+    next_chain,
+    parse_segment_key,
+)
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
@@ -185,6 +192,12 @@ class _Repair:
         if self.without_kafka or has_successor:
             yield _Source(chain, settings, None, None, has_successor)
             return
+        if is_import(chain):
+            raise ConfigurationError(
+                f"{chain} is an import: Kafka has nothing that it could be mended from.",
+                next_step="`imgpipeline ledger repair --without-kafka --key KEY` records a gap in the place of one "
+                "segment; then put its rows into a file of their own and import that one under another --name",
+            )
         with open_admin(settings) as admin:
             topic_id = chain.topic_id.partition("~")[0]
             try:

@@ -35,6 +35,7 @@ from imgpipeline.errors import ConfigurationError, LedgerError
 
 FORMAT_VERSION = 1
 """Written into every header; a reader refuses what it does not know."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _MAX_BYTES = 2**31
 """Bound for a segment's decompressed size: one that claims more is damaged."""
 
@@ -290,4 +291,4 @@ def _checksum(header: Mapping[str, Any], body: bytes) -> str:
 
 
 def _line(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _ENCODER.encode(data).encode() + b"\n"

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter
@@ -44,6 +44,8 @@ class ReplayPlan:
     """How many that match were announced again, and no run has come to that yet."""
     crashed: int
     """How many that match ended the process that worked on them: they have to be asked for by their code."""
+    imported: int
+    """How many that match are rows of imports: Kafka has no record of them."""
     chains: Mapping[int, ChainId]
     """The present chain of each partition of the topic that is announced to."""
 
@@ -100,6 +102,8 @@ def plan_replay(
     found, trail = find_dead_letters(store, wanted, ends, progress=progress)
     announced = _read_backlog(settings, logs, chains, ends, progress)
     waiting = {trail.root(record) for record in announced}
+    imported = sum(is_import(buried.reference.chain) for buried in found)
+    found = [buried for buried in found if not is_import(buried.reference.chain)]
     there = {buried.reference for buried in found}
     is_open = [buried for buried in found if buried.state is LetterState.OPEN]
     idle = [buried for buried in is_open if trail.root(buried.reference) not in waiting]
@@ -111,6 +115,7 @@ def plan_replay(
         resolved=sum(buried.state is LetterState.RESOLVED for buried in found),
         under_way=len(is_open) - len(idle),
         crashed=len(chosen) - len(safe),
+        imported=imported,
         chains=chains,
     )
 
@@ -218,6 +223,8 @@ def read_original(
         return Original(base64.b64decode(letter.raw_base64), key, headers)
     if letter.raw_size_bytes == 0:
         raise NoRecordError("its value is null: there is nothing that could become a frame")
+    if is_import(at.chain):
+        raise NoRecordError("it was too large to be kept; it is where the message above says, in what was imported")
     if present().get(at.chain.partition) != at.chain:
         raise NoRecordError("it was too large to be kept, and its topic is no more what it was")
     record = read_record(settings, at.chain.partition, at.offset)

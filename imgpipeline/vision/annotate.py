@@ -22,7 +22,7 @@ def draw_detections(pixels: Pixels, detections: Sequence[Detection]) -> Pixels:
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
-        detections: What was found in it.
+        detections: What was found in it; one without a box cannot be drawn.
 
     Returns:
         A new picture of the same size.
@@ -31,10 +31,12 @@ def draw_detections(pixels: Pixels, detections: Sequence[Detection]) -> Pixels:
     height, width = canvas.shape[:2]
     thickness = max(1, round(max(height, width) / 400))
     for detection in reversed(detections):
+        if detection.box_xywh is None:
+            continue
         left, top, box_width, box_height = detection.box_xywh
         corner = (round(left), round(top))
         far = (min(width - 1, round(left + box_width)), min(height - 1, round(top + box_height)))
-        colour = class_colour(detection.class_id)
+        colour = class_colour(detection.class_id or 0)
         cv2.rectangle(canvas, corner, far, colour, thickness)
         _draw_caption(canvas, f"{detection.label} {detection.confidence:.2f}", corner, colour, thickness)
     return canvas

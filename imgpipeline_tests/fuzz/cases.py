@@ -8,7 +8,7 @@ from imgpipeline.errors import DeadLetterCode
 
 FRAME = "FRAME"
 """The outcome of what is good."""
-ANY_CODE = frozenset({FRAME, *(code.value for code in DeadLetterCode)} - {"PROCESS_CRASHED"})
+ANY_CODE = frozenset({FRAME, *(code.value for code in DeadLetterCode)} - {"PROCESS_CRASHED", "BAD_ROW"})
 """For what was damaged at random: any outcome, but an outcome."""
 
 

@@ -89,5 +89,7 @@ def iou_xyxy(a: Box, b: Box) -> float:
 
 
 def _to_xyxy(detection: Detection) -> Box:
+    if detection.box_xywh is None:
+        raise ValueError(f"{detection.label} has no box to compare")
     x, y, width, height = detection.box_xywh
     return x, y, x + width, y + height
