@@ -205,6 +205,16 @@ def redetection_key(model: str, day: date, table: str) -> str:
     return f"{redetection_folder(model, day)}/{table}.parquet"
 
 
+def redetection_parts_prefix(model: str, day: date) -> str:
+    """Returns the prefix of the parts of a redetection that is not whole yet."""
+    return f"{redetection_folder(model, day)}/parts"
+
+
+def redetection_part_key(model: str, day: date, recipe: str, digest: str) -> str:
+    """Returns the key of one such part, by what it is made of."""
+    return f"{redetection_parts_prefix(model, day)}/{recipe}-{digest}.parquet"
+
+
 def parse_model_folder(name: str) -> str | None:
     """Returns the model that a folder below `redetections/` stands for, such as `demo@0.3`, or None."""
     model = name.removeprefix(_MODEL).replace("~", "@")

@@ -1,0 +1,208 @@
+"""One go at a day: from one version of its frames to the put of what a model finds in them.
+
+Owns taking over what is there, dividing the rest into parts, and putting both objects when no frame is left. When there
+is anything to do, and another go where somebody else was faster, belongs to `run`.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from imgpipeline.contracts.keys import redetection_key
+from imgpipeline.errors import TransientError
+from imgpipeline.lake.engine import Engine, disk_errors
+from imgpipeline.lake.tables import SCHEMA_VERSION
+from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
+from imgpipeline.redetect.day_frames import DayFrames
+from imgpipeline.redetect.footers import put_over, write_parquet
+from imgpipeline.redetect.look import FrameToSee, LookOutcome, PictureLooker, SeenFrame
+from imgpipeline.redetect.manifest import (
+    DETECTIONS,
+    FRAMES,
+    RedetectionManifest,
+    StoredRedetection,
+    read_redetection,
+)
+from imgpipeline.redetect.parts import encode_part, fetch_parts, list_parts, part_key, put_part
+from imgpipeline.settings import Clock, Settings
+from imgpipeline.vision.detector import Detector, self_test
+
+_ATTEMPTS = 8
+
+Progress = Callable[[int, int], None]
+"""Told how many frames have an outcome, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redetector:
+    """What is needed to look at days again with one model."""
+
+    settings: Settings
+    """Limits, and how much is done at a time."""
+    store: ObjectStore
+    """The object store."""
+    model: str
+    """The choice, as it stands in keys."""
+    detector: Detector
+    """The loaded model."""
+    clock: Clock
+    """Tells what manifests say as the time of building."""
+    worker: str
+    """Names this process: another order of parts for each."""
+
+
+@dataclass(slots=True)
+class DayAttempt:
+    """One go at a day, from one version of its frames to the put of both objects."""
+
+    owner: Redetector
+    """Who looks."""
+    engine: Engine
+    """DuckDB with a folder."""
+    day: date
+    """UTC day."""
+    recipe: str
+    """Hash of what changes what is found."""
+    before: StoredRedetection
+    """What was stored before the frames were read."""
+    source: Fetched
+    """The day's table `frames`."""
+    reuses: bool
+    """Whether outcomes are taken over from what was stored."""
+    looked_at: int = 0
+    """Pictures that were looked at."""
+    _own: dict[str, Path] = field(default_factory=dict)
+
+    def run(self, progress: Progress) -> tuple[RedetectionManifest, int] | None:
+        """Returns what was put and its size; None where somebody else was faster."""
+        path = self.engine.folder / "frames-read.parquet"
+        with disk_errors(self.engine.folder):
+            path.write_bytes(self.source.data)
+        frames = DayFrames(self.engine, path, self.day)
+        reused = self._reused(frames)
+        for _ in range(_ATTEMPTS):
+            files = [*reused, *self._parts()]
+            parts = frames.find_missing(files, self.owner.settings.redetect_part_frames)
+            if not parts and frames.join(files):
+                return self._put(frames)
+            if not self._look_at_parts(frames, parts, progress):
+                return None
+        raise TransientError(f"The parts of {self.day} by {self.owner.model} vanish while they are made.")
+
+    def _reused(self, frames: DayFrames) -> list[Path]:
+        whole = self.before.whole
+        if whole is None or whole.made_by != self.recipe or not self.reuses:
+            return []
+        paths = []
+        for name in (FRAMES, DETECTIONS):
+            path = self.engine.folder / f"{name}-before.parquet"
+            try:
+                data = self.owner.store.get(redetection_key(self.owner.model, self.day, name))
+            except ObjectMissingError:  # somebody removes it: then all is looked at
+                return []
+            with disk_errors(self.engine.folder):
+                path.write_bytes(data)
+            paths.append(path)
+        # Behind the names of parts: where both have a frame, the part is newer.
+        target = self.engine.folder / "reused.parquet"
+        frames.reuse(paths[0], paths[1], target)
+        return [target]
+
+    def _parts(self) -> list[Path]:
+        """Returns the files of all parts: of those that this call made also where somebody has removed them."""
+        keys = list_parts(self.owner.store, self.owner.model, self.day, self.recipe)
+        fetched = fetch_parts(self.owner.store, keys, self.engine.folder)
+        return sorted({*fetched, *self._own.values()})
+
+    def _look_at_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
+        """Makes the parts that are missing; tells whether nobody else has put a result meanwhile."""
+        done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToSee]]]()
+        order = list(range(parts))
+        random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - it spreads work, it hides nothing
+        ahead = _PartsToMake(self, frames, order, begun)
+        settings, store = self.owner.settings, self.owner.store
+        looker = PictureLooker(settings, ImageReader(store, settings), self.owner.detector)
+        progress(done, frames.frames)
+        seen: list[SeenFrame] = []
+        for each in looker.look_at_all(ahead.frames()):
+            seen.append(each)
+            done += 1
+            progress(done + ahead.left_out, frames.frames)
+            key, wanted = begun[0]
+            if len(seen) == len(wanted):
+                self._keep(key, seen)
+                begun.popleft()
+                seen = []
+        return not ahead.overtaken
+
+    def _keep(self, key: str, seen: Sequence[SeenFrame]) -> None:
+        outcomes = {each.outcome for each in seen}
+        if outcomes == {LookOutcome.FAILED}:  # before all pictures are blamed, see whether it is the detector
+            self_test(self.owner.detector)
+        self._own[key] = put_part(self.owner.store, key, encode_part(seen), self.engine.folder)
+        self.looked_at += sum(each.outcome is LookOutcome.PROCESSED for each in seen)
+
+    def _put(self, frames: DayFrames) -> tuple[RedetectionManifest, int] | None:
+        owner, manifest = self.owner, self._manifest(frames)
+        document, size_bytes = manifest.to_json(), 0
+        queries = (frames.frame_rows(document), frames.detection_rows(document))
+        for name, query, e_tag in zip((FRAMES, DETECTIONS), queries, self.before.e_tags, strict=True):
+            data = write_parquet(self.engine, name, query, document)
+            if not put_over(owner.store, redetection_key(owner.model, self.day, name), data, e_tag):
+                return None
+            size_bytes += len(data)
+        return manifest, size_bytes
+
+    def _manifest(self, frames: DayFrames) -> RedetectionManifest:
+        owner = self.owner
+        outcomes, failed, found = frames.counts()
+        if sum(outcomes.values()) != frames.frames:
+            raise AssertionError(f"{frames.frames} frames have {sum(outcomes.values())} outcomes")
+        return RedetectionManifest(
+            model=owner.model,
+            day=self.day,
+            schema_version=SCHEMA_VERSION,
+            made_by=self.recipe,
+            made_of=self.source.e_tag,
+            model_used=owner.detector.model_name,
+            model_sha256=owner.detector.model_sha256,
+            confidence_threshold=owner.detector.confidence_threshold,
+            nms_threshold=owner.detector.nms_threshold,
+            frames=frames.frames,
+            processed=outcomes.get(LookOutcome.PROCESSED.value, 0),
+            gated=outcomes.get(LookOutcome.GATED.value, 0),
+            failed=failed,
+            detections=found,
+            built_at=owner.clock(),
+        )
+
+
+@dataclass(slots=True)
+class _PartsToMake:
+    """Takes parts one after the other, as room for their frames comes."""
+
+    attempt: DayAttempt
+    day_frames: DayFrames
+    order: Sequence[int]
+    begun: deque[tuple[str, list[FrameToSee]]]
+    left_out: int = 0
+    overtaken: bool = False
+
+    def frames(self) -> Iterator[FrameToSee]:
+        """Yields the frames of all parts that nobody has made yet, and ends where somebody has put the result."""
+        attempt = self.attempt
+        owner = attempt.owner
+        for number in self.order:
+            wanted = self.day_frames.part(number)
+            key = part_key(owner.model, attempt.day, attempt.recipe, wanted)
+            if owner.store.head(key) is not None:
+                self.left_out += len(wanted)
+                continue
+            if read_redetection(owner.store, owner.model, attempt.day).e_tags != attempt.before.e_tags:
+                self.overtaken = True
+                return
+            self.begun.append((key, wanted))
+            yield from wanted

@@ -1,0 +1,105 @@
+"""Which models a day can be looked at again with.
+
+Owns the text by which such a model is named in partitions, keys and commands (`yolox-nano`, `demo@0.3`), and loading
+it. What the text does not say is as the settings have it for live detection, so that `demo` finds what a detection run
+with `IMGPIPELINE_MODEL=demo` would have found. Which models are registered belongs to `vision.registry`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import REDETECTION_MODEL, Settings
+from imgpipeline.vision.configured import load_configured_detector
+from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.registry import list_models, registered_model
+
+LIVE = "live"
+"""Stands in comparisons for what detection runs found; no model can have this name."""
+_FORM = "NAME or NAME@THRESHOLD, such as `yolox-nano` or `demo@0.3`"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model to look again with."""
+
+    name: str
+    """Its registered name; or the file's name without its ending, where `IMGPIPELINE_MODEL` is a path."""
+    threshold: float | None = None
+    """Confidence threshold, in [0, 1) with at most 6 decimals; None: `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return self.name
+        return f"{self.name}@{f'{self.threshold:.6f}'.rstrip('0').rstrip('.')}"
+
+
+def parse_choice(text: str, settings: Settings) -> ModelChoice:
+    """Reads the name of a model to look again with.
+
+    Args:
+        text: `NAME` or `NAME@THRESHOLD`.
+        settings: Name a model of the user's own, and the folder of models.
+
+    Returns:
+        The choice; its file may not be there yet.
+
+    Raises:
+        ConfigurationError: It has another form, or there is no such model.
+        PermanentError: The registry is damaged.
+    """
+    match = REDETECTION_MODEL.fullmatch(text)
+    known = _known_names(settings)
+    if match is None or match["name"] not in known:
+        raise ConfigurationError(
+            f"There is no model {text!r} to look again with: expected {_FORM}. Models are {', '.join(known)}.",
+            next_step="take one of `imgpipeline models list`; for partitions they stand in IMGPIPELINE_REDETECT_MODELS",
+        )
+    return ModelChoice(match["name"], float(match["threshold"]) if match["threshold"] else None)
+
+
+def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
+    """Returns the models that partitions are made of: those of the setting, else all registered ones.
+
+    Raises:
+        ConfigurationError: The setting names a model that does not exist.
+        PermanentError: The registry is damaged.
+    """
+    texts = settings.redetect_models or tuple(spec.name for spec in list_models(settings.model_dir))
+    return tuple(dict.fromkeys(parse_choice(text, settings) for text in texts))
+
+
+def load_chosen(choice: ModelChoice, settings: Settings) -> Detector:
+    """Loads a model with the threshold of a choice, all else as the settings say.
+
+    Raises:
+        ConfigurationError: Its file was not pulled yet.
+        PermanentError: The file is damaged, or the backend cannot read it.
+    """
+    changes: dict[str, object] = {}
+    if choice.threshold is not None:
+        changes["confidence_threshold"] = choice.threshold
+    if choice.name != _own_name(settings):
+        spec = registered_model(choice.name, settings.model_dir)
+        if not spec.path.is_file():
+            raise ConfigurationError(
+                f"The model {choice.name!r} is not here: {spec.path} is missing.",
+                next_step=f"imgpipeline models pull {choice.name}",
+            )
+        changes |= {"model": choice.name, "model_decoder": None, "model_labels": None}
+    return load_configured_detector(settings.model_copy(update=changes))
+
+
+def _known_names(settings: Settings) -> tuple[str, ...]:
+    own = _own_name(settings)
+    return (*(spec.name for spec in list_models(settings.model_dir)), *([own] if own else []))
+
+
+def _own_name(settings: Settings) -> str | None:
+    """Returns the name of the user's own model, where the setting is the path of one and it can stand in a key."""
+    registered = {spec.name for spec in list_models(settings.model_dir)}
+    path = Path(settings.model).expanduser()
+    if settings.model in registered or not path.is_file() or path.stem in {*registered, LIVE}:
+        return None
+    match = REDETECTION_MODEL.fullmatch(path.stem)
+    return path.stem if match else None

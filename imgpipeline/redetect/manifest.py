@@ -1,0 +1,121 @@
+"""What a redetection says of itself: which frames it was made of, by what, and what became of them.
+
+Owns the document in the footers of both objects of a redetection, and the hash of all that changes what is found
+(`recipe`). When a redetection is current belongs to `run`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any
+
+from imgpipeline.contracts.keys import redetection_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.redetect.footers import read_footer
+from imgpipeline.settings import Settings
+from imgpipeline.vision.detector import Detector
+
+FORMAT = 1
+"""Raised when the meaning of an outcome changes, so that no older one is taken over."""
+FRAMES, DETECTIONS = "frames", "detections"
+"""Names of the two objects of a redetection."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedetectionManifest:
+    """What one redetection was made of. Both of its objects hold the same one."""
+
+    model: str
+    """The choice, such as `demo@0.3`."""
+    day: date
+    """UTC day."""
+    schema_version: int
+    """Version of the columns of day tables."""
+    made_by: str
+    """The recipe, 16 hexadecimal digits."""
+    made_of: str
+    """Version (e-tag) of the day's table `frames`."""
+    model_used: str
+    """Name of the model."""
+    model_sha256: str
+    """SHA-256 of its file."""
+    confidence_threshold: float
+    """Detections have a confidence above this."""
+    nms_threshold: float
+    """Overlap above which the weaker of two boxes was dropped."""
+    frames: int
+    """Frames of the day: as many as there are outcomes."""
+    processed: int
+    """Frames that the model has looked at."""
+    gated: int
+    """Frames that were left out, as live."""
+    failed: Mapping[str, int]
+    """Frames whose picture cannot be had any more, by code."""
+    detections: int
+    """Objects that were found."""
+    built_at: datetime
+    """When it was made, UTC."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the document of the footers."""
+        changed = {"day": self.day.isoformat(), "built_at": format_time(self.built_at), "failed": dict(self.failed)}
+        return asdict(self) | changed
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "RedetectionManifest":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        names = cls.__dataclass_fields__.keys()
+        changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
+        return cls(**{name: data[name] for name in names} | changed)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRedetection:
+    """Both objects of a redetection, as they were found."""
+
+    manifests: tuple[RedetectionManifest | None, RedetectionManifest | None]
+    """Of `frames` and `detections`; None where there is none."""
+    e_tags: tuple[str | None, str | None]
+    """Their versions."""
+    size_bytes: int
+    """Size of both."""
+
+    @property
+    def whole(self) -> RedetectionManifest | None:
+        """What both say, or None where one is missing or of another making."""
+        frames, detections = self.manifests
+        return frames if frames is not None and frames == detections else None
+
+
+def read_redetection(store: ObjectStore, model: str, day: date) -> StoredRedetection:
+    """Returns what a redetection says of itself.
+
+    Raises:
+        PermanentError: One of its objects is no Parquet file of this project.
+    """
+    manifests: list[RedetectionManifest | None] = []
+    e_tags: list[str | None] = []
+    size_bytes = 0
+    for name in (FRAMES, DETECTIONS):
+        key = redetection_key(model, day, name)
+        footer = read_footer(store, key)
+        try:
+            manifests.append(RedetectionManifest.from_json(footer.document) if footer else None)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PermanentError(
+                f"{key} holds no manifest of a redetection ({type(error).__name__}: {error}).",
+                next_step="move that object aside; it is then made again",
+            ) from None
+        e_tags.append(footer.e_tag if footer else None)
+        size_bytes += footer.size_bytes if footer else 0
+    return StoredRedetection((manifests[0], manifests[1]), (e_tags[0], e_tags[1]), size_bytes)
+
+
+def recipe_of(detector: Detector, settings: Settings) -> str:
+    """Returns a hash of all that changes what is found in a picture, 16 hexadecimal digits."""
+    parts = (FORMAT, detector.model_name, detector.model_sha256, detector.confidence_threshold, detector.nms_threshold,
+             detector.nms_per_class, settings.max_image_bytes, settings.max_image_pixels)  # fmt: skip
+    return sha256(repr(parts).encode()).hexdigest()[:16]

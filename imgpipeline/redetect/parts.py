@@ -1,0 +1,136 @@
+"""Parts: what was found in some frames of a day, kept in the store until the whole day is done.
+
+Owns their format and keys. A part is named by what it is made of, the recipe and its frames, and is put create-only:
+whoever looks at the same frames with the same model makes the same part, so none is ever doubled, and one that is there
+need not be made. Parts lie below the redetection that they belong to and are removed once that is whole.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import redetection_part_key, redetection_parts_prefix
+from imgpipeline.errors import PermanentError
+from imgpipeline.faultpoints import reach
+from imgpipeline.lake.engine import disk_errors
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.redetect.look import FrameToSee, SeenFrame
+from imgpipeline.redetect.manifest import FORMAT
+
+_BOX = pa.struct(
+    [
+        ("label", pa.string()),
+        ("class_id", pa.int32()),
+        ("confidence", pa.float64()),
+        *((name, pa.float64()) for name in ("x", "y", "width", "height")),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        ("frame_id", pa.string()),
+        ("source_image_path", pa.string()),
+        ("outcome", pa.string()),
+        ("code", pa.string()),
+        ("message", pa.string()),
+        ("detections", pa.list_(_BOX)),
+    ],
+    metadata={"imgpipeline.redetection_part": str(FORMAT)},
+)
+
+
+def part_key(model: str, day: date, recipe: str, frames: Sequence[FrameToSee]) -> str:
+    """Returns the key of the part that these frames become."""
+    digest = sha256()
+    for frame in frames:
+        for text in (frame.frame_id, frame.path, str(frame.size_bytes), frame.status):
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return redetection_part_key(model, day, recipe, digest.hexdigest()[:32])
+
+
+def encode_part(seen: Sequence[SeenFrame]) -> bytes:
+    """Returns outcomes as a Parquet file; numbers are rounded as the ledger's documents have them."""
+    rows = [
+        {
+            "frame_id": each.frame.frame_id,
+            "source_image_path": each.frame.path,
+            "outcome": each.outcome.value,
+            "code": each.code,
+            "message": each.message,
+            "detections": [_box(found.to_json()) for found in each.detections],
+        }
+        for each in seen
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _box(found: dict[str, object]) -> dict[str, object]:
+    box = found.pop("box")
+    return found | dict(zip(("x", "y", "width", "height"), box, strict=True))  # type: ignore[call-overload]  # a list
+
+
+def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
+    """Keeps a part, in the store and in the folder that it is joined from; returns its file there.
+
+    One that is there already was made of the same frames; the one that was made here is then the same.
+    """
+    reach("redetection part", key)
+    store.create(key, data)
+    reach("redetection part done", key)
+    path = local_path(folder, key)
+    with disk_errors(folder):
+        path.write_bytes(data)
+    return path
+
+
+def list_parts(store: ObjectStore, model: str, day: date, recipe: str | None = None) -> list[str]:
+    """Returns the keys of a redetection's parts, sorted; with a recipe, only of those made by it."""
+    prefix = redetection_parts_prefix(model, day)
+    begin = f"{prefix}/{recipe}-" if recipe else prefix
+    return sorted(info.key for info in store.list_objects(prefix) if info.key.startswith(begin))
+
+
+def fetch_parts(store: ObjectStore, keys: Sequence[str], folder: Path) -> Iterator[Path]:
+    """Yields the file of each part, fetched where it is not there yet; one that was removed meanwhile is left out.
+
+    Raises:
+        PermanentError: A part is none, or the local disk is full.
+    """
+    for key in keys:
+        path = local_path(folder, key)
+        if not path.exists():
+            try:
+                data = store.get(key)
+            except ObjectMissingError:
+                continue
+            _check(data, key)
+            with disk_errors(folder):
+                path.write_bytes(data)
+        yield path
+
+
+def local_path(folder: Path, key: str) -> Path:
+    """Returns where a part is kept locally."""
+    return folder / f"part-{key.rpartition('/')[2]}"
+
+
+def _check(data: bytes, key: str) -> None:
+    try:
+        schema = pq.read_schema(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise _no_part(key, str(error)) from None
+    if schema.names != _SCHEMA.names:
+        raise _no_part(key, f"its columns are {', '.join(schema.names)}")
+
+
+def _no_part(key: str, why: str) -> PermanentError:
+    return PermanentError(
+        f"{key} is no part of a redetection: {why}.",
+        next_step="remove that object; its frames are then looked at again",
+    )

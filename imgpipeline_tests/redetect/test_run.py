@@ -1,0 +1,183 @@
+"""Looking at a day again: the same model finds the same, nothing is missing, nothing is done twice."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from imgpipeline.contracts.keys import day_table_key, redetection_key
+from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.errors import DeadLetterCode, PermanentError
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.redetect.look import PictureLooker
+from imgpipeline.redetect.manifest import read_redetection
+from imgpipeline.redetect.run import redetect_day
+from imgpipeline.settings import Settings
+from imgpipeline_tests.ledger.samples import append, writer
+from imgpipeline_tests.redetect.days import (
+    DAY,
+    LOW,
+    NOON,
+    add_frames,
+    build_live,
+    detector,
+    live_rows,
+    objects_below,
+    redetected_rows,
+    redetector,
+)
+
+
+def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detection_found(
+    settings: Settings, store: ObjectStore
+) -> None:
+    build_live(settings, store, range(30))
+    before = {table: store.get(day_table_key(table, DAY)) for table in ("frames", "detections")}
+    done = redetect_day(redetector(settings, store, "demo"), DAY)
+    live = live_rows(store, "detections")
+    assert len(live) > 30
+    assert redetected_rows(store, "detections", "demo") == live
+    assert (done.manifest.frames, done.manifest.processed, done.looked_at) == (30, 30, 30)
+    assert done.manifest.detections == len(live)
+    assert {table: store.get(day_table_key(table, DAY)) for table in before} == before
+
+
+def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
+    settings: Settings, store: ObjectStore
+) -> None:
+    frames = build_live(settings, store, range(9))
+    done = redetect_day(redetector(settings, store), DAY)
+    looker = PictureLooker(settings, _reader(settings, store), detector(LOW))
+    expected = []
+    for frame in frames:
+        seen = looker.look(looker.read(_to_see(frame)))
+        expected += [
+            (frame.frame_id, number, found.label, round(found.confidence, 6), *(round(v, 2) for v in found.box_xywh))
+            for number, found in enumerate(seen.detections)
+        ]
+    rows = redetected_rows(store, "detections")
+    names = ("frame_id", "detection_number", "label", "confidence", "x", "y", "width", "height")
+    assert [tuple(row[name] for name in names) for row in rows] == expected
+    assert len(rows) > len(live_rows(store, "detections"))
+    assert {row["confidence_threshold"] for row in rows} == {0.05}
+    assert {row["model_sha256"] for row in rows} == {done.manifest.model_sha256}
+    counted = {row["frame_id"]: row["detections"] for row in redetected_rows(store, "frames")}
+    assert counted == {f.frame_id: sum(row["frame_id"] == f.frame_id for row in rows) for f in frames}
+
+
+def _reader(settings: Settings, store: ObjectStore) -> Any:
+    from imgpipeline.objectstore import ImageReader
+
+    return ImageReader(store, settings)
+
+
+def _to_see(frame: Any) -> Any:
+    from imgpipeline.redetect.look import FrameToSee
+
+    return FrameToSee(frame.frame_id, frame.source_image_path, frame.size_bytes, frame.status.value, None)
+
+
+def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(
+    settings: Settings, store: ObjectStore
+) -> None:
+    frames = build_live(settings, store, range(10))
+    paths = [frame.source_image_path for frame in frames]
+    store.delete(paths[1])
+    store.put(paths[3], b"x" * len(store.get(paths[3])))
+    store.put(paths[5], store.get(paths[5]) + b"more")
+    done = redetect_day(redetector(settings, store), DAY)
+    assert done.manifest.failed == {"DECODE_FAILED": 1, "HASH_MISMATCH": 1, "OBJECT_NOT_FOUND": 1}
+    assert (done.manifest.frames, done.manifest.processed) == (10, 7)
+    rows = {row["frame_id"]: row for row in redetected_rows(store, "frames")}
+    assert set(rows) == {frame.frame_id for frame in frames}
+    wrong = {n: rows[frames[n].frame_id]["code"] for n in range(10) if rows[frames[n].frame_id]["outcome"] == "failed"}
+    assert wrong == {1: "OBJECT_NOT_FOUND", 3: "DECODE_FAILED", 5: "HASH_MISMATCH"}
+    assert set(wrong.values()) <= set(DeadLetterCode)
+    assert not {frames[n].frame_id for n in wrong} & {row["frame_id"] for row in redetected_rows(store, "detections")}
+
+
+def test_a_gated_frame_stays_gated(settings: Settings, store: ObjectStore) -> None:
+    first = add_frames(settings, store, range(3))
+    gated = replace(first[0], frame_id="ab" * 16, offset=3, status=FrameStatus.GATED, gate_reason="dark",
+                    timestamp=first[0].timestamp + timedelta(hours=1), detections=())  # fmt: skip
+    assert append(writer(store), [gated])
+    rebuild_day(store, DAY, now=NOON)
+    manifest = redetect_day(redetector(settings, store), DAY).manifest
+    assert (manifest.frames, manifest.processed, manifest.gated) == (4, 3, 1)
+    row = redetected_rows(store, "frames")[-1]
+    assert (row["frame_id"], row["outcome"], row["code"], row["detections"]) == ("ab" * 16, "gated", "dark", 0)
+
+
+def test_a_day_with_nothing_new_is_skipped_and_a_forced_one_gives_the_same(
+    settings: Settings, store: ObjectStore
+) -> None:
+    build_live(settings, store, range(6))
+    first = redetect_day(redetector(settings, store), DAY)
+    rows = redetected_rows(store, "detections")
+    again = redetect_day(redetector(settings, store), DAY)
+    assert (again.skipped, again.looked_at, again.manifest) == (True, 0, first.manifest)
+    forced = redetect_day(redetector(settings, store), DAY, force=True)
+    assert (forced.skipped, forced.looked_at) == (False, 6)
+    assert redetected_rows(store, "detections") == rows
+
+
+def test_of_a_day_with_late_frames_only_those_are_looked_at(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(10))
+    redetect_day(redetector(settings, store), DAY)
+    build_live(settings, store, [50, 20, 21])
+    done = redetect_day(redetector(settings, store), DAY)
+    assert (done.skipped, done.looked_at, done.manifest.frames) == (False, 3, 13)
+    rows = redetected_rows(store, "detections")
+    redetect_day(redetector(settings, store), DAY, force=True)
+    assert redetected_rows(store, "detections") == rows
+
+
+def test_failed_frames_are_tried_again_once_the_day_has_news(settings: Settings, store: ObjectStore) -> None:
+    frames = build_live(settings, store, range(4))
+    path = frames[2].source_image_path
+    data = store.get(path)
+    store.delete(path)
+    assert redetect_day(redetector(settings, store), DAY).manifest.failed == {"OBJECT_NOT_FOUND": 1}
+    store.put(path, data)
+    build_live(settings, store, [9])
+    done = redetect_day(redetector(settings, store), DAY)
+    assert (done.looked_at, done.manifest.processed, done.manifest.failed) == (2, 5, {})
+
+
+def test_another_recipe_takes_nothing_over(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(5))
+    redetect_day(redetector(settings, store), DAY)
+    changed = settings.model_copy(update={"max_image_pixels": 50_000_000})
+    assert redetect_day(redetector(changed, store), DAY).looked_at == 5
+
+
+def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(9))
+    redetect_day(redetector(settings, store), DAY)
+    assert objects_below(store, "redetections") == [
+        redetection_key(LOW, DAY, "detections"),
+        redetection_key(LOW, DAY, "frames"),
+    ]
+    assert read_redetection(store, LOW, DAY).whole is not None
+
+
+def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: ObjectStore) -> None:
+    rebuild_day(store, DAY, now=NOON)
+    manifest = redetect_day(redetector(settings, store), DAY).manifest
+    assert (manifest.frames, manifest.detections) == (0, 0)
+    assert redetected_rows(store, "detections") == []
+    assert redetect_day(redetector(settings, store), DAY).skipped
+
+
+def test_a_day_without_a_table_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
+    with pytest.raises(PermanentError, match="dagster asset materialize --select frames,detections"):
+        redetect_day(redetector(settings, store), DAY)
+
+
+def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(10))
+    told: list[tuple[int, int]] = []
+    redetect_day(redetector(settings, store), DAY, progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 10) for n in range(11)]
