@@ -17,13 +17,16 @@ from imgpipeline.cli import (
     dead_letters,
     demo,
     doctor,
+    explain,
     frames,
     ingest,
     ledger,
+    mapreduce,
     models,
     new_chain,
     query,
     repair,
+    report,
     settings,
     status,
     summary,
@@ -50,9 +53,12 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 ledger.app.command("new-chain")(new_chain.new_chain)
 ledger.app.command("repair")(repair.repair)
+app.add_typer(explain.app, name="explain")
 app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
+app.command("report")(report.report)
+app.add_typer(mapreduce.app, name="mapreduce")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
 app.add_typer(settings.app, name="settings")

@@ -55,6 +55,24 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
+def shrink(pixels: Pixels, max_side: int) -> Pixels:
+    """Makes a large picture small; boxes that are drawn afterwards keep the width of their lines.
+
+    Args:
+        pixels: uint8 [height, width, 3], BGR; not changed.
+        max_side: The longer side's most pixels, > 0.
+
+    Returns:
+        A smaller picture of the same proportions, or the same one where it is small enough.
+    """
+    height, width = pixels.shape[:2]
+    ratio = max_side / max(height, width)
+    if ratio >= 1:
+        return pixels
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
 def encode_jpeg(pixels: Pixels, max_side: int, quality: int) -> bytes:
     """Makes a preview.
 
@@ -69,12 +87,7 @@ def encode_jpeg(pixels: Pixels, max_side: int, quality: int) -> bytes:
     Raises:
         PermanentError: OpenCV cannot write JPEG.
     """
-    height, width = pixels.shape[:2]
-    ratio = max_side / max(height, width)
-    if ratio < 1:
-        size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    written, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    written, encoded = cv2.imencode(".jpg", shrink(pixels, max_side), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
         raise PermanentError("OpenCV cannot write a JPEG.", next_step="install opencv-python again")
     return encoded.tobytes()

@@ -1,0 +1,71 @@
+"""`imgpipeline report`: the daily report as a file."""
+
+import os
+import tempfile
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgpipeline.cli.output import note, write_text
+from imgpipeline.cli.spans import parse_day
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import load_settings, utc_now
+
+_STDOUT = "-"
+
+
+def report(
+    day: Annotated[
+        str | None, typer.Option("--day", help="The day (UTC), such as 2026-01-09. Default: yesterday.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", help="File to write, - for stdout. Default: report-2026-01-09.html, with the day, in this folder."
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a day: one HTML page with charts, pictures, dead letters and the audit of the day.
+
+    The page needs no other file and no network. It shows everything up to this moment: the stored report where nothing
+    is new, else one that is made for this answer. Nothing is put into the store; that is the work of the asset
+    daily_report.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
+
+    now = utc_now()
+    wanted = parse_day(day) or now.date() - timedelta(days=1)
+    settings = load_settings()
+    page = current_page(open_store(settings), settings, wanted, now=now)
+    if out == _STDOUT:
+        write_text(page.decode())
+        return
+    path = Path(out) if out else _default_file(wanted)
+    _write(path, page)
+    note(f"The report of {wanted}: {path} ({len(page) / 1024:,.0f} kB).")
+
+
+def _default_file(day: date) -> Path:
+    return Path(f"report-{day.isoformat()}.html")
+
+
+def _write(path: Path, page: bytes) -> None:
+    """Writes a file as a whole or not at all: a mail job must not send half a page."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(page)
+        Path(file.name).chmod(0o666 & ~_umask())
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror or error}.", next_step="name another file with --out"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,229 @@
+"""Charts as inline SVG, in plain Python.
+
+Owns geometry and text alternatives; colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. It promises
+well-formed XML whatever the texts hold, heights and widths proportional to the numbers, and charts that are as wide as
+their place: positions across are percentages, so that text keeps its size on a phone. Every chart is named by a
+`<title>`, described by a `<desc>`, and every mark says its own number.
+"""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imgpipeline.reports.wording import number, short_number, visible
+
+_TOP_PX = 16
+"""Above the highest grid line: room for its number."""
+_AXIS_PX = 22
+"""Below the bars: room for the names of the columns."""
+_BAR_SHARE = 0.78
+"""How much of a column its bar takes."""
+_NAME_PERCENT = 22.0
+"""Width of the names beside a heat map."""
+_ROW_PX = 24
+_STRIP_PX = 22
+_FAINTEST = 0.1
+_MOST_COLUMN_NAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a bar chart."""
+
+    name: str
+    """What it counts."""
+    values: tuple[float, ...]
+    """One number a column, >= 0."""
+    style: str
+    """Class of the style sheet that colours it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What names a chart."""
+
+    ident: str
+    """Unique within the page; letters, digits, `-`."""
+    title: str
+    """A few words."""
+    text: str
+    """The text alternative: what is to be seen in it."""
+
+
+def bar_chart(
+    caption: Caption,
+    columns: Sequence[str],
+    series: Sequence[Series],
+    *,
+    height_px: int = 220,
+    shown: Callable[[float], str] = number,
+    tooltips: bool = True,
+) -> str:
+    """Draws bars, stacked where there are several series.
+
+    Args:
+        caption: What names it.
+        columns: A name for each column, in order.
+        series: From the bottom up; each has a value for each column.
+        height_px: Height of the whole chart.
+        shown: How a number is written.
+        tooltips: Whether each bar says its number.
+
+    Returns:
+        The SVG element.
+    """
+    plot_px = height_px - _TOP_PX - _AXIS_PX
+    totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
+    ticks = nice_ticks(max(totals, default=0))
+    bottom = _TOP_PX + plot_px
+    parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
+    for at, name in enumerate(columns):
+        left, width = _column(at, len(columns))
+        base = 0.0
+        for one in series:
+            value = one.values[at]
+            if value > 0:
+                top = bottom - plot_px * (base + value) / ticks[-1]
+                box = f'class="{one.style}" x="{left}%" y="{_n(top)}" width="{width}%"'
+                told = f"{name}, {one.name}: {shown(value)}" if tooltips else ""
+                parts.append(_rect(f'{box} height="{_n(plot_px * value / ticks[-1])}"', told))
+            base += value
+    parts += [_tick_name(tick, tick / ticks[-1], plot_px, shown) for tick in ticks[1:]]
+    parts += _column_names(columns, height_px)
+    return _svg(caption, height_px, parts, "chart")
+
+
+def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
+    """Draws rows of cells, the darker the more.
+
+    The darkness grows with the square root, so that the rare is to be seen beside the frequent.
+
+    Args:
+        caption: What names it.
+        rows: Names, each with a number a column.
+        columns: A name for each column.
+
+    Returns:
+        The SVG element.
+    """
+    largest = max((value for _, values in rows for value in values), default=0) or 1
+    width = (100 - _NAME_PERCENT) / max(1, len(columns))
+    parts = []
+    for place, (name, values) in enumerate(rows):
+        top = place * _ROW_PX
+        parts.append(
+            f'<svg x="0" y="{top}" width="{_n(_NAME_PERCENT - 1)}%" height="{_ROW_PX}">'
+            f'<text class="name" x="0" y="{_ROW_PX / 2 + 4:g}">'
+            f"<title>{_text(name)}</title>{_text(name, 40)}</text></svg>"
+        )
+        for at, value in enumerate(values):
+            left = _NAME_PERCENT + at * width
+            box = f'x="{_n(left)}%" y="{top + 1}" width="{_n(width * 0.94)}%" height="{_ROW_PX - 2}" rx="2"'
+            if value <= 0:
+                parts.append(f'<rect class="none" {box}/>')
+                continue
+            opacity = _FAINTEST + (1 - _FAINTEST) * math.sqrt(value / largest)
+            parts.append(
+                _rect(f'class="heat" fill-opacity="{_n(opacity)}" {box}', f"{columns[at]}, {name}: {number(value)}")
+            )
+            shade = "on-dark" if opacity > 0.55 else "on-light"
+            parts.append(
+                f'<text class="value {shade}" x="{_n(left + width * 0.47)}%" y="{top + _ROW_PX / 2 + 3.5:g}">'
+                f"{short_number(value)}</text>"
+            )
+    height_px = len(rows) * _ROW_PX + _AXIS_PX
+    parts += _column_names(columns, height_px, left=_NAME_PERCENT)
+    return _svg(caption, height_px, parts, "chart heat-map")
+
+
+def strip(values: Sequence[float], largest: float, told: str, style: str = "s0") -> str:
+    """Draws a row of tiny bars for a cell of a table.
+
+    Args:
+        values: One number a bar, >= 0.
+        largest: The number of a bar of full height.
+        told: The text alternative.
+        style: Class that colours it.
+
+    Returns:
+        The SVG element.
+    """
+    width = 100 / max(1, len(values))
+    parts = [f'<rect class="ground" x="0" y="{_STRIP_PX - 1}" width="100%" height="1"/>']
+    for at, value in enumerate(values):
+        if value > 0 and largest > 0:
+            height = _STRIP_PX * value / largest
+            box = f'x="{_n(at * width)}%" y="{_n(_STRIP_PX - height)}" width="{_n(width * 0.8)}%" height="{_n(height)}"'
+            parts.append(_rect(f'class="{style}" {box}', ""))
+    told = _text(told)
+    return f'<svg class="strip" role="img" aria-label="{told}" width="100%" height="{_STRIP_PX}">{"".join(parts)}</svg>'
+
+
+def bar(value: float, largest: float, style: str = "s0") -> str:
+    """Draws one bar across for a cell of a table whose number stands beside it; readers of the page skip it."""
+    width = 100 * value / largest if largest > 0 else 0
+    return (
+        '<svg class="bar" aria-hidden="true" width="100%" height="8">'
+        f'<rect class="none" width="100%" height="8" rx="2"/>'
+        f'<rect class="{style}" width="{_n(width)}%" height="8" rx="2"/>'
+        "</svg>"
+    )
+
+
+def nice_ticks(largest: float, most: int = 4) -> list[float]:
+    """Returns 0 and a few round numbers, the last of them not below `largest`; whole ones for counts."""
+    if largest <= 0:
+        return [0.0, 1.0]
+    step = 10.0 ** math.floor(math.log10(largest / most))
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if step * factor * most >= largest)
+    step = max(1.0, step)
+    return [step * at for at in range(math.ceil(largest / step) + 1)]
+
+
+def _column(at: int, columns: int, left: float = 0.0) -> tuple[str, str]:
+    """Returns left edge and width of a bar, in percent."""
+    width = (100 - left) / columns
+    return _n(left + at * width + width * (1 - _BAR_SHARE) / 2), _n(width * _BAR_SHARE)
+
+
+def _grid_line(share: float, plot_px: int) -> str:
+    y = _n(_TOP_PX + plot_px * (1 - share) + 0.5)
+    return f'<line class="{"grid" if share else "ground"}" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
+
+
+def _tick_name(tick: float, share: float, plot_px: int, shown: Callable[[float], str]) -> str:
+    return f'<text class="tick" x="0" y="{_n(_TOP_PX + plot_px * (1 - share) - 4)}">{_text(shown(tick))}</text>'
+
+
+def _column_names(columns: Sequence[str], height_px: int, left: float = 0.0) -> list[str]:
+    every = max(1, math.ceil(len(columns) / _MOST_COLUMN_NAMES))
+    width = (100 - left) / max(1, len(columns))
+    return [
+        f'<text class="column" x="{_n(left + (at + 0.5) * width)}%" y="{height_px - 6}">{_text(name)}</text>'
+        for at, name in enumerate(columns)
+        if at % every == 0
+    ]
+
+
+def _rect(attributes: str, told: str) -> str:
+    return f"<rect {attributes}><title>{_text(told)}</title></rect>" if told else f"<rect {attributes}/>"
+
+
+def _svg(caption: Caption, height_px: int, parts: Sequence[str], style: str) -> str:
+    ident = caption.ident
+    return (
+        f'<svg class="{style}" role="img" aria-labelledby="{ident}-title {ident}-text" '
+        f'width="100%" height="{height_px}">'
+        f'<title id="{ident}-title">{_text(caption.title)}</title><desc id="{ident}-text">{_text(caption.text)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _text(text: str, most: int | None = None) -> str:
+    return html.escape(visible(text, most))
+
+
+def _n(value: float) -> str:
+    """Returns a coordinate with at most three decimals."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")

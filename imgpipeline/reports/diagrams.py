@@ -1,0 +1,150 @@
+"""Which charts a report has, with their titles and text alternatives.
+
+Owns the choice of charts and the names of their columns. It promises that a text alternative says the same as the
+chart's highest marks. Geometry belongs to `charts`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from imgpipeline.reports import charts
+from imgpipeline.reports.charts import Caption, Series
+from imgpipeline.reports.figures import Figures, Histogram
+from imgpipeline.reports.headline import HOURS
+from imgpipeline.reports.picture import OTHERS, series_style
+from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size
+
+_TOP_LABELS = 7
+_HEAT_MAP_ROWS = 24
+_MOST_BINS = 24
+_SMALL_PX = 170
+HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(HOURS))
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """One chart with what stands around it."""
+
+    title: str
+    """A few words."""
+    svg: Markup
+    """The chart; safe to be put into a page."""
+    header: tuple[str, ...]
+    """Header of the table of its numbers."""
+    rows: tuple[tuple[str, ...], ...]
+    """The numbers of the chart, for those who cannot see it."""
+
+
+def make_diagrams(figures: Figures) -> dict[str, Diagram]:
+    """Draws the charts of a day; one whose numbers are all zero is left out.
+
+    Args:
+        figures: The numbers of a day.
+
+    Returns:
+        `label_hours`, `heat_map`, `frame_hours`, `sizes`, `dimensions`, `brightness`, `sharpness`, `latency`.
+    """
+    drawn = {
+        "label_hours": _label_hours(figures),
+        "heat_map": _heat_map(figures),
+        "frame_hours": _frame_hours(figures),
+        "sizes": _bins("sizes", "Size of the encoded images", figures.sizes, size, _power_of_two),
+        "brightness": _bins("brightness", "Brightness (mean luma, 0 to 255)", figures.brightness, number, _by_16),
+        "sharpness": _bins(
+            "sharpness", "Sharpness (variance of the Laplacian)", figures.sharpness, short_number, _power_of_two
+        ),
+        "latency": _bins("latency", "Latency from frame to outcome", figures.latency, duration, _power_of_two),
+    }
+    return {name: diagram for name, diagram in drawn.items() if diagram is not None}
+
+
+def _label_hours(figures: Figures) -> Diagram | None:
+    if not figures.detections:
+        return None
+    top = figures.top_labels(_TOP_LABELS)
+    series = [Series(one.label or OTHERS, one.counts, series_style(at, one)) for at, one in enumerate(top)]
+    return _stacked("label-hours", "Detections by hour and label", "detections", series)
+
+
+def _frame_hours(figures: Figures) -> Diagram | None:
+    hours = figures.hours
+    series = [
+        Series("processed", hours.processed, "processed"),
+        Series("gated", hours.gated, "gated"),
+        Series("dead letters", hours.dead_letters, "dead"),
+    ]
+    shown = [one for one in series if any(one.values)]
+    return _stacked("frame-hours", "Frames by hour", "frames", shown) if shown else None
+
+
+def _stacked(ident: str, title: str, unit: str, series: Sequence[Series]) -> Diagram:
+    totals = [sum(one.values[hour] for one in series) for hour in range(HOURS)]
+    peak = totals.index(max(totals))
+    text = (
+        f"Bars by hour of the day (UTC). {number(sum(totals))} {unit} in all, most of them between "
+        f"{hour_span(peak)} o'clock: {number(totals[peak])}. "
+        + ", ".join(f"{one.name}: {number(sum(one.values))}" for one in series)
+        + "."
+    )
+    svg = charts.bar_chart(Caption(ident, title, text), HOUR_NAMES, series)
+    rows = tuple(
+        (hour_span(hour), *(number(one.values[hour]) for one in series), number(totals[hour]))
+        for hour in range(HOURS)
+        if totals[hour]
+    )
+    return Diagram(title, Markup(svg), ("hour (UTC)", *(one.name for one in series), "all"), rows)  # noqa: S704 - charts escape their texts
+
+
+def _heat_map(figures: Figures) -> Diagram | None:
+    shown = figures.labels[:_HEAT_MAP_ROWS]
+    if not shown:
+        return None
+    title = "Labels over the day"
+    text = f"A row a label, a column an hour (UTC); the darker, the more detections. {len(shown)} labels."
+    svg = charts.heat_map(Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], HOUR_NAMES)
+    rows = tuple((one.label, *(number(count) for count in one.hours)) for one in shown)
+    return Diagram(title, Markup(svg), ("label", *HOUR_NAMES), rows)  # noqa: S704 - charts escape their texts
+
+
+def _bins(
+    ident: str,
+    title: str,
+    histogram: Histogram,
+    named: Callable[[float], str],
+    following: Callable[[float], float],
+) -> Diagram | None:
+    """Draws a histogram; empty bins between others are drawn too, so that distances are what they look like."""
+    if not histogram:
+        return None
+    bins = _filled(histogram, following)
+    names = [f"{named(lower)}" for lower, _ in bins]
+    series = [Series("frames", tuple(frames for _, frames in bins), "s0")]
+    peak = max(histogram, key=lambda one: one[1])
+    frames = sum(count for _, count in histogram)
+    text = (
+        f"A histogram over {number(frames)} frames; most of them ({number(peak[1])}) from {named(peak[0])} "
+        f"up to {named(following(peak[0]))}."
+    )
+    svg = charts.bar_chart(Caption(ident, title, text), names, series, height_px=_SMALL_PX)
+    rows = tuple((f"{named(lower)} {DASH} {named(following(lower))}", number(count)) for lower, count in bins if count)
+    return Diagram(title, Markup(svg), ("from, up to", "frames"), rows)  # noqa: S704 - charts escape their texts
+
+
+def _filled(histogram: Histogram, following: Callable[[float], float]) -> Histogram:
+    known = dict(histogram)
+    filled: list[tuple[float, int]] = []
+    lower = histogram[0][0]
+    while lower <= histogram[-1][0] and len(filled) <= _MOST_BINS:
+        filled.append((lower, known.pop(lower, 0)))
+        lower = following(lower)
+    return histogram if known or len(filled) > _MOST_BINS else tuple(filled)
+
+
+def _power_of_two(lower: float) -> float:
+    return lower * 2 if lower else 1.0
+
+
+def _by_16(lower: float) -> float:
+    return lower + 16

@@ -1,0 +1,81 @@
+"""The figures at the top of a report, as the page keeps them for programs.
+
+Owns their names and their JSON, which lies in the page's `<meta name="imgpipeline-report">`. It promises that what was
+written is what is read; a page of another version is read as none.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class LabelHours:
+    """One label over the hours of a day."""
+
+    label: str
+    """Class name."""
+    counts: tuple[int, ...]
+    """Detections in each of the 24 hours (UTC)."""
+
+    @property
+    def total(self) -> int:
+        """Detections of the day."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One day in a few numbers."""
+
+    day: date
+    """UTC day."""
+    inputs: str
+    """Fingerprint of what the report was made of."""
+    frames: int
+    """Frames of the day, each counted once."""
+    processed: int
+    """Frames that a detector looked at."""
+    gated: int
+    """Frames that were left out before detection."""
+    dead_letters: int
+    """Dead letters listed under the day."""
+    detections: int
+    """Detections that the summaries count (`IMGPIPELINE_SUMMARY_THRESHOLD`)."""
+    labels: int
+    """Different labels among them."""
+    sources: int
+    """Different sources of frames."""
+    size_bytes: int
+    """Size of all encoded images."""
+    busiest_hour: int | None
+    """Hour with the most detections (without any: with the most frames), 0 to 23; None on an empty day."""
+    verdict: str
+    """What the audit says of the day's tables: `ok`, `behind` (the ledger has more), `not built`, `wrong`."""
+    top: tuple[LabelHours, ...]
+    """The most frequent labels by hour, at most 7, and the sum of all others as the label `` (empty)."""
+
+    def to_json(self) -> str:
+        """Returns the figures as the page holds them."""
+        data = {**asdict(self), "day": self.day.isoformat(), "version": 1}
+        return json.dumps(data, ensure_ascii=True, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Headline":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        data: dict[str, Any] = json.loads(text)
+        if data.pop("version") != 1:
+            raise ValueError("the figures of another version")
+        top = tuple(_label_hours(item) for item in data.pop("top"))
+        return cls(day=date.fromisoformat(data.pop("day")), top=top, **data)
+
+
+def _label_hours(data: Mapping[str, Any]) -> LabelHours:
+    counts = tuple(int(count) for count in data["counts"])
+    if len(counts) != HOURS:
+        raise ValueError(f"{len(counts)} hours instead of {HOURS}")
+    return LabelHours(str(data["label"]), counts)

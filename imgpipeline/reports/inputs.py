@@ -1,0 +1,126 @@
+"""What a report is made of, in one line: so that it is not made again where nothing is new.
+
+Owns the fingerprint of a report's inputs and the hash of what makes it. It promises that a fingerprint changes with
+every stored version of the day's tables, with whatever the ledger has behind them, with the queries, settings and code
+that make the page, and when the day ends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from importlib import resources
+
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.day_tables import covered_ends, has_news, join_ends, list_days
+from imgpipeline.lake.manifest import Manifest, read_stored
+from imgpipeline.lake.summaries import SUMMARIES, recipe
+from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.ledger import fix_ends, index_buckets
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_DAYS_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInputs:
+    """What a report of one day is made of."""
+
+    day: date
+    """UTC day."""
+    recipe: str
+    """Hash of code, templates, queries and settings."""
+    versions: Mapping[str, str]
+    """Version (e-tag) of each stored table of the day, by its key."""
+    manifests: tuple[Manifest, ...]
+    """What the stored day tables say of themselves; empty where the day was not built yet."""
+    behind: Mapping[ChainId, int]
+    """Ends of the chains of the day where the ledger has more of it than its tables; empty where it has not."""
+    is_over: bool
+    """Whether the day had ended."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all of it, 32 hexadecimal digits."""
+        ends = [(str(chain), end) for chain, end in sorted(self.behind.items())]
+        parts = (self.day.isoformat(), self.recipe, sorted(self.versions.items()), ends, self.is_over)
+        return sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
+    """Reads what a report of a day would be made of, without opening the tables.
+
+    Args:
+        store: The object store.
+        settings: Those of the summaries are part of it.
+        day: UTC day.
+        now: The clock: whether the day is over.
+
+    Raises:
+        PermanentError: There is nothing of that day; the message names days that there are.
+        LedgerError: A segment behind the day's tables cannot be read.
+        TransientError: The store does not answer.
+    """
+    stored = {}
+    for table in DAY_TABLES:
+        key = day_table_key(table.name, day)
+        found = read_stored(store, key)
+        if found:
+            stored[key] = found
+    manifests = tuple(found.manifest for found in stored.values()) if len(stored) == len(DAY_TABLES) else ()
+    ends = join_ends(
+        {chain: end.offset for chain, end in fix_ends(store).items()}, *(manifest.ends for manifest in manifests)
+    )
+    buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
+    if not stored and not buckets:
+        raise _nothing_of(store, day)
+    is_behind = has_news(store, day, ends, covered_ends(*manifests) if manifests else {}, buckets)
+    return ReportInputs(
+        day=day,
+        recipe=report_recipe(settings),
+        versions={key: found.e_tag for key, found in stored.items()},
+        manifests=manifests,
+        behind={bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {},
+        is_over=now >= datetime.combine(day + timedelta(days=1), datetime.min.time(), tzinfo=now.tzinfo),
+    )
+
+
+def report_recipe(settings: Settings) -> str:
+    """Returns a hash of what makes a report: this package, the queries of the summaries, and their settings."""
+    digest = sha256()
+    for name, text in sorted(_own_files()):
+        digest.update(f"{name}\0{text}\0".encode())
+    for name in sorted(SUMMARIES):
+        digest.update(f"{name}\0{recipe(name, settings)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _own_files() -> list[tuple[str, str]]:
+    """Returns name and text of the modules and templates of this package."""
+    package = resources.files("imgpipeline.reports")
+    files = [*package.iterdir(), *package.joinpath("templates").iterdir()]
+    return [(f.name, f.read_text(encoding="utf-8")) for f in files if f.name.endswith((".py", ".j2", ".css"))]
+
+
+def reported_days(store: ObjectStore) -> list[date]:
+    """Returns the days of which there is something to report, sorted."""
+    days = {bucket.day for bucket in index_buckets(store)}
+    return sorted(days.union(*(list_days(store, table.name) for table in DAY_TABLES)))
+
+
+def _nothing_of(store: ObjectStore, day: date) -> PermanentError:
+    days = reported_days(store)
+    if not days:
+        return PermanentError(
+            f"There is nothing of {day}: this store has no frames at all.",
+            next_step="look at `imgpipeline status`, and at IMGPIPELINE_STORE_URL (`imgpipeline settings`)",
+        )
+    nearest = sorted(sorted(days, key=lambda other: (abs(other - day), other))[:_DAYS_NAMED])
+    named = ", ".join(other.isoformat() for other in nearest)
+    more = f" (the nearest of {len(days)})" if len(days) > len(nearest) else ""
+    return PermanentError(
+        f"There is nothing of {day}. Days with frames or dead letters{more}: {named}.",
+        next_step=f"imgpipeline report --day {nearest[-1]}",
+    )

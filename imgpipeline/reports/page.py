@@ -1,0 +1,227 @@
+"""The page: everything of a day, laid out by the template.
+
+Owns what stands where and the charts' texts. It promises one file that needs no other, and that what was put in is
+found again (`read_headline`). How it looks belongs to `templates/`.
+"""
+
+import html
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from imgpipeline import __version__
+from imgpipeline.lake.audit_report import DayFigures
+from imgpipeline.lake.session import open_lake
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.reports import charts, wording
+from imgpipeline.reports.diagrams import make_diagrams
+from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, audit_day, read_dead_letters
+from imgpipeline.reports.figures import Figures, SourceFigures, read_figures
+from imgpipeline.reports.headline import Headline
+from imgpipeline.reports.inputs import ReportInputs
+from imgpipeline.reports.picture import OTHERS, series_style
+from imgpipeline.reports.previews import Preview, make_previews
+from imgpipeline.reports.wording import number
+from imgpipeline.settings import Settings
+
+_META = "imgpipeline-report"
+_HEADLINE = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
+_TOP_LABELS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One report."""
+
+    html: bytes
+    """The whole page, UTF-8."""
+    headline: Headline
+    """The figures at its top."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayContent:
+    """Everything that a page says of a day."""
+
+    inputs: ReportInputs
+    """What it is made of."""
+    figures: Figures
+    """The numbers."""
+    verdict: DayVerdict
+    """The audit of the day."""
+    dead_letters: tuple[DeadLetterGroup, ...]
+    """By code, the most frequent first."""
+    previews: tuple[Preview, ...]
+    """Frames that are shown."""
+    least_confidence: float
+    """Summaries of labels count detections from this confidence on."""
+
+    most_labels = 40
+    most_sources = 60
+    most_dimensions = 12
+
+    @property
+    def headline(self) -> Headline:
+        """The figures at the page's top."""
+        figures, hours = self.figures, self.figures.hours
+        return Headline(
+            day=self.inputs.day,
+            inputs=self.inputs.fingerprint,
+            frames=figures.frames,
+            processed=sum(hours.processed),
+            gated=sum(hours.gated),
+            dead_letters=sum(group.count for group in self.dead_letters),
+            detections=figures.detections,
+            labels=len(figures.labels),
+            sources=sum(1 for source in figures.sources if any(source.hours.frames)),
+            size_bytes=figures.size_bytes,
+            busiest_hour=figures.busiest_hour,
+            verdict=self.verdict.verdict.value,
+            top=figures.top_labels(_TOP_LABELS),
+        )
+
+    @property
+    def processed_until(self) -> datetime | None:
+        """When the newest frame of the day was processed, UTC."""
+        return max((model.processed_until for model in self.figures.models), default=None)
+
+    @property
+    def built_at(self) -> datetime | None:
+        """When the day's tables were made, UTC."""
+        return max((manifest.built_at for manifest in self.inputs.manifests), default=None)
+
+    @property
+    def version(self) -> str:
+        """Version of this project."""
+        return __version__
+
+    @property
+    def changes(self) -> str | None:
+        """What of the detection changed within the day: `The model`, `The threshold`, or both."""
+        models = self.figures.models
+        if len({model.sha256 for model in models}) > 1:
+            return "The model"
+        return "The threshold" if len(models) > 1 else None
+
+    @property
+    def compared(self) -> tuple[tuple[str, int | None, int | None], ...]:
+        """What was counted in the ledger and in Parquet, by name."""
+        figures = self.verdict.figures
+        names = [name.removesuffix("_in_ledger") for name in DayFigures.__slots__ if name.endswith("_in_ledger")]
+        return tuple(
+            (name.replace("_", " "), getattr(figures, f"{name}_in_ledger"), getattr(figures, f"{name}_in_parquet"))
+            for name in names
+        )
+
+    @property
+    def example(self) -> "CountedHour | None":
+        """The largest count of a label in an hour: the number that is followed back as an example."""
+        counts = [(count, label.label, hour) for label in self.figures.labels for hour, count in enumerate(label.hours)]
+        if not counts:
+            return None
+        count, label, hour = max(counts, key=lambda one: one[0])
+        return CountedHour(hour, label, count)
+
+    def bar(self, value: int, largest: int | None = None) -> Markup:
+        """Returns a bar for a cell of a table, against the most frequent label where nothing else is said."""
+        return Markup(charts.bar(value, largest or self.figures.labels[0].total))  # noqa: S704 - numbers only
+
+    def strip(self, source: SourceFigures) -> Markup:
+        """Returns the hours of a source as a row of tiny bars."""
+        hours = source.hours.frames
+        told = f"{number(sum(hours))} frames in {source.active_hours} hours, at most {number(max(hours))} in one"
+        return Markup(charts.strip(hours, max(hours), told))  # noqa: S704 - charts escape their texts
+
+
+@dataclass(frozen=True, slots=True)
+class CountedHour:
+    """One number of `label_counts`."""
+
+    hour: int
+    """Hour of the day (UTC), 0 to 23."""
+    label: str
+    """Class name."""
+    count: int
+    """Detections."""
+
+
+def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
+    """Makes the report of a day; nothing is put.
+
+    Args:
+        store: The object store.
+        settings: Which pictures may be read, and the settings of the summaries.
+        inputs: What it is made of, read just before.
+        cache_dir: Where fetched day tables are kept; default: as for every query session.
+
+    Returns:
+        The page.
+
+    Raises:
+        LedgerError: A segment behind the tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    least = settings.summary_threshold
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day]) as session:
+        figures = read_figures(session)
+        letters = read_dead_letters(session) if sum(figures.hours.dead_letters) else ()
+        previews = make_previews(store, settings, session, least_confidence=least)
+    content = DayContent(inputs, figures, audit_day(store, inputs), letters, previews, least)
+    return Page(render(content), content.headline)
+
+
+def render(content: DayContent) -> bytes:
+    """Lays out a page.
+
+    Args:
+        content: Everything that it says.
+
+    Returns:
+        HTML, UTF-8.
+    """
+    template = _environment().get_template("report.html.j2")
+    headline = content.headline
+    text = template.render(
+        meta_name=_META,
+        headline=headline,
+        content=content,
+        figures=content.figures,
+        diagrams=make_diagrams(content.figures),
+        series_style=series_style,
+        others=OTHERS,
+    )
+    return text.encode("utf-8", "replace")
+
+
+def read_headline(page: bytes) -> Headline | None:
+    """Reads the figures out of a page; None where it is none, or one of another version."""
+    found = _HEADLINE.search(page)
+    if found is None:
+        return None
+    try:
+        return Headline.from_json(html.unescape(found[1].decode()))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("imgpipeline.reports"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats: dict[str, Any] = {
+        name: getattr(wording, name)
+        for name in ("visible", "shell_word", "number", "short_number", "size", "duration", "share", "clock", "moment",
+                     "long_day", "hour_span")
+    }  # fmt: skip
+    environment.filters.update(formats)
+    return environment

@@ -1,0 +1,152 @@
+"""The pictures of a report: a few frames of the day with what was found in them.
+
+Owns the choice of the frames and the size of their pictures. It promises to choose the same frames for the same day,
+and that a picture which cannot be read any more is said and fails no report. How boxes are drawn belongs to
+`vision.annotate`.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.lake.session import LakeSession
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.vision.annotate import draw_detections, encode_jpeg, shrink
+from imgpipeline.vision.decode import ImageLimits, decode_image
+
+MOST_PREVIEWS = 5
+_LONGEST_SIDE_PX = 720
+_QUALITIES = (80, 65, 50, 35, 20)
+_MOST_JPEG_BYTES = 60_000
+_MOST_BOXES = 60
+_REASONS = {
+    DeadLetterCode.OBJECT_NOT_FOUND: "The picture is no longer in the store.",
+    DeadLetterCode.OBJECT_FORBIDDEN: "The store refuses to show the picture.",
+    DeadLetterCode.PATH_NOT_ALLOWED: "The picture lies where this pipeline may not read (any more).",
+}
+
+_CHOSEN = f"""
+WITH per_frame AS (
+    SELECT frame_id, source, hour("timestamp") AS hour, count(DISTINCT label) AS labels, count(*) AS boxes,
+           avg(CAST(confidence AS DECIMAL(9, 6))) AS sure
+    FROM detections WHERE confidence >= {{least}} AND x IS NOT NULL AND source_image_path <> '' GROUP BY ALL
+), of_hour AS (
+    SELECT * FROM per_frame
+    QUALIFY row_number() OVER (PARTITION BY source, hour
+                               ORDER BY labels DESC, least(boxes, 12) DESC, sure DESC, frame_id) = 1
+), of_source AS (
+    SELECT *, row_number() OVER (PARTITION BY source
+                                 ORDER BY labels DESC, least(boxes, 12) DESC, sure DESC, frame_id) AS place
+    FROM of_hour
+), chosen AS (
+    SELECT frame_id, place, labels, boxes FROM of_source
+    ORDER BY place, labels DESC, least(boxes, 12) DESC, sure DESC, frame_id LIMIT {MOST_PREVIEWS}
+)
+SELECT frame_id, source, "timestamp", source_image_path, source_kafka_topic, source_kafka_partition,
+       source_kafka_offset, label, class_id, confidence, x, y, width, height
+FROM detections SEMI JOIN chosen USING (frame_id) WHERE confidence >= {{least}} AND x IS NOT NULL
+ORDER BY "timestamp", frame_id, detection_number
+"""  # noqa: S608 - a number of our own
+"""The frame with the most different labels of each source first, then the best of other hours; twelve boxes count as
+many as forty: a crowd is no better picture. Detections of imports have no boxes and no pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One frame that is shown."""
+
+    frame_id: str
+    """Names the frame."""
+    source: str
+    """The camera, video or folder."""
+    timestamp: datetime
+    """The frame's own time, UTC."""
+    image_path: str
+    """Where its picture lies."""
+    origin: str
+    """Topic, partition and offset of its announcement: `frames/0/17`."""
+    detections: tuple[Detection, ...]
+    """What was found in it, strongest first."""
+    jpeg_base64: str | None
+    """The picture with boxes; None where it cannot be shown."""
+    missing: str | None
+    """Why it cannot be shown; None where it can."""
+
+    @property
+    def labels(self) -> tuple[tuple[str, int], ...]:
+        """The labels with how often they are there, most frequent first."""
+        names = [found.label for found in self.detections]
+        return tuple(sorted(((name, names.count(name)) for name in set(names)), key=lambda pair: (-pair[1], pair[0])))
+
+
+def make_previews(
+    store: ObjectStore, settings: Settings, session: LakeSession, *, least_confidence: float = 0.0
+) -> tuple[Preview, ...]:
+    """Chooses frames of a session's day and draws what was found in them.
+
+    Args:
+        store: The object store.
+        settings: Which pictures may be read, and how large they may be.
+        session: Opened for that day alone.
+        least_confidence: Detections below it are left out, as in the summaries.
+
+    Returns:
+        At most `MOST_PREVIEWS`, in the order of their times.
+
+    Raises:
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses everything.
+    """
+    found: dict[str, list[Sequence[Any]]] = {}
+    for row in session.query(_CHOSEN.format(least=float(least_confidence))).rows:
+        found.setdefault(row[0], []).append(row)
+    reader = ImageReader(store, settings)
+    return tuple(_preview(reader, settings, rows) for rows in found.values())
+
+
+def _preview(reader: ImageReader, settings: Settings, rows: list[Sequence[Any]]) -> Preview:
+    frame_id, source, timestamp, path, topic, partition, offset = rows[0][:7]
+    detections = tuple(Detection(row[7], row[8] or 0, row[9], (row[10], row[11], row[12], row[13])) for row in rows)
+    encoded, missing = _draw(reader, settings, path, detections[:_MOST_BOXES])
+    return Preview(
+        frame_id=frame_id,
+        source=source,
+        timestamp=timestamp,
+        image_path=path,
+        origin=f"{topic}/{partition}/{offset}",
+        detections=detections,
+        jpeg_base64=base64.b64encode(encoded).decode() if encoded else None,
+        missing=missing,
+    )
+
+
+def _draw(
+    reader: ImageReader, settings: Settings, path: str, detections: Sequence[Detection]
+) -> tuple[bytes | None, str | None]:
+    """Returns the picture, or why there is none."""
+    try:
+        data = reader.read(path).data
+        limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+        pixels = decode_image(data, limits).pixels
+    except BadInputError as error:
+        return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
+    small = shrink(pixels, _LONGEST_SIDE_PX)
+    ratio_x, ratio_y = small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]
+    drawn = draw_detections(small, [_scaled(found, ratio_x, ratio_y) for found in detections])
+    encoded = b""
+    for quality in _QUALITIES:
+        encoded = encode_jpeg(drawn, _LONGEST_SIDE_PX, quality)
+        if len(encoded) <= _MOST_JPEG_BYTES:
+            break
+    return encoded, None
+
+
+def _scaled(found: Detection, ratio_x: float, ratio_y: float) -> Detection:
+    x, y, width, height = found.box_xywh or (0.0, 0.0, 0.0, 0.0)
+    box = (x * ratio_x, y * ratio_y, width * ratio_x, height * ratio_y)
+    return Detection(found.label, found.class_id, found.confidence, box)

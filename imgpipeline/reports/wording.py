@@ -1,0 +1,116 @@
+"""How a report writes numbers, times and text from outside.
+
+Owns the formats. It promises that text from outside (labels, sources, paths, messages) comes out without anything that
+steers a page or a terminal: control characters and marks of writing direction are written as escapes. Escaping of
+markup is the template's and the charts' own.
+"""
+
+import shlex
+from datetime import UTC, date, datetime
+
+DASH = "\N{EN DASH}"
+"""Between the ends of a span, and where there is nothing to be told."""
+_BYTES = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "kB"))
+_LARGE = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def visible(text: str, most: int | None = None) -> str:
+    """Returns text from outside as a page can show it.
+
+    Args:
+        text: Any text, lone surrogates included.
+        most: Longest result in characters; what is cut is shown by an ellipsis.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
+
+
+def shell_word(text: str) -> str:
+    """Returns text as one word of a shell's command; what cannot be printed in Bash's `$'…'`."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = "".join(_shell_escape(c) for c in text)
+    return f"$'{escaped}'"
+
+
+def _shell_escape(character: str) -> str:
+    if character in "\\'":
+        return "\\" + character
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def number(value: float) -> str:
+    """Returns a number with its thousands apart: `12,345`."""
+    return f"{value:,.0f}"
+
+
+def short_number(value: float) -> str:
+    """Returns a number in at most five characters: `873`, `12k`, `1.2M`."""
+    for unit, letter in _LARGE:
+        if value >= unit:
+            scaled = value / unit
+            return f"{scaled:.1f}{letter}".replace(".0", "") if scaled < 10 else f"{scaled:.0f}{letter}"
+    return f"{value:g}"
+
+
+def size(size_bytes: float) -> str:
+    """Returns a size with its unit (powers of 1024): `64 kB`."""
+    for unit, name in _BYTES:
+        if size_bytes >= unit:
+            scaled = size_bytes / unit
+            return f"{scaled:.1f} {name}".replace(".0 ", " ") if scaled < 10 else f"{scaled:,.0f} {name}"
+    return f"{size_bytes:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time span in at most two units: `3 h 20 min`, `250 ms`."""
+    if abs(seconds) < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def share(part: float, whole: float) -> str:
+    """Returns a share in percent; a part that is there is never `0%`, one that is not all never `100%`."""
+    if not whole:
+        return DASH
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    if 99.9 < percent < 100:
+        return ">99.9%"
+    return f"{percent:.1f}%".replace(".0%", "%")
+
+
+def clock(time: datetime | None) -> str:
+    """Returns the time of day in UTC: `07:05:09`; a dash for None."""
+    return time.astimezone(UTC).strftime("%H:%M:%S") if time else DASH
+
+
+def moment(time: datetime) -> str:
+    """Returns day and time in UTC: `2026-01-09 07:05:09`."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def long_day(day: date) -> str:
+    """Returns a day as a person reads it: `Friday, 9 January 2026`."""
+    return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+def hour_span(hour: int) -> str:
+    """Returns an hour as a span: from its first minute to the next hour's."""
+    return f"{hour:02d}{DASH}{hour + 1:02d}"
+
+
+# Not strftime: its names are those of the machine's locale, and pages are to be the same everywhere.
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+           "November", "December")  # fmt: skip
