@@ -82,7 +82,7 @@ def _show(found: "FrameList") -> None:
     rows = [
         (
             frame.file,
-            f"{frame.size_bytes / 1000:,.1f}",
+            None if frame.size_kb is None else round(frame.size_kb, 1),
             frame.timestamp,
             frame.source,
             frame.status.value,
@@ -97,7 +97,7 @@ def _show_as_csv(found: "FrameList") -> None:
     columns = ("file", "size_kb", "timestamp", "detections", "labels", "source", "status", "source_image_path",
                "frame_id")  # fmt: skip
     rows = (
-        (frame.file, frame.size_bytes / 1000, frame.timestamp, sum(frame.detections.values()),
+        (frame.file, frame.size_kb, frame.timestamp, sum(frame.detections.values()),
          _found(frame.detections), frame.source, frame.status.value, frame.source_image_path, frame.frame_id)
         for frame in found.frames
     )  # fmt: skip

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.contracts.keys import DAY_INDEX
 from imgpipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -75,11 +74,6 @@ def read_span(day: str | None, first: str | None, last: str | None) -> Span:
 
 def days_of(store: "ObjectStore", span: Span) -> list[date]:
     """Returns the days of a span that the ledger knows, sorted: one listing, however long the span is."""
-    return [day for name in store.list_folders(DAY_INDEX) if (day := _day_named(name)) is not None and day in span]
+    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
-
-def _day_named(folder: str) -> date | None:
-    try:
-        return date.fromisoformat(folder)
-    except ValueError:
-        return None
+    return [day for day in known_days(store) if day in span]

@@ -34,8 +34,8 @@ class ListedFrame:
     """The camera, video or folder it came from."""
     source_image_path: str
     """`s3://bucket/key`, or a key below the store's prefix."""
-    size_bytes: int
-    """Size of the encoded image."""
+    size_bytes: int | None
+    """Size of the encoded image; None where an import does not know it."""
     status: FrameStatus
     """How far it was taken."""
     frame_id: str
@@ -47,6 +47,11 @@ class ListedFrame:
     def file(self) -> str:
         """Name of the image's file."""
         return self.source_image_path.rpartition("/")[2]
+
+    @property
+    def size_kb(self) -> float | None:
+        """Size of the encoded image in kB (1,000 bytes)."""
+        return None if self.size_bytes is None else self.size_bytes / 1000
 
 
 @dataclass(frozen=True, slots=True)

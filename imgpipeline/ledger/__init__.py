@@ -13,7 +13,7 @@ Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and 
 
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
-from imgpipeline.ledger.days import DayIndex, index_buckets, read_day
+from imgpipeline.ledger.days import DayIndex, index_buckets, known_days, read_day
 from imgpipeline.ledger.reading import (
     ChainEnd,
     find_end,
@@ -48,6 +48,7 @@ __all__ = [
     "find_end",
     "fix_ends",
     "index_buckets",
+    "known_days",
     "list_chains",
     "list_segments",
     "read_day",

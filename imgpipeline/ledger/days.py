@@ -5,6 +5,7 @@ bucket of segments with nothing of that day, but no segment of a day is without 
 bucket should hold is there: every offset of a bucket that is read lies in a segment, or the reading fails.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -51,6 +52,15 @@ def index_buckets(store: ObjectStore, day: date | None = None) -> list[Bucket]:
     prefix = f"{DAY_INDEX}/{day.isoformat()}" if day else DAY_INDEX
     found = (parse_bucket_key(info.key) for info in store.list_objects(prefix))
     return sorted(bucket for bucket in found if bucket is not None)
+
+
+def known_days(store: ObjectStore) -> list[date]:
+    """Returns the days that the index names, sorted: one listing, however many there are."""
+    days: list[date] = []
+    for name in store.list_folders(DAY_INDEX):
+        with contextlib.suppress(ValueError):  # no folder of ours
+            days.append(date.fromisoformat(name))
+    return sorted(days)
 
 
 def read_day(

@@ -1,0 +1,103 @@
+"""A number and what it is made of, for a person: what `imgpipeline explain` shows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imgpipeline.cli.output import note, show_table, shown, write_text
+from imgpipeline.lake.explanation import CountedDetection, Explanation, StoredNumber
+
+
+def show_page(explanation: Explanation, limit: int) -> None:
+    """Writes all of it to stdout, of detections and segments at most `limit` each."""
+    write_text("\n".join([*_headline(explanation), ""]) + "\n")
+    places = {segment.key: place for place, segment in enumerate(explanation.segments, 1)}
+    show_table(
+        ["time", "source", "picture", "confidence", "box (x, y, width, height)", "topic/partition/offset", "segment"],
+        [_row(found, places) for found in explanation.detections[:limit]],
+    )
+    show_table(
+        ["segment", "offsets", "detections", "run", "writer", "written", "key"],
+        [
+            (
+                f"#{places[s.key]}",
+                f"{s.start:,} to {s.end - 1:,}",
+                s.detections,
+                s.run_id,
+                s.writer_id,
+                s.created_at,
+                s.key,
+            )
+            for s in explanation.segments[:limit]
+        ],
+    )
+    _note_what_is_left_out("detections", explanation.detections, limit)
+    _note_what_is_left_out("segments", explanation.segments, limit)
+
+
+def _note_what_is_left_out(what: str, rows: Sequence[Any], limit: int) -> None:
+    if len(rows) > limit:
+        note(f"These are the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
+
+
+def _headline(explanation: Explanation) -> list[str]:
+    count, number = explanation.count, explanation.number
+    found = _many(len(explanation.detections), "detection")
+    segments = _many(len(explanation.segments), "segment")
+    lines = [
+        f"{count:,} {shown(number.label)} on {number.time}",
+        "",
+        f"Adds up:   {found} in {_many(explanation.frames, 'frame')}, each found again in its segment ({segments})",
+        f"Sources:   {_parts(explanation.sources)}",
+    ]
+    for (name, sha256, threshold), made in explanation.models.items():
+        above = "unknown" if threshold is None else threshold
+        model = f"{shown(name or 'unknown')}, sha256 {sha256[:16] or 'unknown'}, confidence above {above}"
+        lines.append(f"Model:     {model}: {_many(made, 'detection')}")
+    if explanation.least_confidence > 0:
+        lines.append(
+            f"Counted:   from a confidence of {explanation.least_confidence} on (IMGPIPELINE_SUMMARY_THRESHOLD); "
+            f"{explanation.not_counted:,} weaker left out"
+        )
+    return lines + _stored(explanation)
+
+
+def _stored(explanation: Explanation) -> list[str]:
+    stored = explanation.stored
+    if stored is None:
+        return ["Stored:    not yet; the number comes from the ledger's segments and the day tables"]
+    manifest = stored.manifest
+    ends = ", ".join(f"{chain.topic}/{chain.partition} up to {end:,}" for chain, end in sorted(manifest.ends.items()))
+    return [
+        f"Stored:    {stored.count:,} in {stored.key}{_why(stored, explanation.count)}",
+        f"           built {shown(manifest.built_at)} by recipe {manifest.made_by} of {ends}",
+    ]
+
+
+def _why(stored: StoredNumber, count: int) -> str:
+    if not stored.is_by_present_recipe:
+        return " (by another recipe than today's: SQL or settings have changed since)"
+    return "" if stored.count == count else " (what came since is in the number above)"
+
+
+def _row(found: CountedDetection, places: Mapping[str, int]) -> tuple[Any, ...]:
+    box = "-" if found.box_xywh is None else ", ".join(f"{edge:g}" for edge in found.box_xywh)
+    where = f"{found.chain.topic}/{found.chain.partition}/{found.offset}"
+    replayed = f" (replay of {found.replay_of})" if found.replay_of else ""
+    return (
+        found.timestamp,
+        found.source,
+        found.source_image_path,
+        found.confidence,
+        box,
+        where + replayed,
+        f"#{places[found.segment]}",
+    )
+
+
+def _parts(counts: Mapping[str, int], most: int = 10) -> str:
+    named = ", ".join(f"{shown(name)} {count:,}" for name, count in list(counts.items())[:most])
+    return named + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
