@@ -1,0 +1,32 @@
+-- How much was seen at which hour of the day (UTC)? One row an hour with anything.
+--
+-- Reads: frame_stats, and label_counts for the detections
+--
+-- A dead letter whose record was written on another day has no hour: its row comes last, with the hour NULL.
+WITH seen AS (
+    SELECT
+        hour(hour)                              AS hour,
+        CAST(sum(frames) AS BIGINT)             AS frames,
+        CAST(sum(processed) AS BIGINT)          AS processed,
+        CAST(sum(gated) AS BIGINT)              AS gated,
+        CAST(sum(dead_letters) AS BIGINT)       AS dead_letters,
+        list_sort(list_distinct(flatten(list(models)))) AS models
+    FROM frame_stats
+    GROUP BY ALL
+),
+found AS (
+    SELECT hour(hour) AS hour, CAST(sum(count) AS BIGINT) AS detections
+    FROM label_counts
+    GROUP BY ALL
+)
+SELECT
+    seen.hour,
+    seen.frames,
+    coalesce(found.detections, 0) AS detections,
+    seen.processed,
+    seen.gated,
+    seen.dead_letters,
+    seen.models
+FROM seen
+LEFT JOIN found ON found.hour = seen.hour
+ORDER BY seen.hour NULLS LAST

@@ -1,0 +1,73 @@
+"""Summaries of a span of days as a person asks for them: the questions behind `imgpipeline summary`.
+
+Owns which stored summaries each question reads, and what it says where more than one model was in use. It promises that
+an answer over several days is made of the summaries of its days alone (see `spans`). One `.sql` file each in
+`sql/views`; showing answers belongs to the command.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+
+from imgpipeline.lake.session import Answer
+from imgpipeline.lake.spans import SummarySpan, open_summaries
+from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, LABEL_TOTALS, SOURCE_ACTIVITY
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+VIEWS: Mapping[str, tuple[str, ...]] = {
+    "label_counts": (LABEL_COUNTS.name,),
+    "label_totals": (LABEL_COUNTS.name, LABEL_TOTALS.name),
+    "hours": (FRAME_STATS.name, LABEL_COUNTS.name),
+    "sizes": (FRAME_STATS.name,),
+    "sources": (SOURCE_ACTIVITY.name,),
+}
+"""All questions by name, each with the summaries that it reads; the first of them says which models were in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewAnswer:
+    """What a question about some days was answered."""
+
+    answer: Answer
+    """Columns and rows."""
+    frames: int | None
+    """How many frames there are in all, where the question is about frames; None where it is about labels."""
+    mixed_models: Mapping[date, tuple[str, ...]]
+    """Days on which more than one model or threshold was in use, with `name sha256 >threshold` of each."""
+
+
+def ask(store: ObjectStore, settings: Settings, name: str, days: Sequence[date] | None) -> ViewAnswer:
+    """Answers one question.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        name: A key of `VIEWS`.
+        days: Only these (UTC); None: all that there are.
+
+    Raises:
+        LedgerError: A segment behind a day's summaries cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    tables = VIEWS[name]
+    with open_summaries(store, settings, tables, days=days) as span:
+        frames = None
+        if FRAME_STATS.name in tables:
+            frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
+        return ViewAnswer(span.query(view_sql(name)), frames, _mixed_models(span, tables[0]))
+
+
+def view_sql(name: str) -> str:
+    """Returns the query of a question."""
+    return resources.files("imgpipeline.lake").joinpath("sql", "views", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _mixed_models(span: SummarySpan, table: str) -> dict[date, tuple[str, ...]]:
+    rows = span.query(
+        f"SELECT day, list_sort(list_distinct(flatten(list(models)))) AS used FROM {table} "  # noqa: S608 - own names
+        "GROUP BY day HAVING len(used) > 1 ORDER BY day"
+    ).rows
+    return {day: tuple(models) for day, models in rows}
