@@ -42,8 +42,9 @@ def query(
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span = read_span(day, first, last)
-    store = open_store(load_settings())
-    with open_lake(store, days=None if span.is_all else days_of(store, span)) as lake:
+    settings = load_settings()
+    store = open_store(settings)
+    with open_lake(store, settings=settings, days=None if span.is_all else days_of(store, span)) as lake:
         answer = lake.query(sql)
     if as_json:
         names = _distinct(answer.columns)

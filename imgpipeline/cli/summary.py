@@ -1,13 +1,33 @@
 """`imgpipeline summary`: what was seen, summed up by label, hour, size and source."""
 
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
 import typer
 
-from imgpipeline.cli.output import CsvOption, JsonOption, note, refuse_two_formats, show_csv, show_json, show_table
+from imgpipeline.cli.output import (
+    CsvOption,
+    JsonOption,
+    note,
+    refuse_two_formats,
+    show_csv,
+    show_json,
+    show_table,
+    shown,
+)
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
 from imgpipeline.settings import load_settings
 
+if TYPE_CHECKING:
+    from imgpipeline.lake.views import ViewAnswer
+
 app = typer.Typer(no_args_is_help=True, help="What was seen, summed up by label, hour, size and source.")
 _MOST_ROWS = 1_000
+_MOST_DAYS_NAMED = 5
+_BAR_CELLS = 30
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+_Row = Mapping[str, Any]
 
 
 @app.callback()
@@ -23,20 +43,155 @@ def label_counts(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in which hour (UTC)."""
-    from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
+    """Show how many of which label were seen in which hour (UTC).
+
+    `imgpipeline explain label-counts` follows each of these numbers back to its frames.
+    """
+
+    def cells(row: _Row) -> list[Any]:
+        confidence = (
+            f"{shown(row['mean_confidence'])} ({shown(row['min_confidence'])} to {shown(row['max_confidence'])})"
+        )
+        first_seen, last_seen = (f"{row[name]:%H:%M:%S}" for name in ("first_seen", "last_seen"))
+        counts = (row[name] for name in ("count", "distinct_frames", "distinct_sources"))
+        return [f"{row['hour']:%Y-%m-%d %H:%M}", row["label"], *counts, first_seen, last_seen, confidence]
+
+    columns = ("hour", "label", "count", "frames", "sources", "first", "last", "confidence (mean, range)")
+    _summarise("label_counts", (day, first, last), cells, columns, as_json=as_json, as_csv=as_csv)
+
+
+@app.command("label-totals")
+def label_totals(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how many of which label were seen in all, the most frequent first."""
+    columns = ("label", "count", "days", "first_day", "last_day")
+    _summarise("label_totals", (day, first, last), lambda row: [row[name] for name in columns], columns,
+               as_json=as_json, as_csv=as_csv)  # fmt: skip
+
+
+@app.command("hours")
+def hours(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how many frames and detections there were at each hour of the day (UTC).
+
+    Over several days, each hour is the sum of theirs. A dead letter whose record was written on another day than the
+    one that it is listed under has no hour: those come last.
+    """
+
+    def cells(row: _Row) -> list[Any]:
+        hour = "none" if row["hour"] is None else f"{row['hour']:02d}:00"
+        return [hour, *(row[name] for name in ("frames", "detections", "gated", "dead_letters"))]
+
+    _summarise("hours", (day, first, last), cells, ("hour", "frames", "detections", "gated", "dead_letters"),
+               as_json=as_json, as_csv=as_csv, bars=True)  # fmt: skip
+
+
+@app.command("sizes")
+def sizes(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how large the frames' images are, as a histogram by powers of two."""
+
+    def cells(row: _Row) -> list[Any]:
+        return [f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}", row["frames"]]
+
+    _summarise("sizes", (day, first, last), cells, ("size", "frames"), as_json=as_json, as_csv=as_csv, bars=True)
+
+
+@app.command("sources")
+def sources(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how much came from which source, from when to when, and its longest pause within a day."""
+    columns = ("source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
+               "longest_pause_s", "MB")  # fmt: skip
+
+    def cells(row: _Row) -> list[Any]:
+        return [*(row[name] for name in columns[:-1]), row["size_bytes"] / 1e6]
+
+    _summarise("sources", (day, first, last), cells, columns, as_json=as_json, as_csv=as_csv)
+
+
+def _summarise(
+    name: str,
+    wanted: tuple[str | None, str | None, str | None],
+    cells: Callable[[_Row], Sequence[Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    as_csv: bool,
+    bars: bool = False,
+) -> None:
+    """Asks one question and shows its answer; `cells` makes a row of the table out of a row of the answer."""
+    from imgpipeline.lake.views import ask  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    span = read_span(day, first, last)
-    store = open_store(load_settings())
-    with open_lake(store, days=None if span.is_all else days_of(store, span)) as lake:
-        answer = lake.query("SELECT * FROM label_counts ORDER BY hour, label")
+    span, settings = read_span(*wanted), load_settings()
+    store = open_store(settings)
+    asked = ask(store, settings, name, None if span.is_all else days_of(store, span))
+    rows = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
     if as_json:
-        show_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        show_json(rows)
     elif as_csv:
-        show_csv(answer.columns, answer.rows)
+        show_csv(asked.answer.columns, asked.answer.rows)
+    elif rows:
+        _show(columns, rows[:_MOST_ROWS], cells, bars=bars)
+        if len(rows) > _MOST_ROWS:
+            note(f"These are {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv give all.")
     else:
-        show_table(answer.columns, answer.rows[:_MOST_ROWS])
-        if len(answer.rows) > _MOST_ROWS:
-            note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json and --csv give all.")
+        note(f"There is nothing to sum up ({span}).")
+    _say_what_to_know(asked, rows, sized=name == "sizes")
+
+
+def _show(columns: Sequence[str], rows: Sequence[_Row], cells: Callable[[_Row], Sequence[Any]], *, bars: bool) -> None:
+    titles = [column.replace("_", " ") for column in columns]
+    if not bars:
+        show_table(titles, [cells(row) for row in rows])
+        return
+    most = max(row["frames"] for row in rows)
+    show_table([*titles, ""], [[*cells(row), _bar(row["frames"], most)] for row in rows])
+
+
+def _bar(value: int, most: int) -> str:
+    """Returns a bar of blocks, the longest of `_BAR_CELLS`; what is there has at least an eighth of a cell."""
+    eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
+    whole, part = divmod(eighths, 8)
+    return "█" * whole + _EIGHTHS[part]
+
+
+def _size(size_bytes: int) -> str:
+    """Returns a power of two in bytes, such as `64 KiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes} {unit}"
+        size_bytes //= 1024
+    return f"{size_bytes} GiB"
+
+
+def _say_what_to_know(asked: "ViewAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
+    if sized and asked.frames is not None and (unknown := asked.frames - sum(row["frames"] for row in rows)):
+        note(f"{unknown:,} more frames came from imports that do not know their size.")
+    mixed: list[tuple[date, tuple[str, ...]]] = list(asked.mixed_models.items())
+    for day, models in mixed[:_MOST_DAYS_NAMED]:
+        note(f"On {day} more than one model or threshold was in use: {', '.join(models)}.")
+    if len(mixed) > _MOST_DAYS_NAMED:
+        note(f"So it was on {len(mixed) - _MOST_DAYS_NAMED:,} more days, up to {mixed[-1][0]}.")

@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.engine import Engine, open_engine
-from imgpipeline.lake.summaries import detections_engine, fetch_detections
+from imgpipeline.lake.engine import Engine, identifier
+from imgpipeline.lake.summary_inputs import open_tables
+from imgpipeline.lake.tables import Column, Table
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.annotate import draw_detections, encode_jpeg
@@ -36,15 +36,14 @@ _SAMPLE = f"""
 SELECT source_image_path, label, class_id, confidence, x, y, width, height
 FROM detections
 WHERE frame_id = (
-    SELECT frame_id FROM detections GROUP BY frame_id
+    SELECT frame_id FROM detections WHERE x IS NOT NULL GROUP BY frame_id
     ORDER BY count(DISTINCT label) DESC, count(*) DESC, frame_id LIMIT 1
 )
 ORDER BY detection_number LIMIT {_MOST_BOXES}
 """  # noqa: S608 - a number of our own
 
-_COUNTS = f"""
-SELECT strftime(hour, '%H:00'), label, count, mean_confidence
-FROM read_parquet(?) ORDER BY count DESC, hour, label LIMIT {_MOST_ROWS}
+_LETTERS = f"""
+SELECT code, count(*), left(min(message), 120) FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
 """  # noqa: S608 - a number of our own
 
 
@@ -55,7 +54,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> dic
         PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    with detections_engine(fetch_detections(store, day).data, day) as engine:
+    with open_tables(store, ("detections",), day) as engine:
         shown: dict[str, dg.MetadataValue[Any]] = {
             "labels": show_table(("label", "detections", "frames", "mean confidence"), engine.run(_LABELS))
         }
@@ -64,19 +63,43 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> dic
     return {**shown, "sample": picture} if picture else shown
 
 
-def preview_summary(store: ObjectStore, name: str, day: date) -> dict[str, dg.MetadataValue[Any]]:
-    """Returns what is shown of `label_counts`: its rows with the highest counts.
+def preview_dead_letters(store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns what is shown of a day's dead letters: how many for which reason; nothing where there are none.
 
     Raises:
-        ObjectMissingError: The day has no summary.
+        PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    data = store.get(summary_key(name, day))
-    with open_engine() as engine:
-        path = engine.folder / "summary.parquet"
-        path.write_bytes(data)
-        rows = engine.run(_COUNTS, [str(path)])
-    return {"counts": show_table(("hour (UTC)", "label", "count", "mean confidence"), rows)}
+    with open_tables(store, ("dead_letters",), day) as engine:
+        rows = engine.run(_LETTERS)
+    return {"reasons": show_table(("code", "dead letters", "for example"), rows)} if rows else {}
+
+
+def preview_summary(store: ObjectStore, table: Table, day: date) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns what is shown of a summary: its first rows, or those with the highest counts; lists and maps left out.
+
+    Raises:
+        PermanentError: The day has no such summary.
+        TransientError: The store does not answer.
+    """
+    columns = [column for column in table.columns if column.name != "day" and not _is_nested(column)]
+    shown = ", ".join(_shown(column) for column in columns)
+    order = "count DESC, label" if "count" in table.names else "ALL"
+    with open_tables(store, (table.name,), day) as engine:
+        query = f"SELECT {shown} FROM {identifier(table.name)} ORDER BY {order} LIMIT {_MOST_ROWS}"  # noqa: S608 - own names
+        rows = engine.run(query)
+    return {"rows": show_table([column.name for column in columns], rows)}
+
+
+def _is_nested(column: Column) -> bool:
+    return column.duckdb_type.endswith("[]") or column.duckdb_type.startswith("MAP")
+
+
+def _shown(column: Column) -> str:
+    name = identifier(column.name)
+    if column.duckdb_type != "TIMESTAMPTZ":
+        return name
+    return f"strftime({name}, '{'%H:00' if column.name == 'hour' else '%H:%M:%S'}') AS {name}"
 
 
 def _sample(engine: Engine) -> tuple[str, list[Detection]] | None:

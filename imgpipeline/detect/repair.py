@@ -178,7 +178,8 @@ class _Repair:
             # What the last audit has counted may no longer be so: the next one reads everything.
             self.store.delete(audit_state_key())
         try:
-            return RepairReport(steps, tuple(build_noted_days(self.store, now=self.clock())), None, blocked)
+            built = build_noted_days(self.store, settings=self.settings, now=self.clock())
+            return RepairReport(steps, tuple(built), None, blocked)
         except LedgerError as error:
             if key is None and not blocked:
                 raise

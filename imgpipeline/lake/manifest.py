@@ -6,7 +6,7 @@ Owns its fields, its JSON, and reading it from the store without the table. It p
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Manifest:
     """What one stored table was made of."""
 
     table: str
-    """`frames`, `detections`, or a summary's name."""
+    """`frames`, `detections`, `dead_letters`, or a summary's name."""
     day: date
     """UTC day."""
     schema_version: int
@@ -46,10 +46,16 @@ class Manifest:
     """When it was made, UTC."""
     duplicates: int = 0
     """Frames that were left out because their `frame_id` was there already (day tables)."""
-    made_of: str = ""
-    """Version (e-tag) of the table that a summary was made of; empty for day tables."""
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """Version (e-tag) of each table that a summary was made of, by name; empty for day tables."""
     sql: str = ""
     """The query that made a summary; empty for day tables."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """The settings that a summary's query has read, or that of a summary it is made of."""
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
+    content: str = ""
+    """Hash of the rows: two builds with the same rows have the same; empty in tables of older releases."""
 
     def to_json(self) -> str:
         """Returns the manifest as the footer holds it."""
@@ -66,8 +72,10 @@ class Manifest:
             "rows": self.rows,
             "duplicates": self.duplicates,
             "built_at": format_time(self.built_at),
+            "content": self.content,
         }
-        made = {"made_of": self.made_of, "sql": self.sql} if self.sql else {}
+        made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
+                "queries": dict(self.queries)} if self.sql else {}  # fmt: skip
         return json.dumps({**data, **made}, ensure_ascii=False)
 
     @classmethod
@@ -83,9 +91,18 @@ class Manifest:
             rows=data["rows"],
             built_at=parse_time(data["built_at"]),
             duplicates=data["duplicates"],
-            made_of=data.get("made_of", ""),
+            made_of=_made_of(data.get("made_of", {})),
             sql=data.get("sql", ""),
+            parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
+            queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
+            content=data.get("content", ""),
         )
+
+
+def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
+    """Summaries of older releases name the version of the detections alone."""
+    named = {"detections": value} if isinstance(value, str) else value
+    return {table: str(version) for table, version in named.items()}
 
 
 @dataclass(frozen=True, slots=True)

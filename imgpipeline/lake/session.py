@@ -1,8 +1,8 @@
 """A query session: the lake's tables at one moment, for DuckDB's SQL.
 
 Owns opening the session and what SQL of a user may do. It promises that all tables of a session show one moment (see
-`snapshot`), that `label_counts` is counted by the very query that makes the stored summary, and that a query can
-neither write a file nor read one that is not the session's own. Which columns there are belongs to `tables`.
+`snapshot`), that summaries are counted by the very queries that make the stored ones, and that a query can neither
+write a file nor read one that is not the session's own. Which columns there are belongs to `tables`.
 """
 
 import contextlib
@@ -18,10 +18,12 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.engine import Engine, lock, open_engine
 from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
-from imgpipeline.lake.snapshot import Snapshot, take_snapshot
-from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.macros import LEDGER_MACROS, create_macros
+from imgpipeline.lake.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
+from imgpipeline.lake.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.tables import ALL, DEAD_LETTERS, SEGMENTS
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -67,7 +69,7 @@ class LakeSession:
             PermanentError: Memory or disk of this machine do not do for it.
             LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
         """
-        with _query_errors():
+        with query_errors():
             answer = self.execute(sql)
             return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
 
@@ -81,7 +83,7 @@ class LakeSession:
             ConfigurationError: As for `query`; while rows are fetched, DuckDB's own errors can come.
             LedgerError: As for `query`.
         """
-        with _query_errors():
+        with query_errors():
             statements = self._engine.connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in _READING:
                 raise ConfigurationError(
@@ -93,8 +95,14 @@ class LakeSession:
             return self._engine.connection.execute(statements[0])
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
-        lowered = sql.lower()
-        return any(table.name in lowered for table in (SEGMENTS, DEAD_LETTERS))
+        names = {SEGMENTS.name, DEAD_LETTERS.name}
+        if any(name in sql.lower() for name in LEDGER_MACROS):
+            return True
+        try:
+            return not names.isdisjoint(name.lower() for name in self._engine.connection.get_table_names(sql))
+        except duckdb.Error:  # such as PIVOT, which becomes several statements
+            lowered = sql.lower()
+            return any(name in lowered for name in names)
 
     def _fill_ledger_tables(self) -> None:
         if not self._ledger_tables_are_filled:
@@ -104,12 +112,17 @@ class LakeSession:
 
 @contextlib.contextmanager
 def open_lake(
-    store: ObjectStore, *, cache_dir: Path | None = None, days: Sequence[date] | None = None
+    store: ObjectStore,
+    *,
+    settings: Settings | None = None,
+    cache_dir: Path | None = None,
+    days: Sequence[date] | None = None,
 ) -> Iterator[LakeSession]:
     """Opens the lake as it is now.
 
     Args:
         store: The object store.
+        settings: Those that summaries read; default: their defaults, so that everything is counted.
         cache_dir: Where fetched day tables are kept; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
         days: Only these days (UTC); fewer days are fetched then. Default: all.
 
@@ -126,15 +139,26 @@ def open_lake(
         # Versions of a store in memory are numbers that mean nothing to the next process.
         kept = cache_dir if store.url != "memory://" else folder / "cache"
         snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
-        for summary in SUMMARIES.values():
-            engine.run(f"CREATE VIEW {summary.name} AS {summary.sql}")
+        create_summary_views(engine, settings)
         create_ledger_tables(engine)
+        create_macros(engine)
         lock(engine)
         yield LakeSession(store, engine, snapshot, days)
 
 
+def create_summary_views(engine: Engine, settings: Settings | None) -> None:
+    """Creates a view for each summary, over the tables of a snapshot."""
+    for summary in SUMMARIES.values():
+        if settings is not None:
+            set_parameters(engine, parameters_of(summary, settings))
+        # The name `dead_letters` belongs to the table that users see, which costs a reading of the ledger.
+        letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
+        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({summary.sql}\n)")  # noqa: S608 - a registered query
+
+
 @contextlib.contextmanager
-def _query_errors() -> Iterator[None]:
+def query_errors() -> Iterator[None]:
+    """Turns what DuckDB refuses of a user's query into errors that say what to do."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:

@@ -1,12 +1,13 @@
 """One moment of the lake: the stored day tables, and over them what the ledger has behind them.
 
-Owns the tables `frames` and `detections` of a query session. It promises that both show every frame up to one set of
-ends exactly once, whatever builds go on meanwhile:
+Owns the tables `frames` and `detections` of a query session, and the dead letters that its summaries count. It promises
+that they show everything up to one set of ends exactly once, whatever builds go on meanwhile:
 
 * The ends are fixed first. Then each day's files are taken, each in one version. Where a file was made after the ends
   were fixed, the ends grow to its own: the ledger is read after that, up to those.
-* Behind a day is what came after the smaller of its two tables' ends. Where such a frame has the `frame_id` of a stored
+* Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
   one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
+  A dead letter is named by its offset.
 * A file with columns of another version is left aside; its day is read from the ledger.
 """
 
@@ -22,20 +23,26 @@ from imgpipeline.lake.cache import LakeCache
 from imgpipeline.lake.day_tables import covered_ends, join_ends
 from imgpipeline.lake.engine import Engine, identifier, quoted
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.outcomes import DETECTION_ROWS, FRAME_ROWS, KEEP_UNIQUE, load_frames
+from imgpipeline.lake.outcomes import KEEP_UNIQUE, ROWS, load_outcomes
 from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
-from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, Table
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import ChainEnd, Segment, fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
 _WORKING = "working"
 """Schema of the tables that users do not see in SHOW TABLES."""
+SHOWN_LETTERS = f"{_WORKING}.shown_letters"
+"""The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
+more of each, and costs a reading of the ledger."""
+_TABLES = tuple(table.name for table in DAY_TABLES)
 _SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
 _SAME_OUTCOME = " AND ".join(
     f"stored.{name} = found.{name}"
     for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
 )
+_LETTER = ("topic", "topic_id", "partition", "offset")
+_SAME_LETTER = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _LETTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Snapshot:
 
 
 def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
-    """Creates the views `frames` and `detections`.
+    """Creates the views `frames`, `detections` and `SHOWN_LETTERS`.
 
     Args:
         store: The object store.
@@ -75,14 +82,15 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     notes = read_notes(store, cache.folder)
     engine.run(f"CREATE SCHEMA {_WORKING}")
     engine.run(f"SET search_path = '{_WORKING},main'")
-    load_frames(engine, _Behind(store, files, fixed, ends, buckets, notes).read(shown))
+    load_outcomes(engine, _Behind(store, files, fixed, ends, buckets, notes).read(shown))
     write_notes(store, cache.folder, notes, fixed.values())
-    for table in (FRAMES, DETECTIONS):
+    for table in DAY_TABLES:
         _create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
     count = _choose(engine)
     engine.run("SET search_path = 'main'")
     for table in (FRAMES, DETECTIONS):
         _create_view(engine, table, with_behind=count > 0)
+    _create_letters_view(engine)
     return Snapshot(ends, tuple(shown), count)
 
 
@@ -104,7 +112,7 @@ class _Behind:
         """Yields each day with each segment behind it, and notes the days that have none."""
         for day in days:
             buckets, tables = self.buckets.get(day, []), self.files.get(day, {})
-            covered = covered_ends(*(tables[t.name][0] if tables else None for t in (FRAMES, DETECTIONS)))
+            covered = covered_ends(*(tables[name][0] if tables else None for name in _TABLES))
             since, quiet = self.notes.skip(day, covered), True
             unread = [b for b in buckets if since.get(b.chain, 0) < self.ends.get(b.chain, 0)]
             for segment in read_day(self.store, day, self.ends, since=since, buckets=unread):
@@ -116,9 +124,9 @@ class _Behind:
 
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
-    """Links the files of all days, both tables or none: of a day with one table only, the ledger tells the rest."""
+    """Links the files of all days, all tables of a day or none: where one is missing, the ledger tells the day."""
     wanted: list[tuple[date, str, str, str]] = []
-    for table in (FRAMES.name, DETECTIONS.name):
+    for table in _TABLES:
         for info in store.list_objects(table):
             day = parse_day(info.key)
             if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
@@ -138,7 +146,7 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
     for (day, table, _, _), found in zip(wanted, taken, strict=True):
         if found:
             files[day][table] = found
-    return {day: tables for day, tables in files.items() if len(tables) == 2}
+    return {day: tables for day, tables in files.items() if len(tables) == len(_TABLES)}
 
 
 def _buckets(store: ObjectStore, days: Sequence[date] | None) -> dict[date, list[Bucket]]:
@@ -171,14 +179,16 @@ def _choose(engine: Engine) -> int:
             f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
         )
         engine.run(KEEP_UNIQUE)
-    engine.run(f"CREATE TABLE frames_behind AS {FRAME_ROWS}")
-    engine.run(f"CREATE TABLE detections_behind AS {DETECTION_ROWS}")
+    engine.run(f"CREATE TABLE frames_behind AS {ROWS[FRAMES.name]}")
+    engine.run(f"CREATE TABLE detections_behind AS {ROWS[DETECTIONS.name]}")
+    engine.run(f"CREATE TABLE letters_behind AS {ROWS[STORED_DEAD_LETTERS.name]}")
     if count:
         engine.run(
             f"INSERT INTO detections_behind SELECT {_columns(DETECTIONS)} FROM stored_detections AS stored "  # noqa: S608 - own names
             f"SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found ON {_SAME_OUTCOME}"
         )
     engine.run("DROP TABLE found")
+    engine.run("DROP TABLE buried")
     return count
 
 
@@ -189,6 +199,12 @@ def _create_view(engine: Engine, table: Table, *, with_behind: bool) -> None:
         rows += f" ANTI JOIN {_WORKING}.behind AS behind ON {_SAME_FRAME}"
         rows += f" UNION ALL SELECT * FROM {_WORKING}.{table.name}_behind"  # noqa: S608 - own names
     engine.run(f"CREATE VIEW {table.name} AS {rows}")
+
+
+def _create_letters_view(engine: Engine) -> None:
+    rows = f"SELECT {_columns(STORED_DEAD_LETTERS)} FROM {_WORKING}.stored_dead_letters AS stored"  # noqa: S608 - own names
+    rows += f" ANTI JOIN {_WORKING}.letters_behind AS behind ON {_SAME_LETTER}"
+    engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {rows} UNION ALL SELECT * FROM {_WORKING}.letters_behind")  # noqa: S608 - own names
 
 
 def _columns(table: Table) -> str:

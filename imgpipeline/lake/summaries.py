@@ -1,27 +1,43 @@
-"""Daily summaries: one `.sql` file each, over one day's detections.
+"""Daily summaries: one `.sql` file each, over one day's tables and other summaries.
 
-Owns the registry of summaries and building them. It promises that a summary names the version of `detections` that it
-was made of and the very query that made it, so that `audit` can make it again; and that it never goes backwards. A new
-summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
+Owns the registry of summaries, what they depend on, and building them. It promises that a summary names the versions of
+the tables that it was made of and the very query that made it, so that `audit` can make it again; and that it never
+goes backwards. A new summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from hashlib import sha256
 from importlib import resources
+from typing import TypeVar
 
-from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
-from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.contracts.keys import ChainId, summary_key
+from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.lake.day_tables import replace_whole, write_parquet
-from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
-from imgpipeline.lake.manifest import Manifest, parse_footer, read_stored
-from imgpipeline.lake.tables import DETECTIONS, LABEL_COUNTS, SCHEMA_VERSION, Table
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.lake.engine import Engine, identifier
+from imgpipeline.lake.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
+from imgpipeline.lake.tables import (
+    DETECTIONS,
+    FRAME_STATS,
+    FRAMES,
+    LABEL_COUNTS,
+    LABEL_TIMESTAMPS,
+    LABEL_TOTALS,
+    SCHEMA_VERSION,
+    SOURCE_ACTIVITY,
+    STORED_DEAD_LETTERS,
+    Table,
+)
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 
 _ATTEMPTS = 8
+_THRESHOLD = "summary_threshold"
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,12 @@ class Summary:
 
     table: Table
     """Its columns; its name is the summary's and, with `.sql`, the file's."""
+    inputs: tuple[str, ...]
+    """Names of the stored tables that it reads: day tables, or summaries that stand before it in the registry."""
+    question: str
+    """What it answers, as one Markdown sentence."""
+    parameters: tuple[str, ...] = ()
+    """Names of the settings that its query reads as variables of DuckDB."""
 
     @property
     def name(self) -> str:
@@ -38,13 +60,39 @@ class Summary:
 
     @property
     def sql(self) -> str:
-        """The query: reads the table `detections`, without a final semicolon."""
-        text = resources.files("imgpipeline.lake").joinpath("sql", f"{self.name}.sql").read_text(encoding="utf-8")
-        return text.strip()
+        """The query: reads its inputs by their names, without a final semicolon."""
+        return _read_sql(self.name)
 
 
-SUMMARIES: Mapping[str, Summary] = {LABEL_COUNTS.name: Summary(LABEL_COUNTS)}
-"""All summaries by name."""
+@cache
+def _read_sql(name: str) -> str:
+    return resources.files("imgpipeline.lake").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+_FRAMES_AND_LETTERS = (FRAMES.name, STORED_DEAD_LETTERS.name)
+
+SUMMARIES: Mapping[str, Summary] = {
+    summary.name: summary
+    for summary in (
+        Summary(
+            LABEL_COUNTS, (DETECTIONS.name,), "**How many of which label were seen in which hour?**", (_THRESHOLD,)
+        ),
+        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "**At which times was which label seen?**", (_THRESHOLD,)),
+        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "**How many of which label were seen in the whole day?**"),
+        Summary(
+            FRAME_STATS,
+            _FRAMES_AND_LETTERS,
+            "**How many frames came from which source in which hour, how large, bright and sharp were they, and how "
+            "soon were they looked at?**",
+        ),
+        Summary(
+            SOURCE_ACTIVITY,
+            _FRAMES_AND_LETTERS,
+            "**Which sources were there, from when to when, and for how long was each silent?**",
+        ),
+    )
+}
+"""All summaries by name, each behind the summaries that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,55 +104,21 @@ class SummaryBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored summary was made of these detections already."""
+    """Whether the stored summary was made of these inputs, by this query and these settings already."""
     rows: int
     """Its rows."""
     size_bytes: int
     """Size of its object."""
-    made_of: str
-    """Version (e-tag) of the detections it was made of."""
+    made_of: Mapping[str, str]
+    """Version (e-tag) of each input it was made of."""
+    made_by: str
+    """Hash of what made it; that of `recipe` where the summaries among its inputs are current too."""
     ends: Mapping[ChainId, int]
-    """Up to which end each chain is covered: those of the detections."""
+    """Up to which end each chain is covered: those of the inputs."""
     built_at: datetime
     """When the stored summary was made, UTC."""
     duration_s: float
     """How long this call took, in seconds."""
-
-
-def build_summary(store: ObjectStore, name: str, day: date, *, force: bool = False, now: datetime) -> SummaryBuild:
-    """Brings a day's summary up to its detections.
-
-    Args:
-        store: The object store.
-        name: A key of `SUMMARIES`.
-        day: UTC day.
-        force: Build again also where nothing is new.
-        now: What the manifest says as the time of building.
-
-    Returns:
-        What is stored now.
-
-    Raises:
-        ConfigurationError: There is no such summary.
-        PermanentError: The day has no detections yet, or a stored object is no Parquet file of this project.
-        TransientError: The store does not answer, or other builds were faster time and again.
-    """
-    began_s = time.perf_counter()
-    summary = find_summary(name)
-    made_by = sha256(repr((SCHEMA_VERSION, summary.sql)).encode()).hexdigest()[:16]
-    key = summary_key(name, day)
-    for _ in range(_ATTEMPTS):
-        # The summary's version first: then the detections read after it are never older than those it was made of.
-        before = read_stored(store, key)
-        source = read_stored(store, day_table_key(DETECTIONS.name, day))
-        if source is None:
-            raise _nothing_to_read(name, day)
-        if before and not force and (before.manifest.made_of, before.manifest.made_by) == (source.e_tag, made_by):
-            return _report(before.manifest, before.size_bytes, began_s, skipped=True)
-        manifest, data = make_summary(summary.sql, fetch_detections(store, day), name, day, made_by=made_by, now=now)
-        if replace_whole(store, key, data, before):
-            return _report(manifest, len(data), began_s, skipped=False)
-    raise TransientError(f"{_ATTEMPTS} builds of {name} of {day} were overtaken by others; the summary is theirs.")
 
 
 def find_summary(name: str) -> Summary:
@@ -117,68 +131,127 @@ def find_summary(name: str) -> Summary:
         ) from None
 
 
-def fetch_detections(store: ObjectStore, day: date) -> Fetched:
-    """Returns the detections of a day with their version.
+def recipe(name: str, settings: Settings) -> str:
+    """Returns the hash of all that makes a summary but its day tables, 16 hexadecimal digits.
+
+    That is the version of the columns, its query, the settings it reads, and the same of each summary among its inputs.
+
+    Args:
+        name: A key of `SUMMARIES`.
+        settings: The settings.
 
     Raises:
-        PermanentError: The day has none.
+        ConfigurationError: There is no such summary.
     """
-    try:
-        return store.fetch(day_table_key(DETECTIONS.name, day))
-    except ObjectMissingError:
-        raise _nothing_to_read("a summary", day) from None
+    summary = find_summary(name)
+    below = {other: recipe(other, settings) for other in summary.inputs if other in SUMMARIES}
+    return _recipe(summary, settings, below)
+
+
+def _recipe(summary: Summary, settings: Settings, below: Mapping[str, str]) -> str:
+    parts = (SCHEMA_VERSION, summary.sql, sorted(parameters_of(summary, settings).items()), sorted(below.items()))
+    return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def parameters_of(summary: Summary, settings: Settings) -> dict[str, float]:
+    """Returns the settings that a summary's query reads, by name."""
+    return {name: float(getattr(settings, name)) for name in summary.parameters}
+
+
+def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
+    """Makes settings readable for queries, as variables of DuckDB."""
+    for name, value in parameters.items():
+        engine.run(f"SET VARIABLE {identifier(name)} = {float(value)!r}::DOUBLE")
+
+
+def build_summary(
+    store: ObjectStore, name: str, day: date, *, settings: Settings, force: bool = False, now: datetime
+) -> SummaryBuild:
+    """Brings a day's summary up to its inputs.
+
+    Args:
+        store: The object store.
+        name: A key of `SUMMARIES`.
+        day: UTC day.
+        settings: Those that queries read.
+        force: Build again also where nothing is new.
+        now: What the manifest says as the time of building.
+
+    Returns:
+        What is stored now.
+
+    Raises:
+        ConfigurationError: There is no such summary.
+        PermanentError: An input is missing or of another schema version, or a stored object is no Parquet file of
+            this project.
+        TransientError: The store does not answer, other builds were faster time and again, or the inputs do not come
+            from one reading of the ledger (a build of the day is under way, or was killed).
+    """
+    began_s = time.perf_counter()
+    summary = find_summary(name)
+    key, patience, attempts = summary_key(name, day), Patience(), 0
+    while attempts < _ATTEMPTS:
+        # The summary's version first: then the inputs read after it are never older than those it was made of.
+        before = read_stored(store, key)
+        found = find_inputs(store, summary.inputs, day, wanted_by=name)
+        if before and not force and _is_current(before, summary, settings, found):
+            return _report(before.manifest, before.size_bytes, began_s, skipped=True)
+        if not agree(each.manifest for each in found.values()):
+            patience.wait(name, day)
+            continue
+        with open_inputs(store, summary.inputs, day, wanted_by=name) as inputs:
+            if inputs is None:
+                continue
+            manifest, data = make_summary(summary, inputs, day, settings=settings, now=now)
+        if replace_whole(store, key, data, before):
+            return _report(manifest, len(data), began_s, skipped=False)
+        attempts += 1
+    raise TransientError(f"{_ATTEMPTS} builds of {name} of {day} were overtaken by others; the summary is theirs.")
+
+
+def _is_current(before: Stored, summary: Summary, settings: Settings, found: Mapping[str, Stored]) -> bool:
+    made_of = {name: stored.e_tag for name, stored in found.items()}
+    below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
+    return (before.manifest.made_of, before.manifest.made_by) == (made_of, _recipe(summary, settings, below))
 
 
 def make_summary(
-    sql: str, detections: Fetched, name: str, day: date, *, made_by: str, now: datetime
+    summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
 ) -> tuple[Manifest, bytes]:
-    """Makes a summary out of one version of a day's detections; nothing is put.
+    """Makes a summary out of one version of each of its inputs; nothing is put.
 
     Args:
-        sql: The query.
-        detections: A day's Parquet file with its version.
-        name: The summary's name.
+        summary: What to make.
+        inputs: Its inputs, opened.
         day: UTC day.
-        made_by: Hash of what makes it.
+        settings: Those that queries read.
         now: What the manifest says as the time of building.
 
     Returns:
         The manifest, and the Parquet file.
     """
-    source = parse_footer(detections.data, day_table_key(DETECTIONS.name, day))
-    with detections_engine(detections.data, day) as engine:
-        rows = engine.value(f"SELECT count(*) FROM ({sql}\n)")  # noqa: S608 - a registered query
-        manifest = Manifest(
-            name,
-            day,
-            SCHEMA_VERSION,
-            made_by,
-            source.ends,
-            rows,
-            built_at=now,
-            made_of=detections.e_tag,
-            sql=sql,
-        )
-        without_day = f"SELECT * EXCLUDE (day) FROM ({sql}\n)"  # noqa: S608 - a registered query
-        return manifest, write_parquet(engine, without_day, manifest)
-
-
-@contextmanager
-def detections_engine(data: bytes, day: date) -> Iterator[Engine]:
-    """Opens DuckDB with a day's Parquet file of detections as the table `detections`."""
-    with open_engine() as engine:
-        path = engine.folder / "detections-read.parquet"
-        with disk_errors(engine.folder):
-            path.write_bytes(data)
-        engine.run(f"CREATE VIEW detections AS {all_rows(path, day=day)}")
-        yield engine
-
-
-def _nothing_to_read(name: str, day: date) -> PermanentError:
-    return PermanentError(
-        f"{name} of {day} cannot be made: the day has no table `detections` yet.",
-        next_step=f"run `dagster asset materialize --select frames,detections --partition {day}`",
+    engine, parameters = inputs.engine, parameters_of(summary, settings)
+    set_parameters(engine, parameters)
+    engine.run(f"CREATE TABLE made AS {summary.sql}")
+    below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
+    manifest = Manifest(
+        table=summary.name,
+        day=day,
+        schema_version=SCHEMA_VERSION,
+        made_by=_recipe(summary, settings, {name: below[name].made_by for name in below}),
+        ends=next(iter(inputs.manifests.values())).ends,
+        rows=engine.value("SELECT count(*) FROM made"),
+        built_at=now,
+        made_of=inputs.versions,
+        sql=summary.sql,
+        parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
+        queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
     )
+    return manifest, write_parquet(engine, "SELECT * EXCLUDE (day) FROM made", manifest)
+
+
+def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
+    return {name: value for each in several for name, value in each.items()}
 
 
 def _report(manifest: Manifest, size_bytes: int, began_s: float, *, skipped: bool) -> SummaryBuild:
@@ -189,6 +262,7 @@ def _report(manifest: Manifest, size_bytes: int, began_s: float, *, skipped: boo
         rows=manifest.rows,
         size_bytes=size_bytes,
         made_of=manifest.made_of,
+        made_by=manifest.made_by,
         ends=manifest.ends,
         built_at=manifest.built_at,
         duration_s=time.perf_counter() - began_s,

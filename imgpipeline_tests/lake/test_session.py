@@ -12,6 +12,7 @@ from imgpipeline.lake import snapshot
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.killed_builds import die_after_frames
 from imgpipeline_tests.lake.oracle import check, expected_detections, expected_frames, shown_detections, shown_frames
 from imgpipeline_tests.lake.samples import again, chosen_frames, counted_labels, day_outcomes, gated, seen
@@ -92,7 +93,7 @@ def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(fol
     write_chain(folder, day_outcomes(0, 30), [seen(30, ["dog"], NEXT)])
     for day in (DAY, NEXT):
         rebuild_day(folder, day, now=NOON)
-        build_summary(folder, "label_counts", day, now=NOON)
+        build_summary(folder, "label_counts", day, settings=Settings(), now=NOON)
     with lake(folder) as session:
         live = session.query("SELECT * FROM label_counts ORDER BY day, hour, label")
         columns = ", ".join(live.columns)

@@ -13,6 +13,7 @@ from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import again, chosen_frames, counted_labels, day_outcomes, gated, seen
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
 
@@ -40,7 +41,7 @@ def several_hours() -> list:
 def test_label_counts_are_what_plain_python_counts(store: ObjectStore, tmp_path):
     write_chain(store, several_hours(), [dead_letter(60), gated(61), again(62, of=61, labels=["dog"])])
     rebuild_day(store, DAY, now=NOON)
-    built = build_summary(store, "label_counts", DAY, now=NOON)
+    built = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
     expected = counted_labels(chosen_frames(store).values())
     found = stored_counts(store, tmp_path)
     assert [row[:5] for row in found] == [row[:5] for row in expected]
@@ -52,7 +53,7 @@ def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
     first, last = NOON + timedelta(minutes=2), NOON + timedelta(minutes=59)
     write_chain(folder, [seen(0, timestamp=last), seen(1, timestamp=first), seen(2, [], timestamp=NOON)])
     rebuild_day(folder, DAY, now=NOON)
-    build_summary(folder, "label_counts", DAY, now=NOON)
+    build_summary(folder, "label_counts", DAY, settings=Settings(), now=NOON)
     with duckdb.connect() as connection:
         asked = "SELECT first_seen, last_seen, day FROM read_parquet(?)"
         assert connection.execute(asked, [f"{tmp_path}/store/{KEY}"]).fetchall() == [(first, last, DAY)]
@@ -61,24 +62,24 @@ def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
 def test_a_summary_is_built_again_only_for_other_detections_or_by_another_query(store: ObjectStore, monkeypatch):
     made = write_chain(store, day_outcomes(0, 6))
     rebuild_day(store, DAY, now=NOON)
-    first = build_summary(store, "label_counts", DAY, now=NOON)
-    again_built = build_summary(store, "label_counts", DAY, now=LATER)
+    first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
+    again_built = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
     assert again_built.skipped
     assert (again_built.rows, again_built.built_at, again_built.size_bytes) == (first.rows, NOON, first.size_bytes)
     append(made, [seen(6, ["dog"])])
     rebuild_day(store, DAY, now=LATER)
-    newer = build_summary(store, "label_counts", DAY, now=LATER)
+    newer = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
     assert (newer.skipped, newer.ends) == (False, {CHAIN: 7})
-    assert build_summary(store, "label_counts", DAY, now=LATER, force=True).skipped is False
+    assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER, force=True).skipped is False
     other = type("Other", (), {"name": "label_counts", "sql": SUMMARIES["label_counts"].sql + " -- changed"})()
     monkeypatch.setattr(summaries, "SUMMARIES", {"label_counts": other})
-    assert build_summary(store, "label_counts", DAY, now=LATER).skipped is False
+    assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER).skipped is False
 
 
 def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
-    build_summary(memory, "label_counts", DAY, now=NOON)
+    build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     stored, detections = read_stored(memory, KEY), read_stored(memory, day_table_key("detections", DAY))
     assert stored is not None
     assert detections is not None
@@ -97,22 +98,22 @@ def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: Objec
             calls.append(key)
             append(made, day_outcomes(6, 9))
             rebuild_day(memory, DAY, now=NOON)
-            build_summary(memory, "label_counts", DAY, now=NOON)
+            build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
         return put(where, key, data, before)
 
     monkeypatch.setattr(summaries, "replace_whole", overtaken)
-    late = build_summary(memory, "label_counts", DAY, now=LATER)
+    late = build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER)
     assert (late.skipped, late.ends) == (True, {CHAIN: 9})
     monkeypatch.setattr(summaries, "replace_whole", lambda *_: False)
     with pytest.raises(TransientError, match="overtaken"):
-        build_summary(memory, "label_counts", DAY, now=LATER, force=True)
+        build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)
 
 
 def test_a_summary_without_its_detections_or_of_an_unknown_name_says_what_to_do(memory: ObjectStore):
     with pytest.raises(PermanentError, match="dagster asset materialize"):
-        build_summary(memory, "label_counts", DAY, now=NOON)
+        build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     with pytest.raises(ConfigurationError, match="take one of: label_counts"):
-        build_summary(memory, "colour_counts", DAY, now=NOON)
+        build_summary(memory, "colour_counts", DAY, settings=Settings(), now=NOON)
 
 
 def test_every_registered_summary_is_one_sql_file_that_stands_alone():

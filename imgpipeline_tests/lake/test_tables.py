@@ -5,10 +5,24 @@ from pathlib import Path
 import duckdb
 
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.lake.engine import open_engine
-from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.tables import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, tables_page
-from imgpipeline_tests.ledger.samples import dead_letter, frame
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.engine import Engine, all_rows, open_engine
+from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.tables import (
+    ALL,
+    DAY_TABLES,
+    DEAD_LETTERS,
+    DETECTIONS,
+    FRAMES,
+    SUMMARY_TABLES,
+    Table,
+    tables_page,
+)
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.samples import day_outcomes
+from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, write_chain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,13 +56,45 @@ def test_every_column_has_a_type_that_duckdb_knows_and_a_meaning():
 
 def test_every_summary_answers_the_columns_that_are_documented():
     with open_engine() as engine:
-        typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in DETECTIONS.columns)
-        engine.run(f"CREATE TABLE detections ({typed})")
+        for table in DAY_TABLES:
+            typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in table.columns)
+            engine.run(f"CREATE TABLE {table.name} ({typed})")
         for summary in SUMMARIES.values():
-            answered = engine.run(f"DESCRIBE {summary.sql}")
-            assert [(row[0], row[1].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")) for row in answered] == [
-                (c.name, c.duckdb_type) for c in summary.table.columns
-            ]
+            engine.run(f"CREATE VIEW {summary.name} AS {summary.sql}")
+            assert described(engine, summary.sql) == documented(summary.table)
+
+
+def described(engine: Engine, query: str) -> list[tuple[str, str]]:
+    found = engine.run(f"DESCRIBE {query}")
+    return [(row[0], row[1].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")) for row in found]
+
+
+def documented(table: Table) -> list[tuple[str, str]]:
+    return [(column.name, column.duckdb_type) for column in table.columns]
+
+
+def test_every_stored_object_has_the_documented_columns(store: ObjectStore):
+    write_chain(store, day_outcomes(0, 4), [dead_letter(4)])
+    rebuild_day(store, DAY, now=NOON)
+    for name in SUMMARIES:
+        build_summary(store, name, DAY, settings=Settings(), now=NOON)
+    with open_engine() as engine:
+        for table in (*DAY_TABLES, *SUMMARY_TABLES):
+            path = engine.folder / "object.parquet"
+            path.write_bytes(store.get(stored_key(table.name, DAY)))
+            expected = [column for column in documented(table) if column[0] != "day"]
+            assert described(engine, all_rows(path)) == expected, table.name
+
+
+def test_the_columns_that_a_column_is_made_of_are_those_of_its_inputs():
+    stored = {table.name: set(table.names) for table in (*DAY_TABLES, *SUMMARY_TABLES)}
+    for summary in SUMMARIES.values():
+        for column in summary.table.columns:
+            assert column.name == "day" or column.made_of, f"{summary.name}.{column.name}"
+            for source in column.made_of:
+                table, _, name = source.partition(".")
+                assert name in stored[table]
+                assert table in summary.inputs
 
 
 def test_the_page_of_the_docs_is_current():

@@ -1,6 +1,7 @@
 -- How many of which label were seen in which hour (UTC).
 --
 -- Reads:   detections (one row an object found in a frame; a frame that was announced twice is there once)
+-- Set by:  summary_threshold; weaker detections are left out. Not set, it is 0: all count
 -- Answers: one row a label and hour
 --
 -- The mean is taken over decimals: sums of floating point numbers depend on the order of their parts.
@@ -13,7 +14,15 @@ SELECT
     count(DISTINCT source)                     AS distinct_sources,
     min("timestamp")                           AS first_seen,
     max("timestamp")                           AS last_seen,
-    avg(CAST(confidence AS DECIMAL(9, 6)))     AS mean_confidence
-FROM detections
+    avg(CAST(confidence AS DECIMAL(9, 6)))     AS mean_confidence,
+    min(confidence)                            AS min_confidence,
+    max(confidence)                            AS max_confidence,
+    list_sort(coalesce(list(DISTINCT model) FILTER (model <> ''), [])) AS models
+FROM (
+    SELECT
+        *,
+        concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), '>' || confidence_threshold) AS model
+    FROM detections)
+WHERE confidence >= coalesce(getvariable('summary_threshold'), 0)
 GROUP BY day, hour, label
 ORDER BY hour, label

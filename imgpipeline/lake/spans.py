@@ -1,0 +1,198 @@
+"""Summaries of a span of days, out of the stored summaries of its days.
+
+Owns finding out which stored summaries are current, and putting them together. It promises that a day's rows are those
+that a build of this moment would store: they are read from the store where the summary is current, and only of the days
+that are behind they are counted from the day tables and the ledger (as a query session does). So a year costs a few
+listings and a small file a day. What is summed up over the days is up to the query: columns that can be summed are
+named in docs/tables.md.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
+from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.day_tables import has_news
+from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
+from imgpipeline.lake.manifest import Manifest, parse_footer
+from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
+from imgpipeline.lake.session import Answer, create_summary_views, query_errors
+from imgpipeline.lake.snapshot import take_snapshot
+from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe
+from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.tables import Table
+from imgpipeline.ledger import ChainEnd, fix_ends, index_buckets
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_READERS = 16
+_SPAN = "span"
+
+
+@dataclass(frozen=True, slots=True)
+class SummarySpan:
+    """Summaries of some days, opened. Made by `open_summaries`."""
+
+    engine: Engine
+    """DuckDB with a table for each summary, under its name."""
+    days: tuple[date, ...]
+    """The days that are shown, sorted."""
+    counted_now: Mapping[str, tuple[date, ...]]
+    """For each summary the days whose stored rows were missing or behind, sorted."""
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """Runs one query of this project over the summaries.
+
+        Args:
+            sql: Such as `SELECT label, sum(count) FROM label_counts GROUP BY label`.
+            parameters: Values for its placeholders.
+
+        Raises:
+            ConfigurationError: DuckDB refuses it.
+            PermanentError: Memory or disk of this machine do not do for it.
+        """
+        with query_errors():
+            answer = self.engine.connection.execute(sql, parameters)
+            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+
+@contextlib.contextmanager
+def open_summaries(
+    store: ObjectStore,
+    settings: Settings,
+    names: Iterable[str],
+    *,
+    days: Sequence[date] | None = None,
+    cache_dir: Path | None = None,
+) -> Iterator[SummarySpan]:
+    """Opens summaries of some days as tables, each with the column `day`.
+
+    Args:
+        store: The object store.
+        settings: Those that the summaries' queries read.
+        names: Which summaries; keys of `SUMMARIES`.
+        days: Only these (UTC); default: all that there are.
+        cache_dir: Where fetched files are kept; default: as for a query session.
+
+    Yields:
+        The summaries. Each day is shown as of this call or a moment later.
+
+    Raises:
+        ConfigurationError: There is no such summary.
+        LedgerError: A segment behind a day's tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    wanted = {name: find_summary(name).table for name in names}
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
+        cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+        found = _Finding(store, settings, cache, folder / "summaries", days)
+        current = {name: found.current(name) for name in wanted}
+        cache.trim()
+        write_notes(store, cache.folder, found.notes, found.fixed.values())
+        shown = sorted(set(found.buckets) | {day for name in wanted for day in found.stored(name)})
+        counted_now = {name: tuple(day for day in shown if day not in current[name]) for name in wanted}
+        behind = sorted({day for several in counted_now.values() for day in several})
+        if behind:
+            take_snapshot(store, engine, cache, behind)
+            create_summary_views(engine, settings)
+        engine.run(f"CREATE SCHEMA {_SPAN}")
+        for name, table in wanted.items():
+            _create(engine, table, list(current[name].values()), counted_now[name])
+        engine.run(f"SET search_path = '{_SPAN}'")
+        lock(engine)
+        yield SummarySpan(engine, tuple(shown), counted_now)
+
+
+def _create(engine: Engine, table: Table, paths: list[Path], counted_now: Sequence[date]) -> None:
+    columns = ", ".join(identifier(name) for name in table.names)
+    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
+    engine.run(f"CREATE TABLE {_SPAN}.{table.name} ({typed})")
+    if paths:
+        files = ", ".join(quoted(str(path)) for path in paths)
+        rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} SELECT {columns} FROM {rows}")  # noqa: S608 - own names
+    if counted_now:
+        only = f"SELECT {columns} FROM main.{table.name} WHERE list_contains(?, day)"  # noqa: S608 - own names
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} {only}", [list(counted_now)])
+
+
+@dataclass(slots=True)
+class _Finding:
+    """Finds the current summaries of some days."""
+
+    store: ObjectStore
+    settings: Settings
+    cache: LakeCache
+    folder: Path
+    days: Sequence[date] | None
+    fixed: dict[ChainId, ChainEnd] = field(init=False)
+    buckets: dict[date, list[Bucket]] = field(init=False)
+    notes: QuietNotes = field(init=False)
+    _files: dict[str, dict[date, tuple[Manifest, str, Path]]] = field(default_factory=dict)
+    _versions: dict[str, dict[date, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.fixed = fix_ends(self.store)
+        self.notes = read_notes(self.store, self.cache.folder)
+        self.buckets = defaultdict(list)
+        for day in [None] if self.days is None else self.days:
+            for bucket in index_buckets(self.store, day):
+                self.buckets[bucket.day].append(bucket)
+
+    def stored(self, name: str) -> dict[date, tuple[Manifest, str, Path]]:
+        """Returns a summary's stored days: manifest, version, and the local file."""
+        if name not in self._files:
+
+            def take(day: date, e_tag: str) -> tuple[date, tuple[Manifest, str, Path]] | None:
+                key = stored_key(name, day)
+                path = self.folder / key
+                return (day, (parse_footer(path, key), e_tag, path)) if self.cache.link(key, e_tag, path) else None
+
+            versions = self.versions(name)
+            with ThreadPoolExecutor(_READERS) as pool:
+                self._files[name] = dict(filter(None, pool.map(take, versions.keys(), versions.values())))
+        return self._files[name]
+
+    def versions(self, table: str) -> dict[date, str]:
+        """Returns the version of each stored day of a table, by one listing."""
+        if table not in self._versions:
+            prefix = f"summaries/{table}" if table in SUMMARIES else table
+            found = ((parse_day(info.key), info) for info in self.store.list_objects(prefix))
+            self._versions[table] = {
+                day: info.e_tag
+                for day, info in found
+                if day and info.key == stored_key(table, day) and (self.days is None or day in self.days)
+            }
+        return self._versions[table]
+
+    def current(self, name: str) -> dict[date, Path]:
+        """Returns the files of the days whose stored summary is what a build would make."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            days = sorted(self.stored(name))
+            is_current = pool.map(lambda day: self._is_current(name, day), days)
+            return {day: self._files[name][day][2] for day, yes in zip(days, is_current, strict=True) if yes}
+
+    def _is_current(self, name: str, day: date) -> bool:
+        manifest = self.stored(name)[day][0]
+        made_of = {table: self.versions(table).get(day) for table in SUMMARIES[name].inputs}
+        if manifest.made_by != recipe(name, self.settings) or manifest.made_of != made_of:
+            return False
+        below = (table for table in made_of if table in SUMMARIES)
+        return all(self._is_current(table, day) for table in below) and not self._has_news(day, manifest.ends)
+
+    def _has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool:
+        buckets = self.buckets.get(day, [])
+        ends = {chain: end.offset for chain, end in self.fixed.items()}
+        since = self.notes.skip(day, covered)
+        unread = [bucket for bucket in buckets if since.get(bucket.chain, 0) < ends.get(bucket.chain, 0)]
+        if has_news(self.store, day, ends, since, unread):
+            return True
+        self.notes.note(day, covered, {bucket.chain: ends[bucket.chain] for bucket in buckets if bucket.chain in ends})
+        return False

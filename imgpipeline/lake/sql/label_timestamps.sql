@@ -1,0 +1,15 @@
+-- When was which label seen? The times behind each number of label_counts.
+--
+-- Reads:   detections (one row an object found in a frame; a frame that was announced twice is there once)
+-- Set by:  summary_threshold; weaker detections are left out. Not set, it is 0: all count
+-- Answers: one row a label and hour; a time is there once for each object, so that there are as many as are counted
+SELECT
+    day,
+    date_trunc('hour', "timestamp")            AS hour,
+    label,
+    count(*)                                   AS count,
+    list("timestamp" ORDER BY "timestamp")     AS timestamps
+FROM detections
+WHERE confidence >= coalesce(getvariable('summary_threshold'), 0)
+GROUP BY day, hour, label
+ORDER BY hour, label

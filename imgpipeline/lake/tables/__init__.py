@@ -1,0 +1,41 @@
+"""The columns of every table in the lake: names, types, units, meanings.
+
+Owns the one list that schemas, queries and docs/tables.md are made of (`python -m imgpipeline.lake.tables`). How tables
+are filled belongs to the modules beside this package.
+"""
+
+from imgpipeline.lake.tables.columns import SCHEMA_VERSION, Column, Table
+from imgpipeline.lake.tables.day_tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.tables.page import tables_page
+from imgpipeline.lake.tables.summaries import (
+    FRAME_STATS,
+    LABEL_COUNTS,
+    LABEL_TIMESTAMPS,
+    LABEL_TOTALS,
+    SOURCE_ACTIVITY,
+    SUMMARY_TABLES,
+)
+
+__all__ = [
+    "ALL",
+    "DAY_TABLES",
+    "DEAD_LETTERS",
+    "DETECTIONS",
+    "FRAMES",
+    "FRAME_STATS",
+    "LABEL_COUNTS",
+    "LABEL_TIMESTAMPS",
+    "LABEL_TOTALS",
+    "SCHEMA_VERSION",
+    "SEGMENTS",
+    "SOURCE_ACTIVITY",
+    "STORED_DEAD_LETTERS",
+    "SUMMARY_TABLES",
+    "Column",
+    "Table",
+    "tables_page",
+]
+
+ALL = (FRAMES, DETECTIONS, *SUMMARY_TABLES, DEAD_LETTERS, SEGMENTS)
+"""Every table that a query session offers."""

@@ -1,0 +1,71 @@
+"""docs/tables.md, made from the columns.
+
+Owns the page's words and layout. `python -m imgpipeline.lake.tables` prints it.
+"""
+
+from collections.abc import Sequence
+
+from imgpipeline.lake.tables.columns import Column, Table
+from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.tables.summaries import SUMMARY_TABLES
+
+_INTRODUCTION = """# Tables
+
+What `imgpipeline query` offers, and what lies in the object store as Parquet. This page is made from the code:
+`python -m imgpipeline.lake.tables > docs/tables.md`.
+
+| layer | tables | where |
+|---|---|---|
+| day tables | `frames`, `detections`, `dead_letters` | `frames/day=2026-01-09/frames.parquet` |
+| summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
+| the ledger, shown | `dead_letters` (with what became of each), `segments` | only in a query session |
+
+`frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
+
+```sql
+SELECT label, count(*) FROM read_parquet('s3://bucket/prefix/detections/day=*/detections.parquet') GROUP BY label;
+```
+
+The column `day` is not in the files but in their paths, as Hive has it; engines add it by themselves.
+
+Each file's footer holds its manifest under the key `imgpipeline`: schema version, a hash of what made it, the covered
+end of each chain, when it was built, and how many rows it has. `frames` is put before `detections`, and `dead_letters`
+last; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of several of
+them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
+
+A summary's manifest also names the version of each table that it was made of, its query (`imgpipeline/lake/sql`) and
+the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out detections
+with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are sums of
+the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Not so the distinct sources.
+
+"Made of" names the columns of the stored tables that a column comes from.
+"""
+
+
+def tables_page() -> str:
+    """Returns docs/tables.md."""
+    summaries = ", ".join(f"`{table.name}`" for table in SUMMARY_TABLES)
+    parts = [_INTRODUCTION.format(summaries=summaries)]
+    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS)]
+    parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
+    parts += [_section(table, table.name) for table in SUMMARY_TABLES]
+    parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
+    parts.append(_section(SEGMENTS, SEGMENTS.name))
+    return "\n".join(parts)
+
+
+def _section(table: Table, title: str) -> str:
+    made = any(column.made_of for column in table.columns)
+    header = ["column", "type", "unit", "meaning", *(["made of"] if made else [])]
+    lines = [f"## {title}", "", f"One row: {table.row}.", "", _line(header), "|" + "---|" * len(header)]
+    return "\n".join([*lines, *(_line(_cells(column, made=made)) for column in table.columns), ""])
+
+
+def _cells(column: Column, *, made: bool) -> list[str]:
+    cells = [f"`{column.name}`", column.duckdb_type, column.unit, column.meaning]
+    return [*cells, ", ".join(f"`{name}`" for name in column.made_of)] if made else cells
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
