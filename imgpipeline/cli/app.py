@@ -19,6 +19,7 @@ from imgpipeline.cli import (
     doctor,
     explain,
     frames,
+    imports,
     ingest,
     ledger,
     mapreduce,
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ingest.app, name="ingest")
+app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)

@@ -1,0 +1,225 @@
+"""`imgpipeline import`: detections and metadata that other programs have made, into the ledger."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings, utc_now
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from imgpipeline.contracts.keys import ChainId
+    from imgpipeline.imports.chain import ImportResult
+    from imgpipeline.imports.rows import Meaning, Rows
+    from imgpipeline.objectstore import ObjectStore
+
+app = typer.Typer(no_args_is_help=True, help="Bring detections and metadata of other programs into the ledger.")
+_MOST_NAMED = 10
+_ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the import. Default: that of the file or folder, without endings.")
+]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="Source of the rows that name none. Default: the import's name.")
+]
+BuildOption = Annotated[
+    bool, typer.Option("--build", help="Build tables and summaries of the import's days, where they are behind.")
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Bring detections and metadata of other programs into the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The days that were brought up to the ledger."""
+
+    built: int
+    """How many were built."""
+    current: int
+    """How many had nothing new."""
+
+
+@app.command("detections")
+def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, also .gz, or s3://bucket/key.")],
+    name: NameOption = None,
+    timestamp_column: Annotated[str, typer.Option(help="Column with the time.")] = "timestamp",
+    label_column: Annotated[str, typer.Option(help="Column with the label.")] = "detected_label",
+    confidence_column: Annotated[str, typer.Option(help="Column with the confidence, 0 to 1.")] = "confidence",
+    source_column: Annotated[str | None, typer.Option(help="Column with the camera, video or folder.")] = None,
+    frame_column: Annotated[str | None, typer.Option(help="Column with the frame's number or image path.")] = None,
+    box_columns: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="Columns with left, top, width, height in pixels.")
+    ] = None,
+    source: SourceOption = None,
+    delimiter: Annotated[str, typer.Option(help="What stands between columns; `tab` for a tab.")] = ",",
+    build: BuildOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Import the rows of a CSV file, each as a frame with one detection.
+
+    The same file imported again adds nothing; a longer one goes on behind the rows that are there. A row that cannot be
+    read becomes a dead letter that names its line.
+    """
+    from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
+    from imgpipeline.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
+    from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    found = find_files(settings, [file], [".csv"])
+    if len(found) != 1:
+        raise ConfigurationError(f"{file} holds {len(found)} files.", next_step="import them one by one")
+    own_name = name or _name_of(file)
+    chain = import_chain(own_name, "detections")
+    rows = CsvRows(found[0], _delimiter(delimiter))
+    names = ColumnNames(
+        timestamp_column, label_column, confidence_column, source_column, frame_column, _box_columns(box_columns)
+    )
+    meaning = DetectionRows(rows.columns, names, chain, source or own_name)
+    _import(settings, chain, rows, meaning, build=build, as_json=as_json)
+
+
+@app.command("metadata")
+def metadata(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns, or s3://bucket/prefix.")
+    ],
+    name: NameOption = None,
+    source: SourceOption = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with one label a line, for detections that have a class_id only.")
+    ] = None,
+    build: BuildOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Import JSON documents as a classic consumer wrote them, each as a frame.
+
+    One document a file (`.json`), or one a line (`.jsonl`, `.ndjson`), also with `.gz`, in the order of the files'
+    names. The same documents imported again add nothing; new ones behind them are added.
+    """
+    from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
+    from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
+    from imgpipeline.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    if name is None and len(paths) > 1:
+        raise ConfigurationError(
+            f"{len(paths)} paths have no one name.", next_step="name the import by --name, or give the folder alone"
+        )
+    own_name = name or _name_of(paths[0])
+    chain = import_chain(own_name, "metadata")
+    rows = Documents(find_files(settings, paths, ENDINGS))
+    meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels))
+    _import(settings, chain, rows, meaning, build=build, as_json=as_json)
+
+
+def _name_of(path: str) -> str:
+    """Returns the name that an import has by default: of a pattern or bucket alone there is none."""
+    last = path.removeprefix("s3://").rstrip("/").rpartition("/")[2] if path.startswith("s3://") else ""
+    last = last or Path(path).absolute().name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", _ENDINGS.sub("", last)).strip("-.")
+    if not name or set(last) & set("*?["):
+        raise ConfigurationError(f"{path} gives the import no name.", next_step="name it by --name")
+    return name[:200]
+
+
+def _delimiter(text: str) -> str:
+    delimiter = "\t" if text == "tab" else text
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ConfigurationError(f"--delimiter is {text!r}, expected one character or `tab`.")
+    return delimiter
+
+
+def _box_columns(text: str | None) -> tuple[str, str, str, str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 4:
+        raise ConfigurationError(f"--box-columns names {len(names)} columns, expected left, top, width and height.")
+    return names[0], names[1], names[2], names[3]
+
+
+def _read_labels(path: Path | None) -> Sequence[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines() if path else ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--labels {path} cannot be read: {error}.") from None
+
+
+def _import(
+    settings: Settings, chain: "ChainId", rows: "Rows", meaning: "Meaning", *, build: bool, as_json: bool
+) -> None:
+    from imgpipeline.imports.chain import import_rows  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
+
+    store = open_store(settings)
+    check_store(store)
+    with progress_bar("Importing", unit="bytes") as progress:
+        result = import_rows(settings, store, chain, rows, meaning, clock=utc_now, progress=progress)
+    built = _build(settings, store, chain) if build else None
+    if as_json:
+        show_json(_as_json(result, built))
+    else:
+        _report(result, built)
+
+
+def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> _Built:
+    from imgpipeline.imports.building import build_days, days_of  # noqa: PLC0415 - loads DuckDB
+
+    days = days_of(store, chain)
+    with progress_bar("Building", unit="days") as progress:
+        built = build_days(settings, store, days, now=utc_now, progress=progress)
+    return _Built(built, len(days) - built)
+
+
+def _as_json(result: "ImportResult", built: _Built | None) -> dict[str, Any]:
+    return {
+        "topic": result.chain.topic,
+        "kind": result.chain.topic_id,
+        "rows": result.rows,
+        "already_there": result.already_there,
+        "frames": result.frames,
+        "dead_letters": result.dead_letters,
+        "codes": result.codes,
+        "segments": result.segments,
+        "days": [day.isoformat() for day in result.days],
+        "days_built": built.built if built else None,
+    }
+
+
+def _report(result: "ImportResult", built: _Built | None) -> None:
+    new = result.frames + result.dead_letters
+    note(f"{result.rows:,} rows read; {result.already_there:,} were in {result.chain.topic} already, {new:,} are new.")
+    if new:
+        codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items())
+        dead = f"{result.dead_letters:,} dead letters ({codes})" if codes else "no dead letter"
+        note(f"They are {result.frames:,} frames of {_spanned(result.days)}, and {dead}.")
+    if result.dead_letters:
+        note("Next: `imgpipeline dead-letters list` names their lines.")
+    if built:
+        note(f"{built.built} days were built, {built.current} had everything already.")
+    elif new:
+        note(
+            "Next: a query shows them now. Tables and summaries of their days are built by the schedule "
+            "`nightly_rebuild`, by the job `rebuild_days`, or by this command with --build."
+        )
+
+
+def _spanned(days: "tuple[date, ...]") -> str:
+    if not days:
+        return "no day"
+    return f"{days[0]}" if len(days) == 1 else f"{len(days)} days ({days[0]} to {days[-1]})"

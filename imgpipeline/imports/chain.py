@@ -1,0 +1,217 @@
+"""From rows to segments: an import goes on where its chain ends, and never differs from what is there.
+
+Owns the loop. Each segment's fingerprint holds the SHA-256 over all rows up to there; rows that the ledger has are read
+again, hashed, and compared with it at the chain's end. It promises:
+
+* A row has one outcome, however often and by however many processes it is imported, and wherever one dies.
+* Rows that differ from those that are in the ledger are an error, before anything is written.
+* At most a segment's rows are in memory.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import DeadLetter, Outcome
+from imgpipeline.imports.disagreement import Disagreement, describe_disagreement
+from imgpipeline.imports.rolling import RollingHash
+from imgpipeline.imports.rows import Limits, Meaning, Progress, Row, Rows, latest_accepted, not_shown, outcome_of
+from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Clock, Settings
+
+SEGMENT_ROWS = 10_000
+"""A segment ends at a multiple of this: days are built by whole segments, and two imports at once meet at its ends."""
+_SEGMENT_BYTES = 32 * 2**20
+"""Or sooner, at rows of that many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import has done."""
+
+    chain: ChainId
+    """The chain of the import."""
+    rows: int
+    """Rows that were read."""
+    already_there: int
+    """Of them, those that the ledger had, from an earlier import or one at the same time."""
+    frames: int
+    """Of the rest, those that became frames."""
+    dead_letters: int
+    """Of the rest, those that became dead letters."""
+    codes: dict[str, int]
+    """Dead letters by code."""
+    segments: int
+    """Segments that were put."""
+    days: tuple[date, ...]
+    """Days of the new frames and dead letters, sorted."""
+
+
+class _BehindError(Exception):
+    """Another import has put shorter segments than this one: the rows are to be read again."""
+
+
+def import_rows(
+    settings: Settings,
+    store: ObjectStore,
+    chain: ChainId,
+    rows: Rows,
+    meaning: Meaning,
+    *,
+    clock: Clock,
+    progress: Progress = not_shown,
+) -> ImportResult:
+    """Brings rows into the ledger, behind those that are there.
+
+    Args:
+        settings: Say which days are accepted and what dead letters keep.
+        store: The object store.
+        chain: The import's chain (`import_chain`).
+        rows: What is imported.
+        meaning: What the rows mean.
+        clock: Tells the time.
+        progress: Told how far it is.
+
+    Returns:
+        What was done.
+
+    Raises:
+        LedgerError: The ledger has other rows under this name, or a segment cannot be read.
+        TransientError: The store does not answer; another call goes on where this one ended.
+        ConfigurationError: A file cannot be read.
+        PermanentError: A file is damaged; what was read before is in the ledger.
+    """
+    done = _Done()
+    run_id = f"import-{uuid.uuid4().hex}"
+    while True:
+        try:
+            under_way = _Import(settings, store, chain, meaning, clock, done, run_id)
+            count = under_way.take_all(rows.read(progress))
+        except _BehindError:
+            continue
+        except Disagreement as found:
+            raise describe_disagreement(store, chain, rows, meaning, found) from None
+        return ImportResult(
+            chain=chain,
+            rows=count,
+            already_there=count - done.frames - done.codes.total(),
+            frames=done.frames,
+            dead_letters=done.codes.total(),
+            codes=dict(sorted(done.codes.items())),
+            segments=done.segments,
+            days=tuple(sorted(done.days)),
+        )
+
+
+@dataclass(slots=True)
+class _Done:
+    """What was put, by all attempts of one call."""
+
+    frames: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    segments: int = 0
+    days: set[date] = field(default_factory=set)
+
+    def add(self, outcomes: list[Outcome]) -> None:
+        letters = [outcome for outcome in outcomes if isinstance(outcome, DeadLetter)]
+        self.codes.update(letter.code.value for letter in letters)
+        self.frames += len(outcomes) - len(letters)
+        self.segments += 1
+
+
+class _Import:
+    """One reading of all rows."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        chain: ChainId,
+        meaning: Meaning,
+        clock: Clock,
+        done: _Done,
+        run_id: str,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._meaning = meaning
+        self._clock = clock
+        self._done = done
+        self._made_by = Provenance("", "", recipe_hash(meaning), run_id)
+        self._writer = ChainWriter(store, find_end(store, chain), DayIndex(store))
+        self._digest = RollingHash()
+        self._batch: list[Row] = []
+        self._batch_bytes = 0
+        self._check_recipe()
+
+    def take_all(self, rows: Iterator[Row]) -> int:
+        """Takes rows until there are no more; answers how many there were."""
+        for row in rows:
+            self._digest.add(row.raw)
+            if self._digest.rows <= self._writer.end.offset:
+                self._compare()
+                continue
+            self._batch.append(row)
+            self._batch_bytes += row.size_bytes
+            if self._digest.rows % SEGMENT_ROWS == 0 or self._batch_bytes >= _SEGMENT_BYTES:
+                self._put()
+        if self._batch:
+            self._put()
+        if self._digest.rows < self._writer.end.offset:
+            raise Disagreement(rows=self._digest.rows, end=self._writer.end.offset)
+        return self._digest.rows
+
+    def _check_recipe(self) -> None:
+        header = self._writer.end.header
+        made_by = header.provenance.settings_hash if header else self._made_by.settings_hash
+        # Of a segment that `ledger repair` has put it says something else; the rows are compared all the same.
+        if header and header.frames + header.dead_letters and made_by != self._made_by.settings_hash:
+            raise Disagreement(recipe=made_by)
+
+    def _compare(self) -> None:
+        header = self._writer.end.header
+        mark = header.fingerprint if header else None
+        if header and mark and self._digest.rows == mark.offset + 1 and self._digest.value() != mark.sha256:
+            raise Disagreement(end=header.end)
+
+    def _put(self) -> None:
+        now = self._clock()
+        limits = Limits(
+            self._settings.first_day,
+            latest_accepted(now, self._settings.max_future_s),
+            self._settings.dead_letter_raw_bytes,
+        )
+        start, end = self._digest.rows - len(self._batch), self._digest.rows
+        outcomes: list[Outcome] = [
+            outcome_of(row, offset, self._meaning, limits) for offset, row in enumerate(self._batch, start)
+        ]
+        self._batch, self._batch_bytes = [], 0
+        is_mine = self._writer.append(
+            outcomes,
+            provenance=self._made_by,
+            writer_id=uuid.uuid4().hex,
+            fingerprint=Fingerprint(end - 1, -1, self._digest.value()),
+            created_at=now,
+        )
+        if is_mine:
+            self._done.add(outcomes)
+            header = self._writer.end.header
+            self._done.days.update(header.days if header else ())
+            return
+        self._writer = ChainWriter(
+            self._store, find_end(self._store, self._writer.end.chain, hint=start), DayIndex(self._store)
+        )
+        if self._writer.end.offset < end:
+            raise _BehindError
+        self._check_recipe()
+        self._compare()
+
+
+def recipe_hash(meaning: Meaning) -> str:
+    """Returns the hash of what the rows mean, as a segment's header has it."""
+    return sha256(meaning.recipe.encode()).hexdigest()[:16]

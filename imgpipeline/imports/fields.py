@@ -1,0 +1,149 @@
+"""The fields of a row: what each may hold, and the error that names it where it holds something else.
+
+Owns the checks of single values for both kinds of imports. Which fields there are belongs to `detection_rows` and
+`metadata_documents`.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from imgpipeline.contracts.message_fields import check_storable
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.imports.rows import MAX_TEXT, bad_row
+
+Box = tuple[float, float, float, float]
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+
+
+def text_of(name: str, value: object) -> str:
+    """Returns text of 1 to `MAX_TEXT` characters that can be stored everywhere, without blanks around it.
+
+    Raises:
+        BadInputError: It is something else.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if not isinstance(text, str) or not text or len(text) > MAX_TEXT:
+        raise bad_row(name, value, f"text of 1 to {MAX_TEXT} characters")
+    if not text.isascii() or "\x00" in text:
+        try:
+            plain = bool(text.encode()) and "\x00" not in text
+        except UnicodeEncodeError:
+            plain = False
+        if not plain:
+            raise bad_row(name, value, "text without null characters and lone surrogates")
+    return text
+
+
+def time_of(name: str, value: object) -> datetime:
+    """Returns a time: RFC 3339, without an offset taken as UTC, or Unix time as number or text.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    try:
+        if isinstance(value, str):
+            try:
+                return parse_time(value)
+            except ValueError:
+                return parse_time(float(value))
+        if isinstance(value, int | float):
+            return parse_time(value)
+    except (ValueError, OverflowError):
+        pass
+    raise bad_row(name, value, "a time such as 2026-01-09T12:00:00Z")
+
+
+def confidence_of(name: str, value: object) -> float:
+    """Returns a number from 0 to 1; raises BadInputError where it is none."""
+    number = _float(value)
+    if number is None or not 0.0 <= number <= 1.0:
+        raise bad_row(name, value, "a number from 0 to 1")
+    return number
+
+
+def number_of(name: str, value: object) -> float:
+    """Returns a finite number; raises BadInputError where it is none."""
+    number = _float(value)
+    if number is None:
+        raise bad_row(name, value, "a number")
+    return number
+
+
+def count_of(name: str, value: object) -> int:
+    """Returns a whole number from 0 below 2**31; raises BadInputError where it is none."""
+    return _whole(name, value, 2**31)
+
+
+def large_count_of(name: str, value: object) -> int:
+    """Returns a whole number from 0 below 2**63; raises BadInputError where it is none."""
+    return _whole(name, value, 2**63)
+
+
+def _whole(name: str, value: object, behind: int) -> int:
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 0 <= value < behind:
+        raise bad_row(name, value, f"a whole number from 0 below {behind}")
+    return int(value)
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def box_of(name: str, value: object) -> Box:
+    """Returns left, top, width, height of a box.
+
+    Args:
+        name: The field.
+        value: A list of left, top, width and height, or an object that names them, or both corners.
+
+    Raises:
+        BadInputError: It is none of these.
+    """
+    if isinstance(value, list) and len(value) == 4:
+        return _box(name, value, value)
+    if isinstance(value, dict):
+        for names in _SIZES:
+            if all(key in value for key in names):
+                return _box(name, value, [value[key] for key in names])
+        for names in _CORNERS:
+            if all(key in value for key in names):
+                left, top, right, bottom = (number_of(f"{name}.{key}", value[key]) for key in names)
+                return _box(name, value, [left, top, right - left, bottom - top])
+    raise bad_row(name, value, "left, top, width and height, or two corners")
+
+
+def _box(name: str, value: object, parts: list[Any]) -> Box:
+    left, top, width, height = (number_of(name, part) for part in parts)
+    if width < 0 or height < 0:
+        raise bad_row(name, f"width {width}, height {height}" if isinstance(value, list) else value, "a size from 0")
+    return left, top, width, height
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Refuses what later readers could not take: deep nesting, null characters, NaN.
+
+    Raises:
+        BadInputError: They hold such a thing.
+    """
+    try:
+        check_storable(attributes)
+    except BadInputError as error:
+        raise BadInputError(DeadLetterCode.BAD_ROW, error.message) from None
+    level: list[Any] = [attributes]
+    while level:
+        parts = [part for value in level for part in (value.values() if isinstance(value, dict) else value)]
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise bad_row("attributes", "NaN or infinity", "finite numbers")
+        level = [part for part in parts if isinstance(part, dict | list)]

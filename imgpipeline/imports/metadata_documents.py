@@ -1,0 +1,207 @@
+"""JSON documents as frames: the metadata that a classic consumer wrote.
+
+Owns which names a field goes by. A document is one frame, looked at by somebody else's model: what it does not say
+stays unknown, and what has no place in the metadata contract is kept in the frame's attributes. Reading documents
+belongs to `documents`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.imports.fields import (
+    box_of,
+    check_attributes,
+    confidence_of,
+    count_of,
+    large_count_of,
+    number_of,
+    text_of,
+    time_of,
+)
+from imgpipeline.imports.rows import Known, Row, bad_row
+
+_VERSION = 1
+_FRAME_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+TIMES = ("timestamp", "processing_timestamp", "processed_at")
+PROCESSED = ("processing_timestamp", "processed_at")
+PATHS = ("source_image_path", "image_path")
+BUCKETS = ("bucket_name", "bucket")
+KEYS = ("image_key", "key", "object_key")
+SOURCES = ("source", "camera_id", "camera", "video_id")
+DETECTIONS = ("detections", "detected_objects", "objects", "predictions")
+LABELS = ("label", "detected_label", "class", "class_name", "name")
+CONFIDENCES = ("confidence", "score", "probability")
+BOXES = ("box", "bbox", "bounding_box")
+_OWN = frozenset(
+    {
+        *TIMES, *PATHS, *BUCKETS, *KEYS, *SOURCES, *DETECTIONS, "detected_label", "frame_id", "frame_number",
+        "image_width", "width", "image_height", "height", "size_bytes", "image_size_bytes", "brightness", "sharpness",
+        "model_used", "model_name", "model", "model_sha256", "confidence_threshold", "nms_threshold", "orientation",
+        "status", "gate_reason", "attributes", "replay_of", "source_kafka_topic", "source_kafka_partition",
+        "source_kafka_offset",
+    }
+)  # fmt: skip
+_KEPT = ("source_kafka_topic", "source_kafka_partition", "source_kafka_offset", "replay_of")
+
+
+def _first(data: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:
+    """Returns the first of some fields that says something, and what; the first name and None where none does."""
+    for name in names:
+        value = data.get(name)
+        if value is not None and value != "":
+            return name, value
+    return names[0], None
+
+
+class MetadataDocuments:
+    """What the documents of one import mean."""
+
+    def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = ()) -> None:
+        """Begins.
+
+        Args:
+            chain: The import's chain.
+            source: Source of documents that name none.
+            labels: Names of classes by their numbers, for detections that have only a `class_id`.
+        """
+        self._chain = chain
+        self._source = text_of("--source", source)
+        self._labels = labels
+        self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels)])
+
+    def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
+        """Returns the frame of a document; raises BadInputError where it is none."""
+        data: dict[str, Any] = row.fields
+        path = _path_in(data)
+        known.image_path = path or None
+        source = known.source = self._source_of(data, path)
+        time_name, time_value = _first(data, TIMES)
+        time = known.timestamp = time_of(time_name, time_value)
+        processed_name, processed = _first(data, PROCESSED)
+        number = _number_in(data)
+        status, gate_reason = _status_in(data)
+        return Frame(
+            frame_id=self._name(data, source, time, number, path, offset),
+            source=source,
+            source_image_path=path,
+            frame_number=number,
+            timestamp=time,
+            topic=self._chain.topic,
+            partition=self._chain.partition,
+            offset=offset,
+            processing_timestamp=None if processed is None else time_of(processed_name, processed),
+            image_width=_optional(count_of, data, ("image_width", "width")),
+            image_height=_optional(count_of, data, ("image_height", "height")),
+            size_bytes=_optional(large_count_of, data, ("size_bytes", "image_size_bytes")),
+            brightness=_optional(number_of, data, ("brightness",)),
+            sharpness=_optional(number_of, data, ("sharpness",)),
+            model_used=_optional(text_of, data, ("model_used", "model_name", "model")) or "",
+            model_sha256=_optional(text_of, data, ("model_sha256",)) or "",
+            confidence_threshold=_optional(confidence_of, data, ("confidence_threshold",)),
+            nms_threshold=_optional(confidence_of, data, ("nms_threshold",)),
+            orientation=_optional(count_of, data, ("orientation",)),
+            status=status,
+            gate_reason=gate_reason,
+            attributes=_attributes(data, row.place),
+            detections=self._detections(data),
+        )
+
+    def _source_of(self, data: dict[str, Any], path: str) -> str:
+        name, value = _first(data, SOURCES)
+        if value is not None:
+            return text_of(name, _as_text(value))
+        folder = path.removeprefix("s3://").rpartition("/")[0].rpartition("/")
+        # Of `s3://bucket/image.jpg` the folder would be the bucket.
+        return text_of("source", folder[2] if folder[2] and (folder[0] or "://" not in path) else self._source)
+
+    def _name(self, data: dict[str, Any], source: str, time: Any, number: int | None, path: str, offset: int) -> str:
+        given = data.get("frame_id")
+        if isinstance(given, str) and _FRAME_ID.fullmatch(given):
+            return given
+        if number is not None:
+            return make_frame_id(source, time, number)
+        return make_frame_id(source, time, path or f"{self._chain.topic}/{offset}")
+
+    def _detections(self, data: dict[str, Any]) -> tuple[Detection, ...]:
+        name = next((name for name in DETECTIONS if name in data), None)
+        if name is None and "detected_label" in data:
+            return (self._detection("", data),)
+        found = data.get(name or DETECTIONS[0])
+        if not isinstance(found, list):
+            raise bad_row(name or DETECTIONS[0], found, "a list")
+        made = [self._detection(f"{name}[{place}]", value) for place, value in enumerate(found)]
+        return tuple(sorted(made, key=lambda detection: -detection.confidence))
+
+    def _detection(self, where: str, data: object) -> Detection:
+        if not isinstance(data, dict):
+            raise bad_row(where, data, "an object with label, confidence and box")
+        label_name, label = _first(data, LABELS)
+        class_id = _optional(count_of, data, ("class_id",))
+        if label is None and class_id is not None and class_id < len(self._labels):
+            label = self._labels[class_id]
+        confidence_name, confidence = _first(data, CONFIDENCES)
+        box_name, box = _first(data, BOXES)
+        prefix = f"{where}." if where else ""
+        return Detection(
+            text_of(prefix + label_name, label),
+            class_id,
+            confidence_of(prefix + confidence_name, confidence),
+            None if box is None else box_of(prefix + box_name, box),
+        )
+
+
+def _optional(read: Any, data: dict[str, Any], names: Sequence[str]) -> Any:
+    name, value = _first(data, names)
+    return None if value is None else read(name, value)
+
+
+def _as_text(value: object) -> object:
+    """Numbers may name a camera or a video too."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _path_in(data: dict[str, Any]) -> str:
+    name, value = _first(data, PATHS)
+    if value is not None:
+        return text_of(name, value)
+    bucket_name, bucket = _first(data, BUCKETS)
+    key_name, key = _first(data, KEYS)
+    if bucket is None or key is None:
+        return ""
+    return text_of("image_path", f"s3://{text_of(bucket_name, bucket)}/{text_of(key_name, key).lstrip('/')}")
+
+
+def _number_in(data: dict[str, Any]) -> int | None:
+    name, value = _first(data, ("frame_number",))
+    if value is not None:
+        return large_count_of(name, value)
+    other = data.get("frame_id")  # in many consumers the number of the frame in its video
+    if isinstance(other, int) and not isinstance(other, bool):
+        return large_count_of("frame_id", other)
+    return int(other) if isinstance(other, str) and re.fullmatch(r"[0-9]{1,18}", other, re.ASCII) else None
+
+
+def _status_in(data: dict[str, Any]) -> tuple[FrameStatus, str | None]:
+    """A document of this project says whether a detector looked; what others write there says something else."""
+    if data.get("status") != FrameStatus.GATED.value:
+        return FrameStatus.PROCESSED, None
+    return FrameStatus.GATED, _optional(text_of, data, ("gate_reason",)) or "unknown"
+
+
+def _attributes(data: dict[str, Any], place: str) -> dict[str, Any]:
+    given = data.get("attributes")
+    others = {name: value for name, value in data.items() if name not in _OWN}
+    kept = {name: data[name] for name in _KEPT if data.get(name) is not None}
+    if isinstance(given, dict):
+        others |= given
+    elif given is not None:
+        others["attributes"] = given
+    others |= kept
+    if others:
+        check_attributes(others)
+    return {**others, "imported_from": place}
