@@ -60,7 +60,7 @@ def _show(report: Mapping[str, Any]) -> None:
     partitions = report["partitions"]
     show_table([name.replace("_", " ") for name in columns], [[_cell(p, name) for name in columns] for p in partitions])
     days = ("day", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
-            "duplicates", "stale")  # fmt: skip
+            "dead_letters_in_ledger", "dead_letters_in_parquet", "duplicates", "stale")  # fmt: skip
     if report["days"]:
         show_table([name.replace("_", " ") for name in days], [[day[name] for name in days] for day in report["days"]])
 

@@ -16,16 +16,20 @@ from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import AuditReport, DayAudit, DayFigures, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
-from imgpipeline.lake.day_audit import DayReader, compare_day, compare_summary
+from imgpipeline.lake.day_audit import DayReader, compare_day
 from imgpipeline.lake.day_tables import covered_ends, has_news, list_days
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.tables import DETECTIONS, FRAMES
+from imgpipeline.lake.summary_audit import compare_summary
+from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.ledger import current_chain, index_buckets, list_chains, list_segments
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 __all__ = ["AuditReport", "Progress", "audit"]
+
+_NAMES = tuple(table.name for table in DAY_TABLES)
 
 Progress = Callable[[int, int], None]
 """Called with the segments that were read, and how many there are to read (as far as is known)."""
@@ -136,7 +140,7 @@ class _Audit:
 
     def _stored_versions(self) -> dict[date, dict[str, str]]:
         versions: dict[date, dict[str, str]] = defaultdict(dict)
-        for table in (FRAMES.name, DETECTIONS.name):
+        for table in _NAMES:
             for info in self.store.list_objects(table):
                 day = parse_day(info.key)
                 if day is not None and info.key == day_table_key(table, day):
@@ -148,7 +152,7 @@ class _Audit:
             return DayAudit(day, DayFigures(), stale=True)
         problems: list[str] = []
         known = self.before.days.get(day)
-        if known and known[0] == " ".join(stored.get(table, "") for table in (FRAMES.name, DETECTIONS.name)):
+        if known and known[0] == " ".join(stored.get(table, "") for table in _NAMES):
             versions, figures = known
         else:
             compared = compare_day(DayReader(self.store, day, self.step))
@@ -164,8 +168,8 @@ class _Audit:
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)))
 
     def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
-        manifests = [read_manifest(self.store, table, day) for table in (FRAMES.name, DETECTIONS.name)]
-        if None in manifests:
+        manifests = [read_manifest(self.store, table, day) for table in _NAMES]
+        if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
             return True
         covered = covered_ends(*manifests)
         since = self.before.quiet.skip(day, covered)
@@ -188,8 +192,8 @@ class _Audit:
         stored = self._version(summary_key(name, day))
         if stored is None:
             return
-        detections = self._version(day_table_key(DETECTIONS.name, day)) or ""
-        version = f"{stored} {detections}"
+        inputs = (self._version(stored_key(table, day)) or "" for table in SUMMARIES[name].inputs)
+        version = " ".join((stored, *inputs))
         known = self.before.summaries.get((name, day))
         if known and known[0] == version:
             found = SummaryAudit(name, day, True, known[1])

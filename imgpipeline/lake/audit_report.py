@@ -79,8 +79,12 @@ class DayFigures:
     """Detections of those frames in the ledger."""
     detections_in_parquet: int | None = 0
     """Rows of the table `detections`."""
+    dead_letters_in_ledger: int | None = 0
+    """Dead letters listed under the day in the ledger."""
+    dead_letters_in_parquet: int | None = 0
+    """Distinct offsets in the table `dead_letters`."""
     duplicates: int | None = 0
-    """Rows of `frames` and of `detections` beyond the distinct ones."""
+    """Rows of the three tables beyond the distinct ones."""
 
     @property
     def agree(self) -> bool:
@@ -90,6 +94,8 @@ class DayFigures:
             and self.detections_in_ledger is not None
             and self.frames_in_ledger == self.frames_in_parquet
             and self.detections_in_ledger == self.detections_in_parquet
+            and self.dead_letters_in_ledger is not None
+            and self.dead_letters_in_ledger == self.dead_letters_in_parquet
             and self.duplicates == 0
         )
 
@@ -103,7 +109,7 @@ class DayAudit:
     figures: DayFigures
     """What was counted."""
     stale: bool
-    """Whether the ledger has more of this day than the tables (which is not wrong)."""
+    """Whether a table is missing or of another version, or the ledger has more of this day (which is not wrong)."""
     problems: tuple[str, ...] = ()
     """What is wrong beyond the figures: rows that differ, objects that cannot be read."""
 
@@ -129,7 +135,7 @@ class SummaryAudit:
     ok: bool
     """Whether making it again gives the same rows."""
     stale: bool
-    """Whether there is a newer version of the detections than it was made of (which is not wrong)."""
+    """Whether there is a newer version of what it was made of (which is not wrong)."""
     problem: str | None = None
     """Why it is not ok."""
 

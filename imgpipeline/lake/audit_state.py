@@ -28,9 +28,9 @@ class AuditState:
     chains: dict[ChainId, ChainAudit] = field(default_factory=dict)
     """How far each chain was walked."""
     days: dict[date, tuple[str, DayFigures]] = field(default_factory=dict)
-    """For each day the versions of both tables, and its figures."""
+    """For each day the versions of its tables, and its figures."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
-    """For each summary the versions of it and of the detections, and whether it was stale."""
+    """For each summary the versions of it and of its inputs, and whether it was stale."""
     quiet: QuietNotes = field(default_factory=QuietNotes)
     """Stretches of chains behind a day's tables that hold nothing of it."""
 

@@ -1,13 +1,18 @@
-"""The day tables `frames` and `detections`: one Parquet object a day and table.
+"""The day tables `frames`, `detections` and `dead_letters`: one Parquet object a day and table.
 
 Owns building them from the ledger, and saying which days are behind it. It promises:
 
-* Both tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
+* All tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
 * A manifest never goes backwards: an object is put only over the version that was read; where another build was
   faster, everything is done again from the greater ends of both.
-* Two objects cannot be put at once. `frames` comes first; between the two puts, and after a crash there, each table is
-  right up to the ends of its own manifest. A reader that joins them compares the manifests' ends, or asks a query
-  session (`session`), which brings both to one state.
+* Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
+  puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until the
+  ledger has nothing behind any of the three. A reader that joins them compares the manifests' ends, or asks a query
+  session (`session`), which brings frames and detections to one state. The dead letters come last because neither of
+  the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a reader in between
+  only sees fewer of them.
+* A table whose columns are of another version (or that is not there, since an older release has built the day) counts
+  as missing: its day is stale.
 """
 
 import time
@@ -16,22 +21,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from hashlib import sha256
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
+from imgpipeline.lake.day_checks import refuse_unsound
 from imgpipeline.lake.engine import Engine, disk_errors, open_engine, quoted
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, Stored, read_stored
-from imgpipeline.lake.outcomes import DETECTION_ROWS, FRAME_ROWS, KEEP_UNIQUE, RECIPE, load_frames, stored
-from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION
+from imgpipeline.lake.outcomes import KEEP_UNIQUE, RECIPE, ROWS, load_outcomes, stored
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ObjectStore
 
+_NAMES = tuple(table.name for table in DAY_TABLES)
 _ATTEMPTS = 8
 _READERS = 16
-_ROWS = {FRAMES.name: FRAME_ROWS, DETECTIONS.name: DETECTION_ROWS}
-_ORDER = {FRAMES.name: '"timestamp", frame_id', DETECTIONS.name: '"timestamp", frame_id, detection_number'}
+_ORDER = {
+    FRAMES.name: '"timestamp", frame_id',
+    DETECTIONS.name: '"timestamp", frame_id, detection_number',
+    STORED_DEAD_LETTERS.name: 'topic, topic_id, partition, "offset"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +57,12 @@ class DayBuild:
     """Rows of `frames`."""
     detections: int
     """Rows of `detections`."""
+    dead_letters: int
+    """Rows of `dead_letters`."""
     duplicates: int
     """Further outcomes of frames that are there already; they are left out."""
     size_bytes: int
-    """Size of both objects."""
+    """Size of all three objects."""
     ends: Mapping[ChainId, int]
     """Up to which end each chain is covered; chains without anything of this day are left out."""
     built_at: datetime
@@ -61,7 +74,7 @@ class DayBuild:
 def rebuild_day(
     store: ObjectStore, day: date, *, force: bool = False, now: datetime, ends: Mapping[ChainId, int] | None = None
 ) -> DayBuild:
-    """Brings both tables of a day up to the ledger.
+    """Brings all tables of a day up to the ledger.
 
     Args:
         store: The object store.
@@ -82,7 +95,7 @@ def rebuild_day(
     if ends is None:
         ends = {chain: end.offset for chain, end in fix_ends(store).items()}
     for _ in range(_ATTEMPTS):
-        before = {table: read_stored(store, day_table_key(table, day)) for table in (FRAMES.name, DETECTIONS.name)}
+        before = {table: read_stored(store, day_table_key(table, day)) for table in _NAMES}
         ends = join_ends(ends, *(found.manifest.ends for found in before.values() if found))
         buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
         done: DayBuild | None
@@ -105,8 +118,11 @@ def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
 
 
 def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
-    """Returns up to where all of some tables reach: what is behind that is news to one of them."""
-    if not manifests or any(manifest is None for manifest in manifests):
+    """Returns up to where all of some tables reach: what is behind that is news to one of them.
+
+    A table that is missing, or whose columns are of another version, reaches nowhere.
+    """
+    if not manifests or any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
         return {}
     several = [manifest.ends for manifest in manifests if manifest is not None]
     return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
@@ -129,7 +145,7 @@ def has_news(
 
 
 def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
-    """Returns the days whose tables are missing or behind the ledger, sorted.
+    """Returns the days whose tables are missing, of another version, or behind the ledger, sorted.
 
     Args:
         store: The object store.
@@ -143,7 +159,7 @@ def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
         by_day[bucket.day].append(bucket)
 
     def is_stale(day: date) -> bool:
-        found = [read_stored(store, day_table_key(table, day)) for table in (FRAMES.name, DETECTIONS.name)]
+        found = [read_stored(store, day_table_key(table, day)) for table in _NAMES]
         since = covered_ends(*(stored.manifest if stored else None for stored in found))
         return has_news(store, day, ends, since, by_day[day])
 
@@ -174,34 +190,45 @@ def _build(
     buckets: list[Bucket],
     now: datetime,
 ) -> DayBuild | None:
-    """Builds and puts both tables; None where another build was faster."""
+    """Builds and puts the tables; None where another build was faster."""
     with open_engine() as engine:
-        load_frames(engine, ((day, segment) for segment in read_day(store, day, ends, buckets=buckets)))
+        load_outcomes(engine, ((day, segment) for segment in read_day(store, day, ends, buckets=buckets)))
         outcomes = engine.value("SELECT count(*) FROM found")
         engine.run(KEEP_UNIQUE)
-        frames = engine.value("SELECT count(*) FROM found")
-        detections = engine.value("SELECT coalesce(sum(len(detections)), 0)::BIGINT FROM found")
+        refuse_unsound(engine, day)
+        rows = {table.name: engine.value(f"SELECT count(*) FROM ({ROWS[table.name]})") for table in DAY_TABLES}  # noqa: S608 - own SQL
+        duplicates = outcomes - rows[FRAMES.name]
         covered = {chain: ends[chain] for chain in sorted({bucket.chain for bucket in buckets})}
         size_bytes = 0
-        for table, rows in ((FRAMES, frames), (DETECTIONS, detections)):
+        for table in DAY_TABLES:
             name = table.name
             manifest = Manifest(
-                name, day, SCHEMA_VERSION, RECIPE, covered, rows, built_at=now, duplicates=outcomes - frames
+                name, day, SCHEMA_VERSION, RECIPE, covered, rows[name], built_at=now, duplicates=duplicates
             )
-            sorted_rows = f"SELECT {stored(table)} FROM ({_ROWS[name]}) ORDER BY {_ORDER[name]}"  # noqa: S608 - own SQL
-            data = write_parquet(engine, sorted_rows, manifest)
+            stored_rows = f"SELECT {stored(table)} FROM ({ROWS[name]})"  # noqa: S608 - own SQL
+            data = write_parquet(engine, stored_rows, manifest, order_by=_ORDER[name])
             if not replace_whole(store, day_table_key(name, day), data, before[name]):
                 return None
             size_bytes += len(data)
-    return DayBuild(day, False, frames, detections, outcomes - frames, size_bytes, covered, now, 0.0)
+    return DayBuild(
+        day, False, **rows, duplicates=duplicates, size_bytes=size_bytes, ends=covered, built_at=now, duration_s=0.0
+    )
 
 
-def write_parquet(engine: Engine, query: str, manifest: Manifest) -> bytes:
-    """Returns the rows of a query as a Parquet file (zstd) with a manifest in its footer."""
+def hash_rows(engine: Engine, query: str) -> str:
+    """Returns a hash of the rows of a query, in whatever order: the same rows have the same one, whenever made."""
+    counted = f"SELECT count(*), coalesce(sum(hash(whole_row)::HUGEINT), 0) FROM ({query}) AS whole_row"  # noqa: S608 - own SQL
+    return sha256(repr(engine.run(counted)[0]).encode()).hexdigest()[:16]
+
+
+def write_parquet(engine: Engine, query: str, manifest: Manifest, *, order_by: str = "") -> bytes:
+    """Returns the rows of a query as a Parquet file (zstd), with a manifest and the rows' hash in its footer."""
     path = engine.folder / f"{manifest.table}.parquet"
+    full = replace(manifest, content=hash_rows(engine, query))
+    order = f" ORDER BY {order_by}" if order_by else ""
     engine.run(
-        f"COPY ({query}) TO {quoted(str(path))} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{FOOTER_KEY}: {quoted(manifest.to_json())}}})"
+        f"COPY ({query}{order}) TO {quoted(str(path))} "
+        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{FOOTER_KEY}: {quoted(full.to_json())}}})"
     )
     reach("table write", manifest.table)
     with disk_errors(engine.folder):
@@ -226,16 +253,16 @@ def replace_whole(store: ObjectStore, key: str, data: bytes, before: Stored | No
 
 
 def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
-    frames, detections = (found for found in before.values() if found is not None)
+    found = [stored for stored in before.values() if stored is not None]
+    manifests = [stored.manifest for stored in found]
     return DayBuild(
         day=day,
         skipped=True,
-        frames=frames.manifest.rows,
-        detections=detections.manifest.rows,
-        duplicates=frames.manifest.duplicates,
-        size_bytes=frames.size_bytes + detections.size_bytes,
-        ends=covered_ends(frames.manifest, detections.manifest),
-        built_at=max(frames.manifest.built_at, detections.manifest.built_at),
+        **{manifest.table: manifest.rows for manifest in manifests},
+        duplicates=max(manifest.duplicates for manifest in manifests),
+        size_bytes=sum(stored.size_bytes for stored in found),
+        ends=covered_ends(*manifests),
+        built_at=max(manifest.built_at for manifest in manifests),
         duration_s=0.0,
     )
 

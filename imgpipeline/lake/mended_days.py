@@ -16,10 +16,11 @@ from imgpipeline.contracts.keys import ChainId, audit_state_key, repair_notes_pr
 from imgpipeline.lake.day_tables import list_days, rebuild_day
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.tables import DETECTIONS, FRAMES
+from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 
-_TABLES = (FRAMES.name, DETECTIONS.name)
+_TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 @dataclass(slots=True)
@@ -44,13 +45,14 @@ class DaysToBuild:
             self.store.put(self._key, json.dumps(sorted(day.isoformat() for day in self._noted)).encode())
 
 
-def build_noted_days(store: ObjectStore, *, now: datetime) -> list[date]:
+def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
     """Builds the tables and summaries of all noted days again, those of repairs that died too.
 
     Days without tables are left out: whoever builds them first reads the ledger as it is.
 
     Args:
         store: The object store.
+        settings: Those that summaries read.
         now: What the manifests say as the time of building.
 
     Returns:
@@ -68,7 +70,7 @@ def build_noted_days(store: ObjectStore, *, now: datetime) -> list[date]:
         rebuild_day(store, day, force=True, now=now)
         for name in SUMMARIES:
             if store.head(summary_key(name, day)):
-                build_summary(store, name, day, now=now)
+                build_summary(store, name, day, settings=settings, now=now)
     if notes:
         # What the last audit has counted may no longer be so: the next one reads everything.
         store.delete(audit_state_key())

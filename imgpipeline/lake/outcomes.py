@@ -1,17 +1,21 @@
-"""From segments to rows: the frames of whole days as a DuckDB table.
+"""From segments to rows: the frames and dead letters of whole days as DuckDB tables.
 
 Owns the one place where metadata documents are parsed in bulk, and the rule which of several frames with one
 `frame_id` counts. It promises that DuckDB reads what Python wrote: text, numbers and times survive unchanged. Where
 segments come from belongs to `ledger`; what is done with the rows to the modules beside.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.engine import Engine, disk_errors, identifier
-from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, Column, Table
+from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Column, Table
 from imgpipeline.ledger import Segment
 
 _NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")
@@ -45,6 +49,23 @@ FROM read_json($files, format = 'newline_delimited', filename = true, maximum_ob
 JOIN spooled ON spooled.filename = read.filename
 WHERE frame IS NOT NULL AND CAST(frame."timestamp" AS DATE) = spooled.day
 """  # noqa: S608 - made of this module's own names
+
+_IN_LETTER = [c for c in STORED_DEAD_LETTERS.columns if c.name not in ("topic", "topic_id", "partition")]
+_LETTER_TYPE = f"STRUCT({', '.join(f'{identifier(c.name)} {c.duckdb_type}' for c in _IN_LETTER)})"
+_LOAD_LETTERS = f"""
+INSERT INTO buried
+SELECT {
+    ", ".join(
+        f"{'dead_letter' if c in _IN_LETTER else 'spooled'}.{identifier(c.name)}" for c in STORED_DEAD_LETTERS.columns
+    )
+}
+FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
+               columns = {{dead_letter: '{_LETTER_TYPE}'}}) AS read
+JOIN spooled ON spooled.letters = read.filename
+WHERE dead_letter.day = spooled.day
+"""  # noqa: S608 - made of this module's own names
+_LETTER_MARK = b'{"dead_letter"'
+"""How the line of a dead letter begins."""
 
 KEEP_UNIQUE = """
 DELETE FROM found WHERE rowid IN (
@@ -80,6 +101,12 @@ FROM (SELECT * EXCLUDE (detections), unnest(detections) AS detection,
 """  # noqa: S608 - made of this module's own names
 """The rows of the table `detections`."""
 
+DEAD_LETTER_ROWS = f"SELECT {', '.join(identifier(name) for name in STORED_DEAD_LETTERS.names)} FROM buried"  # noqa: S608 - own names
+"""The rows of the table `dead_letters`: each offset is one."""
+
+ROWS = {FRAMES.name: FRAME_ROWS, DETECTIONS.name: DETECTION_ROWS, STORED_DEAD_LETTERS.name: DEAD_LETTER_ROWS}
+"""The rows of each day table, by its name."""
+
 
 def stored(table: Table) -> str:
     """Returns the columns of a table that its Parquet file has: all but `day`, which readers take from the path."""
@@ -87,7 +114,7 @@ def stored(table: Table) -> str:
 
 
 RECIPE = sha256(
-    repr((SCHEMA_VERSION, _LOAD, KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS)).encode()
+    repr((SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS, DEAD_LETTER_ROWS)).encode()
 ).hexdigest()[:16]  # fmt: skip
 """Hash of the SQL that makes the day tables: another one means that they are to be built again."""
 
@@ -110,42 +137,95 @@ def load_frames(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> Non
         PermanentError: A line cannot be parsed, or the disk is full.
     """
     create_found(engine)
+    with _spooled(engine, segments, with_letters=False) as spool:
+        _load_frames(engine, spool)
+
+
+def load_outcomes(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> None:
+    """Fills the table `found` as `load_frames` does, and `buried` with the dead letters, from the same reading.
+
+    Args:
+        engine: As for `load_frames`.
+        segments: As for `load_frames`.
+
+    Raises:
+        LedgerError: A segment cannot be read (raised by the iterable).
+        PermanentError: A line cannot be parsed, or the disk is full.
+    """
+    create_found(engine)
+    columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in STORED_DEAD_LETTERS.columns]
+    engine.run(f"CREATE OR REPLACE TABLE buried ({', '.join(columns)})")
+    with _spooled(engine, segments, with_letters=True) as spool:
+        _load_frames(engine, spool)
+        letters = [each.letters for each in spool.files if each.letters]
+        if letters:
+            engine.run(_LOAD_LETTERS, {"files": letters, "longest": spool.longest_bytes})
+
+
+def _load_frames(engine: Engine, spool: "_Spool") -> None:
+    frames = [each.frames for each in spool.files if each.frames]
+    if frames:
+        engine.run(_LOAD, {"files": frames, "longest": spool.longest_bytes})
+
+
+@dataclass(slots=True)
+class _SpooledFile:
+    """The lines of one day and chain; a path is empty where there are none of its kind."""
+
+    day: date
+    chain: ChainId
+    frames: str = ""
+    letters: str = ""
+
+
+@dataclass(slots=True)
+class _Spool:
+    """Lines of segments in files, for DuckDB to read."""
+
+    files: list[_SpooledFile] = field(default_factory=list)
+    longest_bytes: int = _LEAST_LINE_BYTES
+
+
+@contextmanager
+def _spooled(engine: Engine, segments: Iterable[tuple[date, Segment]], *, with_letters: bool) -> Iterator[_Spool]:
+    """Writes the lines into files, and the table `spooled` that says whose they are; removes both at the end."""
     with disk_errors(engine.folder):
         folder = engine.folder / "spooled"
         folder.mkdir(exist_ok=True)
-        spooled, longest = _spool(folder, segments)
-        if spooled:
-            engine.run("CREATE OR REPLACE TABLE spooled (filename VARCHAR, day DATE, topic_id VARCHAR)")
-            engine.run(
-                "INSERT INTO spooled SELECT unnest(?), unnest(?), unnest(?)", [*map(list, zip(*spooled, strict=True))]
-            )
-            engine.run(_LOAD, {"files": [row[0] for row in spooled], "longest": longest})
-            engine.run("DROP TABLE spooled")
-        for path, _, _ in spooled:
-            Path(path).unlink()
+        spool = _Spool()
+        for number, ((day, chain), group) in enumerate(groupby(segments, lambda each: (each[0], each[1].header.chain))):
+            spool.files.append(_SpooledFile(day, chain))
+            _spool(folder / f"{number:08d}", spool, (segment for _, segment in group), with_letters=with_letters)
+        engine.run(
+            "CREATE OR REPLACE TABLE spooled (filename VARCHAR, letters VARCHAR, day DATE, topic VARCHAR, "
+            "topic_id VARCHAR, partition INTEGER)"
+        )
+        if spool.files:
+            rows = [(f.frames, f.letters, f.day, f.chain.topic, f.chain.topic_id, f.chain.partition)
+                    for f in spool.files]  # fmt: skip
+            columns = ", ".join(["unnest(?)"] * 6)
+            engine.run(f"INSERT INTO spooled SELECT {columns}", [*map(list, zip(*rows, strict=True))])
+        yield spool
+        engine.run("DROP TABLE spooled")
+        for path in folder.iterdir():
+            path.unlink()
 
 
-def _spool(folder: Path, segments: Iterable[tuple[date, Segment]]) -> tuple[list[tuple[str, date, str]], int]:
-    """Writes the lines of each day and chain into a file; answers the files, and a bound for the longest line."""
-    spooled: list[tuple[str, date, str]] = []
-    longest, last, file = _LEAST_LINE_BYTES, None, None
-    try:
-        for day, segment in segments:
-            header = segment.header
-            if not header.frames + header.gated:
-                continue
-            if (day, header.chain) != last:
-                last = (day, header.chain)
-                if file:
-                    file.close()
-                path = folder / f"{len(spooled):08d}.jsonl"
-                file = path.open("wb")
-                spooled.append((str(path), day, header.chain.topic_id))
-            if file:
-                file.write(segment.body)
-            if len(segment.body) > longest:
-                longest = max(longest, *(len(line) + 1 for line in segment.body.split(b"\n")))
-    finally:
-        if file:
-            file.close()
-    return spooled, longest
+def _spool(path: Path, spool: _Spool, segments: Iterable[Segment], *, with_letters: bool) -> None:
+    """Writes the lines of one day and chain: frames' in one file, dead letters' in another one."""
+    found = spool.files[-1]
+    with ExitStack() as files:
+        frames = letters = None
+        for segment in segments:
+            header, body = segment.header, segment.body
+            if header.frames + header.gated:
+                found.frames = f"{path}.jsonl"
+                frames = frames or files.enter_context(Path(found.frames).open("wb"))
+                frames.write(body)
+            if with_letters and header.dead_letters:
+                found.letters = f"{path}.letters.jsonl"
+                letters = letters or files.enter_context(Path(found.letters).open("wb"))
+                letters.writelines(line for line in body.splitlines(keepends=True) if line.startswith(_LETTER_MARK))
+            if len(body) > spool.longest_bytes:
+                lines = (len(line) + 1 for line in body.split(b"\n"))
+                spool.longest_bytes = max(spool.longest_bytes, *lines)

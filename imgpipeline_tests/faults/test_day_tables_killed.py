@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.lake.day_tables import covered_ends, rebuild_day
 from imgpipeline.lake.manifest import read_manifest, read_stored
 from imgpipeline.lake.summaries import build_summary
-from imgpipeline.settings import utc_now
+from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
@@ -26,14 +26,14 @@ from imgpipeline.settings import load_settings, utc_now
 
 store, day = open_store(load_settings()), date({DAY.year}, {DAY.month}, {DAY.day})
 rebuild_day(store, day, now=utc_now())
-build_summary(store, "label_counts", day, now=utc_now())
+build_summary(store, "label_counts", day, settings=load_settings(), now=utc_now())
 print("built", day)
 """
 
 
 def ends(lane: LaneUnderTest) -> list[int]:
-    """Returns up to where `frames`, `detections` and the summary reach."""
-    found = [read_manifest(lane.store, table, DAY) for table in ("frames", "detections")]
+    """Returns up to where `frames`, `detections`, `dead_letters` and the summary reach."""
+    found = [read_manifest(lane.store, table, DAY) for table in ("frames", "detections", "dead_letters")]
     summary = read_stored(lane.store, SUMMARY)
     manifests = [*found, summary.manifest if summary else None]
     return [max(covered_ends(manifest).values(), default=0) for manifest in manifests]
@@ -46,7 +46,7 @@ def grown(lane: LaneUnderTest) -> LaneUnderTest:
     check(lane.settings)
     lane.announce(4, first=6)
     lane.follow()
-    assert ends(lane) == [6, 6, 6]
+    assert ends(lane) == [6, 6, 6, 6]
     return lane
 
 
@@ -60,13 +60,14 @@ def check_readers(lane: LaneUnderTest) -> None:
 @pytest.mark.parametrize(
     ("step", "reached"),
     [
-        pytest.param("table write:1", [6, 6, 6], marks=pytest.mark.slow),
-        pytest.param("table put:1", [6, 6, 6], marks=pytest.mark.slow),
-        ("table put done:1", [10, 6, 6]),
-        pytest.param("table put:2", [10, 6, 6], marks=pytest.mark.slow),
-        pytest.param("table put done:2", [10, 10, 6], marks=pytest.mark.slow),
-        pytest.param("table put:3", [10, 10, 6], marks=pytest.mark.slow),
-        pytest.param("table put done:3", [10, 10, 10], marks=pytest.mark.slow),
+        pytest.param("table write:1", [6, 6, 6, 6], marks=pytest.mark.slow),
+        pytest.param("table put:1", [6, 6, 6, 6], marks=pytest.mark.slow),
+        ("table put done:1", [10, 6, 6, 6]),
+        pytest.param("table put:2", [10, 6, 6, 6], marks=pytest.mark.slow),
+        pytest.param("table put done:2", [10, 10, 6, 6], marks=pytest.mark.slow),
+        pytest.param("table put done:3", [10, 10, 10, 6], marks=pytest.mark.slow),
+        pytest.param("table put:4", [10, 10, 10, 6], marks=pytest.mark.slow),
+        pytest.param("table put done:4", [10, 10, 10, 10], marks=pytest.mark.slow),
     ],
 )
 def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_converges(
@@ -80,7 +81,7 @@ def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_con
 
     with child_run(lane, program=BUILD) as child:
         assert child.wait() == (0, f"built {DAY}")
-    assert ends(lane) == [10, 10, 10]
+    assert ends(lane) == [10, 10, 10, 10]
     assert len(check(lane.settings).frames) == 10
 
 
@@ -92,6 +93,7 @@ def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_con
         "table put:1",
         pytest.param("table put:2", marks=pytest.mark.slow),
         pytest.param("table put:3", marks=pytest.mark.slow),
+        pytest.param("table put:4", marks=pytest.mark.slow),
     ],
 )
 def test_fault_32_of_two_builds_at_once_the_older_one_that_comes_last_takes_nothing_back(
@@ -104,10 +106,10 @@ def test_fault_32_of_two_builds_at_once_the_older_one_that_comes_last_takes_noth
         lane.announce(5, first=10)
         lane.follow()
         rebuild_day(lane.store, DAY, now=utc_now())
-        build_summary(lane.store, "label_counts", DAY, now=utc_now())
-        assert ends(lane) == [15, 15, 15]
+        build_summary(lane.store, "label_counts", DAY, settings=Settings(), now=utc_now())
+        assert ends(lane) == [15, 15, 15, 15]
         older.process.send_signal(signal.SIGCONT)
         assert older.wait() == (0, f"built {DAY}")
-    assert ends(lane) == [15, 15, 15]
+    assert ends(lane) == [15, 15, 15, 15]
     check_readers(lane)
     assert len(check(lane.settings).frames) == 15

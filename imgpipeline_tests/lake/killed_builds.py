@@ -14,11 +14,20 @@ class DiedError(Exception):
 
 def die_after_frames(store: ObjectStore, *_: object) -> None:
     """Build the day and die between the put of `frames` and that of `detections`."""
+    _die_after(1, store)
+
+
+def die_after_detections(store: ObjectStore, *_: object) -> None:
+    """Build the day and die between the put of `detections` and that of `dead_letters`."""
+    _die_after(2, store)
+
+
+def _die_after(puts: int, store: ObjectStore) -> None:
     put, calls = day_tables.replace_whole, []
 
     def die(*arguments):
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) > puts:
             raise DiedError
         return put(*arguments)
 

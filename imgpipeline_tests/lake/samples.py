@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome
 from imgpipeline.ledger import list_chains
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, frame, stored_segments
@@ -47,6 +47,18 @@ def chosen_frames(store: ObjectStore, day: date = DAY) -> dict[str, Frame]:
                             chain.topic_id)  # fmt: skip
                     found[outcome.frame_id].append((rank, outcome))
     return {name: min(several, key=lambda pair: pair[0])[1] for name, several in found.items()}
+
+
+def stored_letters(store: ObjectStore, day: date = DAY) -> list[tuple[Any, ...]]:
+    """Return the dead letters of a day as the table has them, sorted, by reading every segment there is."""
+    return sorted(
+        (chain.topic, chain.topic_id, chain.partition, letter.offset, letter.code.value, letter.message,
+         letter.timestamp, letter.source, letter.image_path, letter.raw_size_bytes, letter.replay_of)
+        for chain in list_chains(store)
+        for segment in stored_segments(store, chain)
+        for letter in segment.outcomes()
+        if isinstance(letter, DeadLetter) and letter.day == day
+    )  # fmt: skip
 
 
 def counted_labels(frames: Iterable[Frame]) -> list[tuple[datetime, str, int, int, int, float]]:

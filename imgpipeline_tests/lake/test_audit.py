@@ -57,6 +57,8 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
                 "frames_in_parquet": 7,
                 "detections_in_ledger": 8,
                 "detections_in_parquet": 8,
+                "dead_letters_in_ledger": 1,
+                "dead_letters_in_parquet": 1,
                 "duplicates": 0,
                 "stale": False,
             }

@@ -14,9 +14,10 @@ from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import SUMMARY, build, build_all, log_range, run_audit
 from imgpipeline_tests.lake.samples import again, day_outcomes, seen
-from imgpipeline_tests.ledger.samples import DAY, NOON, append, frames
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frames
 
 NEXT = DAY + timedelta(days=1)
 
@@ -40,6 +41,9 @@ CHANGES = {
     "a detection left out": ("detections", "DELETE FROM t WHERE source_kafka_offset = 2", "detections_in_parquet"),
     "a detection doubled": ("detections", "INSERT INTO t SELECT * FROM t LIMIT 1", "duplicates"),
     "a time changed": ("frames", "UPDATE t SET \"timestamp\" = \"timestamp\" + INTERVAL 1 MICROSECOND", None),
+    "a dead letter left out": ("dead_letters", "DELETE FROM t", "dead_letters_in_parquet"),
+    "a dead letter doubled": ("dead_letters", "INSERT INTO t SELECT * FROM t LIMIT 1", "duplicates"),
+    "a code changed": ("dead_letters", "UPDATE t SET code = 'TOO_LARGE'", None),
     "a label changed": ("detections", "UPDATE t SET label = 'cat' WHERE label = 'dog'", None),
 }  # fmt: skip
 
@@ -64,7 +68,7 @@ def test_a_damaged_table_is_named_and_the_rest_is_still_audited(memory: ObjectSt
     report = run_audit(memory)
     assert not report.ok
     day = report.to_json()["days"][0]
-    assert (day["frames_in_parquet"], day["detections_in_parquet"]) == (None, 8)
+    assert (day["frames_in_parquet"], day["detections_in_parquet"], day["dead_letters_in_parquet"]) == (None, 8, 1)
 
 
 def test_a_changed_summary_is_found(store: ObjectStore, tmp_path):
@@ -105,18 +109,21 @@ def test_a_summary_of_older_detections_is_held_against_the_ledger_as_it_was(memo
     report = run_audit(memory)
     assert [(s.ok, s.stale) for s in report.summaries] == [(True, True)]
     assert not report.current
-    build_summary(memory, "label_counts", DAY, now=NOON)
+    build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     assert run_audit(memory).current
 
 
-def test_between_the_two_puts_of_a_build_both_tables_are_right_for_their_own_ends(memory: ObjectStore, monkeypatch):
+@pytest.mark.parametrize(("puts", "figures"), [(1, (8, 8, 1)), (2, (8, 10, 1))])
+def test_between_the_puts_of_a_build_all_tables_are_right_for_their_own_ends(
+    memory: ObjectStore, monkeypatch, puts: int, figures: tuple[int, ...]
+):
     made = build_all(memory)
-    append(made, [seen(12, ["dog", "dog"])])
+    append(made, [seen(12, ["dog", "dog"]), dead_letter(13)])
     put, calls = day_tables.replace_whole, []
 
     def stop(*arguments):
         calls.append(1)
-        return put(*arguments) if len(calls) == 1 else pytest.fail("killed here")
+        return put(*arguments) if len(calls) <= puts else pytest.fail("killed here")
 
     monkeypatch.setattr(day_tables, "replace_whole", stop)
     with pytest.raises(pytest.fail.Exception):
@@ -124,7 +131,9 @@ def test_between_the_two_puts_of_a_build_both_tables_are_right_for_their_own_end
     report = run_audit(memory)
     assert report.ok
     day = report.to_json()["days"][0]
-    assert (day["frames_in_parquet"], day["detections_in_parquet"], day["stale"]) == (8, 8, True)
+    tables = ("frames", "detections", "dead_letters")
+    assert tuple(day[f"{table}_in_parquet"] for table in tables) == figures
+    assert day["stale"]
 
 
 def test_a_build_that_runs_during_an_audit_does_not_look_wrong(memory: ObjectStore):

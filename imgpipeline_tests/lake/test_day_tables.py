@@ -11,12 +11,13 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
 from imgpipeline.lake import day_tables
+from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.oracle import rows
-from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen
+from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen, stored_letters
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, frames, gap, write_chain
 
 LATER = NOON + timedelta(hours=1)
@@ -31,12 +32,13 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
 def test_a_day_becomes_one_object_a_table_that_says_up_to_where_it_reaches(store: ObjectStore):
     write_chain(store, day_outcomes(0, 5), [frame(5, NEXT), dead_letter(6), gap(7, 9)], [gated(9)])
     built = rebuild_day(store, DAY, now=NOON)
+    assert built.dead_letters == 1
     assert (built.skipped, built.frames, built.detections, built.duplicates) == (False, 6, 0 + 1 + 2 + 3 + 0, 0)
     assert built.ends == {CHAIN: 10}
     listed = {info.key: info.size_bytes for info in store.list_objects() if not info.key.startswith("metadata")}
-    assert set(listed) == {day_table_key("frames", DAY), day_table_key("detections", DAY)}
+    assert set(listed) == {day_table_key(table, DAY) for table in ("frames", "detections", "dead_letters")}
     assert built.size_bytes == sum(listed.values())
-    for table, count in (("frames", 6), ("detections", 6)):
+    for table, count in (("frames", 6), ("detections", 6), ("dead_letters", 1)):
         manifest = read_manifest(store, table, DAY)
         assert manifest is not None
         assert (manifest.table, manifest.day, manifest.ends, manifest.rows) == (table, DAY, {CHAIN: 10}, count)
@@ -95,10 +97,7 @@ def test_nothing_is_done_where_nothing_is_new(store: ObjectStore):
     append(made, frames(5, 8, NEXT))
     second = rebuild_day(store, DAY, now=LATER)
     assert second.skipped
-    assert (second.frames, second.detections, second.ends, second.size_bytes, second.built_at) == (
-        *(first.frames, first.detections, first.ends, first.size_bytes),
-        NOON,
-    )
+    assert replace(second, skipped=False, duration_s=first.duration_s) == first
     forced = rebuild_day(store, DAY, now=LATER, force=True)
     assert (forced.skipped, forced.built_at, forced.ends) == (False, LATER, {CHAIN: 8})
 
@@ -116,15 +115,40 @@ def test_a_late_frame_opens_its_day_again_and_no_other(store: ObjectStore):
     assert stale_days(store, ends_of(store)) == []
 
 
-def test_days_without_tables_or_with_one_only_are_stale(memory: ObjectStore):
+@pytest.mark.parametrize("missing", ["frames", "detections", "dead_letters"])
+def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStore, missing: str):
     write_chain(memory, frames(0, 3), frames(3, 5, NEXT))
     assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
     rebuild_day(memory, DAY, now=NOON)
-    memory.delete(day_table_key("detections", DAY))
+    memory.delete(day_table_key(missing, DAY))
     assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
     assert not rebuild_day(memory, DAY, now=LATER).skipped
     assert stale_days(memory, ends_of(memory)) == [NEXT]
     assert list(list_days(memory, "frames")) == [DAY]
+
+
+def test_tables_of_an_older_version_are_stale_and_are_built_again(memory: ObjectStore, monkeypatch):
+    write_chain(memory, day_outcomes(0, 3))
+    with monkeypatch.context() as older:
+        older.setattr(day_tables, "SCHEMA_VERSION", 1)
+        rebuild_day(memory, DAY, now=NOON)
+    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert not audit(memory, list, now=NOON).current
+    assert not rebuild_day(memory, DAY, now=LATER).skipped
+    assert stale_days(memory, ends_of(memory)) == []
+
+
+def test_dead_letters_are_listed_under_their_day_each_offset_once(store: ObjectStore, tmp_path):
+    replayed = replace(dead_letter(7), replay_of="frames/0/1", message="é \U0001f697 \n \"'")
+    timeless = replace(dead_letter(8), timestamp=None, source="yard", image_path="a.jpg")
+    write_chain(store, [seen(0), dead_letter(1)], [dead_letter(2, NEXT), dead_letter(3, None)], [seen(4), seen(5)])
+    write_chain(store, [*day_outcomes(6, 7), replayed, timeless], chain=CHAIN)
+    write_chain(store, [dead_letter(0), dead_letter(1)], chain=OTHER)
+    for day, count in ((DAY, 5), (NEXT, 1)):
+        assert rebuild_day(store, day, now=NOON).dead_letters == count
+        found = rows(store, "dead_letters", "* EXCLUDE (day)", tmp_path, day)
+        assert found == stored_letters(store, day)
+        assert len(found) == count
 
 
 def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStore, tmp_path):
@@ -161,7 +185,7 @@ def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_
     monkeypatch.setattr(day_tables, "replace_whole", overtaken)
     late = rebuild_day(store, DAY, now=LATER)
     assert (late.frames, late.ends) == (9, {CHAIN: 9})
-    for table in ("frames", "detections"):
+    for table in ("frames", "detections", "dead_letters"):
         manifest = read_manifest(store, table, DAY)
         assert manifest is not None
         assert manifest.ends == {CHAIN: 9}
@@ -193,13 +217,13 @@ class DiedError(Exception):
 
 
 @pytest.mark.fault(5)
-@pytest.mark.parametrize("dies_at", [0, 1])
+@pytest.mark.parametrize("dies_at", [0, 1, 2])
 def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_mends(
     memory: ObjectStore, tmp_path, monkeypatch, dies_at: int
 ):
     made = write_chain(memory, day_outcomes(0, 4))
     rebuild_day(memory, DAY, now=NOON)
-    append(made, day_outcomes(4, 8))
+    append(made, [*day_outcomes(4, 8), dead_letter(8)])
     put, calls = day_tables.replace_whole, []
 
     def die(*arguments):
@@ -212,7 +236,8 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
         patched.setattr(day_tables, "replace_whole", die)
         with pytest.raises(DiedError):
             rebuild_day(memory, DAY, now=LATER)
-    for table, reaches in (("frames", 8 if dies_at else 4), ("detections", 4)):
+    for number, table in enumerate(("frames", "detections", "dead_letters")):
+        reaches = 9 if number < dies_at else 4
         manifest = read_manifest(memory, table, DAY)
         assert manifest is not None
         assert manifest.ends == {CHAIN: reaches}

@@ -34,7 +34,8 @@ from imgpipeline.ledger import (
     find_current_end,
     fix_ends,
 )
-from imgpipeline_tests.faults.invariant import chosen, count_labels, read_ledger, shown_counts, shown_frames
+from imgpipeline.settings import Settings
+from imgpipeline_tests.faults.invariant import Held, chosen, count_labels, read_ledger, shown_counts, shown_frames
 from imgpipeline_tests.lake.samples import LABELS, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, dead_letter
@@ -183,11 +184,13 @@ class LakeMachine(RuleBasedStateMachine):
     def summarise(self, day: date, force: bool, table: list[str]) -> None:
         def overtake() -> None:
             rebuild_day(self.store, day, now=NOON)
-            build_summary(self.store, SUMMARY, day, now=NOON)
+            build_summary(self.store, SUMMARY, day, settings=Settings(), now=NOON)
 
         if read_manifest(self.store, "detections", day):
             self.meet(
-                {"table": table}, lambda: build_summary(self.store, SUMMARY, day, now=NOON, force=force), overtake
+                {"table": table},
+                lambda: build_summary(self.store, SUMMARY, day, settings=Settings(), now=NOON, force=force),
+                overtake,
             )
 
     def meet(self, faults: dict[str, list[str]], act: Callable[[], object], overtake: Callable[[], None]) -> None:
@@ -209,15 +212,24 @@ class LakeMachine(RuleBasedStateMachine):
         for chain, frames in held.ends.items():
             assert fix_ends(self.store)[chain].offset == frames
         self.nothing_went_backwards()
+        self.stored_dead_letters_are_those_of_the_ledger(held)
         report = audit(self.store, list, full=True, now=NOON)
         assert not report.problems, report.problems
         assert shown_frames(self.store) == chosen(held.frames)
         assert shown_counts(self.store) == count_labels(held.frames)
         self.seen = objects
 
+    def stored_dead_letters_are_those_of_the_ledger(self, held: Held) -> None:
+        for day in DAYS:
+            stored = read_manifest(self.store, "dead_letters", day)
+            if stored:
+                listed = (letter for letter in held.dead_letters if letter["day"] == day.isoformat())
+                reached = [letter for letter in listed if letter["offset"] < stored.ends.get(letter["chain"], 0)]
+                assert stored.rows == len(reached)
+
     def nothing_went_backwards(self) -> None:
         for day in DAYS:
-            found = {table: read_manifest(self.store, table, day) for table in ("frames", "detections")}
+            found = {table: read_manifest(self.store, table, day) for table in ("frames", "detections", "dead_letters")}
             summary = read_stored(self.store, summary_key(SUMMARY, day))
             for table, manifest in {**found, SUMMARY: summary.manifest if summary else None}.items():
                 before = self.reached.get((table, day), {})
@@ -231,7 +243,7 @@ class LakeMachine(RuleBasedStateMachine):
         """In the end whoever comes next makes everything whole and current."""
         for day in DAYS:
             rebuild_day(self.store, day, now=NOON)
-            build_summary(self.store, SUMMARY, day, now=NOON)
+            build_summary(self.store, SUMMARY, day, settings=Settings(), now=NOON)
         self.the_whole_promise_holds()
 
 

@@ -20,10 +20,11 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import day_outcomes
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
 from imgpipeline_tests.servers.waiting import wait_until
 
+TABLES = ("frames", "detections", "dead_letters")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _BUILDER = """
@@ -54,7 +55,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def reached(store: ObjectStore) -> list[int]:
-    manifests = [read_manifest(store, table, DAY) for table in ("frames", "detections")]
+    manifests = [read_manifest(store, table, DAY) for table in TABLES]
     return [manifest.ends.get(CHAIN, 0) if manifest else 0 for manifest in manifests]
 
 
@@ -68,7 +69,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
         while not over.is_set():
             with contextlib.suppress(TransientError):  # overtaken by the others, eight times
                 rebuild_day(store, DAY, force=True, now=NOON)
-                build_summary(store, "label_counts", DAY, now=NOON)
+                build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
 
     def watch() -> None:
         while not over.is_set():
@@ -77,17 +78,17 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(build) for _ in range(3)] + [pool.submit(watch)]
         for start in range(5, 45, 5):
-            append(made, day_outcomes(start, start + 5))
+            append(made, [*day_outcomes(start, start + 4), dead_letter(start + 4)])
             wait_until(lambda at=start: min(reached(store)) >= at, limit_s=60, what="a build")
         over.set()
         for future in working:
             future.result(60)
-    for table in (0, 1):
-        ends = [pair[table] for pair in seen]
+    for table in range(len(TABLES)):
+        ends = [reach[table] for reach in seen]
         assert ends == sorted(ends)
     rebuild_day(store, DAY, now=NOON)
-    build_summary(store, "label_counts", DAY, now=NOON)
-    assert reached(store) == [45, 45]
+    build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
+    assert reached(store) == [45, 45, 45]
     assert audit(store, list, full=True, now=NOON).current
     with lake(store) as session:
         check(session, store)
@@ -114,4 +115,4 @@ def test_a_builder_killed_at_any_moment_leaves_tables_that_are_right(settings: S
         with lake(store) as session:
             check(session, store)
     rebuild_day(store, DAY, now=NOON)
-    assert reached(store) == [20, 20]
+    assert reached(store) == [20, 20, 20]

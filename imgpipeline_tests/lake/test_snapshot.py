@@ -13,7 +13,7 @@ from imgpipeline.lake.session import open_lake
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.lake.killed_builds import die_after_frames
+from imgpipeline_tests.lake.killed_builds import die_after_detections, die_after_frames
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import again, gated, seen
 from imgpipeline_tests.ledger.samples import (
@@ -30,7 +30,9 @@ NEXT = DAY + timedelta(days=1)
 
 
 steps = st.lists(
-    st.sampled_from(["frame", "again", "gated", "late", "build", "die after frames", "older build"]),
+    st.sampled_from(
+        ["frame", "again", "gated", "late", "build", "die after frames", "die after detections", "older build"]
+    ),
     min_size=1,
     max_size=12,
 )
@@ -82,5 +84,6 @@ STEPS = {
     "late": _late,
     "build": _build,
     "die after frames": die_after_frames,
+    "die after detections": die_after_detections,
     "older build": _older_build,
 }
