@@ -1,0 +1,78 @@
+"""`imgpipeline mapreduce`: what the classic Hadoop Streaming jobs print, without Hadoop."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipeline.cli.output import note
+from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.mapreduce.label_hour import LabelHour
+
+app = typer.Typer(no_args_is_help=True, help="What the classic Hadoop Streaming jobs print, without Hadoop.")
+
+InputOption = Annotated[
+    str,
+    typer.Option("--input", help="A file, a folder, a glob or s3://bucket/prefix; .gz, .bz2, .zst are decompressed."),
+]
+OutputOption = Annotated[str, typer.Option("--output", help="File to write as a whole at the end, or - for stdout.")]
+
+
+@app.callback()
+def _group() -> None:
+    """What the classic Hadoop Streaming jobs print, without Hadoop."""
+
+
+@app.command("label-hour")
+def label_hour(location: InputOption, output: OutputOption) -> None:
+    """Count labels by the hour, with their times, in documents of frames.
+
+    Reads JSON documents (one a file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
+    and the list of times, separated by tabs, in the byte order of the keys. What is skipped is told on stderr.
+    """
+    from imgpipeline.mapreduce.label_hour import count_label_hours  # noqa: PLC0415 - loads DuckDB
+
+    done = count_label_hours(location, output, load_settings())
+    note(
+        f"{done.detections:,} detections of {done.documents:,} documents in {done.files:,} files: {done.keys:,} lines."
+    )
+    _tell_skipped(done)
+
+
+def _tell_skipped(done: "LabelHour") -> None:
+    if done.malformed:
+        note(f"Skipped: {done.malformed:,} lines that are no document of a frame.")
+    if done.unlabelled:
+        note(f"Skipped: {done.unlabelled:,} detections without a label that can be printed.")
+
+
+@app.command("label-total")
+def label_total(location: InputOption, output: OutputOption) -> None:
+    """Count labels in CSV files of detections: timestamp,detected_label,confidence.
+
+    Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Lines
+    with fewer or more fields are skipped; how many is told on stderr.
+    """
+    from imgpipeline.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
+
+    done = total_labels(location, output, load_settings())
+    note(f"{done.detections:,} detections in {done.files:,} files: {done.labels:,} labels.")
+    if done.malformed:
+        note(f"Skipped: {done.malformed:,} malformed lines.")
+
+
+@app.command("identity")
+def identity(location: InputOption, output: OutputOption) -> None:
+    """Copy all lines, and prove that what was written is what was read.
+
+    Counts and hashes the lines as they are read, and again as the written file is read back.
+    """
+    from imgpipeline.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
+
+    done = copy_lines(location, output, load_settings())
+    note(f"In:  {done.lines:,} lines of {done.files:,} files, SHA-256 {done.sha256}.")
+    if done.read_back:
+        note(f"Out: {done.lines:,} lines, read back, SHA-256 {done.sha256}: the same.")
+    else:
+        note("Out: written to stdout, which cannot be read back; compare with `sha256sum`.")

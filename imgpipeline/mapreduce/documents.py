@@ -1,0 +1,103 @@
+"""Metadata documents as files of JSON lines that DuckDB can read: in place where they are such files already.
+
+Owns telling how a file holds its documents, and copying those that are not read in place. A file holds either
+
+* JSON lines: a document a line, the first line that is not blank being one; blank lines are passed over. Or
+* one document over several lines, as pretty-printed JSON has it: the first line is none by itself, the whole file is.
+
+Any other file is taken for lines, none or some of which are documents. It promises that the documents keep the order of
+the files and of their places in them. What is in a document belongs to `label_hour`.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from imgpipeline.lake.engine import disk_errors
+from imgpipeline.mapreduce.inputs import BYTE_ORDER_MARK, InputFile, open_each, reading
+
+LONGEST_BYTES = 2**24
+"""The longest line, and the longest document over several lines: DuckDB's own limit."""
+_LARGE_BYTES = 2**20
+"""Files from this size on are read in place if they can be."""
+_COPY_BYTES = 4 * 2**20
+_ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+"""Within JSON, line ends only stand between its parts: a blank does as well."""
+
+
+def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
+    """Returns files of JSON lines with the documents of all inputs, in order.
+
+    Args:
+        inputs: In order.
+        folder: For copies of what cannot be read in place.
+
+    Raises:
+        PermanentError: A file cannot be read, or the local disk is full.
+        TransientError: The store does not answer.
+    """
+    files: list[Path] = []
+    copied: list[InputFile] = []
+    for file in inputs:
+        if _readable_in_place(file) and file.path:
+            files += _copy(copied, folder / f"{len(files):08d}.jsonl")
+            copied = []
+            files.append(file.path)
+        else:
+            copied.append(file)
+    return files + _copy(copied, folder / f"{len(files):08d}.jsonl")
+
+
+def _readable_in_place(file: InputFile) -> bool:
+    # DuckDB takes `*`, `?` and `[` in a path for a glob.
+    if file.path is None or file.compressed or file.size_bytes < _LARGE_BYTES or set("*?[") & set(str(file.path)):
+        return False
+    with reading(file), file.open_raw() as stream:
+        head = stream.read(_LARGE_BYTES)
+    return not head.startswith(BYTE_ORDER_MARK) and _begins_with_a_line(head, whole=False)
+
+
+def _begins_with_a_line(head: bytes, *, whole: bool) -> bool:
+    """Tells whether a file's first line that is not blank is a JSON value; also where it is longer than the head."""
+    head = head.lstrip()
+    line, newline, _ = head.partition(b"\n")
+    if not newline and not whole:
+        return True
+    return _is_json(line)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _copy(inputs: Sequence[InputFile], path: Path) -> list[Path]:
+    if not inputs:
+        return []
+    with disk_errors(path.parent), path.open("wb") as target:
+        for file, stream in open_each(inputs):
+            for piece in _as_lines(file, stream):
+                target.write(piece)
+    return [path]
+
+
+def _as_lines(file: InputFile, stream: io.BufferedReader) -> Iterator[bytes]:
+    with reading(file):
+        head = stream.read(_LARGE_BYTES)
+        whole = len(head) < _LARGE_BYTES
+        if not _begins_with_a_line(head, whole=whole):
+            head += stream.read(LONGEST_BYTES - len(head))
+            if len(head) < LONGEST_BYTES and _is_json(head):
+                head = head.translate(_ON_ONE_LINE)
+    last = b""
+    while head:
+        yield head
+        last = head[-1:]
+        with reading(file):
+            head = stream.read(_COPY_BYTES)
+    if last not in (b"", b"\n"):
+        yield b"\n"

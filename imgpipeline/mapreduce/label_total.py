@@ -1,0 +1,132 @@
+"""`label-total`: how many detections each label has, from CSV files of detections.
+
+Owns the job and its rules, those of the classic mapper (split at commas) and reducer (count):
+
+* A line (`lines`) has three fields, `timestamp,detected_label,confidence`, split at commas and nothing else: there are
+  no quotes. Time and confidence are not looked at.
+* The label is the second field, trimmed of white space and upper-cased (Unicode's rules, as Python has them).
+* Blank lines, and headers (lines whose text begins with `timestamp`; each file may have one), are passed over.
+* Malformed, hence skipped and counted as such: fewer or more fields, a label that is empty, holds a tab, or is not
+  UTF-8.
+* Printed is `LABEL<TAB>count`, in the byte order of the labels.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imgpipeline.lake.engine import Engine, open_engine
+from imgpipeline.mapreduce.inputs import find_inputs
+from imgpipeline.mapreduce.lines import read_blocks
+from imgpipeline.mapreduce.outputs import open_output, write
+from imgpipeline.settings import Settings
+
+_HEADER = b"timestamp"
+_ROW = re.compile(rb"^(?![ \t\v\f]*timestamp)[^,\n]*,([^,\n]*),[^,\n]*$", re.MULTILINE)
+_MOST_IN_MEMORY = 500_000
+"""Different labels that are counted in memory; then they are handed to DuckDB, which spills."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTotal:
+    """What was counted."""
+
+    files: int
+    """Files that were read."""
+    detections: int
+    """Lines that were counted."""
+    labels: int
+    """Lines that were printed."""
+    malformed: int
+    """Lines that were skipped, blank ones and headers apart."""
+
+
+def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
+    """Counts labels and prints them.
+
+    Args:
+        location: What to read, as `find_inputs` takes it.
+        output: A file, or `-` for stdout.
+        settings: Name the S3 server, for `s3://`.
+
+    Returns:
+        What was counted.
+
+    Raises:
+        ConfigurationError: Input or output do not exist.
+        PermanentError: A file cannot be read or written, or memory or disk do not do.
+        TransientError: The store does not answer.
+    """
+    inputs = find_inputs(location, settings)
+    malformed = detections = labels = 0
+    with open_output(output, inputs) as stream, open_engine() as engine:
+        totals = _Totals(engine)
+        for block in read_blocks(inputs):
+            found = _ROW.findall(block)
+            counts = Counter(found)
+            if len(found) != block.count(b"\n"):
+                malformed += _count_malformed(block)
+            malformed += totals.add(counts)
+        for text, count in totals.rows():
+            write(stream, b"%s\t%d\n" % (text.encode(), count))
+            labels += 1
+            detections += count
+    return LabelTotal(len(inputs), detections, labels, malformed)
+
+
+def _count_malformed(block: bytes) -> int:
+    lines = (line.strip() for line in block.splitlines() if not _ROW.fullmatch(line))
+    return sum(1 for line in lines if line and not line.startswith(_HEADER))
+
+
+class _Totals:
+    """Counts by label; more labels than fit into memory are kept by DuckDB."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._counts: Counter[str] = Counter()
+        self._spilled = False
+
+    def add(self, raw: Counter[bytes]) -> int:
+        """Adds counts by raw field; returns how many lines have a field that is no label."""
+        malformed = 0
+        for field, count in raw.items():
+            label = _label(field)
+            if label is None:
+                malformed += count
+            else:
+                self._counts[label] += count
+        if len(self._counts) > _MOST_IN_MEMORY:
+            self._spill()
+        return malformed
+
+    def _spill(self) -> None:
+        self._engine.run("CREATE TABLE IF NOT EXISTS totals (label VARCHAR, count BIGINT)")
+        self._engine.run(
+            "INSERT INTO totals SELECT unnest($labels), unnest($counts)",
+            {"labels": list(self._counts), "counts": list(self._counts.values())},
+        )
+        self._counts.clear()
+        self._spilled = True
+
+    def rows(self) -> Iterator[tuple[str, int]]:
+        """Yields labels and counts in byte order."""
+        if not self._spilled:
+            # The order of code points is that of their UTF-8 bytes.
+            yield from sorted(self._counts.items())
+            return
+        self._spill()
+        query = self._engine.connection.execute(
+            "SELECT label, sum(count)::BIGINT FROM totals GROUP BY label ORDER BY label"
+        )
+        while rows := query.fetchmany(10_000):
+            yield from rows
+
+
+def _label(field: bytes) -> str | None:
+    try:
+        label = field.decode().strip().upper()
+    except UnicodeDecodeError:
+        return None
+    return label if label and "\t" not in label else None

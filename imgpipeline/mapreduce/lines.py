@@ -1,0 +1,47 @@
+"""Lines as Hadoop reads them: ended by LF, CRLF or CR.
+
+Owns that one rule. It promises that blocks of lines hold whole lines, each ended by one LF, also the last one of a file
+that does not end so. What a line says belongs to the jobs.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+
+from imgpipeline.mapreduce.inputs import InputFile, open_each, reading
+
+BLOCK_BYTES = 4 * 2**20
+"""About how much is read at a time; a block is as long as its longest line at least."""
+
+
+def read_blocks(inputs: Sequence[InputFile]) -> Iterator[bytes]:
+    """Yields the lines of all files in blocks.
+
+    Raises:
+        PermanentError: A file cannot be read.
+        TransientError: The store does not answer.
+    """
+    for file, stream in open_each(inputs):
+        yield from _blocks(file, stream)
+
+
+def _blocks(file: InputFile, stream: io.BufferedReader) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    held = b""  # a CR at the end of what was read: an LF may come
+    while True:
+        with reading(file):
+            data = stream.read(BLOCK_BYTES)
+        text = held + data
+        held = b"\r" if data and text.endswith(b"\r") else b""
+        text = text[: len(text) - len(held)]
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        whole, newline, rest = text.rpartition(b"\n")
+        if newline:
+            yield b"".join([*parts, whole, newline])
+            parts = []
+        if rest:
+            parts.append(rest)
+        if not data:
+            break
+    if parts:
+        yield b"".join([*parts, b"\n"])

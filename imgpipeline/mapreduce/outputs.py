@@ -1,0 +1,89 @@
+"""Where a job writes: a file that appears as a whole at the end, or stdout.
+
+Owns that promise: whoever finds the file finds all of it, and a job that failed leaves an older one as it was. Where
+the lines come from belongs to the jobs.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.mapreduce.inputs import InputFile
+
+STDOUT = "-"
+_SURE_MODE = 0o666
+
+
+@contextlib.contextmanager
+def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
+    """Opens what a job writes to.
+
+    Args:
+        output: A file's path, or `-` for stdout.
+        inputs: What the job reads; the output must not be one of them.
+
+    Yields:
+        A binary stream; a file can be read back through it.
+
+    Raises:
+        ConfigurationError: The folder is not there or may not be written to, or the file is one of the inputs.
+        PermanentError: The disk is full.
+    """
+    if output == STDOUT:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    if path.is_dir() or any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
+        raise ConfigurationError(
+            f"The output {output} is a folder, or one of the files to read.", next_step="name another file"
+        )
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The output {output} cannot be written: {error.strerror}.", next_step="name a file in a folder of yours"
+        ) from error
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            with _disk_errors(output):
+                file.flush()
+                os.fchmod(descriptor, _SURE_MODE & ~_umask())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(output: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PermanentError(
+            f"{output} cannot be written: {error.strerror}.", next_step="free space on that disk"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write(stream: BinaryIO, data: bytes) -> None:
+    """Writes; raises PermanentError where the disk is full. A pipe that nobody reads any more stays BrokenPipeError."""
+    try:
+        stream.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PermanentError(
+            f"The output cannot be written: {error.strerror}.", next_step="free space on its disk"
+        ) from error

@@ -1,0 +1,62 @@
+"""The commands that take the place of the Hadoop jobs print lines on stdout, and on stderr what became of the input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+DOCUMENT = json.dumps(
+    {"processing_timestamp": "2026-01-09T12:34:56.7Z", "detections": [{"label": "car"}, {"label": 5}]}
+)
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.json").write_text(DOCUMENT)
+    (folder / "broken.json").write_text("{")
+    return folder
+
+
+def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
+    ended = run("mapreduce", "label-hour", "--input", documents, "--output", "-", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, f"car@2026-01-09 12:00\t3\t[{', '.join(['2026-01-09T12:34:56'] * 3)}]\n")
+    assert "3 detections of 3 documents in 4 files: 1 lines." in ended.stderr
+    assert "Skipped: 1 lines that are no document of a frame." in ended.stderr
+    assert "Skipped: 3 detections without a label" in ended.stderr
+    again = run("mapreduce", "label-hour", "--input", f"{documents}/*.json", "--output", "out", cwd=tmp_path)
+    assert (again.status, again.stdout, (tmp_path / "out").read_text()) == (0, "", ended.stdout)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_label_total_of_a_prefix_of_a_bucket(bucket: S3Bucket, tmp_path: Path):
+    store = bucket.store()
+    store.put("day/a.csv", b"timestamp,detected_label,confidence\n2026-01-09T12:00:00, car,0.9\n")
+    store.put("day/b.csv", b"2026-01-09T12:00:00,Car ,0.9\ncut")
+    arguments = ("--input", f"s3://{bucket.name}/day", "--output", "-")
+    ended = run("mapreduce", "label-total", *arguments, env=bucket.environment(), cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "CAR\t2\n")
+    assert "Skipped: 1 malformed lines." in ended.stderr
+
+
+def test_identity_says_what_it_has_proven(documents: Path, tmp_path: Path):
+    ended = run("mapreduce", "identity", "--input", documents, "--output", "out", cwd=tmp_path)
+    assert (ended.status, (tmp_path / "out").read_text()) == (0, f"{DOCUMENT}\n" * 3 + "{\n")
+    said = [line.split("SHA-256 ")[1][:64] for line in ended.stderr.splitlines()]
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert "Out: 4 lines, read back" in ended.stderr
+    to_stdout = run("mapreduce", "identity", "--input", documents, "--output", "-", cwd=tmp_path)
+    assert to_stdout.stdout == (tmp_path / "out").read_text()
+    assert "cannot be read back" in to_stdout.stderr
+
+
+def test_input_that_is_not_there_is_named(tmp_path: Path):
+    ended = run("mapreduce", "identity", "--input", "nowhere", "--output", "-", cwd=tmp_path)
+    assert ended.status == 1
+    assert "There is nothing to read at nowhere." in ended.stderr
