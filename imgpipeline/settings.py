@@ -128,6 +128,9 @@ class Settings(BaseSettings):
         le=1,
         description="Of two boxes that overlap (IoU) by more than this the weaker is dropped.",
     )
+    summary_threshold: float = Field(
+        0.0, ge=0, le=1, description="Summaries of labels leave out detections with a confidence below this."
+    )
     nms_per_class: bool | None = Field(
         None, description="Whether only boxes of one label compete. Default: as the model is registered."
     )
