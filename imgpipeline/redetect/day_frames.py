@@ -11,8 +11,8 @@ from typing import Any
 
 from imgpipeline.lake.engine import Engine, all_rows, identifier, quoted
 from imgpipeline.lake.tables import DETECTIONS
+from imgpipeline.lake.tables.redetections import REDETECTED_FRAMES
 from imgpipeline.redetect.look import FrameToSee
-from imgpipeline.redetect.tables import REDETECTED_FRAMES
 
 _TO_SEE = """
 CREATE OR REPLACE TABLE to_see AS

@@ -116,6 +116,8 @@ def read_redetection(store: ObjectStore, model: str, day: date) -> StoredRedetec
 
 def recipe_of(detector: Detector, settings: Settings) -> str:
     """Returns a hash of all that changes what is found in a picture, 16 hexadecimal digits."""
-    parts = (FORMAT, detector.model_name, detector.model_sha256, detector.confidence_threshold, detector.nms_threshold,
-             detector.nms_per_class, settings.max_image_bytes, settings.max_image_pixels)  # fmt: skip
+    spec = detector.spec
+    parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, spec.preprocessing,
+             detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
+             settings.max_image_bytes, settings.max_image_pixels)  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

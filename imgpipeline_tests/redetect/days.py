@@ -47,7 +47,7 @@ def detector(choice: str) -> Detector:
 def add_frames(
     settings: Settings, store: ObjectStore, numbers: Iterable[int], *, day: date = DAY, partition: int = 0
 ) -> list[Frame]:
-    """Store pictures and detect them as a detection run does, one a second from noon; the ledger has them afterwards."""
+    """Store pictures and detect them as a detection run does, one a second from noon; then the ledger has them."""
     work = FrameWork(settings, ImageReader(store, settings), detector("demo"), lambda: NOON)
     chain = ChainId("frames", "dGVzdA_topic-id", partition)
     to = writer(store, chain)

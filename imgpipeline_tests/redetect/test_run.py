@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -10,8 +9,8 @@ from imgpipeline.contracts.keys import day_table_key, redetection_key
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.look import PictureLooker
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.redetect.look import FrameToSee, PictureLooker
 from imgpipeline.redetect.manifest import read_redetection
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
@@ -49,12 +48,19 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
 ) -> None:
     frames = build_live(settings, store, range(9))
     done = redetect_day(redetector(settings, store), DAY)
-    looker = PictureLooker(settings, _reader(settings, store), detector(LOW))
+    looker = PictureLooker(settings, ImageReader(store, settings), detector(LOW))
     expected = []
     for frame in frames:
-        seen = looker.look(looker.read(_to_see(frame)))
+        to_see = FrameToSee(frame.frame_id, frame.source_image_path, 0, frame.status.value, None)
+        seen = looker.look(looker.read(to_see))
         expected += [
-            (frame.frame_id, number, found.label, round(found.confidence, 6), *(round(v, 2) for v in found.box_xywh))
+            (
+                frame.frame_id,
+                number,
+                found.label,
+                round(found.confidence, 6),
+                *(round(v, 2) for v in found.box_xywh or ()),
+            )
             for number, found in enumerate(seen.detections)
         ]
     rows = redetected_rows(store, "detections")
@@ -65,18 +71,6 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
     assert {row["model_sha256"] for row in rows} == {done.manifest.model_sha256}
     counted = {row["frame_id"]: row["detections"] for row in redetected_rows(store, "frames")}
     assert counted == {f.frame_id: sum(row["frame_id"] == f.frame_id for row in rows) for f in frames}
-
-
-def _reader(settings: Settings, store: ObjectStore) -> Any:
-    from imgpipeline.objectstore import ImageReader
-
-    return ImageReader(store, settings)
-
-
-def _to_see(frame: Any) -> Any:
-    from imgpipeline.redetect.look import FrameToSee
-
-    return FrameToSee(frame.frame_id, frame.source_image_path, frame.size_bytes, frame.status.value, None)
 
 
 def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(

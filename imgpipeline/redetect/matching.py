@@ -1,0 +1,75 @@
+"""Which box of one model is which box of another.
+
+Owns the choice: of all pairs of one label in one frame with enough overlap, the pair with the greatest IoU first, then
+the next one whose boxes are both free still, and so on (greedy, one to one). Boxes are sparse after suppression, so
+that this is nearly always what an optimal assignment gives. Which pairs overlap is SQL (`overlapping.sql`).
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib import resources
+
+from imgpipeline.lake.engine import Engine
+
+Overlap = tuple[str, str, int, int, float]
+"""Frame, label, number of the box of A, of B, and their IoU."""
+_BATCH = 10_000
+
+
+def read_sql(name: str) -> str:
+    """Returns a query of this package, without a final semicolon."""
+    return resources.files("imgpipeline.redetect").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+def choose_pairs(overlaps: Iterable[Overlap]) -> Iterator[Overlap]:
+    """Yields the pairs that belong together.
+
+    Args:
+        overlaps: Sorted by frame, then by IoU, the greatest first; ties as they shall be decided.
+    """
+    frame_id = None
+    taken_a: set[int] = set()
+    taken_b: set[int] = set()
+    for overlap in overlaps:
+        if overlap[0] != frame_id:
+            frame_id = overlap[0]
+            taken_a, taken_b = set(), set()
+        _, _, a, b, _ = overlap
+        if a not in taken_a and b not in taken_b:
+            taken_a.add(a)
+            taken_b.add(b)
+            yield overlap
+
+
+def match_found(engine: Engine) -> None:
+    """Creates the table `matched` out of `found_a` and `found_b`.
+
+    Most boxes overlap one other box at most: those pairs need no choice and stay in DuckDB.
+    """
+    engine.run(f"CREATE OR REPLACE TABLE overlapping AS {read_sql('overlapping')}")
+    engine.run(
+        "CREATE OR REPLACE TABLE matched AS "
+        "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a = 1 AND of_b = 1"
+    )
+    rows: list[Overlap] = []
+    contested = engine.connection.cursor().execute(
+        "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a > 1 OR of_b > 1 "
+        "ORDER BY frame_id, iou DESC, a, b"
+    )
+    for pair in choose_pairs(_fetched(contested)):
+        rows.append(pair)
+        if len(rows) == _BATCH:
+            _insert(engine, rows)
+            rows.clear()
+    _insert(engine, rows)
+    engine.run("DROP TABLE overlapping")
+
+
+def _fetched(cursor: "object") -> Iterator[Overlap]:
+    while rows := cursor.fetchmany(_BATCH):  # type: ignore[attr-defined]  # DuckDB's cursor
+        yield from rows
+
+
+def _insert(engine: Engine, rows: list[Overlap]) -> None:
+    if rows:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        engine.run("INSERT INTO matched SELECT unnest(?), unnest(?), unnest(?), unnest(?), unnest(?)", columns)

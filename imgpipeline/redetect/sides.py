@@ -1,0 +1,108 @@
+"""The two sides of a comparison: what detection runs found, and what other models found when they looked again.
+
+Owns finding which there are on a day, and opening them in DuckDB, each in one version. Comparing belongs to
+`comparison`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.engine import Engine, all_rows, disk_errors
+from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, parse_footer
+from imgpipeline.lake.summary_inputs import Patience, agree
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.redetect.choice import LIVE
+
+_TABLES = ("frames", "detections")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model's result of a day, as the views `{view}_frames` and `{view}_found`."""
+
+    name: str
+    """`live`, or the choice, such as `demo@0.3`."""
+    view: str
+    """First part of the views' names."""
+    versions: tuple[str, ...]
+    """Versions (e-tags) of its two objects."""
+
+
+def sides_of(store: ObjectStore, day: date) -> list[str]:
+    """Returns the names of what can be compared on a day: `live` first, then the models that looked again, sorted."""
+    folders = store.list_folders(REDETECTIONS)
+    models = sorted(model for model in map(parse_model_folder, folders) if model)
+    return [LIVE, *(model for model in models if store.head(redetection_key(model, day, "detections")))]
+
+
+def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the versions of both objects of each side; one that is not there has an empty version."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        heads = [store.head(_key(name, day, table)) for table in _TABLES]
+        found[name] = [head.e_tag if head else "" for head in heads]
+    return found
+
+
+def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: str) -> Side:
+    """Opens one side.
+
+    Args:
+        store: The object store.
+        engine: DuckDB with a folder.
+        name: `live`, or a choice.
+        day: UTC day.
+        view: First part of the views' names: `{view}_frames` has the frames that were looked at, `{view}_found` what
+            was found in them.
+
+    Returns:
+        The side, with the versions that were opened.
+
+    Raises:
+        PermanentError: It is not there, or no Parquet file of this project.
+        TransientError: Its two objects stay of different makings for longer than a build takes.
+    """
+    patience = Patience()
+    while True:
+        paths = {table: engine.folder / f"{view}-{table}.parquet" for table in _TABLES}
+        versions = tuple(_fetch(store, engine, name, day, table, path) for table, path in paths.items())
+        if _belong_together(name, day, paths):
+            break
+        patience.wait(f"the comparison with {name}", day)
+    looked_at = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
+    engine.run(f"CREATE VIEW {view}_frames AS SELECT * FROM ({all_rows(paths['frames'])}) WHERE {looked_at}")  # noqa: S608 - own names
+    engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
+    return Side(name, view, versions)
+
+
+def _key(name: str, day: date, table: str) -> str:
+    return day_table_key(table, day) if name == LIVE else redetection_key(name, day, table)
+
+
+def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str, path: Path) -> str:
+    try:
+        with disk_errors(engine.folder):
+            return fetch_to_file(store, _key(name, day, table), path)
+    except ObjectMissingError:
+        command = (
+            f"dagster asset materialize --select frames,detections --partition {day}"
+            if name == LIVE
+            else f"imgpipeline redetect --model {name} --day {day}"
+        )
+        raise PermanentError(f"There is no {table} of {name} on {day} to compare.", next_step=command) from None
+
+
+def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
+    if name == LIVE:
+        manifests: list[Manifest] = [parse_footer(path, _key(name, day, table)) for table, path in paths.items()]
+        return agree(manifests)
+    documents: list[Any] = [(pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode()) for path in paths.values()]
+    return documents[0] is not None and documents[0] == documents[1]

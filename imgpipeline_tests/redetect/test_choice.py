@@ -1,0 +1,73 @@
+"""Which models there are to look again with, and what is said of those that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.redetect.choice import ModelChoice, chosen_models, load_chosen, parse_choice
+from imgpipeline.settings import load_settings
+from imgpipeline.vision.registry import list_models
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "written"),
+    [
+        ("demo", ModelChoice("demo"), "demo"),
+        ("demo@0.30", ModelChoice("demo", 0.3), "demo@0.3"),
+        ("demo@0.000001", ModelChoice("demo", 0.000001), "demo@0.000001"),
+        ("yolox-nano@0", ModelChoice("yolox-nano", 0.0), "yolox-nano@0"),
+    ],
+)
+def test_a_choice_is_read_and_written(text: str, choice: ModelChoice, written: str) -> None:
+    found = parse_choice(text, load_settings())
+    assert (found, str(found)) == (choice, written)
+    assert parse_choice(written, load_settings()) == choice
+
+
+@pytest.mark.parametrize("text", ["", "nobody", "demo@", "demo@1", "demo@1.5", "demo@-0.1", "demo@x", "demo|x", "live"])
+def test_what_is_no_choice_is_refused_with_the_models_there_are(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"demo, yolox-nano") as caught:
+        parse_choice(text, load_settings())
+    assert "imgpipeline models list" in str(caught.value)
+
+
+def test_without_the_setting_there_are_all_registered_models() -> None:
+    assert [str(choice) for choice in chosen_models(load_settings())] == [spec.name for spec in list_models()]
+
+
+def test_the_setting_names_models_and_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano, demo@0.30,demo@0.3")
+    assert [str(choice) for choice in chosen_models(load_settings())] == ["yolox-nano", "demo@0.3"]
+
+
+@pytest.mark.parametrize(("value", "said"), [("demo@2", "NAME@THRESHOLD"), ("nobody", "nobody")])
+def test_a_wrong_setting_is_named(value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", value)
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_REDETECT_MODELS") as caught:
+        chosen_models(load_settings())
+    assert said in str(caught.value)
+
+
+def test_a_model_that_was_not_pulled_is_named_with_the_command(tmp_path: Path) -> None:
+    settings = load_settings(model_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match="imgpipeline models pull yolox-nano"):
+        load_chosen(parse_choice("yolox-nano", settings), settings)
+
+
+def test_all_that_a_choice_does_not_name_is_as_for_live_detection() -> None:
+    settings = load_settings(confidence_threshold=0.6, nms_threshold=0.3)
+    plain, low = (load_chosen(parse_choice(text, settings), settings) for text in ("demo", "demo@0.1"))
+    assert (plain.confidence_threshold, plain.nms_threshold) == (0.6, 0.3)
+    assert (low.confidence_threshold, low.nms_threshold) == (0.1, 0.3)
+
+
+def test_a_model_of_the_users_own_has_the_name_of_its_file(tmp_path: Path) -> None:
+    demo = next(spec for spec in list_models() if spec.name == "demo")
+    own = tmp_path / "yard.onnx"
+    own.write_bytes(demo.path.read_bytes())
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(demo.labels))
+    settings = load_settings(model=str(own), model_decoder="yolox", model_labels=labels)
+    assert load_chosen(parse_choice("yard@0.2", settings), settings).model_name == "yard"
+    assert load_chosen(parse_choice("demo", settings), settings).model_name == "demo"

@@ -1,0 +1,222 @@
+"""What two models have in common: held against plain Python, and drawn."""
+
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
+from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
+from imgpipeline.redetect.footers import read_footer
+from imgpipeline.redetect.matching import choose_pairs
+from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.run import redetect_day
+from imgpipeline.settings import Settings
+from imgpipeline_tests.redetect.days import (
+    DAY,
+    LOW,
+    NOON,
+    build_live,
+    live_rows,
+    objects_below,
+    read_rows,
+    redetected_rows,
+    redetector,
+)
+
+HIGH = "demo@0.7"
+TABLE = summary_key("model_comparison", DAY)
+Box = dict[str, Any]
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Return the IoU of two boxes."""
+    wide = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
+    high = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
+    shared = max(0.0, wide) * max(0.0, high)
+    return float(shared / (a["width"] * a["height"] + b["width"] * b["height"] - shared))
+
+
+def matched_of(boxes_a: Sequence[Box], boxes_b: Sequence[Box]) -> list[tuple[int, int, float]]:
+    """Return the pairs of one frame and label, greedily: an oracle in plain Python."""
+    pairs = [(overlap(a, b), i, j) for i, a in enumerate(boxes_a) for j, b in enumerate(boxes_b)]
+    free_a, free_b, chosen = set(range(len(boxes_a))), set(range(len(boxes_b))), []
+    for iou, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+        if iou >= 0.5 and i in free_a and j in free_b:
+            free_a.remove(i)
+            free_b.remove(j)
+            chosen.append((i, j, iou))
+    return chosen
+
+
+def expected(a: Sequence[Box], b: Sequence[Box], frames: set[str]) -> dict[str, tuple[int, int, int, int, int, float]]:
+    """Return counts of A and B, pairs, only A, only B and agreement by label."""
+    grouped: dict[tuple[str, str], tuple[list[Box], list[Box]]] = defaultdict(lambda: ([], []))
+    for side, rows in enumerate((a, b)):
+        for row in rows:
+            if row["frame_id"] in frames:
+                grouped[row["frame_id"], row["label"]][side].append(row)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for (_, label), (of_a, of_b) in grouped.items():
+        counts[label].update(a=len(of_a), b=len(of_b), matched=len(matched_of(of_a, of_b)))
+    return {
+        label: (n["a"], n["b"], n["matched"], n["a"] - n["matched"], n["b"] - n["matched"],
+                n["matched"] / (n["a"] + n["b"] - n["matched"]))
+        for label, n in counts.items()
+    }  # fmt: skip
+
+
+def numbers(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("count_a", "count_b", "matched", "only_a", "only_b", "agreement"))
+
+
+@pytest.fixture
+def compared(settings: Settings, store: ObjectStore) -> ObjectStore:
+    """A day that three have looked at: live, and the same model with a lower and with a higher threshold."""
+    frames = build_live(settings, store, range(0, 60, 4))
+    redetect_day(redetector(settings, store, HIGH), DAY)
+    store.delete(frames[4].source_image_path)
+    redetect_day(redetector(settings, store), DAY)
+    return store
+
+
+def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, compared: ObjectStore) -> None:
+    done = build_comparison(settings, compared, DAY, now=NOON)
+    assert done.models == ("live", LOW, HIGH)
+    found = {name: redetected_rows(compared, "detections", name) for name in (LOW, HIGH)}
+    looked_at = {
+        name: {row["frame_id"] for row in redetected_rows(compared, "frames", name) if row["outcome"] == "processed"}
+        for name in (LOW, HIGH)
+    }
+    found["live"] = live_rows(compared, "detections")
+    looked_at["live"] = {row["frame_id"] for row in live_rows(compared, "frames")}
+    assert [len(looked_at[name]) for name in ("live", LOW, HIGH)] == [15, 14, 15]
+    rows = read_rows(compared, TABLE)
+    assert len(rows) == done.rows
+    for a, b in itertools.combinations(("live", LOW, HIGH), 2):
+        frames = looked_at[a] & looked_at[b]
+        of_pair = [row for row in rows if (row["model_a"], row["model_b"]) == (a, b)]
+        assert {row["label"]: numbers(row) for row in of_pair} == expected(found[a], found[b], frames)
+        assert {row["frames"] for row in of_pair} == {len(frames)}
+        assert sum(row["only_a"] + row["only_b"] for row in of_pair) > 0
+
+
+def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(10))
+    redetect_day(redetector(settings, store, "demo"), DAY)
+    pair = compare_models(store, DAY, "live", "demo")
+    assert pair.labels
+    for label in pair.labels:
+        assert (label.only_a, label.only_b, label.agreement, label.mean_iou) == (0, 0, 1.0, 1.0)
+        assert label.models_a == label.models_b
+        assert label.models_a[0].endswith(">0.5")
+    assert all(example.labels == () for example in pair.examples)
+    assert pair.examples
+
+
+def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetection(
+    settings: Settings, compared: ObjectStore
+) -> None:
+    assert not build_comparison(settings, compared, DAY, now=NOON).skipped
+    before = compared.get(TABLE)
+    assert build_comparison(settings, compared, DAY, now=NOON).skipped
+    assert compared.get(TABLE) == before
+    assert not build_comparison(settings, compared, DAY, force=True, now=NOON).skipped
+    redetect_day(redetector(settings, compared, "demo"), DAY)
+    done = build_comparison(settings, compared, DAY, now=NOON)
+    assert (done.skipped, done.models) == (False, ("live", "demo", LOW, HIGH))
+
+
+def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compared: ObjectStore) -> None:
+    build_comparison(settings, compared, DAY, now=NOON)
+    footer = read_footer(compared, TABLE)
+    assert footer is not None
+    stored = [compared.head(redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
+    assert footer.document["made_of"][LOW] == [info.e_tag for info in stored if info]
+
+
+def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
+    done = build_comparison(settings, compared, DAY, now=NOON)
+    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
+    assert Counter(key.split("/examples/")[1].rpartition("/")[0] for key in done.examples) == {
+        "live/demo~0.05": MOST_EXAMPLES,
+        "live/demo~0.7": MOST_EXAMPLES,
+        "demo~0.05/demo~0.7": MOST_EXAMPLES,
+    }
+    key = next(key for key in done.examples if "/live/demo~0.05/" in key)
+    drawn = cv2.imdecode(np.frombuffer(compared.get(key), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn is not None
+    picture, legend = drawn[:-56], drawn[-56:]
+    for colour in (COLOUR_A, COLOUR_B):
+        assert (np.abs(picture.astype(int) - colour).max(axis=2) < 60).sum() > 50
+        assert (np.abs(legend.astype(int) - colour).max(axis=2) < 60).sum() > 150
+    named = {key for row in read_rows(compared, TABLE) for key in row["examples"]}
+    assert named <= set(done.examples)
+    assert named
+
+
+def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compared: ObjectStore) -> None:
+    build_comparison(settings, compared, DAY, now=NOON)
+    for table in ("frames", "detections"):
+        compared.delete(redetection_key(LOW, DAY, table))
+    done = build_comparison(settings, compared, DAY, now=NOON)
+    assert done.models == ("live", HIGH)
+    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
+
+
+def test_a_day_that_nobody_has_looked_at_again_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(3))
+    done = build_comparison(settings, store, DAY, now=NOON)
+    assert (done.rows, done.models, done.examples) == (0, ("live",), ())
+
+
+def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(3))
+    with pytest.raises(PermanentError, match="imgpipeline redetect --model demo --day 2026-03-01"):
+        compare_models(store, DAY, "live", "demo")
+
+
+def test_a_redetection_between_its_two_puts_is_not_compared(
+    settings: Settings, compared: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgpipeline.lake.summary_inputs.SETTLE_S", 0.0)
+    older = compared.get(redetection_key(LOW, DAY, "detections"))
+    build_live(settings, compared, [59])
+    redetect_day(redetector(settings, compared), DAY)
+    compared.put(redetection_key(LOW, DAY, "detections"), older)
+    with pytest.raises(Exception, match=str(DAY)):
+        compare_models(compared, DAY, "live", LOW)
+
+
+boxes = st.lists(
+    st.builds(
+        lambda x, y, w, h: {"x": x, "y": y, "width": w, "height": h},
+        *(st.integers(0, 6), st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)),
+    ),
+    max_size=6,
+)
+
+
+@given(boxes, boxes)
+def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -> None:
+    pairs = [(overlap(a, b), i, j) for i, a in enumerate(of_a) for j, b in enumerate(of_b)]
+    ordered = sorted((p for p in pairs if p[0] >= 0.5), key=lambda p: (-p[0], p[1], p[2]))
+    chosen = list(choose_pairs(("f", "car", i, j, iou) for iou, i, j in ordered))
+    assert [(i, j, iou) for _, _, i, j, iou in chosen] == matched_of(of_a, of_b)
+
+
+def test_the_footer_is_json_that_any_reader_understands(settings: Settings, compared: ObjectStore) -> None:
+    build_comparison(settings, compared, DAY, now=NOON)
+    footer = read_footer(compared, TABLE)
+    assert footer is not None
+    assert json.loads(json.dumps(dict(footer.document)))["rows"] == len(read_rows(compared, TABLE))
