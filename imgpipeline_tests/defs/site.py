@@ -16,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.servers.ports import free_port, listens
 from imgpipeline_tests.servers.processes import ServerProcess
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -93,6 +94,16 @@ class Site:
         self.daemons.append(daemon)
         daemon.start(lambda: "SensorDaemon" in log_path.read_text(), limit_s=limit_s)
         return daemon
+
+    def start_webserver(self, *, limit_s: float = 90) -> str:
+        """Start the web server and return its GraphQL address; `stop` ends it."""
+        port = free_port()
+        log_path = self.home / "webserver.log"
+        command = [PROGRAMS / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-m", MODULE]
+        server = ServerProcess("dagster-webserver", command, log_path, environment=self.environment)
+        self.daemons.append(server)
+        server.start(lambda: listens(server.pid, port), limit_s=limit_s)
+        return f"http://127.0.0.1:{port}/graphql"
 
     def stop(self) -> None:
         """End all daemons, and their code servers with them."""

@@ -1,0 +1,63 @@
+"""Which days have tables or summaries that are behind what they are made of, and why.
+
+Owns that comparison over all days at once: by the day index, listings and manifests, never by reading tables. What an
+older release or another setting has made is not behind: whether history is built anew is for a person to decide.
+Building belongs to `day_tables` and `summaries`.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+from imgpipeline.contracts.keys import parse_day
+from imgpipeline.lake.day_tables import stale_days
+from imgpipeline.lake.manifest import read_stored
+from imgpipeline.lake.summaries import SUMMARIES, Summary
+from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.ledger import fix_ends
+from imgpipeline.objectstore import ObjectStore
+
+_READERS = 16
+_Versions = dict[str, dict[date, str]]
+
+
+def days_behind(store: ObjectStore) -> dict[date, str]:
+    """Returns the days that a build would bring forward, each with the reason.
+
+    Args:
+        store: The object store.
+
+    Raises:
+        LedgerError: A segment behind a day's tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project.
+        TransientError: The store does not answer.
+    """
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    reasons = dict.fromkeys(stale_days(store, ends), "the ledger has more")
+    versions = {table: _list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
+    days = sorted(versions[DAY_TABLES[0].name].keys() - reasons.keys())
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda day: _behind(store, day, versions), days)
+        return reasons | {day: why for day, why in zip(days, found, strict=True) if why}
+
+
+def _list_versions(store: ObjectStore, table: str) -> dict[date, str]:
+    """Returns the version of a table's object of each day, by one listing."""
+    below = stored_key(table, date.min).split("/day=", 1)[0]
+    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
+    return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
+
+
+def _behind(store: ObjectStore, day: date, versions: _Versions) -> str | None:
+    reasons = (_why(store, summary, day, versions) for summary in SUMMARIES.values())
+    return next((why for why in reasons if why), None)
+
+
+def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -> str | None:
+    if day not in versions[summary.name]:
+        return f"{summary.name} is missing"
+    stored = read_stored(store, stored_key(summary.name, day))
+    newest = {name: versions[name].get(day, "") for name in summary.inputs}
+    if stored is not None and dict(stored.manifest.made_of) != newest:
+        return f"{summary.name} is older than what it is made of"
+    return None

@@ -1,0 +1,196 @@
+"""Every number of the day tables and summaries, computed by plain pandas from the ledger's lines.
+
+Shares neither reader nor SQL with what it is held against: segments are opened by zstandard and json alone, the stored
+Parquet by pandas. Numbers are compared exactly, means up to the last digits of a double.
+"""
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+import pandas as pd
+import zstandard
+
+from imgpipeline.contracts.keys import METADATA, day_table_key, parse_segment_key, summary_key
+from imgpipeline.objectstore import ObjectStore
+
+Rows = list[dict[str, Any]]
+
+
+class Ledger:
+    """The lines of all segments, as two data frames."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        frames, letters = [], []
+        for info in store.list_objects(METADATA):
+            parsed = parse_segment_key(info.key)
+            assert parsed is not None, info.key
+            chain, _ = parsed
+            lines = zstandard.ZstdDecompressor().decompress(store.get(info.key)).splitlines()
+            for line in lines[1:]:
+                data = json.loads(line)
+                if "frame" in data:
+                    frames.append({**data["frame"], "topic_id": chain.topic_id})
+                elif "dead_letter" in data:
+                    letters.append(data["dead_letter"])
+        self.frames = pd.DataFrame(frames)
+        self.letters = pd.DataFrame(letters, columns=["offset", "code", "timestamp", "source", "day"])
+        self.frames["at"] = pd.to_datetime(self.frames["timestamp"], format="ISO8601", utc=True)
+        self.frames["done"] = pd.to_datetime(self.frames["processing_timestamp"], format="ISO8601", utc=True)
+        self.letters["at"] = pd.to_datetime(self.letters["timestamp"], format="ISO8601", utc=True)
+
+    def days(self) -> list[date]:
+        """Return the days that have frames or dead letters."""
+        return sorted({*self.frames["at"].dt.date, *(date.fromisoformat(d) for d in self.letters["day"].dropna())})
+
+    def frames_of(self, day: date) -> pd.DataFrame:
+        """Return the frames of a day, each name once: processed before gated, then the first announcement."""
+        found = self.frames[self.frames["at"].dt.date == day].copy()
+        found["is_gated"] = found["status"] != "processed"
+        order = ["is_gated", "source_kafka_topic", "source_kafka_partition", "source_kafka_offset", "topic_id"]
+        return found.sort_values(order).drop_duplicates("frame_id")
+
+    def letters_of(self, day: date) -> pd.DataFrame:
+        """Return the dead letters that are listed under a day."""
+        return self.letters[self.letters["day"] == day.isoformat()]
+
+    def detections_of(self, day: date) -> pd.DataFrame:
+        """Return one row a detection of the frames of a day."""
+        rows = [
+            {"frame_id": f.frame_id, "source": f.source, "at": f.at, "label": d["label"], "confidence": d["confidence"]}
+            for f in self.frames_of(day).itertuples()
+            for d in f.detections
+        ]
+        return pd.DataFrame(rows, columns=["frame_id", "source", "at", "label", "confidence"])
+
+
+def label_counts(ledger: Ledger, day: date) -> Rows:
+    """Count labels by the hour."""
+    found = ledger.detections_of(day)
+    return [
+        {
+            "hour": hour,
+            "label": label,
+            "count": len(rows),
+            "distinct_frames": rows["frame_id"].nunique(),
+            "distinct_sources": rows["source"].nunique(),
+            "first_seen": rows["at"].min(),
+            "last_seen": rows["at"].max(),
+            "mean_confidence": math.fsum(rows["confidence"].round(6)) / len(rows),
+            "min_confidence": rows["confidence"].min(),
+            "max_confidence": rows["confidence"].max(),
+        }
+        for (hour, label), rows in found.groupby([found["at"].dt.floor("h"), "label"])
+    ]
+
+
+def label_timestamps(ledger: Ledger, day: date) -> Rows:
+    """List the times of each label and hour."""
+    found = ledger.detections_of(day)
+    return [
+        {"hour": hour, "label": label, "count": len(rows), "timestamps": sorted(rows["at"])}
+        for (hour, label), rows in found.groupby([found["at"].dt.floor("h"), "label"])
+    ]
+
+
+def label_totals(ledger: Ledger, day: date) -> Rows:
+    """Count labels of the whole day."""
+    return [{"label": label, "count": count} for label, count in Counter(ledger.detections_of(day)["label"]).items()]
+
+
+def frame_stats(ledger: Ledger, day: date) -> Rows:
+    """Count frames and their properties by hour and source."""
+    frames, letters = ledger.frames_of(day), ledger.letters_of(day)
+    by_hour = dict(iter(frames.groupby([frames["at"].dt.floor("h"), "source"])))
+    dead = Counter(
+        zip(letters["at"].dt.floor("h"), letters["source"].where(letters["source"].notna(), None), strict=True)
+    )
+    return [
+        {
+            "hour": hour,
+            "source": source,
+            "dead_letters": dead[hour, source],
+            **_of_frames(by_hour.get((hour, source), frames[:0])),
+        }
+        for hour, source in {*by_hour, *dead}
+    ]
+
+
+def _of_frames(rows: pd.DataFrame) -> dict[str, Any]:
+    dimensions = [f"{w}x{h}" for w, h in zip(rows["image_width"], rows["image_height"], strict=True)]
+    latencies = (rows["done"] - rows["at"]).dt.total_seconds()
+    processed = int((rows["status"] == "processed").sum())
+    return {
+        "frames": len(rows),
+        "processed": processed,
+        "gated": len(rows) - processed,
+        "size_bytes": int(rows["size_bytes"].sum()),
+        "sizes": Counter(_power_of_two(size) for size in rows["size_bytes"]),
+        "dimensions": Counter(dimensions),
+        "brightness": Counter(int(value // 16) * 16 for value in rows["brightness"]),
+        "sharpness": Counter(_power_of_two(value) if value >= 1 else 0 for value in rows["sharpness"]),
+        "latency": latencies,
+    }
+
+
+def source_activity(ledger: Ledger, day: date) -> Rows:
+    """Say of each source when it was there."""
+    frames, letters = ledger.frames_of(day), ledger.letters_of(day)
+    dead = Counter(letters["source"].where(letters["source"].notna(), None))
+    found = dict(iter(frames.groupby("source")))
+    return [
+        {"source": source, "dead_letters": dead[source], **_activity(found.get(source, frames[:0]))}
+        for source in {*found, *dead}
+    ]
+
+
+def _activity(rows: pd.DataFrame) -> dict[str, Any]:
+    times = rows["at"].sort_values()
+    pauses = times.diff().dt.total_seconds()
+    processed = int((rows["status"] == "processed").sum())
+    return {
+        "frames": len(rows),
+        "processed": processed,
+        "gated": len(rows) - processed,
+        "first_seen": times.min() if len(rows) else None,
+        "last_seen": times.max() if len(rows) else None,
+        "active_hours": times.dt.floor("h").nunique(),
+        "longest_pause_s": pauses.max() if len(rows) > 1 else None,
+        "size_bytes": int(rows["size_bytes"].sum()),
+    }
+
+
+def _power_of_two(value: float) -> int:
+    return 2 ** math.floor(math.log2(value))
+
+
+SUMMARIES = {f.__name__: f for f in (label_counts, label_timestamps, label_totals, frame_stats, source_activity)}
+"""The computations by the summary's name."""
+
+
+def stored_rows(store: ObjectStore, name: str, day: date) -> Rows:
+    """Read a stored summary with pandas."""
+    return _rows(store.get(summary_key(name, day)))
+
+
+def stored_table(store: ObjectStore, name: str, day: date) -> Rows:
+    """Read a stored day table with pandas."""
+    return _rows(store.get(day_table_key(name, day)))
+
+
+def _rows(data: bytes) -> Rows:
+    return pd.read_parquet(io.BytesIO(data)).astype(object).to_dict("records")
+
+
+def by(rows: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return rows by their key; no key may be there twice."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in names)
+        assert key not in found, f"{key} is there twice"
+        found[key] = row
+    return found

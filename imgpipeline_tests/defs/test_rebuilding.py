@@ -1,0 +1,140 @@
+"""The job and the schedule that build days on purpose."""
+
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import summary_key
+from imgpipeline.definitions import defs
+from imgpipeline.defs.rebuilding import nightly_cron, nightly_rebuild, requests_for, stretches
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.days_behind import days_behind
+from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import DAY, append, write_chain
+
+NEXT = DAY + timedelta(days=1)
+NIGHT = datetime(2026, 1, 11, 1, 30, tzinfo=UTC)
+"""In the night after NEXT."""
+START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+days = st.lists(st.dates(date(2025, 12, 20), date(2026, 1, 20)), unique=True)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", f"file://{tmp_path}/store")
+    return open_store(load_settings())
+
+
+def tick(at: datetime = NIGHT) -> list[dg.RunRequest] | str:
+    """Return what the schedule requests, or why it does nothing."""
+    resources = {"pipeline": Pipeline()}
+    with dg.build_schedule_context(
+        scheduled_execution_time=at, resources=resources, repository_def=defs.get_repository_def()
+    ) as context:
+        data = nightly_rebuild.evaluate_tick(context)
+    return list(data.run_requests or []) or str(data.skip_message)
+
+
+def ranges(requests: list[dg.RunRequest] | str) -> list[tuple[str, str]]:
+    assert not isinstance(requests, str), requests
+    return [(request.tags[START], request.tags[END]) for request in requests]
+
+
+def build_all(store: ObjectStore, *several: date) -> None:
+    for day in several:
+        rebuild_day(store, day, now=NIGHT)
+        for name in SUMMARIES:
+            build_summary(store, name, day, settings=Settings(), now=NIGHT)
+
+
+def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
+    assert "Nothing to build: nothing was announced for 2026-01-10" in str(tick())
+
+
+def test_yesterday_gets_its_last_build_also_when_nothing_is_behind(store: ObjectStore) -> None:
+    write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
+    build_all(store, DAY, NEXT)
+    (request,) = tick(datetime.combine(NEXT + timedelta(days=1), NIGHT.timetz()))
+    assert ranges([request]) == [(str(NEXT), str(NEXT))]
+    assert "last build" in request.tags["imgpipeline/reason"]
+
+
+def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) -> None:
+    far = DAY + timedelta(days=5)
+    chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
+    build_all(store, DAY, NEXT, far)
+    late = datetime.combine(far + timedelta(days=30), NIGHT.timetz())
+    assert "no day's tables are behind" in str(tick(late))
+    append(chain, [seen(3), seen(4, day=NEXT), seen(5, day=far)])
+    requests = tick(late)
+    assert ranges(requests) == [(str(DAY), str(NEXT)), (str(far), str(far))]
+    assert all("the ledger has more" in request.tags["imgpipeline/reason"] for request in requests)
+
+
+def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store: ObjectStore) -> None:
+    write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build_all(store, DAY, NEXT)
+    late = NIGHT + timedelta(days=30)
+    assert isinstance(tick(late), str)
+    store.delete(summary_key("label_totals", DAY))
+    rebuild_day(store, NEXT, force=True, now=late)
+    assert days_behind(store) == {
+        DAY: "label_totals is missing",
+        NEXT: "label_counts is older than what it is made of",
+    }
+    assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
+
+
+def test_another_setting_asks_for_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_chain(store, [seen(0)])
+    build_all(store, DAY)
+    monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.6")
+    assert days_behind(store) == {}
+
+
+def test_a_night_that_is_evaluated_twice_asks_once_and_the_next_night_asks_again(store: ObjectStore) -> None:
+    write_chain(store, [seen(0)])
+    keys = [[request.run_key for request in tick(at)] for at in (NIGHT, NIGHT, NIGHT + timedelta(days=1))]
+    assert keys[0] == keys[1]
+    assert not set(keys[0]) & set(keys[2])
+
+
+@given(days)
+def test_stretches_hold_each_day_once_and_are_as_few_as_possible(several: list[date]) -> None:
+    found = stretches(several)
+    assert [day for stretch in found for day in stretch] == sorted(several)
+    for stretch in found:
+        assert stretch[-1] - stretch[0] == timedelta(days=len(stretch) - 1)
+    for earlier, later in itertools.pairwise(found):
+        assert later[0] - earlier[-1] > timedelta(days=1)
+
+
+@given(days)
+def test_requests_name_all_days_and_why(several: list[date]) -> None:
+    requests = requests_for({day: f"reason {day.day % 2}" for day in several}, NIGHT)
+    covered = [
+        date.fromisoformat(r.tags[START]) + timedelta(days=n)
+        for r in requests
+        for n in range((date.fromisoformat(r.tags[END]) - date.fromisoformat(r.tags[START])).days + 1)
+    ]
+    assert covered == sorted(several)
+    assert len({request.run_key for request in requests}) == len(requests)
+
+
+def test_the_night_begins_when_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_NIGHTLY_AT", "04:05")
+    assert nightly_cron(load_settings()) == "5 4 * * *"
+
+
+def test_the_schedule_runs_without_being_switched_on() -> None:
+    assert nightly_rebuild.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert nightly_rebuild.execution_timezone == "UTC"
