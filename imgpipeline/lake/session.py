@@ -6,6 +6,7 @@ write a file nor read one that is not the session's own. Which columns there are
 """
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -95,19 +96,30 @@ class LakeSession:
             return self._engine.connection.execute(statements[0])
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
-        names = {SEGMENTS.name, DEAD_LETTERS.name}
-        if any(name in sql.lower() for name in LEDGER_MACROS):
+        lowered, names = sql.lower(), {SEGMENTS.name, DEAD_LETTERS.name}
+        if any(name in lowered for name in LEDGER_MACROS):
             return True
-        try:
-            return not names.isdisjoint(name.lower() for name in self._engine.connection.get_table_names(sql))
-        except duckdb.Error:  # such as PIVOT, which becomes several statements
-            lowered = sql.lower()
-            return any(name in lowered for name in names)
+        if not any(name in lowered for name in names):
+            return False
+        # A column or a text may have that name too. EXPLAIN cannot be parsed, nor what is named by a text.
+        parsed = json.loads(self._engine.value("SELECT json_serialize_sql(?)", [sql]))
+        return bool(parsed["error"]) or "query" in lowered or not names.isdisjoint(_tables_in(parsed))
 
     def _fill_ledger_tables(self) -> None:
         if not self._ledger_tables_are_filled:
             fill_ledger_tables(self._engine, self._store, self.snapshot.ends, self._days)
             self._ledger_tables_are_filled = True
+
+
+def _tables_in(parsed: object) -> Iterator[str]:
+    """Yields the names of the tables that a parsed query reads, in lower case."""
+    if isinstance(parsed, dict):
+        if parsed.get("type") == "BASE_TABLE":
+            yield str(parsed["table_name"]).lower()
+        parsed = list(parsed.values())
+    if isinstance(parsed, list):
+        for part in parsed:
+            yield from _tables_in(part)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def check_tables(store: ObjectStore, held: Held) -> None:
     assert shown_counts(store) == expected_counts, "the live counts are not those of the ledger's detections"
     for day in days:
         rebuild_day(store, day, now=utc_now())
-        build_summary(store, "label_counts", day, now=utc_now())
+        build_summary(store, "label_counts", day, settings=Settings(), now=utc_now())
     assert shown_frames(store) == expected_frames, "the day tables do not show the ledger's frames"
     assert shown_counts(store) == expected_counts, "the summaries are not those of the ledger's detections"
 

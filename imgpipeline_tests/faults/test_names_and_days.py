@@ -18,7 +18,7 @@ from imgpipeline.lake.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.session import open_lake
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.ledger import fix_ends
-from imgpipeline.settings import utc_now
+from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.announce import Announcer
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
@@ -127,7 +127,7 @@ def announce(lane: LaneUnderTest, count: int, *, start: datetime, first: int = 0
 
 def build(lane: LaneUnderTest, day: date) -> None:
     rebuild_day(lane.store, day, now=utc_now())
-    build_summary(lane.store, "label_counts", day, now=utc_now())
+    build_summary(lane.store, "label_counts", day, settings=Settings(), now=utc_now())
 
 
 def outdated(lane: LaneUnderTest) -> list[date]:

@@ -10,6 +10,7 @@ from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain
 
@@ -29,7 +30,7 @@ def log_range(end: int, start: int = 0, chain: ChainId = CHAIN) -> LogRange:
 def build(store: ObjectStore) -> None:
     """Build the day's tables and its summary."""
     rebuild_day(store, DAY, now=NOON)
-    build_summary(store, "label_counts", DAY, now=NOON)
+    build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
 
 
 def build_all(store: ObjectStore) -> ChainWriter:

@@ -8,9 +8,12 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
 from imgpipeline.errors import LedgerError
+from imgpipeline.lake import session as session_module
 from imgpipeline.lake import snapshot
 from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.session import open_lake
 from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.tables import ALL, DAY_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -33,11 +36,9 @@ OTHER = ChainId("frames", "another_id", 4)
 
 def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
     with lake(store) as session:
-        for table in ("frames", "detections", "label_counts", "dead_letters", "segments"):
-            assert session.query(f"SELECT * FROM {table}").rows == []  # noqa: S608 - own names
-        assert [row[0] for row in session.query("SHOW TABLES").rows] == sorted(
-            ["frames", "detections", "label_counts", "dead_letters", "segments"]
-        )
+        for table in ALL:
+            assert session.query(f"SELECT * FROM {table.name}").rows == []  # noqa: S608 - own names
+        assert [row[0] for row in session.query("SHOW TABLES").rows] == sorted(table.name for table in ALL)
 
 
 def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectStore, lake):
@@ -154,7 +155,7 @@ def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectSto
         assert session.query("SELECT label FROM detections").rows == [("dog",)]
         assert session.query('SELECT "offset" FROM dead_letters').rows == [(6,)]
         assert session.query("SELECT start FROM segments").rows == [(5,)]
-    assert len(list((tmp_path / "cache" / "objects").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "objects").iterdir())) == len(DAY_TABLES)
 
 
 def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, lake):
@@ -207,3 +208,34 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
     memory.put(segment_key(CHAIN, 0), b"")
     with pytest.raises(LedgerError, match=segment_key(CHAIN, 0)), lake(memory):
         pass
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ("SELECT sum(dead_letters) FROM frame_stats", False),
+        ("SELECT 'dead_letters, segments'", False),
+        ('SELECT count(*) FROM (SELECT * FROM "DEAD_LETTERS")', True),
+        ("EXPLAIN SELECT count(*) FROM segments", True),
+        ("WITH frames AS (SELECT * FROM main.segments) SELECT count(*) FROM frames", True),
+        ("SELECT * FROM query_table('segments')", True),
+    ],
+)
+def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, monkeypatch, sql: str, reads: bool):
+    """A column or a text of that name is no reason to read every segment."""
+    write_chain(memory, [seen(0), dead_letter(1)])
+    filled: list[object] = []
+    monkeypatch.setattr(session_module, "fill_ledger_tables", lambda *arguments: filled.append(arguments))
+    with lake(memory) as session:
+        session.query(sql)
+        assert bool(filled) is reads
+
+
+def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, tmp_path):
+    write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
+    with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
+        assert session.query("SELECT label, count FROM label_totals ORDER BY label").rows == [("car", 1), ("dog", 1)]
+        assert session.query("SELECT label, len(timestamps) FROM label_timestamps ORDER BY label").rows == [
+            ("car", 1), ("dog", 1),
+        ]  # fmt: skip
+        assert session.query("SELECT count(*) FROM detections").rows == [(3,)]
