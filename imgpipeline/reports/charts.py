@@ -25,6 +25,7 @@ _ROW_PX = 24
 _STRIP_PX = 22
 _FAINTEST = 0.1
 _MOST_COLUMN_NAMES = 8
+_MOST_EDGE_NAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,37 @@ def bar_chart(
             base += value
     parts += [_tick_name(tick, tick / ticks[-1], plot_px, shown) for tick in ticks[1:]]
     parts += _column_names(columns, height_px)
+    return _svg(caption, height_px, parts, "chart")
+
+
+def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
+    """Draws bins side by side, with the numbers of their edges below.
+
+    Args:
+        caption: What names it.
+        edges: Lower bounds of all bins, and the upper one of the last.
+        counts: One number a bin.
+        height_px: Height of the whole chart.
+
+    Returns:
+        The SVG element.
+    """
+    plot_px = height_px - _TOP_PX - _AXIS_PX
+    ticks = nice_ticks(max(counts, default=0))
+    parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
+    width = 100 / max(1, len(counts))
+    for at, count in enumerate(counts):
+        if count > 0:
+            height = plot_px * count / ticks[-1]
+            box = f'x="{_n(at * width)}%" y="{_n(_TOP_PX + plot_px - height)}" width="{_n(width)}%"'
+            told = f"{edges[at]} to {edges[at + 1]}: {number(count)}"
+            parts.append(_rect(f'class="bin s0" {box} height="{_n(height)}"', told))
+    parts += [_tick_name(tick, tick / ticks[-1], plot_px, number) for tick in ticks[1:]]
+    every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
+    for at in range(0, len(edges), every):
+        # The outermost names stay inside of the chart.
+        side = {0: "column first", len(counts): "column last"}.get(at, "column")
+        parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
     return _svg(caption, height_px, parts, "chart")
 
 

@@ -12,14 +12,15 @@ from markupsafe import Markup
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import Caption, Series
 from imgpipeline.reports.figures import Figures, Histogram
-from imgpipeline.reports.headline import HOURS
-from imgpipeline.reports.picture import OTHERS, series_style
+from imgpipeline.reports.headline import HOURS, TOP_LABELS
+from imgpipeline.reports.palette import OTHERS, series_style
 from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size
 
-_TOP_LABELS = 7
 _HEAT_MAP_ROWS = 24
 _MOST_BINS = 24
 _SMALL_PX = 170
+SMALL = ("sizes", "brightness", "sharpness", "latency")
+"""Charts that stand beside each other."""
 HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(HOURS))
 
 
@@ -63,7 +64,7 @@ def make_diagrams(figures: Figures) -> dict[str, Diagram]:
 def _label_hours(figures: Figures) -> Diagram | None:
     if not figures.detections:
         return None
-    top = figures.top_labels(_TOP_LABELS)
+    top = figures.top_labels(TOP_LABELS)
     series = [Series(one.label or OTHERS, one.counts, series_style(at, one)) for at, one in enumerate(top)]
     return _stacked("label-hours", "Detections by hour and label", "detections", series)
 
@@ -119,15 +120,16 @@ def _bins(
     if not histogram:
         return None
     bins = _filled(histogram, following)
-    names = [f"{named(lower)}" for lower, _ in bins]
-    series = [Series("frames", tuple(frames for _, frames in bins), "s0")]
+    lowers = [lower for lower, _ in bins]
+    names = [named(lower) for lower in (*lowers, following(lowers[-1]))]
+    counts = tuple(frames for _, frames in bins)
     peak = max(histogram, key=lambda one: one[1])
     frames = sum(count for _, count in histogram)
     text = (
         f"A histogram over {number(frames)} frames; most of them ({number(peak[1])}) from {named(peak[0])} "
         f"up to {named(following(peak[0]))}."
     )
-    svg = charts.bar_chart(Caption(ident, title, text), names, series, height_px=_SMALL_PX)
+    svg = charts.histogram(Caption(ident, title, text), names, counts, height_px=_SMALL_PX)
     rows = tuple((f"{named(lower)} {DASH} {named(following(lower))}", number(count)) for lower, count in bins if count)
     return Diagram(title, Markup(svg), ("from, up to", "frames"), rows)  # noqa: S704 - charts escape their texts
 

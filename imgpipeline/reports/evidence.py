@@ -53,8 +53,8 @@ class DayVerdict:
     """What it comes to."""
     figures: DayFigures
     """What was counted in the ledger and in Parquet."""
-    summaries: tuple[tuple[str, str], ...]
-    """Each summary with `ok`, `behind`, `not built` or `wrong`, sorted."""
+    summaries: tuple[tuple[str, Verdict], ...]
+    """Each summary with what it comes to, sorted."""
     problems: tuple[str, ...]
     """What is wrong, one sentence each."""
 
@@ -126,7 +126,7 @@ def audit_day(store: ObjectStore, inputs: ReportInputs) -> DayVerdict:
         verdict = Verdict.WRONG
     else:
         verdict = Verdict.BEHIND if inputs.behind else Verdict.OK
-    return DayVerdict(verdict, compared.figures, tuple((name, state.value) for name, state, _ in summaries), problems)
+    return DayVerdict(verdict, compared.figures, tuple((name, state) for name, state, _ in summaries), problems)
 
 
 def _audit_summary(reader: DayReader, name: str) -> tuple[str, Verdict, str | None]:

@@ -11,6 +11,8 @@ from datetime import date
 from typing import Any
 
 HOURS = 24
+TOP_LABELS = 7
+"""Labels that have a colour of their own."""
 
 
 @dataclass(frozen=True, slots=True)

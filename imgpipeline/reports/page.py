@@ -6,6 +6,7 @@ found again (`read_headline`). How it looks belongs to `templates/`.
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,19 +20,18 @@ from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports import charts, wording
-from imgpipeline.reports.diagrams import make_diagrams
-from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, audit_day, read_dead_letters
+from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
+from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, audit_day, read_dead_letters
 from imgpipeline.reports.figures import Figures, SourceFigures, read_figures
-from imgpipeline.reports.headline import Headline
+from imgpipeline.reports.headline import TOP_LABELS, Headline
 from imgpipeline.reports.inputs import ReportInputs
-from imgpipeline.reports.picture import OTHERS, series_style
+from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.previews import Preview, make_previews
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 
 _META = "imgpipeline-report"
 _HEADLINE = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
-_TOP_LABELS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class DayContent:
             size_bytes=figures.size_bytes,
             busiest_hour=figures.busiest_hour,
             verdict=self.verdict.verdict.value,
-            top=figures.top_labels(_TOP_LABELS),
+            top=figures.top_labels(TOP_LABELS),
         )
 
     @property
@@ -102,11 +102,13 @@ class DayContent:
 
     @property
     def changes(self) -> str | None:
-        """What of the detection changed within the day: `The model`, `The threshold`, or both."""
+        """What of the detection changed within the day: `The model`, `A threshold`, or both."""
         models = self.figures.models
-        if len({model.sha256 for model in models}) > 1:
-            return "The model"
-        return "The threshold" if len(models) > 1 else None
+        several = len({(model.name, model.sha256) for model in models}) > 1
+        thresholds = len({(model.confidence_threshold, model.nms_threshold) for model in models}) > 1
+        if several:
+            return "The model and a threshold" if thresholds else "The model"
+        return "A threshold" if thresholds else None
 
     @property
     def compared(self) -> tuple[tuple[str, int | None, int | None], ...]:
@@ -127,9 +129,18 @@ class DayContent:
         count, label, hour = max(counts, key=lambda one: one[0])
         return CountedHour(hour, label, count)
 
-    def bar(self, value: int, largest: int | None = None) -> Markup:
-        """Returns a bar for a cell of a table, against the most frequent label where nothing else is said."""
-        return Markup(charts.bar(value, largest or self.figures.labels[0].total))  # noqa: S704 - numbers only
+    @property
+    def has_all_summaries(self) -> bool:
+        """Whether every summary of the day is stored."""
+        return all(state is not Verdict.NOT_BUILT for _, state in self.verdict.summaries)
+
+    def small_cards(self, diagrams: Mapping[str, Diagram]) -> int:
+        """Returns how many small cards stand beside each other under the frames."""
+        return sum(name in diagrams for name in SMALL) + bool(self.figures.dimensions)
+
+    def bar(self, value: int, largest: int, style: str = "s0") -> Markup:
+        """Returns a bar for a cell of a table."""
+        return Markup(charts.bar(value, largest, style))  # noqa: S704 - numbers only
 
     def strip(self, source: SourceFigures) -> Markup:
         """Returns the hours of a source as a row of tiny bars."""
@@ -171,7 +182,8 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
     with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day]) as session:
         figures = read_figures(session)
         letters = read_dead_letters(session) if sum(figures.hours.dead_letters) else ()
-        previews = make_previews(store, settings, session, least_confidence=least)
+        top = figures.top_labels(TOP_LABELS)
+        previews = make_previews(store, settings, session, lambda label: label_colour(label, top), least=least)
     content = DayContent(inputs, figures, audit_day(store, inputs), letters, previews, least)
     return Page(render(content), content.headline)
 
@@ -194,7 +206,10 @@ def render(content: DayContent) -> bytes:
         figures=content.figures,
         diagrams=make_diagrams(content.figures),
         series_style=series_style,
+        label_style=lambda label: label_style(label, headline.top),
         others=OTHERS,
+        DASH=wording.DASH,
+        small=SMALL,
     )
     return text.encode("utf-8", "replace")
 

@@ -8,15 +8,13 @@ import html
 
 from imgpipeline.reports.charts import Caption, Series, bar_chart
 from imgpipeline.reports.headline import HOURS, Headline, LabelHours
+from imgpipeline.reports.palette import OTHERS, SERIES_COLOURS, series_style
 from imgpipeline.reports.wording import hour_span, long_day, number, visible
 
 MOST_BYTES = 14_000
 _WIDTH_PX, _HEIGHT_PX, _CHART_PX = 640, 300, 210
 _SERIES = 5
 _LEGEND_PLACES = 6
-SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
-"""Colours of the classes `s0` to `s7`; the last is that of all others."""
-OTHERS = "others"
 
 
 def draw_picture(headline: Headline) -> bytes:
@@ -44,11 +42,6 @@ def draw_picture(headline: Headline) -> bytes:
         f'<text x="16" y="44" fill="#6b6b67">{text}{_busiest(headline)}</text>'
         f'<svg x="16" y="52" width="{_WIDTH_PX - 32}" height="{_CHART_PX}">{chart}</svg>{legend}</svg>'
     ).encode()
-
-
-def series_style(place: int, label: LabelHours) -> str:
-    """Returns the class that colours a label in the charts of a day: by its place, the others grey."""
-    return f"s{place if label.label else len(SERIES_COLOURS) - 1}"
 
 
 def _name(one: LabelHours) -> str:

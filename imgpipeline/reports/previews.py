@@ -6,7 +6,7 @@ and that a picture which cannot be read any more is said and fails no report. Ho
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,45 +15,47 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.lake.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.reports.palette import Colour
 from imgpipeline.settings import Settings
 from imgpipeline.vision.annotate import draw_detections, encode_jpeg, shrink
-from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
 
 MOST_PREVIEWS = 5
 _LONGEST_SIDE_PX = 720
 _QUALITIES = (80, 65, 50, 35, 20)
 _MOST_JPEG_BYTES = 60_000
 _MOST_BOXES = 60
+_LIGHT = 60
+"""Mean luma from which on a picture is not dark."""
 _REASONS = {
     DeadLetterCode.OBJECT_NOT_FOUND: "The picture is no longer in the store.",
     DeadLetterCode.OBJECT_FORBIDDEN: "The store refuses to show the picture.",
     DeadLetterCode.PATH_NOT_ALLOWED: "The picture lies where this pipeline may not read (any more).",
 }
 
+_BEST = "labels + is_light DESC, labels DESC, least(boxes, 12) DESC, sure DESC, frame_id"
 _CHOSEN = f"""
 WITH per_frame AS (
-    SELECT frame_id, source, hour("timestamp") AS hour, count(DISTINCT label) AS labels, count(*) AS boxes,
-           avg(CAST(confidence AS DECIMAL(9, 6))) AS sure
-    FROM detections WHERE confidence >= {{least}} AND x IS NOT NULL AND source_image_path <> '' GROUP BY ALL
+    SELECT d.frame_id, d.source, hour(d."timestamp") AS hour, count(DISTINCT label) AS labels, count(*) AS boxes,
+           avg(CAST(confidence AS DECIMAL(9, 6))) AS sure,
+           CAST(coalesce(any_value(f.brightness) >= {_LIGHT}, false) AS INTEGER) AS is_light
+    FROM detections AS d JOIN frames AS f ON f.frame_id = d.frame_id
+    WHERE confidence >= {{least}} AND x IS NOT NULL AND d.source_image_path <> '' GROUP BY ALL
 ), of_hour AS (
-    SELECT * FROM per_frame
-    QUALIFY row_number() OVER (PARTITION BY source, hour
-                               ORDER BY labels DESC, least(boxes, 12) DESC, sure DESC, frame_id) = 1
+    SELECT * FROM per_frame QUALIFY row_number() OVER (PARTITION BY source, hour ORDER BY {_BEST}) = 1
 ), of_source AS (
-    SELECT *, row_number() OVER (PARTITION BY source
-                                 ORDER BY labels DESC, least(boxes, 12) DESC, sure DESC, frame_id) AS place
-    FROM of_hour
+    SELECT *, row_number() OVER (PARTITION BY source ORDER BY {_BEST}) AS place FROM of_hour
 ), chosen AS (
-    SELECT frame_id, place, labels, boxes FROM of_source
-    ORDER BY place, labels DESC, least(boxes, 12) DESC, sure DESC, frame_id LIMIT {MOST_PREVIEWS}
+    SELECT frame_id FROM of_source ORDER BY place, {_BEST} LIMIT {MOST_PREVIEWS}
 )
 SELECT frame_id, source, "timestamp", source_image_path, source_kafka_topic, source_kafka_partition,
        source_kafka_offset, label, class_id, confidence, x, y, width, height
 FROM detections SEMI JOIN chosen USING (frame_id) WHERE confidence >= {{least}} AND x IS NOT NULL
 ORDER BY "timestamp", frame_id, detection_number
-"""  # noqa: S608 - a number of our own
-"""The frame with the most different labels of each source first, then the best of other hours; twelve boxes count as
-many as forty: a crowd is no better picture. Detections of imports have no boxes and no pictures."""
+"""  # noqa: S608 - numbers and names of our own
+"""The frame with the most different labels of each source first, then the best of other hours. Daylight counts as much
+as one more label. Of equal ones those with more boxes come first; twelve count as many as forty: a crowd is no better
+picture. Detections of imports have no boxes and no pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,12 @@ class Preview:
 
 
 def make_previews(
-    store: ObjectStore, settings: Settings, session: LakeSession, *, least_confidence: float = 0.0
+    store: ObjectStore,
+    settings: Settings,
+    session: LakeSession,
+    colour_of: Callable[[str], Colour],
+    *,
+    least: float = 0.0,
 ) -> tuple[Preview, ...]:
     """Chooses frames of a session's day and draws what was found in them.
 
@@ -93,7 +100,8 @@ def make_previews(
         store: The object store.
         settings: Which pictures may be read, and how large they may be.
         session: Opened for that day alone.
-        least_confidence: Detections below it are left out, as in the summaries.
+        colour_of: Colour of a label.
+        least: Detections with a lower confidence are left out, as in the summaries.
 
     Returns:
         At most `MOST_PREVIEWS`, in the order of their times.
@@ -103,16 +111,16 @@ def make_previews(
         ForbiddenError: The store refuses everything.
     """
     found: dict[str, list[Sequence[Any]]] = {}
-    for row in session.query(_CHOSEN.format(least=float(least_confidence))).rows:
+    for row in session.query(_CHOSEN.format(least=float(least))).rows:
         found.setdefault(row[0], []).append(row)
-    reader = ImageReader(store, settings)
-    return tuple(_preview(reader, settings, rows) for rows in found.values())
+    easel = _Easel(ImageReader(store, settings), settings, colour_of)
+    return tuple(_preview(easel, rows) for rows in found.values())
 
 
-def _preview(reader: ImageReader, settings: Settings, rows: list[Sequence[Any]]) -> Preview:
+def _preview(easel: "_Easel", rows: list[Sequence[Any]]) -> Preview:
     frame_id, source, timestamp, path, topic, partition, offset = rows[0][:7]
     detections = tuple(Detection(row[7], row[8] or 0, row[9], (row[10], row[11], row[12], row[13])) for row in rows)
-    encoded, missing = _draw(reader, settings, path, detections[:_MOST_BOXES])
+    encoded, missing = easel.draw(path, detections[:_MOST_BOXES])
     return Preview(
         frame_id=frame_id,
         source=source,
@@ -125,25 +133,34 @@ def _preview(reader: ImageReader, settings: Settings, rows: list[Sequence[Any]])
     )
 
 
-def _draw(
-    reader: ImageReader, settings: Settings, path: str, detections: Sequence[Detection]
-) -> tuple[bytes | None, str | None]:
-    """Returns the picture, or why there is none."""
-    try:
-        data = reader.read(path).data
-        limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-        pixels = decode_image(data, limits).pixels
-    except BadInputError as error:
-        return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
-    small = shrink(pixels, _LONGEST_SIDE_PX)
-    ratio_x, ratio_y = small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]
-    drawn = draw_detections(small, [_scaled(found, ratio_x, ratio_y) for found in detections])
+@dataclass(frozen=True, slots=True)
+class _Easel:
+    """Draws pictures."""
+
+    reader: ImageReader
+    settings: Settings
+    colour_of: Callable[[str], Colour]
+
+    def draw(self, path: str, detections: Sequence[Detection]) -> tuple[bytes | None, str | None]:
+        """Returns the picture, or why there is none."""
+        try:
+            limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
+            pixels = decode_image(self.reader.read(path).data, limits).pixels
+        except BadInputError as error:
+            return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
+        small = shrink(pixels, _LONGEST_SIDE_PX)
+        ratio_x, ratio_y = small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]
+        scaled = [_scaled(found, ratio_x, ratio_y) for found in detections]
+        return _small_jpeg(draw_detections(small, scaled, lambda found: self.colour_of(found.label))), None
+
+
+def _small_jpeg(drawn: Pixels) -> bytes:
     encoded = b""
     for quality in _QUALITIES:
         encoded = encode_jpeg(drawn, _LONGEST_SIDE_PX, quality)
         if len(encoded) <= _MOST_JPEG_BYTES:
             break
-    return encoded, None
+    return encoded
 
 
 def _scaled(found: Detection, ratio_x: float, ratio_y: float) -> Detection:

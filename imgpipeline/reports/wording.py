@@ -63,9 +63,7 @@ def size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time span in at most two units: `3 h 20 min`, `250 ms`."""
-    if abs(seconds) < 1:
-        return f"{seconds * 1000:.3g} ms"
+    """Returns a time span in at most two units: `3 h 20 min`, `0.25 s`."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

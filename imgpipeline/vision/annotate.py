@@ -4,7 +4,7 @@ Owns drawing and the preview's JPEG. Promises not to touch the picture it is giv
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -17,12 +17,17 @@ _GOLDEN_ANGLE_TURNS = 0.381966
 """Neighbouring class ids get hues that lie far apart."""
 
 
-def draw_detections(pixels: Pixels, detections: Sequence[Detection]) -> Pixels:
+def draw_detections(
+    pixels: Pixels,
+    detections: Sequence[Detection],
+    colour_of: Callable[[Detection], tuple[int, int, int]] | None = None,
+) -> Pixels:
     """Draws boxes with label and confidence.
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
         detections: What was found in it; one without a box cannot be drawn.
+        colour_of: Blue, green and red of a detection; default: one colour a class.
 
     Returns:
         A new picture of the same size.
@@ -36,7 +41,7 @@ def draw_detections(pixels: Pixels, detections: Sequence[Detection]) -> Pixels:
         left, top, box_width, box_height = detection.box_xywh
         corner = (round(left), round(top))
         far = (min(width - 1, round(left + box_width)), min(height - 1, round(top + box_height)))
-        colour = class_colour(detection.class_id or 0)
+        colour = colour_of(detection) if colour_of else class_colour(detection.class_id or 0)
         cv2.rectangle(canvas, corner, far, colour, thickness)
         _draw_caption(canvas, f"{detection.label} {detection.confidence:.2f}", corner, colour, thickness)
     return canvas

@@ -1,0 +1,33 @@
+"""The colours of a report: one a label, the same in charts, tables and pictures.
+
+Owns which class and colour a label has on a day. The colours of the dark page are those of the style sheet.
+"""
+
+from collections.abc import Sequence
+
+from imgpipeline.reports.headline import LabelHours
+
+SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
+"""Colours of the classes `s0` to `s7`; the last is that of all others."""
+OTHERS = "others"
+"""What all other labels are called together."""
+
+Colour = tuple[int, int, int]
+"""Blue, green, red, each 0 to 255."""
+
+
+def series_style(place: int, label: LabelHours) -> str:
+    """Returns the class that colours a label of the charts: by its place, all the others grey."""
+    return f"s{place if label.label else len(SERIES_COLOURS) - 1}"
+
+
+def label_style(label: str, top: Sequence[LabelHours]) -> str:
+    """Returns the class that colours a label anywhere on a page."""
+    places = [place for place, one in enumerate(top) if one.label == label]
+    return f"s{places[0] if places and label else len(SERIES_COLOURS) - 1}"
+
+
+def label_colour(label: str, top: Sequence[LabelHours]) -> Colour:
+    """Returns the colour of a label as pictures take it."""
+    red, green, blue = bytes.fromhex(SERIES_COLOURS[int(label_style(label, top)[1:])][1:])
+    return blue, green, red
