@@ -231,7 +231,11 @@ def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
     Raises:
         LedgerError: It would be larger than `decode_segment` reads: the writer has to close segments sooner.
     """
-    body = b"".join(_line(outcome_to_json(outcome)) for outcome in outcomes)
+    return seal_segment(header, b"".join(_line(outcome_to_json(outcome)) for outcome in outcomes))
+
+
+def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
+    """Returns the bytes of a segment whose further lines are written already; raises as `encode_segment` does."""
     data = header.to_json()
     head = _line({**data, "checksum": _checksum(data, body)})
     if len(head) + len(body) > _MAX_BYTES:
