@@ -59,7 +59,7 @@ def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
         assert connection.execute(asked, [f"{tmp_path}/store/{KEY}"]).fetchall() == [(first, last, DAY)]
 
 
-def test_a_summary_is_built_again_only_for_other_detections_or_by_another_query(store: ObjectStore, monkeypatch):
+def test_a_summary_is_built_again_only_for_other_detections(store: ObjectStore):
     made = write_chain(store, day_outcomes(0, 6))
     rebuild_day(store, DAY, now=NOON)
     first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
@@ -71,9 +71,6 @@ def test_a_summary_is_built_again_only_for_other_detections_or_by_another_query(
     newer = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
     assert (newer.skipped, newer.ends) == (False, {CHAIN: 7})
     assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER, force=True).skipped is False
-    other = type("Other", (), {"name": "label_counts", "sql": SUMMARIES["label_counts"].sql + " -- changed"})()
-    monkeypatch.setattr(summaries, "SUMMARIES", {"label_counts": other})
-    assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER).skipped is False
 
 
 def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
@@ -83,7 +80,8 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     stored, detections = read_stored(memory, KEY), read_stored(memory, day_table_key("detections", DAY))
     assert stored is not None
     assert detections is not None
-    assert (stored.manifest.made_of, stored.manifest.ends) == (detections.e_tag, detections.manifest.ends)
+    assert stored.manifest.made_of == {"detections": detections.e_tag}
+    assert stored.manifest.ends == detections.manifest.ends
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
 
 
@@ -112,7 +110,7 @@ def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: Objec
 def test_a_summary_without_its_detections_or_of_an_unknown_name_says_what_to_do(memory: ObjectStore):
     with pytest.raises(PermanentError, match="dagster asset materialize"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
-    with pytest.raises(ConfigurationError, match="take one of: label_counts"):
+    with pytest.raises(ConfigurationError, match="take one of: frame_stats, label_counts"):
         build_summary(memory, "colour_counts", DAY, settings=Settings(), now=NOON)
 
 
