@@ -41,8 +41,9 @@ def segments_holding(
             raise _nowhere(chain, offset)
         held[starts[place]].append(offset)
     for segment, wanted in zip(read_segments(store, chain, held), held.values(), strict=True):
-        if wanted[-1] >= segment.header.end:
-            raise _nowhere(chain, wanted[-1])
+        outside = [offset for offset in wanted if offset >= segment.header.end]
+        if outside:
+            raise _nowhere(chain, outside[0])
         yield segment, tuple(wanted)
 
 
