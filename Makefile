@@ -36,7 +36,7 @@ check: venv ## lint, formatting, types, and which module may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-servers: python ## install the real servers of the tests: Kafka, S3, PostgreSQL, toxiproxy
+servers: python ## install the real servers of the tests: Kafka, S3, PostgreSQL, Hadoop, toxiproxy
 	@$(PYTHON) .ci/servers.py
 
 bench: venv ## measure throughput and latency on this machine

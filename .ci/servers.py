@@ -44,12 +44,13 @@ def main() -> int:
     try:
         install_tools()
         install_kafka()
+        install_hadoop()
         install_versitygw()
         install_toxiproxy()
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    say(f"Kafka, versitygw (S3), toxiproxy and PostgreSQL are ready after {time.monotonic() - started_s:.1f} s")
+    say(f"Kafka, Hadoop, versitygw (S3), toxiproxy and PostgreSQL are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
 
@@ -78,7 +79,7 @@ def install_tools() -> None:
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
     needed = ["java", "openssl"]
-    if not is_there(programs.kafka_jars):
+    if not (is_there(programs.kafka_jars) and is_there(programs.hadoop_jars)):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):
         needed.append("go")
@@ -117,17 +118,35 @@ def install_kafka() -> None:
     Raises:
         InstallError: Maven failed.
     """
-    if is_there(programs.kafka_jars):
+    fetch_jars("kafka", programs.KAFKA_VERSION, programs.kafka_jars, "46 jars through Maven, 45 MB")
+
+
+def install_hadoop() -> None:
+    """Fetch Hadoop Streaming, which the commands that take its place are compared with, through Maven.
+
+    Raises:
+        InstallError: Maven failed.
+    """
+    fetch_jars("hadoop", programs.HADOOP_VERSION, programs.hadoop_jars, "9 jars through Maven, 51 MB")
+
+
+def fetch_jars(name: str, version: str, find: Callable[[], Path], size: str) -> None:
+    """Fetch the jars that one of the poms beside asks for, unless they are there.
+
+    Raises:
+        InstallError: Maven failed.
+    """
+    if is_there(find):
         return
-    target = programs.cache_folder() / f"kafka-{programs.KAFKA_VERSION}"
-    say(f"Kafka {programs.KAFKA_VERSION}: 46 jars through Maven, 45 MB")
+    target = programs.cache_folder() / f"{name}-{version}"
+    say(f"{name.capitalize()} {version}: {size}")
     with new_folder(target.parent) as folder:
-        options = [f"-Dkafka.version={programs.KAFKA_VERSION}", f"-DoutputDirectory={folder}"]
-        pom = REPOSITORY / ".ci" / "kafka" / "pom.xml"
+        options = [f"-D{name}.version={version}", f"-DoutputDirectory={folder}"]
+        pom = REPOSITORY / ".ci" / name / "pom.xml"
         quiet = ["--batch-mode", "--quiet", "-Dstyle.color=never"]
         command = ["mvn", *quiet, "--file", str(pom), *options, "dependency:copy-dependencies"]
-        run(command, "Kafka's jars could not be fetched: see Maven's words above")
-        if not is_there(programs.kafka_jars):  # else another call was quicker
+        run(command, f"{name.capitalize()}'s jars could not be fetched: see Maven's words above")
+        if not is_there(find):  # else another call was quicker
             shutil.rmtree(target, ignore_errors=True)
             Path(folder).rename(target)
 

@@ -20,7 +20,7 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy"}
+SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop"}
 DATA_FIXTURES = {"shared_data"}
 
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}

@@ -71,7 +71,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches the tests alone, which then stop their servers
-                preexec_fn=_die_with_parent(os.getpid(), self._death_signal),  # noqa: PLW1509 - no other way to ask
+                preexec_fn=die_with_parent(os.getpid(), self._death_signal),  # noqa: PLW1509 - no other way to ask
                 user=None if self._account is None else self._account.pw_uid,
                 group=None if self._account is None else self._account.pw_gid,
                 extra_groups=None if self._account is None else [],
@@ -124,7 +124,9 @@ class ServerProcess:
         return is_ready()
 
 
-def _die_with_parent(parent_pid: int, death_signal: signal.Signals) -> Callable[[], None]:
+def die_with_parent(parent_pid: int, death_signal: signal.Signals) -> Callable[[], None]:
+    """Return what a child does between fork and exec, so that the kernel ends it together with its parent."""
+
     def ask_the_kernel() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != parent_pid:  # the parent died before it was asked

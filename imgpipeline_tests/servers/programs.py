@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"  # 4.4.0 asks for an artifact that was never published
+HADOOP_VERSION = "3.4.2"
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
 
@@ -32,6 +33,18 @@ def kafka_jars() -> Path:
     folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
     if not any(folder.glob("kafka_2.13-*.jar")):
         raise _missing(f"the jars of Kafka {KAFKA_VERSION}")
+    return folder
+
+
+def hadoop_jars() -> Path:
+    """Return the folder of the jars of Hadoop Streaming.
+
+    Raises:
+        MissingProgramError: They were not fetched yet.
+    """
+    folder = cache_folder() / f"hadoop-{HADOOP_VERSION}"
+    if not any(folder.glob("hadoop-streaming-*.jar")):
+        raise _missing(f"the jars of Hadoop {HADOOP_VERSION}")
     return folder
 
 
