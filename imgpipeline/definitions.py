@@ -1,10 +1,12 @@
 """The whole graph at a glance.
 
-    sources ──► Kafka topic ──frames_sensor──► detect_frames ──► frame_metadata     (ledger)
+    sources ──► Kafka topic ──frames_sensor──► detect_frames ──► frame_metadata                    (ledger)
                                                                       │
-                                                            frames, detections      (day tables)
+                                                      frames, detections, dead_letters             (day tables)
                                                                       │
-                                                                 label_counts       (summaries)
+                        label_counts ─► label_totals, label_timestamps, frame_stats, source_activity   (summaries)
+                                                                      │
+                                                                daily_report                       (reports)
 
 What each of them is and does stands in its own module below `defs`; this one only names them.
 """
@@ -13,15 +15,18 @@ import dagster as dg
 
 from imgpipeline.defs.assets.day_tables import day_tables
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
-from imgpipeline.defs.assets.label_counts import label_counts
+from imgpipeline.defs.assets.reports import reports
+from imgpipeline.defs.assets.summaries import summaries
 from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
+from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
-    assets=[frame_metadata, day_tables, label_counts],
-    jobs=[detect_frames],
+    assets=[frame_metadata, day_tables, *summaries, *reports],
+    jobs=[detect_frames, rebuild_days],
+    schedules=[nightly_rebuild],
     sensors=[frames_sensor, keep_tables_current],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,

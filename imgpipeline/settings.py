@@ -5,6 +5,7 @@ promises that a secret is never shown, and that a wrong value is refused with th
 setting points to (a store, a broker, a model) does not belong here.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -13,11 +14,14 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.warning_limits import WarningLimits
 
 PREFIX = "IMGPIPELINE_"
+REDETECTION_MODEL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII)
+"""A model, and its threshold where it is not `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
 
 
 def _either(name: str, *others: str) -> AliasChoices:
@@ -28,7 +32,7 @@ def _default_store_url() -> str:
     return (Path.cwd() / ".imgpipeline" / "store").as_uri()
 
 
-class Settings(BaseSettings):
+class Settings(WarningLimits):
     """The settings of one process. Immutable; `load_settings` reads them."""
 
     model_config = SettingsConfigDict(
@@ -178,14 +182,27 @@ class Settings(BaseSettings):
         le=86_400,
         description="Frames whose time is further ahead of the clock are dead letters.",
     )
+    nightly_at: str = Field(
+        "01:30",
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="When yesterday gets its last build, and days left behind are built (`nightly_rebuild`, UTC).",
+    )
+    redetect_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Models that days can be looked at again with, `NAME` or `NAME@THRESHOLD`, separated by commas: "
+        "`yolox-nano,demo@0.3`. Default: all registered ones.",
+    )
+    redetect_part_frames: int = Field(
+        500, ge=1, le=100_000, description="A redetection keeps what it has found each time it saw this many frames."
+    )
     allow_gaps: bool = Field(
         False,
         description="Go on where Kafka has dropped records that were not read yet; the loss is recorded as a gap.",
     )
 
-    @field_validator("allowed_image_locations", mode="before")
+    @field_validator("allowed_image_locations", "redetect_models", mode="before")
     @classmethod
-    def _split_locations(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
 
     @field_validator("allowed_image_locations")
@@ -194,6 +211,14 @@ class Settings(BaseSettings):
         for location in value:
             if not _is_plain_url(location, ("s3",)) or not urlsplit(location).netloc:
                 raise ValueError("expected s3://bucket/prefix, separated by commas")
+        return value
+
+    @field_validator("redetect_models")
+    @classmethod
+    def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not REDETECTION_MODEL.fullmatch(text):
+                raise ValueError(f"got {text!r}; expected NAME or NAME@THRESHOLD with a threshold from 0 to below 1")
         return value
 
     @field_validator("kafka_topic")

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
 from imgpipeline.settings import PREFIX, Settings, load_settings
+from imgpipeline.warning_limits import WarningLimits
 
 app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
 
@@ -44,7 +45,8 @@ def table() -> None:
 def settings_table() -> str:
     """Returns the table of all settings in Markdown, made from the code."""
     head = "| setting | default | what it is |\n|---|---|---|\n"
-    return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
+    fields = sorted(Settings.model_fields.items(), key=lambda field: field[0] in WarningLimits.model_fields)
+    return head + "".join(_row(name, field) for name, field in fields)  # what warns behind what changes something
 
 
 def variables(name: str, field: FieldInfo) -> list[str]:

@@ -8,15 +8,17 @@ as there is a newer one. An event is stored after the segments it tells of, so w
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
+from imgpipeline.defs.versions import SeenEvents
+
 UPSTREAM_EVENT = "upstream_event"
-"""Metadata of a build: storage id of the newest upstream materialization that existed when it began."""
+"""Metadata of a build: by upstream asset, the storage id of the newest materialization that existed when it began."""
 BUILD_SECONDS = "build_s"
 """Metadata of a build: how long it took, in seconds."""
 SHORTEST_PAUSE_S = 60.0
@@ -27,14 +29,19 @@ _OVERLAP = 500
 """Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
 _RETRY_CRON = "*/5 * * * *"
+_UNSOUND = dg.AutomationCondition.any_checks_match(
+    dg.AutomationCondition.check_failed() & ~dg.AutomationCondition.will_be_requested(), blocking_only=True
+).with_label("a blocking check has failed")
+"""Dagster's own `all_deps_blocking_checks_passed` asks for a check that has passed; but a day of a range run, and one
+whose history was lost, has none. Only one that has failed keeps others from following."""
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
     """The last build of one day."""
 
-    upstream_event: int
-    """Newest upstream event it began with; 0 where it noted none."""
+    upstream_events: Mapping[str, int]
+    """Newest event of each upstream asset it began with, by the asset's name; empty where it noted none."""
     ended_at_s: float
     """When it ended, Unix time in seconds."""
     duration_s: float
@@ -80,7 +87,10 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
         news = newest_events(instance, self._upstream, after=max(0, newest - _OVERLAP) or None)
         candidates = {**waiting, **news}
         builds = last_builds(instance, context.key, candidates)
-        outdated = {d: e for d, e in candidates.items() if d not in builds or builds[d].upstream_event < e}
+        name = self._upstream.to_user_string()
+        outdated = {
+            d: e for d, e in candidates.items() if d not in builds or builds[d].upstream_events.get(name, 0) < e
+        }
         now_s = context.evaluation_time.timestamp()
         due = {d for d in outdated if d not in builds or builds[d].is_due(now_s, self._shortest_pause_s)}
         partitions = context.partitions_def
@@ -90,6 +100,35 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
             context.candidate_subset.compute_intersection_with_partition_keys(known),
             cursor=json.dumps({"newest": max([newest, *news.values()]), "waiting": outdated}),
         )
+
+
+class NotLookedAt(dg.AutomationCondition[dg.AssetKey]):
+    """True for the day that was built last, when no day was built for a while: a sign of life where no frame comes."""
+
+    def __init__(self, after_s: float) -> None:
+        """Sets after how many seconds without a build."""
+        self._after_s = after_s
+
+    @property
+    def description(self) -> str:
+        """What the UI says of this condition."""
+        return f"no day was built for {self._after_s / 3600:.0f} h"
+
+    @property
+    def name(self) -> str:
+        """What the UI calls this condition."""
+        return "not_looked_at"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Looks at the newest build."""
+        last = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
+        said = last.asset_materialization if last else None
+        days = set()
+        if last and said and said.partition and context.partitions_def:
+            waited_s = context.evaluation_time.timestamp() - last.timestamp
+            if waited_s >= self._after_s and context.partitions_def.has_partition_key(said.partition):
+                days = {said.partition}
+        return dg.AutomationResult(context, context.candidate_subset.compute_intersection_with_partition_keys(days))
 
 
 def newest_events(
@@ -119,16 +158,20 @@ def last_builds(instance: dg.DagsterInstance, asset: dg.AssetKey, days: Iterable
         for record in instance.fetch_materializations(chosen, limit=_RECORDS_READ).records:
             said = record.asset_materialization
             if said is not None and said.partition is not None:
-                event = int(_number(said.metadata.get(UPSTREAM_EVENT)))
-                builds[said.partition] = Build(event, record.timestamp, _number(said.metadata.get(BUILD_SECONDS)))
+                events = _events(said.metadata.get(UPSTREAM_EVENT))
+                builds[said.partition] = Build(events, record.timestamp, _number(said.metadata.get(BUILD_SECONDS)))
     return builds
 
 
-def seen_events(context: dg.AssetExecutionContext, upstream: dg.AssetKey, days: Iterable[date]) -> dict[date, int]:
-    """Returns the newest upstream event of each day; to be asked before a build reads anything."""
+def seen_events(
+    context: dg.AssetExecutionContext, upstream: Iterable[dg.AssetKey], days: Iterable[date]
+) -> dict[date, SeenEvents]:
+    """Returns the newest upstream events of each day; to be asked before a build reads anything."""
     by_key = {day.isoformat(): day for day in days}
-    found = newest_events(context.instance, upstream, days=by_key)
-    return {day: found.get(key, 0) for key, day in by_key.items()}
+    found = {asset: newest_events(context.instance, asset, days=by_key) for asset in upstream}
+    return {
+        day: SeenEvents({asset: events.get(key, 0) for asset, events in found.items()}) for key, day in by_key.items()
+    }
 
 
 def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
@@ -136,6 +179,19 @@ def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[
     failed = dg.AutomationCondition.execution_failed()
     retry = dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
     return outdated & ~dg.AutomationCondition.in_progress() & (~failed | retry)
+
+
+def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
+    """Returns the condition of an asset that follows others at once: outdated by one of them, and none is unsound.
+
+    Where an upstream asset is requested in the same tick, it is built in the same run.
+    """
+    outdated: dg.AutomationCondition[Any] = dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.will_be_requested()
+    )
+    for asset in upstream:
+        outdated = Outdated(asset) | outdated
+    return build_when(outdated) & ~dg.AutomationCondition.any_deps_match(_UNSOUND)
 
 
 def _read_memory(cursor: str | None) -> tuple[int, dict[str, int]]:
@@ -146,6 +202,13 @@ def _read_memory(cursor: str | None) -> tuple[int, dict[str, int]]:
         return 0, {}
 
 
+def _events(value: dg.MetadataValue[Any] | None) -> dict[str, int]:
+    found = value.value if value is not None else None
+    if not isinstance(found, dict):
+        return {}
+    return {str(asset): int(event) for asset, event in found.items() if isinstance(event, int)}
+
+
 def _number(value: dg.MetadataValue[Any] | None) -> float:
     found = value.value if value is not None else 0
     return float(found) if isinstance(found, int | float) else 0.0
@@ -153,7 +216,7 @@ def _number(value: dg.MetadataValue[Any] | None) -> float:
 
 keep_tables_current = dg.AutomationConditionSensorDefinition(
     "keep_tables_current",
-    target=dg.AssetSelection.groups("day_tables", "summaries"),
+    target=dg.AssetSelection.groups("day_tables", "summaries", "reports"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
     run_tags={"imgpipeline/work": "tables"},

@@ -6,13 +6,14 @@ belongs to the asset's own module.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, seen_events
+from imgpipeline.defs.versions import Built, SeenEvents, day_event, versions_of
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ForbiddenError
 
@@ -20,8 +21,8 @@ RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For what may pass by itself; `failures` says of each error whether that is so."""
 _SHOWN_DAYS = 10
 
-Said = Mapping[dg.AssetKey, Mapping[str, Any]]
-"""Metadata of one day's build, by asset."""
+DayBuilds = Mapping[dg.AssetKey, Built]
+"""One day of every asset that a step builds."""
 
 
 class BuildConfig(dg.Config):
@@ -31,51 +32,85 @@ class BuildConfig(dg.Config):
     """Build a day again although its manifest says that nothing is new."""
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step has done for the days that it was asked for."""
+
+    context: dg.AssetExecutionContext
+    """The run."""
+    seen: Mapping[date, SeenEvents]
+    """The newest upstream events of each day when the step began."""
+    done: Mapping[date, DayBuilds]
+    """What was built, or found to be up to date."""
+    failed: Mapping[date, PermanentError]
+    """Days that cannot be built, with the reason."""
+
+    def results(self) -> Iterator[dg.MaterializeResult[None]]:
+        """Yields what Dagster stores of the days that were built.
+
+        Raises:
+            Failure: Some days could not be built; the others are stored before it is raised.
+        """
+        if self.failed:
+            self._store_events()
+            raise _failure(self.failed, len(self.seen))
+        days = list(self.done)
+        for key in self.done[days[0]]:
+            if len(days) > 1:
+                yield dg.MaterializeResult(asset_key=key)
+            else:
+                built = self.done[days[0]][key]
+                version = dg.DataVersion(built.data_version)
+                yield dg.MaterializeResult(asset_key=key, metadata=built.metadata, data_version=version)
+        if len(days) > 1:
+            self._store_events()
+
+    def _store_events(self) -> None:
+        """Stores an event for each day, in the place of Dagster's own.
+
+        A failing step tells of none by itself, and one of several days tells the same of each (see `versions`).
+        """
+        versions = versions_of(self.context.instance, (self.seen[day] for day in self.done))
+        for day, builds in self.done.items():
+            for key, built in builds.items():
+                self.context.log_event(day_event(self.context, key, day, built, self.seen[day], versions))
+
+
 def build_days(
-    context: dg.AssetExecutionContext, days: Sequence[date], upstream: dg.AssetKey, build: Callable[[date], Said]
-) -> None:
-    """Builds days one after the other and gives each its metadata.
+    context: dg.AssetExecutionContext,
+    days: Sequence[date],
+    upstream: Sequence[dg.AssetKey],
+    build: Callable[[date], DayBuilds],
+) -> Step:
+    """Builds days one after the other.
 
     Args:
         context: The run.
         days: What to build; not empty.
-        upstream: The asset whose news make a day outdated.
+        upstream: The assets whose news make a day outdated.
         build: Builds one day.
 
     Raises:
-        Failure: Some days cannot be built; the others are built, and materialized.
         ConfigurationError: A setting is wrong, so that no day can be built.
         ForbiddenError: The store refuses access.
         TransientError: Store or machine are in trouble; the run is tried again, and skips what it has built.
     """
     seen = seen_events(context, upstream, days)
-    done: dict[date, Said] = {}
+    done: dict[date, DayBuilds] = {}
     failed: dict[date, PermanentError] = {}
     for day in days:
         began_s = time.monotonic()
         try:
-            said = build(day)
+            builds = build(day)
         except (ConfigurationError, ForbiddenError):
             raise
         except PermanentError as error:
             context.log.warning(f"{day} cannot be built: {error}")
             failed[day] = error
             continue
-        own = {UPSTREAM_EVENT: seen[day], BUILD_SECONDS: round(time.monotonic() - began_s, 3)}
-        done[day] = {key: {**metadata, **own} for key, metadata in said.items()}
-    if failed:
-        _materialize(context, done)
-        raise _failure(failed, len(days))
-    for day, said in done.items():
-        for key, metadata in said.items():
-            context.add_asset_metadata(metadata, asset_key=key, partition_key=day.isoformat())
-
-
-def _materialize(context: dg.AssetExecutionContext, done: Mapping[date, Said]) -> None:
-    """Stores the days that were built: a failing step tells of none by itself."""
-    for day, said in done.items():
-        for key, metadata in said.items():
-            context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(metadata)))
+        note = {UPSTREAM_EVENT: seen[day].to_json(), BUILD_SECONDS: round(time.monotonic() - began_s, 3)}
+        done[day] = {key: replace(built, metadata={**built.metadata, **note}) for key, built in builds.items()}
+    return Step(context, seen, done, failed)
 
 
 def _failure(failed: Mapping[date, PermanentError], asked: int) -> dg.Failure:

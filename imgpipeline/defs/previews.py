@@ -43,7 +43,8 @@ ORDER BY detection_number LIMIT {_MOST_BOXES}
 """  # noqa: S608 - a number of our own
 
 _LETTERS = f"""
-SELECT code, count(*), left(min(message), 120) FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
+SELECT code, count(*), left(min(message), 120)
+FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
 """  # noqa: S608 - a number of our own
 
 

@@ -6,19 +6,27 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, Outdated, build_when, newest_events
+from imgpipeline.defs.automation import (
+    BUILD_SECONDS,
+    UPSTREAM_EVENT,
+    NotLookedAt,
+    Outdated,
+    build_when,
+    follow,
+    newest_events,
+)
 
 LEDGER, TABLE, SUMMARY = dg.AssetKey("ledger"), dg.AssetKey("table"), dg.AssetKey("summary")
 DAYS = dg.DailyPartitionsDefinition(start_date="2000-01-01", timezone="UTC", end_offset=2)
+HALF_A_DAY_S = 12 * 3600.0
 TODAY, OLD_DAY = "2026-01-09", "2019-05-03"
-WILL_BE_REQUESTED = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
 
 
 @dg.asset(
     key=TABLE,
     deps=[dg.AssetSpec(LEDGER, partitions_def=DAYS)],
     partitions_def=DAYS,
-    automation_condition=build_when(Outdated(LEDGER, 60.0)),
+    automation_condition=build_when(Outdated(LEDGER, 60.0) | NotLookedAt(HALF_A_DAY_S)),
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def table() -> None: ...
@@ -28,7 +36,7 @@ def table() -> None: ...
     key=SUMMARY,
     deps=[TABLE],
     partitions_def=DAYS,
-    automation_condition=build_when(Outdated(TABLE) | WILL_BE_REQUESTED),
+    automation_condition=follow([TABLE]),
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def summary() -> None: ...
@@ -58,9 +66,9 @@ class Graph:
 
     def finish_build(self, day: str, *, seen: int, build_s: float = 1.0) -> None:
         """A build of the table and of the summary that began when `seen` was the newest event."""
-        said = {UPSTREAM_EVENT: seen, BUILD_SECONDS: build_s}
+        said = {UPSTREAM_EVENT: {"ledger": seen}, BUILD_SECONDS: build_s}
         self.instance.report_runless_asset_event(dg.AssetMaterialization(TABLE, partition=day, metadata=said))
-        said = {UPSTREAM_EVENT: self.seen(TABLE, day), BUILD_SECONDS: build_s}
+        said = {UPSTREAM_EVENT: {"table": self.seen(TABLE, day)}, BUILD_SECONDS: build_s}
         self.instance.report_runless_asset_event(dg.AssetMaterialization(SUMMARY, partition=day, metadata=said))
 
     def build(self, day: str, *, build_s: float = 1.0) -> None:
@@ -145,7 +153,9 @@ def test_a_summary_whose_table_was_built_by_hand_follows(graph: Graph) -> None:
     graph.announce(TODAY)
     graph.build(TODAY)
     graph.instance.report_runless_asset_event(
-        dg.AssetMaterialization(TABLE, partition=TODAY, metadata={UPSTREAM_EVENT: graph.seen(LEDGER, TODAY)})
+        dg.AssetMaterialization(
+            TABLE, partition=TODAY, metadata={UPSTREAM_EVENT: {"ledger": graph.seen(LEDGER, TODAY)}}
+        )
     )
     assert graph.tick() == {TABLE: set(), SUMMARY: {TODAY}}
 
@@ -181,3 +191,17 @@ def test_a_build_that_noted_nothing_counts_as_outdated(graph: Graph) -> None:
     graph.announce(TODAY)
     graph.instance.report_runless_asset_event(dg.AssetMaterialization(TABLE, partition=TODAY))
     assert graph.tick(after_s=61)[TABLE] == {TODAY}
+
+
+def test_where_no_frame_comes_the_last_built_day_is_looked_at_twice_a_day(graph: Graph) -> None:
+    """So that the freshness policy does not fire because the cameras are off."""
+    graph.announce(OLD_DAY, TODAY)
+    graph.build(OLD_DAY)
+    graph.build(TODAY)
+    assert graph.tick(after_s=HALF_A_DAY_S - 60) == both()
+    assert graph.tick(after_s=120) == both(TODAY)
+    assert not graph.tick(after_s=10 * HALF_A_DAY_S)[TABLE] - {TODAY}
+
+
+def test_where_nothing_was_ever_built_nothing_is_looked_at(graph: Graph) -> None:
+    assert graph.tick(after_s=10 * HALF_A_DAY_S) == both()

@@ -13,11 +13,13 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, newest_events
+from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 
 DAY = date(2026, 3, 1)
+STEPS = ("day_tables", *SUMMARIES, "daily_report")
 FRAME_METADATA, FRAMES = dg.AssetKey("frame_metadata"), dg.AssetKey("frames")
 
 
@@ -62,7 +64,7 @@ def build(
             "dagster/asset_partition_range_start": first.isoformat(),
             "dagster/asset_partition_range_end": last.isoformat(),
         }
-    run_config = {"ops": {name: {"config": config} for name in ("day_tables", "label_counts")}} if config else None
+    run_config = {"ops": {name: {"config": config} for name in STEPS}} if config else None
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(instance=instance, tags=tags, run_config=run_config, raise_on_error=False)
 
@@ -81,7 +83,7 @@ def test_a_build_notes_what_it_had_seen_and_how_long_it_took(store: ObjectStore,
     assert build(instance, DAY).success
     said = said_of(instance, FRAMES, DAY)
     assert said is not None
-    assert said[UPSTREAM_EVENT].value == newest_events(instance, FRAME_METADATA)[DAY.isoformat()]
+    assert said[UPSTREAM_EVENT].value == {"frame_metadata": newest_events(instance, FRAME_METADATA)[DAY.isoformat()]}
     assert said[BUILD_SECONDS].value > 0
     assert said["dagster/row_count"].value == 1
     assert said["size_bytes"].value == len(store.get(day_table_key("frames", DAY)))

@@ -7,19 +7,40 @@ import pytest
 
 from imgpipeline.definitions import defs
 from imgpipeline.defs.partitions import DAYS
+from imgpipeline.lake.outcomes import RECIPE
+from imgpipeline.lake.summaries import SUMMARIES, recipe
+from imgpipeline.lake.tables import DAY_TABLES, SUMMARY_TABLES
 from imgpipeline.settings import load_settings
 
 GRAPH = defs.resolve_asset_graph()
+FROM_FRAMES = {"frames", "dead_letters"}
 LAYERS = {
     "frame_metadata": ("ledger", set()),
     "frames": ("day_tables", {"frame_metadata"}),
     "detections": ("day_tables", {"frame_metadata"}),
-    "label_counts": ("summaries", {"frames", "detections"}),
+    "dead_letters": ("day_tables", {"frame_metadata"}),
+    "label_counts": ("summaries", {"detections"}),
+    "label_timestamps": ("summaries", {"detections"}),
+    "label_totals": ("summaries", {"label_counts"}),
+    "frame_stats": ("summaries", FROM_FRAMES),
+    "source_activity": ("summaries", FROM_FRAMES),
+    "daily_report": (
+        "reports",
+        FROM_FRAMES | {"detections", "label_counts", "label_totals", "frame_stats", "source_activity"},
+    ),
 }
+DAILY = [name for name in LAYERS if name != "frame_metadata"]
+TABLES = {table.name: table for table in (*DAY_TABLES, *SUMMARY_TABLES)}
 
 
-def test_the_graph_has_these_assets_and_no_others() -> None:
-    assert {key.to_user_string() for key in GRAPH.get_all_asset_keys()} == set(LAYERS)
+def node(name: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(name))
+
+
+def test_each_layer_has_these_assets() -> None:
+    groups = {name for name, _ in LAYERS.values()}
+    found = {key.to_user_string() for key in GRAPH.get_all_asset_keys() if GRAPH.get(key).group_name in groups}
+    assert found == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -38,11 +59,62 @@ def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name: str) -> 
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_shows_its_columns_with_type_unit_and_meaning(name: str) -> None:
+    schema = node(name).metadata["dagster/column_schema"]
+    table = TABLES[name]
+    assert [(c.name, c.type, c.description) for c in schema.columns] == [
+        (c.name, c.duckdb_type, c.meaning) for c in table.columns
+    ]
+    assert [list(c.constraints.other) for c in schema.columns] == [
+        [c.unit.replace("`", "")] if c.unit else [] for c in table.columns
+    ]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name: str) -> None:
+    """Of a summary every column but the day of its path is made of some; of a day table none: the ledger has none."""
+    lineage = node(name).metadata["dagster/column_lineage"].deps_by_column
+    assert set(lineage) == set(TABLES[name].names)
+    _, parents = LAYERS[name]
+    for column, deps in lineage.items():
+        assert bool(deps) == (name in SUMMARIES) or column == "day"
+        for dep in deps:
+            asset = dep.asset_key.to_user_string()
+            assert asset in parents
+            assert dep.column_name in TABLES[asset].names
+
+
+@pytest.mark.parametrize("name", DAILY)
+def test_the_code_version_is_the_hash_by_which_the_lake_decides_what_to_build_again(name: str) -> None:
+    version = GRAPH.get(dg.AssetKey(name)).code_version
+    if name in SUMMARIES:
+        assert version == recipe(name, load_settings())
+    elif name in TABLES:
+        assert version == RECIPE
+    else:
+        assert version
+
+
 def test_the_day_tables_are_one_step() -> None:
-    assert GRAPH.get(dg.AssetKey("frames")).execution_set_asset_keys == {
-        dg.AssetKey("frames"),
-        dg.AssetKey("detections"),
-    }
+    together = {dg.AssetKey(table.name) for table in DAY_TABLES}
+    assert GRAPH.get(dg.AssetKey("frames")).execution_set_asset_keys >= together
+
+
+def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
+    checks = {key: GRAPH.get(key) for key in GRAPH.asset_check_keys}
+    blocking = {(key.asset_key.to_user_string(), key.name) for key, node in checks.items() if node.blocking}
+    assert blocking == {
+        ("frames", "schema"), ("frames", "frame_id_unique"), ("frames", "timestamps_in_day"), ("detections", "schema"),
+        ("detections", "timestamps_in_day"), ("detections", "boxes_in_image"), ("detections", "confidence_in_range"),
+        ("dead_letters", "schema"),
+    }  # fmt: skip
+    warning = {(key.asset_key.to_user_string(), key.name) for key, node in checks.items() if not node.blocking}
+    assert warning >= {
+        ("frames", "agrees_with_ledger"), ("dead_letters", "few_dead_letters"), ("frame_stats", "few_dark_frames"),
+        ("label_totals", "usual_labels"),
+    }  # fmt: skip
+    assert all(node.description for node in checks.values())
 
 
 def test_the_days_reach_from_the_setting_to_tomorrow() -> None:
@@ -51,9 +123,9 @@ def test_the_days_reach_from_the_setting_to_tomorrow() -> None:
 
 
 def test_what_starts_work_runs_without_being_switched_on() -> None:
-    sensors = list(defs.sensors or [])
-    assert {sensor.name for sensor in sensors} == {"frames_sensor", "keep_tables_current"}
-    assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in sensors)
+    sensors = {sensor.name: sensor for sensor in defs.sensors or []}
+    for name in ("frames_sensor", "keep_tables_current"):
+        assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
 
 
 def test_the_detection_job_runs_in_one_process_and_counts_as_detection() -> None:

@@ -1,10 +1,10 @@
-"""The day tables' layer: `frames` and `detections`, a Parquet file a day each.
+"""The day tables' layer: `frames`, `detections` and `dead_letters`, a Parquet file a day each.
 
 Owns the assets' descriptions and what of a build is shown in the UI. How a day is read from the ledger and written
-belongs to `lake`. Both tables come from one step: one read of the ledger, one set of ends.
+belongs to `lake`. All tables come from one step: one read of the ledger, one set of ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -12,88 +12,109 @@ import dagster as dg
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
-from imgpipeline.defs.automation import SHORTEST_PAUSE_S, Outdated, build_when
-from imgpipeline.defs.building import RETRIES, BuildConfig, Said, build_days
+from imgpipeline.defs.automation import SHORTEST_PAUSE_S, NotLookedAt, Outdated, build_when
+from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
+from imgpipeline.defs.checks import (
+    AGREES,
+    DAY_TABLE_CHECKS,
+    DEAD_LETTERS,
+    evaluate,
+    evaluate_rules,
+    judge,
+    store_broken_rules,
+)
 from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.freshness import LOOK_AGAIN_S
 from imgpipeline.defs.partitions import DAYS, days_of
-from imgpipeline.defs.previews import preview_detections
+from imgpipeline.defs.previews import preview_dead_letters, preview_detections
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.schemas import table_metadata
+from imgpipeline.defs.versions import Built
 from imgpipeline.lake.day_tables import DayBuild, rebuild_day
+from imgpipeline.lake.day_warnings import judge_against_ledger, judge_dead_letters
+from imgpipeline.lake.manifest import read_stored
+from imgpipeline.lake.outcomes import RECIPE
+from imgpipeline.lake.tables import DAY_TABLES, Table
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import utc_now
 
-FRAMES = dg.AssetKey("frames")
-DETECTIONS = dg.AssetKey("detections")
 _MOST_PREVIEWS = 3
 """Of a long range only the last days get a preview: each costs a read of the day, and room in the event log."""
+_QUESTIONS = {
+    "frames": "**Which frames were there, from which source, when, how large, how bright and how sharp, and by which "
+    "model were they looked at?** One row a frame (`frame_id` is unique in its day), one Parquet file a day.",
+    "detections": "**What was found where, and how sure?** One row a detection: label, confidence, box in pixels of "
+    "the original image, and the `frame_id` it was found in. One Parquet file a day.",
+    "dead_letters": "**Which records could not become frames, and why?** One row a Kafka offset: code, reason, and as "
+    "much of source and image as could be read. One Parquet file a day; `imgpipeline dead-letters` replays them.",
+}
 
 
-def _table(key: dg.AssetKey, description: str) -> dg.AssetSpec:
+def _spec(table: Table) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key,
+        table.name,
         deps=[FRAME_METADATA],
         group_name="day_tables",
         kinds={"parquet", "s3"},
         owners=["team:imgpipeline"],
-        automation_condition=build_when(Outdated(FRAME_METADATA, SHORTEST_PAUSE_S)),
-        description=description,
+        automation_condition=build_when(Outdated(FRAME_METADATA, SHORTEST_PAUSE_S) | NotLookedAt(LOOK_AGAIN_S)),
+        code_version=RECIPE,
+        metadata=table_metadata(table),
+        description=_QUESTIONS[table.name],
     )
 
 
 @dg.multi_asset(
     name="day_tables",
-    specs=[
-        _table(
-            FRAMES,
-            "**Which frames were there, from which source, when, how large, how bright and how sharp, and by which "
-            "model were they looked at?** One row a frame (`frame_id` is unique in its day), one Parquet file a day.",
-        ),
-        _table(
-            DETECTIONS,
-            "**What was found where, and how sure?** One row a detection: label, confidence, box in pixels of the "
-            "original image, and the `frame_id` it was found in. One Parquet file a day.",
-        ),
-    ],
+    specs=[_spec(table) for table in DAY_TABLES],
+    check_specs=DAY_TABLE_CHECKS,
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     retry_policy=RETRIES,
 )
 def day_tables(
     context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Builds the Parquet files of the days that have news."""
     days = days_of(context)
+    reports: dict[date, DayBuild] = {}
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
 
-        def build(day: date) -> Said:
-            built = rebuild_day(store, day, force=config.force, now=utc_now())
-            context.log.info(f"{day}: {'nothing new' if built.skipped else 'built'}, {built.frames} frames.")
-            previews = preview_detections(settings, store, day) if day in days[-_MOST_PREVIEWS:] else {}
-            return {
-                FRAMES: {
-                    **_stored(store, FRAMES, day, built),
-                    "dagster/row_count": built.frames,
-                    "announced_again": built.duplicates,
-                },
-                DETECTIONS: {
-                    **_stored(store, DETECTIONS, day, built),
-                    "dagster/row_count": built.detections,
-                    **previews,
-                },
-            }
+        def build(day: date) -> DayBuilds:
+            report = rebuild_day(store, day, force=config.force, now=utc_now())
+            reports[day] = report
+            context.log.info(f"{day}: {'nothing new' if report.skipped else 'built'}, {report.frames} frames.")
+            shown: dict[str, Mapping[str, Any]] = {}
+            if day in days[-_MOST_PREVIEWS:]:
+                shown = {
+                    "detections": preview_detections(settings, store, day),
+                    "dead_letters": preview_dead_letters(store, day),
+                }
+            return {dg.AssetKey(t.name): _built(store, t.name, report, shown.get(t.name, {})) for t in DAY_TABLES}
 
-        build_days(context, days, FRAME_METADATA, build)
-    yield from (dg.MaterializeResult(asset_key=key) for key in (FRAMES, DETECTIONS))
+        step = build_days(context, days, [FRAME_METADATA], build)
+        store_broken_rules(context, step.failed)
+        agrees = judge(step.done, lambda day: judge_against_ledger(store, day, now=utc_now()))
+        letters = {day: judge_dead_letters(r.frames, r.dead_letters, settings) for day, r in reports.items()}
+    yield from step.results()
+    yield from evaluate_rules(context, step.done)
+    yield from evaluate(context, AGREES, agrees)
+    yield from evaluate(context, DEAD_LETTERS, letters)
 
 
-def _stored(store: ObjectStore, key: dg.AssetKey, day: date, built: DayBuild) -> dict[str, Any]:
-    """Returns what is shown of a table's object."""
-    path = day_table_key(key.to_user_string(), day)
-    found = store.head(path)
-    return {
+def _built(store: ObjectStore, table: str, report: DayBuild, shown: Mapping[str, Any]) -> Built:
+    """Returns what is stored of a table now, and shown of it."""
+    path = day_table_key(table, report.day)
+    stored = read_stored(store, path)
+    rows = stored.manifest.rows if stored else 0
+    metadata = {
         "path": f"{store.url}/{path}",
-        "size_bytes": found.size_bytes if found else 0,
-        "skipped": built.skipped,
-        "built_at": dg.MetadataValue.timestamp(built.built_at),
+        "dagster/row_count": rows,
+        "size_bytes": stored.size_bytes if stored else 0,
+        "skipped": report.skipped,
+        "built_at": dg.MetadataValue.timestamp(report.built_at),
+        **({"announced_again": report.duplicates} if table == "frames" else {}),
+        **shown,
     }
+    return Built(metadata, stored.manifest.content if stored else "")

@@ -1,0 +1,99 @@
+"""The reports' layer: `daily_report`, one HTML page a day.
+
+Owns the asset's description and what of a report is shown in the UI: its picture and its path. What stands in a report
+belongs to `reports`.
+"""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from hashlib import sha256
+
+import dagster as dg
+
+from imgpipeline.defs.automation import follow
+from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
+from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.partitions import DAYS, days_of
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.versions import Built
+from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.tables import DAY_TABLES, LABEL_TIMESTAMPS
+from imgpipeline.reports.build import ReportBuild, build_report
+from imgpipeline.reports.inputs import report_recipe
+from imgpipeline.settings import Settings, load_settings, utc_now
+
+DAILY_REPORT = dg.AssetKey("daily_report")
+_MOST_PICTURES = 10
+"""Of a long range only the last days show their picture."""
+_SHOWN_TABLES = (*(table.name for table in DAY_TABLES), *(n for n in SUMMARIES if n != LABEL_TIMESTAMPS.name))
+_UPSTREAM = [dg.AssetKey(name) for name in _SHOWN_TABLES]
+
+
+def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Returns the assets of this layer.
+
+    Args:
+        settings: Their code versions are made of the settings that their queries read.
+    """
+
+    @dg.multi_asset(
+        name="daily_report",
+        specs=[
+            dg.AssetSpec(
+                DAILY_REPORT,
+                deps=_UPSTREAM,
+                group_name="reports",
+                kinds={"html", "s3"},
+                owners=["team:imgpipeline"],
+                description="**What happened on that day?** One self-contained HTML page: detections by label and "
+                "hour, frames by hour and size, pictures with what was found in them, dead letters, and whether tables "
+                "and ledger agree. `imgpipeline report --day D --out F` fetches it.",
+                code_version=report_recipe(settings),
+                automation_condition=follow(_UPSTREAM),
+            )
+        ],
+        partitions_def=DAYS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=RETRIES,
+    )
+    def build(
+        context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        days = days_of(context)
+        with known_failures():
+            now_settings, store = pipeline.settings(), pipeline.store()
+
+            def build_day(day: date) -> DayBuilds:
+                made = build_report(store, now_settings, day, force=config.force, now=utc_now())
+                return {DAILY_REPORT: _built(made, store.url, with_picture=day in days[-_MOST_PICTURES:])}
+
+            step = build_days(context, days, _UPSTREAM, build_day)
+        yield from step.results()
+
+    return [build]
+
+
+def _built(made: ReportBuild, url: str, *, with_picture: bool) -> Built:
+    """Returns what is stored of a report, and shown of it."""
+    picture = base64.b64encode(made.picture_svg).decode()
+    metadata = {
+        "path": f"{url}/{made.key}",
+        "size_bytes": made.size_bytes,
+        "skipped": made.skipped,
+        "frames": made.headline.frames,
+        "detections": made.headline.detections,
+        **(
+            {"picture": dg.MetadataValue.md(f"![{made.day}](data:image/svg+xml;base64,{picture})")}
+            if with_picture
+            else {}
+        ),
+    }
+    # Not of the page's bytes: it names the versions of the tables, which change whenever one is built again.
+    content = repr((made.recipe, replace(made.headline, inputs="")))
+    return Built(metadata, sha256(content.encode()).hexdigest()[:16])
+
+
+reports = report_assets(load_settings())
+"""The assets of this deployment."""

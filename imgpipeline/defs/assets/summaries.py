@@ -1,0 +1,110 @@
+"""The summaries' layer: one asset for each registered summary.
+
+Owns what of a build is shown in the UI, and which assets a summary follows. The questions themselves are SQL, in
+`lake`: a summary that is registered there is an asset here.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+
+import dagster as dg
+
+from imgpipeline.contracts.keys import summary_key
+from imgpipeline.defs.automation import follow
+from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
+from imgpipeline.defs.checks import DARKNESS, LABEL_DROP, evaluate, judge
+from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.freshness import FRESH_WITHIN
+from imgpipeline.defs.partitions import DAYS, days_of
+from imgpipeline.defs.previews import preview_summary
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.schemas import table_metadata
+from imgpipeline.defs.versions import Built
+from imgpipeline.lake.day_tables import list_days
+from imgpipeline.lake.day_warnings import LabelHistory, Verdict, judge_darkness
+from imgpipeline.lake.manifest import read_stored
+from imgpipeline.lake.summaries import SUMMARIES, Summary, build_summary, recipe
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings, load_settings, utc_now
+
+_MOST_PREVIEWS = 10
+"""Of a long range only the last days get a preview."""
+_FRESHNESS = {"label_counts": FRESH_WITHIN}
+_CHECKS = {check.asset_key.to_user_string(): check for check in (DARKNESS, LABEL_DROP)}
+
+
+def summary_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Returns an asset for each summary.
+
+    Args:
+        settings: Their code versions are made of the settings that their queries read.
+    """
+    return [_summary_asset(summary, settings) for summary in SUMMARIES.values()]
+
+
+def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
+    key = dg.AssetKey(summary.name)
+    upstream = [dg.AssetKey(name) for name in summary.inputs]
+    check = _CHECKS.get(summary.name)
+
+    @dg.multi_asset(
+        name=summary.name,
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=upstream,
+                group_name="summaries",
+                kinds={"duckdb", "sql", "parquet"},
+                owners=["team:imgpipeline"],
+                description=f"{summary.question} One row: {summary.table.row}. One Parquet file a day; several days "
+                "are the sum of their files.",
+                metadata=table_metadata(summary.table),
+                code_version=recipe(summary.name, settings),
+                automation_condition=follow(upstream),
+                freshness_policy=_FRESHNESS.get(summary.name),
+            )
+        ],
+        check_specs=[check] if check else [],
+        partitions_def=DAYS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=RETRIES,
+    )
+    def build(
+        context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        days = days_of(context)
+        with known_failures():
+            settings, store = pipeline.settings(), pipeline.store()
+
+            def build_day(day: date) -> DayBuilds:
+                done = build_summary(store, summary.name, day, settings=settings, force=config.force, now=utc_now())
+                stored = read_stored(store, summary_key(summary.name, day))
+                said = {
+                    "path": f"{store.url}/{summary_key(summary.name, day)}",
+                    "dagster/row_count": done.rows,
+                    "size_bytes": done.size_bytes,
+                    "skipped": done.skipped,
+                    "built_at": dg.MetadataValue.timestamp(done.built_at),
+                }
+                previews = preview_summary(store, summary.table, day) if day in days[-_MOST_PREVIEWS:] else {}
+                return {key: Built({**said, **previews}, stored.manifest.content if stored else "")}
+
+            step = build_days(context, days, upstream, build_day)
+            verdicts = judge(step.done, _judge_of(store, settings, summary.name)) if check else {}
+        yield from step.results()
+        if check:
+            yield from evaluate(context, check, verdicts)
+
+    return build
+
+
+def _judge_of(store: ObjectStore, settings: Settings, name: str) -> Callable[[date], Verdict]:
+    """Returns what gives the verdict of a summary's check on one day."""
+    if name == DARKNESS.asset_key.to_user_string():
+        return lambda day: judge_darkness(store, day, settings)
+    history, now = LabelHistory(store, list_days(store, f"summaries/{name}")), utc_now()
+    return lambda day: history.judge(day, settings, now=now)
+
+
+summaries = summary_assets(load_settings())
+"""The assets of this deployment."""

@@ -1,0 +1,168 @@
+"""What of a day a person should look at, although its tables are right.
+
+Owns the judgements: tables that differ from the ledger, many dead letters, dark pictures, a label that has nearly
+vanished. They stop nothing. It promises to read only what is small (manifests and summaries), but for the comparison
+with the ledger, which reads the day again. The limits belong to `warning_limits`, what must hold to `day_checks`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import summary_key
+from imgpipeline.lake.day_audit import DayReader, compare_day
+from imgpipeline.lake.manifest import unreadable
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.warning_limits import WarningLimits
+
+TRAILING_DAYS = 7
+"""A label's count is compared with its mean over so many stored days before."""
+_LEAST_DAYS = 3
+"""Fewer days before say nothing of what is usual."""
+_LEAST_MEAN = 20.0
+"""Rarer labels come and go by chance."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of one day."""
+
+    ok: bool
+    """Whether nothing has to be looked at."""
+    said: str
+    """The verdict for a person, with its figures."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """The figures by name."""
+
+
+def judge_against_ledger(store: ObjectStore, day: date, *, now: datetime) -> Verdict:
+    """Compares the day's tables with the ledger up to their ends: figures, and every column of every row.
+
+    Args:
+        store: The object store.
+        day: The day.
+        now: The clock: today is built time and again, and compared when it is over.
+
+    Raises:
+        ObjectMissingError: The ledger's segments vanish while they are read.
+        TransientError: The store does not answer.
+    """
+    if day >= now.date():
+        return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
+    compared = compare_day(DayReader(store, day, lambda: None))
+    figures = compared.figures
+    counted = {
+        name: float(value)
+        for name in ("frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet")
+        if (value := getattr(figures, name)) is not None
+    }
+    if figures.agree and not compared.problems:
+        return Verdict(True, f"{figures.frames_in_parquet} frames and {figures.detections_in_parquet} detections, in "
+                       "the ledger as in the tables.", counted)  # fmt: skip
+    problems = compared.problems or ("The tables have other numbers of frames or detections than the ledger.",)
+    return Verdict(False, " ".join(problems[:_SHOWN]), counted)
+
+
+def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) -> Verdict:
+    """Says whether the share of a day's records that became dead letters is as small as it should be."""
+    records = frames + dead_letters
+    share = dead_letters / records if records else 0.0
+    limit = f"limit {limits.warn_dead_letter_share:.1%}"
+    said = f"{dead_letters} of {records} records are dead letters ({share:.1%}; {limit})."
+    if share > limits.warn_dead_letter_share:
+        said += " `imgpipeline dead-letters list` shows them."
+    return Verdict(share <= limits.warn_dead_letter_share, said, {"share": share, "dead_letters": float(dead_letters)})
+
+
+def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verdict:
+    """Says whether the share of dark frames is as small as it should be, by the day's `frame_stats`.
+
+    Raises:
+        ObjectMissingError: The day has no `frame_stats`.
+        PermanentError: They are no Parquet file.
+        TransientError: The store does not answer.
+    """
+    bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day)]
+    measured = sum(sum(counts.values()) for counts in bins)
+    dark = sum(count for counts in bins for lowest, count in counts.items() if lowest < limits.dark_brightness)
+    share = dark / measured if measured else 0.0
+    return Verdict(
+        share <= limits.warn_dark_share,
+        f"{dark} of {measured} frames are darker than {limits.dark_brightness:.0f} of 255 "
+        f"({share:.1%}; limit {limits.warn_dark_share:.1%}).",
+        {"share": share, "dark_frames": float(dark)},
+    )
+
+
+class LabelHistory:
+    """The counts of labels of stored days; each day is read once."""
+
+    def __init__(self, store: ObjectStore, days: Iterable[date]) -> None:
+        """Prepares.
+
+        Args:
+            store: The object store.
+            days: The days that have a `label_totals`.
+        """
+        self._store = store
+        self._days = sorted(days)
+        self._counts: dict[date, dict[str, int]] = {}
+
+    def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
+        """Says whether every usual label was counted about as often as in the stored days before.
+
+        Args:
+            day: The day.
+            limits: What is too rare.
+            now: The clock: a day that is not over cannot be compared with whole ones.
+
+        Raises:
+            ObjectMissingError: The day has no `label_totals`.
+            PermanentError: They are no Parquet file.
+            TransientError: The store does not answer.
+        """
+        if day >= now.date():
+            return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
+        before = [stored for stored in self._days if stored < day][-TRAILING_DAYS:]
+        if len(before) < _LEAST_DAYS:
+            return Verdict(True, f"Only {len(before)} days before {day} are stored; {_LEAST_DAYS} are needed.")
+        usual = _means([self._of(one) for one in before])
+        counts = self._of(day)
+        rare = {
+            label: (counts.get(label, 0), mean)
+            for label, mean in usual.items()
+            if mean >= _LEAST_MEAN and counts.get(label, 0) < limits.warn_label_share * mean
+        }
+        if not rare:
+            return Verdict(
+                True, f"No label fell below {limits.warn_label_share:.0%} of its mean over {len(before)} days."
+            )
+        shown = ", ".join(f"{label}: {n} (usually {mean:.0f})" for label, (n, mean) in sorted(rare.items())[:_SHOWN])
+        more = f" and {len(rare) - _SHOWN} more" if len(rare) > _SHOWN else ""
+        said = f"Counted less often than {limits.warn_label_share:.0%} of the mean over {len(before)} days before: "
+        return Verdict(False, f"{said}{shown}{more}.", {"labels": float(len(rare))})
+
+    def _of(self, day: date) -> dict[str, int]:
+        if day not in self._counts:
+            self._counts[day] = {row["label"]: row["count"] for row in _rows(self._store, "label_totals", day)}
+        return self._counts[day]
+
+
+def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    labels = {label for counts in days for label in counts}
+    return {label: sum(counts.get(label, 0) for counts in days) / len(days) for label in labels}
+
+
+def _rows(store: ObjectStore, name: str, day: date) -> list[dict[str, Any]]:
+    key = summary_key(name, day)
+    data = store.get(key)
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(key, error) from None
+    return rows

@@ -1,0 +1,33 @@
+"""Limits of a day beyond which a person is told.
+
+Owns the settings by which the warnings of the Dagster UI are given. They change no result and stop nothing; `settings`
+takes them in.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class WarningLimits(BaseSettings):
+    """When a day looks wrong although nothing in it is."""
+
+    warn_dead_letter_share: float = Field(
+        0.05, ge=0, le=1, description="A warning is given where a larger share of a day's records are dead letters."
+    )
+    warn_dark_share: float = Field(
+        0.8, ge=0, le=1, description="A warning is given where a larger share of a day's frames are dark."
+    )
+    dark_brightness: int = Field(
+        16,
+        ge=0,
+        le=256,
+        multiple_of=16,
+        description="Frames with a mean luma below this count as dark: 0 is black, 255 white. A multiple of 16.",
+    )
+    warn_label_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="A warning is given where a label was counted less often than this share of its mean over the "
+        "seven days before.",
+    )
