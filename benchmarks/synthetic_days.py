@@ -59,7 +59,7 @@ def make_day(store: ObjectStore, wanted: SyntheticDay) -> int:
         The size of its lines in bytes, as they are uncompressed.
     """
     template, variants = _template(wanted), _detection_lists(wanted)
-    index, lines_bytes = DayIndex(store), 0
+    index = DayIndex(store)
 
     def put(piece: tuple[ChainId, int, int]) -> int:
         chain, start, end = piece
@@ -71,8 +71,7 @@ def make_day(store: ObjectStore, wanted: SyntheticDay) -> int:
         return len(body)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        lines_bytes = sum(pool.map(put, _pieces(wanted)))
-    return lines_bytes
+        return sum(pool.map(put, _pieces(wanted)))
 
 
 def _pieces(wanted: SyntheticDay) -> Iterator[tuple[ChainId, int, int]]:
