@@ -26,6 +26,7 @@ from imgpipeline.cli import (
     models,
     new_chain,
     query,
+    redetect,
     repair,
     report,
     settings,
@@ -59,6 +60,8 @@ app.add_typer(explain.app, name="explain")
 app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
+app.command("redetect")(redetect.redetect)
+app.command("compare-models")(redetect.compare_models)
 app.command("report")(report.report)
 app.add_typer(mapreduce.app, name="mapreduce")
 app.add_typer(dead_letters.app, name="dead-letters")

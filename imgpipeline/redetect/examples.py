@@ -89,5 +89,7 @@ def _legend(width: int, a: tuple[str, Sequence[Detection]], b: tuple[str, Sequen
 
 def _write(canvas: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int]) -> None:
     text = " ".join(text.split())  # a line break would be drawn as one
-    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    font, scale, (left, bottom) = cv2.FONT_HERSHEY_SIMPLEX, 0.5, corner
+    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    cv2.rectangle(canvas, (left, bottom - height - 2), (left + width, bottom + below), (24, 24, 24), cv2.FILLED)
+    cv2.putText(canvas, text, corner, font, scale, colour, 1, cv2.LINE_AA)

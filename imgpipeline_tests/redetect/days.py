@@ -48,12 +48,12 @@ def add_frames(
     settings: Settings, store: ObjectStore, numbers: Iterable[int], *, day: date = DAY, partition: int = 0
 ) -> list[Frame]:
     """Store pictures and detect them as a detection run does, one a second from noon; then the ledger has them."""
-    work = FrameWork(settings, ImageReader(store, settings), detector("demo"), lambda: NOON)
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    work = FrameWork(settings, ImageReader(store, settings), detector("demo"), lambda: noon)
     chain = ChainId("frames", "dGVzdA_topic-id", partition)
     to = writer(store, chain)
     begin = to.end.offset
     frames = []
-    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     for offset, number in enumerate(numbers, begin):
         path = f"images/yard/{day}/{number:05d}.jpg"
         store.put(path, picture(number))

@@ -1,0 +1,166 @@
+"""`imgpipeline redetect` and `imgpipeline compare-models`: days looked at again with another model."""
+
+import random
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.output import (
+    CsvOption,
+    JsonOption,
+    note,
+    progress_bar,
+    refuse_two_formats,
+    show_csv,
+    show_json,
+    show_table,
+)
+from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, parse_day, read_span
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.settings import load_settings, utc_now
+
+if TYPE_CHECKING:
+    from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.redetect.attempt import Redetector
+    from imgpipeline.redetect.run import Redetection
+
+_SIDE = "`live` for what detection runs found, or a model that has looked again, such as demo@0.3."
+
+
+def redetect(
+    model: Annotated[str, typer.Option(help="A model of `imgpipeline models list`.")],
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=0.999999, help="Default: IMGPIPELINE_CONFIDENCE_THRESHOLD.")
+    ] = None,
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Take the days in an order of this process: others work on them too.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Look at every picture again, whatever is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at the stored pictures of days again, with another model or threshold.
+
+    What detection runs have found stays as it is. The result lies below redetections/model=…/day=…. A command that was
+    killed goes on where it stopped; on several machines it shares the work.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.redetect.choice import parse_choice  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.redetect.run import open_redetector  # noqa: PLC0415 - as above
+
+    span = read_span(day, first, last)
+    if span.is_all:
+        raise typer.BadParameter("name the days: --day, or --from and --to.")
+    settings = load_settings()
+    text = model if threshold is None else f"{model}@{f'{threshold:.6f}'.rstrip('0').rstrip('.')}"
+    choice = parse_choice(text, settings)
+    store = open_store(settings)
+    days = _days(store, span)
+    redetector = open_redetector(settings, store, choice, utc_now)
+    if shared:
+        random.Random(redetector.worker).shuffle(days)  # noqa: S311 - it spreads work, it hides nothing
+    done, failed = _redetect_days(redetector, days, force=force)
+    rows = [_row(each) for each in sorted(done, key=lambda each: each.manifest.day)]
+    if as_json:
+        show_json(rows)
+    elif rows:
+        show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
+    if failed:
+        raise PermanentError(
+            f"{len(failed)} of {len(days)} days could not be looked at ({', '.join(map(str, failed))}). The first: "
+            f"{next(iter(failed.values())).message}",
+            next_step=next(iter(failed.values())).next_step,
+        )
+
+
+def _days(store: "ObjectStore", span: Span) -> list[date]:
+    from imgpipeline.lake.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.tables import FRAMES  # noqa: PLC0415 - as above
+
+    if span.first is not None and span.first == span.last:
+        return [span.first]
+    days = [day for day in list_days(store, FRAMES.name) if day in span]
+    if not days:
+        raise ConfigurationError(
+            f"No day of {span} has a table `frames`.", next_step="look which there are: imgpipeline frames list"
+        )
+    return days
+
+
+def _redetect_days(
+    redetector: "Redetector", days: Sequence[date], *, force: bool
+) -> tuple[list["Redetection"], dict[date, PermanentError]]:
+    from imgpipeline.redetect.run import redetect_day  # noqa: PLC0415 - loads OpenCV
+
+    done: list[Redetection] = []
+    failed: dict[date, PermanentError] = {}
+    for number, day in enumerate(days, 1):
+        place = f" ({number} of {len(days)} days)" if len(days) > 1 else ""
+        with progress_bar(f"{redetector.model}: {day}{place}", unit="frames") as progress:
+            try:
+                done.append(redetect_day(redetector, day, force=force, progress=progress))
+            except ConfigurationError:
+                raise
+            except PermanentError as error:
+                if len(days) == 1:
+                    raise
+                note(f"{day}: {error}")
+                failed[day] = error
+    return done, failed
+
+
+def _row(done: "Redetection") -> dict[str, Any]:
+    manifest = done.manifest
+    return {
+        "model": manifest.model,
+        "day": manifest.day,
+        "skipped": done.skipped,
+        "frames": manifest.frames,
+        "processed": manifest.processed,
+        "gated": manifest.gated,
+        "failed": dict(manifest.failed),
+        "detections": manifest.detections,
+        "looked_at": done.looked_at,
+        "frames_per_s": round(done.frames_per_s, 1),
+        "duration_s": round(done.duration_s, 2),
+    }
+
+
+def compare_models(
+    day: Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")],
+    b: Annotated[str, typer.Option("--b", help=_SIDE)],
+    a: Annotated[str, typer.Option("--a", help=_SIDE)] = "live",
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Compare what two models have found on a day, label by label.
+
+    Counted are frames that both have looked at. Boxes of one label belong together where their IoU is 0.5 or more, one
+    to one, the greatest IoU first.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.redetect.choice import LIVE, parse_choice  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.redetect.pairs import compare_models as compare  # noqa: PLC0415 - loads DuckDB
+
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    wanted = parse_day(day)
+    if wanted is None:
+        raise ConfigurationError("--day is empty.", next_step="give a day such as 2026-01-09")
+    settings = load_settings()
+    names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
+    pair = compare(open_store(settings), wanted, *names)
+    columns = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
+    rows = [[getattr(label, column) for column in columns] for label in pair.labels]
+    if as_json:
+        labels = [dict(zip(columns, row, strict=True)) for row in rows]
+        models = {"models_a": pair.labels[0].models_a, "models_b": pair.labels[0].models_b} if pair.labels else {}
+        show_json({"day": wanted, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
+    elif as_csv:
+        show_csv(columns, rows)
+    else:
+        title = f"{wanted}: a is {names[0]}, b is {names[1]}"
+        show_table([name.replace("_", " ") for name in columns], rows, title=title)

@@ -1,0 +1,110 @@
+"""`imgpipeline redetect` and `compare-models` as users call them."""
+
+import csv
+import io
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from imgpipeline.cli.app import app
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
+
+FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
+
+
+@pytest.fixture
+def store(folder_site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """Two days that were detected live."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in folder_site.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    opened = open_store(settings)
+    for day in (FIRST, SECOND):
+        build_live(settings, opened, range(4), day=day)
+    return opened
+
+
+def call(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    if isinstance(result.exception, ImgpipelineError):
+        raise result.exception
+    return result
+
+
+def document(*arguments: str) -> Any:
+    result = call(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_day_is_looked_at_again_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
+    done = run("redetect", "--model", "demo", "--threshold", "0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
+    assert (done.status, done.stderr) == (0, "")
+    assert "demo@0.05" in done.stdout
+    assert len(redetected_rows(store, "detections", "demo@0.05", FIRST)) >= len(live_rows(store, "detections", FIRST))
+    shown = run("compare-models", "--day", str(FIRST), "--b", "demo@0.05", env=folder_site, cwd=tmp_path)
+    assert (shown.status, shown.stderr) == (0, "")
+    assert f"{FIRST}: a is live, b is demo@0.05" in shown.stdout
+    assert "agreement" in shown.stdout
+
+
+def test_a_span_of_days_is_looked_at_and_skipped_the_second_time(store: ObjectStore) -> None:
+    arguments = ("redetect", "--model", "demo", "--from", "2026-01-01", "--to", "2026-12-31", "--shared")
+    rows = document(*arguments)
+    assert [(row["day"], row["frames"], row["looked_at"], row["skipped"]) for row in rows] == [
+        (str(FIRST), 4, 4, False),
+        (str(SECOND), 4, 4, False),
+    ]
+    assert all(row["skipped"] for row in document(*arguments))
+    assert [row["looked_at"] for row in document(*arguments, "--force")] == [4, 4]
+
+
+def test_the_comparison_is_given_as_json_and_csv(store: ObjectStore) -> None:
+    document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
+    expected = compare_models(store, FIRST, "live", "demo@0.05").labels
+    arguments = ("compare-models", "--day", str(FIRST), "--a", "live", "--b", "demo@0.050")
+    answered = document(*arguments)
+    assert answered["model_b"] == "demo@0.05"
+    assert [row["matched"] for row in answered["labels"]] == [label.matched for label in expected]
+    rows = list(csv.DictReader(io.StringIO(call(*arguments, "--csv").stdout)))
+    assert [(row["label"], int(row["count_b"])) for row in rows] == [(label.label, label.count_b) for label in expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (("redetect", "--model", "nobody", "--day", "2026-03-01"), ConfigurationError, "imgpipeline models list"),
+        (("redetect", "--model", "demo", "--day", "2026-13-01"), ConfigurationError, "2026-01-09"),
+        (("redetect", "--model", "demo", "--from", "2027-01-01"), ConfigurationError, "frames list"),
+        (("redetect", "--model", "demo", "--day", "2026-03-05"), PermanentError, "dagster asset materialize"),
+        (("compare-models", "--day", "2026-03-01", "--b", "demo"), PermanentError, "imgpipeline redetect --model demo"),
+    ],
+)
+def test_an_error_names_what_to_do(
+    arguments: tuple[str, ...], error: type[ImgpipelineError], said: str, store: ObjectStore
+) -> None:
+    with pytest.raises(error, match=said):
+        call(*arguments)
+
+
+def test_days_must_be_named(store: ObjectStore) -> None:
+    result = call("redetect", "--model", "demo")
+    assert result.exit_code == 2
+
+
+def test_one_day_that_cannot_be_read_keeps_no_other_from_it(store: ObjectStore) -> None:
+    key = f"redetections/model=demo/day={FIRST}/frames.parquet"
+    store.put(key, b"this is no Parquet file of anybody")
+    with pytest.raises(PermanentError, match=r"1 of 2 days .*2026-03-01"):
+        call("redetect", "--model", "demo", "--from", str(FIRST), "--to", str(SECOND))
+    assert len(redetected_rows(store, "frames", "demo", SECOND)) == 4
