@@ -17,6 +17,7 @@ from pathlib import Path
 
 from imgpipeline.lake.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
 
 MOST_BYTES = 4 * 2**30
 """The cache is cut back to this size, the files longest unused first."""
@@ -68,20 +69,20 @@ class LakeCache:
             target.parent.mkdir(parents=True, exist_ok=True)
             if self._link_cached(self._path(key, e_tag), target):
                 return True
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix="fetching-")
+            os.close(handle)
+            path = Path(name)
             try:
-                fetched = self._store.fetch(key)
+                found = fetch_to_file(self._store, key, path)
             except ObjectMissingError:
+                path.unlink()
                 return False
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix="fetching-", delete=False) as file:
-                try:
-                    file.write(fetched.data)
-                except OSError:
-                    Path(file.name).unlink()
-                    raise
-            path = Path(file.name)
+            except BaseException:
+                path.unlink()
+                raise
             if not self._link_cached(path, target):
                 shutil.copyfile(path, target)
-            path.replace(self._path(key, fetched.e_tag))
+            path.replace(self._path(key, found))
             return True
 
     def trim(self) -> None:

@@ -9,6 +9,7 @@ the SQL of this release. Which days are compared belongs to
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.errors import LedgerError, PermanentError
@@ -18,7 +19,8 @@ from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import KEEP_UNIQUE, RECIPE, ROWS, load_outcomes, stored
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import Segment, read_day
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
 
 _LETTER = '(topic, topic_id, "partition", "offset")'
 _UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _LETTER}
@@ -83,17 +85,17 @@ def compare_day(reader: DayReader) -> DayComparison:
     with open_engine() as engine:
         loaded: Mapping[ChainId, int] | None = None
         for table in DAY_TABLES:
-            key = day_table_key(table.name, reader.day)
+            key, path = day_table_key(table.name, reader.day), engine.folder / f"audited-{table.name}.parquet"
             try:
-                fetched = reader.store.fetch(key)
+                with disk_errors(engine.folder):
+                    versions.append(fetch_to_file(reader.store, key, path))
             except ObjectMissingError:
                 continue
-            versions.append(fetched.e_tag)
             names = (f"{table.name}_in_ledger", f"{table.name}_in_parquet", f"{table.name}_duplicates")
             found |= dict.fromkeys(names)
             try:
-                manifest = parse_footer(fetched.data, key)
-                found |= _count_stored(engine, table, fetched)
+                manifest = parse_footer(path, key)
+                found |= _count_stored(engine, table, path)
                 if loaded != manifest.ends:
                     reader.load(engine, manifest.ends)
                     loaded = manifest.ends
@@ -108,10 +110,7 @@ def compare_day(reader: DayReader) -> DayComparison:
     return DayComparison(figures, " ".join(versions) if len(versions) == len(DAY_TABLES) else "", tuple(problems))
 
 
-def _count_stored(engine: Engine, table: Table, fetched: Fetched) -> dict[str, int | None]:
-    path = engine.folder / f"audited-{table.name}.parquet"
-    with disk_errors(engine.folder):
-        path.write_bytes(fetched.data)
+def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | None]:
     # Into a table: a damaged page is found here, and not in the middle of a comparison.
     engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {all_rows(path)}")
     with disk_errors(engine.folder):

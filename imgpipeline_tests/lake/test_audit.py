@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,12 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import TransientError
+from imgpipeline.lake import day_audit, summary_audit
 from imgpipeline.lake.audit import audit
 from imgpipeline.lake.audit_state import read_state
 from imgpipeline.ledger import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
 from imgpipeline_tests.ledger.test_audit import smuggle
@@ -173,9 +176,15 @@ class CountingStore(ObjectStore):
         self.read: list[str] = [*getattr(self, "read", []), key]
         return super().fetch(key, max_bytes=max_bytes)
 
+    def fetch_to_file(self, store: ObjectStore, key: str, path: Path) -> str:
+        self.read.append(key)
+        return fetch_to_file(store, key, path)
 
-def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore):
+
+def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     counting = CountingStore(memory._store, memory.url)
+    for module in (day_audit, summary_audit):
+        monkeypatch.setattr(module, "fetch_to_file", counting.fetch_to_file)
     made = build_all(counting)
     steps: list[tuple[int, int]] = []
     run_audit(counting, progress=lambda done, total: steps.append((done, total)))

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake import cache
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
 from imgpipeline_tests.servers.waiting import wait_until
 
 
@@ -19,14 +21,16 @@ class CountingStore(ObjectStore):
 
     fetches = 0
 
-    def fetch(self, key: str, *, max_bytes: int | None = None):
+    def fetch_to_file(self, store: ObjectStore, key: str, path: Path) -> str:
         self.fetches += 1
-        return super().fetch(key, max_bytes=max_bytes)
+        return fetch_to_file(store, key, path)
 
 
 @pytest.fixture
-def counting(memory: ObjectStore) -> CountingStore:
-    return CountingStore(memory._store, memory.url)
+def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
+    counting = CountingStore(memory._store, memory.url)
+    monkeypatch.setattr(cache, "fetch_to_file", counting.fetch_to_file)
+    return counting
 
 
 def version(store: ObjectStore, key: str) -> str:
@@ -36,26 +40,26 @@ def version(store: ObjectStore, key: str) -> str:
 
 
 def test_a_version_is_fetched_once_and_another_one_again(counting: CountingStore, tmp_path: Path):
-    cache = LakeCache(counting, tmp_path / "cache")
+    kept = LakeCache(counting, tmp_path / "cache")
     counting.put("a/b.parquet", b"one")
     for n in range(3):
-        assert cache.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / f"{n}" / "b.parquet")
+        assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / f"{n}" / "b.parquet")
         assert (tmp_path / f"{n}" / "b.parquet").read_bytes() == b"one"
     assert counting.fetches == 1
     counting.put("a/b.parquet", b"two")
-    assert cache.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / "again")
+    assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == b"two"
     assert counting.fetches == 2
 
 
 def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_version(counting, tmp_path: Path):
-    cache = LakeCache(counting, tmp_path / "cache")
+    kept = LakeCache(counting, tmp_path / "cache")
     counting.put("k", b"one")
     listed = version(counting, "k")
     counting.put("k", b"two")
-    assert cache.link("k", listed, tmp_path / "first")
+    assert kept.link("k", listed, tmp_path / "first")
     assert (tmp_path / "first").read_bytes() == b"two"
-    assert cache.link("k", version(counting, "k"), tmp_path / "second")
+    assert kept.link("k", version(counting, "k"), tmp_path / "second")
     assert counting.fetches == 1
 
 
@@ -64,21 +68,21 @@ def test_an_object_that_is_gone_is_no_error(counting: CountingStore, tmp_path: P
 
 
 def test_the_longest_unused_files_go_first_and_sessions_keep_theirs(counting: CountingStore, tmp_path: Path):
-    cache = LakeCache(counting, tmp_path / "cache", most_bytes=250)
+    kept = LakeCache(counting, tmp_path / "cache", most_bytes=250)
     for n, name in enumerate("abc"):
         counting.put(name, name.encode() * 100)
-        cache.link(name, version(counting, name), tmp_path / name)
+        kept.link(name, version(counting, name), tmp_path / name)
         for file in (tmp_path / "cache" / "objects").iterdir():
             if file.stat().st_mtime > 1000:
                 os.utime(file, (n + 1, n + 1))
-    cache.link("a", version(counting, "a"), tmp_path / "a again")
-    cache.trim()
+    kept.link("a", version(counting, "a"), tmp_path / "a again")
+    kept.trim()
     assert counting.fetches == 3
     for name in "ac":
-        cache.link(name, version(counting, name), tmp_path / f"{name} kept")
+        kept.link(name, version(counting, name), tmp_path / f"{name} kept")
     assert counting.fetches == 3
     assert (tmp_path / "b").read_bytes() == b"b" * 100
-    cache.link("b", version(counting, "b"), tmp_path / "b fetched again")
+    kept.link("b", version(counting, "b"), tmp_path / "b fetched again")
     assert counting.fetches == 4
 
 
