@@ -5,7 +5,9 @@ frame's name is made of source, time, the import's name and the row's number. Re
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
@@ -15,6 +17,20 @@ from imgpipeline.imports.fields import Box, box_of, confidence_of, text_of, time
 from imgpipeline.imports.rows import Known, Row
 
 _VERSION = 1
+_UNKNOWN: Mapping[str, Any] = {
+    "processing_timestamp": None,
+    "image_width": None,
+    "image_height": None,
+    "size_bytes": None,
+    "brightness": None,
+    "sharpness": None,
+    "model_used": "",
+    "model_sha256": "",
+    "confidence_threshold": None,
+    "nms_threshold": None,
+    "orientation": None,
+}
+"""What a row of detections does not say of its frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +107,7 @@ class DetectionRows:
             topic=self._chain.topic,
             partition=self._chain.partition,
             offset=offset,
-            processing_timestamp=None,
-            image_width=None,
-            image_height=None,
-            size_bytes=None,
-            brightness=None,
-            sharpness=None,
-            model_used="",
-            model_sha256="",
-            confidence_threshold=None,
-            nms_threshold=None,
-            orientation=None,
+            **_UNKNOWN,
             attributes=attributes,
             detections=(found,),
         )
