@@ -1,0 +1,169 @@
+"""What Dagster calls stale: code and data versions by content, through the real definitions and its own resolver."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.day_tables import day_tables
+from imgpipeline.defs.assets.frame_metadata import frame_metadata
+from imgpipeline.defs.assets.reports import report_assets
+from imgpipeline.defs.assets.summaries import summary_assets
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.lake import summaries
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, newest
+
+DAY = date(2026, 3, 1)
+DAYS = [DAY + timedelta(days=n) for n in range(3)]
+TABLES = ["frames", "detections", "dead_letters"]
+OF_FRAMES = ["frame_stats", "source_activity"]
+OF_LABELS = ["label_counts", "label_timestamps", "label_totals"]
+ALL = [*TABLES, *OF_FRAMES, *OF_LABELS, "daily_report"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def definitions_now() -> dg.Definitions:
+    """Return the definitions as a code server has them that starts now, with the settings and queries of now."""
+    settings = load_settings()
+    return dg.Definitions(
+        assets=[frame_metadata, day_tables, *summary_assets(settings), *report_assets(settings)],
+        resources={"pipeline": Pipeline()},
+        executor=dg.in_process_executor,
+    )
+
+
+def stale(instance: dg.DagsterInstance, definitions: dg.Definitions, day: date = DAY) -> set[str]:
+    """Return the assets whose day Dagster calls stale, by the resolver behind the UI's `staleStatus`."""
+    resolver = CachingStaleStatusResolver(
+        instance, definitions.resolve_asset_graph(), loading_context=LoadingContextForTest(instance)
+    )
+    statuses = {name: resolver.get_status(dg.AssetKey(name), day.isoformat()) for name in ALL}
+    assert StaleStatus.MISSING not in statuses.values()
+    return {name for name, status in statuses.items() if status is StaleStatus.STALE}
+
+
+def requested(instance: dg.DagsterInstance, definitions: dg.Definitions) -> dict[str, set[str]]:
+    """Return what automation would request now."""
+    result = dg.evaluate_automation_conditions(definitions, instance)
+    found = {name: set(result.get_requested_partitions(dg.AssetKey(name)) or ()) for name in ALL}
+    return {name: days for name, days in found.items() if days}
+
+
+def versions(instance: dg.DagsterInstance, day: date = DAY) -> dict[str, str]:
+    return {name: data_version(instance, name, day) for name in ALL}
+
+
+def report(instance: dg.DagsterInstance, *days: date) -> None:
+    """A detection run reports days."""
+    for day in days:
+        event = dg.AssetMaterialization("frame_metadata", partition=day.isoformat())
+        instance.report_runless_asset_event(event)
+
+
+@pytest.fixture
+def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
+    """One built day with a weak and a strong detection."""
+    add_frames(store, DAY, 0.6, 0.9)
+    report(instance, DAY)
+    assert build(instance, DAY).success
+    return store
+
+
+def test_what_was_just_built_is_not_stale_and_not_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+    assert stale(instance, defs) == set()
+    assert requested(instance, defs) == {}
+
+
+def test_the_same_content_has_the_same_version_however_often_it_is_built(
+    built: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """Forced or skipped, alone or in a range; and also after the chains of other days have grown."""
+    before = versions(instance)
+    assert build(instance, DAY, force=True).success
+    said = newest(instance, "frames", DAY)
+    assert said is not None
+    assert said.metadata["skipped"].value is False
+    assert versions(instance) == before
+    add_frames(built, DAYS[1], 0.7)
+    report(instance, DAYS[1])
+    assert build(instance, *DAYS, force=True).success
+    assert versions(instance) == before
+    assert len({data_version(instance, "frames", day) for day in DAYS}) == 3
+    assert all(stale(instance, defs, day) == set() for day in DAYS)
+
+
+def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_requests_nothing(
+    built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = versions(instance)
+    monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.8")
+    changed = definitions_now()
+    assert stale(instance, changed) == {*OF_LABELS, "daily_report"}
+    assert requested(instance, changed) == {}
+
+    assert build(instance, DAY, definitions=changed, select=["label_counts"]).success
+    assert data_version(instance, "label_counts", DAY) != before["label_counts"]
+    assert requested(instance, changed) == {"label_totals": {str(DAY)}, "daily_report": {str(DAY)}}
+    assert build(instance, DAY, definitions=changed).success
+    assert stale(instance, changed) == set()
+    after = versions(instance)
+    assert {name for name in ALL if after[name] != before[name]} == {*OF_LABELS, "daily_report"}
+
+
+def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
+    built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = summaries._read_sql
+    other = {"source_activity": read("source_activity").replace("ORDER BY source", "ORDER BY frames, source")}
+    monkeypatch.setattr(summaries, "_read_sql", lambda name: other.get(name) or read(name))
+    changed = definitions_now()
+    assert stale(instance, changed) == {"source_activity", "daily_report"}
+    assert requested(instance, changed) == {}
+
+
+def test_rows_that_a_day_has_more_make_stale_what_is_made_of_them(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """Also where the day was built in a range, and no other day of it."""
+    for day in DAYS:
+        add_frames(store, day, 0.6)
+    report(instance, *DAYS)
+    assert build(instance, *DAYS).success
+    assert [stale(instance, defs, day) for day in DAYS] == [set()] * 3
+    add_frames(store, DAYS[1], 0.7, number=1, camera=1)
+    report(instance, DAYS[1])
+    assert build(instance, DAYS[1], select=["day_tables"]).success
+    made_of_them = {*OF_FRAMES, "label_counts", "label_timestamps", "daily_report"}
+    assert [stale(instance, defs, day) for day in DAYS] == [set(), made_of_them, set()]
+
+
+def test_news_without_content_leave_what_is_behind_them_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+    """A second announcement of a frame changes the ledger and the manifests, but no row."""
+    before = versions(instance)
+    add_frames(built, DAY, 0.6, 0.9, number=1)
+    report(instance, DAY)
+    assert build(instance, DAY, select=["day_tables"]).success
+    said = newest(instance, "frames", DAY)
+    assert said is not None
+    assert (said.metadata["skipped"].value, said.metadata["announced_again"].value) == (False, 2)
+    assert versions(instance) == before
+    assert stale(instance, defs) == set()
