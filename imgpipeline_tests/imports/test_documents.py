@@ -1,0 +1,208 @@
+"""Documents of classic consumers: the names they use, where they lie, and those that are no documents."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.errors import ConfigurationError, LedgerError
+from imgpipeline.imports import documents as documents_module
+from imgpipeline.imports.files import find_files
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.imports.conftest import METADATA, import_documents
+from imgpipeline_tests.imports.samples import frames_of, held, letters_of
+from imgpipeline_tests.ledger.samples import frame
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+CLASSIC: dict[str, Any] = {
+    "image_path": "s3://cameras/gate/0007.jpg",
+    "processing_timestamp": "2026-01-09 12:00:00",
+    "detections": [{"label": "car", "confidence": 0.9, "box": [1, 2, 3, 4]}],
+}
+
+
+def imported(settings: Settings, tmp_path: Path, **changes: object) -> Frame:
+    """Import one document and return its frame."""
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({**CLASSIC, **changes}))
+    import_documents(settings, path)
+    [found] = frames_of(held(open_store(settings), METADATA))
+    return found
+
+
+def refused(settings: Settings, tmp_path: Path, data: bytes) -> str:
+    """Import one document and return the message of its dead letter."""
+    path = tmp_path / "one.json"
+    path.write_bytes(data)
+    import_documents(settings, path)
+    [letter] = letters_of(held(open_store(settings), METADATA))
+    return f"{letter.code.value} {letter.message}"
+
+
+def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings: Settings, tmp_path: Path):
+    found = imported(folder_settings, tmp_path)
+    assert found.timestamp == found.processing_timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
+    assert (found.source, found.source_image_path) == ("gate", "s3://cameras/gate/0007.jpg")
+    assert found.attributes == {"imported_from": "one.json"}
+    assert (found.image_width, found.brightness, found.model_used) == (None, None, "")
+    assert found.status is FrameStatus.PROCESSED
+    assert [(d.label, d.confidence, d.box_xywh) for d in found.detections] == [("car", 0.9, (1.0, 2.0, 3.0, 4.0))]
+
+
+def test_the_frame_s_own_time_goes_before_that_of_processing(folder_settings: Settings, tmp_path: Path):
+    found = imported(folder_settings, tmp_path, timestamp="2026-01-08T23:59:59Z")
+    assert found.timestamp == datetime(2026, 1, 8, 23, 59, 59, tzinfo=UTC)
+    assert found.processing_timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("detection", "box"),
+    [
+        ({"class": "car", "score": 0.5, "bbox": {"x": 1, "y": 2, "w": 3, "h": 4}}, (1, 2, 3, 4)),
+        ({"detected_label": "car", "probability": "0.5", "bounding_box": [1, 2, 3, 4]}, (1, 2, 3, 4)),
+        ({"class_name": "car", "confidence": 0.5, "box": {"x1": 1, "y1": 2, "x2": 4, "y2": 6}}, (1, 2, 3, 4)),
+        ({"name": "car", "confidence": 0.5}, None),
+        ({"class_id": 2, "confidence": 0.5}, None),
+    ],
+)
+def test_a_detection_goes_by_many_names(
+    folder_settings: Settings, tmp_path: Path, detection: dict[str, Any], box: tuple[float, ...] | None
+):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({**CLASSIC, "detections": [detection]}))
+    import_documents(folder_settings, path, labels=("person", "bicycle", "car"))
+    [found] = frames_of(held(open_store(folder_settings), METADATA))
+    assert [(d.label, d.confidence, d.box_xywh) for d in found.detections] == [("car", 0.5, box)]
+
+
+def test_a_document_with_one_label_has_one_detection(folder_settings: Settings, tmp_path: Path):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"timestamp": 1767960000, "detected_label": "dog", "confidence": 0.4, "camera": 3}))
+    import_documents(folder_settings, path)
+    [found] = frames_of(held(open_store(folder_settings), METADATA))
+    assert (found.source, [d.label for d in found.detections]) == ("3", ["dog"])
+
+
+def test_what_the_contract_does_not_know_is_kept_as_attributes(folder_settings: Settings, tmp_path: Path):
+    found = imported(
+        folder_settings,
+        tmp_path,
+        bucket="cameras",
+        source_kafka_offset=41,
+        weather={"rain": 0.5},
+        width=640,
+        height=360,
+    )
+    assert found.attributes == {"imported_from": "one.json", "source_kafka_offset": 41, "weather": {"rain": 0.5}}
+    assert (found.image_width, found.image_height) == (640, 360)
+
+
+def test_a_document_of_this_project_is_the_same_frame(folder_settings: Settings, tmp_path: Path):
+    """So a history that was moved counts each frame once, whatever else has told of it."""
+    original = frame(7)
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(original.to_json()))
+    import_documents(folder_settings, path)
+    [found] = frames_of(held(open_store(folder_settings), METADATA))
+    assert found.frame_id == original.frame_id
+    assert (found.sharpness, found.model_sha256) == (original.sharpness, original.model_sha256)
+
+
+def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings: Settings, tmp_path: Path):
+    found = imported(folder_settings, tmp_path, timestamp="2026-01-09T12:00:00Z", frame_id="17")
+    assert found.frame_number == 17
+    assert found.frame_id == make_frame_id("gate", found.timestamp, 17)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{", "BAD_ROW one.json: it is no JSON"),
+        (b"", "BAD_ROW one.json: it is no JSON"),
+        (b"[1]", "BAD_ROW one.json: got a JSON list, expected a JSON object."),
+        (b'{"a": "\xff"}', "BAD_ROW one.json: it holds a byte that is not UTF-8 at position 7."),
+        (json.dumps({**CLASSIC, "detections": None}).encode(), "detections: got None, expected a list."),
+        (json.dumps({**CLASSIC, "detections": [{"confidence": 1}]}).encode(), "detections[0].label: got None"),
+        (json.dumps({**CLASSIC, "detections": [{"label": "a"}]}).encode(), "detections[0].confidence: got None"),
+        (json.dumps({**CLASSIC, "processing_timestamp": True}).encode(), "processing_timestamp: got True"),
+        (json.dumps({**CLASSIC, "processing_timestamp": None}).encode(), "timestamp: got None"),
+        (json.dumps({**CLASSIC, "width": 1.5}).encode(), "width: got 1.5, expected a whole number"),
+        (json.dumps({**CLASSIC, "note": float("nan")}).encode(), "attributes: got 'NaN or infinity'"),
+        (json.dumps({**CLASSIC, "note": "\x00"}).encode(), "attributes: got a null character"),
+        (json.dumps({**CLASSIC, "image_path": "\ud800"}).encode(), "image_path: got '\\ud800'"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is no JSON"),
+    ],
+)
+def test_what_is_no_document_is_a_dead_letter(folder_settings: Settings, tmp_path: Path, data: bytes, message: str):
+    assert message in refused(folder_settings, tmp_path, data)
+
+
+def test_a_document_that_is_too_large_is_not_loaded(
+    folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(documents_module, "MOST_ROW_BYTES", 1_000)
+    large = json.dumps({**CLASSIC, "note": "x" * 5_000})
+    path = tmp_path / "some.jsonl"
+    path.write_text(f"{json.dumps(CLASSIC)}\n{large}\n{json.dumps(CLASSIC)}\n")
+    for _ in range(2):
+        import_documents(folder_settings, path)
+    outcomes = held(open_store(folder_settings), METADATA)
+    [letter] = letters_of(outcomes)
+    assert (letter.offset, letter.code.value, letter.raw_base64) == (1, "TOO_LARGE", None)
+    assert letter.raw_size_bytes == len(large) + 1
+    assert len(frames_of(outcomes)) == 2
+
+
+def write_documents(folder: Path, numbers: range) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        document = {**CLASSIC, "image_path": f"gate/{number:04d}.jpg"}
+        (folder / f"{number:04d}.json").write_text(json.dumps(document, indent=1))
+
+
+def test_documents_come_in_the_order_of_their_names_and_new_ones_behind(folder_settings: Settings, tmp_path: Path):
+    write_documents(tmp_path / "b", range(5))
+    first = import_documents(folder_settings, tmp_path)
+    write_documents(tmp_path / "c", range(3))
+    (tmp_path / "c" / "notes.txt").write_text("no document")
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(json.dumps(CLASSIC).encode() + b"\n\n" + b"{}\n"))
+    second = import_documents(folder_settings, tmp_path)
+    assert (first.frames, second.already_there, second.frames, second.dead_letters) == (5, 5, 4, 1)
+    outcomes = held(open_store(folder_settings), METADATA)
+    names = [f"b/000{n}.json" for n in range(5)] + [f"c/000{n}.json" for n in range(3)] + ["d.jsonl.gz:1"]
+    assert [found.attributes["imported_from"] for found in frames_of(outcomes)] == names
+    write_documents(tmp_path / "a", range(1))
+    with pytest.raises(LedgerError, match=r"row 1 \(b/0000\.json\) is the first"):
+        import_documents(folder_settings, tmp_path)
+
+
+def test_patterns_and_several_paths_name_each_file_once(folder_settings: Settings, tmp_path: Path):
+    write_documents(tmp_path / "b", range(12))
+    found = find_files(folder_settings, [f"{tmp_path}/b/000*.json", str(tmp_path / "b" / "0003.json")], [".json"])
+    assert [file.name for file in found] == [f"000{n}.json" for n in range(10)]
+    with pytest.raises(ConfigurationError, match="no file to import"):
+        find_files(folder_settings, [f"{tmp_path}/none/*.json"], [".json"])
+
+
+def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
+    settings = s3_settings(bucket)
+    place = open_store(s3_settings(bucket, store_url=f"{bucket.url}/classic"))
+    for number in range(40):
+        place.put(f"0/{number:02d}.json", json.dumps({**CLASSIC, "image_path": f"gate/{number}.jpg"}).encode())
+    place.put("1.jsonl.gz", gzip.compress(b"".join(json.dumps(CLASSIC).encode() + b"\n" for _ in range(3))))
+    place.put("2.txt", b"no document")
+    assert import_documents(settings, f"{bucket.url}/classic").frames == 43
+    assert import_documents(settings, f"{bucket.url}/classic/").already_there == 43
+    frames = frames_of(held(open_store(settings), METADATA))
+    assert [f.source_image_path for f in frames[:40]] == [f"gate/{number}.jpg" for number in range(40)]
+    assert frames[1].attributes["imported_from"] == "0/01.json"
+    some = find_files(settings, [f"{bucket.url}/classic/0/0*.json"], [".json"])
+    assert [file.name for file in some] == [f"0{n}.json" for n in range(10)]
+    with pytest.raises(ConfigurationError, match="no file to import"):
+        find_files(settings, [f"{bucket.url}/absent"], [".json"])
