@@ -174,10 +174,19 @@ class _Finding:
 
     def current(self, name: str) -> dict[date, Path]:
         """Returns the files of the days whose stored summary is what a build would make."""
+        self._look_up(name)
+        days = sorted(self.stored(name))
         with ThreadPoolExecutor(_READERS) as pool:
-            days = sorted(self.stored(name))
             is_current = pool.map(lambda day: self._is_current(name, day), days)
             return {day: self._files[name][day][2] for day, yes in zip(days, is_current, strict=True) if yes}
+
+    def _look_up(self, name: str) -> None:
+        """Reads what the threads of `current` share."""
+        self.stored(name)
+        for table in SUMMARIES[name].inputs:
+            self.versions(table)
+            if table in SUMMARIES:
+                self._look_up(table)
 
     def _is_current(self, name: str, day: date) -> bool:
         manifest = self.stored(name)[day][0]
