@@ -8,6 +8,8 @@
                                                                       │
                                                                 daily_report                       (reports)
 
+    frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
+
 What each of them is and does stands in its own module below `defs`; this one only names them.
 """
 
@@ -15,6 +17,7 @@ import dagster as dg
 
 from imgpipeline.defs.assets.day_tables import day_tables
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
+from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
 from imgpipeline.defs.assets.reports import reports
 from imgpipeline.defs.assets.summaries import summaries
 from imgpipeline.defs.automation import keep_tables_current
@@ -24,8 +27,8 @@ from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
-    assets=[frame_metadata, day_tables, *summaries, *reports],
-    jobs=[detect_frames, rebuild_days],
+    assets=[frame_metadata, day_tables, *summaries, *reports, redetections, model_comparison],
+    jobs=[detect_frames, rebuild_days, redetect_days],
     schedules=[nightly_rebuild],
     sensors=[frames_sensor, keep_tables_current],
     resources={"pipeline": Pipeline()},

@@ -70,11 +70,7 @@ def redetect(
     elif rows:
         show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
     if failed:
-        raise PermanentError(
-            f"{len(failed)} of {len(days)} days could not be looked at ({', '.join(map(str, failed))}). The first: "
-            f"{next(iter(failed.values())).message}",
-            next_step=next(iter(failed.values())).next_step,
-        )
+        raise _failure(failed, len(days))
 
 
 def _days(store: "ObjectStore", span: Span) -> list[date]:
@@ -111,6 +107,15 @@ def _redetect_days(
                 note(f"{day}: {error}")
                 failed[day] = error
     return done, failed
+
+
+def _failure(failed: dict[date, PermanentError], asked: int) -> PermanentError:
+    first = next(iter(failed.values()))
+    days = ", ".join(map(str, failed))
+    return PermanentError(
+        f"{len(failed)} of {asked} days could not be looked at ({days}). The first: {first.message}",
+        next_step=first.next_step,
+    )
 
 
 def _row(done: "Redetection") -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _number(value: dg.MetadataValue[Any] | None) -> float:
 
 keep_tables_current = dg.AutomationConditionSensorDefinition(
     "keep_tables_current",
-    target=dg.AssetSelection.groups("day_tables", "summaries", "reports"),
+    target=dg.AssetSelection.groups("day_tables", "summaries", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
     run_tags={"imgpipeline/work": "tables"},

@@ -1,0 +1,87 @@
+"""What of a comparison is shown in the UI: a small table, and a few small pictures with the boxes of both models.
+
+Owns their number and size: metadata lies in Dagster's event log. The whole pictures are in the store.
+"""
+
+import base64
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import cv2
+import dagster as dg
+import numpy as np
+
+from imgpipeline.contracts.keys import summary_key
+from imgpipeline.defs.previews import show_table
+from imgpipeline.lake.engine import disk_errors, open_engine
+from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.vision.annotate import encode_jpeg
+
+_MOST_ROWS = 12
+_MOST_PICTURES = 3
+_LONGEST_SIDE = 320
+_QUALITIES = (70, 50, 30, 15)
+_MOST_BYTES = 12_000
+"""Of one JPEG; as base64 it is a third larger."""
+_HEADER = ("a", "b", "label", "in a", "in b", "both", "only a", "only b", "agreement")
+_LABELS = f"""
+SELECT model_a, model_b, label, count_a, count_b, matched, only_a, only_b, agreement
+FROM read_parquet(?, hive_partitioning = false)
+ORDER BY only_a + only_b DESC, count_a + count_b DESC, model_a, model_b, label LIMIT {_MOST_ROWS}
+"""  # noqa: S608 - a number of our own
+
+
+def show_labels(store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns the labels in which models differ most; nothing where the day has no comparison.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    with open_engine() as engine:
+        path = engine.folder / "comparison.parquet"
+        try:
+            with disk_errors(engine.folder):
+                fetch_to_file(store, summary_key(MODEL_COMPARISON.name, day), path)
+        except ObjectMissingError:
+            return {}
+        return {"labels": show_table(_HEADER, engine.run(_LABELS, [str(path)]))}
+
+
+def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns a few of the pictures, small; nothing where there is none.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    shown = []
+    for key in _spread(keys):
+        try:
+            small = _shrink(store.get(key))
+        except ObjectMissingError:  # another build has drawn others since
+            continue
+        shown.append(f"![example](data:image/jpeg;base64,{base64.b64encode(small).decode()})")
+    return {"pictures": dg.MetadataValue.md("\n\n".join(shown))} if shown else {}
+
+
+def _spread(keys: Sequence[str]) -> list[str]:
+    """Returns a few keys: of each pair of models one, as long as there is room."""
+    firsts: dict[str, str] = {}
+    for key in keys:
+        firsts.setdefault(key.rpartition("/")[0], key)
+    chosen = list(firsts.values())
+    return (chosen + [key for key in keys if key not in chosen])[:_MOST_PICTURES]
+
+
+def _shrink(jpeg: bytes) -> bytes:
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        return b""
+    encoded = b""
+    for quality in _QUALITIES:
+        encoded = encode_jpeg(pixels.astype(np.uint8, copy=False), _LONGEST_SIDE, quality)
+        if len(encoded) <= _MOST_BYTES:
+            break
+    return encoded

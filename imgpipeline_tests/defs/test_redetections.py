@@ -1,0 +1,149 @@
+"""Redetections as Dagster runs them: partitions of model and day, ranges, what is shown, and what follows."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from imgpipeline.contracts.keys import comparison_examples_prefix
+from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.redetections import (
+    COMPARISON,
+    MODELS,
+    REDETECTIONS,
+    model_day_key,
+    redetection_tags,
+)
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
+
+FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
+
+
+@pytest.fixture
+def instance() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """Two days that were detected live."""
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    settings = load_settings()
+    opened = open_store(settings)
+    for day in (FIRST, SECOND):
+        build_live(settings, opened, range(0, 24, 4), day=day)
+    return opened
+
+
+def redetect(
+    instance: dg.DagsterInstance, tags: Mapping[str, str], asset: dg.AssetKey = REDETECTIONS
+) -> dg.ExecuteInProcessResult:
+    """Run one asset with the tags of a partition or a range."""
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, tags=dict(tags), asset_selection=[asset], raise_on_error=False)
+
+
+def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> Mapping[str, Any]:
+    wanted = dg.AssetRecordsFilter(asset, asset_partitions=[partition])
+    (record,) = instance.fetch_materializations(wanted, limit=5).records
+    assert record.asset_materialization
+    return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    event = next(e for e in result.all_events if e.event_type_value == "STEP_FAILURE")
+    data: Any = event.event_specific_data
+    return str(data.user_failure_data.description if data.user_failure_data else data.error.message)
+
+
+def test_a_partition_is_a_model_and_a_day(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    assert model_day_key("demo", FIRST) == "2026-03-01|demo"
+    assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
+    assert redetected_rows(store, "detections", "demo", FIRST) == live_rows(store, "detections", FIRST)
+    said = said_of(instance, REDETECTIONS, "2026-03-01|demo")
+    assert (said["frames"], said["processed"], said["failed"], said["looked_at"]) == (6, 6, 0, 6)
+    assert said["dagster/row_count"] == len(live_rows(store, "detections", FIRST))
+    assert said["frames_per_s"] > 0
+    assert said["path"].endswith("redetections/model=demo/day=2026-03-01/detections.parquet")
+
+
+def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    assert redetect(instance, redetection_tags("demo", FIRST, SECOND)).success
+    for day in (FIRST, SECOND):
+        assert said_of(instance, REDETECTIONS, model_day_key("demo", day))["processed"] == 6
+    again = dg.DagsterInstance.ephemeral()
+    assert redetect(again, redetection_tags("demo", FIRST, SECOND)).success
+    assert said_of(again, REDETECTIONS, model_day_key("demo", SECOND))["skipped"]
+
+
+def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    result = redetect(instance, redetection_tags("demo", FIRST, date(2026, 3, 3)))
+    assert not result.success
+    assert "1 of 3 partitions could not be made (2026-03-03|demo)" in failure(result)
+    assert said_of(instance, REDETECTIONS, model_day_key("demo", SECOND))["processed"] == 6
+
+
+def test_a_model_that_is_not_here_is_an_error_with_its_command(
+    store: ObjectStore, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGPIPELINE_MODEL_DIR", str(tmp_path))
+    result = redetect(instance, {"dagster/partition": "2026-03-01|yolox-nano"})
+    assert "imgpipeline models pull yolox-nano" in failure(result)
+
+
+@pytest.mark.parametrize("tags", [{}, redetection_tags("demo", SECOND, FIRST)])
+def test_a_run_that_was_asked_for_nothing_fails(
+    tags: dict[str, str], store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    assert "2026-" in failure(redetect(instance, tags))
+    assert "No model and day was asked for" in failure(redetect(instance, tags))
+
+
+def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
+    assert redetect(instance, {"dagster/partition": "2026-03-01"}, COMPARISON).success
+    said = said_of(instance, COMPARISON, "2026-03-01")
+    assert said["models"] == ["live", "demo"]
+    assert "| live | demo | car |" in said["labels"]
+    assert 1000 < len(said["pictures"]) < 50_000
+    assert [key.rpartition("/")[2] for key in said["examples"]] == [
+        key.rpartition("/")[2] for key in objects_below(store, comparison_examples_prefix(FIRST))
+    ]
+
+
+def test_a_comparison_follows_each_redetection_and_nothing_else(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """Not the stream: a day whose detections have news is compared again when a model has looked at it again."""
+    ticked = dg.evaluate_automation_conditions(defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON))
+    assert ticked.total_requested == 0
+    instance.report_runless_asset_event(dg.AssetMaterialization("detections", partition="2026-03-02"))
+    assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
+    ticked = dg.evaluate_automation_conditions(
+        defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON), cursor=ticked.cursor
+    )
+    assert ticked.get_requested_partitions(COMPARISON) == {"2026-03-01"}
+    ticked = dg.evaluate_automation_conditions(
+        defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON), cursor=ticked.cursor
+    )
+    assert ticked.total_requested == 0
+
+
+@pytest.mark.parametrize("name", ["redetections", "model_comparison"])
+def test_each_asset_says_what_it_answers(name: str) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey(name))
+    assert node.group_name == "redetections"
+    assert node.owners
+    assert node.kinds
+    assert "?**" in (node.description or "")
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+    assert node.metadata["dagster/column_schema"].columns
+
+
+def test_the_partitions_are_the_registered_models() -> None:
+    assert MODELS.get_partition_keys() == ["demo", "yolox-nano", "yolov4-tiny"]
