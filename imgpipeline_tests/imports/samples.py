@@ -14,12 +14,12 @@ HEADER = "timestamp,detected_label,confidence"
 
 
 def csv_lines(count: int, seed: int = 1) -> list[str]:
-    """Return a header and rows over some days in January 2026."""
+    """Return a header and rows over somewhat more than a day in January 2026."""
     chance = random.Random(seed)  # noqa: S311 - a sample
     time = datetime(2026, 1, 5)  # noqa: DTZ001 - as classic consumers write it
     lines = [HEADER]
     for _ in range(count):
-        time += timedelta(seconds=chance.uniform(0, 2 * 172_800 / max(count, 1)))
+        time += timedelta(seconds=chance.uniform(0, 2 * 100_000 / max(count, 1)))
         label, confidence = chance.choice(["car", "person", "dog"]), chance.uniform(0.3, 1)
         lines.append(f"{time.isoformat(sep=' ', timespec='milliseconds')},{label},{confidence:.4f}")
     return lines

@@ -94,14 +94,15 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", [f"{HEADER},confidence", "1,2,3,4"]))
 
 
-def test_label_counts_are_those_of_pandas(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_label_counts_are_those_of_pandas(folder_settings: Settings, tmp_path: Path):
+    store = open_store(folder_settings)
     path = write_csv(tmp_path / "counts.csv", csv_lines(4_000))
-    import_csv(settings, path)
+    import_csv(folder_settings, path)
     days = days_of(store, DETECTIONS)
-    assert len(days) > 2
+    assert len(days) > 1
     expected = expected_counts(path)
     before = counted(store, tmp_path / "before")
-    build_days(settings, store, days, now=lambda: NOW, progress=not_shown)
+    build_days(folder_settings, store, days, now=lambda: NOW, progress=not_shown)
     built = counted(store, tmp_path / "after")
     assert before == expected
     assert built == expected

@@ -1,0 +1,119 @@
+"""Imports by command, beside a real Kafka and on a real S3: what other commands make of them, and a kill."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.keys import import_chain
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.imports.samples import csv_lines, frames_of, held, write_csv
+
+OpenStore = Callable[[dict[str, str]], ObjectStore]
+ROWS = 25_000
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Path:
+    """A CSV file of 50 rows, of which the third is bad."""
+    lines = csv_lines(50)
+    lines[3] = "2026-01-05T00:00:00Z,car,many"
+    return write_csv(tmp_path / "counts.csv", lines)
+
+
+@pytest.mark.slow
+def test_an_import_is_audited_listed_and_explained_like_any_chain(site: dict[str, str], counts: Path, tmp_path: Path):
+    def command(*arguments: str | Path) -> object:
+        ended = run(*arguments, "--json", env=site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+        return ended.json()
+
+    report = command("import", "detections", counts, "--build")
+    assert (report["rows"], report["frames"], report["codes"]) == (50, 49, {"BAD_ROW": 1})
+    assert report["days_built"] == len(report["days"]) > 0
+    again = run("import", "detections", counts, env=site, cwd=tmp_path)
+    assert (again.status, "50 were in import.counts already, 0 are new" in again.stderr) == (0, True)
+
+    audit = command("audit", "--full")
+    assert audit["ok"] is True
+    [chain] = [p for p in audit["partitions"] if p["topic"] == "import.counts"]
+    assert (chain["frames"], chain["dead_letters"], chain["log_end"], chain["ledger_end"]) == (49, 1, None, 50)
+    assert {day["stale"] for day in audit["days"]} == {False}
+    assert all(summary["ok"] for summary in audit["summaries"])
+
+    assert [end["end"] for end in command("ledger", "ends", "--topic", "import.counts")] == [50]
+    assert {p["topic"] for p in command("status")["partitions"]} == {site["IMGPIPELINE_KAFKA_TOPIC"]}
+    [total] = command("query", "SELECT sum(count)::BIGINT AS total FROM label_counts")
+    assert total["total"] == 49
+    [segment] = command("query", "SELECT frames, dead_letters FROM segments")
+    assert segment == {"frames": 49, "dead_letters": 1}
+
+
+def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
+    site: dict[str, str], counts: Path, tmp_path: Path
+):
+    assert run("import", "detections", counts, env=site, cwd=tmp_path).status == 0
+    [letter] = run("dead-letters", "list", "--json", env=site, cwd=tmp_path).json()
+    assert (letter["topic"], letter["offset"], letter["code"]) == ("import.counts", 2, "BAD_ROW")
+    shown = run("dead-letters", "show", "import.counts/0/2", env=site, cwd=tmp_path)
+    assert shown.status == 0, shown.stderr
+    assert "counts.csv:4: confidence: got 'many', expected a number from 0 to 1." in shown.stdout
+    assert "2026-01-05T00:00:00Z,car,many" in shown.stdout
+    assert "import that one under another --name" in shown.stdout
+    replay = run("dead-letters", "replay", "--code", "BAD_ROW", "--yes", env=site, cwd=tmp_path)
+    assert replay.status == 1
+    assert "There is nothing to announce again." in replay.stderr
+    assert "1 are rows of imports, which have no record in Kafka" in replay.stderr
+    every = run("dead-letters", "replay", "--yes", "--json", env=site, cwd=tmp_path)
+    assert (every.status, every.json()["imported"], every.json()["announced"]) == (0, 1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["segment put:2", "segment put done:2"])
+def test_an_import_that_is_killed_is_gone_on_with(site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str):
+    path = write_csv(tmp_path / "counts.csv", csv_lines(ROWS))
+    killed = run("import", "detections", path, env={**site, "IMGPIPELINE_FAULT_AT": f"{step}=kill"}, cwd=tmp_path)
+    assert killed.status == -9
+    ended = run("import", "detections", path, "--json", env=site, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert ended.json()["rows"] == ROWS
+    assert ended.json()["already_there"] % 10_000 == 0
+    frames = frames_of(held(store_of(site), import_chain("counts", "detections")))
+    assert len({frame.frame_id for frame in frames}) == len(frames) == ROWS
+
+
+def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, str], tmp_path: Path):
+    folder = tmp_path / "old documents"
+    folder.mkdir()
+    for number in range(3):
+        document = {"timestamp": f"2026-01-09T12:00:0{number}Z", "detections": [{"label": "car", "confidence": 0.5}]}
+        (folder / f"{number}.json").write_text(json.dumps(document))
+    ended = run("import", "metadata", folder, env=folder_site, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert "3 rows read; 0 were in import.old-documents already, 3 are new." in ended.stderr
+    assert "They are 3 frames of 2026-01-09, and no dead letter." in ended.stderr
+    assert "nightly_rebuild" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["metadata", "a.json", "b.json"], "--name"),
+        (["metadata", "*.json"], "gives the import no name"),
+        (["detections", "absent.csv"], "absent.csv cannot be read"),
+        (["detections", "counts.csv", "--name", "a/b"], "no name of an import"),
+        (["detections", "counts.csv", "--label-column", "kind"], "'kind' is not there"),
+        (["detections", "counts.csv", "--box-columns", "x,y"], "--box-columns names 2 columns"),
+        (["detections", "counts.csv", "--delimiter", "||"], "expected one character"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(
+    folder_site: dict[str, str], counts: Path, tmp_path: Path, arguments: list[str], text: str
+):
+    ended = run("import", *arguments, env=folder_site, cwd=counts.parent)
+    assert ended.status == 1
+    assert text in ended.stderr
+    assert "Next: " in ended.stderr or "expected" in ended.stderr
+    assert not (tmp_path / "store" / "metadata").exists()
