@@ -5,11 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from imgpipeline.contracts.keys import day_table_key, redetection_key
+from imgpipeline.contracts.keys import day_table_key, redetection_key, summary_key
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.engine import all_rows, open_engine
+from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.look import FrameToSee, PictureLooker
 from imgpipeline.redetect.manifest import read_redetection
 from imgpipeline.redetect.run import redetect_day
@@ -175,3 +178,34 @@ def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> 
     told: list[tuple[int, int]] = []
     redetect_day(redetector(settings, store), DAY, progress=lambda done, total: told.append((done, total)))
     assert told == [(n, 10) for n in range(11)]
+
+
+def test_the_stored_columns_are_the_documented_ones(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(4))
+    redetect_day(redetector(settings, store), DAY)
+    build_comparison(settings, store, DAY, now=NOON)
+    places = {
+        redetection_key(LOW, DAY, "frames"): REDETECTED_FRAMES,
+        redetection_key(LOW, DAY, "detections"): REDETECTIONS,
+        summary_key("model_comparison", DAY): MODEL_COMPARISON,
+    }
+    with open_engine() as engine:
+        for key, table in places.items():
+            path = engine.folder / "read.parquet"
+            path.write_bytes(store.get(key))
+            described = engine.run(f"DESCRIBE {all_rows(path)}")
+            assert [(row[0], row[1].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")) for row in described] == [
+                (column.name, column.duckdb_type) for column in table.columns if column.name not in ("model", "day")
+            ]
+            assert all(column.meaning.endswith(".") for column in table.columns)
+
+
+def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(4))
+    redetect_day(redetector(settings, store), DAY)
+    folder = settings.store_url.removeprefix("file://")
+    with open_engine() as engine:
+        rows = engine.run(
+            "SELECT DISTINCT model, day FROM read_parquet(?)", [f"{folder}/redetections/*/*/detections.parquet"]
+        )
+    assert rows == [(LOW.replace("@", "~"), DAY)]

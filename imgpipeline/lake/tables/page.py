@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from imgpipeline.lake.tables.columns import Column, Table
 from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES, STORED_DEAD_LETTERS
 from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.tables.summaries import SUMMARY_TABLES
 
 _INTRODUCTION = """# Tables
@@ -19,6 +20,9 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 |---|---|---|
 | day tables | `frames`, `detections`, `dead_letters` | `frames/day=2026-01-09/frames.parquet` |
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
+| looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
+| | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
+| compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
 | the ledger, shown | `dead_letters` (with what became of each), `segments` | only in a query session |
 
 `frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
@@ -39,6 +43,9 @@ the settings that the query reads: `imgpipeline audit` makes it again from that.
 with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are sums of
 the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Not so the distinct sources.
 
+What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
+`model` is in their paths, as `day` is, with a tilde where partitions have an at sign.
+
 "Made of" names the columns of the stored tables that a column comes from.
 """
 
@@ -50,6 +57,7 @@ def tables_page() -> str:
     parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS)]
     parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
+    parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))
     return "\n".join(parts)
