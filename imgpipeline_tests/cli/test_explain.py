@@ -1,0 +1,111 @@
+"""A number is followed back on one page or as one JSON document; what there is instead is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.keys import segment_key, summary_key
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, write_chain
+
+HOUR = ("--day", "2026-01-09", "--hour", "12")
+
+
+@pytest.fixture
+def filled(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    """Three cars in the stored summary, one came since; one of them is weaker than 0.8."""
+    store = store_of(folder_site)
+    weak = replace(CAR, confidence=0.75)
+    made = write_chain(store, [seen(0, CAR, DOG, weak), seen(1, CAR, source="ya\x1brd")], [seen(2, day=NEXT_DAY)])
+    rebuild_day(store, DAY, now=NOON)
+    build_summary(store, "label_counts", DAY, settings=Settings(_env_file=None), now=NOON)
+    append(made, [seen(3, CAR, replay_of="frames/0/7")], writer_id="the-writer")
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path: Path):
+    ended = run("explain", "label-counts", *HOUR, "--label", "car", env=filled, cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.stdout.split("\n┏")[0].splitlines() == [
+        "4 car on 2026-01-09 from 12:00 to 13:00 UTC",
+        "",
+        "Adds up:   4 detections in 3 frames, each found again in its segment (2 segments)",
+        "Sources:   cam-1 3, ya\\x1brd 1",
+        f"Model:     demo, sha256 {'ab' * 8}, confidence above 0.5: 4 detections",
+        f"Stored:    3 in {summary_key('label_counts', DAY)} (what came since is in the number above)",
+        *(line for line in ended.stdout.splitlines() if "built 2026-01-09T12:00:00Z by recipe" in line),
+    ]
+    assert "frames/0 up to 3" in ended.stdout
+    assert "frames/0/3 (replay of frames/0/7)" in ended.stdout
+    assert segment_key(CHAIN, 3) in ended.stdout
+    assert ended.stderr == ""
+
+
+def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Path):
+    ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
+    assert ended.stdout.count("frames/0/") == 1
+    assert ended.stderr.splitlines() == [
+        "These are the first 1 of 4 detections; --limit shows more, --json all.",
+        "These are the first 1 of 2 segments; --limit shows more, --json all.",
+    ]
+
+
+def test_as_json_with_everything(filled: dict[str, str], tmp_path: Path):
+    told = run(
+        "explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", "--json", env=filled, cwd=tmp_path
+    ).json()
+    assert (told["count"], told["frames"], told["not_counted"]) == (4, 3, 0)
+    assert [found["offset"] for found in told["detections"]] == [0, 0, 1, 3]
+    last, writing = told["detections"][-1], told["segments"][-1]
+    assert (last["segment"], last["source_image_path"]) == (segment_key(CHAIN, 3), "images/cam-1/3.jpg")
+    assert (writing["run_id"], writing["writer_id"], writing["detections"]) == ("run-1", "the-writer", 1)
+    assert (told["stored"]["count"], told["stored"]["is_by_present_recipe"]) == (3, True)
+    assert told["stored"]["ends"] == [{"topic": CHAIN.topic, "topic_id": CHAIN.topic_id, "partition": 0, "end": 3}]
+
+
+def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str], tmp_path: Path):
+    env = {**filled, "IMGPIPELINE_SUMMARY_THRESHOLD": "0.8"}
+    ended = run("explain", "label-totals", "--day", "2026-01-09", "--label", "car", env=env, cwd=tmp_path)
+    assert ended.stdout.startswith("3 car on 2026-01-09\n")
+    assert "Counted:   from a confidence of 0.8 on (IMGPIPELINE_SUMMARY_THRESHOLD); 1 weaker left out" in ended.stdout
+    assert "Stored:    not yet" in ended.stdout
+    asked = "SELECT count(*) AS n FROM explain_label_counts(DATE '2026-01-09', 12, 'car') WHERE segment IS NOT NULL"
+    assert run("query", asked, "--json", env=env, cwd=tmp_path).json() == [{"n": 3}]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ([*HOUR, "--label", "cat"], 1, "Next: take one of the labels of that time: car 4, dög 1"),
+        (
+            ["--day", "2026-01-09", "--hour", "3", "--label", "car"],
+            1,
+            "Next: take one of the hours with detections: 12",
+        ),
+        (
+            ["--day", "2026-01-10", "--hour", "3", "--label", "car"],
+            1,
+            "Nothing was found in the 1 frames of 2026-01-10",
+        ),
+        (["--day", "2026-01-12", "--hour", "3", "--label", "car"], 1, "the ledger knows: 2026-01-09, 2026-01-10"),
+        (["--day", "today", "--hour", "3", "--label", "car"], 1, "Error: --day is 'today'."),
+        (["--day", "2026-01-09", "--hour", "24", "--label", "car"], 2, "Invalid value for '--hour'"),
+        ([*HOUR], 2, "--label"),
+    ],
+)
+def test_what_there_is_instead_is_named(
+    filled: dict[str, str], tmp_path: Path, options: list[str], status: int, said: str
+):
+    ended = run("explain", "label-counts", *options, env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (status, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,168 @@
+"""Summaries of days and spans of days come out as table, JSON and CSV, and are the sum of their days."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from imgpipeline.cli.app import app
+from imgpipeline.cli.summary import _bar
+from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
+
+THIRD_DAY = date(2026, 1, 11)
+NAMES = ("label-counts", "label-totals", "hours", "sizes", "sources")
+SPAN = ("--from", "2026-01-10", "--to", "2026-01-11")
+
+
+def made(offset: int, day: date, hour: int, size_bytes: int, *found: object, **changes: object) -> Frame:
+    plain = seen(offset, *found, day=day, size_bytes=size_bytes, **changes)  # type: ignore[arg-type]  # what a test gives
+    return replace(plain, timestamp=plain.timestamp.replace(hour=hour) + timedelta(seconds=offset))
+
+
+BUILT = [
+    made(0, DAY, 7, 700, CAR, DOG),
+    made(1, DAY, 7, 5_000, CAR),
+    made(2, DAY, 9, 5_100),
+    made(3, NEXT_DAY, 9, 6_000, DOG, source="yard"),
+]
+SINCE = [
+    made(5, NEXT_DAY, 9, 70_000, CAR, CAR, source="yard", confidence_threshold=0.6),
+    made(6, NEXT_DAY, 23, 700, status=FrameStatus.GATED, gate_reason="dark"),
+    made(7, THIRD_DAY, 7, 700, DOG),
+]
+FRAMES = BUILT + SINCE
+"""The first day's summaries are current, the second day's are behind, the third day was never built."""
+
+
+@pytest.fixture
+def filled(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    store = store_of(folder_site)
+    chain = write_chain(store, [*BUILT, dead_letter(4)])
+    for day in (DAY, NEXT_DAY):
+        rebuild_day(store, day, now=NOON)
+        for name in SUMMARIES:
+            build_summary(store, name, day, settings=Settings(_env_file=None), now=NOON)
+    append(chain, SINCE)
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_label_counts_are_those_of_each_hour(filled: dict[str, str], tmp_path: Path):
+    expected = Counter((frame.timestamp.replace(minute=0, second=0, microsecond=0), found.label)
+                       for frame in FRAMES for found in frame.detections)  # fmt: skip
+    rows = run("summary", "label-counts", "--json", env=filled, cwd=tmp_path).json()
+    assert [(row["hour"], row["label"], row["count"]) for row in rows] == sorted(
+        (f"{hour:%Y-%m-%dT%H:%M:%S}.000000Z", label, count) for (hour, label), count in expected.items()
+    )
+    assert rows[0]["models"] == ["demo abababab >0.5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "days"),
+    [([], {DAY, NEXT_DAY, THIRD_DAY}), (["--day", "2026-01-09"], {DAY}), (SPAN, {NEXT_DAY, THIRD_DAY})],
+)
+def test_totals_are_the_sum_of_the_days(filled: dict[str, str], tmp_path: Path, options: list[str], days: set[date]):
+    expected = Counter(found.label for frame in FRAMES if frame.day in days for found in frame.detections)
+    rows = run("summary", "label-totals", *options, "--json", env=filled, cwd=tmp_path).json()
+    assert [(row["label"], row["count"]) for row in rows] == sorted(
+        expected.items(), key=lambda item: (-item[1], item[0])
+    )
+    assert {date.fromisoformat(row["last_day"]) for row in rows} <= days
+
+
+def test_hours_count_frames_and_detections_of_the_day(filled: dict[str, str], tmp_path: Path):
+    frames = Counter(frame.timestamp.hour for frame in FRAMES)
+    detections = Counter(frame.timestamp.hour for frame in FRAMES for _ in frame.detections)
+    ended = run("summary", "hours", "--json", env=filled, cwd=tmp_path)
+    rows = ended.json()
+    assert {row["hour"]: row["frames"] for row in rows if row["frames"]} == frames
+    assert {row["hour"]: row["detections"] for row in rows if row["detections"]} == detections
+    assert [(row["hour"], row["dead_letters"]) for row in rows if row["dead_letters"]] == [(12, 1)]
+    assert [row["hour"] for row in rows] == [7, 9, 12, 23]
+    assert ended.stderr == (
+        "On 2026-01-10 more than one model or threshold was in use: demo abababab >0.5, demo abababab >0.6.\n"
+    )
+
+
+def test_sizes_are_a_histogram_without_holes(filled: dict[str, str], tmp_path: Path):
+    rows = list(csv.DictReader(io.StringIO(run("summary", "sizes", "--csv", env=filled, cwd=tmp_path).stdout)))
+    bins = [(int(row["from_bytes"]), int(row["below_bytes"]), int(row["frames"])) for row in rows]
+    assert [(low, high) for low, high, _ in bins] == [(2**n, 2 ** (n + 1)) for n in range(9, 17)]
+    assert [count for _, _, count in bins] == [
+        sum(low <= (frame.size_bytes or 0) < high for frame in FRAMES) for low, high, _ in bins
+    ]
+
+
+def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
+    ended = run("summary", "sizes", env=filled, cwd=tmp_path)
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.stdout.splitlines() if "│" in line]
+    assert cells[0] == ["512 B to 1 KiB", "3", "█" * 30]
+    assert cells[1] == ["1 KiB to 2 KiB", "0", ""]
+    assert cells[7] == ["64 KiB to 128 KiB", "1", "█" * 10]
+
+
+def test_sources_from_when_to_when(filled: dict[str, str], tmp_path: Path):
+    rows = run("summary", "sources", "--json", env=filled, cwd=tmp_path).json()
+    expected = Counter(frame.source for frame in FRAMES)
+    assert {row["source"]: row["frames"] for row in rows} == expected
+    first, second = rows
+    assert (first["days"], first["gated"], first["dead_letters"]) == (3, 1, 1)
+    assert (second["source"], second["active_hours"], second["longest_pause_s"]) == ("yard", 1, pytest.approx(2.002))
+    assert second["models"] == ["demo abababab >0.5", "demo abababab >0.6"]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command in this process, which is quicker; its errors would be raised."""
+
+    def ask_in(env: dict[str, str], *arguments: str) -> Result:
+        for name, value in {**env, "COLUMNS": "200"}.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return ask_in
+
+
+def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
+    for name in NAMES:
+        ended = ask(filled, "summary", name, "--day", "2026-01-09")
+        assert (ended.exit_code, ended.stderr) == (0, "")
+        assert ended.stdout.startswith("┏")
+
+
+def test_an_empty_lake_has_nothing_to_sum_up(folder_site: dict[str, str], ask: Callable[..., Result]):
+    for name in NAMES:
+        ended = ask(folder_site, "summary", name)
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "There is nothing to sum up (all days).\n")
+        assert ask(folder_site, "summary", name, "--json").stdout == "[]\n"
+
+
+def test_a_day_without_frames_says_so(filled: dict[str, str], tmp_path: Path):
+    ended = run("summary", "sizes", "--day", "2025-01-09", env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "There is nothing to sum up (2025-01-09).\n")
+
+
+def test_two_formats_at_once_are_refused(folder_site: dict[str, str], tmp_path: Path):
+    ended = run("summary", "hours", "--csv", "--json", env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert "--json and --csv exclude each other" in ended.stderr
+
+
+@pytest.mark.parametrize(("value", "bar"), [(0, ""), (1, "▏"), (500, "█" * 15), (1000, "█" * 30)])
+def test_what_is_there_has_a_bar(value: int, bar: str):
+    assert _bar(value, 1000) == bar
