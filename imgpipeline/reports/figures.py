@@ -141,6 +141,8 @@ class Figures:
     """Frames of all sources by hour."""
     sources: tuple[SourceFigures, ...]
     """Those with most frames first."""
+    dead_letters: int
+    """Dead letters of the day, those without an hour included: their records were written on another day."""
     size_bytes: int
     """Size of all encoded images."""
     sizes: Histogram
@@ -203,6 +205,7 @@ def read_figures(session: LakeSession) -> Figures:
         labels=_labels(session.query(_LABEL_HOURS).rows),
         hours=_frame_hours(stats),
         sources=tuple(_source(row, by_source) for row in session.query(_SOURCES).rows),
+        dead_letters=sum(row[5] or 0 for row in stats),
         size_bytes=sum(row[6] for row in stats),
         sizes=_histogram(session, "sizes"),
         brightness=_histogram(session, "brightness"),
@@ -247,6 +250,8 @@ def _by_source(rows: Iterable[Sequence[Any]]) -> dict[str | None, list[Sequence[
 def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
     counts = [[0] * HOURS for _ in range(3)]
     for row in rows:
+        if row[1] is None:
+            continue  # such dead letters only; see `Figures.dead_letters`
         for place, count in enumerate(row[3:6]):
             counts[place][row[1]] += count or 0
     processed, gated, dead_letters = (tuple(hours) for hours in counts)

@@ -181,7 +181,7 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
     least = settings.summary_threshold
     with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day]) as session:
         figures = read_figures(session)
-        letters = read_dead_letters(session) if sum(figures.hours.dead_letters) else ()
+        letters = read_dead_letters(session) if figures.dead_letters else ()
         top = figures.top_labels(TOP_LABELS)
         previews = make_previews(store, settings, session, lambda label: label_colour(label, top), least=least)
     content = DayContent(inputs, figures, audit_day(store, inputs), letters, previews, least)

@@ -84,6 +84,7 @@ def _built(made: ReportBuild, url: str, *, with_picture: bool) -> Built:
         "skipped": made.skipped,
         "frames": made.headline.frames,
         "detections": made.headline.detections,
+        "dead_letters": made.headline.dead_letters,
         **(
             {"picture": dg.MetadataValue.md(f"![{made.day}](data:image/svg+xml;base64,{picture})")}
             if with_picture

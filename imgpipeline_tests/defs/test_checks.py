@@ -1,0 +1,156 @@
+"""What the UI shows of the asset checks, and what automation does behind a day whose rows were refused."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+
+from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.definitions import defs
+from imgpipeline.defs.automation import newest_events
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.stored_days import add_frames, build, chain_of, newest
+from imgpipeline_tests.ledger.samples import dead_letter, write_chain
+
+DAY = date(2026, 3, 1)
+DAYS = [DAY + timedelta(days=n) for n in range(3)]
+IMPOSSIBLE = 1.5
+"""No confidence."""
+SURE = dg.AssetCheckKey(dg.AssetKey("detections"), "confidence_in_range")
+AGREES = dg.AssetCheckKey(dg.AssetKey("frames"), "agrees_with_ledger")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def stored(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    """Return the evaluations of a run as Dagster has stored them."""
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    logged = instance.all_logs(result.run_id, of_type=kind)
+    return [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
+
+
+def evaluations(
+    instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult
+) -> dict[tuple[str, str, str | None], bool]:
+    """Return asset, check and partition of a run's evaluations, and whether they passed."""
+    found = stored(instance, result)
+    return {(e.asset_key.to_user_string(), e.check_name, e.partition): e.passed for e in found}
+
+
+def description(
+    instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult, check: dg.AssetCheckKey, partition: str | None
+) -> str:
+    found = {(e.asset_check_key, e.partition): e.description for e in stored(instance, result)}
+    return str(found[check, partition])
+
+
+def announce(instance: dg.DagsterInstance, *days: date) -> None:
+    for day in days:
+        event = dg.AssetMaterialization("frame_metadata", partition=day.isoformat())
+        instance.report_runless_asset_event(event)
+
+
+def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, 0.6, 0.9)
+    result = build(instance, DAY)
+    assert result.success
+    keys = defs.resolve_asset_graph().asset_check_keys
+    of_daily = {key for key in keys if key.asset_key.to_user_string() not in ("redetections", "model_comparison")}
+    assert evaluations(instance, result) == {(k.asset_key.to_user_string(), k.name, str(DAY)): True for k in of_daily}
+    assert "2 frames and 2 detections, in the ledger as in the tables" in description(
+        instance, result, AGREES, str(DAY)
+    )
+
+
+def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, 0.6)
+    rebuild_day(store, DAY, now=datetime.now(UTC))
+    key = day_table_key("detections", DAY)
+    before = store.get(key)
+    add_frames(store, DAY, 0.7, IMPOSSIBLE, number=1, camera=1)
+    result = build(instance, DAY)
+    assert not result.success
+    assert evaluations(instance, result) == {("detections", "confidence_in_range", str(DAY)): False}
+    said = description(instance, result, SURE, str(DAY))
+    assert f"announced at offset 1 of frames/{chain_of(DAY, 1).topic_id}/0" in said
+    assert store.get(key) == before
+    assert newest(instance, "detections", DAY) is None
+    (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == "day_tables"]
+    assert failure.step_failure_data.user_failure_data is not None
+    assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
+
+
+def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    for day in DAYS:
+        add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)
+    result = build(instance, *DAYS)
+    assert not result.success
+    assert evaluations(instance, result) == {("detections", "confidence_in_range", str(DAYS[1])): False}
+    assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
+
+
+def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_each(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    for day in DAYS:
+        add_frames(store, day, 0.6)
+    write_chain(store, [dead_letter(n, DAYS[1]) for n in range(3)], chain=chain_of(DAYS[1], 7))
+    result = build(instance, *DAYS)
+    assert result.success, "a warning stops nothing"
+    letters = dg.AssetCheckKey(dg.AssetKey("dead_letters"), "few_dead_letters")
+    found = {place[2]: passed for place, passed in evaluations(instance, result).items() if place[1] == letters.name}
+    assert found == {None: False, str(DAYS[1]): False}
+    said = description(instance, result, letters, None)
+    assert said.startswith("1 of 3 days fail. 2026-03-02: 3 of 4 records are dead letters")
+    report = newest(instance, "daily_report", DAYS[1])
+    assert report is not None
+    assert report.metadata["dead_letters"].value == 3, "also those whose records were written on another day"
+    assert ("frames", "schema", None) in evaluations(instance, result)
+
+
+def test_automation_does_not_go_on_behind_a_day_that_was_refused_and_does_behind_others(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """The day has news that its summaries have not seen yet, when a further row of it is refused."""
+    for day in DAYS[:2]:
+        add_frames(store, day, 0.6)
+    announce(instance, *DAYS[:2])
+    for day in DAYS[:2]:
+        assert build(instance, day, select=["day_tables"]).success
+    add_frames(store, DAY, IMPOSSIBLE, number=1, camera=1)
+    announce(instance, DAY)
+    assert not build(instance, DAY, select=["day_tables"]).success
+    counts = dg.AssetKey("label_counts")
+
+    def requested() -> set[str]:
+        now = datetime.now(UTC).replace(minute=1, second=0)  # not the minute in which a failed build is tried again
+        result = dg.evaluate_automation_conditions(defs, instance, evaluation_time=now)
+        assert not result.get_requested_partitions(dg.AssetKey("frames"))
+        return set(result.get_requested_partitions(counts))
+
+    assert newest_events(instance, dg.AssetKey("detections")).keys() == {str(day) for day in DAYS[:2]}
+    assert requested() == {str(DAYS[1])}
+    store.delete(next(info.key for info in store.list_objects("metadata") if chain_of(DAY, 1).topic_id in info.key))
+    announce(instance, DAY)
+    assert build(instance, DAY, select=["day_tables"]).success
+    assert requested() == {str(day) for day in DAYS[:2]}
