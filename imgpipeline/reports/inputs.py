@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from hashlib import sha256
 from importlib import resources
 
-from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_tables import covered_ends, has_news, join_ends, list_days
 from imgpipeline.lake.manifest import Manifest, read_stored
@@ -33,7 +33,7 @@ class ReportInputs:
     recipe: str
     """Hash of code, templates, queries and settings."""
     versions: Mapping[str, str]
-    """Version (e-tag) of each stored table of the day, by its key."""
+    """Version (e-tag) of each stored table and summary of the day, by its key."""
     manifests: tuple[Manifest, ...]
     """What the stored day tables say of themselves; empty where the day was not built yet."""
     behind: Mapping[ChainId, int]
@@ -80,11 +80,17 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
     return ReportInputs(
         day=day,
         recipe=report_recipe(settings),
-        versions={key: found.e_tag for key, found in stored.items()},
+        versions={key: found.e_tag for key, found in stored.items()} | _summary_versions(store, day),
         manifests=manifests,
         behind={bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {},
         is_over=now >= datetime.combine(day + timedelta(days=1), datetime.min.time(), tzinfo=now.tzinfo),
     )
+
+
+def _summary_versions(store: ObjectStore, day: date) -> dict[str, str]:
+    """Returns the versions of the stored summaries: the audit of the day is about them."""
+    infos = [store.head(summary_key(name, day)) for name in sorted(SUMMARIES)]
+    return {info.key: info.e_tag for info in infos if info is not None}
 
 
 def report_recipe(settings: Settings) -> str:

@@ -36,7 +36,9 @@ def shell_word(text: str) -> str:
 def _shell_escape(character: str) -> str:
     if character in "\\'":
         return "\\" + character
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    # Bash takes `\x80` for a byte, so it is given those of UTF-8.
+    escaped = "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "replace"))
+    return character if character.isprintable() else escaped
 
 
 def number(value: float) -> str:

@@ -1,0 +1,62 @@
+"""`imgpipeline report` writes a day's page to a file or to stdout, and nothing into the store."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import utc_now
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
+from imgpipeline_tests.reports.reading import ReadPage
+from imgpipeline_tests.reports.samples import seen
+
+
+@pytest.fixture
+def filled(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    yesterday = utc_now().date() - timedelta(days=1)
+    write_chain(store_of(folder_site), [seen(0), seen(1)], [frame(2, yesterday)])
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_a_report_is_written_to_a_file_and_the_same_to_stdout(filled: dict[str, str], tmp_path: Path):
+    before = sorted((tmp_path / "store").rglob("*"))
+    out = tmp_path / "day.html"
+    (tmp_path / "plain").touch()
+    ended = run("report", "--day", DAY.isoformat(), "--out", str(out), env=filled, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert ended.stdout == ""
+    assert str(out) in ended.stderr
+    assert ReadPage(out.read_bytes()).numbers["frames"] == "2"
+    assert out.stat().st_mode & 0o777 == (tmp_path / "plain").stat().st_mode & 0o777
+    assert [path.name for path in tmp_path.glob("*day.html*")] == ["day.html"]
+    shown = run("report", "--day", DAY.isoformat(), "--out", "-", env=filled, cwd=tmp_path)
+    assert shown.stdout.encode() == out.read_bytes()
+    assert sorted((tmp_path / "store").rglob("*")) == before
+
+
+def test_without_a_day_it_is_yesterdays_in_the_working_folder(filled: dict[str, str], tmp_path: Path):
+    yesterday = utc_now().date() - timedelta(days=1)
+    ended = run("report", env=filled, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert ReadPage((tmp_path / f"report-{yesterday}.html").read_bytes()).numbers["frames"] == "1"
+
+
+def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, str], tmp_path: Path):
+    ended = run("report", "--day", "2020-05-05", "--out", str(tmp_path / "day.html"), env=filled, cwd=tmp_path)
+    assert ended.status == 1
+    assert "There is nothing of 2020-05-05." in ended.stderr
+    assert DAY.isoformat() in ended.stderr
+    assert "Next: imgpipeline report --day" in ended.stderr
+    assert not (tmp_path / "day.html").exists()
+
+
+def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_path: Path):
+    ended = run("report", "--day", DAY.isoformat(), "--out", str(tmp_path / "missing" / "day.html"), env=filled, cwd=tmp_path)
+    assert ended.status == 1
+    assert "cannot be written" in ended.stderr
+    assert "--out" in ended.stderr

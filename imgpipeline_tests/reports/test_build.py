@@ -1,0 +1,243 @@
+"""A stored report is made again only where its inputs are new, never differs for the same ones, and never goes back."""
+
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from imgpipeline.contracts.keys import day_table_key, report_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.reports.build import build_report, current_page
+from imgpipeline.reports.inputs import report_recipe, reported_days
+from imgpipeline.reports.picture import MOST_BYTES, draw_picture
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.samples import LABELS
+from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
+from imgpipeline_tests.reports.reading import ReadPage
+from imgpipeline_tests.reports.samples import seen, write_busy_day
+
+
+def test_a_report_lies_where_the_layout_says(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0)])
+    built = report()
+    assert built.key == "reports/day=2026-01-09/report.html"
+    assert [info.key for info in store.list_objects("reports")] == [built.key]
+    assert built.size_bytes == len(store.get(built.key))
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
+):
+    write_busy_day(store)
+    store.put("images/3.jpg", picture())
+    build_tables(store, settings)
+    first = store.get(report().key)
+    assert not report(force=True, now=AFTERWARDS + timedelta(days=3)).skipped
+    assert store.get(report_key(DAY)) == first
+    store.delete(report_key(DAY))
+    build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "another cache")
+    assert store.get(report_key(DAY)) == first
+
+
+def test_nothing_is_made_again_where_nothing_is_new(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0)])
+    first = report()
+    before = store.head(first.key)
+    again = report()
+    assert (first.skipped, again.skipped) == (False, True)
+    assert store.head(first.key) == before
+    assert replace(again, skipped=False, duration_s=0) == replace(first, duration_s=0)
+
+
+def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Settings, report: MakeReport):
+    chain = write_chain(store, [seen(0)])
+    build_tables(store, settings)
+    report()
+    append(chain, [frame(1, DAY + timedelta(days=1))])
+    assert report().skipped
+
+
+def test_a_late_frame_makes_the_report_again_before_and_after_its_tables(
+    store: ObjectStore, settings: Settings, report: MakeReport
+):
+    chain = write_chain(store, [seen(0)])
+    assert report().headline.verdict == "not built"
+    build_tables(store, settings)
+    assert report().headline.verdict == "ok"
+    append(chain, [seen(1, labels=("dog",))])
+    behind = report()
+    assert (behind.skipped, behind.headline.verdict, behind.headline.frames) == (False, "behind", 2)
+    assert report().skipped
+    build_tables(store, settings)
+    after = report()
+    assert (after.skipped, after.headline.verdict, after.headline.frames) == (False, "ok", 2)
+
+
+def test_a_summary_that_was_built_later_is_in_the_next_report(
+    store: ObjectStore, settings: Settings, report: MakeReport
+):
+    write_chain(store, [seen(0)])
+    rebuild_day(store, DAY, now=AFTERWARDS)
+    assert "not built yet" in ReadPage(store.get(report().key)).text
+    build_tables(store, settings)
+    again = report()
+    assert not again.skipped
+    assert "not built yet" not in ReadPage(store.get(again.key)).text
+
+
+def test_the_end_of_the_day_makes_the_report_again(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0)])
+    evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
+    assert "The day is not over" in ReadPage(store.get(report(now=evening).key)).text
+    assert report(now=evening - timedelta(hours=2)).skipped
+    midnight = report(now=evening + timedelta(seconds=1))
+    assert not midnight.skipped
+    assert "The day is not over" not in ReadPage(store.get(midnight.key)).text
+
+
+def test_another_threshold_of_the_summaries_makes_the_report_again(
+    store: ObjectStore, settings: Settings, report: MakeReport
+):
+    write_chain(store, [seen(0)])
+    report()
+    stricter = settings.model_copy(update={"summary_threshold": 0.9})
+    assert report_recipe(stricter) != report_recipe(settings)
+    assert report_recipe(settings.model_copy(update={"linger_s": 1.0})) == report_recipe(settings)
+    assert not report(changed=stricter).skipped
+
+
+def test_a_page_of_something_else_is_made_again(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0)])
+    store.put(report_key(DAY), b"<html>an older kind of page</html>")
+    assert not report().skipped
+    assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "1"
+
+
+def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
+    write_chain(store, [seen(n) for n in range(20)])
+    barrier = threading.Barrier(3)
+
+    def build(number: int) -> bytes:
+        barrier.wait()
+        build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / str(number))
+        return store.get(report_key(DAY))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(build, range(3)))) == 1
+
+
+def test_a_slow_build_does_not_take_the_place_of_a_newer_one(
+    store: ObjectStore, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chain = write_chain(store, [seen(0)])
+    overtaken = threading.Event()
+    from imgpipeline.reports import build as module  # noqa: PLC0415 - the module whose step is held up
+
+    make = module.make_page
+
+    def hold_up(*args: object, **kwargs: object) -> object:
+        page = make(*args, **kwargs)  # type: ignore[arg-type]  # handed on
+        if not overtaken.is_set():
+            overtaken.set()
+            append(chain, [seen(1)])
+            build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "faster")
+        return page
+
+    monkeypatch.setattr(module, "make_page", hold_up)
+    slow = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "slow")
+    assert slow.headline.frames == 2
+    assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "2"
+
+
+def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
+    write_chain(store, [seen(0)])
+    before = {info.key for info in store.list_objects()}
+    page = current_page(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
+    assert ReadPage(page).numbers["frames"] == "1"
+    assert {info.key for info in store.list_objects()} == before
+    build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
+    assert store.get(report_key(DAY)) == page
+
+
+def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settings: Settings, tmp_path: Path):
+    chain = write_chain(store, [seen(0)])
+    build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
+    append(chain, [seen(1)])
+    page = current_page(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
+    assert ReadPage(page).numbers["frames"] == "2"
+
+
+def test_a_day_without_anything_is_an_error_that_names_other_days(store: ObjectStore, report: MakeReport):
+    with pytest.raises(PermanentError, match="no frames at all"):
+        report()
+    days = [DAY + timedelta(days=n) for n in range(12)]
+    write_chain(store, [frame(n, day) for n, day in enumerate(days)])
+    assert reported_days(store) == days
+    with pytest.raises(PermanentError) as error:
+        report(day=date(2026, 2, 1))
+    assert "There is nothing of 2026-02-01." in error.value.message
+    assert "2026-01-13, 2026-01-14" in error.value.message
+    assert "(the nearest of 12)" in error.value.message
+    assert error.value.next_step == "imgpipeline report --day 2026-01-20"
+
+
+def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: Settings, report: MakeReport):
+    write_chain(store, [seen(0)])
+    build_tables(store, settings)
+    store.put(day_table_key("frames", DAY), b"no Parquet")
+    with pytest.raises(PermanentError, match="no Parquet file"):
+        report()
+
+
+def test_tables_that_disagree_with_the_ledger_are_said(
+    store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
+):
+    write_chain(store, [seen(0), seen(1), seen(2, labels=("dog", "car"))])
+    build_tables(store, settings)
+    shorter = open_store(Settings(_env_file=None, store_url=(tmp_path / "other").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    write_chain(shorter, [seen(0), seen(1), seen(2)])
+    rebuild_day(shorter, DAY, now=AFTERWARDS)
+    store.put(day_table_key("detections", DAY), shorter.get(day_table_key("detections", DAY)))
+    built = report()
+    page = ReadPage(store.get(built.key))
+    assert built.headline.verdict == "wrong"
+    assert "Do not rely on these numbers" in page.text
+    assert ["detections", "4", "3", "DIFFERENT"] in page.section("audit")
+    assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)
+
+
+def test_the_picture_is_a_small_svg_of_the_hours(store: ObjectStore, report: MakeReport):
+    labels = tuple(f"{'a very long name of a label ' * 3}{n}" for n in range(12))
+    write_chain(store, [seen(n, hour=n % 24, labels=labels) for n in range(72)])
+    built = report()
+    assert len(built.picture_svg) <= MOST_BYTES
+    root = ET.fromstring(built.picture_svg)  # noqa: S314 - made here
+    bars = [
+        e for e in root.iter("{http://www.w3.org/2000/svg}rect") if (e.get("height") or "").count(".") or e.get("y")
+    ]
+    assert len(bars) >= 24 * 6
+    assert b"others" in built.picture_svg
+    assert draw_picture(built.headline) == built.picture_svg
+
+
+def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0, labels=())])
+    picture_svg = report().picture_svg
+    assert ET.fromstring(picture_svg).tag.endswith("svg")  # noqa: S314 - made here
+    assert b"0 detections in 1 frames" in picture_svg
+
+
+def test_a_writer_that_goes_on_is_seen(store: ObjectStore, report: MakeReport):
+    """The fingerprint follows the ledger also where a second writer has taken the chain over."""
+    write_chain(store, [seen(0, labels=LABELS)])
+    first = report()
+    append(writer(store), [seen(1)])
+    assert report().inputs != first.inputs

@@ -1,0 +1,159 @@
+"""A page takes nothing from outside for markup, and says what is there, whatever the day was like."""
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.errors import DeadLetterCode
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
+from imgpipeline_tests.reports.conftest import MakeReport, build_tables, picture
+from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
+from imgpipeline_tests.reports.samples import seen
+
+DASH = "\N{EN DASH}"
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=https://example.com/x onerror=alert(1)>',
+    "\u202egnp.exe\u2066",
+    "مرحبا",
+    "x" * 200,
+    "{{ 7*7 }}{% include 'report.css' %}",
+    "a'; rm -rf / #",
+)
+Read = Callable[[], ReadPage]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_text_from_outside_stays_text(hostile: str, store: ObjectStore, read: Read):
+    letter = DeadLetter(
+        2, DeadLetterCode.INVALID_MESSAGE, hostile, frame(2).timestamp, DAY, hostile, hostile, 3, "AAEC"
+    )
+    made = seen(0, labels=(hostile, "car"), source=hostile, source_image_path=hostile, model_used=hostile)
+    write_chain(store, [made, seen(1)], [letter])
+    page = read()
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "49" not in page.text.split()
+    assert_self_contained(page)
+    shown = " ".join("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in hostile).split())
+    assert page.text.count(shown) >= 4, "label, source, path and message can be read"
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", page.text)
+
+
+def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: ObjectStore, report: MakeReport):
+    frames = [
+        seen(n, hour=n % 24, labels=tuple(f"label-{(n * 5 + k) % 400}" for k in range(5)), source=f"cam-{n}")
+        for n in range(300)
+    ]
+    store.put("images/0.jpg", picture())
+    write_chain(store, frames, [dead_letter(n) for n in range(300, 900)])
+    built = report()
+    assert built.headline.labels == 400
+    assert built.size_bytes < 400_000
+    page = ReadPage(store.get(built.key))
+    assert len(page.section("sources")) == 61
+    assert "of 400 labels" in page.text
+    assert page.text.count("cut short") == 3
+
+
+def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings, read: Read):
+    write_chain(store, [replace(frame(0), timestamp=frame(0).timestamp + timedelta(days=1))])
+    build_tables(store, settings)
+    page = read()
+    assert page.numbers["frames"] == "0"
+    assert page.numbers["busiest hour"] == DASH
+    assert "Nothing was detected on this day." in page.text
+    assert "There are no frames of this day." in page.text
+    assert_self_contained(page)
+
+
+def test_a_day_of_one_frame_has_a_page(store: ObjectStore, read: Read):
+    write_chain(store, [seen(0, labels=())])
+    page = read()
+    assert page.numbers["frames"] == "1"
+    assert page.numbers["busiest hour"] == f"12{DASH}13"
+    assert "Nothing was detected on this day." in page.text
+
+
+def test_a_day_of_dead_letters_only_has_a_page(store: ObjectStore, read: Read):
+    unnamed = replace(dead_letter(2), code=DeadLetterCode.INVALID_MESSAGE, message="Not JSON.", source=None)
+    write_chain(store, [dead_letter(0), dead_letter(1), unnamed])
+    page = read()
+    assert page.numbers["dead letters"] == "3"
+    assert page.numbers["frames"] == "0"
+    assert "DECODE_FAILED 2" in page.text
+    assert "imgpipeline dead-letters list --day 2026-01-09 --code INVALID_MESSAGE" in page.text
+    assert "not named" in page.text
+
+
+def test_a_change_of_model_or_threshold_within_the_day_is_said(store: ObjectStore, read: Read):
+    write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.6)])
+    page = read()
+    assert "A threshold changed within this day." in page.text
+    rows = page.section("models")[1:]
+    assert [(row[0], row[2], row[4], row[5]) for row in rows] == [
+        *(("demo", "0.5", "1", "01:00:00"), ("demo", "0.6", "1", "13:01:00")),
+    ]
+
+
+def test_another_model_is_said(store: ObjectStore, read: Read):
+    write_chain(store, [seen(0, hour=1), seen(1, hour=13, model_used="yolox", model_sha256="cd" * 32)])
+    assert "The model changed within this day." in read().text
+
+
+def test_one_model_is_no_change(store: ObjectStore, read: Read):
+    write_chain(store, [seen(0, hour=1), seen(1, hour=13)])
+    assert "changed within this day" not in read().text
+
+
+def test_pictures_are_of_different_sources_and_have_their_boxes_drawn(store: ObjectStore, read: Read):
+    plain = picture()
+    frames = [seen(n, labels=("car", "dog")[: 1 + n % 2], source=f"cam-{n % 6}") for n in range(12)]
+    for n in range(12):
+        store.put(f"images/{n}.jpg", plain)
+    write_chain(store, frames)
+    page = read()
+    shown = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len(shown) == 5
+    alts = [attributes["alt"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len({alt.split(" at ")[0] for alt in alts}) == 5
+    assert sum("1 dog" in alt for alt in alts) == 3, "those with more labels come first"
+    assert all(differs(base64.b64decode(src.partition(",")[2]), plain) for src in shown)
+
+
+def differs(jpeg: bytes, plain: bytes) -> bool:
+    drawn, original = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (jpeg, plain))
+    return drawn.shape == original.shape and np.abs(drawn.astype(int) - original).max() > 60
+
+
+def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
+    write_chain(
+        store, [seen(0), seen(1, source="yard"), seen(2, source="out", source_image_path="s3://elsewhere/a.jpg")]
+    )
+    store.put("images/1.jpg", b"no picture")
+    page = read()
+    assert "The picture is no longer in the store." in page.text
+    assert "The picture can no longer be shown (DECODE_FAILED)." in page.text
+    assert "The picture lies where this pipeline may not read (any more)." in page.text
+    assert page.numbers["frames"] == "3"
+
+
+def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store: ObjectStore, read: Read):
+    write_chain(store, [seen(0, hour=7, labels=("traffic light",) * 3), seen(1, hour=8)])
+    assert "imgpipeline explain label-counts --day 2026-01-09 --hour 7 --label 'traffic light'" in read().text
+
+
+def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, settings: Settings, report: MakeReport):
+    write_chain(store, [seen(0, labels=("car", "dog", "person"))])
+    built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
+    assert built.headline.detections == 1
+    assert "a confidence of at least 0.6" in ReadPage(store.get(built.key)).text
