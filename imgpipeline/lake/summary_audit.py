@@ -5,6 +5,7 @@ those are still stored, else from the ledger up to the same ends. It promises th
 do no more than read these tables. Which summaries are compared belongs to `audit`.
 """
 
+import re
 from collections.abc import Mapping
 
 import duckdb
@@ -13,13 +14,15 @@ from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import SummaryAudit
 from imgpipeline.lake.day_audit import DayReader
-from imgpipeline.lake.engine import Engine, all_rows, disk_errors, identifier, lock, open_engine
+from imgpipeline.lake.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.outcomes import KEEP_UNIQUE, ROWS
+from imgpipeline.lake.outcomes import ROWS, keep_unique
 from imgpipeline.lake.summaries import set_parameters
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.spooling import fetch_to_file
+
+_NAME = re.compile(r"[a-z][a-z_]{0,99}")
 
 
 def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
@@ -40,7 +43,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
         with disk_errors(engine.folder):
             fetch_to_file(reader.store, key, path)
         try:
-            manifest = parse_footer(path, key)
+            manifest = _checked(parse_footer(path, key))
             engine.run(f"CREATE TABLE summary AS {all_rows(path)}")
             queries = {}
             stale = not _open_stored(engine, reader.store, manifest)
@@ -52,6 +55,14 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
             return SummaryAudit(name, day, False, stale, f"{key}: {error.message}")
     problem = f"{key} has {different} rows that differ when it is made again." if different else None
     return SummaryAudit(name, day, problem is None, stale, problem)
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """Refuses names that no release has written: they become parts of keys, paths and statements."""
+    for names, what in (({*manifest.made_of, *manifest.queries}, "table"), (manifest.parameters, "setting")):
+        if not all(_NAME.fullmatch(name) for name in names):
+            raise PermanentError(f"its manifest names no {what}.")
+    return manifest
 
 
 def current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
@@ -82,7 +93,7 @@ def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool
 def _load_ledger(engine: Engine, reader: DayReader, manifest: Manifest) -> None:
     """Creates the day tables as they were made up to the summary's ends."""
     reader.load(engine, manifest.ends)
-    engine.run(KEEP_UNIQUE)
+    keep_unique(engine)
     for table, rows in ROWS.items():
         engine.run(f"CREATE TABLE {identifier(table)} AS {rows}")
 
@@ -92,7 +103,9 @@ def _remake(engine: Engine, queries: Mapping[str, str], parameters: Mapping[str,
     set_parameters(engine, parameters)
     lock(engine)
     for name, sql in queries.items():
-        if [found.type for found in engine.connection.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+        with engine_errors():
+            statements = engine.connection.extract_statements(sql)
+        if [found.type for found in statements] != [duckdb.StatementType.SELECT]:
             raise PermanentError("its manifest names no query.")
         engine.run(f"CREATE TABLE {identifier(name)} AS {sql}")
     engine.run("ALTER TABLE again DROP COLUMN day")

@@ -185,7 +185,7 @@ def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: in
     )  # fmt: skip
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(outcomes=days(), cut=st.integers(0, 14))
 def test_any_day_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
     """The live rows are asked for with a part of the day built and the rest behind."""
