@@ -9,7 +9,7 @@ from imgpipeline.lake.engine import Engine
 
 COUNTED_DETECTIONS = "working.counted_detections"
 """The detections behind a number, without their segments: what needs no reading of the ledger."""
-MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals")
+MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
 """All of them, each after those that it uses."""
 LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
 """Those for users: they read `segments`, which is filled when a query asks for it."""
