@@ -7,7 +7,7 @@ that make the page, and when the day ends.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from importlib import resources
 
@@ -83,7 +83,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         versions={key: found.e_tag for key, found in stored.items()} | _summary_versions(store, day),
         manifests=manifests,
         behind={bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {},
-        is_over=now >= datetime.combine(day + timedelta(days=1), datetime.min.time(), tzinfo=now.tzinfo),
+        is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
     )
 
 

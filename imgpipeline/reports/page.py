@@ -15,7 +15,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from imgpipeline import __version__
 from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import ObjectStore
@@ -94,11 +93,6 @@ class DayContent:
     def built_at(self) -> datetime | None:
         """When the day's tables were made, UTC."""
         return max((manifest.built_at for manifest in self.inputs.manifests), default=None)
-
-    @property
-    def version(self) -> str:
-        """Version of this project."""
-        return __version__
 
     @property
     def changes(self) -> str | None:

@@ -56,7 +56,8 @@ def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, 
 
 
 def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_path: Path):
-    ended = run("report", "--day", DAY.isoformat(), "--out", str(tmp_path / "missing" / "day.html"), env=filled, cwd=tmp_path)
+    missing = tmp_path / "missing" / "day.html"
+    ended = run("report", "--day", DAY.isoformat(), "--out", missing, env=filled, cwd=tmp_path)
     assert ended.status == 1
     assert "cannot be written" in ended.stderr
     assert "--out" in ended.stderr
