@@ -24,12 +24,13 @@ from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
+from imgpipeline.defs.redetecting import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
     assets=[frame_metadata, day_tables, *summaries, *reports, redetections, model_comparison],
     jobs=[detect_frames, rebuild_days, redetect_days],
-    schedules=[nightly_rebuild],
+    schedules=[nightly_rebuild, weekly_redetect],
     sensors=[frames_sensor, keep_tables_current],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,

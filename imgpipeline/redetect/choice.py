@@ -69,6 +69,13 @@ def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
     return tuple(dict.fromkeys(parse_choice(text, settings) for text in texts))
 
 
+def is_here(choice: ModelChoice, settings: Settings) -> bool:
+    """Tells whether a model's file is on this machine."""
+    if choice.name == _own_name(settings):
+        return True
+    return registered_model(choice.name, settings.model_dir).path.is_file()
+
+
 def load_chosen(choice: ModelChoice, settings: Settings) -> Detector:
     """Loads a model with the threshold of a choice, all else as the settings say.
 

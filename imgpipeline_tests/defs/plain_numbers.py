@@ -106,8 +106,10 @@ def frame_stats(ledger: Ledger, day: date) -> Rows:
     """Count frames and their properties by hour and source."""
     frames, letters = ledger.frames_of(day), ledger.letters_of(day)
     by_hour = dict(iter(frames.groupby([frames["at"].dt.floor("h"), "source"])))
+    # A dead letter has the time of its Kafka record: written on another day, it has no hour of this one.
     dead = Counter(
-        zip(letters["at"].dt.floor("h"), letters["source"].where(letters["source"].notna(), None), strict=True)
+        (at.floor("h") if at.date() == day else None, source or None)
+        for at, source in zip(letters["at"], letters["source"], strict=True)
     )
     return [
         {
@@ -140,7 +142,7 @@ def _of_frames(rows: pd.DataFrame) -> dict[str, Any]:
 def source_activity(ledger: Ledger, day: date) -> Rows:
     """Say of each source when it was there."""
     frames, letters = ledger.frames_of(day), ledger.letters_of(day)
-    dead = Counter(letters["source"].where(letters["source"].notna(), None))
+    dead = Counter(source or None for source in letters["source"])
     found = dict(iter(frames.groupby("source")))
     return [
         {"source": source, "dead_letters": dead[source], **_activity(found.get(source, frames[:0]))}
@@ -174,16 +176,18 @@ SUMMARIES = {f.__name__: f for f in (label_counts, label_timestamps, label_total
 
 def stored_rows(store: ObjectStore, name: str, day: date) -> Rows:
     """Read a stored summary with pandas."""
-    return _rows(store.get(summary_key(name, day)))
+    return read_rows(store.get(summary_key(name, day)))
 
 
 def stored_table(store: ObjectStore, name: str, day: date) -> Rows:
     """Read a stored day table with pandas."""
-    return _rows(store.get(day_table_key(name, day)))
+    return read_rows(store.get(day_table_key(name, day)))
 
 
-def _rows(data: bytes) -> Rows:
-    return pd.read_parquet(io.BytesIO(data)).astype(object).to_dict("records")
+def read_rows(data: bytes) -> Rows:
+    """Read a Parquet file with pandas."""
+    rows = pd.read_parquet(io.BytesIO(data)).astype(object).to_dict("records")
+    return [{name: None if value is pd.NaT else value for name, value in row.items()} for row in rows]
 
 
 def by(rows: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -1,0 +1,78 @@
+"""The schedule that looks at a week of pictures again with other models.
+
+Owns which models and days it asks for: one run a model, with the week's days in it; days without frames would only
+fail, and are left out. It is off until somebody switches it on, since it costs as much computing as the week's
+detection did. What looking again is belongs to `redetect`.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from imgpipeline.defs.assets.redetections import redetect_days, redetection_tags
+from imgpipeline.defs.rebuilding import REASON_TAG, stretches
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.ledger import index_buckets
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.redetect.choice import chosen_models, is_here
+from imgpipeline.settings import Settings
+
+_DAYS = 7
+
+
+@dg.schedule(
+    name="weekly_redetect",
+    job=redetect_days,
+    cron_schedule="0 3 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every Monday at 03:00 UTC: looks at the pictures of the last seven days again with each model of "
+    "`IMGPIPELINE_REDETECT_MODELS` whose file is here, one run a model. Off until it is switched on.",
+)
+def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
+    """Requests the last seven days of each model."""
+    at = context.scheduled_execution_time
+    try:
+        settings = pipeline.settings()
+        here, missing = split_models(settings)
+        days = days_with_frames(pipeline.store(), at.date())
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    if not here:
+        return dg.SkipReason(
+            f"None of the models is here: {', '.join(missing)}. Next: `imgpipeline models pull {missing[0]}`, or "
+            "name others in IMGPIPELINE_REDETECT_MODELS."
+        )
+    if not days:
+        return dg.SkipReason(f"Nothing was announced for the {_DAYS} days before {at.date()}.")
+    if missing:
+        context.log.warning(f"Left out, since their files are not here: {', '.join(missing)}.")
+    return [request_for(model, stretch, at) for model in here for stretch in stretches(days)]
+
+
+def split_models(settings: Settings) -> tuple[list[str], list[str]]:
+    """Returns the models whose files are here, and those that have to be pulled first.
+
+    Raises:
+        ConfigurationError: The setting names a model that does not exist.
+        PermanentError: The registry is damaged.
+    """
+    choices = chosen_models(settings)
+    here = [str(choice) for choice in choices if is_here(choice, settings)]
+    return here, [str(choice) for choice in choices if str(choice) not in here]
+
+
+def days_with_frames(store: ObjectStore, before: date) -> list[date]:
+    """Returns those of the seven days before a day for which anything was announced."""
+    days = [before - timedelta(days=n) for n in range(_DAYS, 0, -1)]
+    return [day for day in days if next(iter(index_buckets(store, day)), None) is not None]
+
+
+def request_for(model: str, days: Sequence[date], at: datetime) -> dg.RunRequest:
+    """Returns the request for one model and a stretch of consecutive days."""
+    return dg.RunRequest(
+        run_key=f"{at.isoformat()}/{model}/{days[0]}",
+        tags={**redetection_tags(model, days[0], days[-1]), REASON_TAG: "the week is over"},
+    )

@@ -1,0 +1,76 @@
+"""The schedule that looks at a week of pictures again."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from imgpipeline.definitions import defs
+from imgpipeline.defs.redetecting import weekly_redetect
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import DAY, write_chain
+
+MONDAY = datetime(2026, 1, 12, 3, tzinfo=UTC)
+"""Three days after DAY."""
+START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", f"file://{tmp_path}/store")
+    monkeypatch.setenv("IMGPIPELINE_MODEL_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "demo,demo@0.8")
+    return open_store(load_settings())
+
+
+def tick(at: datetime = MONDAY) -> list[dg.RunRequest] | str:
+    """Return what the schedule requests, or why it does nothing."""
+    resources = {"pipeline": Pipeline()}
+    with dg.build_schedule_context(
+        scheduled_execution_time=at, resources=resources, repository_def=defs.get_repository_def()
+    ) as context:
+        data = weekly_redetect.evaluate_tick(context)
+    return list(data.run_requests or []) or str(data.skip_message)
+
+
+def test_it_is_off_until_somebody_switches_it_on() -> None:
+    assert weekly_redetect.default_status is dg.DefaultScheduleStatus.STOPPED
+
+
+def test_each_model_gets_one_run_with_the_week_s_days_and_a_gap_makes_two(store: ObjectStore) -> None:
+    write_chain(store, *[[seen(n, day=DAY - timedelta(days=days))] for n, days in enumerate((8, 3, 1, 0))])
+    requests = tick()
+    assert not isinstance(requests, str), requests
+    lone, first, last = DAY - timedelta(days=3), DAY - timedelta(days=1), DAY
+    assert [(request.tags[START], request.tags[END]) for request in requests] == [
+        (f"{begin}|{model}", f"{end}|{model}")
+        for model in ("demo", "demo@0.8")
+        for begin, end in ((lone, lone), (first, last))
+    ]
+    assert len({request.run_key for request in requests}) == len(requests)
+
+
+def test_a_week_without_frames_says_so(store: ObjectStore) -> None:
+    write_chain(store, [seen(0)])
+    assert "Nothing was announced for the 7 days before 2026-02-02" in str(tick(MONDAY + timedelta(weeks=3)))
+
+
+def test_models_whose_files_are_not_here_are_left_out_and_named(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chain(store, [seen(0)])
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano,demo")
+    requests = tick()
+    assert not isinstance(requests, str), requests
+    assert [request.tags[START] for request in requests] == [f"{DAY}|demo"]
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano")
+    assert "imgpipeline models pull yolox-nano" in str(tick())
+
+
+def test_a_model_that_does_not_exist_is_said(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "nobody")
+    assert "'nobody'" in str(tick())
