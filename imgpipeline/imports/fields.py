@@ -15,6 +15,8 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.imports.rows import MAX_TEXT, bad_row
 
 Box = tuple[float, float, float, float]
+_NUMBERS = frozenset({int, float})
+_MOST = 1e9
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 
@@ -84,6 +86,8 @@ def large_count_of(name: str, value: object) -> int:
 
 
 def _whole(name: str, value: object, behind: int) -> int:
+    if type(value) is int and 0 <= value < behind:
+        return value
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 0 <= value < behind:
@@ -92,6 +96,8 @@ def _whole(name: str, value: object, behind: int) -> int:
 
 
 def _float(value: object) -> float | None:
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -112,6 +118,9 @@ def box_of(name: str, value: object) -> Box:
         BadInputError: It is none of these.
     """
     if isinstance(value, list) and len(value) == 4:
+        left, top, width, height = value
+        if _NUMBERS.issuperset(map(type, value)) and _are_pixels(left, top) and width >= 0 <= height < _MOST > width:
+            return float(left), float(top), float(width), float(height)
         return _box(name, value, value)
     if isinstance(value, dict):
         for names in _SIZES:
@@ -122,6 +131,10 @@ def box_of(name: str, value: object) -> Box:
                 left, top, right, bottom = (number_of(f"{name}.{key}", value[key]) for key in names)
                 return _box(name, value, [left, top, right - left, bottom - top])
     raise bad_row(name, value, "left, top, width and height, or two corners")
+
+
+def _are_pixels(left: float, top: float) -> bool:
+    return -_MOST < left < _MOST and -_MOST < top < _MOST
 
 
 def _box(name: str, value: object, parts: list[Any]) -> Box:
@@ -137,6 +150,8 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
     Raises:
         BadInputError: They hold such a thing.
     """
+    if all(map(_is_harmless, attributes)) and all(map(_is_harmless, attributes.values())):
+        return
     try:
         check_storable(attributes)
     except BadInputError as error:
@@ -147,3 +162,8 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
         if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
             raise bad_row("attributes", "NaN or infinity", "finite numbers")
         level = [part for part in parts if isinstance(part, dict | list)]
+
+
+def _is_harmless(value: object) -> bool:
+    """Whether a value is of the kinds that most attributes are, and can be stored as it is."""
+    return type(value) is int or (type(value) is str and value.isascii() and "\x00" not in value)

@@ -156,8 +156,11 @@ class MetadataDocuments:
 
 
 def _optional(read: Any, data: dict[str, Any], names: Sequence[str]) -> Any:
-    name, value = _first(data, names)
-    return None if value is None else read(name, value)
+    for name in names:
+        value = data.get(name)
+        if value is not None and value != "":
+            return read(name, value)
+    return None
 
 
 def _as_text(value: object) -> object:

@@ -45,6 +45,11 @@ def refused(settings: Settings, tmp_path: Path, data: bytes) -> str:
     return f"{letter.code.value} {letter.message}"
 
 
+def with_box(box: object) -> dict[str, Any]:
+    """Return a classic document whose detection has this box."""
+    return {**CLASSIC, "detections": [{"label": "car", "confidence": 0.5, "box": box}]}
+
+
 def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings: Settings, tmp_path: Path):
     found = imported(folder_settings, tmp_path)
     assert found.timestamp == found.processing_timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
@@ -134,6 +139,12 @@ def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings: Se
         (json.dumps({**CLASSIC, "processing_timestamp": None}).encode(), "timestamp: got None"),
         (json.dumps({**CLASSIC, "width": 1.5}).encode(), "width: got 1.5, expected a whole number"),
         (json.dumps({**CLASSIC, "note": float("nan")}).encode(), "attributes: got 'NaN or infinity'"),
+        (json.dumps({**CLASSIC, "width": 10**400}).encode(), "width: got 1000"),
+        (json.dumps(with_box([0, 0, 1, 10**400])).encode(), "detections[0].box: got 1000"),
+        (json.dumps(with_box([0, float("nan"), 1, 1])).encode(), "detections[0].box: got nan"),
+        (json.dumps(with_box([0, 0, -1, 1])).encode(), "expected a size from 0"),
+        (json.dumps(with_box([0, 0, 1])).encode(), "expected left, top, width and height"),
+        (json.dumps(with_box({"x1": 5, "y1": 5, "x2": 1, "y2": 9})).encode(), "expected a size from 0"),
         (json.dumps({**CLASSIC, "note": "\x00"}).encode(), "attributes: got a null character"),
         (json.dumps({**CLASSIC, "image_path": "\ud800"}).encode(), "image_path: got '\\ud800'"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is no JSON"),
