@@ -31,6 +31,14 @@ class Effort:
     """Segments that are put one after the other."""
     sensor_segments: int
     """Segments of the synthetic ledger."""
+    batch_frames: int
+    """Frames of the day that the batch side works on; growth is shown from a tenth of them to ten times as many."""
+    batch_files: int
+    """Documents that are read one a file."""
+    batch_detections: int
+    """Detections in one Parquet file, at the most."""
+    batch_rounds: int
+    """How often a contender of the batch side is measured where it takes seconds."""
 
 
 FULL = Effort(
@@ -46,6 +54,10 @@ FULL = Effort(
     memory_messages=100_000,
     ledger_segments=300,
     sensor_segments=1_000_000,
+    batch_frames=1_000_000,
+    batch_files=300,
+    batch_detections=10_000_000,
+    batch_rounds=3,
 )
 QUICK = Effort(
     name="quick",
@@ -60,4 +72,8 @@ QUICK = Effort(
     memory_messages=4_000,
     ledger_segments=60,
     sensor_segments=2_000,
+    batch_frames=20_000,
+    batch_files=20,
+    batch_detections=200_000,
+    batch_rounds=1,
 )

@@ -1,35 +1,12 @@
 """What was measured, as tables: for the terminal and for docs/performance.md, by the same code from the same JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-_MET, _MISSED = "met", "**missed**"
+from benchmarks.batch_tables import batch_tables
+from benchmarks.table import Table, at_least, at_most
+
 _RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of text."""
-
-    columns: tuple[str, ...]
-    """Names of the columns."""
-    rows: tuple[tuple[str, ...], ...]
-    """Cells; as many a row as there are columns."""
-    caption: str = ""
-    """A line above it; empty: none."""
-
-    def render(self) -> str:
-        """Returns the table in Markdown, its columns aligned so that it can be read in a terminal too."""
-        lines = [self.columns, *self.rows]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(self.columns))]
-        drawn = [_draw(line, widths) for line in lines]
-        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        return "\n".join([*([self.caption, ""] if self.caption else []), drawn[0], rule, *drawn[1:]])
-
-
-def _draw(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
 
 def tables_of(results: Mapping[str, Any]) -> dict[str, list[Table]]:
@@ -69,7 +46,7 @@ def _throughput(part: Mapping[str, Any]) -> list[Table]:
             f"{contest['their_frames_per_s']:.1f} ({_arrangement(contest)})",
             f"{contest['ratio']:.2f}",
             f"{contest['ratio_least']:.2f} to {contest['ratio_greatest']:.2f}",
-            "none" if contest["network"].startswith("null") else _at_least(contest["ratio"], 0.90),
+            "none" if contest["network"].startswith("null") else at_least(contest["ratio"], 0.90),
             f"{contest['cpu_ratio']:.2f}",
         )
         for contest in contests
@@ -123,7 +100,7 @@ def _classic(part: Mapping[str, Any]) -> list[Table]:
             f"{contest['their_frames_per_s']:.1f}",
             f"{contest['ratio']:.1f}",
             f"{contest['ratio_least']:.1f} to {contest['ratio_greatest']:.1f}",
-            _at_least(contest["ratio"], 4.0 if contest["delay_ms"] else 2.5),
+            at_least(contest["ratio"], 4.0 if contest["delay_ms"] else 2.5),
             f"{contest['cpu_ratio']:.2f}",
         )
         for contest in part["contests"]
@@ -134,7 +111,7 @@ def _classic(part: Mapping[str, Any]) -> list[Table]:
 def _latency(part: Mapping[str, Any]) -> list[Table]:
     columns = ("frames", "at", "p50", "p95", "longest", "goal", "one query takes")
     times = (f"{part['p50_s']:.2f} s", f"{part['p95_s']:.2f} s", f"{part['longest_s']:.2f} s")
-    goal = _at_most(part["p95_s"], 2.0, "p95 < 2 s")
+    goal = at_most(part["p95_s"], 2.0, "p95 < 2 s")
     return [
         Table(columns, ((str(part["count"]), f"{part['per_s']} a second", *times, goal, f"{part['query_s']:.2f} s"),))
     ]
@@ -143,7 +120,7 @@ def _latency(part: Mapping[str, Any]) -> list[Table]:
 def _cold(part: Mapping[str, Any]) -> list[Table]:
     columns = ("samples", "p50", "p95", "longest", "goal", "daemon and code server, idle")
     times = (f"{part['p50_s']:.1f} s", f"{part['p95_s']:.1f} s", f"{part['longest_s']:.1f} s")
-    goal = _at_most(part["p95_s"], 12.0, "p95 < 12 s")
+    goal = at_most(part["p95_s"], 12.0, "p95 < 12 s")
     row = (str(part["count"]), *times, goal, f"{100 * part['idle_cpu_share']:.0f} % of a core")
     names = {
         "sensor_s": "announced → the sensor requests a run",
@@ -165,7 +142,7 @@ def _memory(part: Mapping[str, Any]) -> list[Table]:
         f"{part['frames_per_s']:.0f}",
         *(f"{tenths[index]:.0f} MiB" for index in (0, 4, 9)),
         f"{part['growth_mib']:.1f} MiB",
-        _at_most(part["growth_mib"], 50.0, "< 50 MiB"),
+        at_most(part["growth_mib"], 50.0, "< 50 MiB"),
         f"{part['peak_rss_mib']:.0f} MiB",
     )
     return [Table(columns, (row,))]
@@ -179,14 +156,6 @@ def _missing(part: Mapping[str, Any]) -> list[Table]:
     return [Table(("left out, because",), tuple((text,) for text in part["missing"]))] if part["missing"] else []
 
 
-def _at_least(value: float, goal: float) -> str:
-    return f"≥ {goal:g}: " + (_MET if value >= goal else _MISSED)
-
-
-def _at_most(value: float, goal: float, text: str) -> str:
-    return f"{text}: " + (_MET if value < goal else _MISSED)
-
-
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "machine": _machine,
     "throughput": _throughput,
@@ -194,6 +163,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "latency": _latency,
     "cold": _cold,
     "memory": _memory,
+    "batch": batch_tables,
     "ledger": _figures,
     "sensor": _figures,
 }

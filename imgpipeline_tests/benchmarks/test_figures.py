@@ -10,7 +10,7 @@ from benchmarks.memory import growth_mib, rss_at
 from benchmarks.networks import nothing_seen
 from benchmarks.pictures import make_pictures
 from benchmarks.processes import cpu_s, peak_rss_mib, rss_mib, session_cpu_s
-from benchmarks.tables import Table
+from benchmarks.table import Table
 from benchmarks.throughput import compare, take_turns
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import load_detector

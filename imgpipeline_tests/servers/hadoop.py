@@ -57,10 +57,8 @@ class HadoopStreaming:
         Raises:
             RuntimeError: The job failed; the message has the end of its log.
         """
-        command = [*self._java, *self._options(reducer, options or {}), "-input", source, "-output", target]
-        command += ["-mapper", mapper, *(["-reducer", reducer] if reducer else [])]
         done = subprocess.run(
-            [str(part) for part in command],
+            self.command(source, target, mapper, reducer, options=options),
             cwd=self.work_dir,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -72,6 +70,14 @@ class HadoopStreaming:
         if done.returncode or not (target / "_SUCCESS").exists():
             raise RuntimeError(f"Hadoop ended with {done.returncode}: {done.stdout[-4000:].decode(errors='replace')}")
         return b"".join(part.read_bytes() for part in sorted(target.glob("part-*")))
+
+    def command(
+        self, source: Path, target: Path, mapper: str, reducer: str | None, *, options: Mapping[str, str | int] | None
+    ) -> list[str]:
+        """Return the command line of a job; the arguments are those of `run`."""
+        command = [*self._java, *self._options(reducer, options or {}), "-input", source, "-output", target]
+        command += ["-mapper", mapper, *(["-reducer", reducer] if reducer else [])]
+        return [str(part) for part in command]
 
     def _options(self, reducer: str | None, more: Mapping[str, str | int]) -> Sequence[str]:
         settings: dict[str, object] = {

@@ -1,0 +1,229 @@
+"""The contenders of the batch benchmarks: `python -m benchmarks.batch_contenders KIND`, the task as JSON on stdin.
+
+Each is that library's honest best on this question, as its documentation advises it: lazy, streaming, reading only the
+columns that are asked for. The last line on stdout is `{"result": …}`.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+Task = Mapping[str, Any]
+_DOWNLOADS = 16
+
+
+def pandas_documents(task: Task) -> dict[str, Any]:
+    """label@hour of JSON lines, or of documents one a file, with pandas on Arrow."""
+    import pandas as pd  # noqa: PLC0415 - each contender pays for its own imports alone
+
+    source = Path(task["source"])
+    if source.is_dir():
+        frames = pd.DataFrame([json.loads(path.read_bytes()) for path in sorted(source.iterdir())])
+        pairs = frames[["processing_timestamp", "detections"]].explode("detections").dropna()
+        times, labels = pairs["processing_timestamp"], pairs["detections"].str["label"]
+    else:
+        frames = pd.read_json(source, lines=True, engine="pyarrow", dtype_backend="pyarrow")
+        found = frames["detections"].list.flatten()
+        labels = found.struct.field("label")
+        times = frames["processing_timestamp"].loc[found.index]
+        del frames, found
+    seconds = times.astype("str").str.slice(0, 19).str.replace(" ", "T")
+    keys = labels + "@" + seconds.str.slice(0, 10) + " " + seconds.str.slice(11, 13) + ":00"
+    grouped = pd.DataFrame({"key": keys, "time": seconds}).groupby("key", sort=True)["time"]
+    with Path(task["target"]).open("w", encoding="utf-8") as file:
+        file.writelines(f"{key}\t{len(group)}\t[{', '.join(group)}]\n" for key, group in grouped)
+    return {}
+
+
+def polars_documents(task: Task) -> dict[str, Any]:
+    """label@hour of JSON lines, or of documents one a file, with polars' streaming engine."""
+    import polars as pl  # noqa: PLC0415 - as above
+
+    source = Path(task["source"])
+    schema = {"processing_timestamp": pl.String, "detections": pl.List(pl.Struct({"label": pl.String}))}
+    time, label = pl.col("time"), pl.col("label")
+    (
+        pl.scan_ndjson(sorted(source.iterdir()) if source.is_dir() else source, schema=schema)
+        .select(
+            time=pl.col("processing_timestamp").str.slice(0, 19),
+            label=pl.col("detections").list.eval(pl.element().struct.field("label")),
+        )
+        .explode("label")
+        .drop_nulls("label")
+        .group_by(label, hour=time.str.slice(0, 13))
+        .agg(count=pl.len(), times=time)
+        .select(
+            key=pl.concat_str(label, pl.lit("@"), pl.col("hour").str.replace("T", " "), pl.lit(":00")),
+            count="count",
+            times=pl.concat_str(pl.lit("["), pl.col("times").list.join(", "), pl.lit("]")),
+        )
+        .sort("key")
+        .collect(engine="streaming")
+        .write_csv(task["target"], separator="\t", include_header=False, quote_style="never")
+    )
+    return {}
+
+
+def polars_detections(task: Task) -> dict[str, Any]:
+    """label@hour of detections in Parquet, with polars' streaming engine."""
+    import polars as pl  # noqa: PLC0415 - as above
+
+    time = pl.col("timestamp")
+    answers = {
+        "count": [pl.len().alias("count")],
+        "times": [pl.len().alias("count"), time.sort().alias("timestamps")],
+        "all": [
+            pl.len().alias("count"),
+            pl.col("frame_id").n_unique().alias("distinct_frames"),
+            pl.col("source").n_unique().alias("distinct_sources"),
+            time.min().alias("first_seen"),
+            time.max().alias("last_seen"),
+            pl.col("confidence").min().alias("min_confidence"),
+            pl.col("confidence").max().alias("max_confidence"),
+        ],
+    }
+    query = pl.scan_parquet(task["source"]).group_by("label", time.dt.truncate("1h").alias("hour"))
+    query = query.agg(answers[task["question"]]).sort("hour", "label")
+    return _repeat(task, lambda: query.collect(engine="streaming"), lambda answer: answer.write_parquet(task["target"]))
+
+
+def pandas_detections(task: Task) -> dict[str, Any]:
+    """label@hour of detections in Parquet, with pandas on Arrow; the counts alone."""
+    import pandas as pd  # noqa: PLC0415 - as above
+
+    def ask() -> "pd.DataFrame":
+        rows = pd.read_parquet(task["source"], columns=["label", "timestamp"], dtype_backend="pyarrow")
+        rows["hour"] = rows["timestamp"].dt.floor("h")
+        return rows.groupby(["hour", "label"]).size().reset_index(name="count")
+
+    return _repeat(task, ask, lambda answer: answer.to_parquet(task["target"]))
+
+
+def our_detections(task: Task) -> dict[str, Any]:
+    """label@hour of detections in Parquet, with DuckDB as this project opens it, by the summaries' own SQL."""
+    from imgpipeline.lake.engine import open_engine, quoted  # noqa: PLC0415 - as above
+    from imgpipeline.lake.summaries import SUMMARIES  # noqa: PLC0415 - as above
+
+    counts = (
+        "SELECT label, date_trunc('hour', \"timestamp\") AS hour, count(*) AS count FROM detections "
+        "GROUP BY ALL ORDER BY hour, label"
+    )
+    named = {"times": "label_timestamps", "all": "label_counts"}
+    question = task["question"]
+    sql = counts if question == "count" else SUMMARIES[named[question]].sql
+    with open_engine() as engine:
+        day = "DATE '2026-01-09' AS day"
+        engine.run(f"CREATE VIEW detections AS SELECT *, {day} FROM read_parquet({quoted(task['source'])})")  # noqa: S608 - quoted
+        ask = f"CREATE OR REPLACE TEMP TABLE answer AS {sql}"
+
+        def write(_: object) -> None:
+            engine.run(f"COPY answer TO {quoted(task['target'])} (FORMAT parquet)")
+
+        return _repeat(task, lambda: engine.run(ask), write)
+
+
+def _repeat(task: Task, ask: Callable[[], Any], write: Callable[[Any], Any]) -> dict[str, Any]:
+    """Asks several times, after once to get warm; returns the median time."""
+    write(ask())
+    times_s = []
+    for _ in range(int(task["rounds"])):
+        began_s = perf_counter()
+        ask()
+        times_s.append(perf_counter() - began_s)
+    return {"work_s": median(times_s)}
+
+
+def build_day(task: Task) -> dict[str, Any]:
+    """The day tables of a day, out of the ledger."""
+    from imgpipeline.lake.day_tables import rebuild_day  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
+
+    store = open_store(load_settings())
+    began_s = perf_counter()
+    done = rebuild_day(store, date.fromisoformat(task["day"]), force=True, now=utc_now())
+    return {"work_s": perf_counter() - began_s, "frames": done.frames, "detections": done.detections}
+
+
+def build_summary(task: Task) -> dict[str, Any]:
+    """One summary of a day, out of the stored tables."""
+    from imgpipeline.lake import summaries  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    store, day = open_store(settings), date.fromisoformat(task["day"])
+    began_s = perf_counter()
+    done = summaries.build_summary(store, task["summary"], day, settings=settings, force=True, now=utc_now())
+    return {"work_s": perf_counter() - began_s, "rows": done.rows}
+
+
+_BARE_FRAME = (
+    "frame_id VARCHAR, source VARCHAR, source_image_path VARCHAR, frame_number BIGINT, timestamp TIMESTAMPTZ, "
+    "source_kafka_topic VARCHAR, source_kafka_partition INTEGER, source_kafka_offset BIGINT, "
+    "processing_timestamp TIMESTAMPTZ, image_width INTEGER, image_height INTEGER, size_bytes BIGINT, "
+    "brightness DOUBLE, sharpness DOUBLE, model_used VARCHAR, model_sha256 VARCHAR, confidence_threshold DOUBLE, "
+    "nms_threshold DOUBLE, orientation INTEGER, status VARCHAR, gate_reason VARCHAR, replay_of VARCHAR, "
+    "attributes JSON, detections STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[])[]"
+)
+
+
+def bare_day(task: Task) -> dict[str, Any]:
+    """What a script would do: DuckDB reads the segments' files as JSON and writes two Parquet files. No checks."""
+    import duckdb  # noqa: PLC0415 - as above
+
+    target = Path(task["target"])
+    began_s = perf_counter()
+    if task.get("download"):
+        _download(target)
+    files = sorted(str(path) for path in Path(task.get("source", target)).rglob("*.jsonl.zst"))
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE TABLE found AS SELECT frame.* FROM read_json($files, format = 'newline_delimited', "  # noqa: S608 - own names
+            "records = true, hive_partitioning = false, "
+            f"columns = {{frame: 'STRUCT({_BARE_FRAME})'}}) WHERE frame IS NOT NULL",
+            {"files": files},
+        )
+        frames = "SELECT * EXCLUDE (detections) FROM found"
+        found = (
+            "SELECT frame_id, source, timestamp, source_kafka_topic, source_kafka_partition, source_kafka_offset, "
+            "model_used, model_sha256, unnest(detections, recursive := true) FROM found"
+        )
+        for name, query in (("frames", frames), ("detections", found)):
+            connection.execute(f"COPY ({query}) TO '{target / name}.parquet' (FORMAT parquet, COMPRESSION zstd)")
+        work_s = perf_counter() - began_s
+        rows = connection.execute("SELECT count(*), sum(len(detections))::BIGINT FROM found").fetchone() or (0, 0)
+    return {"work_s": work_s, "frames": rows[0], "detections": rows[1]}
+
+
+def _download(target: Path) -> None:
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
+
+    store = open_store(load_settings())
+    keys = [info.key for info in store.list_objects("metadata")]
+
+    def fetch(key: str) -> None:
+        (target / key.replace("/", "-")).write_bytes(store.get(key))
+
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        list(pool.map(fetch, keys))
+
+
+_KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    kind.__name__: kind
+    for kind in (
+        *(pandas_documents, polars_documents, polars_detections, pandas_detections, our_detections),
+        *(build_day, build_summary, bare_day),
+    )
+}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({"result": _KINDS[sys.argv[1]](json.load(sys.stdin))}) + "\n")
