@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome, offsets_of, outcome_to_json
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import DeadLetterCode, LedgerError
 from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
 from imgpipeline.ledger.segment import SegmentHeader, describe
 from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
@@ -30,6 +32,24 @@ def small() -> list[Outcome]:
 
 def described(items: Sequence[Outcome], chain: ChainId = CHAIN) -> SegmentHeader:
     return describe(chain, items, provenance=PROVENANCE, writer_id="w", fingerprint=MARK, created_at=NOON)
+
+
+def imported() -> list[Outcome]:
+    """A row of an import: what it does not say of its frame is null."""
+    unknown = dict.fromkeys(
+        ("processing_timestamp", "image_width", "image_height", "size_bytes", "brightness", "sharpness",
+         "confidence_threshold", "nms_threshold", "orientation", "frame_number")
+    )  # fmt: skip
+    row = replace(
+        frame(0),
+        **unknown,
+        source_image_path="",
+        model_used="",
+        model_sha256="",
+        attributes={"imported_from": "counts.csv:2"},
+        detections=(Detection("car", None, 0.75, None),),
+    )
+    return [row, replace(dead_letter(1), code=DeadLetterCode.BAD_ROW)]
 
 
 def small_bytes() -> bytes:
@@ -219,6 +239,13 @@ def test_today_s_segments_have_the_lines_of_the_golden_one():
     )
     assert today == golden, "the format has changed: raise FORMAT_VERSION, keep the old reader and its golden segment"
     assert list(today[0]) == list(golden[0])
+
+
+def test_today_s_import_is_the_golden_one():
+    read = decode_segment((GOLDEN / "version_1_import.jsonl.zst").read_bytes(), KEY)
+    assert read.outcomes() == imported()
+    today = zstandard.decompress(encode_segment(described(imported()), imported())).split(b"\n", 1)[1]
+    assert read.body == today
 
 
 def test_a_fingerprint_tells_records_apart():
