@@ -1,0 +1,78 @@
+"""Other models than the live one: a real one on photographs, and a network of the user's own."""
+
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.redetect import attempt
+from imgpipeline.redetect.choice import parse_choice
+from imgpipeline.redetect.comparison import build_comparison
+from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.run import open_redetector, redetect_day
+from imgpipeline.settings import Settings
+from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline_tests.redetect import days
+from imgpipeline_tests.redetect.days import DAY, LOW, NOON, build_live, objects_below, redetected_rows, redetector
+from imgpipeline_tests.vision.darknet.random_weights import random_weights
+from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
+
+
+def test_yolox_nano_finds_what_is_in_photographs_that_the_demo_model_cannot_read(
+    settings: Settings, store: ObjectStore, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = [(shared_data / "images" / name).read_bytes() for name in ("dog.jpg", "person.jpg")]
+    monkeypatch.setattr(days, "picture", lambda number: photographs[number])
+    build_live(settings, store, range(2))
+    model = shared_data / "models" / "yolox_nano.onnx"  # another export than the registered one, hence by its path
+    real = settings.model_copy(update={"model": str(model), "model_decoder": "yolox"})
+    found = open_redetector(real, store, parse_choice("yolox_nano", real), lambda: NOON)
+    manifest = redetect_day(found, DAY).manifest
+    assert (manifest.processed, manifest.model_used, manifest.nms_threshold) == (2, "yolox_nano", 0.4)
+    labels = [row["label"] for row in redetected_rows(store, "detections", "yolox_nano")]
+    assert {"dog", "bicycle", "person", "horse"} <= set(labels)
+    pair = {label.label: label for label in compare_models(store, DAY, "live", "yolox_nano").labels}
+    assert pair["horse"].count_b == labels.count("horse")
+    assert pair["horse"].only_b == pair["horse"].count_b
+    done = build_comparison(real, store, DAY, now=NOON)
+    assert len(done.examples) == 2
+
+
+def test_a_network_of_the_users_own_looks_again_under_its_files_name(
+    settings: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    build_live(settings, store, range(5))
+    cfg, weights, labels = (tmp_path / f"yard.{ending}" for ending in ("cfg", "weights", "names"))
+    cfg.write_text(EVERY_LAYER)
+    weights.write_bytes(random_weights(EVERY_LAYER, 1))
+    labels.write_text("a\nb\nc\n")
+    sha256 = convert_darknet(cfg, weights, tmp_path / "yard.onnx")
+    own = settings.model_copy(
+        update={"model": str(tmp_path / "yard.onnx"), "model_decoder": "yolov4", "model_labels": labels}
+    )
+    found = open_redetector(own, store, parse_choice("yard@0.01", own), lambda: NOON)
+    manifest = redetect_day(found, DAY).manifest
+    assert (manifest.processed, manifest.model_used, manifest.model_sha256) == (5, "yard", sha256)
+    assert manifest.detections > 0
+    assert {row["label"] for row in redetected_rows(store, "detections", "yard@0.01")} <= {"a", "b", "c"}
+    assert objects_below(store, f"redetections/model=yard~0.01/day={DAY}")
+
+
+def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(
+    settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = build_live(settings, store, range(4))
+    for frame in frames:
+        store.put(frame.source_image_path, b"x" * len(store.get(frame.source_image_path)))
+
+    def refuse(_detector: object) -> None:
+        raise PermanentError("The self-test of the detector failed.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(attempt, "self_test", refuse)
+        with pytest.raises(PermanentError, match="self-test"):
+            redetect_day(redetector(settings, store), DAY)
+    assert objects_below(store, "redetections") == []
+    assert redetect_day(redetector(settings, store), DAY).manifest.failed == {"DECODE_FAILED": 4}
+    assert redetected_rows(store, "detections", LOW) == []
