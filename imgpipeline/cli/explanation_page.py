@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgpipeline.cli.output import note, show_table, shown, write_text
-from imgpipeline.lake.explanation import CountedDetection, Explanation, StoredNumber
+from imgpipeline.lake.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
 
 
 def show_page(explanation: Explanation, limit: int) -> None:
@@ -12,26 +12,27 @@ def show_page(explanation: Explanation, limit: int) -> None:
     write_text("\n".join([*_headline(explanation), ""]) + "\n")
     places = {segment.key: place for place, segment in enumerate(explanation.segments, 1)}
     show_table(
-        ["time", "source", "picture", "confidence", "box (x, y, width, height)", "topic/partition/offset", "segment"],
+        ["time", "source", "picture", "confidence", "box x, y, w, h", "record", "segment"],
         [_row(found, places) for found in explanation.detections[:limit]],
     )
-    show_table(
-        ["segment", "offsets", "detections", "run", "writer", "written", "key"],
-        [
-            (
-                f"#{places[s.key]}",
-                f"{s.start:,} to {s.end - 1:,}",
-                s.detections,
-                s.run_id,
-                s.writer_id,
-                s.created_at,
-                s.key,
-            )
-            for s in explanation.segments[:limit]
-        ],
-    )
+    # No table: keys are long, and somebody will want to copy them.
+    segments = (_segment(place, each) for place, each in enumerate(explanation.segments[:limit], 1))
+    write_text("\nSegments:\n" + "".join(segments))
     _note_what_is_left_out("detections", explanation.detections, limit)
     _note_what_is_left_out("segments", explanation.segments, limit)
+
+
+def _segment(place: int, segment: SegmentBehind) -> str:
+    offsets = (
+        f"offset {segment.start:,}"
+        if segment.end == segment.start + 1
+        else (f"offsets {segment.start:,} to {segment.end - 1:,}")
+    )
+    return (
+        f"#{place}  {shown(segment.key)}\n"
+        f"    {offsets}, with {segment.detections:,} of the detections; written {shown(segment.created_at)}\n"
+        f"    by run {shown(segment.run_id)}, writer {shown(segment.writer_id)}\n"
+    )
 
 
 def _note_what_is_left_out(what: str, rows: Sequence[Any], limit: int) -> None:
