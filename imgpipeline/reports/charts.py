@@ -8,12 +8,12 @@ their place: positions across are percentages, so that text keeps its size on a 
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgpipeline.reports.wording import number, short_number, visible
 
-_TOP_PX = 16
+_TOP_PX = 8
 """Above the highest grid line: room for its number."""
 _AXIS_PX = 22
 """Below the bars: room for the names of the columns."""
@@ -58,7 +58,6 @@ def bar_chart(
     series: Sequence[Series],
     *,
     height_px: int = 220,
-    shown: Callable[[float], str] = number,
     tooltips: bool = True,
 ) -> str:
     """Draws bars, stacked where there are several series.
@@ -68,7 +67,6 @@ def bar_chart(
         columns: A name for each column, in order.
         series: From the bottom up; each has a value for each column.
         height_px: Height of the whole chart.
-        shown: How a number is written.
         tooltips: Whether each bar says its number.
 
     Returns:
@@ -87,12 +85,12 @@ def bar_chart(
             if value > 0:
                 top = bottom - plot_px * (base + value) / ticks[-1]
                 box = f'class="{one.style}" x="{left}%" y="{_n(top)}" width="{width}%"'
-                told = f"{name}, {one.name}: {shown(value)}" if tooltips else ""
+                told = f"{name}, {one.name}: {number(value)}" if tooltips else ""
                 parts.append(_rect(f'{box} height="{_n(plot_px * value / ticks[-1])}"', told))
             base += value
-    parts += [_tick_name(tick, tick / ticks[-1], plot_px, shown) for tick in ticks[1:]]
+    parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
     parts += _column_names(columns, height_px)
-    return _svg(caption, height_px, parts, "chart")
+    return _svg(caption, height_px, parts, "chart axis")
 
 
 def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
@@ -117,13 +115,13 @@ def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, 
             box = f'x="{_n(at * width)}%" y="{_n(_TOP_PX + plot_px - height)}" width="{_n(width)}%"'
             told = f"{edges[at]} to {edges[at + 1]}: {number(count)}"
             parts.append(_rect(f'class="bin s0" {box} height="{_n(height)}"', told))
-    parts += [_tick_name(tick, tick / ticks[-1], plot_px, number) for tick in ticks[1:]]
+    parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
     every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
     for at in range(0, len(edges), every):
         # The outermost names stay inside of the chart.
         side = {0: "column first", len(counts): "column last"}.get(at, "column")
         parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
-    return _svg(caption, height_px, parts, "chart")
+    return _svg(caption, height_px, parts, "chart axis")
 
 
 def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
@@ -224,8 +222,10 @@ def _grid_line(share: float, plot_px: int) -> str:
     return f'<line class="{"grid" if share else "ground"}" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
 
 
-def _tick_name(tick: float, share: float, plot_px: int, shown: Callable[[float], str]) -> str:
-    return f'<text class="tick" x="0" y="{_n(_TOP_PX + plot_px * (1 - share) - 4)}">{_text(shown(tick))}</text>'
+def _tick_name(tick: float, share: float, plot_px: int) -> str:
+    """Writes a number beside its grid line, in the margin that the style sheet leaves at the left of a chart."""
+    y = _n(_TOP_PX + plot_px * (1 - share) + 4)
+    return f'<text class="tick" x="-8" y="{y}">{short_number(tick)}</text>'
 
 
 def _column_names(columns: Sequence[str], height_px: int, left: float = 0.0) -> list[str]:

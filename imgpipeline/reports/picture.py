@@ -36,11 +36,11 @@ def draw_picture(headline: Headline) -> bytes:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX}" height="{_HEIGHT_PX}" '
         f'font-family="system-ui,sans-serif" font-size="12"><style>{styles}'
-        ".grid{stroke:#e4e4e0}.ground{stroke:#8a8a86}.tick,.column{fill:#6b6b67;font-size:11px}.column{text-anchor:middle}"
+        ".grid{stroke:#e4e4e0}.ground{stroke:#8a8a86}.tick,.column{fill:#6b6b67;font-size:11px}.column{text-anchor:middle}.tick{text-anchor:end}svg{overflow:visible}"
         f'</style><rect width="100%" height="100%" rx="8" fill="#fff"/>'
         f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1c1c1a">{long_day(headline.day)}</text>'
         f'<text x="16" y="44" fill="#6b6b67">{text}{_busiest(headline)}</text>'
-        f'<svg x="16" y="52" width="{_WIDTH_PX - 32}" height="{_CHART_PX}">{chart}</svg>{legend}</svg>'
+        f'<svg x="48" y="56" width="{_WIDTH_PX - 64}" height="{_CHART_PX}">{chart}</svg>{legend}</svg>'
     ).encode()
 
 
@@ -61,7 +61,7 @@ def _shortened(top: tuple[LabelHours, ...]) -> tuple[LabelHours, ...]:
 def _legend_entry(place: int, one: LabelHours) -> str:
     x = 16 + place * (_WIDTH_PX - 32) / _LEGEND_PLACES
     y = _HEIGHT_PX - 16
-    name = html.escape(visible(_name(one), 14))
+    name = html.escape(visible(_name(one), 11))
     return (
         f'<rect class="{series_style(place, one)}" x="{x:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>'
         f'<text x="{x + 15:.0f}" y="{y}" fill="#1c1c1a">{name}</text>'

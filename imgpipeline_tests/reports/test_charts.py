@@ -50,7 +50,7 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other(
     root = parse(bar_chart(Caption("c", title, text), columns, series))
     height = float(root.get("height") or 0)
     totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
-    scale = (height - 16 - 22) / nice_ticks(max(totals))[-1]
+    scale = (height - 8 - 22) / nice_ticks(max(totals))[-1]
     by_left: dict[float, list[ET.Element]] = {}
     for rect in marks(root, *(one.style for one in series)):
         by_left.setdefault(pixels(rect, "x"), []).append(rect)
@@ -61,7 +61,7 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other(
         tops = [pixels(rect, "y") for rect in rects]
         assert bottoms[0] == pytest.approx(height - 22, abs=0.01)
         assert bottoms[1:] == pytest.approx(tops[:-1], abs=0.01)
-        assert tops[-1] >= 16 - 0.01, "the highest bar stays inside of the chart"
+        assert tops[-1] >= 8 - 0.01, "the highest bar stays inside of the chart"
 
 
 @given(stacked())
@@ -82,7 +82,7 @@ def test_every_bar_says_its_column_series_and_number(chart: tuple[list[str], lis
 def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bins: list[int]):
     edges = [str(at) for at in range(len(bins) + 1)]
     root = parse(histogram(CAPTION, edges, bins, height_px=170))
-    scale = (170 - 16 - 22) / nice_ticks(max(bins))[-1]
+    scale = (170 - 8 - 22) / nice_ticks(max(bins))[-1]
     rects = marks(root, "bin")
     assert [pixels(r, "height") for r in rects] == pytest.approx([count * scale for count in bins if count], abs=0.01)
     width = 100 / len(bins)
