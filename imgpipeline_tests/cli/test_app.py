@@ -27,8 +27,8 @@ def test_help_comes_at_once_and_names_every_command(tmp_path: Path):
     ended = run("--help", cwd=tmp_path)
     assert ended.status == 0
     assert ended.cpu_s < QUICK_S
-    for command in ("demo", "doctor", "ingest", "topics", "status", "audit", "summary", "query", "models",
-                    "dead-letters", "settings"):  # fmt: skip
+    for command in ("demo", "doctor", "ingest", "topics", "status", "audit", "summary", "frames", "explain", "query",
+                    "models", "dead-letters", "settings"):  # fmt: skip
         assert f" {command} " in ended.stdout
 
 

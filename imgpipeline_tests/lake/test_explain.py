@@ -18,6 +18,7 @@ from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import CountedDetection, Explanation, NumberId
+from imgpipeline.lake.frame_list import WantedFrames, list_frames
 from imgpipeline.lake.session import LakeSession, open_lake
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.ledger import encode_segment
@@ -214,6 +215,21 @@ def test_what_there_is_instead_is_named(memory: ObjectStore, lake, wanted: Numbe
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"]), nothing, dead_letter(3)])
     with lake(memory) as session, pytest.raises(ConfigurationError, match=message):
         explain(session, memory, wanted, SETTINGS)
+
+
+def test_what_an_import_does_not_know_stays_unknown(memory: ObjectStore, lake):
+    unknown = replace(seen(0, ["car"]).detections[0], class_id=None, box_xywh=None)
+    imported = replace(seen(0), detections=(unknown,), model_used="", model_sha256="", source_image_path="",
+                       size_bytes=None, confidence_threshold=None, nms_threshold=None,
+                       processing_timestamp=None)  # fmt: skip
+    write_chain(memory, [imported])
+    with lake(memory) as session:
+        explanation = explain(session, memory, number(), SETTINGS)
+        [listed] = list_frames(session, WantedFrames(), limit=1).frames
+    [found] = explanation.detections
+    assert (found.box_xywh, found.model_used, found.confidence_threshold) == (None, "", None)
+    assert explanation.models == {("", "", None): 1}
+    assert (listed.size_kb, listed.file, listed.detections) == (None, "", {"car": 1})
 
 
 def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: ObjectStore, lake):
