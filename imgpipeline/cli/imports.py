@@ -205,13 +205,12 @@ def _report(result: "ImportResult", built: _Built | None) -> None:
     new = result.frames + result.dead_letters
     note(f"{result.rows:,} rows read; {result.already_there:,} were in {result.chain.topic} already, {new:,} are new.")
     if new:
-        codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items())
-        dead = f"{result.dead_letters:,} dead letters ({codes})" if codes else "no dead letter"
-        note(f"They are {result.frames:,} frames of {_spanned(result.days)}, and {dead}.")
+        codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items()) or "none"
+        note(f"New frames: {result.frames:,}, of {_spanned(result.days)}. New dead letters: {codes}.")
     if result.dead_letters:
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
-        note(f"{built.built} days were built, {built.current} had everything already.")
+        note(f"Days built: {built.built}; {built.current} had everything already.")
     elif new:
         note(
             "Next: a query shows them now. Tables and summaries of their days are built by the schedule "

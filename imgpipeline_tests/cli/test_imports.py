@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.keys import import_chain
+from imgpipeline.contracts.keys import import_chain, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.imports.samples import csv_lines, frames_of, held, write_csv
@@ -84,6 +84,27 @@ def test_an_import_that_is_killed_is_gone_on_with(site: dict[str, str], store_of
     assert len({frame.frame_id for frame in frames}) == len(frames) == ROWS
 
 
+def test_a_damaged_end_of_an_import_is_mended_by_a_gap_and_the_import_goes_on(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    lines = csv_lines(90)
+    for behind in (31, 61, 91):
+        path = write_csv(tmp_path / "counts.csv", lines[:behind])
+        assert run("import", "detections", path, env=folder_site, cwd=tmp_path).status == 0
+    chain, store = import_chain("counts", "detections"), store_of(folder_site)
+    key = segment_key(chain, 60)
+    store.put(key, b"bit rot")
+    refused = run("ledger", "repair", env=folder_site, cwd=tmp_path)
+    assert (refused.status, "is an import" in refused.stderr) == (1, True)
+    assert "--without-kafka" in refused.stderr
+    mended = run("ledger", "repair", "--without-kafka", "--key", key, env=folder_site, cwd=tmp_path)
+    assert mended.status == 0, mended.stderr
+    again = run("import", "detections", path, "--json", env=folder_site, cwd=tmp_path)
+    assert again.status == 0, again.stderr
+    offsets = [frame.offset for frame in frames_of(held(store, chain))]
+    assert offsets == [n for n in range(90) if n != 60]
+
+
 def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, str], tmp_path: Path):
     folder = tmp_path / "old documents"
     folder.mkdir()
@@ -93,7 +114,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
     ended = run("import", "metadata", folder, env=folder_site, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     assert "3 rows read; 0 were in import.old-documents already, 3 are new." in ended.stderr
-    assert "They are 3 frames of 2026-01-09, and no dead letter." in ended.stderr
+    assert "New frames: 3, of 2026-01-09. New dead letters: none." in ended.stderr
     assert "nightly_rebuild" in ended.stderr
 
 
