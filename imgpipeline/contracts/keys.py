@@ -215,6 +215,11 @@ def redetection_part_key(model: str, day: date, recipe: str, digest: str) -> str
     return f"{redetection_parts_prefix(model, day)}/{recipe}-{digest}.parquet"
 
 
+def begun_note_key(part: str) -> str:
+    """Returns the key of the note that somebody has begun to make a part."""
+    return f"{part.removesuffix('.parquet')}.begun"
+
+
 def parse_model_folder(name: str) -> str | None:
     """Returns the model that a folder below `redetections/` stands for, such as `demo@0.3`, or None."""
     model = name.removeprefix(_MODEL).replace("~", "@")

@@ -26,7 +26,7 @@ from imgpipeline.redetect.manifest import (
     StoredRedetection,
     read_redetection,
 )
-from imgpipeline.redetect.parts import encode_part, fetch_parts, list_parts, part_key, put_part
+from imgpipeline.redetect.parts import begin_part, encode_part, fetch_parts, list_parts, part_key, put_part
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.vision.detector import Detector, self_test
 
@@ -192,10 +192,15 @@ class _PartsToMake:
     overtaken: bool = False
 
     def frames(self) -> Iterator[FrameToSee]:
-        """Yields the frames of all parts that nobody has made yet, and ends where somebody has put the result."""
+        """Yields the frames of all parts that nobody has made yet, and ends where somebody has put the result.
+
+        What others have begun comes last: either they have made it by then, or they have died.
+        """
         attempt = self.attempt
         owner = attempt.owner
-        for number in self.order:
+        waiting = deque((number, True) for number in self.order)
+        while waiting:
+            number, is_new = waiting.popleft()
             wanted = self.day_frames.part(number)
             key = part_key(owner.model, attempt.day, attempt.recipe, wanted)
             if owner.store.head(key) is not None:
@@ -204,5 +209,8 @@ class _PartsToMake:
             if read_redetection(owner.store, owner.model, attempt.day).e_tags != attempt.before.e_tags:
                 self.overtaken = True
                 return
+            if is_new and not begin_part(owner.store, key, owner.worker):
+                waiting.append((number, False))
+                continue
             self.begun.append((key, wanted))
             yield from wanted

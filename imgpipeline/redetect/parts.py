@@ -2,7 +2,8 @@
 
 Owns their format and keys. A part is named by what it is made of, the recipe and its frames, and is put create-only:
 whoever looks at the same frames with the same model makes the same part, so none is ever doubled, and one that is there
-need not be made. Parts lie below the redetection that they belong to and are removed once that is whole.
+need not be made. A note says that somebody has begun with a part; it is a hint that spreads the work, nothing relies on
+it. All lie below the redetection that they belong to and are removed once that is whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imgpipeline.contracts.keys import redetection_part_key, redetection_parts_prefix
+from imgpipeline.contracts.keys import begun_note_key, redetection_part_key, redetection_parts_prefix
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.engine import disk_errors
@@ -89,11 +90,22 @@ def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
     return path
 
 
-def list_parts(store: ObjectStore, model: str, day: date, recipe: str | None = None) -> list[str]:
-    """Returns the keys of a redetection's parts, sorted; with a recipe, only of those made by it."""
+def begin_part(store: ObjectStore, key: str, worker: str) -> bool:
+    """Notes that somebody begins with a part; False where somebody has noted that before, who may have died since."""
+    return store.create(begun_note_key(key), worker.encode())
+
+
+def list_parts(store: ObjectStore, model: str, day: date, recipe: str) -> list[str]:
+    """Returns the keys of a redetection's parts that were made by a recipe, sorted."""
     prefix = redetection_parts_prefix(model, day)
-    begin = f"{prefix}/{recipe}-" if recipe else prefix
-    return sorted(info.key for info in store.list_objects(prefix) if info.key.startswith(begin))
+    keys = (info.key for info in store.list_objects(prefix))
+    return sorted(key for key in keys if key.startswith(f"{prefix}/{recipe}-") and key.endswith(".parquet"))
+
+
+def remove_parts(store: ObjectStore, model: str, day: date) -> None:
+    """Removes all parts of a redetection that is whole, whatever made them, and the notes about them."""
+    for info in list(store.list_objects(redetection_parts_prefix(model, day))):
+        store.delete(info.key)
 
 
 def fetch_parts(store: ObjectStore, keys: Sequence[str], folder: Path) -> Iterator[Path]:

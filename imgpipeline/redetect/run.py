@@ -8,8 +8,8 @@ Owns `redetections/model=…/day=…`. It promises:
 * Killed at any moment it goes on where it stopped: what was found is kept in parts (`parts`), and both objects are put
   when all is there, each whole, over the version that was read before. `detections` comes last: the two belong together
   where their manifests are equal.
-* Any number of processes may work on one day. They share the parts: each takes them in an order of its own, and leaves
-  out those that are there. What two of them make at once is the same twice, and kept once.
+* Any number of processes may work on one day. They share the parts: each takes them in an order of its own, leaves out
+  those that are there, and does last what another has begun. What two of them make is the same twice, and kept once.
 """
 
 import os
@@ -27,7 +27,7 @@ from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
 from imgpipeline.redetect.footers import read_footer
 from imgpipeline.redetect.manifest import RedetectionManifest, read_redetection, recipe_of
-from imgpipeline.redetect.parts import list_parts
+from imgpipeline.redetect.parts import remove_parts
 from imgpipeline.settings import Clock, Settings
 
 _ATTEMPTS = 8
@@ -89,7 +89,7 @@ def redetect_day(
             raise _no_frames(day)
         whole = before.whole
         if whole is not None and not force and _is_current(whole, source.e_tag, recipe):
-            _remove_parts(redetector, day)
+            remove_parts(store, model, day)
             progress(whole.frames, whole.frames)
             return Redetection(whole, looked_at == 0, looked_at, before.size_bytes, time.perf_counter() - began_s)
         with open_engine() as engine:
@@ -97,7 +97,7 @@ def redetect_day(
             done = attempt.run(progress)
         looked_at += attempt.looked_at
         if done is not None:
-            _remove_parts(redetector, day)
+            remove_parts(store, model, day)
             manifest, size_bytes = done
             return Redetection(manifest, False, looked_at, size_bytes, time.perf_counter() - began_s)
         force = False  # somebody else has put a result since
@@ -109,11 +109,6 @@ def _fetch_frames(store: ObjectStore, day: date) -> Fetched:
         return store.fetch(day_table_key(FRAMES.name, day))
     except ObjectMissingError:
         raise _no_frames(day) from None
-
-
-def _remove_parts(redetector: Redetector, day: date) -> None:
-    for key in list_parts(redetector.store, redetector.model, day):
-        redetector.store.delete(key)
 
 
 def _is_current(whole: RedetectionManifest, e_tag: str, recipe: str) -> bool:
