@@ -105,7 +105,7 @@ def test_image_locations_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch)
         ("LANES", "0"), ("LANES", "many"), ("LINGER_S", "nan"), ("LINGER_S", "-1"), ("MAX_RUN_S", "inf"),
         ("CONFIDENCE_THRESHOLD", "1"), ("CONFIDENCE_THRESHOLD", "nan"), ("NMS_THRESHOLD", "0"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"), ("KAFKA_SASL_MECHANISM", "GSSAPI"), ("KAFKA_TOPIC", "a b"),
-        ("KAFKA_TOPIC", ".."), ("KAFKA_TOPIC", "a/b"), ("MODEL_BACKEND", "torch"), ("FIRST_DAY", "2026-02-30"),
+        ("KAFKA_TOPIC", ".."), ("KAFKA_TOPIC", "a/b"), ("KAFKA_TOPIC", "import.a"), ("MODEL_BACKEND", "torch"), ("FIRST_DAY", "2026-02-30"),
         ("SEGMENT_MAX_RECORDS", "0"), ("MAX_FUTURE_S", "1e9"), ("ALLOW_GAPS", "perhaps"),
         ("STORE_URL", "bucket/prefix"), ("STORE_URL", "s3://"), ("STORE_URL", "s3:///prefix"),
         ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
