@@ -11,15 +11,13 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
-from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, newest_events
-from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.stored_days import build
 
 DAY = date(2026, 3, 1)
-STEPS = ("day_tables", *SUMMARIES, "daily_report")
 FRAME_METADATA, FRAMES = dg.AssetKey("frame_metadata"), dg.AssetKey("frames")
 
 
@@ -52,21 +50,6 @@ def add_frame(store: ObjectStore, day: date) -> None:
         [frame], provenance=Provenance("m", "0" * 64, "h", "r"), writer_id=uuid4().hex, fingerprint=None,
         created_at=time,
     )  # fmt: skip
-
-
-def build(
-    instance: dg.DagsterInstance, first: date, last: date | None = None, **config: Any
-) -> dg.ExecuteInProcessResult:
-    """Materialize the day tables and the summary of a day or a range, as one run."""
-    tags = {"dagster/partition": first.isoformat()}
-    if last is not None:
-        tags = {
-            "dagster/asset_partition_range_start": first.isoformat(),
-            "dagster/asset_partition_range_end": last.isoformat(),
-        }
-    run_config = {"ops": {name: {"config": config} for name in STEPS}} if config else None
-    job = defs.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(instance=instance, tags=tags, run_config=run_config, raise_on_error=False)
 
 
 def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapping[str, dg.MetadataValue[Any]] | None:

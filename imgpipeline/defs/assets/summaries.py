@@ -4,8 +4,9 @@ Owns what of a build is shown in the UI, and which assets a summary follows. The
 `lake`: a summary that is registered there is an asset here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -23,7 +24,7 @@ from imgpipeline.defs.versions import Built
 from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.day_warnings import LabelHistory, Verdict, judge_darkness
 from imgpipeline.lake.manifest import read_stored
-from imgpipeline.lake.summaries import SUMMARIES, Summary, build_summary, recipe
+from imgpipeline.lake.summaries import SUMMARIES, Summary, SummaryBuild, build_summary, recipe
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
 
@@ -43,27 +44,11 @@ def summary_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
-    key = dg.AssetKey(summary.name)
-    upstream = [dg.AssetKey(name) for name in summary.inputs]
     check = _CHECKS.get(summary.name)
 
     @dg.multi_asset(
         name=summary.name,
-        specs=[
-            dg.AssetSpec(
-                key,
-                deps=upstream,
-                group_name="summaries",
-                kinds={"duckdb", "sql", "parquet"},
-                owners=["team:imgpipeline"],
-                description=f"{summary.question} One row: {summary.table.row}. One Parquet file a day; several days "
-                "are the sum of their files.",
-                metadata=table_metadata(summary.table),
-                code_version=recipe(summary.name, settings),
-                automation_condition=follow(upstream),
-                freshness_policy=_FRESHNESS.get(summary.name),
-            )
-        ],
+        specs=[_spec(summary, settings)],
         check_specs=[check] if check else [],
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -74,28 +59,55 @@ def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         days = days_of(context)
         with known_failures():
-            settings, store = pipeline.settings(), pipeline.store()
+            now_settings, store = pipeline.settings(), pipeline.store()
 
             def build_day(day: date) -> DayBuilds:
-                done = build_summary(store, summary.name, day, settings=settings, force=config.force, now=utc_now())
-                stored = read_stored(store, summary_key(summary.name, day))
-                said = {
-                    "path": f"{store.url}/{summary_key(summary.name, day)}",
-                    "dagster/row_count": done.rows,
-                    "size_bytes": done.size_bytes,
-                    "skipped": done.skipped,
-                    "built_at": dg.MetadataValue.timestamp(done.built_at),
-                }
+                done = build_summary(store, summary.name, day, settings=now_settings, force=config.force, now=utc_now())
                 previews = preview_summary(store, summary.table, day) if day in days[-_MOST_PREVIEWS:] else {}
-                return {key: Built({**said, **previews}, stored.manifest.content if stored else "")}
+                return {dg.AssetKey(summary.name): _built(store, done, previews)}
 
-            step = build_days(context, days, upstream, build_day)
-            verdicts = judge(step.done, _judge_of(store, settings, summary.name)) if check else {}
+            step = build_days(context, days, _upstream(summary), build_day)
+            verdicts = judge(step.done, _judge_of(store, now_settings, summary.name)) if check else {}
         yield from step.results()
         if check:
             yield from evaluate(context, check, verdicts)
 
     return build
+
+
+def _upstream(summary: Summary) -> list[dg.AssetKey]:
+    return [dg.AssetKey(name) for name in summary.inputs]
+
+
+def _spec(summary: Summary, settings: Settings) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        summary.name,
+        deps=_upstream(summary),
+        group_name="summaries",
+        kinds={"duckdb", "sql", "parquet"},
+        owners=["team:imgpipeline"],
+        description=f"{summary.question} One row: {summary.table.row}. One Parquet file a day; several days are the "
+        "sum of their files.",
+        metadata=table_metadata(summary.table),
+        code_version=recipe(summary.name, settings),
+        automation_condition=follow(_upstream(summary)),
+        freshness_policy=_FRESHNESS.get(summary.name),
+    )
+
+
+def _built(store: ObjectStore, done: SummaryBuild, previews: Mapping[str, Any]) -> Built:
+    """Returns what is stored of a summary now, and shown of it."""
+    key = summary_key(done.name, done.day)
+    stored = read_stored(store, key)
+    metadata = {
+        "path": f"{store.url}/{key}",
+        "dagster/row_count": done.rows,
+        "size_bytes": done.size_bytes,
+        "skipped": done.skipped,
+        "built_at": dg.MetadataValue.timestamp(done.built_at),
+        **previews,
+    }
+    return Built(metadata, stored.manifest.content if stored else "")
 
 
 def _judge_of(store: ObjectStore, settings: Settings, name: str) -> Callable[[date], Verdict]:
