@@ -157,7 +157,7 @@ def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], colu
             parts.append(
                 _rect(f'class="heat" fill-opacity="{_n(opacity)}" {box}', f"{columns[at]}, {name}: {number(value)}")
             )
-            shade = "on-dark" if opacity > 0.55 else "on-light"
+            shade = "on-dark" if opacity > 0.75 else "on-light"
             parts.append(
                 f'<text class="value {shade}" x="{_n(left + width * 0.47)}%" y="{top + _ROW_PX / 2 + 3.5:g}">'
                 f"{short_number(value)}</text>"

@@ -9,10 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from imgpipeline.lake.session import LakeSession
 from imgpipeline.reports.headline import HOURS, LabelHours
+
+_Bin = TypeVar("_Bin")
 
 _LABEL_HOURS = """
 SELECT label, hour(hour), count, distinct_frames, first_seen, last_seen, mean_confidence::DOUBLE,
@@ -20,14 +22,11 @@ SELECT label, hour(hour), count, distinct_frames, first_seen, last_seen, mean_co
 FROM label_counts ORDER BY label, hour
 """
 _FRAME_HOURS = """
-SELECT source, hour(hour), sum(frames)::BIGINT, sum(processed)::BIGINT, sum(gated)::BIGINT, sum(dead_letters)::BIGINT,
-       coalesce(sum(size_bytes), 0)::BIGINT
-FROM frame_stats GROUP BY ALL ORDER BY ALL
+SELECT source, hour(hour), processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
+       latency, dimensions
+FROM frame_stats
 """
-_HISTOGRAM = """
-SELECT key, sum(value)::BIGINT
-FROM (SELECT unnest(map_entries({name}), recursive := true) FROM frame_stats) GROUP BY key ORDER BY key
-"""
+"""Asked once: in a session the summary is made anew for each query."""
 _SOURCES = """
 SELECT source, frames, processed, gated, dead_letters, first_seen, last_seen, active_hours, longest_pause_s::DOUBLE,
        size_bytes
@@ -206,12 +205,12 @@ def read_figures(session: LakeSession) -> Figures:
         hours=_frame_hours(stats),
         sources=tuple(_source(row, by_source) for row in session.query(_SOURCES).rows),
         dead_letters=sum(row[5] or 0 for row in stats),
-        size_bytes=sum(row[6] for row in stats),
-        sizes=_histogram(session, "sizes"),
-        brightness=_histogram(session, "brightness"),
-        sharpness=_histogram(session, "sharpness"),
-        latency=_histogram(session, "latency"),
-        dimensions=_dimensions(session),
+        size_bytes=sum(row[5] for row in stats),
+        sizes=_histogram(row[6] for row in stats),
+        brightness=_histogram(row[7] for row in stats),
+        sharpness=_histogram(row[8] for row in stats),
+        latency=_histogram(row[9] for row in stats),
+        dimensions=_dimensions(row[10] for row in stats),
         models=tuple(ModelUse(*row) for row in session.query(_MODELS).rows),
     )
 
@@ -252,7 +251,7 @@ def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
     for row in rows:
         if row[1] is None:
             continue  # such dead letters only; see `Figures.dead_letters`
-        for place, count in enumerate(row[3:6]):
+        for place, count in enumerate(row[2:5]):
             counts[place][row[1]] += count or 0
     processed, gated, dead_letters = (tuple(hours) for hours in counts)
     return FrameHours(processed, gated, dead_letters)
@@ -270,10 +269,18 @@ def _source(row: Sequence[Any], stats: Mapping[str | None, list[Sequence[Any]]])
     )
 
 
-def _histogram(session: LakeSession, name: str) -> Histogram:
-    return tuple((float(lower), frames) for lower, frames in session.query(_HISTOGRAM.format(name=name)).rows)
+def _histogram(maps: Iterable[Mapping[float, int] | None]) -> Histogram:
+    return tuple(sorted((float(lower), frames) for lower, frames in _summed(maps).items()))
 
 
-def _dimensions(session: LakeSession) -> tuple[tuple[str, int], ...]:
-    rows = session.query(_HISTOGRAM.format(name="dimensions")).rows
-    return tuple(sorted(((str(size), frames) for size, frames in rows), key=lambda row: (-row[1], row[0])))
+def _dimensions(maps: Iterable[Mapping[str, int] | None]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(_summed(maps).items(), key=lambda row: (-row[1], row[0])))
+
+
+def _summed(maps: Iterable[Mapping[_Bin, int] | None]) -> dict[_Bin, int]:
+    """Adds up histograms of hours and sources: the summaries are made for that."""
+    summed: dict[_Bin, int] = defaultdict(int)
+    for one in maps:
+        for key, frames in (one or {}).items():
+            summed[key] += frames
+    return summed

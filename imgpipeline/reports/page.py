@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def read_headline(page: bytes) -> Headline | None:
         return None
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("imgpipeline.reports"),
