@@ -24,7 +24,10 @@ _MOST_ROWS = 1_000
 def query(
     sql: Annotated[
         str,
-        typer.Argument(help="DuckDB's SQL over frames, detections, the summaries, dead_letters, segments."),
+        typer.Argument(
+            help="DuckDB's SQL over frames, detections, label_counts, label_timestamps, label_totals, frame_stats, "
+            "source_activity, dead_letters, segments."
+        ),
     ],
     day: OnlyDayOption = None,
     first: FromOption = None,

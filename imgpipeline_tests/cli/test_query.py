@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.cli.output import show_csv
+from imgpipeline.lake.tables import ALL
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
@@ -40,6 +41,11 @@ def test_label_counts_of_one_day_as_a_table(filled: dict[str, str], tmp_path: Pa
     assert ended.status == 0
     assert "dög" in ended.stdout
     assert "car" not in ended.stdout
+
+
+def test_the_help_names_every_table(tmp_path: Path):
+    shown = " ".join(run("query", "--help", cwd=tmp_path).stdout.replace("│", " ").split())
+    assert [table.name for table in ALL if table.name not in shown] == []
 
 
 def test_any_table_answers_sql(filled: dict[str, str], tmp_path: Path):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.manifest import read_manifest
+from imgpipeline.lake.manifest import read_manifest, read_stored
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
@@ -25,6 +26,8 @@ from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
 from imgpipeline_tests.servers.waiting import wait_until
 
 TABLES = ("frames", "detections", "dead_letters")
+RACING = ("label_counts", "label_totals", "frame_stats")
+"""One over a day table, one over a summary, one over several tables."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _BUILDER = """
@@ -59,21 +62,27 @@ def reached(store: ObjectStore) -> list[int]:
     return [manifest.ends.get(CHAIN, 0) if manifest else 0 for manifest in manifests]
 
 
+def summarised(store: ObjectStore) -> list[int]:
+    found = [read_stored(store, summary_key(name, DAY)) for name in RACING]
+    return [each.manifest.ends.get(CHAIN, 0) if each else 0 for each in found]
+
+
 @pytest.mark.fault(30)
 @pytest.mark.fault(32)
 def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
     made = write_chain(store, day_outcomes(0, 5))
-    over, seen = threading.Event(), [reached(store)]
+    over, seen = threading.Event(), [[*reached(store), *summarised(store)]]
 
     def build() -> None:
         while not over.is_set():
             with contextlib.suppress(TransientError):  # overtaken by the others, eight times
                 rebuild_day(store, DAY, force=True, now=NOON)
-                build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
+                for name in RACING:
+                    build_summary(store, name, DAY, settings=Settings(), now=NOON)
 
     def watch() -> None:
         while not over.is_set():
-            seen.append(reached(store))
+            seen.append([*reached(store), *summarised(store)])
 
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(build) for _ in range(3)] + [pool.submit(watch)]
@@ -83,12 +92,12 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
         over.set()
         for future in working:
             future.result(60)
-    for table in range(len(TABLES)):
-        ends = [reach[table] for reach in seen]
-        assert ends == sorted(ends)
+    for ends in zip(*seen, strict=True):
+        assert list(ends) == sorted(ends)
     rebuild_day(store, DAY, now=NOON)
-    build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
-    assert reached(store) == [45, 45, 45]
+    for name in RACING:
+        build_summary(store, name, DAY, settings=Settings(), now=NOON)
+    assert {*reached(store), *summarised(store)} == {45}
     assert audit(store, list, full=True, now=NOON).current
     with lake(store) as session:
         check(session, store)

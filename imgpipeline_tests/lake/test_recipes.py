@@ -14,7 +14,8 @@ from imgpipeline.lake.summaries import SUMMARIES, build_summary, recipe
 from imgpipeline.lake.tables import SUMMARY_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.killed_builds import die_after_detections, die_after_frames
+from imgpipeline_tests.lake.audits import run_audit
+from imgpipeline_tests.lake.killed_builds import DiedError, die_after_detections, die_after_frames
 from imgpipeline_tests.lake.samples import day_outcomes, seen
 from imgpipeline_tests.lake.test_summary_numbers import build_day, stored_rows
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
@@ -170,6 +171,34 @@ def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory:
     assert build(memory, "frame_stats")
     assert len(pauses) == 1
     assert stored(memory, "frame_stats").manifest.ends == {CHAIN: 9}
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("is_put", [False, True], ids=["before the put", "after the put"])
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
+    memory: ObjectStore, monkeypatch, name: str, *, is_put: bool
+):
+    made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    append(made, [seen(7, ["dog"]), dead_letter(8)])
+    rebuild_day(memory, DAY, now=LATER)
+    build(memory, "label_counts")
+    put, force = summaries.replace_whole, name == "label_counts"
+
+    def die(*arguments) -> None:
+        if is_put:
+            put(*arguments)
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(summaries, "replace_whole", die)
+        with pytest.raises(DiedError):
+            build_summary(memory, name, DAY, settings=Settings(), now=LATER, force=force)
+    assert stored(memory, name).manifest.ends == {CHAIN: 9 if is_put or force else 7}
+    assert run_audit(memory).ok
+    assert build(memory, name) is not (is_put or force)
+    assert stored(memory, name).manifest.ends == {CHAIN: 9}
 
 
 def test_a_missing_input_is_named_with_the_command_that_makes_it(memory: ObjectStore):
