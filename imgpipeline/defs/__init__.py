@@ -10,4 +10,5 @@ import dagster as dg
 
 # Each command of Dagster would print them. What is used in beta is pinned by the version of dagster, and tested.
 warnings.filterwarnings("ignore", r"Parameter `(backfill_policy|owners|use_user_code_server)`", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", r"Class `MultiToSingleDimensionPartitionMapping`", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", r"Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning)
