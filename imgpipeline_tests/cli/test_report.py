@@ -1,5 +1,6 @@
 """`imgpipeline report` writes a day's page to a file or to stdout, and nothing into the store."""
 
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -53,6 +54,32 @@ def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, 
     assert DAY.isoformat() in ended.stderr
     assert "Next: imgpipeline report --day" in ended.stderr
     assert not (tmp_path / "day.html").exists()
+
+
+def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+):
+    label = "a'; touch here\u202e \x80"
+    write_chain(store_of(folder_site), [seen(0, labels=(label, label)), seen(1, hour=7), seen(2, labels=(label,))])
+    environment = {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    out = tmp_path / "day.html"
+    run("report", "--day", DAY.isoformat(), "--out", out, env=environment, cwd=tmp_path)
+    commands = [line for line in ReadPage(out.read_bytes()).texts if line.startswith("imgpipeline ")]
+    explain = next(line for line in commands if " explain " in line)
+    explained = run(*words(explain), "--json", env=environment, cwd=tmp_path).json()
+    assert (explained["label"], explained["hour"], explained["count"]) == (label, 12, 3)
+    frames = next(line for line in commands if "explain_frame_stats" in line)
+    found = run(*words(frames), "--json", env=environment, cwd=tmp_path).json()
+    assert sorted(row["source_image_path"] for row in found) == ["images/0.jpg", "images/2.jpg"]
+    assert all(row["segment"].startswith("metadata/") for row in found)
+
+
+def words(command: str) -> list[str]:
+    """Return the arguments of a command as Bash reads them."""
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    return shown.stdout.decode().split("\0")[1:-1]
 
 
 def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_path: Path):

@@ -20,9 +20,11 @@ from imgpipeline.reports.picture import MOST_BYTES, draw_picture
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import LABELS
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
+from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen, write_busy_day
+from imgpipeline_tests.servers.s3_server import S3Bucket
 
 
 def test_a_report_lies_where_the_layout_says(store: ObjectStore, report: MakeReport):
@@ -155,6 +157,27 @@ def test_a_slow_build_does_not_take_the_place_of_a_newer_one(
     slow = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "slow")
     assert slow.headline.frames == 2
     assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "2"
+
+
+@pytest.mark.servers
+def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_path: Path):
+    settings = s3_settings(bucket)
+    store = open_store(settings)
+    chain = write_chain(store, [seen(0)])
+    store.put("images/0.jpg", picture())
+    store.put("images/1.jpg", picture())
+
+    def build_twice() -> list[bool]:
+        return [
+            build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache").skipped for _ in range(2)
+        ]
+
+    assert build_twice() == [False, True]
+    append(chain, [seen(1)])
+    assert build_twice() == [False, True]
+    page = ReadPage(store.get(report_key(DAY)))
+    assert page.numbers["frames"] == "2"
+    assert [tag for tag, _ in page.tags].count("img") == 1
 
 
 def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
