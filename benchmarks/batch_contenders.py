@@ -111,7 +111,8 @@ def our_detections(task: Task) -> dict[str, Any]:
     from imgpipeline.lake.summaries import SUMMARIES  # noqa: PLC0415 - as above
 
     counts = (
-        "SELECT label, date_trunc('hour', \"timestamp\") AS hour, count(*) AS count FROM detections "
+        'SELECT label, make_timestamptz(epoch_us("timestamp") // 3600000000 * 3600000000) AS hour, '
+        "count(*) AS count FROM detections "
         "GROUP BY ALL ORDER BY hour, label"
     )
     named = {"times": "label_timestamps", "all": "label_counts"}

@@ -17,6 +17,7 @@ Where JSON leaves something open, DuckDB's reading counts: of a name given twice
 before a closing bracket pass. A line longer than 16 MiB is an error.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -79,6 +80,8 @@ _TIMES = """
 SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY keys.id, seen.rowid
 """
 _BATCH_ROWS = 200_000
+_FEW = 20_000
+"""So many times are written before NumPy and Arrow are imported."""
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
 _TIME_BYTES = len(", 2026-01-09T12:34:56")
@@ -133,9 +136,19 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         engine.run(_KEYS)
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
-        for piece in _printed(engine):
+        for piece in _printed(engine) if detections > _FEW else _printed_plainly(engine):
             write(stream, piece)
     return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
+
+
+def _printed_plainly(engine: Engine) -> Iterator[bytes]:
+    """Yields the lines of few times."""
+    times: dict[int, list[str]] = defaultdict(list)
+    for number, second in engine.run(_TIMES):
+        times[number].append(f"{second // 60:02d}:{second % 60:02d}")
+    for number, key, hour, count in engine.run("SELECT id, key, hour, count FROM keys ORDER BY id"):
+        before = f"{hour[:10]}T{hour[10:]}:"
+        yield f"{key}\t{count}\t[{', '.join(before + time for time in times[number])}]\n".encode()
 
 
 def _printed(engine: Engine) -> Iterator[bytes]:

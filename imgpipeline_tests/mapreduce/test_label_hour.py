@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
+from imgpipeline.mapreduce import label_hour
 from imgpipeline.mapreduce.label_hour import LabelHour, count_label_hours
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
@@ -55,7 +56,12 @@ def test_keys_are_in_byte_order(tmp_path: Path):
     assert len(keys) == len(labels)
 
 
-def test_times_are_in_the_order_of_files_and_of_places_in_them(tmp_path: Path):
+@pytest.mark.parametrize("few", [0, 20_000])
+def test_times_are_in_the_order_of_files_and_of_places_in_them(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(label_hour, "_FEW", few)
+    monkeypatch.setattr(label_hour, "_BATCH_ROWS", 1_000)
     hours = [f"2026-01-09T12:{(7 * n) % 60:02d}:{(11 * n) % 60:02d}" for n in range(4_000)]
     files = [
         b"\n".join(document(time, "car", filler="x" * 400) for time in hours[n : n + 800]) for n in range(0, 4_000, 800)
@@ -244,11 +250,12 @@ FILES = st.one_of(
 )
 
 
-@given(st.lists(FILES, max_size=4))
-@example([b'{"a": "\\ud800"}', document(T, "car")])
+@given(st.lists(FILES, max_size=4), st.sampled_from([0, 20_000]))
+@example([b'{"a": "\\ud800"}', document(T, "car")], 0)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes]):
-    with tempfile.TemporaryDirectory() as folder:
+def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], few: int):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_hour, "_FEW", few)
         output, done = run(Path(folder), files)
     assert output == classic.label_hour(files)
     assert done.detections == sum(int(line.split(b"\t")[1]) for line in output.splitlines())

@@ -11,7 +11,7 @@
 WITH of_frames AS (
     SELECT
         day,
-        date_trunc('hour', "timestamp")        AS hour,
+        time_bucket(INTERVAL 1 hour, "timestamp") AS hour,
         source,
         count(*)                               AS frames,
         count(*) FILTER (status = 'processed') AS processed,
@@ -38,7 +38,7 @@ WITH of_frames AS (
 of_dead_letters AS (
     SELECT
         day,
-        CASE WHEN CAST("timestamp" AS DATE) = day THEN date_trunc('hour', "timestamp") END AS hour,
+        CASE WHEN CAST("timestamp" AS DATE) = day THEN time_bucket(INTERVAL 1 hour, "timestamp") END AS hour,
         source,
         count(*)                               AS dead_letters
     FROM dead_letters

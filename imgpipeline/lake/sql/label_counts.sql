@@ -7,7 +7,7 @@
 -- The mean is taken over decimals: sums of floating point numbers depend on the order of their parts.
 SELECT
     day,
-    date_trunc('hour', "timestamp")            AS hour,
+    time_bucket(INTERVAL 1 hour, "timestamp")  AS hour,
     label,
     count(*)                                   AS count,
     count(DISTINCT frame_id)                   AS distinct_frames,

@@ -5,7 +5,7 @@
 -- Answers: one row a label and hour; a time is there once for each object, so that there are as many as are counted
 SELECT
     day,
-    date_trunc('hour', "timestamp")            AS hour,
+    time_bucket(INTERVAL 1 hour, "timestamp")  AS hour,
     label,
     count(*)                                   AS count,
     list("timestamp" ORDER BY "timestamp")     AS timestamps
