@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The offsets that could not become frames, why, and another attempt.")
 _MOST_NAMED = 20
 
-CodeOption = Annotated[DeadLetterCode | None, typer.Option(help="Only those of this code.")]
+CodeOption = Annotated[
+    DeadLetterCode | None,
+    typer.Option(metavar="CODE", help="Only those of this code, such as DECODE_FAILED (a wrong one lists them all)."),
+]
 DayOption = Annotated[str | None, typer.Option(help="Only those of this day (UTC), such as 2026-01-09.")]
 SourceOption = Annotated[str | None, typer.Option(help="Only those of this source.")]
 
