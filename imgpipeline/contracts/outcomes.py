@@ -69,7 +69,10 @@ def make_frame_id_without_time(path: str, e_tag: str) -> str:
 
 
 def _digest(*parts: str) -> str:
-    joined = b"".join(len(b).to_bytes(4, "big") + b for b in (p.encode("utf-8", "surrogatepass") for p in parts))
+    joined = b""
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        joined += len(data).to_bytes(4, "big") + data
     return sha256(joined).hexdigest()[:32]
 
 
