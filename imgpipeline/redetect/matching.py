@@ -5,10 +5,11 @@ the next one whose boxes are both free still, and so on (greedy, one to one). Bo
 that this is nearly always what an optimal assignment gives. Which pairs overlap is SQL (`overlapping.sql`).
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
-from imgpipeline.lake.engine import Engine
+from imgpipeline.lake.engine import Engine, engine_errors
 
 Overlap = tuple[str, str, int, int, float]
 """Frame, label, number of the box of A, of B, and their IoU."""
@@ -51,11 +52,7 @@ def match_found(engine: Engine) -> None:
         "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a = 1 AND of_b = 1"
     )
     rows: list[Overlap] = []
-    contested = engine.connection.cursor().execute(
-        "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a > 1 OR of_b > 1 "
-        "ORDER BY frame_id, iou DESC, a, b"
-    )
-    for pair in choose_pairs(_fetched(contested)):
+    for pair in choose_pairs(_contested(engine)):
         rows.append(pair)
         if len(rows) == _BATCH:
             _insert(engine, rows)
@@ -64,9 +61,15 @@ def match_found(engine: Engine) -> None:
     engine.run("DROP TABLE overlapping")
 
 
-def _fetched(cursor: "object") -> Iterator[Overlap]:
-    while rows := cursor.fetchmany(_BATCH):  # type: ignore[attr-defined]  # DuckDB's cursor
-        yield from rows
+def _contested(engine: Engine) -> Iterator[Overlap]:
+    """Yields the overlaps of boxes that have several, without holding all of them."""
+    with engine_errors(), contextlib.closing(engine.connection.cursor()) as cursor:
+        cursor.execute(
+            "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a > 1 OR of_b > 1 "
+            "ORDER BY frame_id, iou DESC, a, b"
+        )
+        while rows := cursor.fetchmany(_BATCH):
+            yield from rows
 
 
 def _insert(engine: Engine, rows: list[Overlap]) -> None:
