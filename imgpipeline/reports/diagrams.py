@@ -84,8 +84,8 @@ def _stacked(ident: str, title: str, unit: str, series: Sequence[Series]) -> Dia
     totals = [sum(one.values[hour] for one in series) for hour in range(HOURS)]
     peak = totals.index(max(totals))
     text = (
-        f"Bars by hour of the day (UTC). {number(sum(totals))} {unit} in all, most of them between "
-        f"{hour_span(peak)} o'clock: {number(totals[peak])}. "
+        f"Bars by hour of the day (UTC). {number(sum(totals))} {unit} in all, most of them in the hour "
+        f"{hour_span(peak)}: {number(totals[peak])}. "
         + ", ".join(f"{one.name}: {number(sum(one.values))}" for one in series)
         + "."
     )

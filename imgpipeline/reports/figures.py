@@ -76,7 +76,7 @@ class FrameHours:
     gated: tuple[int, ...]
     """Frames that were left out before detection."""
     dead_letters: tuple[int, ...]
-    """Dead letters."""
+    """Dead letters, without those whose records are of another day than they are listed under."""
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -100,6 +100,8 @@ class SourceFigures:
     """Hours with at least one frame."""
     longest_pause_s: float | None
     """Longest time between two of its frames, in seconds; None where there are fewer than two."""
+    dead_letters: int
+    """Its dead letters, also those that belong to no hour."""
     size_bytes: int
     """Size of its encoded images."""
 
@@ -140,8 +142,6 @@ class Figures:
     """Frames of all sources by hour."""
     sources: tuple[SourceFigures, ...]
     """Those with most frames first."""
-    dead_letters: int
-    """Dead letters of the day, those without an hour included: their records were written on another day."""
     size_bytes: int
     """Size of all encoded images."""
     sizes: Histogram
@@ -161,6 +161,11 @@ class Figures:
     def frames(self) -> int:
         """Frames of the day."""
         return sum(self.hours.frames)
+
+    @property
+    def dead_letters(self) -> int:
+        """Dead letters that are listed under the day."""
+        return sum(source.dead_letters for source in self.sources)
 
     @property
     def detections(self) -> int:
@@ -204,7 +209,6 @@ def read_figures(session: LakeSession) -> Figures:
         labels=_labels(session.query(_LABEL_HOURS).rows),
         hours=_frame_hours(stats),
         sources=tuple(_source(row, by_source) for row in session.query(_SOURCES).rows),
-        dead_letters=sum(row[5] or 0 for row in stats),
         size_bytes=sum(row[5] for row in stats),
         sizes=_histogram(row[6] for row in stats),
         brightness=_histogram(row[7] for row in stats),
@@ -250,7 +254,7 @@ def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
     counts = [[0] * HOURS for _ in range(3)]
     for row in rows:
         if row[1] is None:
-            continue  # such dead letters only; see `Figures.dead_letters`
+            continue  # dead letters whose records are of another day than they are listed under
         for place, count in enumerate(row[2:5]):
             counts[place][row[1]] += count or 0
     processed, gated, dead_letters = (tuple(hours) for hours in counts)
@@ -265,6 +269,7 @@ def _source(row: Sequence[Any], stats: Mapping[str | None, list[Sequence[Any]]])
         last_seen=row[6],
         active_hours=row[7] or 0,
         longest_pause_s=row[8],
+        dead_letters=row[4],
         size_bytes=row[9] or 0,
     )
 

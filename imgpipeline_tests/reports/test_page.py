@@ -95,6 +95,16 @@ def test_a_day_of_dead_letters_only_has_a_page(store: ObjectStore, read: Read):
     assert "not named" in page.text
 
 
+def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour(store: ObjectStore, read: Read):
+    later = replace(dead_letter(0), timestamp=frame(0).timestamp + timedelta(days=40))
+    write_chain(store, [later, replace(dead_letter(1), timestamp=None), seen(2)])
+    page = read()
+    assert page.numbers["dead letters"] == "2"
+    assert "DECODE_FAILED 2" in page.text
+    assert [row[1:] for row in page.section("Frames by hour")] == [["processed", "all"], ["1", "1"]]
+    assert {row[0]: row[4] for row in page.section("sources")[1:]} == {"cam-1": "2", "gate": "0"}
+
+
 def test_a_change_of_model_or_threshold_within_the_day_is_said(store: ObjectStore, read: Read):
     write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.6)])
     page = read()
