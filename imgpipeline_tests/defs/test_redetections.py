@@ -147,3 +147,12 @@ def test_each_asset_says_what_it_answers(name: str) -> None:
 
 def test_the_partitions_are_the_registered_models() -> None:
     assert MODELS.get_partition_keys() == ["demo", "yolox-nano", "yolov4-tiny"]
+
+
+def test_the_job_takes_a_range_by_tags(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    job = defs.resolve_job_def("redetect_days")
+    assert job.executor_def is dg.in_process_executor
+    assert job.tags["imgpipeline/work"] == "redetection"
+    tags = redetection_tags("demo", FIRST, SECOND)
+    assert job.execute_in_process(instance=instance, tags=tags).success
+    assert [len(redetected_rows(store, "frames", "demo", day)) for day in (FIRST, SECOND)] == [6, 6]
