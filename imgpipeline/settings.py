@@ -224,8 +224,8 @@ class Settings(WarningLimits):
     @field_validator("kafka_topic")
     @classmethod
     def _check_topic(cls, value: str) -> str:
-        if value in (".", ".."):
-            raise ValueError("`.` and `..` are no names of topics")
+        if value in (".", "..") or value.startswith("import."):
+            raise ValueError("`.`, `..` and what begins with `import.` (imports) are no names of topics")
         return value
 
     @field_validator("s3_endpoint")
