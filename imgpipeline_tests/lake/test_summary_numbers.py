@@ -185,10 +185,21 @@ def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: in
     )  # fmt: skip
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(outcomes=days(), cut=st.integers(0, 14))
 def test_any_day_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
-    """The live rows are asked for with a part of the day built and the rest behind."""
+    check_day(tmp_path_factory, outcomes, cut)
+
+
+@pytest.mark.slow
+@settings(max_examples=30)
+@given(outcomes=days(), cut=st.integers(0, 14))
+def test_many_days_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
+    check_day(tmp_path_factory, outcomes, cut)
+
+
+def check_day(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int) -> None:
+    """Assert all numbers of a day; the live ones are asked for with a part of it built and the rest behind."""
     folder, store = tmp_path_factory.mktemp("day"), open_memory_store()
     chosen = Settings(summary_threshold=THRESHOLD)
     if outcomes[:cut]:
