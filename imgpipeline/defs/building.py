@@ -56,24 +56,27 @@ class Step:
             raise _failure(self.failed, len(self.seen))
         days = list(self.done)
         for key in self.done[days[0]]:
+            if key not in self.context.selected_asset_keys:
+                continue
             if len(days) > 1:
                 yield dg.MaterializeResult(asset_key=key)
             else:
                 built = self.done[days[0]][key]
                 version = dg.DataVersion(built.data_version)
                 yield dg.MaterializeResult(asset_key=key, metadata=built.metadata, data_version=version)
-        if len(days) > 1:
-            self._store_events()
+        self._store_events(all_assets=len(days) > 1)
 
-    def _store_events(self) -> None:
+    def _store_events(self, *, all_assets: bool = True) -> None:
         """Stores an event for each day, in the place of Dagster's own.
 
-        A failing step tells of none by itself, and one of several days tells the same of each (see `versions`).
+        A failing step tells of none by itself, and one of several days tells the same of each (see `versions`). Of what
+        was not asked for, but built together with what was, Dagster tells nothing at all.
         """
         versions = versions_of(self.context.instance, (self.seen[day] for day in self.done))
         for day, builds in self.done.items():
             for key, built in builds.items():
-                self.context.log_event(day_event(self.context, key, day, built, self.seen[day], versions))
+                if all_assets or key not in self.context.selected_asset_keys:
+                    self.context.log_event(day_event(self.context, key, day, built, self.seen[day], versions))
 
 
 def build_days(

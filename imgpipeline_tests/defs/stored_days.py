@@ -60,7 +60,7 @@ def build(
 
 def _assets(steps: Sequence[str]) -> list[str]:
     tables = ["frames", "detections", "dead_letters"]
-    return [name for step in steps for name in (tables if step == "day_tables" else [step])]
+    return [name for step in steps for name in (tables if step == "day_tables" else [step])]  # or an asset's own name
 
 
 def newest(instance: dg.DagsterInstance, asset: str, day: date) -> dg.AssetMaterialization | None:

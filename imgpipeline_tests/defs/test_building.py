@@ -126,3 +126,19 @@ def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInsta
     said = said_of(instance, FRAMES, DAY)
     assert said is not None
     assert said["dagster/row_count"].value == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_table_that_is_asked_for_alone_is_built_and_told_of_with_the_others(
+    store: ObjectStore, instance: dg.DagsterInstance, count: int
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(count)]
+    for day in days:
+        add_frame(store, day)
+    assert build(instance, *days, select=["detections", "label_counts"]).success
+    for day in days:
+        for name in ("frames", "detections", "dead_letters", "label_counts"):
+            said = said_of(instance, dg.AssetKey(name), day)
+            assert said is not None
+            assert said["skipped"].value is False
+        assert said_of(instance, dg.AssetKey("frame_stats"), day) is None

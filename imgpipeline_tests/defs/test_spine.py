@@ -21,7 +21,7 @@ from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 
 DAY = START.date()
-DAYS_AT_ONCE = 50
+DAYS_AT_ONCE = 20
 
 
 def download(bucket: S3Bucket, key: str, to: Path) -> Path | None:
@@ -107,7 +107,7 @@ def _check_what_the_ui_shows(site: Site) -> None:
     assert "data:image/jpeg;base64," in str(shown["sample"].value)
     assert len(str(shown["sample"].value)) <= 20_500
     assert materializations(site, "frames", str(DAY))[0].metadata["dagster/row_count"].value > 0
-    assert "| dog |" in str(materializations(site, "label_counts", str(DAY))[0].metadata["counts"].value)
+    assert "| dog |" in str(materializations(site, "label_counts", str(DAY))[0].metadata["rows"].value)
 
 
 def _check_the_pause_between_builds(site: Site) -> None:
@@ -161,7 +161,7 @@ def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket
         announce_frames(site.settings, n + 1, start=datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
     site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
     asked = ("--partition-range", f"{days[-1]}...{days[0]}")
-    site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", "frames,detections,label_counts", *asked)
+    site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", "detections,label_counts", *asked)
     (run,) = [record for record in site.runs() if record.dagster_run.job_name != "detect_frames"]
     assert run.dagster_run.status is dg.DagsterRunStatus.SUCCESS
     rows = [materializations(site, "frames", str(day))[0].metadata["dagster/row_count"].value for day in days]

@@ -71,6 +71,7 @@ def _spec(table: Table) -> dg.AssetSpec:
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     retry_policy=RETRIES,
+    can_subset=True,  # so that one can be asked for alone; they are built together all the same
 )
 def day_tables(
     context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
