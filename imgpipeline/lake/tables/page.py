@@ -33,8 +33,9 @@ SELECT label, count(*) FROM read_parquet('s3://bucket/prefix/detections/day=*/de
 
 The column `day` is not in the files but in their paths, as Hive has it; engines add it by themselves.
 
-Rows of an import ([imports.md](imports.md)) may not say everything of their frame: size, dimensions, brightness, sharpness,
-thresholds, `processing_timestamp`, `class_id` and box are NULL then, and texts such as model and image path are empty.
+Rows of an import ([imports.md](imports.md)) may not say everything of their frame: size, dimensions, brightness,
+sharpness, thresholds, `processing_timestamp`, `class_id` and box are NULL then, and texts such as model and image path
+are empty.
 
 Each file's footer holds its manifest under the key `imgpipeline`: schema version, a hash of what made it, the covered
 end of each chain, when it was built, and how many rows it has. `frames` is put before `detections`, and `dead_letters`
