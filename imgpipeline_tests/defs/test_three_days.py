@@ -107,7 +107,7 @@ def _wait_until_current(site: Site, store: ObjectStore) -> None:
 def test_automation_has_every_number_right(three_days: Site) -> None:
     check_every_number(open_store(three_days.settings))
     held = check(three_days.settings)
-    assert held.codes == {"OBJECT_MISSING": 3}
+    assert held.codes == {"OBJECT_NOT_FOUND": 3}
 
 
 def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site) -> None:
