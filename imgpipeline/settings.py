@@ -195,6 +195,8 @@ class Settings(WarningLimits):
     redetect_part_frames: int = Field(
         500, ge=1, le=100_000, description="A redetection keeps what it has found each time it saw this many frames."
     )
+    duckdb_memory: str | None = Field(None, pattern=r"(?i)^\d+(\.\d+)? ?[kmgt]i?b$", description="Memory of a build or "
+        "query, from `200MB`; what needs more spills to disk. Default: a quarter of the machine's.")  # fmt: skip
     allow_gaps: bool = Field(
         False,
         description="Go on where Kafka has dropped records that were not read yet; the loss is recorded as a gap.",

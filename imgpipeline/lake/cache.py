@@ -7,7 +7,6 @@ Folders of sessions that died are removed by the next one. The whole cache may b
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from imgpipeline.lake.engine import disk_errors
+from imgpipeline.lake.scratch import scratch_folder
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.spooling import fetch_to_file
 
@@ -132,35 +132,8 @@ def session_folder(cache_dir: Path) -> Iterator[Path]:
         PermanentError: The local disk cannot be used.
     """
     sessions = cache_dir / "sessions"
-    with disk_errors(cache_dir):
-        sessions.mkdir(parents=True, exist_ok=True)
-        _sweep(sessions)
-        folder, lock = _locked_folder(sessions)
-    try:
+    with contextlib.ExitStack() as stack:
+        with disk_errors(cache_dir):
+            sessions.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(sessions, ""))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked_folder(sessions: Path) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(dir=sessions))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.is_dir():
-                return folder, lock
-            os.close(lock)  # another session swept it away before it was locked
-
-
-def _sweep(sessions: Path) -> None:
-    """Removes the folders of sessions that ended without doing so: nobody holds their lock."""
-    for folder in sessions.iterdir():
-        with contextlib.suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)

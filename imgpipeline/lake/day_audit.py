@@ -16,7 +16,7 @@ from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.outcomes import KEEP_UNIQUE, RECIPE, ROWS, load_outcomes, stored
+from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, stored
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import Segment, read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -100,7 +100,7 @@ def compare_day(reader: DayReader) -> DayComparison:
                     reader.load(engine, manifest.ends)
                     loaded = manifest.ends
                     counted = _count_found(engine)
-                    engine.run(KEEP_UNIQUE)
+                    keep_unique(engine)
                 found[names[0]] = counted[table.name]
                 problems += _compare_rows(engine, table, manifest, key)
             except (LedgerError, PermanentError) as error:

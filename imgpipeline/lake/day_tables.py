@@ -21,28 +21,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from hashlib import sha256
-from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import TransientError
-from imgpipeline.faultpoints import reach
 from imgpipeline.lake.day_checks import refuse_unsound
-from imgpipeline.lake.engine import Engine, disk_errors, open_engine, quoted
-from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, Stored, read_stored
-from imgpipeline.lake.outcomes import KEEP_UNIQUE, RECIPE, ROWS, load_outcomes, stored
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.lake.engine import open_engine
+from imgpipeline.lake.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, sort_by_time, stored
+from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
+from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.ledger import fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ObjectStore
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
+_STORED = {table.name: stored(table) for table in DAY_TABLES}
 _ATTEMPTS = 8
 _READERS = 16
-_ORDER = {
-    FRAMES.name: '"timestamp", frame_id',
-    DETECTIONS.name: '"timestamp", frame_id, detection_number',
-    STORED_DEAD_LETTERS.name: 'topic, topic_id, partition, "offset"',
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,64 +186,27 @@ def _build(
 ) -> DayBuild | None:
     """Builds and puts the tables; None where another build was faster."""
     with open_engine() as engine:
-        load_outcomes(engine, ((day, segment) for segment in read_day(store, day, ends, buckets=buckets)))
-        outcomes = engine.value("SELECT count(*) FROM found")
-        engine.run(KEEP_UNIQUE)
+        segments = ((day, segment) for segment in read_day(store, day, ends, buckets=buckets))
+        load_outcomes(engine, segments)
+        duplicates = keep_unique(engine)
+        sort_by_time(engine)
         refuse_unsound(engine, day)
-        rows = {table.name: engine.value(f"SELECT count(*) FROM ({ROWS[table.name]})") for table in DAY_TABLES}  # noqa: S608 - own SQL
-        duplicates = outcomes - rows[FRAMES.name]
+        rows = {name: engine.value(f"SELECT count(*) FROM ({query})") for name, query in ROWS.items()}  # noqa: S608 - own SQL
         covered = {chain: ends[chain] for chain in sorted({bucket.chain for bucket in buckets})}
-        size_bytes = 0
-        for table in DAY_TABLES:
-            name = table.name
+        # All are written before the first is put: what readers can see between the puts is over sooner.
+        files: dict[str, memoryview] = {}
+        for name, query in ROWS.items():
             manifest = Manifest(
                 name, day, SCHEMA_VERSION, RECIPE, covered, rows[name], built_at=now, duplicates=duplicates
             )
-            stored_rows = f"SELECT {stored(table)} FROM ({ROWS[name]})"  # noqa: S608 - own SQL
-            data = write_parquet(engine, stored_rows, manifest, order_by=_ORDER[name])
+            files[name] = write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", manifest)  # noqa: S608 - own SQL
+        for name, data in files.items():
             if not replace_whole(store, day_table_key(name, day), data, before[name]):
                 return None
-            size_bytes += len(data)
+        size_bytes = sum(len(data) for data in files.values())
     return DayBuild(
         day, False, **rows, duplicates=duplicates, size_bytes=size_bytes, ends=covered, built_at=now, duration_s=0.0
     )
-
-
-def hash_rows(engine: Engine, query: str) -> str:
-    """Returns a hash of the rows of a query, in whatever order: the same rows have the same one, whenever made."""
-    counted = f"SELECT count(*), coalesce(sum(hash(whole_row)::HUGEINT), 0) FROM ({query}) AS whole_row"  # noqa: S608 - own SQL
-    return sha256(repr(engine.run(counted)[0]).encode()).hexdigest()[:16]
-
-
-def write_parquet(engine: Engine, query: str, manifest: Manifest, *, order_by: str = "") -> bytes:
-    """Returns the rows of a query as a Parquet file (zstd), with a manifest and the rows' hash in its footer."""
-    path = engine.folder / f"{manifest.table}.parquet"
-    full = replace(manifest, content=hash_rows(engine, query))
-    order = f" ORDER BY {order_by}" if order_by else ""
-    engine.run(
-        f"COPY ({query}{order}) TO {quoted(str(path))} "
-        f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{FOOTER_KEY}: {quoted(full.to_json())}}})"
-    )
-    reach("table write", manifest.table)
-    with disk_errors(engine.folder):
-        return _taken(path)
-
-
-def _taken(path: Path) -> bytes:
-    data = path.read_bytes()
-    path.unlink()
-    return data
-
-
-def replace_whole(store: ObjectStore, key: str, data: bytes, before: Stored | None) -> bool:
-    """Puts an object over the version that was read; tells whether it is there now.
-
-    A refusal may be the client's own repeated request: what is stored decides.
-    """
-    reach("table put", key)
-    is_there = store.replace(key, data, before.e_tag if before else None) or store.get(key) == data
-    reach("table put done", key)
-    return is_there
 
 
 def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:

@@ -63,11 +63,11 @@ FROM read_json($files, format = 'newline_delimited', filename = true, maximum_ob
                columns = {{dead_letter: '{_LETTER_TYPE}'}}) AS read
 JOIN spooled ON spooled.letters = read.filename
 WHERE dead_letter.day = spooled.day
+ORDER BY spooled.topic, spooled.topic_id, spooled.partition, dead_letter."offset"
 """  # noqa: S608 - made of this module's own names
 _LETTER_MARK = b'{"dead_letter"'
 """How the line of a dead letter begins."""
-
-KEEP_UNIQUE = """
+_KEEP_UNIQUE = """
 DELETE FROM found WHERE rowid IN (
     SELECT rowid FROM (
         SELECT rowid, row_number() OVER (
@@ -92,6 +92,12 @@ _OF_DETECTION = {
     "height": "found.detection.box[4]",
 }
 
+_STEPS_BACK = """
+SELECT count(*) FROM (
+    SELECT ("timestamp", frame_id) < lag(("timestamp", frame_id)) OVER () AS is_back FROM found)
+WHERE is_back
+"""
+
 FRAME_ROWS = f"SELECT {', '.join(identifier(name) for name in FRAMES.names)} FROM found"  # noqa: S608 - own names
 """The rows of the table `frames`."""
 DETECTION_ROWS = f"""
@@ -114,7 +120,7 @@ def stored(table: Table) -> str:
 
 
 RECIPE = sha256(
-    repr((SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS, DEAD_LETTER_ROWS)).encode()
+    repr((SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS, DEAD_LETTER_ROWS)).encode()
 ).hexdigest()[:16]  # fmt: skip
 """Hash of the SQL that makes the day tables: another one means that they are to be built again."""
 
@@ -123,6 +129,32 @@ def create_found(engine: Engine) -> None:
     """Creates the empty table `found`: the columns of `frames`, and each frame's list of detections."""
     columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in FRAMES.columns]
     engine.run(f"CREATE OR REPLACE TABLE found ({', '.join(columns)}, detections {_DETECTION_TYPE})")
+
+
+def keep_unique(engine: Engine) -> int:
+    """Keeps of the frames with one `frame_id`, in the table `found`, the one that counts; the others' order stays.
+
+    Returns:
+        How many were left out.
+    """
+    # Nearly always there are none. Equal hashes of two names would only cost the second look.
+    rows, names = engine.run("SELECT count(*), count(DISTINCT hash(day, frame_id)) FROM found")[0]
+    if rows == names:
+        return 0
+    engine.run(_KEEP_UNIQUE)
+    return int(rows - engine.value("SELECT count(*) FROM found"))
+
+
+def sort_by_time(engine: Engine) -> None:
+    """Sorts the table `found` by time and `frame_id`; what is selected from it comes in that order too.
+
+    A step of its own: the frames are sorted once for both of their tables, and while documents are read, which takes
+    most of a small memory, nothing else has to be held.
+    """
+    if engine.value(_STEPS_BACK):
+        engine.run('CREATE TABLE in_order AS FROM found ORDER BY "timestamp", frame_id')
+        engine.run("DROP TABLE found")
+        engine.run("ALTER TABLE in_order RENAME TO found")
 
 
 def load_frames(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> None:

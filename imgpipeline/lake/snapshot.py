@@ -23,7 +23,7 @@ from imgpipeline.lake.cache import LakeCache
 from imgpipeline.lake.day_tables import covered_ends, join_ends
 from imgpipeline.lake.engine import Engine, identifier, quoted
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.outcomes import KEEP_UNIQUE, ROWS, load_outcomes
+from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes
 from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import ChainEnd, Segment, fix_ends, index_buckets, read_day
@@ -178,7 +178,7 @@ def _choose(engine: Engine) -> int:
             f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
             f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
         )
-        engine.run(KEEP_UNIQUE)
+        keep_unique(engine)
     engine.run(f"CREATE TABLE frames_behind AS {ROWS[FRAMES.name]}")
     engine.run(f"CREATE TABLE detections_behind AS {ROWS[DETECTIONS.name]}")
     engine.run(f"CREATE TABLE letters_behind AS {ROWS[STORED_DEAD_LETTERS.name]}")

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.errors import ConfigurationError, TransientError
-from imgpipeline.lake.day_tables import replace_whole, write_parquet
 from imgpipeline.lake.engine import Engine, identifier
 from imgpipeline.lake.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
 from imgpipeline.lake.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
 from imgpipeline.lake.tables import (
     DETECTIONS,
@@ -217,7 +217,7 @@ def _is_current(before: Stored, summary: Summary, settings: Settings, found: Map
 
 def make_summary(
     summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
-) -> tuple[Manifest, bytes]:
+) -> tuple[Manifest, memoryview]:
     """Makes a summary out of one version of each of its inputs; nothing is put.
 
     Args:

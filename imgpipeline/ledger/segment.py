@@ -291,7 +291,9 @@ def _damaged(key: str, why: str) -> DamagedSegmentError:
 
 
 def _checksum(header: Mapping[str, Any], body: bytes) -> str:
-    return sha256(_line(header) + body).hexdigest()
+    digest = sha256(_line(header))
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def _line(data: Mapping[str, Any]) -> bytes:

@@ -122,12 +122,12 @@ class ObjectStore:
         except ObjectMissingError:
             return None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Puts an object, over any that is there."""
         with self._errors("write", key):
             obstore.put(self._store, key, data, use_multipart=False)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Puts an object where none is.
 
         Returns:
@@ -142,7 +142,7 @@ class ObjectStore:
                 return False
             return True
 
-    def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+    def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Puts an object over the version that was read.
 
         Args:

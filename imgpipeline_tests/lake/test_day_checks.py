@@ -14,7 +14,7 @@ from imgpipeline.lake import day_checks, outcomes
 from imgpipeline.lake.day_checks import UnsoundRowsError, check_rows
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine, open_engine
-from imgpipeline.lake.outcomes import KEEP_UNIQUE, load_outcomes
+from imgpipeline.lake.outcomes import keep_unique, load_outcomes
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger import fix_ends, read_day
 from imgpipeline.objectstore import ObjectStore
@@ -82,7 +82,7 @@ def loaded(memory: ObjectStore) -> Iterator[Engine]:
     ends = {chain: end.offset for chain, end in fix_ends(memory).items()}
     with open_engine() as engine:
         load_outcomes(engine, ((DAY, segment) for segment in read_day(memory, DAY, ends)))
-        engine.run(KEEP_UNIQUE)
+        keep_unique(engine)
         yield engine
 
 

@@ -203,7 +203,7 @@ def test_a_put_whose_answer_was_lost_is_recognised(memory: ObjectStore):
     """The client repeated its request and lost against itself: the object is there, byte by byte."""
 
     class LosesAnswers(ObjectStore):
-        def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+        def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
             assert super().replace(key, data, e_tag)
             return False
 

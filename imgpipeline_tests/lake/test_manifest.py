@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_tables import covered_ends, join_ends, write_parquet
+from imgpipeline.lake.day_tables import covered_ends, join_ends
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.manifest import Manifest, read_manifest, read_stored
+from imgpipeline.lake.parquet_objects import write_parquet
 from imgpipeline.lake.tables import SCHEMA_VERSION
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.contracts.strategies import chains, numbers, texts, times

@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import day_of
+from imgpipeline.lake import day_tables
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
@@ -59,7 +61,10 @@ def test_whatever_a_frame_may_hold_comes_out_as_python_wrote_it(tmp_path_factory
         replace(f, offset=n, topic=CHAIN.topic, partition=0, timestamp=made[0].timestamp) for n, f in enumerate(made)
     ]
     write_chain(store, same_day)
-    rebuild_day(store, day, now=NOON)
+    with pytest.MonkeyPatch.context() as patched:
+        # A detector's boxes lie in their picture, which a build looks at; what JSON carries is more than that.
+        patched.setattr(day_tables, "refuse_unsound", lambda *_: None)
+        rebuild_day(store, day, now=NOON)
     chosen = chosen_frames(store, day)
     names = [name for name in made[0].to_json() if name not in ("detections", "timestamp", "processing_timestamp")]
     found = rows(store, "frames", ", ".join(names), tmp_path_factory.mktemp("rows"), day)
@@ -71,7 +76,7 @@ def test_whatever_a_frame_may_hold_comes_out_as_python_wrote_it(tmp_path_factory
         assert values == {name: expected[name] for name in values}
     columns = "frame_id, detection_number, label, class_id, confidence, x, y, width, height"
     assert sorted(rows(store, "detections", columns, tmp_path_factory.mktemp("rows"), day)) == sorted(
-        (name, n, d.label, d.class_id, d.confidence, *d.box_xywh)
+        (name, n, d.label, d.class_id, d.confidence, *(d.box_xywh or (None,) * 4))
         for name, each in chosen.items()
         for n, d in enumerate(each.detections)
     )

@@ -26,13 +26,13 @@ class FaultyStore(ObjectStore):
         self.faults: dict[str, list[str]] = {}
         self.in_between: Callable[[], None] | None = None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         self._faulty(key, lambda: super(FaultyStore, self).put(key, data))
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         return bool(self._faulty(key, lambda: super(FaultyStore, self).create(key, data)))
 
-    def replace(self, key: str, data: bytes, e_tag: str | None) -> bool:
+    def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         if e_tag is None:
             return self.create(key, data)
         return bool(self._faulty(key, lambda: super(FaultyStore, self).replace(key, data, e_tag)))

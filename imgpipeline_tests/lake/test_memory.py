@@ -1,0 +1,100 @@
+"""What DuckDB takes is bounded by a setting, whatever the size of a day."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.synthetic_days import SyntheticDay, make_day
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake import engine
+from imgpipeline.lake.engine import machine_memory_bytes, open_engine
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MIB = 2**20
+LIMIT_MB = 250
+FRAMES = 500_000
+ALLOWANCE_MIB = 200
+_BUILDER = """
+import json, resource, sys
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings, utc_now
+from benchmarks.synthetic_days import DAY
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+settings = load_settings()
+store = open_store(settings)
+before = peak_mib()
+built = rebuild_day(store, DAY, now=utc_now())
+summary = build_summary(store, "label_counts", DAY, settings=settings, now=utc_now())
+with open_lake(store) as session:
+    counted = session.query("SELECT sum(count)::BIGINT FROM label_counts").rows[0][0]
+print(json.dumps({"frames": built.frames, "detections": built.detections, "duplicates": built.duplicates,
+                  "counted": counted, "before_mib": before, "peak_mib": peak_mib()}))
+"""
+
+
+def limit_mib() -> float:
+    with open_engine() as opened:
+        return int(opened.value("SELECT parse_formatted_bytes(current_setting('memory_limit'))")) / MIB
+
+
+def test_the_setting_bounds_every_engine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
+    assert limit_mib() == pytest.approx(512, rel=0.01)
+
+
+def test_without_the_setting_an_engine_takes_a_quarter_of_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("IMGPIPELINE_DUCKDB_MEMORY", raising=False)
+    assert limit_mib() == pytest.approx(machine_memory_bytes() / MIB / 4, rel=0.05)
+
+
+def test_of_a_container_its_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    limits = [tmp_path / "memory.max", tmp_path / "none"]
+    limits[0].write_text("268435456\n")
+    monkeypatch.setattr(engine, "_CGROUP_LIMITS", limits)
+    assert machine_memory_bytes.__wrapped__() == 256 * MIB
+    limits[0].write_text("max\n")
+    assert machine_memory_bytes.__wrapped__() > 256 * MIB
+
+
+def test_with_little_memory_there_are_few_threads():
+    with open_engine(memory="150MB") as opened:
+        assert opened.value("SELECT current_setting('threads')") == 1
+
+
+@pytest.mark.parametrize("text", ["much", "10", "-1GB", "1 GB; SET threads = 1"])
+def test_a_wrong_limit_is_named(text: str):
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_DUCKDB_MEMORY"):
+        load_settings(duckdb_memory=text)
+
+
+@pytest.mark.slow
+def test_a_day_larger_than_the_limit_is_built_summarised_and_queried_within_it(tmp_path: Path):
+    """What a process needs beside DuckDB (Python, Parquet's footers, segments being read) is allowed for once."""
+    settings = load_settings(store_url=(tmp_path / "store").as_uri())
+    lines_mb = make_day(open_store(settings), SyntheticDay(FRAMES)) / 1e6
+    assert lines_mb > 1.5 * LIMIT_MB
+    variables = {
+        "IMGPIPELINE_STORE_URL": settings.store_url,
+        "IMGPIPELINE_DUCKDB_MEMORY": f"{LIMIT_MB}MB",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", _BUILDER], cwd=REPOSITORY, env=os.environ | variables, stdout=subprocess.PIPE,
+        check=True, timeout=280,
+    )  # fmt: skip
+    told = json.loads(ended.stdout)
+    assert (told["frames"], told["detections"], told["duplicates"]) == (FRAMES, 3 * FRAMES, 0)
+    assert told["counted"] == 3 * FRAMES
+    assert told["peak_mib"] - told["before_mib"] < LIMIT_MB + ALLOWANCE_MIB, told
