@@ -1,5 +1,7 @@
 """The audit makes every stored summary again, by the queries and settings of its own manifest."""
 
+import io
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from imgpipeline.contracts.keys import summary_key
+from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.lake import summaries
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest
@@ -150,3 +152,26 @@ def test_mended_days_build_all_their_summaries_again_in_order(memory: ObjectStor
     assert build_noted_days(memory, settings=Settings(), now=later) == [DAY]
     assert audited(memory) == dict.fromkeys(SUMMARIES, (True, False))
     assert run_audit(memory).current
+
+
+def test_a_summary_of_an_older_release_is_made_again_by_its_own_query(memory: ObjectStore, tmp_path):
+    """It named the version of the detections alone, and knew no settings."""
+    write_chain(memory, eventful())
+    build_day(memory)
+    older = "SELECT day, label, count(*) AS count FROM detections GROUP BY day, label"
+    rows = "CREATE OR REPLACE TABLE t AS SELECT label, CAST(sum(count) AS BIGINT) AS count FROM t GROUP BY label"
+    key = rewrite(memory, "label_counts", tmp_path, rows, sql=older)
+    path = tmp_path / "older.parquet"
+    path.write_bytes(memory.get(key))
+    footer = json.loads(pq.read_metadata(path).metadata[FOOTER_KEY.encode()])
+    info = memory.head(day_table_key("detections", DAY))
+    assert info is not None
+    footer = {name: value for name, value in footer.items() if name not in ("parameters", "queries", "content")}
+    table = pq.read_table(path, partitioning=None)
+    out = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer | {"made_of": info.e_tag})}), out)
+    memory.put(key, out.getvalue())
+    assert audited(memory)["label_counts"] == (True, False)
+    append(write_chain(memory), [seen(16, ["dog"])])
+    rebuild_day(memory, DAY, now=NOON)
+    assert audited(memory)["label_counts"] == (True, True)
