@@ -74,6 +74,7 @@ def test_detection_leaves_slots_for_the_tables(path: str) -> None:
     configuration = yaml.safe_load((REPOSITORY / path).read_text())
     queue = configuration["run_coordinator"]["config"]
     limits = {limit["value"]: limit["limit"] for limit in queue["tag_concurrency_limits"]}
-    assert limits["detection"] + limits["tables"] < queue["max_concurrent_runs"]
+    assert sum(limits.values()) < queue["max_concurrent_runs"]
+    assert limits.keys() == {"detection", "tables", "redetection"}
     assert configuration["telemetry"] == {"enabled": False}
     assert configuration["retention"]["sensor"]["purge_after_days"]["skipped"] == 1
