@@ -22,6 +22,7 @@ _SCRIPT = Path(__file__).with_name("classic_label_hour.py")
 _HEAP_MB = 1024
 _MAPPERS = 2
 _LONGEST_S = 300
+_LIMIT = "500MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,12 @@ def _ask(bench: _Bench, source: Path, rows: int, question: str) -> list[dict[str
 def _growth(bench: _Bench) -> list[dict[str, Any]]:
     """label@hour from a tenth of the day's documents to ten times as many, ours and polars."""
     material, found = bench.material, []
+    limited = material.settings.model_copy(update={"duckdb_memory": _LIMIT})
+    contenders: Mapping[str, Callable[[Path, Path], Cost]] = {
+        "ours": bench.ours,
+        f"ours, DuckDB within {_LIMIT}": lambda source, target: bench.ours(source, target, limited),
+        "polars": lambda source, target: bench.other("polars_documents", source, target),
+    }
     frames = material.day.frames
     for source, documents in (
         (material.tenth, frames // 10),
@@ -198,7 +205,7 @@ def _growth(bench: _Bench) -> list[dict[str, Any]]:
         (material.tenfold, 10 * frames),
     ):
         counts = set()
-        for who, run in (("ours", bench.ours), ("polars", lambda s, t: bench.other("polars_documents", s, t))):
+        for who, run in contenders.items():
             say(f"batch: label@hour of {documents:,} documents, {who}")
             target = bench.folder / "grown"
             cost = run(source, target)

@@ -7,10 +7,20 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from imgpipeline_tests.servers.programs import KAFKA_VERSION, VERSITYGW_VERSION
+from imgpipeline_tests.servers.programs import HADOOP_VERSION, KAFKA_VERSION, VERSITYGW_VERSION
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-_PACKAGES = ("onnxruntime", "opencv-python", "kafka-python", "obstore", "duckdb", "dagster", "boto3")
+_PACKAGES = (
+    "onnxruntime",
+    "opencv-python",
+    "kafka-python",
+    "obstore",
+    "duckdb",
+    "dagster",
+    "boto3",
+    "pandas",
+    "polars",
+)
 _GIB = 2**30
 
 
@@ -27,7 +37,7 @@ def describe_machine(effort: str) -> dict[str, str]:
         "memory": f"{memory_gib:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f} processes at work in the minute before",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "servers": f"Kafka {KAFKA_VERSION}, versitygw {VERSITYGW_VERSION}",
+        "servers": f"Kafka {KAFKA_VERSION}, versitygw {VERSITYGW_VERSION}, Hadoop {HADOOP_VERSION}",
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 

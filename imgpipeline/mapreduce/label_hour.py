@@ -38,39 +38,34 @@ _COLUMNS = (
     "{processing_timestamp: 'VARCHAR', detections: 'STRUCT(label JSON)[]', "
     f"frame: 'STRUCT({_FRAME})', format_version: 'JSON', dead_letter: 'JSON', gap: 'JSON'}}"
 )
-_TIME = (
-    "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]"
-    "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-)  # fmt: skip
-
 _DOCUMENTS = f"""
 CREATE TABLE documents AS
-SELECT CASE WHEN regexp_matches(time, '^{_TIME}') AND try_cast(time[1:10] AS DATE) >= DATE '0001-01-01'
-            THEN time[1:19] END AS time,
-       labels,
-       other
-FROM (SELECT coalesce(processing_timestamp, frame.processing_timestamp) AS time,
-             list_transform(coalesce(detections, frame.detections), lambda d: CAST(d.label AS VARCHAR)) AS labels,
-             coalesce(format_version, dead_letter, gap) IS NOT NULL AS other
-      FROM read_json($files, format = 'newline_delimited', compression = 'uncompressed', hive_partitioning = false,
-                     ignore_errors = true, maximum_object_size = {LONGEST_BYTES}, columns = {_COLUMNS}))
+SELECT CASE WHEN CAST(time AS VARCHAR) = text THEN time END AS time, labels, other
+FROM (SELECT try_cast(text AS TIMESTAMP) AS time, *
+      FROM (SELECT replace(left(coalesce(processing_timestamp, frame.processing_timestamp), 19), 'T', ' ') AS text,
+                   list_transform(coalesce(detections, frame.detections), lambda d: CAST(d.label AS VARCHAR)) AS labels,
+                   coalesce(format_version, dead_letter, gap) IS NOT NULL AS other
+            FROM read_json($files, format = 'newline_delimited', compression = 'uncompressed',
+                           hive_partitioning = false, ignore_errors = true, maximum_object_size = {LONGEST_BYTES},
+                           columns = {_COLUMNS})))
 """  # noqa: S608 - made of this module's own names
-"""`labels` are JSON texts in DuckDB's own spelling: two texts are the same where their labels are."""
+"""A time counts only if it is written as DuckDB would write it, which no other text is. `labels` are JSON texts in
+DuckDB's own spelling: two texts are the same where their labels are."""
 
 _SEEN = """
 CREATE TABLE seen AS
-SELECT hour, second, unnest(labels) AS label
-FROM (SELECT time[1:10] || time[12:13] AS hour,
-             CAST(CAST(time[15:16] AS SMALLINT) * 60 + CAST(time[18:19] AS SMALLINT) AS SMALLINT) AS second,
-             labels
-      FROM documents WHERE time IS NOT NULL AND labels IS NOT NULL)
+SELECT date_trunc('hour', time) AS hour,
+       CAST(date_part('minute', time) * 60 + date_part('second', time) AS SMALLINT) AS second,
+       unnest(labels) AS label
+FROM documents
+WHERE time IS NOT NULL AND labels IS NOT NULL
 """
 """Rows keep the order of the documents: `rowid` is the order of the times."""
 
 _KEYS = r"""
 CREATE TABLE keys AS
 SELECT row_number() OVER (ORDER BY key) AS id, *
-FROM (SELECT text || '@' || hour[1:10] || ' ' || hour[11:12] || ':00' AS key, label, hour, count
+FROM (SELECT text || '@' || CAST(hour AS VARCHAR)[1:16] AS key, label, hour, count
       FROM (SELECT label ->> '$' AS text, label, hour, count
             FROM (SELECT label, hour, count(*) AS count FROM seen WHERE label[1] = '"' GROUP BY label, hour))
       WHERE text <> '' AND NOT regexp_matches(text, '[\t\r\n]'))
@@ -122,7 +117,7 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         TransientError: The store does not answer.
     """
     inputs = find_inputs(location, settings)
-    with open_output(output, inputs) as stream, open_engine() as engine:
+    with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
         files = [str(path) for path in line_files(inputs, engine.folder)]
         if not files:
             return LabelHour(0, 0, 0, 0, 0, 0)
@@ -146,8 +141,8 @@ def _printed_plainly(engine: Engine) -> Iterator[bytes]:
     times: dict[int, list[str]] = defaultdict(list)
     for number, second in engine.run(_TIMES):
         times[number].append(f"{second // 60:02d}:{second % 60:02d}")
-    for number, key, hour, count in engine.run("SELECT id, key, hour, count FROM keys ORDER BY id"):
-        before = f"{hour[:10]}T{hour[10:]}:"
+    for number, key, hour, count in engine.run("SELECT id, key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id"):
+        before = _before_minutes(hour)
         yield f"{key}\t{count}\t[{', '.join(before + time for time in times[number])}]\n".encode()
 
 
@@ -156,7 +151,7 @@ def _printed(engine: Engine) -> Iterator[bytes]:
     import numpy as np  # noqa: PLC0415 - `--version` does not wait for it
 
     with engine_errors():
-        keys = engine.connection.cursor().execute("SELECT key, hour, count FROM keys ORDER BY id")
+        keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
         begun = 0
         table: npt.NDArray[np.uint8] | None = None
         for batch in engine.connection.sql(_TIMES).to_arrow_reader(_BATCH_ROWS):
@@ -175,10 +170,14 @@ def _printed(engine: Engine) -> Iterator[bytes]:
             yield b"]\n"
 
 
+def _before_minutes(hour: str) -> str:
+    return f"{hour[:10]}T{hour[11:13]}:"
+
+
 def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
-    """Returns each second of an hour (`2026-01-0912`) as it is printed behind another: uint8, 3600 rows."""
+    """Returns each second of an hour (`2026-01-09 12:00:00`) as it is printed behind another: uint8, 3600 rows."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    before = f", {hour[:10]}T{hour[10:]}:"
+    before = f", {_before_minutes(hour)}"
     rows = "".join(f"{before}{second // 60:02d}:{second % 60:02d}" for second in range(_SECONDS_AN_HOUR))
     return np.frombuffer(rows.encode(), np.uint8).reshape(_SECONDS_AN_HOUR, _TIME_BYTES)

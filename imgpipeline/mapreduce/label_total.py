@@ -60,7 +60,7 @@ def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     """
     inputs = find_inputs(location, settings)
     malformed = detections = labels = 0
-    with open_output(output, inputs) as stream, open_engine() as engine:
+    with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
         totals = _Totals(engine)
         for block in read_blocks(inputs):
             found = _ROW.findall(block)
