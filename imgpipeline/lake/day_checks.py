@@ -2,7 +2,8 @@
 
 Owns the rules, and looking at the rows of a build before the first table is put. It promises that a build whose rows
 break a rule puts nothing: the tables stay as they were, and the error names the rule, a frame and its offset. The
-ledger cannot be changed, so a row that breaks a rule means that the code which wrote or reads it is wrong.
+ledger cannot be changed, so a row that breaks a rule means that the code which wrote or reads it is wrong. Other programs
+may have drawn boxes over the edge of an image: rows of imports are held to what is needed to count them.
 
 How rows come to be belongs to `outcomes`; what may merely be looked at by a person to the checks of `defs`.
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from imgpipeline.contracts.keys import IMPORT_TOPICS
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.engine import Engine, identifier
 from imgpipeline.lake.outcomes import ROWS
@@ -66,8 +68,9 @@ class UnsoundRowsError(PermanentError):
 SCHEMA = "schema"
 """The rule that columns and types are those of `tables`; checked of the query, not of rows."""
 _ON_DAY = '"timestamp" >= $day::DATE AND "timestamp" < $day::DATE + INTERVAL 1 DAY'
+_IMPORTED = f"starts_with(source_kafka_topic, '{IMPORT_TOPICS}')"
 _INSIDE = f"""
-    coalesce(x, y, width, height) IS NULL OR image_width IS NULL OR image_height IS NULL OR (
+    {_IMPORTED} OR coalesce(x, y, width, height) IS NULL OR image_width IS NULL OR image_height IS NULL OR (
         x >= -{BOX_TOLERANCE_PX} AND y >= -{BOX_TOLERANCE_PX} AND width >= 0 AND height >= 0
         AND x + width <= image_width + {BOX_TOLERANCE_PX} AND y + height <= image_height + {BOX_TOLERANCE_PX})
 """
@@ -78,14 +81,15 @@ RULES = (
     Rule(
         DETECTIONS.name,
         "boxes_in_image",
-        "Each box lies inside its image, where box and image size are known (an import may not know them).",
+        "Each box that was detected here lies inside its image; those of imports are as others wrote them.",
         _INSIDE,
     ),
     Rule(
         DETECTIONS.name,
         "confidence_in_range",
-        "Each confidence lies between its frame's threshold and 1.",
-        f"confidence >= coalesce(confidence_threshold, 0) - {CONFIDENCE_TOLERANCE} AND confidence <= 1",
+        "Each confidence lies between its frame's threshold and 1; of imports between 0 and 1.",
+        f"confidence BETWEEN 0 AND 1 AND ({_IMPORTED} OR "
+        f"confidence >= coalesce(confidence_threshold, 0) - {CONFIDENCE_TOLERANCE})",
     ),
 )
 """The rules of single rows."""

@@ -38,6 +38,7 @@ WRONG = {
     "above one": ("confidence_in_range", with_detection(3, confidence=1.01)),
     "below zero without a threshold": (
         "confidence_in_range", replace(with_detection(3, confidence=-0.1), confidence_threshold=None)),
+    "above one in an import": ("confidence_in_range", replace(with_detection(3, confidence=1.01), topic="import.cams")),
 }  # fmt: skip
 
 RIGHT = {
@@ -48,6 +49,10 @@ RIGHT = {
     "an import that knows no box": with_detection(3, box_xywh=None),
     "an import that knows no size": replace(
         with_detection(3, box_xywh=(0.0, 0.0, 9999.0, 9999.0)), image_width=None, image_height=None),
+    "an import with a box over the edge": replace(
+        with_detection(3, box_xywh=(-5.0, 0.0, 900.0, 10.0)), topic="import.cameras"),
+    "an import with a confidence below its threshold": replace(
+        with_detection(3, confidence=0.3), topic="import.cameras"),
     "an import that knows no threshold": replace(with_detection(3, confidence=0.0), confidence_threshold=None),
 }  # fmt: skip
 
@@ -64,7 +69,7 @@ def test_a_wrong_row_is_refused_before_anything_is_put(memory: ObjectStore, name
         rebuild_day(memory, DAY, now=NOON)
     ((found),) = error.value.violations
     assert (found.table, found.rule, found.rows) == ("detections", rule, 1)
-    assert found.example == f"frame {frame.frame_id}, announced at offset 3 of frames/{CHAIN.topic_id}/0"
+    assert found.example == f"frame {frame.frame_id}, announced at offset 3 of {frame.topic}/{CHAIN.topic_id}/0"
     assert found.example in str(error.value)
     assert [memory.get(key) for key in keys] == before
 
