@@ -2,8 +2,8 @@
 
 Owns the rules, and looking at the rows of a build before the first table is put. It promises that a build whose rows
 break a rule puts nothing: the tables stay as they were, and the error names the rule, a frame and its offset. The
-ledger cannot be changed, so a row that breaks a rule means that the code which wrote or reads it is wrong. Other programs
-may have drawn boxes over the edge of an image: rows of imports are held to what is needed to count them.
+ledger cannot be changed, so a row that breaks a rule means that the code which wrote or reads it is wrong. Other
+programs may have drawn boxes over the edge of an image: rows of imports are held to what is needed to count them.
 
 How rows come to be belongs to `outcomes`; what may merely be looked at by a person to the checks of `defs`.
 """
