@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from imgpipeline.defs.assets.redetections import redetect_days, redetection_tags
+from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.rebuilding import REASON_TAG, stretches
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ImgpipelineError
@@ -65,9 +66,10 @@ def split_models(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def days_with_frames(store: ObjectStore, before: date) -> list[date]:
-    """Returns those of the seven days before a day for which anything was announced."""
+    """Returns those of the seven days before a day that the assets have and for which anything was announced."""
     days = [before - timedelta(days=n) for n in range(_DAYS, 0, -1)]
-    return [day for day in days if next(iter(index_buckets(store, day)), None) is not None]
+    known = [day for day in days if DAYS.has_partition_key(day.isoformat())]
+    return [day for day in known if next(iter(index_buckets(store, day)), None) is not None]
 
 
 def request_for(model: str, days: Sequence[date], at: datetime) -> dg.RunRequest:

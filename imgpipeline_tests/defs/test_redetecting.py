@@ -1,6 +1,6 @@
 """The schedule that looks at a week of pictures again."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -57,6 +57,17 @@ def test_each_model_gets_one_run_with_the_week_s_days_and_a_gap_makes_two(store:
 def test_a_week_without_frames_says_so(store: ObjectStore) -> None:
     write_chain(store, [seen(0)])
     assert "Nothing was announced for the 7 days before 2026-02-02" in str(tick(MONDAY + timedelta(weeks=3)))
+
+
+def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None:
+    """An import may have brought them; a range that begins before the first day would fail as a whole."""
+    first = date(2000, 1, 1)
+    write_chain(store, *[[seen(n, day=first + timedelta(days=days))] for n, days in enumerate((-1, 0))])
+    requests = tick(datetime(2000, 1, 3, 3, tzinfo=UTC))
+    assert not isinstance(requests, str), requests
+    assert {(request.tags[START], request.tags[END]) for request in requests} == {
+        (f"{first}|{model}", f"{first}|{model}") for model in ("demo", "demo@0.8")
+    }
 
 
 def test_models_whose_files_are_not_here_are_left_out_and_named(

@@ -1,7 +1,7 @@
 """Redetections as Dagster runs them: partitions of model and day, ranges, what is shown, and what follows."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from imgpipeline.defs.assets.redetections import (
     model_day_key,
     redetection_tags,
 )
+from imgpipeline.defs.partitions import DAYS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
@@ -132,6 +133,41 @@ def test_a_comparison_follows_each_redetection_and_nothing_else(
         defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON), cursor=ticked.cursor
     )
     assert ticked.total_requested == 0
+
+
+@dg.asset(key=COMPARISON, deps=[dg.AssetSpec("detections", partitions_def=DAYS)], partitions_def=DAYS)
+def broken_comparison() -> None:
+    raise dg.Failure("broken")
+
+
+def test_a_comparison_that_failed_is_tried_again_every_five_minutes_until_it_works(
+    instance: dg.DagsterInstance,
+) -> None:
+    now, cursor = datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC), None
+
+    def requested(*, after_s: float) -> set[str]:
+        nonlocal now, cursor
+        now += timedelta(seconds=after_s)
+        only = dg.AssetSelection.assets(COMPARISON)
+        ticked = dg.evaluate_automation_conditions(
+            defs, instance, asset_selection=only, cursor=cursor, evaluation_time=now
+        )
+        cursor = ticked.cursor
+        return set(ticked.get_requested_partitions(COMPARISON))
+
+    def fail(day: str) -> None:
+        assert not dg.materialize(
+            [broken_comparison], partition_key=day, instance=instance, raise_on_error=False
+        ).success
+
+    assert requested(after_s=1) == set()
+    instance.report_runless_asset_event(dg.AssetMaterialization(REDETECTIONS, partition="2026-03-01|demo"))
+    assert requested(after_s=10) == {"2026-03-01"}
+    fail("2026-03-01")
+    fail("2026-03-02")  # by hand, and no model has looked at that day
+    assert [requested(after_s=100) for _ in range(6)] == [set(), set(), {"2026-03-01"}] * 2
+    instance.report_runless_asset_event(dg.AssetMaterialization(COMPARISON, partition="2026-03-01"))
+    assert [requested(after_s=100) for _ in range(4)] == [set()] * 4
 
 
 @pytest.mark.parametrize("name", ["redetections", "model_comparison"])

@@ -15,6 +15,7 @@ import dagster as dg
 from dagster._check import CheckError  # what a day outside the definition answers
 
 from imgpipeline.contracts.keys import redetection_folder, summary_key
+from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.partitions import DAYS, days_of
@@ -42,6 +43,8 @@ _LOG_EVERY_S = 10.0
 _MOST_PREVIEWS = 3
 """Of a long range only the last days show pictures: they take room in the event log."""
 _SHOWN_DAYS = 10
+_LOOKED_AGAIN = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(DETECTIONS))
+"""A model has looked at the day again; the stream alone does not make it be compared."""
 
 
 def model_day_key(model: str, day: date) -> str:
@@ -108,12 +111,10 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     retry_policy=RETRIES,
-    automation_condition=(
-        # Not `newly_updated`: what comes while it is being made would be forgotten. One time too many is skipped.
-        dg.AutomationCondition.any_deps_updated()
-        .ignore(dg.AssetSelection.assets(DETECTIONS))
-        .since(dg.AutomationCondition.newly_requested())
-        & ~dg.AutomationCondition.in_progress()
+    automation_condition=build_when(
+        # Not only `newly_updated`: what comes while it is being made would be forgotten. One time too many is skipped.
+        _LOOKED_AGAIN.since(dg.AutomationCondition.newly_requested())
+        | (dg.AutomationCondition.execution_failed() & _LOOKED_AGAIN.since(dg.AutomationCondition.newly_updated()))
     ),
     group_name="redetections",
     kinds={"duckdb", "sql", "parquet"},
