@@ -68,10 +68,14 @@ def confidence_of(name: str, value: object) -> float:
 
 
 def number_of(name: str, value: object) -> float:
-    """Returns a finite number; raises BadInputError where it is none."""
+    """Returns a number between -1e9 and 1e9, which summaries can sort into bins.
+
+    Raises:
+        BadInputError: It is none.
+    """
     number = _float(value)
-    if number is None:
-        raise bad_row(name, value, "a number")
+    if number is None or not -_MOST < number < _MOST:
+        raise bad_row(name, value, "a number between -1e9 and 1e9")
     return number
 
 
@@ -83,6 +87,15 @@ def count_of(name: str, value: object) -> int:
 def large_count_of(name: str, value: object) -> int:
     """Returns a whole number from 0 below 2**63; raises BadInputError where it is none."""
     return _whole(name, value, 2**63)
+
+
+def size_of(name: str, value: object) -> int:
+    """Returns a size in bytes below a tebibyte, so that those of millions of frames can be summed.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    return _whole(name, value, 2**40)
 
 
 def _whole(name: str, value: object, behind: int) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO
 
 from imgpipeline.errors import ConfigurationError, PermanentError
@@ -139,12 +140,22 @@ def _on_disk(text: str, endings: tuple[str, ...]) -> Iterator[InputFile]:
 
 def _local(path: Path, name: str) -> InputFile:
     try:
-        size_bytes = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error.strerror or error}.", next_step="name a file or folder that is there"
         ) from None
-    return InputFile(name, str(path.absolute()), size_bytes, lambda: path.open("rb"))
+    if not S_ISREG(found.st_mode):
+        raise ConfigurationError(
+            f"{path} is no file: an import reads its rows more than once, which a pipe does not allow.",
+            next_step="write them into a file, and name that",
+        )
+    return InputFile(_as_text(name), _as_text(str(path.absolute())), found.st_size, lambda: path.open("rb"))
+
+
+def _as_text(name: str) -> str:
+    """Returns a name in which bytes that are no UTF-8 are spelled out: it is kept in the ledger and printed."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _in_bucket(settings: Settings, url: str, endings: tuple[str, ...]) -> Iterator[InputFile]:

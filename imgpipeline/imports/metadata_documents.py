@@ -20,6 +20,7 @@ from imgpipeline.imports.fields import (
     count_of,
     large_count_of,
     number_of,
+    size_of,
     text_of,
     time_of,
 )
@@ -97,7 +98,7 @@ class MetadataDocuments:
             processing_timestamp=None if processed is None else time_of(processed_name, processed),
             image_width=_optional(count_of, data, ("image_width", "width")),
             image_height=_optional(count_of, data, ("image_height", "height")),
-            size_bytes=_optional(large_count_of, data, ("size_bytes", "image_size_bytes")),
+            size_bytes=_optional(size_of, data, ("size_bytes", "image_size_bytes")),
             brightness=_optional(number_of, data, ("brightness",)),
             sharpness=_optional(number_of, data, ("sharpness",)),
             model_used=_optional(text_of, data, ("model_used", "model_name", "model")) or "",

@@ -40,7 +40,7 @@ _COLUMNS = (
 )
 _DOCUMENTS = f"""
 CREATE TABLE documents AS
-SELECT CASE WHEN CAST(time AS VARCHAR) = text THEN time END AS time, labels, other
+SELECT CASE WHEN CAST(time AS VARCHAR) = text AND isfinite(time) THEN time END AS time, labels, other
 FROM (SELECT try_cast(text AS TIMESTAMP) AS time, *
       FROM (SELECT replace(left(coalesce(processing_timestamp, frame.processing_timestamp), 19), 'T', ' ') AS text,
                    list_transform(coalesce(detections, frame.detections), lambda d: CAST(d.label AS VARCHAR)) AS labels,

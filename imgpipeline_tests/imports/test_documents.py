@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,9 @@ def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings: Se
         (json.dumps({**CLASSIC, "width": 1.5}).encode(), "width: got 1.5, expected a whole number"),
         (json.dumps({**CLASSIC, "note": float("nan")}).encode(), "attributes: got 'NaN or infinity'"),
         (json.dumps({**CLASSIC, "width": 10**400}).encode(), "width: got 1000"),
+        (json.dumps({**CLASSIC, "size_bytes": 2**62}).encode(), "size_bytes: got 4611686018427387904, expected"),
+        (json.dumps({**CLASSIC, "brightness": 1e300}).encode(), "brightness: got 1e+300, expected a number"),
+        (json.dumps({**CLASSIC, "sharpness": -1e20}).encode(), "sharpness: got -1e+20, expected a number"),
         (json.dumps(with_box([0, 0, 1, 10**400])).encode(), "detections[0].box: got 1000"),
         (json.dumps(with_box([0, float("nan"), 1, 1])).encode(), "detections[0].box: got nan"),
         (json.dumps(with_box([0, 0, -1, 1])).encode(), "expected a size from 0"),
@@ -191,6 +195,20 @@ def test_documents_come_in_the_order_of_their_names_and_new_ones_behind(folder_s
     write_documents(tmp_path / "a", range(1))
     with pytest.raises(LedgerError, match=r"row 1 \(b/0000\.json\) is the first"):
         import_documents(folder_settings, tmp_path)
+
+
+def test_file_names_that_are_no_text_are_named_all_the_same(folder_settings: Settings, tmp_path: Path):
+    for name in (b"\xff.json", b"\xfe.json"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(json.dumps(CLASSIC))
+    import_documents(folder_settings, tmp_path)
+    outcomes = frames_of(held(open_store(folder_settings), METADATA))
+    assert [found.attributes["imported_from"] for found in outcomes] == ["\\udcfe.json", "\\udcff.json"]
+
+
+def test_a_pipe_is_refused_since_it_can_be_read_only_once(folder_settings: Settings, tmp_path: Path):
+    os.mkfifo(tmp_path / "counts.csv")
+    with pytest.raises(ConfigurationError, match="is no file: an import reads its rows more than once"):
+        find_files(folder_settings, [str(tmp_path / "counts.csv")], [".csv"])
 
 
 def test_patterns_and_several_paths_name_each_file_once(folder_settings: Settings, tmp_path: Path):

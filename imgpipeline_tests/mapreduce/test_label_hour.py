@@ -86,7 +86,7 @@ def test_the_time_counts_as_it_is_written_to_the_second(tmp_path: Path, time: st
         *(b"{", b"[]", b"5", b"null", b'"text"', b"{}", b"no json", b'{"processing_timestamp": "' + T.encode() + b'"}'),
         *map(document, [None, 5, "", "2026-01-09", "2026-1-9T12:34:56", "2026-02-29T00:00:00", "2026-13-01T00:00:00"]),
         *map(document, ["2026-01-09T24:00:00", "2026-01-09T12:60:00", "2026-01-09T12:00:60", "0000-01-01T00:00:00"]),
-        *map(document, [" " + T, {"a": 1}, [T], "\uff12026-01-09T12:34:56", "now"]),
+        *map(document, [" " + T, {"a": 1}, [T], "\uff12026-01-09T12:34:56", "now", "infinity", "-infinity"]),
         document(T, "car", attributes="\ud800"),
         b'{"source": "\xff", ' + document(T, "car")[1:],
         document(T, "car") + b" {}",
