@@ -54,6 +54,11 @@ def _default_file(day: date) -> Path:
 
 def _write(path: Path, page: bytes) -> None:
     """Writes a file as a whole or not at all: a mail job must not send half a page."""
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(
+            f"{path} is no file but a folder, a pipe or a device.", next_step="name a file with --out, or - for stdout"
+        )
+    path = path.resolve()  # a link stays one
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             file.write(page)

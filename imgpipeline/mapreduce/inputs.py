@@ -125,7 +125,13 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _local(path: Path) -> InputFile:
-    return InputFile(str(path), path.stat().st_size, path, lambda: path.open("rb"))
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}.", next_step="mend or remove that link, or leave it out"
+        ) from None
+    return InputFile(str(path), size_bytes, path, lambda: path.open("rb"))
 
 
 def _find_objects(location: str, settings: Settings) -> list[InputFile]:

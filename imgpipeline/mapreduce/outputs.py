@@ -31,7 +31,8 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         A binary stream; a file can be read back through it.
 
     Raises:
-        ConfigurationError: The folder is not there or may not be written to, or the file is one of the inputs.
+        ConfigurationError: The folder is not there or may not be written to, or the file is one of the inputs, or none
+            but a pipe or a device, in whose place no file must come.
         PermanentError: The disk is full.
     """
     if output == STDOUT:
@@ -44,6 +45,11 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         raise ConfigurationError(
             f"The output {output} is a folder, or one of the files to read.", next_step="name another file"
         )
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(
+            f"The output {output} is no file but a pipe or a device.", next_step=f"write to - and on: `- > {output}`"
+        )
+    path = path.resolve()  # a link stays one
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

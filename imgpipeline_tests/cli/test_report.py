@@ -1,5 +1,6 @@
 """`imgpipeline report` writes a day's page to a file or to stdout, and nothing into the store."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -88,3 +89,14 @@ def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_p
     assert ended.status == 1
     assert "cannot be written" in ended.stderr
     assert "--out" in ended.stderr
+
+
+def test_a_pipe_is_not_replaced_by_a_report_and_nothing_is_left_behind(filled: dict[str, str], tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        ended = run("report", "--day", DAY.isoformat(), "--out", tmp_path / name, env=filled, cwd=tmp_path)
+        assert ended.status == 1
+        assert "is no file" in ended.stderr
+    assert (tmp_path / "pipe").is_fifo()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -1,5 +1,6 @@
 """`identity` copies lines and proves it."""
 
+import os
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -55,3 +56,18 @@ def test_an_output_is_replaced_as_a_whole_and_never_one_of_the_inputs(tmp_path: 
     with pytest.raises(ConfigurationError, match="cannot be written"):
         copy_lines(str(location), str(tmp_path / "nowhere" / "out"), load_settings())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_pipe_or_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_path: Path):
+    location = classic.write_files(tmp_path / "in", [b"a\n"])
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "alias").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "alias"):
+        with pytest.raises(ConfigurationError, match="is no file"):
+            copy_lines(str(location), str(tmp_path / name), load_settings())
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "real").write_bytes(b"older\n")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    copy_lines(str(location), str(tmp_path / "link"), load_settings())
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"a\n"

@@ -66,6 +66,12 @@ def test_what_is_not_there_is_an_error_and_an_empty_folder_is_not(tmp_path: Path
     assert read(str(tmp_path)) == []
 
 
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
+    (tmp_path / "a.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match=r"a\.json cannot be read: No such file"):
+        find_inputs(f"{tmp_path}/*.json", load_settings())
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
     (tmp_path / "a[1].json").write_text("this")
     (tmp_path / "a1.json").write_text("not this")
