@@ -50,3 +50,13 @@ def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: py
         match_found(engine)
         assert set(engine.run("SELECT frame_id, label, a, b, iou FROM matched")) == expected
     assert expected
+
+
+def test_boxes_without_an_area_belong_to_none() -> None:
+    """Boxes of imports may have none; nothing divided by nothing is no overlap."""
+    flat: Box = {"frame_id": "f1", "detection_number": 0, "label": "car", "x": 5, "y": 5, "width": 0, "height": 4}
+    with open_engine() as engine:
+        fill(engine, "found_a", [flat])
+        fill(engine, "found_b", [flat, flat | {"detection_number": 1, "width": 3}])
+        match_found(engine)
+        assert engine.run("SELECT * FROM matched") == []

@@ -4,7 +4,7 @@
 -- Answers: one row for two boxes with an IoU of 0.5 or more; of_a, of_b: how many such rows the box of A, of B has
 SELECT *, count(*) OVER (PARTITION BY frame_id, a) AS of_a, count(*) OVER (PARTITION BY frame_id, b) AS of_b
 FROM (
-    SELECT frame_id, label, a, b, shared / (area_a + area_b - shared) AS iou
+    SELECT frame_id, label, a, b, shared / nullif(area_a + area_b - shared, 0) AS iou
     FROM (
         SELECT
             frame_id,
