@@ -118,5 +118,5 @@ def _is_current(whole: RedetectionManifest, e_tag: str, recipe: str) -> bool:
 def _no_frames(day: date) -> PermanentError:
     return PermanentError(
         f"{day} cannot be looked at again: the day has no table `frames` yet.",
-        next_step=f"run `dagster asset materialize --select frames,detections --partition {day}`",
+        next_step=f"dagster asset materialize -m imgpipeline.definitions --select frames,detections --partition {day}",
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, parse_footer
 from imgpipeline.lake.summary_inputs import Patience, agree
@@ -76,7 +76,14 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
         versions = tuple(_fetch(store, engine, name, day, table, path) for table, path in paths.items())
         if _belong_together(name, day, paths):
             break
-        patience.wait(f"the comparison with {name}", day)
+        try:
+            patience.wait(name, day)
+        except TransientError:
+            raise TransientError(
+                f"{name} of {day} cannot be compared yet: its frames and detections are of different makings, so that "
+                "it is being made, or whoever made it was killed.",
+                next_step=_command(name, day),
+            ) from None
     looked_at = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
     engine.run(f"CREATE VIEW {view}_frames AS SELECT * FROM ({all_rows(paths['frames'])}) WHERE {looked_at}")  # noqa: S608 - own names
     engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
@@ -92,12 +99,15 @@ def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str,
         with disk_errors(engine.folder):
             return fetch_to_file(store, _key(name, day, table), path)
     except ObjectMissingError:
-        command = (
-            f"dagster asset materialize --select frames,detections --partition {day}"
-            if name == LIVE
-            else f"imgpipeline redetect --model {name} --day {day}"
-        )
-        raise PermanentError(f"There is no {table} of {name} on {day} to compare.", next_step=command) from None
+        raise PermanentError(
+            f"There is no {table} of {name} on {day} to compare.", next_step=_command(name, day)
+        ) from None
+
+
+def _command(name: str, day: date) -> str:
+    if name == LIVE:
+        return f"dagster asset materialize -m imgpipeline.definitions --select frames,detections --partition {day}"
+    return f"imgpipeline redetect --model {name} --day {day}"
 
 
 def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:

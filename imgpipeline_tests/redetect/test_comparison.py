@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
@@ -194,8 +194,9 @@ def test_a_redetection_between_its_two_puts_is_not_compared(
     build_live(settings, compared, [59])
     redetect_day(redetector(settings, compared), DAY)
     compared.put(redetection_key(LOW, DAY, "detections"), older)
-    with pytest.raises(Exception, match=str(DAY)):
+    with pytest.raises(TransientError, match=f"{LOW} of {DAY} cannot be compared yet") as caught:
         compare_models(compared, DAY, "live", LOW)
+    assert caught.value.next_step == f"imgpipeline redetect --model {LOW} --day {DAY}"
 
 
 boxes = st.lists(
