@@ -29,6 +29,9 @@ _OVERLAP = 500
 """Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
 _RETRY_CRON = "*/5 * * * *"
+_LONGEST_RUN_S = "3600"
+"""A run whose container was restarted is shown as started for so long, and its days wait. One that is ended before it
+is done is requested again, and leaves out what it has built."""
 _UNSOUND = dg.AutomationCondition.any_checks_match(
     dg.AutomationCondition.check_failed() & ~dg.AutomationCondition.will_be_requested(), blocking_only=True
 ).with_label("a blocking check has failed")
@@ -219,7 +222,7 @@ keep_tables_current = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.groups("day_tables", "summaries", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
-    run_tags={"imgpipeline/work": "tables"},
+    run_tags={"imgpipeline/work": "tables", "dagster/max_runtime": _LONGEST_RUN_S},
     emit_backfills=True,
     use_user_code_server=True,
     description="Builds the days that have news: after detection runs, late and old days included, each at most every "

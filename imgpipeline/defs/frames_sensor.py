@@ -15,7 +15,16 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.defs.detection_job import detect_frames, run_config_of
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import ENDS_TAG, LANE_TAG, failed_runs, format_ends, good_runs, live_runs, mark_failed
+from imgpipeline.defs.run_records import (
+    ENDS_TAG,
+    LANE_TAG,
+    failed_runs,
+    format_ends,
+    good_runs,
+    live_runs,
+    mark_failed,
+    mark_lost_builds,
+)
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -45,6 +54,8 @@ _STARTING_S = 300.0
 def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
     now = utc_now()
+    for run_id in mark_lost_builds(context.instance):  # whether Kafka answers or not
+        context.log.warning(f"Run {run_id} is marked as failed: its process is gone.")
     try:
         settings = pipeline.settings()
         views, watch = observe(settings, pipeline.store(), Watch.from_cursor(context.cursor, now=now), now)

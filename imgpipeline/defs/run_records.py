@@ -1,4 +1,4 @@
-"""Detection runs as Dagster's run storage knows them.
+"""Detection runs as Dagster's run storage knows them, and builds that were left behind.
 
 Owns reading live and failed runs into the values that `stream.lanes` decides by, and marking runs as failed. The tag
 `imgpipeline/ledger_ends` of a requested run says where the ledger ended in each partition with lag: runs that fail at
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of
-from imgpipeline.defs.processes import end_process, is_gone
+from imgpipeline.defs.processes import describe_process, end_process, is_gone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
 from imgpipeline.stream.unreported import GoodRun
@@ -88,6 +88,28 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     instance.add_run_tags(run_id, {ENDING_TAG: ending.value})  # before Dagster sees it gone
     killed = " Its process was killed." if end_process(run.tags.get(PROCESS_TAG)) else ""
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
+
+
+def note_process(context: dg.AssetExecutionContext) -> None:
+    """Notes which process executes a build, for `mark_lost_builds`."""
+    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: describe_process()})
+
+
+def mark_lost_builds(instance: dg.DagsterInstance) -> list[str]:
+    """Marks builds as failed whose process is gone, and returns their ids.
+
+    After a power cut Dagster goes on showing them as started until their time is over. So long automation would wait
+    for them with their days, and they would keep a slot of the queue. Detection runs are left to `stream.lanes`.
+    """
+    marked = []
+    for started in instance.get_runs(dg.RunsFilter(statuses=_STARTED)):
+        if started.job_name == JOB_NAME or not is_gone(started.tags.get(PROCESS_TAG)):
+            continue
+        run = instance.get_run_by_id(started.run_id)  # again: it may have ended in order since it was listed
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, "Its process is gone. A build puts whole tables: what it put is right.")
+            marked.append(run.run_id)
+    return marked
 
 
 def format_ends(ends: Mapping[int, int]) -> str:

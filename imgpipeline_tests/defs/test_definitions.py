@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.definitions import defs
+from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.lake.outcomes import RECIPE
 from imgpipeline.lake.summaries import SUMMARIES, recipe
@@ -126,6 +127,10 @@ def test_what_starts_work_runs_without_being_switched_on() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
     for name in ("frames_sensor", "keep_tables_current"):
         assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_a_build_that_a_restarted_container_left_behind_holds_its_day_for_an_hour_at_most() -> None:
+    assert 0 < float(keep_tables_current.run_tags["dagster/max_runtime"]) <= 3600
 
 
 def test_the_detection_job_runs_in_one_process_and_counts_as_detection() -> None:

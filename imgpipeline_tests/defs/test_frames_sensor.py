@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from imgpipeline.definitions import defs
 from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.processes import describe_process
@@ -82,6 +83,22 @@ def test_a_run_whose_process_is_gone_is_marked_failed_and_replaced_at_once(senso
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert live_runs(sensor.instance, datetime.now(UTC)) == []
+
+
+@pytest.mark.fault(41)
+def test_builds_whose_process_is_gone_hold_neither_their_days_nor_the_queue(sensor: Sensor) -> None:
+    """After a power cut Dagster goes on showing them as started; automation would wait for them for a day."""
+    notes = {"gone": describe_process().replace(describe_process().split(",")[-1], ' "1"]'), "here": describe_process()}
+    job = defs.resolve_implicit_global_asset_job_def()
+    runs = {
+        name: sensor.instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: note, "dagster/partition": "2026-03-01"}
+        ).run_id
+        for name, note in notes.items()
+    }
+    sensor.tick()
+    found = {name: sensor.instance.get_run_by_id(run_id) for name, run_id in runs.items()}
+    assert {name: run.status.value for name, run in found.items() if run} == {"gone": "FAILURE", "here": "STARTED"}
 
 
 @pytest.mark.fault(41)

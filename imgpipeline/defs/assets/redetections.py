@@ -22,6 +22,7 @@ from imgpipeline.defs.partitions import DAYS, days_of
 from imgpipeline.defs.previews import show_table
 from imgpipeline.defs.redetection_previews import show_examples, show_labels
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_records import note_process
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
@@ -78,6 +79,7 @@ def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
 def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Looks at the pictures of the asked-for days again, one model after the other."""
     wanted = _model_days(context)
+    note_process(context)
     done: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
@@ -127,6 +129,7 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Compares what models have found in the asked-for days."""
     days = days_of(context)
+    note_process(context)
     done: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
