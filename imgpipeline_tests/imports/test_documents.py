@@ -13,6 +13,7 @@ from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.imports import documents as documents_module
 from imgpipeline.imports.files import find_files
+from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.imports.conftest import METADATA, import_documents
@@ -124,6 +125,16 @@ def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings: Se
     found = imported(folder_settings, tmp_path, timestamp="2026-01-09T12:00:00Z", frame_id="17")
     assert found.frame_number == 17
     assert found.frame_id == make_frame_id("gate", found.timestamp, 17)
+
+
+def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Settings, tmp_path: Path):
+    """A document with one time alone does not say how long its frame waited."""
+    lines = [CLASSIC, {**CLASSIC, "timestamp": "2026-01-09T11:59:56Z"}]
+    (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    import_documents(folder_settings, tmp_path / "two.jsonl")
+    with open_lake(open_store(folder_settings), cache_dir=tmp_path / "cache") as lake:
+        rows = lake.query("SELECT frames, latency FROM frame_stats ORDER BY hour").rows
+    assert rows == [(1, {4.0: 1}), (1, {})]
 
 
 @pytest.mark.parametrize(

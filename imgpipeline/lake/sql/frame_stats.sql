@@ -7,6 +7,7 @@
 -- A dead letter has the hour of its Kafka record, and none (NULL) where that was written on another day; it has no
 -- source where the record could not be read that far.
 -- Bins are counted as maps from a bin's lower bound to its frames: maps of several hours or days can be summed.
+-- Documents of imports may have one time alone: it stands for both, and their latency is unknown.
 -- The power of two below a whole number has as many binary digits as the number.
 WITH of_frames AS (
     SELECT
@@ -30,7 +31,8 @@ WITH of_frames AS (
     FROM (
         SELECT
             *,
-            epoch_us(processing_timestamp) - epoch_us("timestamp") AS latency_us,
+            CASE WHEN processing_timestamp <> "timestamp" OR NOT starts_with(source_kafka_topic, 'import.')
+                 THEN epoch_us(processing_timestamp) - epoch_us("timestamp") END AS latency_us,
             concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), '>' || confidence_threshold) AS model
         FROM frames)
     GROUP BY day, hour, source

@@ -134,7 +134,8 @@ FRAME_STATS = Table(
         _of_frames(
             "latency", "MAP(DOUBLE, BIGINT)", "seconds → frames",
             "Frames by the greatest power of two (also 0.5, 0.25 …) that is not above the time from the frame to its "
-            "outcome; 0 where there is none.", "processing_timestamp", "timestamp",
+            "outcome; 0 where it took none. Documents of imports that have one time alone are left out.",
+            "processing_timestamp", "timestamp", "source_kafka_topic",
         ),
         _models("frames"),
     ),
