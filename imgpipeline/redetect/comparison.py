@@ -77,7 +77,7 @@ def build_comparison(
         # The result's version first: then what is read after it is never older than what it was made of.
         before = read_footer(store, key)
         names = sides_of(store, day)
-        wanted = {"made_by": _recipe(), "made_of": versions_of(store, day, names)}
+        wanted = {"made_by": comparison_recipe(), "made_of": versions_of(store, day, names)}
         if before and not force and all(before.document.get(name) == value for name, value in wanted.items()):
             return _report(day, before, began_s, skipped=True)
         with open_engine() as engine:
@@ -88,7 +88,7 @@ def build_comparison(
                 store.put(picture, jpeg)
             document = {
                 "table": MODEL_COMPARISON.name, "day": day.isoformat(), "schema_version": SCHEMA_VERSION,
-                "made_by": _recipe(), "made_of": {side.name: list(side.versions) for side in sides},
+                "made_by": comparison_recipe(), "made_of": {side.name: list(side.versions) for side in sides},
                 "rows": _fill(engine, day, pairs, drawn), "examples": sorted(drawn), "built_at": format_time(now),
             }  # fmt: skip
             data = write_parquet(engine, MODEL_COMPARISON.name, "SELECT * FROM compared_labels", document)
@@ -141,7 +141,8 @@ def _remove_examples(store: ObjectStore, day: date, kept: set[str]) -> None:
             store.delete(info.key)
 
 
-def _recipe() -> str:
+def comparison_recipe() -> str:
+    """Returns the hash of the columns and the SQL that make a comparison, 16 hexadecimal digits."""
     parts = (SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED, *map(read_sql, _QUERIES))
     return sha256(repr(parts).encode()).hexdigest()[:16]
 

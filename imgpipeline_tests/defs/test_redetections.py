@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from imgpipeline.contracts.keys import comparison_examples_prefix
+from imgpipeline.contracts.keys import comparison_examples_prefix, summary_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.redetections import (
     COMPARISON,
@@ -19,6 +19,7 @@ from imgpipeline.defs.assets.redetections import (
 )
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.redetect.footers import read_footer
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
 
@@ -112,6 +113,10 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
     assert said["models"] == ["live", "demo"]
     assert "| live | demo | car |" in said["labels"]
     assert 1000 < len(said["pictures"]) < 50_000
+    stored = read_footer(store, summary_key("model_comparison", FIRST))
+    assert stored is not None
+    node = defs.resolve_asset_graph().get(COMPARISON)
+    assert node.code_version == stored.document["made_by"], "other SQL makes it stale"
     assert [key.rpartition("/")[2] for key in said["examples"]] == [
         key.rpartition("/")[2] for key in objects_below(store, comparison_examples_prefix(FIRST))
     ]

@@ -29,7 +29,7 @@ from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.lake.tables.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.redetect.choice import chosen_models, parse_choice
-from imgpipeline.redetect.comparison import build_comparison
+from imgpipeline.redetect.comparison import build_comparison, comparison_recipe
 from imgpipeline.redetect.run import Redetection, open_redetector, redetect_day
 from imgpipeline.settings import load_settings, utc_now
 
@@ -121,6 +121,7 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     group_name="redetections",
     kinds={"duckdb", "sql", "parquet"},
     owners=["team:imgpipeline"],
+    code_version=comparison_recipe(),
     metadata=table_metadata(MODEL_COMPARISON),
     description="**Where do models agree, and what does only one of them find?** For each pair of what detection runs "
     "found (`live`) and of the models that have looked at the day again, and each label: counts, pairs with an IoU of "
