@@ -168,7 +168,7 @@ def _in_bucket(settings: Settings, url: str, endings: tuple[str, ...]) -> Iterat
         plain = key[: min(key.index(c) for c in _WILDCARDS & set(key))]
         prefix = plain.rpartition("/")[0]
         for info in store.list_objects(prefix):
-            if fnmatchcase(info.key, key):
+            if _matches(info.key, key):
                 yield _stored(store, info.key, info.key[len(prefix) :].lstrip("/"), info.size_bytes)
         return
     single = store.head(key) if key else None
@@ -178,6 +178,14 @@ def _in_bucket(settings: Settings, url: str, endings: tuple[str, ...]) -> Iterat
     for info in store.list_objects(key):
         if info.key.endswith(endings):
             yield _stored(store, info.key, info.key[len(key) :].lstrip("/"), info.size_bytes)
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """Tells whether a pattern means a key; without `**` its wildcards stay within a part of the path, as in folders."""
+    if "**" in pattern:
+        return fnmatchcase(key, pattern)
+    parts, wanted = key.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _stored(store: ObjectStore, key: str, name: str, size_bytes: int) -> InputFile:

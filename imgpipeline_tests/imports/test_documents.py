@@ -244,5 +244,7 @@ def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
     assert frames[1].attributes["imported_from"] == "0/01.json"
     some = find_files(settings, [f"{bucket.url}/classic/0/0*.json"], [".json"])
     assert [file.name for file in some] == [f"0{n}.json" for n in range(10)]
-    with pytest.raises(ConfigurationError, match="no file to import"):
-        find_files(settings, [f"{bucket.url}/absent"], [".json"])
+    for nothing in ("absent", "classic/*.json"):  # as in a folder, `*` stays within a part of the path
+        with pytest.raises(ConfigurationError, match="no file to import"):
+            find_files(settings, [f"{bucket.url}/{nothing}"], [".json"])
+    assert len(find_files(settings, [f"{bucket.url}/classic/**/*.json"], [".json"])) == 40
