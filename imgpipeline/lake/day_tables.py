@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.errors import TransientError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.day_checks import refuse_unsound
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, read_stored
@@ -31,7 +31,7 @@ from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, 
 from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.ledger import fix_ends, index_buckets, read_day
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
 _STORED = {table.name: stored(table) for table in DAY_TABLES}
@@ -139,23 +139,31 @@ def has_news(
 
 
 def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
-    """Returns the days whose tables are missing, of another version, or behind the ledger, sorted.
+    """Returns the days whose tables are missing, damaged, of another version, or behind the ledger, sorted.
+
+    A day with a segment that cannot be read is one of them: its build says what is wrong, and no other day has to wait.
 
     Args:
         store: The object store.
         ends: Ends of the chains, fixed before.
 
     Raises:
-        LedgerError: A segment behind a day's tables cannot be read.
+        ForbiddenError: The store refuses access.
+        TransientError: The store does not answer.
     """
     by_day: dict[date, list[Bucket]] = defaultdict(list)
     for bucket in index_buckets(store):
         by_day[bucket.day].append(bucket)
 
     def is_stale(day: date) -> bool:
-        found = [read_stored(store, day_table_key(table, day)) for table in _NAMES]
-        since = covered_ends(*(stored.manifest if stored else None for stored in found))
-        return has_news(store, day, ends, since, by_day[day])
+        try:
+            found = [read_stored(store, day_table_key(table, day)) for table in _NAMES]
+            since = covered_ends(*(stored.manifest if stored else None for stored in found))
+            return has_news(store, day, ends, since, by_day[day])
+        except ForbiddenError:
+            raise
+        except PermanentError:
+            return True
 
     with ThreadPoolExecutor(_READERS) as pool:
         days = sorted(by_day)

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from imgpipeline.contracts.keys import parse_day
+from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_tables import stale_days
 from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.summaries import SUMMARIES, Summary
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger import fix_ends
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
 _READERS = 16
 _Versions = dict[str, dict[date, str]]
@@ -28,12 +29,12 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
         store: The object store.
 
     Raises:
-        LedgerError: A segment behind a day's tables cannot be read.
-        PermanentError: A stored table is no Parquet file of this project.
+        LedgerError: The end of a chain cannot be read.
+        ForbiddenError: The store refuses access.
         TransientError: The store does not answer.
     """
     ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    reasons = dict.fromkeys(stale_days(store, ends), "the ledger has more")
+    reasons = dict.fromkeys(stale_days(store, ends), "the ledger has more, or cannot be read")
     versions = {table: _list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
     days = sorted(versions[DAY_TABLES[0].name].keys() - reasons.keys())
     with ThreadPoolExecutor(_READERS) as pool:
@@ -56,7 +57,12 @@ def _behind(store: ObjectStore, day: date, versions: _Versions) -> str | None:
 def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -> str | None:
     if day not in versions[summary.name]:
         return f"{summary.name} is missing"
-    stored = read_stored(store, stored_key(summary.name, day))
+    try:
+        stored = read_stored(store, stored_key(summary.name, day))
+    except ForbiddenError:
+        raise
+    except PermanentError:
+        return f"{summary.name} cannot be read"
     newest = {name: versions[name].get(day, "") for name in summary.inputs}
     if stored is not None and dict(stored.manifest.made_of) != newest:
         return f"{summary.name} is older than what it is made of"

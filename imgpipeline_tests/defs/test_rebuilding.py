@@ -94,6 +94,17 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store
     assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
 
 
+def test_a_day_that_cannot_be_read_keeps_no_other_from_being_asked_for(store: ObjectStore) -> None:
+    """A damaged segment of an old day, and a damaged summary of another; the run of each names what is wrong."""
+    later = NEXT + timedelta(days=1)
+    write_chain(store, [seen(0)], [seen(1, day=NEXT)], [seen(2, day=later)])
+    build_all(store, NEXT)
+    first = min(info.key for info in store.list_objects("metadata"))
+    store.put(first, b"damaged")
+    store.put(summary_key("frame_stats", NEXT), b"damaged")
+    assert ranges(tick(NIGHT + timedelta(days=1))) == [(str(DAY), str(later))]
+
+
 def test_another_setting_asks_for_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [seen(0)])
     build_all(store, DAY)
