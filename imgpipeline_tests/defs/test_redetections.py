@@ -96,6 +96,10 @@ def test_a_model_that_is_not_here_is_an_error_with_its_command(
     monkeypatch.setenv("IMGPIPELINE_MODEL_DIR", str(tmp_path))
     result = redetect(instance, {"dagster/partition": "2026-03-01|yolox-nano"})
     assert "imgpipeline models pull yolox-nano" in failure(result)
+    several = {"dagster/asset_partition_range_start": "2026-03-01|demo"}
+    several |= {"dagster/asset_partition_range_end": "2026-03-01|yolox-nano"}
+    assert "imgpipeline models pull yolox-nano" in failure(redetect(instance, several))
+    assert not objects_below(store, "redetections"), "said before hours were spent on the models that are here"
 
 
 @pytest.mark.parametrize("tags", [{}, redetection_tags("demo", SECOND, FIRST)])

@@ -84,9 +84,10 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     failed: dict[str, PermanentError] = {}
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
-        for model, days in wanted.items():
-            redetector = open_redetector(settings, store, parse_choice(model, settings), utc_now)
-            for day in days:
+        # All models first: one that is missing is said before hours are spent on the others.
+        opened = {model: open_redetector(settings, store, parse_choice(model, settings), utc_now) for model in wanted}
+        for model, redetector in opened.items():
+            for day in wanted[model]:
                 key = model_day_key(model, day)
                 try:
                     found = redetect_day(redetector, day, force=config.force, progress=_log_progress(context, key))
