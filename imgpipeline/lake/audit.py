@@ -17,7 +17,7 @@ from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import AuditReport, DayAudit, DayFigures, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
 from imgpipeline.lake.day_audit import DayReader, compare_day
-from imgpipeline.lake.day_tables import covered_ends, has_news, list_days
+from imgpipeline.lake.day_tables import covered_ends, has_news, list_days, reach_differently
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
@@ -170,6 +170,8 @@ class _Audit:
     def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
         manifests = [read_manifest(self.store, table, day) for table in _NAMES]
         if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
+            return True
+        if reach_differently(*manifests):
             return True
         covered = covered_ends(*manifests)
         since = self.before.quiet.skip(day, covered)

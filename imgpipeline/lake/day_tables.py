@@ -6,11 +6,11 @@ Owns building them from the ledger, and saying which days are behind it. It prom
 * A manifest never goes backwards: an object is put only over the version that was read; where another build was
   faster, everything is done again from the greater ends of both.
 * Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
-  puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until the
-  ledger has nothing behind any of the three. A reader that joins them compares the manifests' ends, or asks a query
-  session (`session`), which brings frames and detections to one state. The dead letters come last because neither of
-  the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a reader in between
-  only sees fewer of them.
+  puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until all
+  three have the same ends and the ledger has nothing behind them. A reader that joins them compares the manifests'
+  ends, or asks a query session (`session`), which brings frames and detections to one state. The dead letters come last
+  because neither of the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a
+  reader in between only sees fewer of them.
 * A table whose columns are of another version (or that is not there, since an older release has built the day) counts
   as missing: its day is stale.
 """
@@ -122,6 +122,16 @@ def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
     return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
 
 
+def reach_differently(*manifests: Manifest | None) -> bool:
+    """Tells whether the tables of a day were made up to different ends: one build was killed, or two were at it.
+
+    Each is right, but what reads several of them waits for equal ends, also where the ledger has nothing of the day
+    between these.
+    """
+    first, *others = [manifest.ends for manifest in manifests if manifest is not None] or [{}]
+    return any(ends != first for ends in others)
+
+
 def has_news(
     store: ObjectStore,
     day: date,
@@ -158,8 +168,8 @@ def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
     def is_stale(day: date) -> bool:
         try:
             found = [read_stored(store, day_table_key(table, day)) for table in _NAMES]
-            since = covered_ends(*(stored.manifest if stored else None for stored in found))
-            return has_news(store, day, ends, since, by_day[day])
+            manifests = [stored.manifest if stored else None for stored in found]
+            return reach_differently(*manifests) or has_news(store, day, ends, covered_ends(*manifests), by_day[day])
         except ForbiddenError:
             raise
         except PermanentError:
@@ -180,7 +190,7 @@ def _is_current(
     manifests = [found.manifest if found else None for found in before.values()]
     if any(m is None or (m.schema_version, m.made_by) != (SCHEMA_VERSION, RECIPE) for m in manifests):
         return False
-    return not has_news(store, day, ends, covered_ends(*manifests), buckets)
+    return not reach_differently(*manifests) and not has_news(store, day, ends, covered_ends(*manifests), buckets)
 
 
 def _build(

@@ -14,8 +14,10 @@ from imgpipeline.lake import day_tables
 from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.manifest import read_manifest
+from imgpipeline.lake.summaries import build_summary
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.oracle import rows
 from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen, stored_letters
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, frames, gap, write_chain
@@ -248,6 +250,25 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
 
 
 @pytest.mark.fault(40)
+@pytest.mark.fault(32)
+def test_tables_of_different_ends_are_made_equal_though_the_ledger_has_nothing_new_of_the_day(memory: ObjectStore):
+    """A forced build that was killed between its puts, or two at once: summaries over both tables could not be made."""
+    made = write_chain(memory, day_outcomes(0, 5))
+    rebuild_day(memory, DAY, now=NOON)
+    older = {table: memory.get(day_table_key(table, DAY)) for table in ("detections", "dead_letters")}
+    append(made, frames(5, 8, NEXT))
+    rebuild_day(memory, NEXT, now=NOON)
+    rebuild_day(memory, DAY, now=LATER, force=True)
+    for table, data in older.items():
+        memory.put(day_table_key(table, DAY), data)
+    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert [day.day for day in audit(memory, list, now=NOON).days if day.stale] == [DAY]
+    assert not rebuild_day(memory, DAY, now=LATER).skipped
+    assert stale_days(memory, ends_of(memory)) == []
+    assert not any(day.stale for day in audit(memory, list, now=NOON).days)
+    assert not build_summary(memory, "frame_stats", DAY, settings=Settings(), now=LATER).skipped
+
+
 def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(memory: ObjectStore):
     made = write_chain(memory, day_outcomes(0, 4), day_outcomes(4, 6))
     rebuild_day(memory, DAY, now=NOON)
