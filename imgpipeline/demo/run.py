@@ -15,13 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from imgpipeline.contracts.keys import report_key
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DagsterServer, dagster_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.audit import audit
-from imgpipeline.ledger import fix_ends
+from imgpipeline.lake.days_behind import days_behind
+from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings, utc_now
 from imgpipeline.sources.folder import ingest_folder
@@ -119,9 +121,11 @@ def _work(
     store = open_store(settings)
     with _step(console, "[bold]5[/] frames_sensor starts detect_frames; frames get their outcome") as step:
         _await(lambda: sum(end.offset for end in fix_ends(store).values()), announced, step, dagster)
-    building = "[bold]6[/] Automation builds frames, detections, label_counts (a day at most once a minute)"
+    building = "[bold]6[/] Automation builds tables, summaries and report (a day at most once a minute)"
     with _step(console, building) as step:
         _await_tables(settings, step, dagster)
+    for day in known_days(store):
+        console.print(f"  The report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
     console.print("[bold]7[/] Audit: every offset, every day, every summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now())
     return judge(store, workspace.store, report, announced, list(read_truths(scenes)))
@@ -146,18 +150,15 @@ def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterSe
 
 
 def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> None:
-    """Waits until the tables and summaries of all days hold what the ledger does."""
+    """Waits until the tables and summaries of all days hold what the ledger does, and each day has its report."""
     store = open_store(settings)
-    total = [0]
+    days = known_days(store)
 
     def current() -> int:
-        report = audit(store, lambda: read_log(settings), now=utc_now())
-        summarised = {summary.day for summary in report.summaries if not summary.stale}
-        total[0] = len(report.days)
-        return sum(1 for day in report.days if not day.stale and day.day in summarised)
+        behind = days_behind(store)
+        return sum(1 for day in days if day not in behind and store.head(report_key(day)))
 
-    current()
-    _await(current, total[0], step, dagster)
+    _await(current, len(days), step, dagster)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ def folder(tmp_path: Path) -> Site:
     site = make_site(tmp_path / "checkout", {"IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"})
     for name in ("workspace.yaml", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, site.home)
-    (site.home / "imgpipeline").symlink_to(REPOSITORY / "imgpipeline")
+    for name in ("imgpipeline", "models"):
+        (site.home / name).symlink_to(REPOSITORY / name)
     return site
 
 

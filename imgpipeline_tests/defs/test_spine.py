@@ -116,6 +116,7 @@ def _check_the_pause_between_builds(site: Site) -> None:
     assert min(later.timestamp - earlier.timestamp for later, earlier in itertools.pairwise(built)) >= 60
 
 
+@pytest.mark.slow
 def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket: S3Bucket) -> None:
     store = open_store(site.settings)
     announce_frames(site.settings, 1)
