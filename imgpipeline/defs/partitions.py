@@ -23,12 +23,9 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
         Failure: It was asked for none. Dagster lets a reversed range, and one outside the definition, succeed without
             a single partition.
     """
-    try:
-        keys = context.partition_keys if context.has_partition_key or context.has_partition_key_range else []
-    except (dg.DagsterError, CheckError):  # a day outside the definition
-        keys = []
+    keys = asked_keys(context)
     if not keys:
-        asked = {name: value for name, value in context.run.tags.items() if "partition" in name}
+        asked = partition_tags(context)
         raise dg.Failure(
             description=f"No day was asked for (partition: {asked or 'none'}); the days reach from "
             f"{DAYS.get_first_partition_key()} to {DAYS.get_last_partition_key()}. "
@@ -36,3 +33,16 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
             allow_retries=False,
         )
     return sorted(date.fromisoformat(key) for key in keys)
+
+
+def asked_keys(context: dg.AssetExecutionContext) -> list[str]:
+    """Returns the partitions that a run was asked for; none where they are outside the definition, or reversed."""
+    try:
+        return [*context.partition_keys] if context.has_partition_key or context.has_partition_key_range else []
+    except (dg.DagsterError, CheckError):  # a day outside the definition
+        return []
+
+
+def partition_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Returns the tags by which a run was asked for partitions, for messages."""
+    return {name: value for name, value in context.run.tags.items() if "partition" in name}

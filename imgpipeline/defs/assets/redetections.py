@@ -12,13 +12,12 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster._check import CheckError  # what a day outside the definition answers
 
 from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig
 from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.partitions import DAYS, days_of
+from imgpipeline.defs.partitions import DAYS, asked_keys, days_of, partition_tags
 from imgpipeline.defs.previews import show_table
 from imgpipeline.defs.redetection_previews import show_examples, show_labels
 from imgpipeline.defs.resources import Pipeline
@@ -179,12 +178,9 @@ def _model_days(context: dg.AssetExecutionContext) -> dict[str, list[date]]:
     Raises:
         Failure: It was asked for none, as with a reversed range.
     """
-    try:
-        keys = context.partition_keys if context.has_partition_key or context.has_partition_key_range else []
-    except (dg.DagsterError, CheckError):  # a day outside the definition
-        keys = []
+    keys = asked_keys(context)
     if not keys:
-        asked = {name: value for name, value in context.run.tags.items() if "partition" in name}
+        asked = partition_tags(context)
         raise dg.Failure(
             description=f"No model and day was asked for (partition: {asked or 'none'}); the days reach from "
             f"{DAYS.get_first_partition_key()} to {DAYS.get_last_partition_key()}, the models are "
