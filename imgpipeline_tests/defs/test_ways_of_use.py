@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site
@@ -167,7 +168,7 @@ def test_a_backfill_is_launched_by_the_ui_s_own_request(worked: Site) -> None:
     store = forget(worked, DAYS)
     address = worked.start_webserver()
     runs = len(worked.runs())
-    chosen = [{"path": [name]} for name in ("frames", "detections", "label_counts")]
+    chosen = [{"path": [name]} for name in (*TABLES, "dead_letters", *SUMMARIES, "daily_report")]
     params = {"assetSelection": chosen, "partitionNames": [str(day) for day in DAYS], "title": "all days"}
     launched = ask(address, LAUNCH, {"params": params})["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
@@ -187,10 +188,11 @@ def test_the_night_builds_what_is_behind_and_nothing_else(worked: Site) -> None:
     missing = [DAYS[0], DAYS[3]]
     store = forget(worked, missing)
     before = versions(store)
-    soon = {"IMGPIPELINE_NIGHTLY_AT": f"{datetime.now(UTC) + timedelta(seconds=75):%H:%M}"}
-    site = make_site(worked.home.parent / "night", {**worked.variables, **soon})
+    site = make_site(worked.home.parent / "night", dict(worked.variables))
     for sensor in ("keep_tables_current", "frames_sensor"):
         site.run("dagster", "sensor", "stop", sensor, "-m", MODULE)
+    # Whole minutes: one to two from now. A daemon that starts later than that misses the night.
+    site.variables["IMGPIPELINE_NIGHTLY_AT"] = f"{datetime.now(UTC) + timedelta(minutes=2):%H:%M}"
     try:
         site.start_daemon()
         wait_for_exactly(site, store, missing, before)
