@@ -18,7 +18,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.tails import fetch_tail
+from imgpipeline.objectstore.tails import Tail, fetch_tail
 
 FOOTER_KEY = "imgpipeline"
 """Under which key of the Parquet footer the manifest is."""
@@ -133,13 +133,19 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
     Raises:
         PermanentError: The object is no Parquet file of this project.
     """
+    tail = fetch_footer(store, key)
+    return Stored(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes) if tail else None
+
+
+def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
+    """Returns the end of a Parquet file, with its whole footer in it; None where there is no such object."""
     wanted = _TAIL_BYTES
     try:
         while True:
             tail = fetch_tail(store, key, wanted)
             footer_bytes = int.from_bytes(tail.data[-8:-4], "little") + 8
             if footer_bytes <= len(tail.data) or len(tail.data) == tail.size_bytes:
-                return Stored(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes)
+                return tail
             wanted = footer_bytes
     except ObjectMissingError:
         return None

@@ -15,11 +15,8 @@ import pyarrow.parquet as pq
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.engine import Engine, disk_errors, quoted
-from imgpipeline.lake.manifest import FOOTER_KEY
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.tails import fetch_tail
-
-_TAIL_BYTES = 128 * 1024
+from imgpipeline.lake.manifest import FOOTER_KEY, fetch_footer
+from imgpipeline.objectstore import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +37,8 @@ def read_footer(store: ObjectStore, key: str) -> Footer | None:
     Raises:
         PermanentError: It is no Parquet file of this project.
     """
-    wanted = _TAIL_BYTES
-    try:
-        while True:
-            tail = fetch_tail(store, key, wanted)
-            footer_bytes = int.from_bytes(tail.data[-8:-4], "little") + 8
-            if footer_bytes <= len(tail.data) or len(tail.data) == tail.size_bytes:
-                return Footer(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes)
-            wanted = footer_bytes
-    except ObjectMissingError:
-        return None
+    tail = fetch_footer(store, key)
+    return Footer(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes) if tail else None
 
 
 def parse_footer(data: bytes, key: str) -> Mapping[str, Any]:
