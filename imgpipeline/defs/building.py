@@ -5,10 +5,12 @@ by that), one day that cannot be built keeps no other from it, and a run that fa
 belongs to the asset's own module.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import TypeVar
 
 import dagster as dg
 
@@ -22,6 +24,8 @@ RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For what may pass by itself; `failures` says of each error whether that is so."""
 _SHOWN_DAYS = 10
 
+Key = TypeVar("Key", date, str)
+"""A day, or the name of a partition."""
 DayBuilds = Mapping[dg.AssetKey, Built]
 """One day of every asset that a step builds."""
 
@@ -105,17 +109,36 @@ def build_days(
     failed: dict[date, PermanentError] = {}
     for day in days:
         began_s = time.monotonic()
-        try:
+        with others_go_on(context, failed, day, "built"):
             builds = build(day)
-        except (ConfigurationError, ForbiddenError):
-            raise
-        except PermanentError as error:
-            context.log.warning(f"{day} cannot be built: {error}")
-            failed[day] = error
-            continue
-        note = {UPSTREAM_EVENT: seen[day].to_json(), BUILD_SECONDS: round(time.monotonic() - began_s, 3)}
-        done[day] = {key: replace(built, metadata={**built.metadata, **note}) for key, built in builds.items()}
+            note = {UPSTREAM_EVENT: seen[day].to_json(), BUILD_SECONDS: round(time.monotonic() - began_s, 3)}
+            done[day] = {key: replace(built, metadata={**built.metadata, **note}) for key, built in builds.items()}
     return Step(context, seen, done, failed)
+
+
+@contextlib.contextmanager
+def others_go_on(
+    context: dg.AssetExecutionContext, failed: dict[Key, PermanentError], key: Key, what: str
+) -> Iterator[None]:
+    """Keeps what is wrong with one day from ending the work on the others.
+
+    Args:
+        context: The run, whose log says it.
+        failed: Where the error is kept, for the run's end.
+        key: The day or partition that the body works on.
+        what: What could not be done with it, such as `built`.
+
+    Raises:
+        ConfigurationError: A setting is wrong: the others would fail as well.
+        ForbiddenError: The store refuses access: as above.
+    """
+    try:
+        yield
+    except (ConfigurationError, ForbiddenError):
+        raise
+    except PermanentError as error:
+        context.log.warning(f"{key} cannot be {what}: {error}")
+        failed[key] = error
 
 
 def _failure(failed: Mapping[date, PermanentError], asked: int) -> dg.Failure:

@@ -15,7 +15,7 @@ import dagster as dg
 
 from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.defs.automation import build_when
-from imgpipeline.defs.building import RETRIES, BuildConfig
+from imgpipeline.defs.building import RETRIES, BuildConfig, others_go_on
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.partitions import DAYS, asked_keys, days_of, partition_tags
 from imgpipeline.defs.previews import show_table
@@ -23,12 +23,11 @@ from imgpipeline.defs.redetection_previews import show_examples, show_labels
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import note_process
 from imgpipeline.defs.schemas import table_metadata
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import PermanentError
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.lake.tables.redetections import REDETECTIONS as REDETECTIONS_TABLE
-from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.redetect.choice import chosen_models, parse_choice
-from imgpipeline.redetect.comparison import build_comparison, comparison_recipe
+from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
 from imgpipeline.redetect.run import Redetection, open_redetector, redetect_day
 from imgpipeline.settings import load_settings, utc_now
 
@@ -88,16 +87,10 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
         for model, redetector in opened.items():
             for day in wanted[model]:
                 key = model_day_key(model, day)
-                try:
+                with others_go_on(context, failed, key, "looked at"):
                     found = redetect_day(redetector, day, force=config.force, progress=_log_progress(context, key))
-                except (ConfigurationError, ForbiddenError):
-                    raise
-                except PermanentError as error:
-                    context.log.warning(f"{key} cannot be looked at: {error}")
-                    failed[key] = error
-                    continue
-                context.log.info(f"{key}: {_said(found)}")
-                done[key] = _shown(found, f"{store.url}/{redetection_folder(model, day)}")
+                    context.log.info(f"{key}: {_said(found)}")
+                    done[key] = _shown(found, f"{store.url}/{redetection_folder(model, day)}")
     _tell(context, REDETECTIONS, done, failed)
 
 
@@ -131,33 +124,31 @@ def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pip
     """Compares what models have found in the asked-for days."""
     days = days_of(context)
     note_process(context)
-    done: dict[str, Mapping[str, Any]] = {}
+    built: dict[date, ComparisonBuild] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
         for day in days:
-            try:
-                built = build_comparison(settings, store, day, force=config.force, now=utc_now())
-            except (ConfigurationError, ForbiddenError):
-                raise
-            except PermanentError as error:
-                context.log.warning(f"{day} cannot be compared: {error}")
-                failed[day.isoformat()] = error
-                continue
-            context.log.info(f"{day}: {'nothing new' if built.skipped else 'compared'}, {', '.join(built.models)}.")
-            done[day.isoformat()] = {
+            with others_go_on(context, failed, day.isoformat(), "compared"):
+                found = build_comparison(settings, store, day, force=config.force, now=utc_now())
+                context.log.info(f"{day}: {'nothing new' if found.skipped else 'compared'}, {', '.join(found.models)}.")
+                built[day] = found
+        done = {
+            day.isoformat(): {
                 "path": f"{store.url}/{summary_key(MODEL_COMPARISON.name, day)}",
-                "dagster/row_count": built.rows,
-                "size_bytes": built.size_bytes,
-                "skipped": built.skipped,
-                "models": list(built.models),
-                "examples": [f"{store.url}/{key}" for key in built.examples],
+                "dagster/row_count": found.rows,
+                "size_bytes": found.size_bytes,
+                "skipped": found.skipped,
+                "models": list(found.models),
+                "examples": [f"{store.url}/{key}" for key in found.examples],
                 **(
-                    {**show_labels(store, day), **show_examples(store, built.examples)}
+                    {**show_labels(store, day), **show_examples(store, found.examples)}
                     if day in days[-_MOST_PREVIEWS:]
                     else {}
                 ),
             }
+            for day, found in built.items()
+        }
     _tell(context, COMPARISON, done, failed)
 
 
