@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
 
 app = typer.Typer(no_args_is_help=True, help="Store pictures and announce them as frames.")
-_MOST_NAMED = 10
+_MOST_NAMED = 5
 
 
 @app.callback()
@@ -37,15 +38,24 @@ def folder(
 ) -> None:
     """Store the pictures of a folder under images/ and announce each as a frame.
 
-    A picture's time is its EXIF time, else the file's modification time. The same folder ingested again announces the
-    same frames, which are counted once; so an ingest that failed is simply run again.
+    A picture's time is its EXIF time, else the file's modification time. Hidden files and files that are not images are
+    left out. The same folder ingested again announces the same frames, which are counted once; so an ingest that failed
+    is simply run again.
     """
-    from imgpipeline.sources.folder import ingest_folder  # noqa: PLC0415 - loads kafka-python and obstore
+    from imgpipeline.sources.folder import IngestInterrupted, ingest_folder  # noqa: PLC0415 - loads kafka-python
 
     pace = _pace(start, interval_s)
     settings = load_settings()
-    with progress_bar("Ingesting", unit="pictures") as progress:
-        result = ingest_folder(settings, path, source, pace=pace, progress=progress)
+    try:
+        with progress_bar("Ingesting", unit="pictures") as progress:
+            result = ingest_folder(settings, path, source, pace=pace, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        done = "before any frame was announced"
+        if isinstance(interrupt, IngestInterrupted):
+            done = f"after {interrupt.announced:,} of {counted(interrupt.files, 'frame')}"
+        note(f"Interrupted {done} (topic {settings.kafka_topic}).")
+        note("It is safe to run the same command again: frames that are announced twice are counted once.")
+        raise typer.Exit(130) from None
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
@@ -73,13 +83,20 @@ def _pace(start: str | None, interval_s: float) -> "Pace | None":
 
 
 def _report(result: "FolderIngest", topic: str) -> None:
-    note(f"{result.announced} frames of {result.source} announced on the topic {topic} ({result.size_bytes:,} bytes).")
-    note(f"Images: {result.stored} stored, {result.already_there} were there already, {result.changed} had changed.")
+    from imgpipeline.sources.walk import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
+
+    announced, size = counted(result.announced, "frame"), counted(result.size_bytes, "byte")
+    note(f"{announced} of {result.source} announced on the topic {topic} ({size}).")
+    note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
     if result.first_time and result.last_time:
         note(f"Their times: {result.first_time:%Y-%m-%d %H:%M:%S} to {result.last_time:%Y-%m-%d %H:%M:%S} UTC.")
-    if result.skipped:
-        note(f"Not announced: {len(result.skipped)} files.")
-        for skipped in result.skipped[:_MOST_NAMED]:
+    hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
+    others = [skipped for skipped in result.skipped if skipped.reason != HIDDEN]
+    if others:
+        note(f"Left out: {counted(len(others), 'other file')}.")
+        for skipped in others[:_MOST_NAMED]:
             note(f"  {skipped.path}: {skipped.reason}")
-        if len(result.skipped) > _MOST_NAMED:
-            note(f"  and {len(result.skipped) - _MOST_NAMED} more; --json names all")
+        if len(others) > _MOST_NAMED:
+            note(f"  and {len(others) - _MOST_NAMED:,} more; --json names all")
+    if hidden:
+        note(f"Left out as hidden: {counted(hidden, 'file or folder', 'files or folders')}.")

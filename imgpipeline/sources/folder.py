@@ -6,7 +6,8 @@ Owns walking the folder, the time and the name of each frame, and the order of b
 * The same folder ingested again announces the same frames: a frame is named by source, time and path below the folder,
   so that nothing is counted twice, and what a crash left out is made up for. With `start` and `interval` frames are
   numbered in the order of their paths instead: new pictures have to come behind the others, or those get other names.
-* What is not announced is named, with the reason. Whether a file really is a picture is found out by the pipeline.
+* What is not announced is named, with the reason: files that are not images by their content among them. A damaged
+  image is announced; the pipeline records it as a dead letter.
 * An image in the store is never overwritten: a picture that was changed under the same name is stored, and counted,
   as another frame.
 """
@@ -28,7 +29,8 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.settings import Settings
 from imgpipeline.sources.exif_time import read_taken_time
-from imgpipeline.sources.walk import IMAGE_ENDINGS, Skipped, find_pictures, path_below
+from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
+from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 from imgpipeline.stream.announce import Announcer
 from imgpipeline.vision.header import read_header
 
@@ -78,6 +80,20 @@ class FolderIngest:
     """Files that were not announced."""
 
 
+class IngestInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended an ingest before its last frame.
+
+    Attributes:
+        announced: Frames that Kafka has acknowledged.
+        files: Files that were to be announced.
+    """
+
+    def __init__(self, announced: int, files: int) -> None:
+        super().__init__()
+        self.announced = announced
+        self.files = files
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Times for pictures that have none that means anything: `start`, `start + interval` and so on."""
@@ -125,22 +141,22 @@ def ingest_folder(
         What became of it.
 
     Raises:
-        ConfigurationError: There is no such folder, it holds no pictures, the source has no proper name, or a setting
+        ConfigurationError: There is no such folder, it holds no images, the source has no proper name, or a setting
             is wrong.
+        IngestInterrupted: Ctrl-C was pressed, and no announcer was given.
         TransientError: Store or broker do not answer; ingesting the folder again makes up for what is missing.
     """
     _check_source(source)
     files, skipped = find_pictures(path)
-    if not files:
-        raise ConfigurationError(
-            f"{path} holds no pictures ({', '.join(IMAGE_ENDINGS)}), only {len(skipped)} other files.",
-            next_step="name a folder with pictures",
-        )
     store = store or open_store(settings)
     if announcer is not None:
         return _ingest(_Folder(settings, store, path, source, pace), announcer, files, skipped, progress)
-    with Announcer(settings) as own:
-        return _ingest(_Folder(settings, store, path, source, pace), own, files, skipped, progress)
+    own = Announcer(settings)
+    try:
+        with own:
+            return _ingest(_Folder(settings, store, path, source, pace), own, files, skipped, progress)
+    except KeyboardInterrupt as interrupt:
+        raise IngestInterrupted(own.acknowledged, len(files)) from interrupt
 
 
 def _check_source(source: str) -> None:
@@ -201,6 +217,8 @@ class _Folder:
             data = file.read_bytes()
         except OSError as error:
             return Skipped(name, f"cannot be read: {error.strerror}")
+        if other := describe_other(data[:HEAD_BYTES], file):
+            return Skipped(name, f"not an image: {other.what}")
         modified = datetime.fromtimestamp(stat.st_mtime, UTC)
         time = self.pace.time_of(number) if self.pace else (read_taken_time(data) or modified)
         digest = sha256(data).hexdigest()

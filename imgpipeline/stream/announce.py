@@ -33,7 +33,7 @@ class Announcer:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Prepares an announcer; the context connects."""
+        """Prepares an announcer; the context connects. `acknowledged` counts what Kafka has confirmed."""
         self._settings = settings
         self._context = contextlib.ExitStack()
         self._producer: KafkaProducer | None = None
@@ -65,8 +65,9 @@ class Announcer:
             if error is None:
                 self.flush()
         finally:
+            self._context.close()  # delivers what is on its way, also after Ctrl-C
+            self.acknowledged += sum(future.succeeded() for future in self._waiting)
             self._waiting.clear()
-            self._context.close()
 
     def announce(self, message: FrameMessage, *, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """Announces one frame; returns before it is acknowledged.

@@ -17,6 +17,14 @@ from imgpipeline.vision.tiff import HEIGHT_TAG, ORIENTATION_TAG, WIDTH_TAG, read
 
 _MOST_WEBP_CHUNKS = 100_000
 """More than an animation has; walking through millions of them would take seconds."""
+_STARTS = {
+    "jpeg": (b"\xff\xd8\xff",),
+    "png": (b"\x89PNG\r\n\x1a\n",),
+    "gif": (b"GIF87a", b"GIF89a"),
+    "bmp": (b"BM",),
+    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+"""With what a file of each format begins; WebP is a RIFF file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,10 @@ def read_header(data: bytes) -> ImageHeader:
     Raises:
         BadInputError: `DECODE_FAILED`, where the bytes are of no known image format, or the header is cut.
     """
-    name = _format_of(data)
+    name = image_format(data)
+    if name is None:
+        begin = data[:8].hex(" ")
+        raise _failed(f"Not an image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF): it begins with {begin}.")
     try:
         width, height, orientation = _READERS[name](data)
     except (struct.error, IndexError) as error:
@@ -60,21 +71,18 @@ def read_header(data: bytes) -> ImageHeader:
     return ImageHeader(name, width, height, orientation)
 
 
-def _format_of(data: bytes) -> str:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if data.startswith(b"BM"):
-        return "bmp"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "tiff"
-    begin = data[:8].hex(" ")
-    raise _failed(f"Not an image of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF): it begins with {begin}.")
+def image_format(data: bytes) -> str | None:
+    """Tells the format of an image file by its first 12 bytes.
+
+    Args:
+        data: The file, or enough of its beginning.
+
+    Returns:
+        The format's name as in `ImageHeader.format`; None where the bytes begin like no known image format.
+    """
+    if data[:4] == b"RIFF":
+        return "webp" if data[8:12] == b"WEBP" else None
+    return next((name for name, starts in _STARTS.items() if data.startswith(starts)), None)
 
 
 def _read_jpeg(data: bytes) -> tuple[int, int, int]:

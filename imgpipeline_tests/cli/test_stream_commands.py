@@ -11,8 +11,9 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
-from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.command import interrupt, run
 from imgpipeline_tests.ledger.samples import dead_letter, frames, write_chain
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.test_folder import write_picture
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -33,7 +34,7 @@ def test_topics_ingest_and_status_of_a_new_site(site: dict[str, str], tmp_path: 
     assert (result["announced"], result["stored"], result["already_there"]) == (5, 5, 0)
     assert [skipped["path"] for skipped in result["skipped"]] == ["notes.txt"]
     repeated = run("ingest", "folder", tmp_path / "pictures", "--source", "gate", env=env, cwd=tmp_path)
-    assert "0 stored, 5 were there already" in repeated.stderr
+    assert "0 new, 5 already stored" in repeated.stderr
     assert "notes.txt" in repeated.stderr
     status = run("status", "--json", env=env, cwd=tmp_path).json()
     assert sum(partition["lag"] for partition in status["partitions"]) == 10
@@ -62,6 +63,50 @@ def test_a_pace_that_makes_no_sense_is_refused(pace: list[str], named: str, tmp_
     ended = run("ingest", "folder", tmp_path, "--source", "x", *pace, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (1, "")
     assert named in ended.stderr
+
+
+def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], tmp_path: Path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
+    ended = run("ingest", "folder", clip, "--source", "gate", env=site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert "clip.mp4 is not an image: it is a video (MP4 or QuickTime)." in ended.stderr
+    assert f"Next: `imgpipeline demo --video {clip}`" in ended.stderr
+    assert run("status", "--json", env=site, cwd=tmp_path).json()["partitions"][0]["log_end"] == 0
+
+
+def test_files_that_were_left_out_are_counted_and_some_are_named(site: dict[str, str], tmp_path: Path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    for name in ("._a.jpg", ".DS_Store", "Thumbs.db", *(f"{number}.txt" for number in range(7))):
+        (tmp_path / "in" / name).write_text("no image")
+    ended = run("ingest", "folder", tmp_path / "in", "--source", "gate", env=site, cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.stderr.startswith("1 frame of gate announced")
+    assert "Left out: 7 other files." in ended.stderr
+    assert "0.txt: not one of .jpg" in ended.stderr
+    assert "and 2 more" in ended.stderr
+    assert "Left out as hidden: 3 files or folders." in ended.stderr
+
+
+def test_ctrl_c_says_how_many_frames_were_announced_and_that_a_second_run_is_safe(
+    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    for number in range(3000):
+        write_picture(tmp_path / "in" / f"{number:04d}.jpg", shade=number % 256)
+    store_of(site)
+    settings = load_settings()
+
+    def some_are_announced() -> None:
+        wait_until(lambda: read_log(settings)[0].log_end > 50, limit_s=60, what="50 frames are in Kafka")
+
+    command = ["ingest", "folder", tmp_path / "in", "--source", "gate"]
+    ended = interrupt(*command, env=site, cwd=tmp_path, when=some_are_announced)
+    in_kafka = read_log(settings)[0].log_end
+    assert ended.status == 130
+    assert f"Interrupted after {in_kafka:,} of 3,000 frames" in ended.stderr
+    assert "safe to run the same command again" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert 50 < in_kafka < 3000
 
 
 def test_a_folder_that_is_not_there_is_named(site: dict[str, str], tmp_path: Path):

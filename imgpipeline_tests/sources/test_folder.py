@@ -133,25 +133,64 @@ def test_a_pace_gives_times_and_numbers_and_the_same_frames_each_time(tmp_path: 
 def test_other_files_are_counted_and_named(tmp_path: Path):
     write_picture(tmp_path / "a.jpg")
     write_picture(tmp_path / "big.png")
-    (tmp_path / "big.png").write_bytes(b"x" * 2000)
+    (tmp_path / "big.png").write_bytes((tmp_path / "big.png").read_bytes() + b"x" * 2000)
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "x.jpg").mkdir()
-    (tmp_path / "x.jpg" / "Thumbs.db").write_text("no picture")
+    (tmp_path / "x.jpg" / "list.db").write_text("no picture")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     result, announced, _ = ingest(tmp_path, settings=Settings(_env_file=None, max_image_bytes=1500))
     assert len(announced) == 1
     reasons = {skipped.path: skipped.reason for skipped in result.skipped}
-    assert reasons.keys() == {"big.png", "notes.txt", "x.jpg/Thumbs.db", "gone.jpg"}
+    assert reasons.keys() == {"big.png", "notes.txt", "x.jpg/list.db", "gone.jpg"}
     assert "IMGPIPELINE_MAX_IMAGE_BYTES" in reasons["big.png"]
 
 
-def test_what_only_claims_to_be_a_picture_is_announced_for_the_pipeline_to_judge(tmp_path: Path):
-    (tmp_path / "broken.jpg").write_bytes(b"no jpeg")
+def test_what_only_claims_to_be_an_image_is_left_out_and_a_damaged_image_is_for_the_pipeline_to_judge(tmp_path: Path):
+    whole = write_picture(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes(whole[:40])
     (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_bytes(b"no jpeg")
+    (tmp_path / "video.jpg").write_bytes(b"\0\0\0\x20ftypisom")
     result, announced, store = ingest(tmp_path)
-    assert [store.get(m.image_path) for m in announced] == [b"no jpeg", b""]
-    assert [(m.width, m.height) for m in announced] == [(None, None)] * 2
-    assert result.skipped == ()
+    assert [store.get(m.image_path) for m in announced] == [whole[:40]]
+    assert [(m.width, m.height) for m in announced] == [(None, None)]
+    assert [(skipped.path, skipped.reason) for skipped in result.skipped] == [
+        ("empty.jpg", "not an image: it is empty"),
+        ("text.jpg", "not an image: it starts with 6e 6f 20 6a 70 65 67, like no known image format"),
+        ("video.jpg", "not an image: it is a video (MP4 or QuickTime)"),
+    ]
+
+
+def test_numbers_of_frames_do_not_move_when_an_unfinished_file_becomes_an_image(tmp_path: Path):
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").touch()
+    write_picture(tmp_path / "c.jpg", shade=7)
+    pace = Pace(NOON, timedelta(seconds=1))
+    _, before, store = ingest(tmp_path, pace=pace)
+    write_picture(tmp_path / "b.jpg", shade=9)
+    _, after, _ = ingest(tmp_path, store, pace=pace)
+    assert [m.frame_number for m in before] == [0, 2]
+    assert set(frame_ids(before)) < set(frame_ids(after))
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
+    for name in ("a.jpg", "._a.jpg", ".hidden.jpg", ".trash/b.jpg", "__MACOSX/c.jpg", "x/._d.jpg", "x/d.jpg"):
+        write_picture(tmp_path / name)
+    (tmp_path / "Thumbs.db").touch()
+    (tmp_path / ".DS_Store").touch()
+    result, announced, _ = ingest(tmp_path)
+    assert [m.attributes["file"] for m in announced] == ["a.jpg", "x/d.jpg"]
+    assert {skipped.reason for skipped in result.skipped} == {"hidden"}
+    assert [skipped.path for skipped in result.skipped] == [
+        ".DS_Store", "._a.jpg", ".hidden.jpg", ".trash/", "Thumbs.db", "__MACOSX/", "x/._d.jpg",
+    ]  # fmt: skip
+
+
+def test_a_hidden_folder_or_file_is_read_where_it_is_named_itself(tmp_path: Path):
+    write_picture(tmp_path / ".camera" / "a.jpg")
+    write_picture(tmp_path / ".b.jpg")
+    assert ingest(tmp_path / ".camera")[0].announced == 1
+    assert ingest(tmp_path / ".b.jpg")[0].announced == 1
 
 
 def test_one_file_may_be_named_instead_of_a_folder(tmp_path: Path):
@@ -179,8 +218,14 @@ def test_progress_tells_how_many_of_how_many(tmp_path: Path):
 def test_a_folder_that_is_not_there_or_has_no_pictures_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="nowhere cannot be read: No such file"):
         ingest(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"holds no images \(.*\)\. Next"):
+        ingest(tmp_path)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ConfigurationError, match=r"no pictures .* only 1 other files"):
+    (tmp_path / ".a.jpg").touch()
+    with pytest.raises(ConfigurationError, match=r"no images .* only 1 other file, such as notes.txt"):
+        ingest(tmp_path)
+    (tmp_path / "broken.jpg").write_text("no image")
+    with pytest.raises(ConfigurationError, match=r"no images .* only 2 other files, such as broken.jpg"):
         ingest(tmp_path)
 
 
