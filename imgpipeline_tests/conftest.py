@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from imgpipeline_tests.parameter_ids import short_id
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.postgres_server import PostgresServer
 from imgpipeline_tests.servers.programs import MissingProgramError
@@ -37,6 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("servers")
         if asked_for & DATA_FIXTURES:
             item.add_marker("data")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Give text and bytes short ids that are the same in every process, also where no id is given."""
+    return short_id(val, argname)
 
 
 @pytest.hookimpl(wrapper=True)

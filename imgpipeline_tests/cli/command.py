@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,15 @@ def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path)
 def interrupt(
     *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path, when: Callable[[], object]
 ) -> Ended:
-    """Run `imgpipeline` and press Ctrl-C as soon as `when` returns."""
+    """Run `imgpipeline` and press Ctrl-C as soon as `when` returns.
+
+    A shell starts background jobs with SIGINT ignored, and children inherit that: the command gets the default back.
+    """
     command = [sys.executable, "-m", "imgpipeline.cli", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     began = time.monotonic()
-    with subprocess.Popen(command, env=environment(env), cwd=cwd, **pipes) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=environment(env), cwd=cwd, preexec_fn=heed, **pipes) as process:  # noqa: PLW1509 - one system call
         try:
             when()
         finally:

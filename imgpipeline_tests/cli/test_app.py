@@ -1,9 +1,12 @@
 """The command line as a whole: quick to answer, one message for an error, statuses that scripts can trust."""
 
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ from imgpipeline import __version__
 from imgpipeline.cli import app as cli_app
 from imgpipeline.cli.output import shown
 from imgpipeline.errors import ConfigurationError
-from imgpipeline_tests.cli.command import environment, interrupt, run
+from imgpipeline_tests.cli.command import Ended, environment, interrupt, run
 from imgpipeline_tests.servers.ports import LOOPBACK
 
 QUICK_S = 0.6
@@ -58,13 +61,23 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
     assert "none-of-your-business" not in ended.stderr
 
 
-def test_ctrl_c_ends_with_status_130_and_no_traceback(tmp_path: Path):
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
+def test_ctrl_c_ends_with_status_130_and_no_traceback(inherited: Callable[..., Any] | signal.Handlers, tmp_path: Path):
+    """Also where the tests run in the background of a shell, whose children ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, inherited)
+    try:
+        ended = interrupt_a_wait(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.status == 130
+    assert "Traceback" not in ended.stderr
+
+
+def interrupt_a_wait(tmp_path: Path) -> Ended:
     with socket.create_server((LOOPBACK, 0)) as silent:
         silent.settimeout(60)
         env = {"IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{silent.getsockname()[1]}"}
-        ended = interrupt("topics", "create", env=env, cwd=tmp_path, when=silent.accept)
-    assert ended.status == 130
-    assert "Traceback" not in ended.stderr
+        return interrupt("topics", "create", env=env, cwd=tmp_path, when=silent.accept)
 
 
 def test_whoever_reads_only_the_beginning_causes_no_error(tmp_path: Path):

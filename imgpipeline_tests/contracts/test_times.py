@@ -39,7 +39,7 @@ def test_every_accepted_way_of_writing_noon(written):
     [
         "", "noon", "2026-01-09T25:00:00Z", "2026-13-01", "20260109T120000Z", "2026-W02-5",
         "1736042400000", "1767960000", "\u0662\u0660\u0662\u0666-01-09", "2026-01-09T12:00:00Zulu", "\ud800",
-        "0001-01-01T00:00:00+14:00", math.nan, math.inf, -math.inf, 1e300, 10**400, True,
+        "0001-01-01T00:00:00+14:00", math.nan, math.inf, -math.inf, 1e300, pytest.param(10**400, id="400 digits"), True,
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(written):

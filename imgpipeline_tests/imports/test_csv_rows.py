@@ -30,6 +30,7 @@ def read(settings: Settings, path: Path, data: bytes, delimiter: str = ",") -> l
         b" a , b \n1,x\n2,y\n",
         gzip.compress(b"a,b\n1,x\n2,y\n"),
     ],
+    ids=["plain", "crlf", "cr", "byte order mark", "blanks", "gzip"],
 )
 def test_the_same_rows_have_the_same_bytes_whatever_the_file_is_like(
     folder_settings: Settings, tmp_path: Path, data: bytes
@@ -54,6 +55,7 @@ def test_a_row_is_named_by_the_line_it_begins_at(folder_settings: Settings, tmp_
         (b"1,caf\xe9", "it holds a byte that is not UTF-8."),
         (b'1,"x"y', "it is no CSV: ',' expected after '\"', in lines 2 to 2."),
     ],
+    ids=["too few", "too many", "not UTF-8", "quote"],
 )
 def test_a_bad_row_says_why_and_the_next_one_is_read(
     folder_settings: Settings, tmp_path: Path, line: bytes, problem: str
@@ -92,6 +94,7 @@ def test_other_characters_may_stand_between_columns(folder_settings: Settings, t
         (gzip.compress(b"PAR1 and so on"), "Parquet"),
         (b"", "has no header"),
     ],
+    ids=["utf-16", "zip", "parquet", "gzipped parquet", "empty"],
 )
 def test_what_is_no_text_is_refused_by_name(folder_settings: Settings, tmp_path: Path, data: bytes, text: str):
     with pytest.raises(ConfigurationError, match=text) as caught:

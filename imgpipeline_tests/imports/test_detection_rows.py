@@ -63,6 +63,10 @@ def test_further_columns_are_named_by_options(folder_settings: Settings, tmp_pat
         ("1999-12-31T23:59:59Z,car,0.5", "TIMESTAMP_OUT_OF_RANGE", "expected one from 2000-01-01"),
         ("2026-02-02T00:00:00Z,car,0.5", "TIMESTAMP_OUT_OF_RANGE", "got 2026-02-02"),
     ],
+    ids=[
+        *("no time", "empty time", "empty label", "confidence above 1", "confidence below 0", "confidence nan"),
+        *("a field missing", "null character", "before the first day", "in the future"),
+    ],
 )
 def test_a_bad_row_is_a_dead_letter_with_its_line(
     folder_settings: Settings, tmp_path: Path, row: str, code: str, message: str

@@ -125,6 +125,7 @@ def test_the_days_first_and_last_moments_are_inside(loaded: Engine):
         ('SELECT * REPLACE ("offset"::INTEGER AS "offset") FROM buried', "offset is INTEGER, expected BIGINT"),
         ("SELECT code, * EXCLUDE (code) FROM buried", "the columns' order differs"),
     ],
+    ids=["missing", "more", "other type", "other order"],
 )
 def test_columns_that_are_not_those_of_the_documents_are_found(
     loaded: Engine, monkeypatch: pytest.MonkeyPatch, rows: str, what: str

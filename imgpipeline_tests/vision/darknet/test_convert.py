@@ -63,6 +63,10 @@ def test_nothing_is_left_behind_beside_the_model(tmp_path):
         ("channels=3", "channels=1", "[net]", "1 channels", "3 channels"),
         ("width=32", "width=0", "[net]", "0x32", "size above 0"),
     ],
+    ids=[
+        *("layer type", "activation", "filters", "mask", "stride text", "stride 0", "antialiasing", "new_coords"),
+        *("later layer", "shortcut shape", "groups", "channels", "width 0"),
+    ],
 )
 def test_what_cannot_be_converted_is_named(old, new, layer, actual, expected):
     with pytest.raises(PermanentError) as caught:
