@@ -82,7 +82,7 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
             env={**os.environ, **environment},
             cwd=logs,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library, before any thread is started
+            preexec_fn=_prepare_child,  # noqa: PLW1509 - two system calls, before any thread is started
         )
     try:
         yield DagsterServer(process, f"http://127.0.0.1:{port}", log_file)
@@ -90,8 +90,9 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
         _end(process)
 
 
-def _end_with_parent() -> None:
-    """Asks the kernel to end this child when the demo is killed; where that cannot be asked (not Linux), nothing."""
+def _prepare_child() -> None:
+    """Makes the child heed SIGINT, which background jobs of a shell ignore, and end when the demo is killed (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
