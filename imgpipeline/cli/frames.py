@@ -20,8 +20,9 @@ from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.frame_list import FrameList
+    from imgpipeline.lake.frame_list import FrameList, WantedFrames
     from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The frames that were looked at, and what was found in them.")
 
@@ -46,36 +47,44 @@ def list_them(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """List frames, the latest first: file name, size in kB, time, and what was found.
 
-    Without --day, --from and --to these are the frames of the latest day. A frame that was announced several times is
-    there once. All frames up to this moment are shown, whether or not their day was built.
+    Without --day, --from and --to these are the frames of the latest day; with --source or --status, of the latest day
+    that has such frames. A frame that was announced several times is listed once. All frames up to this moment are
+    shown, whether or not their day was built.
     """
     from imgpipeline.lake.frame_list import WantedFrames, list_frames  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    store = open_store(load_settings())
-    span = _latest_day(store, read_span(day, first, last))
-    with open_lake(store, days=days_of(store, span)) as lake:
-        found = list_frames(lake, WantedFrames(source, label, status), limit)
+    span, settings = read_span(day, first, last), load_settings()
+    store, wanted = open_store(settings), WantedFrames(source, label, status)
+    if span.is_all:
+        span = _latest_day(store, settings, wanted)
+    with open_lake(store, days=[] if span.is_all else days_of(store, span)) as lake:
+        found = list_frames(lake, wanted, limit)
     if as_json:
-        show_json([{"file": frame.file, **asdict(frame)} for frame in found.frames])
+        show_json([asdict(frame) for frame in found.frames])
     elif as_csv:
         _show_as_csv(found)
     elif found.frames:
         _show(found)
     else:
-        note(f"There are no such frames ({span}); --from and --to name other days.")
+        step = "`imgpipeline summary sources` lists the sources" if span.is_all else "--from and --to name other days"
+        note(f"There are no such frames ({span}); {step}.")
     if found.matching > len(found.frames):
         note(f"These are the latest {len(found.frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
 
 
-def _latest_day(store: "ObjectStore", span: Span) -> Span:
-    """Returns the span, or where none was given the latest day that the ledger knows."""
-    if not span.is_all:
-        return span
-    days = days_of(store, span)
-    return Span(days[-1], days[-1]) if days else span
+def _latest_day(store: "ObjectStore", settings: "Settings", wanted: "WantedFrames") -> Span:
+    """Returns the latest day that has such frames; all days where none has."""
+    from imgpipeline.lake.frame_list import latest_day  # noqa: PLC0415 - loads DuckDB
+
+    days = days_of(store, Span(None, None))
+    if wanted.source is None and wanted.status is None:
+        latest = days[-1] if days else None
+    else:
+        latest = latest_day(store, settings, wanted, days)
+    return Span(latest, latest)
 
 
 def _show(found: "FrameList") -> None:

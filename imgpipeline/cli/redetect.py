@@ -75,14 +75,18 @@ def redetect(
 
 def _days(store: "ObjectStore", span: Span) -> list[date]:
     from imgpipeline.lake.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.nearest_days import name_nearest_days  # noqa: PLC0415 - as above
     from imgpipeline.lake.tables import FRAMES  # noqa: PLC0415 - as above
 
     if span.first is not None and span.first == span.last:
         return [span.first]
-    days = [day for day in list_days(store, FRAMES.name) if day in span]
+    built = list(list_days(store, FRAMES.name))
+    days = [day for day in built if day in span]
     if not days:
+        near = span.last or span.first or date.min
         raise ConfigurationError(
-            f"No day of {span} has a table `frames`.", next_step="look which there are: imgpipeline frames list"
+            f"No day of {span} has a table `frames`. Days that have one: {name_nearest_days(built, near)}.",
+            next_step="name one of these days; those of the ledger become tables when their assets are materialized",
         )
     return days
 

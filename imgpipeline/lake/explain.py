@@ -21,6 +21,7 @@ from imgpipeline.lake.engine import quoted
 from imgpipeline.lake.explanation import CountedDetection, Explanation, NumberId, SegmentBehind, StoredNumber
 from imgpipeline.lake.macros import COUNTED_DETECTIONS
 from imgpipeline.lake.manifest import parse_footer
+from imgpipeline.lake.nearest_days import name_nearest_days
 from imgpipeline.lake.session import LakeSession
 from imgpipeline.lake.summaries import recipe
 from imgpipeline.ledger import Segment, known_days
@@ -29,7 +30,6 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import Settings
 
 Progress = Callable[[int, int], None]
-_NEAREST_DAYS = 10
 _COLUMNS = (
     '"timestamp", source, frame_id, frame_number, detection_number, label, confidence, x, y, width, height, '
     "source_image_path, source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source_kafka_offset, "
@@ -262,12 +262,9 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
     frames = lake.query(f"SELECT count(*) FROM frames WHERE day = DATE '{number.day}'").rows[0][0]  # noqa: S608 - a day
     if frames:
         return ConfigurationError(f"Nothing was found in the {frames} frames of {number.day}.")
-    days = known_days(store)
-    nearest = sorted(days, key=lambda day: abs(day - number.day))[:_NEAREST_DAYS]
-    named = ", ".join(map(str, sorted(nearest))) or "none yet"
     return ConfigurationError(
         f"There is no frame of {number.day}: neither in tables nor in the ledger.",
-        next_step=f"take one of the days that the ledger knows: {named}",
+        next_step=f"take one of the days that the ledger knows: {name_nearest_days(known_days(store), number.day)}",
     )
 
 

@@ -1,15 +1,20 @@
-"""Frames as a person looks through them: the latest first, each with what was found in it.
+"""The latest frames with what was found in them, and the latest day that has any: `imgpipeline frames list`."""
 
-Owns the question behind `imgpipeline frames list`. Showing it belongs to the command.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.lake.engine import quoted
 from imgpipeline.lake.session import LakeSession
+from imgpipeline.lake.spans import open_summaries
+from imgpipeline.lake.tables import SOURCE_ACTIVITY
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_FILE = """CASE WHEN json_type(attributes, '$.file') = 'VARCHAR' AND attributes ->> '$.file' <> ''
+                 THEN attributes ->> '$.file' ELSE split_part(source_image_path, '/', -1) END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class WantedFrames:
 class ListedFrame:
     """One frame of the list."""
 
+    file: str
+    """Name of the image's file as its producer gave it (the attribute `file`), else the last part of its key."""
     timestamp: datetime
     """The frame's own time, UTC."""
     source: str
@@ -42,11 +49,6 @@ class ListedFrame:
     """Names the frame; unique within a day."""
     detections: Mapping[str, int]
     """How many of each label, the most frequent first."""
-
-    @property
-    def file(self) -> str:
-        """Name of the image's file."""
-        return self.source_image_path.rpartition("/")[2]
 
     @property
     def size_kb(self) -> float | None:
@@ -80,7 +82,7 @@ def list_frames(lake: LakeSession, wanted: WantedFrames, limit: int) -> FrameLis
     rows = lake.query(
         f"""
         WITH listed AS (
-            SELECT day, "timestamp", source, source_image_path, size_bytes, status, frame_id
+            SELECT day, {_FILE} AS file, "timestamp", source, source_image_path, size_bytes, status, frame_id
             {chosen} ORDER BY "timestamp" DESC, frame_id LIMIT {limit}
         ), found AS (
             SELECT day, frame_id, label, count(*) AS count
@@ -96,12 +98,60 @@ def list_frames(lake: LakeSession, wanted: WantedFrames, limit: int) -> FrameLis
     return FrameList(
         tuple(
             ListedFrame(
-                time, source, path, size, FrameStatus(status), name, dict(zip(labels or (), counts or (), strict=True))
+                file=file,
+                timestamp=time,
+                source=source,
+                source_image_path=path,
+                size_bytes=size,
+                status=FrameStatus(status),
+                frame_id=frame_id,
+                detections=dict(zip(labels or (), counts or (), strict=True)),
             )
-            for time, source, path, size, status, name, labels, counts in rows
+            for file, time, source, path, size, status, frame_id, labels, counts in rows
         ),
         matching,
     )
+
+
+def latest_day(
+    store: ObjectStore,
+    settings: Settings,
+    wanted: WantedFrames,
+    days: Sequence[date],
+    *,
+    cache_dir: Path | None = None,
+) -> date | None:
+    """Finds the latest day that has frames of a source and status.
+
+    Days are looked at from the latest backwards, 1, 2, 4 and so on at a time, by their summary `source_activity`: a
+    source seen today costs one day, and one that never was costs one small file for each day.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        wanted: Its label does not count: it may have been found on another day than the source's latest.
+        days: Days to search, sorted.
+        cache_dir: Where fetched files are kept; default: as for a query session.
+
+    Returns:
+        The day; None where none of them has such frames.
+
+    Raises:
+        LedgerError: A segment newer than a day's tables cannot be read.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    counted = wanted.status.value if wanted.status else "frames"  # `processed`, `gated`
+    newest_first, taken = days[::-1], 0
+    while taken < len(newest_first):
+        batch = newest_first[taken : 2 * taken + 1]
+        taken += len(batch)
+        with open_summaries(store, settings, [SOURCE_ACTIVITY.name], days=sorted(batch), cache_dir=cache_dir) as span:
+            seen = f"SELECT max(day) FROM source_activity WHERE {counted} > 0 AND source = coalesce(?, source)"  # noqa: S608 - own names
+            day: date | None = span.query(seen, [wanted.source]).rows[0][0]
+        if day is not None:
+            return day
+    return None
 
 
 def _condition(wanted: WantedFrames) -> str:

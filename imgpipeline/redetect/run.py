@@ -20,8 +20,11 @@ from datetime import date
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.engine import open_engine
+from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.tables import FRAMES, SCHEMA_VERSION
+from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
@@ -86,14 +89,16 @@ def redetect_day(
         before = read_redetection(store, model, day)
         source = read_footer(store, day_table_key(FRAMES.name, day))
         if source is None:
-            raise _no_frames(day)
+            raise _no_frames(redetector, day)
         whole = before.whole
         if whole is not None and not force and _is_current(whole, source.e_tag, recipe):
             remove_parts(store, model, day)
             progress(whole.frames, whole.frames)
             return Redetection(whole, looked_at == 0, looked_at, before.size_bytes, time.perf_counter() - began_s)
         with open_engine() as engine:
-            attempt = DayAttempt(redetector, engine, day, recipe, before, _fetch_frames(store, day), reuses=not force)
+            attempt = DayAttempt(
+                redetector, engine, day, recipe, before, _fetch_frames(redetector, day), reuses=not force
+            )
             done = attempt.run(progress)
         looked_at += attempt.looked_at
         if done is not None:
@@ -104,19 +109,26 @@ def redetect_day(
     raise TransientError(f"{_ATTEMPTS} redetections of {day} by {model} were overtaken by others; it is theirs.")
 
 
-def _fetch_frames(store: ObjectStore, day: date) -> Fetched:
+def _fetch_frames(redetector: Redetector, day: date) -> Fetched:
     try:
-        return store.fetch(day_table_key(FRAMES.name, day))
+        return redetector.store.fetch(day_table_key(FRAMES.name, day))
     except ObjectMissingError:
-        raise _no_frames(day) from None
+        raise _no_frames(redetector, day) from None
 
 
 def _is_current(whole: RedetectionManifest, e_tag: str, recipe: str) -> bool:
     return (whole.made_of, whole.made_by, whole.schema_version) == (e_tag, recipe, SCHEMA_VERSION)
 
 
-def _no_frames(day: date) -> PermanentError:
+def _no_frames(redetector: Redetector, day: date) -> PermanentError:
+    if day in known_days(redetector.store):
+        select = f"--select frames,detections --partition {day}"
+        return PermanentError(
+            f"{day} cannot be re-processed: its table `frames` has not been built yet.",
+            next_step=f"dagster asset materialize -m imgpipeline.definitions {select}",
+        )
+    days = list(list_days(redetector.store, FRAMES.name))
     return PermanentError(
-        f"{day} cannot be looked at again: the day has no table `frames` yet.",
-        next_step=f"dagster asset materialize -m imgpipeline.definitions --select frames,detections --partition {day}",
+        f"There are no frames of {day} to re-process. Days with a table `frames`: {name_nearest_days(days, day)}.",
+        next_step=f"imgpipeline redetect --model {redetector.model} --day {nearest_day(days, day)}" if days else None,
     )

@@ -15,13 +15,12 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_tables import covered_ends, has_news, join_ends, list_days
 from imgpipeline.lake.manifest import Manifest, read_stored
+from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.summaries import SUMMARIES, recipe
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger import fix_ends, index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-
-_DAYS_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +122,7 @@ def _nothing_of(store: ObjectStore, day: date) -> PermanentError:
             f"There is nothing of {day}: this store has no frames at all.",
             next_step="look at `imgpipeline status`, and at IMGPIPELINE_STORE_URL (`imgpipeline settings`)",
         )
-    nearest = sorted(sorted(days, key=lambda other: (abs(other - day), other))[:_DAYS_NAMED])
-    named = ", ".join(other.isoformat() for other in nearest)
-    more = f" (the nearest of {len(days)})" if len(days) > len(nearest) else ""
     return PermanentError(
-        f"There is nothing of {day}. Days with frames or dead letters{more}: {named}.",
-        next_step=f"imgpipeline report --day {nearest[-1]}",
+        f"There is nothing of {day}. Days with frames or dead letters: {name_nearest_days(days, day)}.",
+        next_step=f"imgpipeline report --day {nearest_day(days, day)}",
     )

@@ -103,7 +103,8 @@ def ingest_video(
             began = start or datetime.fromtimestamp(path.stat().st_mtime, UTC)
             time = began.astimezone(UTC) + timedelta(seconds=round(frame.offset_s, 3))
             data = _encode(frame)
-            key = image_key(source, day_of(time), f"{path.stem}-{frame.number:08d}.jpg")
+            name = f"{path.stem}-{frame.number:08d}.jpg".encode("utf-8", "replace").decode()
+            key = image_key(source, day_of(time), name)
             store.create(key, data)
             height, width = frame.pixels.shape[:2]
             announcer.announce(
@@ -114,7 +115,12 @@ def ingest_video(
                     frame_number=frame.number,
                     width=width,
                     height=height,
-                    attributes={"video": path.name, "offset_s": round(frame.offset_s, 3), "jpeg": _digest(data)},
+                    attributes={
+                        "file": name,
+                        "video": path.name,
+                        "offset_s": round(frame.offset_s, 3),
+                        "jpeg": _digest(data),
+                    },
                 )
             )
             announced += 1

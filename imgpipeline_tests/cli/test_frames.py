@@ -50,7 +50,13 @@ def filled(
         (["--from", "2026-01-09", "--limit", "3"], ["7.jpg", "6.jpg", "4.jpg"]),
         (["--day", "2026-01-09", "--source", "it's not there"], []),
         (["--day", "2025-01-09"], []),
+        (["--source", "=yard"], ["=SUM(A1).jpg"]),
+        (["--status", "gated"], ["4.jpg"]),
+        (["--source", "cam-1"], ["7.jpg", "6.jpg"]),
+        (["--source", "cam-1", "--status", "gated"], ["4.jpg"]),
+        (["--source", "=yard", "--label", "car"], []),
     ],
+    ids=str,
 )
 def test_frames_are_found_by_day_source_label_and_status(
     filled: dict[str, str], tmp_path: Path, options: list[str], files: list[str]
@@ -74,6 +80,16 @@ def test_each_says_how_large_it_is_and_what_was_found(filled: dict[str, str], tm
     }
 
 
+def test_the_file_has_the_name_that_its_producer_gave_it(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+):
+    given: list[dict[str, object]] = [{"file": "über/Überführung.jpg"}, {"file": ""}, {"file": 7}, {}]
+    write_chain(store_of(folder_site), [at(n, seen(n, attributes=said)) for n, said in enumerate(given)])
+    rows = run("frames", "list", "--json", env=folder_site, cwd=tmp_path).json()
+    assert [row["file"] for row in reversed(rows)] == ["über/Überführung.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert rows[-1]["source_image_path"] == "images/cam-1/0.jpg"
+
+
 def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
     row = next(line for line in ended.stdout.splitlines() if "SUM" in line)
@@ -95,7 +111,13 @@ def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
 def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
-    assert ended.stderr == "There are no such frames (all days); --from and --to name other days.\n"
+    assert ended.stderr == "There are no such frames (all days); `imgpipeline summary sources` lists the sources.\n"
+
+
+def test_a_source_that_never_was_points_to_those_there_are(filled: dict[str, str], tmp_path: Path):
+    ended = run("frames", "list", "--source", "gate", env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "")
+    assert "`imgpipeline summary sources` lists the sources" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.ledger.samples import frame, write_chain
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
 
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
@@ -85,8 +86,11 @@ def test_the_comparison_is_given_as_json_and_csv(store: ObjectStore) -> None:
     [
         (("redetect", "--model", "nobody", "--day", "2026-03-01"), ConfigurationError, "imgpipeline models list"),
         (("redetect", "--model", "demo", "--day", "2026-13-01"), ConfigurationError, "2026-01-09"),
-        (("redetect", "--model", "demo", "--from", "2027-01-01"), ConfigurationError, "frames list"),
-        (("redetect", "--model", "demo", "--day", "2026-03-05"), PermanentError, "dagster asset materialize"),
+        (
+            ("redetect", "--model", "demo", "--from", "2027-01-01"),
+            ConfigurationError,
+            "have one: 2026-03-01, 2026-03-02",
+        ),
         (("compare-models", "--day", "2026-03-01", "--b", "demo"), PermanentError, "imgpipeline redetect --model demo"),
     ],
 )
@@ -95,6 +99,28 @@ def test_an_error_names_what_to_do(
 ) -> None:
     with pytest.raises(error, match=said):
         call(*arguments)
+
+
+def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) -> None:
+    with pytest.raises(PermanentError) as error:
+        call("redetect", "--model", "demo@0.3", "--day", "2026-03-05")
+    assert "no frames of 2026-03-05" in error.value.message
+    assert "2026-03-01, 2026-03-02" in error.value.message
+    assert error.value.next_step == "imgpipeline redetect --model demo@0.3 --day 2026-03-02"
+
+
+def test_a_day_that_only_the_ledger_knows_has_to_be_built_first(store: ObjectStore) -> None:
+    write_chain(store, [frame(8, date(2026, 3, 5))])
+    with pytest.raises(PermanentError) as error:
+        call("redetect", "--model", "demo", "--day", "2026-03-05")
+    assert "has not been built yet" in error.value.message
+    assert "--partition 2026-03-05" in str(error.value.next_step)
+
+
+def test_an_empty_store_has_no_day_to_process(folder_site: dict[str, str], tmp_path: Path) -> None:
+    ended = run("redetect", "--model", "demo", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert f"Error: There are no frames of {FIRST} to re-process. Days with a table `frames`: none." in ended.stderr
 
 
 def test_days_must_be_named(store: ObjectStore) -> None:

@@ -57,3 +57,4 @@ def test_a_video_ingested_twice_announces_the_same_frames(
     assert len(frames) == 8
     assert len({f.frame_id for f in frames}) == 4
     assert {f.source_image_path for f in frames} == {f"images/clip/2026-03-01/clip-{n:08d}.jpg" for n in (0, 5, 10, 15)}
+    assert {f.attributes["file"] for f in frames} == {f"clip-{n:08d}.jpg" for n in (0, 5, 10, 15)}

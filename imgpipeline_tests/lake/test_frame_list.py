@@ -1,0 +1,66 @@
+"""The latest day of a source is found from the end backwards, without reading all history."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.frame_list import WantedFrames, latest_day
+from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.tables import SOURCE_ACTIVITY
+from imgpipeline.ledger import known_days
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
+
+DAYS = [DAY + timedelta(days=n) for n in range(10)]
+LOST = DAYS[3]
+
+
+def fill(store: ObjectStore) -> None:
+    """Store ten days of the source `gate`; `yard` was last seen on the fourth, and later sent dead letters only."""
+    made = write_chain(store, [seen(0, day=LOST, source="yard", status=FrameStatus.GATED, gate_reason="dark")])
+    for n, day in enumerate(DAYS):
+        append(made, [seen(2 * n + 1, day=day, source="gate"), dead_letter(2 * n + 2, day)])
+    for day in DAYS:
+        rebuild_day(store, day, now=NOON)
+        build_summary(store, SOURCE_ACTIVITY.name, day, settings=Settings(), now=NOON)
+
+
+def find(store: ObjectStore, wanted: WantedFrames, tmp_path: Path) -> tuple[date | None, int]:
+    """Return the day, and how many stored objects were fetched to find it."""
+    cache = tmp_path / "cache"
+    day = latest_day(store, Settings(), wanted, known_days(store), cache_dir=cache)
+    return day, len(list((cache / "objects").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "day", "fetched"),
+    [
+        pytest.param(WantedFrames(source="gate"), DAYS[-1], 1, id="active-source"),
+        pytest.param(WantedFrames(source="yard"), LOST, 1 + 2 + 4, id="lost-source"),
+        pytest.param(WantedFrames(status=FrameStatus.GATED), LOST, 1 + 2 + 4, id="status"),
+        pytest.param(WantedFrames(source="yard", status=FrameStatus.PROCESSED), None, 10, id="source-and-status"),
+        pytest.param(WantedFrames(source="cam-1"), None, 10, id="dead-letters-only"),
+        pytest.param(WantedFrames(source="it's not there"), None, 10, id="no-source"),
+    ],
+)
+def test_one_small_file_a_day_is_read_back_to_the_day_that_has_frames(
+    store: ObjectStore, tmp_path: Path, wanted: WantedFrames, day: date | None, fetched: int
+):
+    fill(store)
+    assert find(store, wanted, tmp_path) == (day, fetched)
+
+
+def test_frames_that_no_table_has_yet_count(store: ObjectStore, tmp_path: Path):
+    newest = DAYS[-1] + timedelta(days=1)
+    write_chain(store, [seen(0, day=DAY, source="yard")], [seen(1, day=newest, source="gate")])
+    assert find(store, WantedFrames(source="yard"), tmp_path)[0] == DAY
+    assert find(store, WantedFrames(source="gate"), tmp_path)[0] == newest
+
+
+def test_a_store_without_days_has_no_latest_one(memory: ObjectStore, tmp_path: Path):
+    assert latest_day(memory, Settings(), WantedFrames(source="gate"), [], cache_dir=tmp_path) is None
