@@ -65,12 +65,12 @@ class DayReader:
 
         The day's index is listed now: after the ends, which are those of a manifest that may just have been put.
         """
-        load_outcomes(engine, self._read(ends))
+        load_outcomes(engine, self._read(ends), {self.day: {}})
 
-    def _read(self, ends: Mapping[ChainId, int]) -> Iterator[tuple[date, Segment]]:
+    def _read(self, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
         for segment in read_day(self.store, self.day, ends):
             self.step()
-            yield self.day, segment
+            yield segment
 
 
 def compare_day(reader: DayReader) -> DayComparison:

@@ -204,8 +204,7 @@ def _build(
 ) -> DayBuild | None:
     """Builds and puts the tables; None where another build was faster."""
     with open_engine() as engine:
-        segments = ((day, segment) for segment in read_day(store, day, ends, buckets=buckets))
-        load_outcomes(engine, segments)
+        load_outcomes(engine, read_day(store, day, ends, buckets=buckets), {day: {}})
         duplicates = keep_unique(engine)
         sort_by_time(engine)
         refuse_unsound(engine, day)

@@ -11,7 +11,7 @@ from datetime import date
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.engine import Engine, disk_errors, identifier
 from imgpipeline.lake.tables import DEAD_LETTERS, SEGMENTS, Column, Table
-from imgpipeline.ledger import Segment, list_segments, read_day, read_segments
+from imgpipeline.ledger import Segment, index_buckets, list_segments, read_days, read_segments
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 
@@ -84,13 +84,9 @@ def _all(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
 
 
 def _of_days(store: ObjectStore, ends: Mapping[ChainId, int], days: Iterable[date]) -> Iterator[Segment]:
-    seen: set[str] = set()
-    for day in days:
-        for segment in read_day(store, day, ends):
-            key = segment_key(segment.header.chain, segment.header.start)
-            if key not in seen:
-                seen.add(key)
-                yield segment
+    wanted = sorted(set(days))
+    buckets = [bucket for day in wanted for bucket in index_buckets(store, day)]
+    return read_days(store, {day: {} for day in wanted}, ends, buckets=buckets)
 
 
 def _header_line(segment: Segment) -> bytes:

@@ -5,7 +5,7 @@ Owns the one place where metadata documents are parsed in bulk, and the rule whi
 segments come from belongs to `ledger`; what is done with the rows to the modules beside.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -63,8 +63,11 @@ FROM read_json($files, format = 'newline_delimited', filename = true, maximum_ob
                columns = {{dead_letter: '{_LETTER_TYPE}'}}) AS read
 JOIN spooled ON spooled.letters = read.filename
 WHERE dead_letter.day = spooled.day
-ORDER BY spooled.topic, spooled.topic_id, spooled.partition, dead_letter."offset"
 """  # noqa: S608 - made of this module's own names
+_LETTERS_IN_ORDER = 'ORDER BY spooled.topic, spooled.topic_id, spooled.partition, dead_letter."offset"\n'
+_NEW_FRAMES = "AND frame.source_kafka_offset >= spooled.since\n"
+_NEW_LETTERS = 'AND dead_letter."offset" >= spooled.since\n'
+"""Not part of the recipe: a build of a day reads from offset 0."""
 _LETTER_MARK = b'{"dead_letter"'
 """How the line of a dead letter begins."""
 _KEEP_UNIQUE = """
@@ -120,7 +123,10 @@ def stored(table: Table) -> str:
 
 
 RECIPE = sha256(
-    repr((SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS, DEAD_LETTER_ROWS)).encode()
+    repr((
+        SCHEMA_VERSION, _LOAD, _LOAD_LETTERS + _LETTERS_IN_ORDER, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS,
+        DEAD_LETTER_ROWS,
+    )).encode()
 ).hexdigest()[:16]  # fmt: skip
 """Hash of the SQL that makes the day tables: another one means that they are to be built again."""
 
@@ -157,28 +163,14 @@ def sort_by_time(engine: Engine) -> None:
         engine.run("ALTER TABLE in_order RENAME TO found")
 
 
-def load_frames(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> None:
-    """Fills the table `found` with the frames of some days, duplicates included.
+def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]) -> None:
+    """Fills the table `found` with the frames of some days, duplicates included, and `buried` with the dead letters.
 
     Args:
         engine: DuckDB with a folder for the spooled lines.
-        segments: Days, each with a segment that touches it; of the segment only the frames of that day are taken.
-
-    Raises:
-        LedgerError: A segment cannot be read (raised by the iterable).
-        PermanentError: A line cannot be parsed, or the disk is full.
-    """
-    create_found(engine)
-    with _spooled(engine, segments, with_letters=False) as spool:
-        _load_frames(engine, spool)
-
-
-def load_outcomes(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> None:
-    """Fills the table `found` as `load_frames` does, and `buried` with the dead letters, from the same reading.
-
-    Args:
-        engine: As for `load_frames`.
-        segments: As for `load_frames`.
+        segments: Segments that touch these days, each once, those of a chain one after the other (`read_days`).
+        since: The days whose outcomes are taken, each with the offset from which a chain is taken; a chain that is not
+            named is taken from offset 0.
 
     Raises:
         LedgerError: A segment cannot be read (raised by the iterable).
@@ -187,27 +179,24 @@ def load_outcomes(engine: Engine, segments: Iterable[tuple[date, Segment]]) -> N
     create_found(engine)
     columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in STORED_DEAD_LETTERS.columns]
     engine.run(f"CREATE OR REPLACE TABLE buried ({', '.join(columns)})")
-    with _spooled(engine, segments, with_letters=True) as spool:
-        _load_frames(engine, spool)
+    with _spooled(engine, segments, since) as spool:
+        frames = [each.frames for each in spool.files if each.frames]
+        if frames:
+            engine.run(f"{_LOAD}{_NEW_FRAMES}", {"files": frames, "longest": spool.longest_bytes})
         letters = [each.letters for each in spool.files if each.letters]
         if letters:
-            engine.run(_LOAD_LETTERS, {"files": letters, "longest": spool.longest_bytes})
-
-
-def _load_frames(engine: Engine, spool: "_Spool") -> None:
-    frames = [each.frames for each in spool.files if each.frames]
-    if frames:
-        engine.run(_LOAD, {"files": frames, "longest": spool.longest_bytes})
+            sql = f"{_LOAD_LETTERS}{_NEW_LETTERS}{_LETTERS_IN_ORDER}"
+            engine.run(sql, {"files": letters, "longest": spool.longest_bytes})
 
 
 @dataclass(slots=True)
 class _SpooledFile:
-    """The lines of one day and chain; a path is empty where there are none of its kind."""
+    """The lines of one chain; a path is empty where there are none of its kind."""
 
-    day: date
     chain: ChainId
     frames: str = ""
     letters: str = ""
+    days: set[date] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -219,23 +208,28 @@ class _Spool:
 
 
 @contextmanager
-def _spooled(engine: Engine, segments: Iterable[tuple[date, Segment]], *, with_letters: bool) -> Iterator[_Spool]:
-    """Writes the lines into files, and the table `spooled` that says whose they are; removes both at the end."""
+def _spooled(
+    engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]
+) -> Iterator[_Spool]:
+    """Writes the lines into files, and the table `spooled` that says which days to take from each; removes both."""
     with disk_errors(engine.folder):
         folder = engine.folder / "spooled"
         folder.mkdir(exist_ok=True)
         spool = _Spool()
-        for number, ((day, chain), group) in enumerate(groupby(segments, lambda each: (each[0], each[1].header.chain))):
-            spool.files.append(_SpooledFile(day, chain))
-            _spool(folder / f"{number:08d}", spool, (segment for _, segment in group), with_letters=with_letters)
+        for number, (chain, group) in enumerate(groupby(segments, lambda segment: segment.header.chain)):
+            spool.files.append(_SpooledFile(chain))
+            _spool(folder / f"{number:08d}", spool, group)
         engine.run(
-            "CREATE OR REPLACE TABLE spooled (filename VARCHAR, letters VARCHAR, day DATE, topic VARCHAR, "
-            "topic_id VARCHAR, partition INTEGER)"
+            "CREATE OR REPLACE TABLE spooled (filename VARCHAR, letters VARCHAR, day DATE, since BIGINT, "
+            "topic VARCHAR, topic_id VARCHAR, partition INTEGER)"
         )
-        if spool.files:
-            rows = [(f.frames, f.letters, f.day, f.chain.topic, f.chain.topic_id, f.chain.partition)
-                    for f in spool.files]  # fmt: skip
-            columns = ", ".join(["unnest(?)"] * 6)
+        rows = [
+            (f.frames, f.letters, day, since[day].get(f.chain, 0), f.chain.topic, f.chain.topic_id, f.chain.partition)
+            for f in spool.files
+            for day in sorted(f.days & since.keys())
+        ]
+        if rows:
+            columns = ", ".join(["unnest(?)"] * 7)
             engine.run(f"INSERT INTO spooled SELECT {columns}", [*map(list, zip(*rows, strict=True))])
         yield spool
         engine.run("DROP TABLE spooled")
@@ -243,18 +237,19 @@ def _spooled(engine: Engine, segments: Iterable[tuple[date, Segment]], *, with_l
             path.unlink()
 
 
-def _spool(path: Path, spool: _Spool, segments: Iterable[Segment], *, with_letters: bool) -> None:
-    """Writes the lines of one day and chain: frames' in one file, dead letters' in another one."""
+def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
+    """Writes the lines of one chain: frames into one file, dead letters into another."""
     found = spool.files[-1]
     with ExitStack() as files:
         frames = letters = None
         for segment in segments:
             header, body = segment.header, segment.body
+            found.days.update(header.days)
             if header.frames + header.gated:
                 found.frames = f"{path}.jsonl"
                 frames = frames or files.enter_context(Path(found.frames).open("wb"))
                 frames.write(body)
-            if with_letters and header.dead_letters:
+            if header.dead_letters:
                 found.letters = f"{path}.letters.jsonl"
                 letters = letters or files.enter_context(Path(found.letters).open("wb"))
                 letters.writelines(line for line in body.splitlines(keepends=True) if line.startswith(_LETTER_MARK))

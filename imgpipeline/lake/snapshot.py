@@ -8,13 +8,14 @@ that they show everything up to one set of ends exactly once, whatever builds go
 * Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
   one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
   A dead letter is named by its offset.
+* The segments behind all days are read in a single pass, each once, however their days are mixed.
 * A file with columns of another version is left aside; its day is read from the ledger.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes
 from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Table
-from imgpipeline.ledger import ChainEnd, Segment, fix_ends, index_buckets, read_day
+from imgpipeline.ledger import ChainEnd, Segment, days_since, fix_ends, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
@@ -82,7 +83,8 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     notes = read_notes(store, cache.folder)
     engine.run(f"CREATE SCHEMA {_WORKING}")
     engine.run(f"SET search_path = '{_WORKING},main'")
-    load_outcomes(engine, _Behind(store, files, fixed, ends, buckets, notes).read(shown))
+    behind = _Behind(store, fixed, ends, buckets, notes, _covered_by_day(files, shown))
+    load_outcomes(engine, behind.read(), behind.since)
     write_notes(store, cache.folder, notes, fixed.values())
     for table in DAY_TABLES:
         _create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
@@ -97,30 +99,38 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 _Files = dict[date, dict[str, tuple[Manifest, Path]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Behind:
     """Reads what the ledger has behind the files."""
 
     store: ObjectStore
-    files: _Files
     fixed: Mapping[ChainId, ChainEnd]
     ends: Mapping[ChainId, int]
     buckets: Mapping[date, list[Bucket]]
     notes: QuietNotes
+    covered: Mapping[date, Mapping[ChainId, int]]
+    since: Mapping[date, Mapping[ChainId, int]] = field(init=False)
+    """For each day the offset from which each chain is read."""
 
-    def read(self, days: Sequence[date]) -> Iterator[tuple[date, Segment]]:
-        """Yields each day with each segment behind it, and notes the days that have none."""
-        for day in days:
-            buckets, tables = self.buckets.get(day, []), self.files.get(day, {})
-            covered = covered_ends(*(tables[name][0] if tables else None for name in _TABLES))
-            since, quiet = self.notes.skip(day, covered), True
-            unread = [b for b in buckets if since.get(b.chain, 0) < self.ends.get(b.chain, 0)]
-            for segment in read_day(self.store, day, self.ends, since=since, buckets=unread):
-                quiet = False
-                yield day, segment
-            if quiet:
-                chains = {bucket.chain for bucket in buckets} & self.fixed.keys()
-                self.notes.note(day, covered, {chain: self.fixed[chain].offset for chain in chains})
+    def __post_init__(self) -> None:
+        """Fixes where reading starts, before new notes are made."""
+        self.since = {day: self.notes.skip(day, covered) for day, covered in self.covered.items()}
+
+    def read(self) -> Iterator[Segment]:
+        """Yields each segment behind any of the days once, and notes the days that have none."""
+        quiet = set(self.since)
+        buckets = [bucket for day in self.since for bucket in self.buckets.get(day, [])]
+        for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
+            quiet.difference_update(days_since(segment.header, self.since))
+            yield segment
+        for day in sorted(quiet):
+            chains = {bucket.chain for bucket in self.buckets.get(day, [])} & self.fixed.keys()
+            self.notes.note(day, self.covered[day], {chain: self.fixed[chain].offset for chain in chains})
+
+
+def _covered_by_day(files: _Files, days: Sequence[date]) -> dict[date, dict[ChainId, int]]:
+    """Returns up to where the files of each day reach in each chain."""
+    return {day: covered_ends(*(manifest for manifest, _ in files.get(day, {}).values())) for day in days}
 
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:

@@ -13,7 +13,7 @@ Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and 
 
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
-from imgpipeline.ledger.days import DayIndex, index_buckets, known_days, read_day
+from imgpipeline.ledger.days import DayIndex, days_since, index_buckets, known_days, read_day, read_days
 from imgpipeline.ledger.reading import (
     ChainEnd,
     find_end,
@@ -42,6 +42,7 @@ __all__ = [
     "SegmentHeader",
     "close_chain",
     "current_chain",
+    "days_since",
     "decode_segment",
     "encode_segment",
     "find_current_end",
@@ -52,6 +53,7 @@ __all__ = [
     "list_chains",
     "list_segments",
     "read_day",
+    "read_days",
     "read_segment",
     "read_segments",
 ]

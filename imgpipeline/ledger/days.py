@@ -7,7 +7,7 @@ bucket should hold is there: every offset of a bucket that is read lies in a seg
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from imgpipeline.contracts.keys import (
@@ -71,45 +71,81 @@ def read_day(
     since: Mapping[ChainId, int] | None = None,
     buckets: Iterable[Bucket] | None = None,
 ) -> Iterator[Segment]:
-    """Yields the segments that touch a day, in the order of chain and offset.
-
-    The ends have to be fixed before: then the answer is one state of the ledger, whatever is written meanwhile. This
-    needs a store with strongly consistent listings, as S3 and folders have.
+    """Yields the segments that touch a day, in the order of chain and offset: `read_days` for a single day.
 
     Args:
         store: The object store.
         day: UTC day.
-        ends: For each chain the end that was fixed (`fix_ends`); chains that are not named are not read.
+        ends: As for `read_days`.
         since: For each chain the end up to which it was read before; its segments are left out.
-        buckets: The day's entries of the index, where they were listed already (after the ends were fixed).
+        buckets: As for `read_days`.
 
     Yields:
-        Whole segments; their frames of other days are in them too.
+        As `read_days`.
+
+    Raises:
+        LedgerError: As `read_days`.
+    """
+    yield from read_days(
+        store, {day: since or {}}, ends, buckets=index_buckets(store, day) if buckets is None else buckets
+    )
+
+
+def read_days(
+    store: ObjectStore,
+    since: Mapping[date, Mapping[ChainId, int]],
+    ends: Mapping[ChainId, int],
+    *,
+    buckets: Iterable[Bucket] | None = None,
+) -> Iterator[Segment]:
+    """Yields the segments that touch any of several days, each once, in the order of chain and offset.
+
+    The ends must be fixed before the index is listed. The result is then one state of the ledger, whatever is written
+    meanwhile. This needs a store with strongly consistent listings, as S3 and folders have.
+
+    Args:
+        store: The object store.
+        since: The days, each with the end up to which a chain was read before. A segment is left out if all the days
+            that it touches were read beyond its start; a chain that is not named is read from its start.
+        ends: For each chain the end that was fixed (`fix_ends`); chains that are not named are not read.
+        buckets: Entries of the index, if they were listed already; those of other days are ignored.
+
+    Yields:
+        Whole segments, including outcomes of other days (`days_since` names those to take).
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
     """
-    since = since or {}
-    numbers: dict[ChainId, list[int]] = defaultdict(list)
-    for bucket in index_buckets(store, day) if buckets is None else buckets:
-        behind = (bucket.number + 1) * BUCKET_OFFSETS
-        below = ends.get(bucket.chain, 0)
-        if bucket.day == day and bucket.number * BUCKET_OFFSETS < below and since.get(bucket.chain, 0) < behind:
-            numbers[bucket.chain].append(bucket.number)
-    for chain, found in sorted(numbers.items()):
-        for first, behind in _stretches(sorted(found)):
-            covered = _read_whole(store, chain, max(first, since.get(chain, 0)), min(behind, ends[chain]))
-            yield from (segment for segment in covered if day in segment.header.days)
+    ranges: dict[ChainId, list[tuple[int, int]]] = defaultdict(list)
+    for bucket in index_buckets(store) if buckets is None else buckets:
+        if bucket.day in since:
+            first = max(bucket.number * BUCKET_OFFSETS, since[bucket.day].get(bucket.chain, 0))
+            behind = min((bucket.number + 1) * BUCKET_OFFSETS, ends.get(bucket.chain, 0))
+            if first < behind:
+                ranges[bucket.chain].append((first, behind))
+    for chain, found in sorted(ranges.items()):
+        for first, behind in _merged(found):
+            covered = _read_whole(store, chain, first, behind)
+            yield from (segment for segment in covered if days_since(segment.header, since))
 
 
-def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Joins neighbouring buckets: ranges of offsets, half-open."""
-    first = 0
-    for i, number in enumerate(numbers):
-        if i == 0 or numbers[i - 1] != number - 1:
-            first = number
-        if i + 1 == len(numbers) or numbers[i + 1] != number + 1:
-            yield first * BUCKET_OFFSETS, (number + 1) * BUCKET_OFFSETS
+def days_since(header: SegmentHeader, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
+    """Returns the days that a segment touches and that were not read up to its start before (`read_days`)."""
+    return [day for day in header.days if day in since and since[day].get(header.chain, 0) <= header.start]
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Joins half-open ranges of offsets that overlap or touch."""
+    current: tuple[int, int] | None = None
+    for first, behind in sorted(set(ranges)):
+        if current and first <= current[1]:
+            current = (current[0], max(current[1], behind))
+            continue
+        if current:
+            yield current
+        current = (first, behind)
+    if current:
+        yield current
 
 
 def _read_whole(store: ObjectStore, chain: ChainId, first: int, behind: int) -> Iterator[Segment]:

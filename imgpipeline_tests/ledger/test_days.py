@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import DayIndex, find_end, fix_ends, index_buckets, read_day
+from imgpipeline.ledger import DayIndex, find_end, fix_ends, index_buckets, read_day, read_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.samples import (
@@ -76,6 +76,30 @@ def test_since_leaves_out_what_was_read_before(store: ObjectStore):
     write_chain(store, frames(0, 999), frames(999, 1003), frames(1003, 1005), frames(1005, 1006, NEXT))
     for since, expected in [(0, [0, 999, 1003]), (999, [999, 1003]), (1003, [1003]), (1005, []), (1006, [])]:
         assert starts(store, since={CHAIN: since}) == expected
+
+
+def test_several_days_yield_each_of_their_segments_once_in_the_order_of_the_chain(store: ObjectStore):
+    write_chain(
+        store, mixed(0, 4), frames(4, 6), mixed(6, 10), frames(10, 12, NEXT), frames(12, 1500), mixed(1500, 1502)
+    )
+    write_chain(store, mixed(0, 2), chain=OTHER)
+    after = NEXT + timedelta(days=1)
+
+    def read(**since: int):
+        days = {
+            day: {CHAIN: since[name]} for name, day in (("day", DAY), ("next", NEXT), ("after", after)) if name in since
+        }
+        return [segment.header.start for segment in read_days(store, days, ends_of(store))]
+
+    assert read(day=0, next=0, after=0) == [0, 0, 4, 6, 10, 12, 1500]
+    assert read(next=0, after=0) == [0, 0, 6, 10, 1500]
+    assert read(day=6, next=10) == [0, 6, 10, 12, 1500]
+    assert read(day=1502, next=1502, after=0) == [0]
+
+
+def mixed(start: int, end: int) -> list[Outcome]:
+    """Return frames that take turns between two days."""
+    return [frame(offset, (DAY, NEXT)[offset % 2]) for offset in range(start, end)]
 
 
 def test_an_index_entry_without_a_segment_of_the_day_is_harmless(store: ObjectStore):
