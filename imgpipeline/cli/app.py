@@ -35,8 +35,9 @@ from imgpipeline.cli import (
     topics,
 )
 from imgpipeline.cli.help_texts import unwrap_help
-from imgpipeline.cli.output import show_error, write_text
+from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.setting_names import unknown_settings
 
 app = typer.Typer(
     name="imgpipeline",
@@ -91,6 +92,8 @@ def _global_options(
     if not verbose:
         # It logs every failed attempt to connect; what failed in the end is said once, with its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    for unknown in unknown_settings():
+        note(f"Warning: {unknown}")
 
 
 def main() -> None:

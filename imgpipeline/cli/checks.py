@@ -29,8 +29,8 @@ class CheckResult:
 
     name: str
     """What was checked, a few words."""
-    status: Literal["ok", "failed", "not checked"]
-    """`not checked` where an earlier check stands in the way."""
+    status: Literal["ok", "warning", "failed", "not checked"]
+    """`warning`: it works, but something has no effect. `not checked`: an earlier check stands in the way."""
     message: str
     """What was found, or what is wrong."""
     next_step: str | None

@@ -9,15 +9,16 @@ from imgpipeline import __version__
 from imgpipeline.cli.checks import CHECKS, CheckResult, run_checks
 from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.setting_names import unknown_settings
 from imgpipeline.settings import load_settings
 
-_COLOURS = {"ok": "green", "failed": "bold red", "not checked": "yellow"}
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check Kafka, the topic, the object store, the model and DuckDB; say what is wrong and what to do next."""
+    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say what to do next."""
     results = _examine()
-    well = all(result.status == "ok" for result in results)
+    well = all(result.status in ("ok", "warning") for result in results)
     if as_json:
         show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
     else:
@@ -31,7 +32,15 @@ def _examine() -> list[CheckResult]:
         settings = load_settings()
     except ConfigurationError as error:
         return [CheckResult("settings", "failed", error.message, error.next_step, 0.0)]
-    return run_checks(settings, CHECKS)
+    return [_check_names(), *run_checks(settings, CHECKS)]
+
+
+def _check_names() -> CheckResult:
+    unknown = unknown_settings()
+    if not unknown:
+        return CheckResult("settings", "ok", "every name is known, every value is allowed", None, 0.0)
+    step = "correct or remove them in the environment or in .env; `imgpipeline settings` lists all settings"
+    return CheckResult("settings", "warning", " ".join(map(str, unknown)), step, 0.0)
 
 
 def _show(results: Sequence[CheckResult]) -> None:
@@ -43,9 +52,9 @@ def _show(results: Sequence[CheckResult]) -> None:
         table.add_row(result.name, Text(result.status, style=_COLOURS[result.status]), Text(shown(result.message)))
     console = stdout_console()
     console.print(table)
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed:
+    to_do = [result for result in results if result.next_step]
+    for result in to_do:
         # Outside the table, so that a command can be copied in one piece.
         console.print(Text(f"{result.name}: {shown(result.next_step)}"), soft_wrap=True)
-    if not failed:
+    if all(result.status == "ok" for result in results):
         console.print("Everything works.")

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
-from imgpipeline.settings import PREFIX, Settings, load_settings
+from imgpipeline.setting_names import unknown_settings, variables
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.warning_limits import WarningLimits
 
 app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
@@ -30,10 +31,9 @@ def show(context: typer.Context, as_json: JsonOption = False) -> None:
         show_json({names[0]: _masked(value) for names, value, _ in rows})
         return
     untouched = settings.model_fields_set
-    show_table(
-        ("setting", "value", ""),
-        [(names[0], shown(_masked(value)), "" if name in untouched else "default") for names, value, name in rows],
-    )
+    lines = [(names[0], shown(_masked(value)), "" if name in untouched else "default") for names, value, name in rows]
+    lines += [(one.name, "", f"unknown; {one.nearest}?" if one.nearest else "unknown") for one in unknown_settings()]
+    show_table(("setting", "value", ""), lines)
 
 
 @app.command("table")
@@ -47,13 +47,6 @@ def settings_table() -> str:
     head = "| setting | default | what it is |\n|---|---|---|\n"
     fields = sorted(Settings.model_fields.items(), key=lambda field: field[0] in WarningLimits.model_fields)
     return head + "".join(_row(name, field) for name, field in fields)  # what warns behind what changes something
-
-
-def variables(name: str, field: FieldInfo) -> list[str]:
-    """Returns the environment variables of a setting, the project's own first."""
-    if isinstance(field.validation_alias, AliasChoices):
-        return list(dict.fromkeys(str(choice) for choice in field.validation_alias.choices))
-    return [PREFIX + name.upper()]
 
 
 def _masked(value: Any) -> Any:

@@ -10,7 +10,7 @@ from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 
 CANARY = "canary-5f2c"
-NAMES = ["Kafka", "topic", "object store", "model", "DuckDB"]
+NAMES = ["settings", "Kafka", "topic", "object store", "model", "DuckDB"]
 
 
 def statuses(ended: Ended) -> dict[str, str]:
@@ -49,7 +49,8 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     ended = run("doctor", "--json", env=env, cwd=tmp_path)
     assert ended.status == 1
     assert statuses(ended) == {
-        "Kafka": "failed", "topic": "not checked", "object store": "failed", "model": "failed", "DuckDB": "ok"
+        "settings": "ok",
+        "Kafka": "failed", "topic": "not checked", "object store": "failed", "model": "failed", "DuckDB": "ok",
     }  # fmt: skip
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
     assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")
@@ -83,7 +84,7 @@ def test_a_missing_topic_and_a_missing_bucket_are_named(site: dict[str, str], tm
     env = {**site, "IMGPIPELINE_KAFKA_TOPIC": "absent", "IMGPIPELINE_STORE_URL": "s3://absent-bucket"}
     ended = run("doctor", "--json", env=env, cwd=tmp_path)
     assert ended.status == 1
-    assert statuses(ended) == dict(zip(NAMES, ["ok", "failed", "failed", "ok", "ok"], strict=True))
+    assert statuses(ended) == dict(zip(NAMES, ["ok", "ok", "failed", "failed", "ok", "ok"], strict=True))
     assert "imgpipeline topics create" in said(ended, "topic")
     assert "IMGPIPELINE_KAFKA_TOPIC" in said(ended, "topic")
     assert "IMGPIPELINE_STORE_URL" in said(ended, "object store")
@@ -117,3 +118,13 @@ def test_a_wrong_setting_is_a_failed_check_too(tmp_path: Path):
     assert ended.status == 1
     assert statuses(ended) == {"settings": "failed"}
     assert "IMGPIPELINE_STORE_URL" in said(ended, "settings")
+
+
+def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site: dict[str, str], tmp_path: Path):
+    ended = run("doctor", "--json", env={**site, "IMGPIPELINE_KAFKA_TOPC": CANARY}, cwd=tmp_path)
+    assert (ended.status, statuses(ended)["settings"]) == (0, "warning")
+    assert "Did you mean IMGPIPELINE_KAFKA_TOPIC?" in said(ended, "settings")
+    assert CANARY not in ended.stdout + ended.stderr
+    table = run("doctor", env={**site, "IMGPIPELINE_KAFKA_TOPC": CANARY}, cwd=tmp_path)
+    assert "settings: correct or remove them" in table.stdout
+    assert "Everything works." not in table.stdout

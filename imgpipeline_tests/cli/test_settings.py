@@ -1,10 +1,12 @@
 """Settings are shown without secrets, and the docs list every one of them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from imgpipeline.cli.settings import settings_table, variables
+from imgpipeline.cli.settings import settings_table
+from imgpipeline.setting_names import variables
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import REPOSITORY, run
 
@@ -54,3 +56,28 @@ def test_values_in_force_are_shown_and_secrets_only_as_set(tmp_path: Path):
     table = run("settings", env=env, cwd=tmp_path)
     assert "from-file" in table.stdout
     assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
+
+
+def test_a_misspelt_setting_stands_below_the_others_without_its_value(tmp_path: Path):
+    ended = run("settings", env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
+    assert ended.status == 0
+    assert re.search(r"IMGPIPELINE_STOR_URL +│ +│ unknown; IMGPIPELINE_STORE_URL\?", ended.stdout)
+    assert "canary" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["settings"], ["settings", "--json"]], ids=" ".join)
+def test_every_command_warns_once_of_a_misspelt_setting(command: list[str], tmp_path: Path):
+    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPICS=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
+    ended = run(*command, env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
+    assert ended.status == 0
+    warnings = [
+        "KAFKA_TOPICS (.env) is not a setting and has no effect. Did you mean IMGPIPELINE_KAFKA_TOPIC?",
+        "STOR_URL (environment) is not a setting and has no effect. Did you mean IMGPIPELINE_STORE_URL?",
+    ]
+    assert ended.stderr.splitlines() == [f"Warning: IMGPIPELINE_{warning}" for warning in warnings]
+    assert "canary" not in ended.stdout
+
+
+def test_without_a_misspelt_setting_nothing_is_said(tmp_path: Path):
+    ended = run("models", "list", env={"IMGPIPELINE_LANES": "2", "IMGPIPELINE_TRACEBACK": "0"}, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "")
