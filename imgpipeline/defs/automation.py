@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipeline.defs.retries import FailedRecently
 from imgpipeline.defs.versions import SeenEvents
 
 UPSTREAM_EVENT = "upstream_event"
@@ -28,7 +29,6 @@ PAUSE_PER_BUILD_S = 10.0
 _OVERLAP = 500
 """Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
-_RETRY_CRON = "*/5 * * * *"
 _LONGEST_RUN_S = "3600"
 """A run whose container was restarted is shown as started for so long, and its days wait. One that is ended before it
 is done is requested again, and leaves out what it has built."""
@@ -178,10 +178,9 @@ def seen_events(
 
 
 def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
-    """Returns the full condition: outdated, not being built, and after a failed build only every five minutes."""
-    failed = dg.AutomationCondition.execution_failed()
-    retry = dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
-    return outdated & ~dg.AutomationCondition.in_progress() & (~failed | retry)
+    """Returns the full condition: outdated, not being built, and after a failed build not before a pause is over."""
+    failed = dg.AutomationCondition.execution_failed() & FailedRecently()
+    return outdated & ~dg.AutomationCondition.in_progress() & ~failed
 
 
 def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:

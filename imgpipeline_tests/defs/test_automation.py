@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import freeze_time
 
 from imgpipeline.defs.automation import (
     BUILD_SECONDS,
@@ -76,7 +77,21 @@ class Graph:
 
     def fail_build(self, day: str) -> None:
         """A build of the table that fails."""
-        dg.materialize([broken_table], partition_key=day, instance=self.instance, raise_on_error=False)
+        with freeze_time(self.now):
+            dg.materialize([broken_table], partition_key=day, instance=self.instance, raise_on_error=False)
+
+    def start_build(self, day: str) -> str:
+        """A build of the table that goes on; returns its run."""
+        job = self._definitions.resolve_implicit_global_asset_job_def()
+        run = self.instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": day}, asset_selection={TABLE}
+        )
+        return run.run_id
+
+    def kill_build(self, run_id: str) -> None:
+        """The process of a build is killed, and the run is marked."""
+        with freeze_time(self.now):
+            self.instance.report_run_failed(self.instance.get_run_by_id(run_id))
 
     def tick(self, *, after_s: float = 10.0) -> dict[dg.AssetKey, set[str]]:
         self.now += timedelta(seconds=after_s)
@@ -160,17 +175,56 @@ def test_a_summary_whose_table_was_built_by_hand_follows(graph: Graph) -> None:
     assert graph.tick() == {TABLE: set(), SUMMARY: {TODAY}}
 
 
-def test_a_build_that_failed_is_tried_again_every_five_minutes_until_it_works(graph: Graph) -> None:
+def retries(graph: Graph, *, ticks: int, every_s: float) -> list[float]:
+    """Fail every build that is requested; return the pause before each, in seconds."""
+    pauses, waited_s = [], 0.0
+    for _ in range(ticks):
+        waited_s += every_s
+        if graph.tick(after_s=every_s)[TABLE]:
+            graph.fail_build(TODAY)
+            pauses.append(waited_s)
+            waited_s = 0.0
+    return pauses
+
+
+def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_it_never_works(graph: Graph) -> None:
     graph.announce(TODAY)
-    graph.now = datetime(graph.now.year + 1, 1, 1, tzinfo=UTC)
-    assert graph.tick(after_s=1)[TABLE] == {TODAY}
+    assert graph.tick()[TABLE] == {TODAY}
     graph.fail_build(TODAY)
-    assert [graph.tick(after_s=100)[TABLE] for _ in range(6)] == [set(), set(), {TODAY}] * 2
+    assert retries(graph, ticks=60, every_s=20) == [60, 120, 240, 240, 240, 240]
+    assert retries(graph, ticks=60, every_s=300)[-3:] == [3600] * 3
     graph.announce(TODAY)
-    assert graph.tick()[TABLE] == set(), "news do not make a broken day be tried more often"
+    assert graph.tick()[TABLE] == set(), "news does not make a broken day be tried more often"
+
+
+def test_a_build_that_works_ends_the_pauses_of_those_that_failed(graph: Graph) -> None:
+    graph.announce(TODAY)
+    for _ in range(3):
+        graph.fail_build(TODAY)
+    assert graph.tick(after_s=200) == both()
     graph.build(TODAY)
     graph.announce(TODAY)
+    assert graph.tick(after_s=70) == both(TODAY)
+    graph.fail_build(TODAY)
     assert graph.tick(after_s=70)[TABLE] == {TODAY}
+
+
+def test_one_broken_day_does_not_make_another_wait(graph: Graph) -> None:
+    graph.announce(TODAY, OLD_DAY)
+    graph.fail_build(OLD_DAY)
+    assert graph.tick()[TABLE] == {TODAY}
+
+
+@pytest.mark.fault(44)
+def test_fault_44_a_build_that_is_killed_after_minutes_is_requested_again_a_minute_later(graph: Graph) -> None:
+    """The moment of a cron condition would pass while the build is still shown as running."""
+    graph.now = datetime(graph.now.year + 1, 1, 1, tzinfo=UTC)
+    graph.announce(TODAY)
+    run_id = graph.start_build(TODAY)
+    assert [graph.tick(after_s=100) for _ in range(10)] == [both()] * 10
+    graph.kill_build(run_id)
+    assert graph.tick(after_s=10) == both()
+    assert graph.tick(after_s=60)[TABLE] == {TODAY}
 
 
 def test_four_hundred_days_at_once(graph: Graph) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.test_utils import freeze_time
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.automation import newest_events
+from imgpipeline.defs.automation import keep_tables_current, newest_events
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -23,6 +24,7 @@ IMPOSSIBLE = 1.5
 """No confidence."""
 SURE = dg.AssetCheckKey(dg.AssetKey("detections"), "confidence_in_range")
 AGREES = dg.AssetCheckKey(dg.AssetKey("frames"), "agrees_with_ledger")
+FEW_LETTERS = dg.AssetCheckKey(dg.AssetKey("dead_letters"), "few_dead_letters")
 
 
 @pytest.fixture
@@ -66,15 +68,46 @@ def announce(instance: dg.DagsterInstance, *days: date) -> None:
         instance.report_runless_asset_event(event)
 
 
+def automate(instance: dg.DagsterInstance, *, after_s: float = 0) -> dg.ExecuteInProcessResult:
+    """Evaluate the automation sensor and execute the one run it requests, with the assets and checks it names."""
+    with freeze_time(datetime.now(UTC) + timedelta(seconds=after_s)):
+        tick = keep_tables_current.evaluate_tick(dg.build_sensor_context(instance, definitions=defs))
+    (request,) = tick.run_requests or []
+    checks = request.asset_check_keys
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=set(request.asset_selection or []),
+        asset_check_selection=None if checks is None else set(checks),
+    )
+    return job.execute_in_process(instance=instance, tags=dict(request.tags), raise_on_error=False)
+
+
+def remove_frames(store: ObjectStore, day: date, *, number: int = 0) -> None:
+    """Remove the segment that `add_frames` has put."""
+    store.delete(
+        next(info.key for info in store.list_objects("metadata") if chain_of(day, number).topic_id in info.key)
+    )
+
+
+def every_check() -> set[tuple[str, str]]:
+    return {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+
+
+def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
+    """Tell what the UI shows of a check: its newest evaluation."""
+    record = instance.get_latest_asset_check_evaluation_record(check)
+    assert record is not None, "Not evaluated"
+    assert record.event is not None
+    evaluation = record.event.get_dagster_event().asset_check_evaluation_data
+    return evaluation.passed
+
+
 def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
     add_frames(store, DAY, 0.6, 0.9)
     result = build(instance, DAY)
     assert result.success
-    keys = defs.resolve_asset_graph().asset_check_keys
-    of_daily = {key for key in keys if key.asset_key.to_user_string() not in ("redetections", "model_comparison")}
-    assert evaluations(instance, result) == {(k.asset_key.to_user_string(), k.name, str(DAY)): True for k in of_daily}
+    assert evaluations(instance, result) == {(*check, str(DAY)): True for check in every_check()}
     assert "2 frames and 2 detections, in the ledger as in the tables" in description(
         instance, result, AGREES, str(DAY)
     )
@@ -117,10 +150,9 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
     write_chain(store, [dead_letter(n, DAYS[1]) for n in range(3)], chain=chain_of(DAYS[1], 7))
     result = build(instance, *DAYS)
     assert result.success, "a warning stops nothing"
-    letters = dg.AssetCheckKey(dg.AssetKey("dead_letters"), "few_dead_letters")
-    found = {place[2]: passed for place, passed in evaluations(instance, result).items() if place[1] == letters.name}
+    found = {place[2]: ok for place, ok in evaluations(instance, result).items() if place[1] == FEW_LETTERS.name}
     assert found == {None: False, str(DAYS[1]): False}
-    said = description(instance, result, letters, None)
+    said = description(instance, result, FEW_LETTERS, None)
     assert said.startswith("1 of 3 days fail. 2026-03-02: 3 of 4 records are dead letters")
     report = newest(instance, "daily_report", DAYS[1])
     assert report is not None
@@ -150,7 +182,32 @@ def test_automation_does_not_go_on_behind_a_day_that_was_refused_and_does_behind
 
     assert newest_events(instance, dg.AssetKey("detections")).keys() == {str(day) for day in DAYS[:2]}
     assert requested() == {str(DAYS[1])}
-    store.delete(next(info.key for info in store.list_objects("metadata") if chain_of(DAY, 1).topic_id in info.key))
+    remove_frames(store, DAY, number=1)
     announce(instance, DAY)
     assert build(instance, DAY, select=["day_tables"]).success
     assert requested() == {str(day) for day in DAYS[:2]}
+
+
+def test_a_run_that_automation_launches_records_every_check(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    """Dagster names the checks of assets that cannot be built alone, and then runs no others."""
+    add_frames(store, DAY, 0.6, 0.9)
+    announce(instance, DAY)
+    result = automate(instance)
+    assert result.success
+    assert evaluations(instance, result) == {(*check, str(DAY)): True for check in every_check()}
+
+
+def test_a_blocking_check_that_failed_passes_again_when_automation_builds_the_repaired_day(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, IMPOSSIBLE)
+    announce(instance, DAY)
+    assert not automate(instance).success
+    assert not passes(instance, SURE)
+    remove_frames(store, DAY)
+    add_frames(store, DAY, 0.6, number=1)
+    write_chain(store, [dead_letter(n, DAY) for n in range(3)], chain=chain_of(DAY, 7))
+    announce(instance, DAY)
+    assert automate(instance, after_s=300).success
+    assert passes(instance, SURE)
+    assert not passes(instance, FEW_LETTERS), "a warning shows as well"

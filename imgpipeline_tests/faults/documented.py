@@ -12,7 +12,6 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "reliability.md"
-NUMBERS = range(1, 43)
 _ROW = re.compile(r"^\| (?P<number>\d+) \|(?P<told>.*)\|[^|]*\|$", re.MULTILINE)
 
 

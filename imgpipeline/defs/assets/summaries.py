@@ -53,6 +53,8 @@ def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
         retry_policy=RETRIES,
+        # Automation names the checks of assets that cannot be subset, and a run that names checks executes no others.
+        can_subset=True,
     )
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
