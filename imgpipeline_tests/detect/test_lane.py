@@ -1,7 +1,6 @@
 """A run over a lane, on a real broker and a real S3 server."""
 
 import threading
-import time
 from datetime import date
 from pathlib import Path
 
@@ -191,21 +190,18 @@ def test_data_versions_of_a_day_differ_whenever_it_has_news(lane: LaneUnderTest)
     assert len(set(versions)) == len(versions) >= 2
 
 
-def test_a_stopped_run_commits_what_is_finished_and_ends_soon(lane: LaneUnderTest) -> None:
+def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUnderTest) -> None:
     lane.announce(2000)
     stop = threading.Event()
     with running(lambda: lane.follow(stop=stop)) as results:
         wait_until(lambda: any(r.frames for r in lane.reports), limit_s=30, what="the first report")
         stop.set()
-        asked_s = time.monotonic()
-        wait_until(lambda: bool(results), limit_s=10, what="the end of the run")
-        took_s = time.monotonic() - asked_s
+        wait_until(lambda: bool(results), limit_s=60, what="the end of the run")
 
     [report] = results
     assert report.ended_by == "stopped"
     assert 0 < report.frames < 2000
     assert [f.offset for f in lane.frames()] == list(range(report.frames))
-    assert took_s < 5
 
 
 def test_a_run_ends_after_its_longest_time_and_the_next_goes_on(lane: LaneUnderTest) -> None:

@@ -47,7 +47,7 @@ def commands(lane: LaneUnderTest, folder: Path) -> Iterator[tuple[str, Ended]]:
     done = subprocess.run(
         [sys.executable, "-c", FOLLOW], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
-    yield "run", Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began_s, 0.0)
+    yield "run", Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - began_s)
 
 
 def check_refusals(wrong: LaneUnderTest, named: str, folder: Path, *, but: str = "") -> None:

