@@ -31,7 +31,7 @@ _STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagste
 def live_runs(instance: dg.DagsterInstance, now: datetime) -> list[LiveRun]:
     """Returns the detection runs that have not ended, as far as Dagster knows."""
     records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=[*_WAITING, *_STARTED]))
-    return [run for record in records if (run := _live_run(record, now)) is not None]
+    return [run for record in records if (run := _live_run(instance, record, now)) is not None]
 
 
 def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
@@ -123,20 +123,27 @@ def parse_ends(tag: str) -> dict[int, int]:
     return {int(p): int(end) for p, _, end in pairs if p.isdecimal() and end.isdecimal()}
 
 
-def _live_run(record: dg.RunRecord, now: datetime) -> LiveRun | None:
+def _live_run(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> LiveRun | None:
     run = record.dagster_run
     lane = _lane(run)
     if lane is None:
         return None
-    began_at = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else _utc(record.create_timestamp)
     return LiveRun(
         run.run_id,
         lane,
-        began_at,
+        _began_at(instance, record),
         is_queued=run.status in _WAITING,
         ends=parse_ends(run.tags.get(ENDS_TAG, "")) if PROCESS_TAG in run.tags else {},
         is_gone=_is_orphan(record, now) or (run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG))),
     )
+
+
+def _began_at(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
+    """Returns when a run started; before that when it was launched, and before that when it was requested."""
+    began_s = record.start_time
+    if began_s is None and record.dagster_run.status not in _WAITING:
+        began_s = instance.get_run_stats(record.dagster_run.run_id).launch_time
+    return datetime.fromtimestamp(began_s, UTC) if began_s else _utc(record.create_timestamp)
 
 
 def _is_orphan(record: dg.RunRecord, now: datetime) -> bool:

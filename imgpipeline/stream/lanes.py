@@ -99,7 +99,7 @@ class LiveRun:
     lane: Lane
     """What it follows."""
     began_at: datetime
-    """When its process started, or before that when it was requested, UTC."""
+    """When it started; before that when it was launched, and before that when it was requested, UTC."""
     is_queued: bool = False
     """Whether it waits for a slot; such a run is not overtaken, since another one would wait too."""
     is_gone: bool = False
@@ -190,7 +190,8 @@ def decide(
             continue
         alive = [run for run in runs if not run.is_gone and any(run.lane.covers(v.partition) for v in behind)]
         stalled = {
-            run.run_id: f"it made no progress for {idle_s:.0f} s while its lane had lag"
+            run.run_id: f"it made no progress for {idle_s:.0f} s while its lane had lag; it has been running for "
+            f"{(now - run.began_at).total_seconds():.0f} s"
             for run in alive
             if (idle_s := _idle_s(run, partitions, now)) > _patience_s(run.lane, behind, failures, takeover_s)
         }

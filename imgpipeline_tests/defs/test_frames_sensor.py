@@ -171,6 +171,31 @@ def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_i
     assert run.status is dg.DagsterRunStatus.FAILURE
 
 
+@pytest.mark.fault(43)
+def test_fault_43_a_run_is_not_taken_over_for_the_time_it_waited_in_the_queue(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = datetime.now(UTC)
+
+    def at(after_s: float) -> datetime:
+        now = began + timedelta(seconds=after_s)
+        monkeypatch.setattr("imgpipeline.defs.frames_sensor.utc_now", lambda: now)
+        return now
+
+    announce_frames(sensor.site.settings, 1)
+    run_id = sensor.add_run(dg.DagsterRunStatus.NOT_STARTED)
+    at(0)
+    assert "waits for a slot" in sensor.skip_reason()
+    launched = dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_STARTING.value, job_name=JOB_NAME)
+    sensor.instance.report_dagster_event(launched, run_id, timestamp=at(900).timestamp())
+    at(1070)
+    assert f"run {run_id[:8]} follows it" in sensor.skip_reason()
+    at(1090)
+    assert len(sensor.requests()) == 1
+    (failure,) = sensor.instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert "no progress for 190 s while its lane had lag; it has been running for 190 s" in failure.message
+
+
 def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) -> None:
     announce_frames(sensor.site.settings, 1)
     (request,) = sensor.requests()
