@@ -2,7 +2,8 @@
 
 Owns the translation. It promises that a message names key, cause and setting, and holds no credential: of the
 client's own text only the first line is used (method, URL, status) and, of an S3 answer, its code and message. The
-rest of it (headers, the string that was signed) is dropped, also from the traceback.
+rest of it (headers, the string that was signed) is dropped, also from the traceback. Why no server answers at all says
+`unreachable`.
 """
 
 import re
@@ -10,6 +11,7 @@ import re
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore.unreachable import explain_unreachable
 
 
 class ObjectMissingError(PermanentError):
@@ -63,7 +65,7 @@ def translate(error: Exception, action: str, where: str) -> ImgpipelineError:
         where: Store and key, without secrets.
 
     Returns:
-        `ConfigurationError` for a missing bucket, an unknown key id or a wrong region, `ForbiddenError` for a
+        `ConfigurationError` for a missing bucket, an unknown key id, a wrong region or protocol, `ForbiddenError` for a
         refusal, `ObjectMissingError` for a missing object, `PermanentError` for a full disk, a key that cannot be
         written or an answer that means nothing here, else `TransientError`.
     """
@@ -80,7 +82,12 @@ def translate(error: Exception, action: str, where: str) -> ImgpipelineError:
         if not code and "os error" in text:
             reason, step = _cause(text), "let this user work there, or change IMGPIPELINE_STORE_URL"
         return ForbiddenError(f"{what}: {reason} ({code or 'refused'}).", next_step=step)
-    return _of_the_object(error, action, what) or _of_the_disk(text, what) or _of_the_store(text, code, what)
+    return (
+        _of_the_object(error, action, what)
+        or _of_the_disk(text, what)
+        or explain_unreachable(text, what)
+        or _of_the_store(text, code, what)
+    )
 
 
 def _of_the_object(error: Exception, action: str, what: str) -> PermanentError | None:
