@@ -7,9 +7,8 @@ import duckdb
 
 _COMPARED = {
     "count": "label, hour, count",
-    "times": "label, hour, count, timestamps",
-    "all": "label, hour, count, distinct_frames, distinct_sources, first_seen, last_seen, min_confidence, "
-    "max_confidence",
+    "times": "source, label, hour, count, timestamps",
+    "all": "source, label, hour, count, distinct_frames, first_seen, last_seen, min_confidence, max_confidence",
 }
 
 

@@ -81,15 +81,15 @@ def polars_detections(task: Task) -> dict[str, Any]:
         "all": [
             pl.len().alias("count"),
             pl.col("frame_id").n_unique().alias("distinct_frames"),
-            pl.col("source").n_unique().alias("distinct_sources"),
             time.min().alias("first_seen"),
             time.max().alias("last_seen"),
             pl.col("confidence").min().alias("min_confidence"),
             pl.col("confidence").max().alias("max_confidence"),
         ],
     }
-    query = pl.scan_parquet(task["source"]).group_by("label", time.dt.truncate("1h").alias("hour"))
-    query = query.agg(answers[task["question"]]).sort("hour", "label")
+    groups = [time.dt.truncate("1h").alias("hour"), *(["source"] if task["question"] != "count" else []), "label"]
+    query = pl.scan_parquet(task["source"]).group_by(*groups).agg(answers[task["question"]])
+    query = query.sort("hour", "label")
     return _repeat(task, lambda: query.collect(engine="streaming"), lambda answer: answer.write_parquet(task["target"]))
 
 

@@ -13,6 +13,9 @@ app = typer.Typer(no_args_is_help=True, help="Follow a number back to the frames
 
 DayOption = Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")]
 LabelOption = Annotated[str, typer.Option("--label", help="The label, as the summary has it.")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="Only detections of this source. Default: all sources.")
+]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most this many detections and segments.")]
 
 
@@ -26,6 +29,7 @@ def label_counts(
     day: DayOption,
     hour: Annotated[int, typer.Option("--hour", min=0, max=23, help="The hour of the day (UTC), 0 to 23.")],
     label: LabelOption,
+    source: SourceOption = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,16 +39,22 @@ def label_counts(
     writer. The segments are read for this, and it is an error where what they hold does not add up to the number.
     The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')".
     """
-    _explain(_day(day), hour, label, limit, as_json=as_json)
+    _explain(_day(day), hour, label, source, limit, as_json=as_json)
 
 
 @app.command("label-totals")
-def label_totals(day: DayOption, label: LabelOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+def label_totals(
+    day: DayOption,
+    label: LabelOption,
+    source: SourceOption = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
     """Follow the count of a label in a whole day back to its detections, as label-counts does for an hour.
 
     The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_totals(DATE '2026-01-09', 'car')".
     """
-    _explain(_day(day), None, label, limit, as_json=as_json)
+    _explain(_day(day), None, label, source, limit, as_json=as_json)
 
 
 def _day(text: str) -> date:
@@ -54,7 +64,7 @@ def _day(text: str) -> date:
     return day
 
 
-def _explain(day: date, hour: int | None, label: str, limit: int, *, as_json: bool) -> None:
+def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:
     from imgpipeline.cli.explanation_page import show_page  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.explain import explain  # noqa: PLC0415 - as above
     from imgpipeline.lake.explanation import NumberId  # noqa: PLC0415 - as above
@@ -63,7 +73,7 @@ def _explain(day: date, hour: int | None, label: str, limit: int, *, as_json: bo
 
     settings = load_settings()
     store = open_store(settings)
-    number = NumberId(day, hour, label)
+    number = NumberId(day, hour, label, source)
     with (
         open_lake(store, settings=settings, days=[day]) as lake,
         progress_bar("Reading segments", unit="detections") as progress,

@@ -45,7 +45,7 @@ def _headline(explanation: Explanation) -> list[str]:
     found = _many(len(explanation.detections), "detection")
     segments = _many(len(explanation.segments), "segment")
     lines = [
-        f"{count:,} {shown(number.label)} on {number.time}",
+        f"{count:,} {shown(str(number))}",
         "",
         f"Adds up:   {found} in {_many(explanation.frames, 'frame')}, each found again in its segment ({segments})",
         f"Sources:   {_parts(explanation.sources)}",

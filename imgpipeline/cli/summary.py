@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, 
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.views import ViewAnswer
+    from imgpipeline.lake.views import LabelChoice, ViewAnswer
 
 app = typer.Typer(no_args_is_help=True, help="What was seen, summed up by label, hour, size and source.")
 _MOST_ROWS = 1_000
@@ -28,6 +28,22 @@ _MOST_DAYS_NAMED = 5
 _BAR_CELLS = 30
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _Row = Mapping[str, Any]
+_GROUPS = ("day", "hour", "source", "label")
+
+SourcesOption = Annotated[
+    list[str] | None, typer.Option("--source", help="Count only this source; repeat it for several.")
+]
+LabelsOption = Annotated[
+    list[str] | None, typer.Option("--label", help="Count only this label; repeat it for several.")
+]
+ByOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        metavar="|".join(_GROUPS),
+        help="One row for each of these instead of the usual ones; several with commas, or repeat it.",
+    ),
+]
 
 
 @app.callback()
@@ -40,24 +56,33 @@ def label_counts(
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
+    source: SourcesOption = None,
+    label: LabelsOption = None,
+    by: ByOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in which hour (UTC).
+    """Show how many of which label were seen in which hour (UTC), by all sources together or by each (`--by`).
 
-    `imgpipeline explain label-counts` follows each of these numbers back to its frames.
+    `imgpipeline explain label-counts` follows each of these numbers back to its frames. The number of frames is not
+    shown where one frame may count for several labels: without `label` in `--by` and without one `--label`.
     """
+    choice = _read_choice(source, label, by)
+    groups = [group for group in _GROUPS if group in (choice.by or ("hour", "label"))]
 
     def cells(row: _Row) -> list[Any]:
         confidence = (
             f"{shown(row['mean_confidence'])} ({shown(row['min_confidence'])} to {shown(row['max_confidence'])})"
         )
-        first_seen, last_seen = (f"{row[name]:%H:%M:%S}" for name in ("first_seen", "last_seen"))
-        counts = (row[name] for name in ("count", "distinct_frames", "distinct_sources"))
-        return [f"{row['hour']:%Y-%m-%d %H:%M}", row["label"], *counts, first_seen, last_seen, confidence]
+        times = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
+        first_seen, last_seen = (f"{row[name]:{times}}" for name in ("first_seen", "last_seen"))
+        numbers = (row[name] for name in counts)
+        return [*_group_cells(row, groups), *numbers, first_seen, last_seen, confidence]
 
-    columns = ("hour", "label", "count", "frames", "sources", "first", "last", "confidence (mean, range)")
-    _summarise("label_counts", (day, first, last), cells, columns, as_json=as_json, as_csv=as_csv)
+    counts = ("count", *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources")
+    named = (name.removeprefix("distinct_") for name in counts)
+    columns = (*groups, *named, "first", "last", "confidence (mean, range)")
+    _summarise("label_counts", (day, first, last), cells, columns, choice=choice, as_json=as_json, as_csv=as_csv)
 
 
 @app.command("label-totals")
@@ -65,13 +90,42 @@ def label_totals(
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
+    source: SourcesOption = None,
+    label: LabelsOption = None,
+    by: ByOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in all, the most frequent first."""
-    columns = ("label", "count", "days", "first_day", "last_day")
-    _summarise("label_totals", (day, first, last), lambda row: [row[name] for name in columns], columns,
-               as_json=as_json, as_csv=as_csv)  # fmt: skip
+    """Show how many of which label were seen in all, the most frequent first; by all sources or by each (`--by`)."""
+    choice = _read_choice(source, label, by)
+    groups = [group for group in _GROUPS if group in (choice.by or ("label",))]
+    sums = ("count", "days", "first_day", "last_day")
+
+    def cells(row: _Row) -> list[Any]:
+        return [*_group_cells(row, groups), *(row[name] for name in sums)]
+
+    _summarise("label_totals", (day, first, last), cells, (*groups, *sums),
+               choice=choice, as_json=as_json, as_csv=as_csv)  # fmt: skip
+
+
+def _read_choice(
+    sources: Sequence[str] | None, labels: Sequence[str] | None, by: Sequence[str] | None
+) -> "LabelChoice":
+    """Reads `--source`, `--label` and `--by`; raises typer.BadParameter where one of them says nothing."""
+    from imgpipeline.lake.views import LabelChoice  # noqa: PLC0415 - loads DuckDB and pyarrow
+
+    for option, values in (("--source", sources), ("--label", labels)):
+        if "" in (values or ()):
+            raise typer.BadParameter(f"{option} is empty: give a name, or leave it out for all.")
+    groups = [group.strip() for several in by or () for group in several.split(",")]
+    for group in groups:
+        if group not in _GROUPS:
+            raise typer.BadParameter(f"--by is {group!r}, expected some of {', '.join(_GROUPS)}.")
+    return LabelChoice(tuple(sources or ()), tuple(labels or ()), tuple(groups))
+
+
+def _group_cells(row: _Row, groups: Sequence[str]) -> list[Any]:
+    return [f"{row[group]:%Y-%m-%d %H:%M}" if group == "hour" else row[group] for group in groups]
 
 
 @app.command("hours")
@@ -138,6 +192,7 @@ def _summarise(
     *,
     as_json: bool,
     as_csv: bool,
+    choice: "LabelChoice | None" = None,
     bars: bool = False,
 ) -> None:
     """Asks one question and shows its answer; `cells` makes a row of the table out of a row of the answer."""
@@ -147,7 +202,7 @@ def _summarise(
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span, settings = read_span(*wanted), load_settings()
     store = open_store(settings)
-    asked = ask(store, settings, name, None if span.is_all else days_of(store, span))
+    asked = ask(store, settings, name, None if span.is_all else days_of(store, span), choice)
     rows = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
     if as_json:
         show_json(rows)

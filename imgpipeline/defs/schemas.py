@@ -10,7 +10,7 @@ import dagster as dg
 
 from imgpipeline.lake.tables import Column, Table
 
-_UNIQUE: Mapping[str, frozenset[str]] = {"frames": frozenset({"frame_id"}), "label_totals": frozenset({"label"})}
+_UNIQUE: Mapping[str, frozenset[str]] = {"frames": frozenset({"frame_id"})}
 """Columns that no two rows of a day have in common, by table."""
 
 

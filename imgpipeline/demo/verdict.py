@@ -56,9 +56,10 @@ class Comparison:
 
 
 def read_counts(store: Path, days: Iterable[date]) -> dict[LabelHour, int]:
-    """Reads the summary `label_counts` of some days from its Parquet files."""
+    """Reads the summary `label_counts` of some days from its Parquet files, summed over sources."""
     files = [str(store / summary_key("label_counts", day)) for day in days]
-    rows = duckdb.execute("SELECT label, hour, count FROM read_parquet($files)", {"files": files}).fetchall()
+    query = "SELECT label, hour, sum(count)::BIGINT FROM read_parquet($files) GROUP BY ALL"
+    rows = duckdb.execute(query, {"files": files}).fetchall()
     return {(label, hour): count for label, hour, count in rows}
 
 

@@ -5,6 +5,7 @@ vanished. They stop nothing. It promises to read only what is small (manifests a
 with the ledger, which reads the day again. The limits belong to `warning_limits`, what must hold to `day_checks`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -111,7 +112,7 @@ class LabelHistory:
         """
         self._store = store
         self._days = sorted(days)
-        self._counts: dict[date, dict[str, int]] = {}
+        self._counts: dict[date, Counter[str]] = {}
 
     def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
         """Says whether every usual label was counted about as often as in the stored days before.
@@ -149,7 +150,10 @@ class LabelHistory:
 
     def _of(self, day: date) -> dict[str, int]:
         if day not in self._counts:
-            self._counts[day] = {row["label"]: row["count"] for row in _rows(self._store, "label_totals", day)}
+            counts: Counter[str] = Counter()
+            for row in _rows(self._store, "label_totals", day):
+                counts[row["label"]] += row["count"]  # a row for each source
+            self._counts[day] = counts
         return self._counts[day]
 
 

@@ -80,24 +80,32 @@ def explain(
 
 def _counted(number: NumberId) -> str:
     hour = "NULL" if number.hour is None else str(number.hour)
-    return f"{COUNTED_DETECTIONS}(DATE '{number.day}', {hour}, {quoted(number.label)})"
+    source = "NULL" if number.source is None else quoted(number.source)
+    return f"{COUNTED_DETECTIONS}(DATE '{number.day}', {hour}, {quoted(number.label)}, {source})"
 
 
 def _in_time(number: NumberId) -> str:
     hour = "" if number.hour is None else f' AND hour("timestamp") = {number.hour}'
-    return f"day = DATE '{number.day}'{hour}"
+    return f"day = DATE '{number.day}'{hour}{_of_source(number)}"
+
+
+def _of_source(number: NumberId) -> str:
+    return "" if number.source is None else f" AND source = {quoted(number.source)}"
 
 
 def _count(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> int:
     hour = "" if number.hour is None else f" AND hour(hour) = {number.hour}"
-    rows = lake.query(
-        f"SELECT count FROM {number.summary} WHERE day = DATE '{number.day}'{hour} AND label = {quoted(number.label)}"  # noqa: S608 - text quoted
-    ).rows
-    if len(rows) > 1:
-        raise LedgerError(f"{number.summary} has {len(rows)} rows for {number}, expected one.", next_step=_AUDIT)
+    chosen = f"day = DATE '{number.day}'{hour} AND label = {quoted(number.label)}{_of_source(number)}"
+    rows = lake.query(f"SELECT source, count FROM {number.summary} WHERE {chosen}").rows  # noqa: S608 - text quoted
+    sources = {source for source, _ in rows}
+    if len(rows) > len(sources):
+        raise LedgerError(
+            f"{number.summary} has {len(rows)} rows for {number}, expected one for each of {len(sources)} sources.",
+            next_step=_AUDIT,
+        )
     if not rows:
         raise _no_number(lake, number, store, least)
-    return int(rows[0][0])
+    return sum(int(count) for _, count in rows)
 
 
 def _below(lake: LakeSession, number: NumberId, least: float) -> int:
@@ -211,10 +219,14 @@ def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredN
         return None
     manifest = parse_footer(data, key)
     rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    if number.source is not None and rows and "source" not in rows[0]:
+        return None  # an older release stored the sum over all sources
     counts = [
         row["count"]
         for row in rows
-        if row["label"] == number.label and (number.hour is None or row["hour"].hour == number.hour)
+        if row["label"] == number.label
+        and (number.hour is None or row["hour"].hour == number.hour)
+        and (number.source is None or row["source"] == number.source)
     ]
     return StoredNumber(key, sum(counts), manifest, manifest.made_by == recipe(number.summary, settings))
 
@@ -253,7 +265,11 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
     if labels:
         named = ", ".join(f"{label} {count}" for label, count in labels.items())
         return ConfigurationError(f"There is no {number}.", next_step=f"take one of the labels of that time: {named}")
-    hours = _occurring(lake, 'hour("timestamp")', f"day = DATE '{number.day}'")
+    sources = _occurring(lake, "source", f"{_in_time(replace(number, source=None))} AND label = {quoted(number.label)}")
+    if sources and number.source is not None:
+        named = ", ".join(f"{source} {count}" for source, count in sources.items())
+        return ConfigurationError(f"There is no {number}.", next_step=f"take one of the sources with it: {named}")
+    hours = _occurring(lake, 'hour("timestamp")', f"day = DATE '{number.day}'{_of_source(number)}")
     if hours:
         named = ", ".join(map(str, sorted(hours)))
         return ConfigurationError(

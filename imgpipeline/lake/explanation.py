@@ -23,6 +23,8 @@ class NumberId:
     """Hour of the day (UTC), 0 to 23: a number of `label_counts`; None for the whole day: one of `label_totals`."""
     label: str
     """Class name."""
+    source: str | None = None
+    """The camera, video or folder; None: all of them."""
 
     @property
     def summary(self) -> str:
@@ -30,7 +32,7 @@ class NumberId:
         return "label_totals" if self.hour is None else "label_counts"
 
     def __str__(self) -> str:
-        return f"{self.label} on {self.time}"
+        return f"{self.label}{f' of {self.source}' if self.source else ''} on {self.time}"
 
     @property
     def time(self) -> str:
@@ -164,6 +166,7 @@ class Explanation:
             "day": self.number.day,
             "hour": self.number.hour,
             "label": self.number.label,
+            "source": self.number.source,
             "count": self.count,
             "frames": self.frames,
             "sources": self.sources,

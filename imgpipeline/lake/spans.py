@@ -45,12 +45,12 @@ class SummarySpan:
     counted_now: Mapping[str, tuple[date, ...]]
     """For each summary the days whose stored rows were missing or behind, sorted."""
 
-    def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
         """Runs one query of this project over the summaries.
 
         Args:
             sql: Such as `SELECT label, sum(count) FROM label_counts GROUP BY label`.
-            parameters: Values for its placeholders.
+            parameters: Values for its placeholders, by place or by name.
 
         Raises:
             ConfigurationError: DuckDB refuses it.

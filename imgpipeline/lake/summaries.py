@@ -75,10 +75,13 @@ SUMMARIES: Mapping[str, Summary] = {
     summary.name: summary
     for summary in (
         Summary(
-            LABEL_COUNTS, (DETECTIONS.name,), "**How many of which label were seen in which hour?**", (_THRESHOLD,)
+            LABEL_COUNTS,
+            (DETECTIONS.name,),
+            "**How many of which label did each source see by hour?**",
+            (_THRESHOLD,),
         ),
-        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "**At which times was which label seen?**", (_THRESHOLD,)),
-        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "**How many of which label were seen in the whole day?**"),
+        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "**When did each source see which label?**", (_THRESHOLD,)),
+        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "**How many of which label did each source see all day?**"),
         Summary(
             FRAME_STATS,
             _FRAMES_AND_LETTERS,

@@ -12,18 +12,40 @@ from importlib import resources
 
 from imgpipeline.lake.session import Answer
 from imgpipeline.lake.spans import SummarySpan, open_summaries
-from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, LABEL_TOTALS, SOURCE_ACTIVITY
+from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
     "label_counts": (LABEL_COUNTS.name,),
-    "label_totals": (LABEL_COUNTS.name, LABEL_TOTALS.name),
+    "label_totals": (LABEL_COUNTS.name,),
     "hours": (FRAME_STATS.name, LABEL_COUNTS.name),
     "sizes": (FRAME_STATS.name,),
     "sources": (SOURCE_ACTIVITY.name,),
 }
 """All questions by name, each with the summaries that it reads; the first of them says which models were in use."""
+
+
+GROUPS = ("day", "hour", "source", "label")
+"""What counts of labels can be grouped by, in the order of their columns."""
+_USUAL_GROUPS = {"label_counts": ("day", "hour", "label"), "label_totals": ("label",)}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelChoice:
+    """Which counts of labels are asked for."""
+
+    sources: tuple[str, ...] = ()
+    """Only these; empty: all."""
+    labels: tuple[str, ...] = ()
+    """Only these; empty: all."""
+    by: tuple[str, ...] = ()
+    """Columns that make a group, of `GROUPS`; empty: those of the question, over all sources."""
+
+    @property
+    def knows_frames(self) -> bool:
+        """Whether frames can be counted: a frame that shows two labels is in the rows of both."""
+        return not self.by or "label" in self.by or len(set(self.labels)) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +60,13 @@ class ViewAnswer:
     """Days on which more than one model or threshold was in use, with `name sha256 >threshold` of each."""
 
 
-def ask(store: ObjectStore, settings: Settings, name: str, days: Sequence[date] | None) -> ViewAnswer:
+def ask(
+    store: ObjectStore,
+    settings: Settings,
+    name: str,
+    days: Sequence[date] | None,
+    choice: LabelChoice | None = None,
+) -> ViewAnswer:
     """Answers one question.
 
     Args:
@@ -46,6 +74,7 @@ def ask(store: ObjectStore, settings: Settings, name: str, days: Sequence[date] 
         settings: Those that summaries read.
         name: A key of `VIEWS`.
         days: Only these (UTC); None: all that there are.
+        choice: For questions about labels: which counts, and their groups.
 
     Raises:
         LedgerError: A segment behind a day's summaries cannot be read.
@@ -57,7 +86,19 @@ def ask(store: ObjectStore, settings: Settings, name: str, days: Sequence[date] 
         frames = None
         if FRAME_STATS.name in tables:
             frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
-        return ViewAnswer(span.query(view_sql(name)), frames, _mixed_models(span, tables[0]))
+        if name in _USUAL_GROUPS:
+            answer = _count_labels(span, name, choice or LabelChoice())
+        else:
+            answer = span.query(view_sql(name))
+        return ViewAnswer(answer, frames, _mixed_models(span, tables[0]))
+
+
+def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> Answer:
+    groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
+    sql = view_sql(name).replace("{by}", ", ".join(groups))
+    if name == "label_counts" and not choice.knows_frames:
+        sql = f"SELECT * EXCLUDE (distinct_frames) FROM ({sql})"  # noqa: S608 - own query, own names
+    return span.query(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
 
 
 def view_sql(name: str) -> str:

@@ -11,12 +11,13 @@ from markupsafe import Markup
 
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import Caption, Series
-from imgpipeline.reports.figures import Figures, Histogram
+from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
 from imgpipeline.reports.headline import HOURS, TOP_LABELS
 from imgpipeline.reports.palette import OTHERS, series_style
-from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size
+from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
 
 _HEAT_MAP_ROWS = 24
+_NAME_CHARACTERS = 12
 _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
@@ -45,11 +46,13 @@ def make_diagrams(figures: Figures) -> dict[str, Diagram]:
         figures: The numbers of a day.
 
     Returns:
-        `label_hours`, `heat_map`, `frame_hours`, `sizes`, `dimensions`, `brightness`, `sharpness`, `latency`.
+        `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`, `dimensions`, `brightness`, `sharpness`,
+        `latency`.
     """
     drawn = {
         "label_hours": _label_hours(figures),
         "heat_map": _heat_map(figures),
+        "label_sources": _label_sources(figures),
         "frame_hours": _frame_hours(figures),
         "sizes": _bins("sizes", "Size of the encoded images", figures.sizes, size, _power_of_two),
         "brightness": _bins("brightness", "Brightness (mean luma, 0 to 255)", figures.brightness, number, _by_16),
@@ -107,6 +110,26 @@ def _heat_map(figures: Figures) -> Diagram | None:
     svg = charts.heat_map(Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], HOUR_NAMES)
     rows = tuple((one.label, *(number(count) for count in one.hours)) for one in shown)
     return Diagram(title, Markup(svg), ("label", *HOUR_NAMES), rows)  # noqa: S704 - charts escape their texts
+
+
+def _label_sources(figures: Figures) -> Diagram | None:
+    shown = [source for source in figures.sources if source.labels][:_HEAT_MAP_ROWS]
+    if not shown:
+        return None
+    names = [one.label for one in figures.top_labels(TOP_LABELS)]
+    counts = [[_label_count(source, name, names) for name in names] for source in shown]
+    title = "Labels by source"
+    columns = [visible(name or OTHERS, _NAME_CHARACTERS) for name in names]
+    text = f"A row a source, a column a label; the darker, the more detections. {len(shown)} sources."
+    named = [(source.source, row) for source, row in zip(shown, counts, strict=True)]
+    svg = charts.heat_map(Caption("label-sources", title, text), named, columns)
+    rows = tuple((name, *(number(count) for count in row), number(sum(row))) for name, row in named)
+    return Diagram(title, Markup(svg), ("source", *(name or OTHERS for name in names), "all"), rows)  # noqa: S704 - charts escape their texts
+
+
+def _label_count(source: SourceFigures, label: str, named: Sequence[str]) -> int:
+    """Returns a source's detections of a label; for the empty name, of all labels that have no column."""
+    return source.labels.get(label, 0) if label else sum(n for name, n in source.labels.items() if name not in named)
 
 
 def _bins(

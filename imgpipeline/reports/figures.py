@@ -1,43 +1,10 @@
-"""The numbers of a day's report, out of a query session.
+"""The numbers of a day's report, as values. Reading them is `questions`, showing them `page` and `charts`."""
 
-Owns the questions and their answers as values. It promises that every number comes from a summary of the day (or, for
-models and their times, from the day's frames), so that it is the number which `imgpipeline summary` and `query` give.
-How they are shown belongs to `page` and `charts`.
-"""
-
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
 
-from imgpipeline.lake.session import LakeSession
 from imgpipeline.reports.headline import HOURS, LabelHours
-
-_Bin = TypeVar("_Bin")
-
-_LABEL_HOURS = """
-SELECT label, hour(hour), count, distinct_frames, first_seen, last_seen, mean_confidence::DOUBLE,
-       min_confidence::DOUBLE, max_confidence::DOUBLE
-FROM label_counts ORDER BY label, hour
-"""
-_FRAME_HOURS = """
-SELECT source, hour(hour), processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
-       latency, dimensions
-FROM frame_stats
-"""
-"""Asked once: in a session the summary is made anew for each query."""
-_SOURCES = """
-SELECT source, frames, processed, gated, dead_letters, first_seen, last_seen, active_hours, longest_pause_s::DOUBLE,
-       size_bytes
-FROM source_activity ORDER BY frames DESC, dead_letters DESC, source
-"""
-_MODELS = """
-SELECT model_used, coalesce(model_sha256, '') AS sha256, confidence_threshold, nms_threshold, count(*),
-       min("timestamp"), max("timestamp"), max(processing_timestamp)
-FROM frames WHERE status = 'processed' AND model_used <> ''
-GROUP BY ALL ORDER BY min("timestamp"), model_used, sha256, confidence_threshold, nms_threshold
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +69,8 @@ class SourceFigures:
     """Longest time between two of its frames, in seconds; None where there are fewer than two."""
     dead_letters: int
     """Its dead letters, also those that belong to no hour."""
+    labels: Mapping[str, int]
+    """Its detections by label."""
     size_bytes: int
     """Size of its encoded images."""
 
@@ -192,100 +161,3 @@ class Figures:
         if others:
             shown.append(LabelHours("", tuple(sum(o.hours[hour] for o in others) for hour in range(HOURS))))
         return tuple(shown)
-
-
-def read_figures(session: LakeSession) -> Figures:
-    """Asks a session of one day for its numbers.
-
-    Args:
-        session: Opened for that day alone.
-
-    Raises:
-        PermanentError: Memory or disk of this machine do not do for it.
-    """
-    stats = session.query(_FRAME_HOURS).rows
-    by_source = _by_source(stats)
-    return Figures(
-        labels=_labels(session.query(_LABEL_HOURS).rows),
-        hours=_frame_hours(stats),
-        sources=tuple(_source(row, by_source) for row in session.query(_SOURCES).rows),
-        size_bytes=sum(row[5] for row in stats),
-        sizes=_histogram(row[6] for row in stats),
-        brightness=_histogram(row[7] for row in stats),
-        sharpness=_histogram(row[8] for row in stats),
-        latency=_histogram(row[9] for row in stats),
-        dimensions=_dimensions(row[10] for row in stats),
-        models=tuple(ModelUse(*row) for row in session.query(_MODELS).rows),
-    )
-
-
-def _labels(rows: Iterable[Sequence[Any]]) -> tuple[LabelFigures, ...]:
-    found: dict[str, list[Sequence[Any]]] = defaultdict(list)
-    for row in rows:
-        found[row[0]].append(row)
-    labels = [_label(label, several) for label, several in found.items()]
-    return tuple(sorted(labels, key=lambda label: (-label.total, label.label)))
-
-
-def _label(label: str, rows: list[Sequence[Any]]) -> LabelFigures:
-    counts = [0] * HOURS
-    for row in rows:
-        counts[row[1]] += row[2]
-    return LabelFigures(
-        label=label,
-        hours=tuple(counts),
-        frames=sum(row[3] for row in rows),
-        first_seen=min(row[4] for row in rows),
-        last_seen=max(row[5] for row in rows),
-        mean_confidence=sum(row[2] * row[6] for row in rows) / sum(counts),
-        min_confidence=min(row[7] for row in rows),
-        max_confidence=max(row[8] for row in rows),
-    )
-
-
-def _by_source(rows: Iterable[Sequence[Any]]) -> dict[str | None, list[Sequence[Any]]]:
-    found: dict[str | None, list[Sequence[Any]]] = defaultdict(list)
-    for row in rows:
-        found[row[0]].append(row)
-    return found
-
-
-def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
-    counts = [[0] * HOURS for _ in range(3)]
-    for row in rows:
-        if row[1] is None:
-            continue  # dead letters whose records are of another day than they are listed under
-        for place, count in enumerate(row[2:5]):
-            counts[place][row[1]] += count or 0
-    processed, gated, dead_letters = (tuple(hours) for hours in counts)
-    return FrameHours(processed, gated, dead_letters)
-
-
-def _source(row: Sequence[Any], stats: Mapping[str | None, list[Sequence[Any]]]) -> SourceFigures:
-    return SourceFigures(
-        source=row[0] or "",
-        hours=_frame_hours(stats.get(row[0], [])),
-        first_seen=row[5],
-        last_seen=row[6],
-        active_hours=row[7] or 0,
-        longest_pause_s=row[8],
-        dead_letters=row[4],
-        size_bytes=row[9] or 0,
-    )
-
-
-def _histogram(maps: Iterable[Mapping[float, int] | None]) -> Histogram:
-    return tuple(sorted((float(lower), frames) for lower, frames in _summed(maps).items()))
-
-
-def _dimensions(maps: Iterable[Mapping[str, int] | None]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(_summed(maps).items(), key=lambda row: (-row[1], row[0])))
-
-
-def _summed(maps: Iterable[Mapping[_Bin, int] | None]) -> dict[_Bin, int]:
-    """Adds up histograms of hours and sources: the summaries are made for that."""
-    summed: dict[_Bin, int] = defaultdict(int)
-    for one in maps:
-        for key, frames in (one or {}).items():
-            summed[key] += frames
-    return summed

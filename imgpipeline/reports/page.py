@@ -22,11 +22,12 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, audit_day, read_dead_letters
-from imgpipeline.reports.figures import Figures, SourceFigures, read_figures
+from imgpipeline.reports.figures import Figures, SourceFigures
 from imgpipeline.reports.headline import TOP_LABELS, Headline
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.previews import Preview, make_previews
+from imgpipeline.reports.questions import read_figures
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 

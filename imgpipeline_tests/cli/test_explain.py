@@ -50,6 +50,15 @@ def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path:
     assert ended.stderr == ""
 
 
+def test_the_number_of_one_source_is_followed_back(filled: dict[str, str], tmp_path: Path):
+    """Its part of the stored number too."""
+    only = ("--label", "car", "--source", "cam-1")
+    ended = run("explain", "label-counts", *HOUR, *only, env=filled, cwd=tmp_path)
+    assert ended.stdout.startswith("3 car of cam-1 on 2026-01-09 from 12:00 to 13:00 UTC\n")
+    assert "Sources:   cam-1 3\n" in ended.stdout
+    assert f"Stored:    2 in {summary_key('label_counts', DAY)}" in ended.stdout
+
+
 def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Path):
     ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
@@ -85,6 +94,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
+        ([*HOUR, "--label", "car", "--source", "cam-9"], 1, "take one of the sources with it: cam-1 3, ya\\x1brd 1"),
         ([*HOUR, "--label", "cat"], 1, "Next: take one of the labels of that time: car 4, dög 1"),
         (
             ["--day", "2026-01-09", "--hour", "3", "--label", "car"],

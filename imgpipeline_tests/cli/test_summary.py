@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +71,43 @@ def test_label_counts_are_those_of_each_hour(filled: dict[str, str], tmp_path: P
         (f"{hour:%Y-%m-%dT%H:%M:%S}.000000Z", label, count) for (hour, label), count in expected.items()
     )
     assert rows[0]["models"] == ["demo abababab >0.5"]
+
+
+def test_counts_by_source_label_hour_and_day(filled: dict[str, str], ask: Callable[..., Result]):
+    found = [(frame, each.label) for frame in FRAMES for each in frame.detections]
+    counted = Counter((f"{frame.day}", frame.source, label) for frame, label in found)
+    rows = json.loads(ask(filled, "summary", "label-counts", "--by", "source,label", "--by", "day", "--json").stdout)
+    assert {(row["day"], row["source"], row["label"]): row["count"] for row in rows} == counted
+    only = ("--source", "yard", "--source", "nobody", "--label", "car", "--by", "hour")
+    rows = json.loads(ask(filled, "summary", "label-counts", *only, "--json").stdout)
+    assert [(row["hour"], row["count"], row["distinct_frames"]) for row in rows] == [
+        ("2026-01-10T09:00:00.000000Z", 2, 1),
+    ]
+    rows = json.loads(ask(filled, "summary", "label-totals", "--by", "source", "--json").stdout)
+    assert {row["source"]: row["count"] for row in rows} == Counter(frame.source for frame, _ in found)
+
+
+def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: Callable[..., Result]):
+    lines = ask(filled, "summary", "label-counts", "--by", "source", "--day", "2026-01-10").stdout.splitlines()
+    assert [cell.strip() for cell in lines[1].strip("┃").split("┃")][:4] == ["source", "count", "sources", "first"]
+    assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--by", "colour"], "--by is 'colour', expected some of day, hour, source, label"),
+        (["--source", ""], "--source is empty"),
+        (["--label", ""], "--label is empty"),
+    ],
+    ids=["unknown group", "empty source", "empty label"],
+)
+def test_choices_that_say_nothing_are_usage_errors(
+    filled: dict[str, str], ask: Callable[..., Result], options: list[str], says: str
+):
+    ended = ask(filled, "summary", "label-totals", *options)
+    assert ended.exit_code == 2
+    assert says in " ".join(ended.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -69,37 +69,39 @@ class Ledger:
 
 
 def label_counts(ledger: Ledger, day: date) -> Rows:
-    """Count labels by the hour."""
+    """Count labels by hour and source."""
     found = ledger.detections_of(day)
     return [
         {
             "hour": hour,
+            "source": source,
             "label": label,
             "count": len(rows),
             "distinct_frames": rows["frame_id"].nunique(),
-            "distinct_sources": rows["source"].nunique(),
             "first_seen": rows["at"].min(),
             "last_seen": rows["at"].max(),
             "mean_confidence": math.fsum(rows["confidence"].round(6)) / len(rows),
             "min_confidence": rows["confidence"].min(),
             "max_confidence": rows["confidence"].max(),
         }
-        for (hour, label), rows in found.groupby([found["at"].dt.floor("h"), "label"])
+        for (hour, source, label), rows in found.groupby([found["at"].dt.floor("h"), "source", "label"])
     ]
 
 
 def label_timestamps(ledger: Ledger, day: date) -> Rows:
-    """List the times of each label and hour."""
+    """List the times of each source, label and hour."""
     found = ledger.detections_of(day)
     return [
-        {"hour": hour, "label": label, "count": len(rows), "timestamps": sorted(rows["at"])}
-        for (hour, label), rows in found.groupby([found["at"].dt.floor("h"), "label"])
+        {"hour": hour, "source": source, "label": label, "count": len(rows), "timestamps": sorted(rows["at"])}
+        for (hour, source, label), rows in found.groupby([found["at"].dt.floor("h"), "source", "label"])
     ]
 
 
 def label_totals(ledger: Ledger, day: date) -> Rows:
-    """Count labels of the whole day."""
-    return [{"label": label, "count": count} for label, count in Counter(ledger.detections_of(day)["label"]).items()]
+    """Count labels of each source in the whole day."""
+    found = ledger.detections_of(day)
+    totals = Counter(zip(found["source"], found["label"], strict=True))
+    return [{"source": source, "label": label, "count": count} for (source, label), count in totals.items()]
 
 
 def frame_stats(ledger: Ledger, day: date) -> Rows:

@@ -32,9 +32,9 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 DAYS = [START.date() + timedelta(days=n) for n in range(3)]
 KEYS = {
-    "label_counts": ("hour", "label"),
-    "label_timestamps": ("hour", "label"),
-    "label_totals": ("label",),
+    "label_counts": ("hour", "source", "label"),
+    "label_timestamps": ("hour", "source", "label"),
+    "label_totals": ("source", "label"),
     "frame_stats": ("hour", "source"),
     "source_activity": ("source",),
 }

@@ -181,7 +181,7 @@ def chosen(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def count_labels(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Returns hour, label and count of the chosen frames' detections."""
+    """Returns hour, source, label and count of the chosen frames' detections."""
     frames = list(frames)
     kept = {row[0]: row[2:] for row in chosen(frames)}
     counts: Counter[Row] = Counter()
@@ -190,8 +190,8 @@ def count_labels(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
         where = (chain.topic, chain.partition, frame["source_kafka_offset"], chain.topic_id)
         if kept[frame["frame_id"]] == where:
             hour = datetime.fromisoformat(frame["timestamp"]).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-            counts.update((hour, found["label"]) for found in frame["detections"])
-    return sorted((hour, label, count) for (hour, label), count in counts.items())
+            counts.update((hour, frame["source"], found["label"]) for found in frame["detections"])
+    return sorted((*key, count) for key, count in counts.items())
 
 
 def shown_frames(store: ObjectStore) -> list[Row]:
@@ -205,6 +205,6 @@ def shown_frames(store: ObjectStore) -> list[Row]:
 
 
 def shown_counts(store: ObjectStore) -> list[Row]:
-    """Returns the label counts that a reader sees now."""
+    """Returns the label counts that a reader sees now, by source."""
     with open_lake(store) as session:
-        return sorted(session.query("SELECT hour, label, count FROM label_counts").rows)
+        return sorted(session.query("SELECT hour, source, label, count FROM label_counts").rows)

@@ -61,23 +61,21 @@ def stored_letters(store: ObjectStore, day: date = DAY) -> list[tuple[Any, ...]]
     )  # fmt: skip
 
 
-def counted_labels(frames: Iterable[Frame]) -> list[tuple[datetime, str, int, int, int, float]]:
-    """Return hour, label, count, distinct frames, distinct sources and mean confidence, sorted."""
-    groups: dict[tuple[datetime, str], list[tuple[Frame, Detection]]] = defaultdict(list)
+def counted_labels(frames: Iterable[Frame]) -> list[tuple[datetime, str, str, int, int, float]]:
+    """Return hour, source, label, count, distinct frames and mean confidence, sorted."""
+    groups: dict[tuple[datetime, str, str], list[tuple[Frame, Detection]]] = defaultdict(list)
     for each in frames:
         for found in each.detections:
             hour = each.timestamp.replace(minute=0, second=0, microsecond=0)
-            groups[hour, found.label].append((each, found))
+            groups[hour, each.source, found.label].append((each, found))
     return sorted(
         (
-            hour,
-            label,
+            *key,
             len(pairs),
             len({each.frame_id for each, _ in pairs}),
-            len({each.source for each, _ in pairs}),
             sum(round(found.confidence * 1e6) for _, found in pairs) / len(pairs) / 1e6,
         )
-        for (hour, label), pairs in groups.items()
+        for key, pairs in groups.items()
     )
 
 

@@ -30,7 +30,8 @@ def expected_rows(store: ObjectStore, name: str, day: date, threshold: float = 0
         case "label_timestamps":
             return _label_timestamps(found)
         case "label_totals":
-            return sorted(Counter(each.label for _, each in found).items())
+            totals = Counter((frame.source, each.label) for frame, each in found)
+            return sorted((*key, count) for key, count in totals.items())
         case "frame_stats":
             return _frame_stats(frames, letters, day)
         case "source_activity":
@@ -46,19 +47,23 @@ def _letters(store: ObjectStore) -> Iterable[DeadLetter]:
 
 def _label_counts(found: list[tuple[Frame, Detection]]) -> list[Row]:
     rows = []
-    for (hour, label), pairs in _grouped(found, lambda pair: (_hour(pair[0].timestamp), pair[1].label)).items():
+    for key, pairs in _grouped(found, _hour_source_label).items():
         times = [frame.timestamp for frame, _ in pairs]
         sure = [each.confidence for _, each in pairs]
-        distinct = [len({frame.frame_id for frame, _ in pairs}), len({frame.source for frame, _ in pairs})]
+        frames = len({frame.frame_id for frame, _ in pairs})
         mean = sum(round(value * 10**6) for value in sure) / len(sure) / 10**6
         models = _models(frame for frame, _ in pairs)
-        rows.append((hour, label, len(pairs), *distinct, min(times), max(times), mean, min(sure), max(sure), models))
+        rows.append((*key, len(pairs), frames, min(times), max(times), mean, min(sure), max(sure), models))
     return sorted(rows)
 
 
 def _label_timestamps(found: list[tuple[Frame, Detection]]) -> list[Row]:
-    groups = _grouped(found, lambda pair: (_hour(pair[0].timestamp), pair[1].label))
+    groups = _grouped(found, _hour_source_label)
     return sorted((*key, len(pairs), sorted(frame.timestamp for frame, _ in pairs)) for key, pairs in groups.items())
+
+
+def _hour_source_label(pair: tuple[Frame, Detection]) -> tuple[datetime, str, str]:
+    return _hour(pair[0].timestamp), pair[0].source, pair[1].label
 
 
 def _frame_stats(frames: list[Frame], letters: list[DeadLetter], day: date) -> list[Row]:

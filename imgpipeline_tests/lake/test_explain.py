@@ -1,6 +1,6 @@
 """A number is followed back to the segments, and what is found there adds up to it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +32,7 @@ from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_lett
 SETTINGS = Settings(_env_file=None)
 STRICT = Settings(_env_file=None, summary_threshold=0.6)
 SUMMARIES_OF_LABELS = ("label_counts", "label_totals")
-Numbers = Mapping[tuple[int | None, str], list[tuple[Any, ...]]]
+Numbers = Mapping[tuple[int | None, str | None, str], list[tuple[Any, ...]]]
 
 
 def build(store: ObjectStore, settings: Settings = SETTINGS) -> None:
@@ -45,7 +45,7 @@ def oracle(store: ObjectStore, least: float) -> Numbers:
     """Return the detections behind every number of the day, by plain Python over the lines of the segments."""
     held = read_ledger(store)
     kept = {row[0]: row[2:] for row in chosen(held.frames)}
-    numbers: dict[tuple[int | None, str], list[tuple[Any, ...]]] = defaultdict(list)
+    numbers: dict[tuple[int | None, str | None, str], list[tuple[Any, ...]]] = defaultdict(list)
     for document in held.frames:
         chain, offset = document["chain"], document["source_kafka_offset"]
         time = datetime.fromisoformat(document["timestamp"]).astimezone(UTC)
@@ -56,8 +56,9 @@ def oracle(store: ObjectStore, least: float) -> Numbers:
                 row = (time, document["source"], document["frame_id"], place, found["confidence"], tuple(found["box"]),
                        document["source_image_path"], chain, offset, document["confidence_threshold"],
                        document["replay_of"])  # fmt: skip
-                numbers[time.hour, found["label"]].append(row)
-                numbers[None, found["label"]].append(row)
+                for hour in (time.hour, None):
+                    for source in (document["source"], None):
+                        numbers[hour, source, found["label"]].append(row)
     return numbers
 
 
@@ -92,20 +93,25 @@ def macro_rows(session: LakeSession, wanted: NumberId) -> list[tuple[Any, ...]]:
     arguments = (
         f"DATE '{wanted.day}', {label}" if wanted.hour is None else f"DATE '{wanted.day}', {wanted.hour}, {label}"
     )
+    if wanted.source is not None:
+        arguments += f", of_source := '{wanted.source}'"
     columns = "frame_id, detection_number, source_kafka_offset, segment, writer_id"
     return sorted(session.query(f"SELECT {columns} FROM explain_{wanted.summary}({arguments})").rows)  # noqa: S608 - own
 
 
 def check_every_number(store: ObjectStore, session: LakeSession, settings: Settings) -> None:
     expected, cache = oracle(store, settings.summary_threshold), {}
-    counts = session.query(f"SELECT hour(hour), label, count FROM label_counts WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
-    totals = session.query(f"SELECT NULL, label, count FROM label_totals WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
-    shown = {(hour, label): count for hour, label, count in counts + totals}
+    counts = session.query(f"SELECT hour(hour), source, label, count FROM label_counts WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
+    totals = session.query(f"SELECT NULL, source, label, count FROM label_totals WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
+    shown: Counter[tuple[int | None, str | None, str]] = Counter()
+    for hour, source, label, count in counts + totals:
+        shown[hour, source, label] += count
+        shown[hour, None, label] += count
     assert shown == {key: len(rows) for key, rows in expected.items()}
-    for (hour, label), count in shown.items():
-        wanted = NumberId(DAY, hour, label)
+    for (hour, source, label), count in shown.items():
+        wanted = NumberId(DAY, hour, label, source)
         explanation = explain(session, store, wanted, settings)
-        assert sorted(map(row_of, explanation.detections)) == sorted(expected[hour, label])
+        assert sorted(map(row_of, explanation.detections)) == sorted(expected[hour, source, label])
         assert explanation.count == len(explanation.detections) == count
         check_segments(store, explanation, cache)
         writers = {segment.key: segment.writer_id for segment in explanation.segments}
@@ -146,7 +152,7 @@ def test_follows_a_number_back_on_every_store(store: ObjectStore, lake):
     with lake(store, [DAY]) as session:
         for label in LABELS:
             explanation = explain(session, store, NumberId(DAY, None, label), SETTINGS)
-            assert sorted(map(row_of, explanation.detections)) == sorted(oracle(store, 0)[None, label])
+            assert sorted(map(row_of, explanation.detections)) == sorted(oracle(store, 0)[None, None, label])
             check_segments(store, explanation, {})
 
 
@@ -165,8 +171,8 @@ def test_the_busy_day_has_what_makes_it_hard(memory: ObjectStore):
     assert held.gaps
 
 
-def number(hour: int | None = 12, label: str = "car", day: date = DAY) -> NumberId:
-    return NumberId(day, hour, label)
+def number(hour: int | None = 12, label: str = "car", day: date = DAY, source: str | None = None) -> NumberId:
+    return NumberId(day, hour, label, source)
 
 
 def test_what_made_the_stored_summary_is_told_and_whether_it_would_be_made_so_today(memory: ObjectStore, lake):
@@ -205,6 +211,7 @@ def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recip
     ("wanted", "message"),
     [
         (number(label="cat"), r"no cat on 2026-01-09 from 12:00 to 13:00 UTC\. .*labels of that time: car 2, dog 1"),
+        (number(source="yard"), r"no car of yard on .* take one of the sources with it: cam-1 2"),
         (number(hour=7), r"Nothing was found on 2026-01-09 from 07:00 .* hours with detections: 12"),
         (number(day=DAY + timedelta(days=1)), r"Nothing was found in the 1 frames of 2026-01-10"),
         (number(day=DAY + timedelta(days=2)), r"no frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
@@ -268,7 +275,7 @@ def test_a_number_that_is_not_the_sum_of_its_detections_is_an_error(memory: Obje
     doubled = "CREATE VIEW label_counts AS SELECT DATE '2026-01-09' AS day, TIMESTAMPTZ '2026-01-09 12:00Z' AS hour, "
 
     def create_summary_views(engine: Engine, _: Settings | None) -> None:
-        engine.run(f"{doubled} 'car' AS label, 2 AS count")
+        engine.run(f"{doubled} 'cam-1' AS source, 'car' AS label, 2 AS count")
 
     monkeypatch.setattr("imgpipeline.lake.session.create_summary_views", create_summary_views)
     with (

@@ -102,9 +102,9 @@ def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, othe
 def test_a_summary_made_with_another_threshold_is_built_again(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     build_day(memory)
-    assert stored_rows(memory, "label_totals", tmp_path) == [("car", 2), ("dog", 1)]
+    assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 2), ("cam-1", "dog", 1)]
     assert {name for name in SUMMARIES if build(memory, name, STRICT)} == OF_LABELS
-    assert stored_rows(memory, "label_totals", tmp_path) == [("car", 1), ("dog", 1)]
+    assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 1), ("cam-1", "dog", 1)]
     assert stored(memory, "label_totals").manifest.parameters == {"summary_threshold": 0.52}
     assert {name for name in SUMMARIES if build(memory, name)} == OF_LABELS
 

@@ -96,17 +96,17 @@ def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(fol
         rebuild_day(folder, day, now=NOON)
         build_summary(folder, "label_counts", day, settings=Settings(), now=NOON)
     with lake(folder) as session:
-        live = session.query("SELECT * FROM label_counts ORDER BY day, hour, label")
+        live = session.query("SELECT * FROM label_counts ORDER BY day, hour, source, label")
         columns = ", ".join(live.columns)
         stored = []
         for day in (DAY, NEXT):
             path = f"{tmp_path}/store/{summary_key('label_counts', day)}"
             with duckdb.connect() as connection:
-                asked = f"SELECT {columns} FROM read_parquet(?) ORDER BY hour, label"  # noqa: S608 - own names
+                asked = f"SELECT {columns} FROM read_parquet(?) ORDER BY hour, source, label"  # noqa: S608 - own names
                 stored += connection.execute(asked, [path]).fetchall()
         assert live.rows == stored
-        columns = "hour, label, count, distinct_frames, distinct_sources"
-        asked = f"SELECT {columns} FROM label_counts WHERE day = DATE '{DAY}' ORDER BY hour, label"  # noqa: S608 - a day
+        columns = "hour, source, label, count, distinct_frames"
+        asked = f"SELECT {columns} FROM label_counts WHERE day = DATE '{DAY}' ORDER BY hour, source, label"  # noqa: S608 - a day
         assert session.query(asked).rows == [row[:5] for row in counted_labels(chosen_frames(folder).values())]
 
 

@@ -27,7 +27,7 @@ def stored_counts(store: ObjectStore, tmp_path) -> list[tuple]:
     path.write_bytes(store.get(KEY))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        columns = "hour, label, count, distinct_frames, distinct_sources, mean_confidence"
+        columns = "hour, source, label, count, distinct_frames, mean_confidence"
         return connection.execute(f"SELECT {columns} FROM read_parquet('{path}')").fetchall()  # noqa: S608 - own path
 
 

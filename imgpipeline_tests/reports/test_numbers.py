@@ -78,6 +78,16 @@ def test_counts_by_label_and_hour_are_those_of_the_ledger(busy: BusyDay):
     assert len(rows) == len({hour for _, hour in counted})
 
 
+def test_counts_by_source_and_label_are_those_of_the_ledger(busy: BusyDay):
+    counted = Counter((f.source, d.label) for f in busy.frames for d in f.detections)
+    header, *rows = busy.page.section("Labels by source")
+    shown = {(row[0], label): int(cell) for row in rows for label, cell in zip(header[1:], row[1:], strict=True)}
+    sums = Counter(f.source for f in busy.frames for _ in f.detections)
+    assert {key: count for key, count in shown.items() if key[1] != "all" and count} == counted
+    assert {row[0]: int(row[-1]) for row in rows} == sums
+    assert len(sums) > 1
+
+
 def test_the_table_of_labels_is_that_of_the_ledger(busy: BusyDay):
     _, *rows = busy.page.section("labels")
     found = [d for f in busy.frames for d in f.detections]

@@ -1,13 +1,14 @@
--- How many of which label were seen in the whole day (UTC).
+-- How many of which label did each source see in the whole day (UTC)?
 --
--- Reads:   label_counts (one row a label and hour)
--- Answers: one row a label
+-- Reads:   label_counts (one row a source, label and hour)
+-- Answers: one row a source and label
 --
 -- What label_counts leaves out (summary_threshold) is left out here too.
 SELECT
     day,
+    source,
     label,
     CAST(sum(count) AS BIGINT)                 AS count
 FROM label_counts
-GROUP BY day, label
-ORDER BY label
+GROUP BY day, source, label
+ORDER BY source, label

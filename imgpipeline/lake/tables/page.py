@@ -45,7 +45,9 @@ them waits for the last one, so that it is of one moment; in a query session all
 A summary's manifest also names the version of each table that it was made of, its query (`imgpipeline/lake/sql`) and
 the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out detections
 with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are sums of
-the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Not so the distinct sources.
+the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Summaries of labels have a row
+for each source: add up `count` and `distinct_frames` for all sources, and count distinct `source` for how many saw it.
+No sum over labels gives frames: one frame may show several.
 
 What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
 `model` is in their paths, as `day` is, with a tilde where partitions have an at sign.

@@ -19,21 +19,21 @@ def _of_detections(name: str, duckdb_type: str, unit: str, meaning: str, *made_o
     return Column(name, duckdb_type, unit, meaning, tuple(f"detections.{column}" for column in made_of))
 
 
-_LABEL_AND_HOUR = (
+_SOURCE_AND_LABEL_BY_HOUR = (
     _DAY,
-    _of_detections("hour", "TIMESTAMPTZ", "UTC", "Begin of the hour.", "timestamp"),
+    _of_detections("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", "timestamp"),
+    _of_detections("source", "VARCHAR", "", "The camera, video or folder.", "source"),
     _of_detections("label", "VARCHAR", "", "Class name.", "label"),
 )
 _COUNT_MEANING = "How many were detected; an object in ten frames counts ten times."
 
 LABEL_COUNTS = Table(
     "label_counts",
-    "one label in one hour",
+    "one label of one source in one hour",
     (
-        *_LABEL_AND_HOUR,
+        *_SOURCE_AND_LABEL_BY_HOUR,
         _of_detections("count", "BIGINT", "detections", _COUNT_MEANING, "label", "confidence"),
-        _of_detections("distinct_frames", "BIGINT", "frames", "In how many frames.", "frame_id"),
-        _of_detections("distinct_sources", "BIGINT", "sources", "By how many cameras, videos or folders.", "source"),
+        _of_detections("distinct_frames", "BIGINT", "frames", "Number of frames with it.", "frame_id"),
         _of_detections("first_seen", "TIMESTAMPTZ", "UTC", "Time of the first frame with it.", "timestamp"),
         _of_detections("last_seen", "TIMESTAMPTZ", "UTC", "Time of the last frame with it.", "timestamp"),
         _of_detections(
@@ -48,9 +48,9 @@ LABEL_COUNTS = Table(
 
 LABEL_TIMESTAMPS = Table(
     "label_timestamps",
-    "one label in one hour",
+    "one label of one source in one hour",
     (
-        *_LABEL_AND_HOUR,
+        *_SOURCE_AND_LABEL_BY_HOUR,
         _of_detections("count", "BIGINT", "detections", _COUNT_MEANING, "label", "confidence"),
         _of_detections(
             "timestamps",
@@ -65,9 +65,10 @@ LABEL_TIMESTAMPS = Table(
 
 LABEL_TOTALS = Table(
     "label_totals",
-    "one label",
+    "one label of one source",
     (
         _DAY,
+        Column("source", "VARCHAR", "", "The camera, video or folder.", ("label_counts.source",)),
         Column("label", "VARCHAR", "", "Class name.", ("label_counts.label",)),
         Column("count", "BIGINT", "detections", _COUNT_MEANING, ("label_counts.count",)),
     ),

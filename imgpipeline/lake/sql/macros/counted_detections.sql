@@ -1,11 +1,12 @@
 -- The detections behind one number of a summary of labels, each with the frame it was found in.
 --
--- of_day:   DATE (UTC)
--- of_hour:  0 to 23 (UTC); NULL: the whole day
--- of_label: the label
+-- of_day:    DATE (UTC)
+-- of_hour:   0 to 23 (UTC); NULL: the whole day
+-- of_label:  the label
+-- of_source: the camera, video or folder; NULL: all
 --
 -- Left joins: a detection whose frame is missing is a fault to be seen, not to be left out.
-CREATE MACRO working.counted_detections(of_day, of_hour, of_label) AS TABLE
+CREATE MACRO working.counted_detections(of_day, of_hour, of_label, of_source) AS TABLE
 SELECT
     found.day,
     found."timestamp",
@@ -40,4 +41,5 @@ LEFT JOIN frames AS frame
 WHERE found.day = of_day
   AND (of_hour IS NULL OR hour(found."timestamp") = of_hour)
   AND found.label = of_label
+  AND (of_source IS NULL OR found.source = of_source)
   AND found.confidence >= coalesce(getvariable('summary_threshold'), 0)

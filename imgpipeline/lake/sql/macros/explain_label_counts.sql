@@ -1,10 +1,10 @@
 -- A count of label_counts, followed back: its detections, their frames, and the segment of the ledger that holds each.
 --
--- of_day: DATE (UTC) · of_hour: 0 to 23 (UTC) · of_label: the label
+-- of_day: DATE (UTC) · of_hour: 0 to 23 (UTC) · of_label: the label · of_source: the source; default: all sources
 --
 -- The segment that holds an offset is the last one of its chain that starts at or before it. Where that ends before the
 -- offset, the columns of the segment are NULL: then the ledger does not hold what the tables show.
-CREATE MACRO explain_label_counts(of_day, of_hour, of_label) AS TABLE
+CREATE MACRO explain_label_counts(of_day, of_hour, of_label, of_source := NULL) AS TABLE
 SELECT
     counted.*,
     CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.key END           AS segment,
@@ -12,7 +12,7 @@ SELECT
     CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.writer_id END     AS writer_id,
     CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.settings_hash END AS settings_hash,
     CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.created_at END    AS committed_at
-FROM working.counted_detections(of_day, of_hour, of_label) AS counted
+FROM working.counted_detections(of_day, of_hour, of_label, of_source) AS counted
 ASOF LEFT JOIN segments AS segment
        ON segment.topic = counted.source_kafka_topic
       AND segment.topic_id = counted.source_kafka_topic_id

@@ -1,19 +1,16 @@
--- How many of which label were seen in all? One row a label, the most frequent first.
+-- How many of which label were seen in all, or by which source? One row for each group, the most frequent first.
 --
--- Reads: label_totals; label_counts for the models, since totals do not hold them
-WITH models_of AS (
-    SELECT label, list_sort(list_distinct(flatten(list(models)))) AS models
-    FROM label_counts
-    GROUP BY label
-)
+-- Reads: label_counts, which has the models and hours that label_totals has not
+-- {by}:  the columns that make a group
 SELECT
-    total.label,
-    CAST(sum(total.count) AS BIGINT) AS count,
-    count(*)                         AS days,
-    min(total.day)                   AS first_day,
-    max(total.day)                   AS last_day,
-    any_value(models_of.models)      AS models
-FROM label_totals AS total
-LEFT JOIN models_of USING (label)
-GROUP BY total.label
-ORDER BY count DESC, total.label
+    {by},
+    CAST(sum(count) AS BIGINT)                      AS count,
+    count(DISTINCT day)                             AS days,
+    min(day)                                        AS first_day,
+    max(day)                                        AS last_day,
+    list_sort(list_distinct(flatten(list(models)))) AS models
+FROM label_counts
+WHERE (len($sources) = 0 OR list_contains($sources, source))
+  AND (len($labels) = 0 OR list_contains($labels, label))
+GROUP BY {by}
+ORDER BY count DESC, {by}

@@ -1,0 +1,147 @@
+"""The queries of a report: every number comes from a summary of the day, models and their times from its frames.
+
+So the report shows what `imgpipeline summary` and `query` show.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from imgpipeline.lake.session import LakeSession
+from imgpipeline.reports.figures import Figures, FrameHours, Histogram, LabelFigures, ModelUse, SourceFigures
+from imgpipeline.reports.headline import HOURS
+
+_Bin = TypeVar("_Bin")
+
+_LABEL_HOURS = """
+SELECT label, hour(hour), count, distinct_frames, first_seen, last_seen, mean_confidence::DOUBLE,
+       min_confidence::DOUBLE, max_confidence::DOUBLE, source
+FROM label_counts ORDER BY label, hour, source
+"""
+_FRAME_HOURS = """
+SELECT source, hour(hour), processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
+       latency, dimensions
+FROM frame_stats
+"""
+"""Asked once: in a session the summary is made anew for each query."""
+_SOURCES = """
+SELECT source, frames, processed, gated, dead_letters, first_seen, last_seen, active_hours, longest_pause_s::DOUBLE,
+       size_bytes
+FROM source_activity ORDER BY frames DESC, dead_letters DESC, source
+"""
+_MODELS = """
+SELECT model_used, coalesce(model_sha256, '') AS sha256, confidence_threshold, nms_threshold, count(*),
+       min("timestamp"), max("timestamp"), max(processing_timestamp)
+FROM frames WHERE status = 'processed' AND model_used <> ''
+GROUP BY ALL ORDER BY min("timestamp"), model_used, sha256, confidence_threshold, nms_threshold
+"""
+
+
+def read_figures(session: LakeSession) -> Figures:
+    """Asks a session of one day for its numbers.
+
+    Args:
+        session: Opened for that day alone.
+
+    Raises:
+        PermanentError: Memory or disk of this machine do not do for it.
+    """
+    stats = session.query(_FRAME_HOURS).rows
+    by_source = _by_source(stats)
+    label_hours = session.query(_LABEL_HOURS).rows
+    labels_of = _labels_of(label_hours)
+    return Figures(
+        labels=_labels(label_hours),
+        hours=_frame_hours(stats),
+        sources=tuple(_source(row, by_source, labels_of) for row in session.query(_SOURCES).rows),
+        size_bytes=sum(row[5] for row in stats),
+        sizes=_histogram(row[6] for row in stats),
+        brightness=_histogram(row[7] for row in stats),
+        sharpness=_histogram(row[8] for row in stats),
+        latency=_histogram(row[9] for row in stats),
+        dimensions=_dimensions(row[10] for row in stats),
+        models=tuple(ModelUse(*row) for row in session.query(_MODELS).rows),
+    )
+
+
+def _labels(rows: Iterable[Sequence[Any]]) -> tuple[LabelFigures, ...]:
+    found: dict[str, list[Sequence[Any]]] = defaultdict(list)
+    for row in rows:
+        found[row[0]].append(row)
+    labels = [_label(label, several) for label, several in found.items()]
+    return tuple(sorted(labels, key=lambda label: (-label.total, label.label)))
+
+
+def _label(label: str, rows: list[Sequence[Any]]) -> LabelFigures:
+    counts = [0] * HOURS
+    for row in rows:
+        counts[row[1]] += row[2]
+    return LabelFigures(
+        label=label,
+        hours=tuple(counts),
+        frames=sum(row[3] for row in rows),
+        first_seen=min(row[4] for row in rows),
+        last_seen=max(row[5] for row in rows),
+        mean_confidence=sum(row[2] * row[6] for row in rows) / sum(counts),
+        min_confidence=min(row[7] for row in rows),
+        max_confidence=max(row[8] for row in rows),
+    )
+
+
+def _labels_of(rows: Iterable[Sequence[Any]]) -> dict[str, Counter[str]]:
+    """Returns the detections of each source by label."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        found[row[9]][row[0]] += row[2]
+    return found
+
+
+def _by_source(rows: Iterable[Sequence[Any]]) -> dict[str | None, list[Sequence[Any]]]:
+    found: dict[str | None, list[Sequence[Any]]] = defaultdict(list)
+    for row in rows:
+        found[row[0]].append(row)
+    return found
+
+
+def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
+    counts = [[0] * HOURS for _ in range(3)]
+    for row in rows:
+        if row[1] is None:
+            continue  # dead letters whose records are of another day than they are listed under
+        for place, count in enumerate(row[2:5]):
+            counts[place][row[1]] += count or 0
+    processed, gated, dead_letters = (tuple(hours) for hours in counts)
+    return FrameHours(processed, gated, dead_letters)
+
+
+def _source(
+    row: Sequence[Any], stats: Mapping[str | None, list[Sequence[Any]]], labels_of: Mapping[str, Mapping[str, int]]
+) -> SourceFigures:
+    return SourceFigures(
+        source=row[0] or "",
+        hours=_frame_hours(stats.get(row[0], [])),
+        first_seen=row[5],
+        last_seen=row[6],
+        active_hours=row[7] or 0,
+        longest_pause_s=row[8],
+        dead_letters=row[4],
+        labels=labels_of.get(row[0] or "", {}),
+        size_bytes=row[9] or 0,
+    )
+
+
+def _histogram(maps: Iterable[Mapping[float, int] | None]) -> Histogram:
+    return tuple(sorted((float(lower), frames) for lower, frames in _summed(maps).items()))
+
+
+def _dimensions(maps: Iterable[Mapping[str, int] | None]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(_summed(maps).items(), key=lambda row: (-row[1], row[0])))
+
+
+def _summed(maps: Iterable[Mapping[_Bin, int] | None]) -> dict[_Bin, int]:
+    """Adds up histograms of hours and sources: the summaries are made for that."""
+    summed: dict[_Bin, int] = defaultdict(int)
+    for one in maps:
+        for key, frames in (one or {}).items():
+            summed[key] += frames
+    return summed
