@@ -1,15 +1,21 @@
 """`imgpipeline audit`: has every offset exactly one outcome, and do tables and summaries agree with it?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.log import LogRange
+    from imgpipeline.lake.audit_report import AuditReport
+
+_WAITING = {"not built": "whose tables are not built yet", "partly built": "some of whose tables are not built yet"}
+"""What the states of days that were not compared mean."""
+_BUILD = "The schedule `nightly_rebuild` or the job `rebuild_days` builds them."
 
 
 def audit(
@@ -21,7 +27,8 @@ def audit(
 ) -> None:
     """Check that every offset has exactly one outcome and that day tables and summaries agree with the ledger.
 
-    Ends with status 1 where something is missing, overlaps or disagrees. Lag is not missing.
+    Ends with status 1 where something is missing, overlaps or disagrees. Lag is not missing. Days that wait for their
+    first build are counted and named as not compared. A store that holds only imports needs no Kafka.
     """
     from imgpipeline.lake.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -49,9 +56,32 @@ def audit(
         note(f"WRONG: {problem}")
     if report.stray_keys:
         note(f"Ignored: {len(report.stray_keys)} objects below metadata/ that are no segments, {report.stray_keys[0]}.")
-    note("The audit is ok." if report.ok else "The audit is NOT ok.")
+    for line in _not_compared(report):
+        note(line)
+    note(_verdict(report))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _not_compared(report: "AuditReport") -> Iterator[str]:
+    """Yields a line for each thing that the ledger was not compared with."""
+    for why, chains in report.without_log.items():
+        named = ", ".join(sorted({chain.topic for chain in chains}))
+        yield f"Log not compared: {counted(len(chains), 'chain')} of {named}: {why}."
+    for state, what in _WAITING.items():
+        days = [found.day for found in report.days if found.state == state]
+        if days:
+            span = f"{days[0]} to {days[-1]}" if len(days) > 1 else f"{days[0]}"
+            yield f"Tables not compared: {counted(len(days), 'day')} ({span}), {what}. {_BUILD}"
+
+
+def _verdict(report: "AuditReport") -> str:
+    if not report.ok:
+        return "The audit is NOT ok."
+    waiting = len(report.not_compared)
+    if not waiting:
+        return "The audit is ok."
+    return f"The audit is ok, but {waiting:,} of {counted(len(report.days), 'day')} could not be compared yet."
 
 
 def _show(report: Mapping[str, Any]) -> None:
@@ -59,7 +89,7 @@ def _show(report: Mapping[str, Any]) -> None:
                "overlapping")  # fmt: skip
     partitions = report["partitions"]
     show_table([name.replace("_", " ") for name in columns], [[_cell(p, name) for name in columns] for p in partitions])
-    days = ("day", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
+    days = ("day", "state", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
             "dead_letters_in_ledger", "dead_letters_in_parquet", "duplicates", "stale")  # fmt: skip
     if report["days"]:
         show_table([name.replace("_", " ") for name in days], [[day[name] for name in days] for day in report["days"]])
@@ -67,6 +97,8 @@ def _show(report: Mapping[str, Any]) -> None:
 
 def _cell(partition: dict[str, Any], name: str) -> Any:
     value = partition[name]
+    if name == "log_end" and not partition["log_compared"]:
+        return "not compared"
     if name == "gaps":
         return ", ".join(f"{reason} {offsets:,}" for reason, offsets in value.items())
     return str(value) if name == "partition" else value

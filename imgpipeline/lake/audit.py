@@ -1,22 +1,23 @@
 """The audit: has every offset exactly one outcome, and do tables and summaries agree with the ledger?
 
-Owns the order of an audit and what it may leave out: the ends of the chains are fixed first, then the logs are asked,
-so that a ledger's end behind its log's is a contradiction and never a race. An audit goes on from where the last one
-came; `full` reads everything again. It promises that whatever is wrong is named, and that nothing wrong is kept as
-seen.
+The ends of the chains are fixed first, then Kafka is asked for the logs, so that a ledger that ends beyond its log is a
+contradiction and never a race. A ledger of imports alone has no logs. An audit continues where the last one ended;
+`full` reads everything again. It names everything that is wrong, and remembers only what was in order. A day that waits
+for its first build is counted and reported as not compared.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from hashlib import sha256
 
-from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, next_chain, parse_day, summary_key
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain, parse_day, summary_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.audit_report import AuditReport, DayAudit, DayFigures, PartitionAudit, SummaryAudit
+from imgpipeline.lake.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
-from imgpipeline.lake.day_audit import DayReader, compare_day
+from imgpipeline.lake.day_audit import DayReader, compare_day, count_unbuilt
 from imgpipeline.lake.day_tables import covered_ends, has_news, list_days, reach_differently
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
@@ -48,7 +49,8 @@ def audit(
 
     Args:
         store: The object store.
-        read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed.
+        read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed. Not called where all
+            chains are imports.
         full: Read everything again, not only what came since the last audit.
         allow_gaps: Offsets that expired unread are accepted.
         progress: Told how far it is.
@@ -63,7 +65,8 @@ def audit(
     """
     ends = _with_lost_closings([fix_end(store, chain) for chain in list_chains(store)])
     closed = {end.chain for end in ends if end.is_closed}
-    logs = {current_chain(log.chain, closed): log for log in read_logs()}
+    has_logs = not ends or any(not is_import(end.chain) for end in ends)
+    logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     before = AuditState() if full else read_state(store)
     fixed = {end.chain: end.offset for end in ends}
     work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent)
@@ -133,10 +136,32 @@ class _Audit:
         for bucket in self.indexed:
             buckets[bucket.day].append(bucket)
         versions = self._stored_versions()
-        return tuple(
-            self._audit_day(day, tuple(buckets.get(day, ())), versions.get(day, {}))
-            for day in sorted({*buckets, *versions})
+        built = [self._audit_day(day, tuple(buckets.get(day, ())), versions[day]) for day in sorted(versions)]
+        unbuilt = self._audit_unbuilt({day: buckets[day] for day in sorted(buckets.keys() - versions.keys())})
+        return tuple(sorted((*built, *unbuilt), key=lambda found: found.day))
+
+    def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
+        """Counts days without tables, unless the last audit has counted them up to the same ends."""
+        marks = {day: self._ends_mark(several) for day, several in buckets.items()}
+        known = {day: self.before.days[day][1] for day, mark in marks.items() if self._is_known(day, mark)}
+        counted = count_unbuilt(
+            self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step
         )
+        for day, mark in marks.items():
+            figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
+            if not problems:
+                self.after.days[day] = (mark, figures)
+            # An entry of the index may stand for a segment that was never put.
+            if not figures.has_nothing:
+                yield DayAudit(day, figures, stale=True, problems=problems, missing=_NAMES)
+
+    def _is_known(self, day: date, versions: str) -> bool:
+        return day in self.before.days and self.before.days[day][0] == versions
+
+    def _ends_mark(self, buckets: Iterable[Bucket]) -> str:
+        """Returns what stands for the versions of a day without tables: the ends of its chains."""
+        chains = sorted({bucket.chain for bucket in buckets} & self.ends.keys())
+        return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
 
     def _stored_versions(self) -> dict[date, dict[str, str]]:
         versions: dict[date, dict[str, str]] = defaultdict(dict)
@@ -148,24 +173,23 @@ class _Audit:
         return versions
 
     def _audit_day(self, day: date, buckets: tuple[Bucket, ...], stored: Mapping[str, str]) -> DayAudit:
-        if not stored:
-            return DayAudit(day, DayFigures(), stale=True)
         problems: list[str] = []
-        known = self.before.days.get(day)
-        if known and known[0] == " ".join(stored.get(table, "") for table in _NAMES):
-            versions, figures = known
+        missing: tuple[str, ...] = ()
+        versions = " ".join(stored.get(table, "") for table in _NAMES)
+        if self._is_known(day, versions):
+            figures = self.before.days[day][1]
         else:
             compared = compare_day(DayReader(self.store, day, self.step))
-            versions, figures = compared.versions, compared.figures
+            versions, figures, missing = compared.versions, compared.figures, compared.missing
             problems += compared.problems
-        if versions and figures.agree and not problems:
+        if versions and figures.agree_on() and not problems:
             self.after.days[day] = (versions, figures)
         try:
             stale = self._is_stale(day, buckets)
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error.message}")
-        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)))
+        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing)
 
     def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
         manifests = [read_manifest(self.store, table, day) for table in _NAMES]

@@ -3,14 +3,31 @@
 Owns the report, when it is ok, and its JSON (`imgpipeline audit --json`). How the figures are found belongs to `audit`.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
+from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import GapReason
+from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger.audit import ChainAudit
+
+_NAMES = tuple(table.name for table in DAY_TABLES)
+
+
+class DayState(StrEnum):
+    """What the ledger was compared with."""
+
+    COMPARED = "compared"
+    """All tables of the day."""
+    PARTLY_BUILT = "partly built"
+    """Some of them: the others are not stored yet, since a build was killed or an older release has made the day."""
+    NOT_BUILT = "not built"
+    """Nothing: the day waits for its first build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +37,14 @@ class PartitionAudit:
     found: ChainAudit
     """What the walk over the chain has found."""
     log: LogRange | None
-    """The log; None where the topic is gone, or the chain is an import."""
+    """The log; None where the broker no longer has it, or the chain is an import."""
+
+    @property
+    def why_not_compared(self) -> str | None:
+        """Why the chain was not compared with a log, for a person; None where it was."""
+        if self.log:
+            return None
+        return "an import has no log" if is_import(self.found.chain) else "the broker does not have its log any more"
 
     @property
     def lost(self) -> str | None:
@@ -54,6 +78,7 @@ class PartitionAudit:
             "topic": chain.topic,
             "topic_id": chain.topic_id,
             "partition": chain.partition,
+            "log_compared": self.log is not None,
             "log_start": self.log.log_start if self.log else None,
             "log_end": self.log.log_end if self.log else None,
             "ledger_start": 0,  # a chain always begins there
@@ -69,7 +94,7 @@ class PartitionAudit:
 
 @dataclass(frozen=True, slots=True)
 class DayFigures:
-    """One day up to the ends of its tables' manifests; None where it could not be read."""
+    """One day up to the ends of its tables' manifests, or of the chains without tables; None where it is unreadable."""
 
     frames_in_ledger: int | None = 0
     """Distinct `frame_id` in the ledger."""
@@ -86,18 +111,18 @@ class DayFigures:
     duplicates: int | None = 0
     """Rows of the three tables beyond the distinct ones."""
 
-    @property
-    def agree(self) -> bool:
-        """Whether the tables have as many as the ledger, each once."""
-        return (
-            self.frames_in_ledger is not None
-            and self.detections_in_ledger is not None
-            and self.frames_in_ledger == self.frames_in_parquet
-            and self.detections_in_ledger == self.detections_in_parquet
-            and self.dead_letters_in_ledger is not None
-            and self.dead_letters_in_ledger == self.dead_letters_in_parquet
-            and self.duplicates == 0
+    def agree_on(self, tables: Iterable[str] = _NAMES) -> bool:
+        """Tells whether some tables have as many as the ledger, each once."""
+        return self.duplicates == 0 and all(
+            getattr(self, f"{table}_in_ledger") is not None
+            and getattr(self, f"{table}_in_ledger") == getattr(self, f"{table}_in_parquet")
+            for table in tables
         )
+
+    @property
+    def has_nothing(self) -> bool:
+        """Whether neither the ledger nor a table has anything of the day."""
+        return not any(getattr(self, name) or getattr(self, name) is None for name in self.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +137,30 @@ class DayAudit:
     """Whether a table is missing or of another version, or the ledger has more of this day (which is not wrong)."""
     problems: tuple[str, ...] = ()
     """What is wrong beyond the figures: rows that differ, objects that cannot be read."""
+    missing: tuple[str, ...] = ()
+    """The tables that are not stored: nothing was compared with them, which is not wrong."""
+
+    @property
+    def state(self) -> DayState:
+        """What the ledger was compared with."""
+        if not self.missing:
+            return DayState.COMPARED
+        return DayState.NOT_BUILT if len(self.missing) == len(_NAMES) else DayState.PARTLY_BUILT
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the stored tables have as many rows as the ledger up to their ends."""
+        return self.figures.agree_on([name for name in _NAMES if name not in self.missing])
 
     @property
     def ok(self) -> bool:
-        """Whether the tables hold what the ledger has up to their ends."""
-        return self.figures.agree and not self.problems
+        """Whether the stored tables hold what the ledger has up to their ends."""
+        return self.agrees and not self.problems
 
     def to_json(self) -> dict[str, Any]:
         """Returns one entry of `days`."""
         counted = {name: getattr(self.figures, name) for name in DayFigures.__slots__}
-        return {"day": self.day.isoformat(), **counted, "stale": self.stale}
+        return {"day": self.day.isoformat(), "state": self.state.value, **counted, "stale": self.stale}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +212,20 @@ class AuditReport:
         return not any(day.stale for day in self.days) and all((n, d.day) in built for n in names for d in self.days)
 
     @property
+    def not_compared(self) -> tuple[DayAudit, ...]:
+        """The days of which a table is not stored."""
+        return tuple(day for day in self.days if day.missing)
+
+    @property
+    def without_log(self) -> Mapping[str, tuple[ChainId, ...]]:
+        """The chains that were not compared with a log, by the reason."""
+        chains: dict[str, list[ChainId]] = defaultdict(list)
+        for partition in self.partitions:
+            if partition.why_not_compared:
+                chains[partition.why_not_compared].append(partition.found.chain)
+        return {why: tuple(found) for why, found in chains.items()}
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Everything that is not ok, for a person: each names the key, chain, day or summary."""
         found: list[str] = []
@@ -181,7 +234,7 @@ class AuditReport:
             found += [*partition.found.problems, *(text for text in (partition.contradiction, lost) if text)]
         for day in self.days:
             found += day.problems
-            if not day.figures.agree and not day.problems:
+            if not day.agrees and not day.problems:
                 found.append(f"{day.day}: the tables have other figures than the ledger.")
         found += [summary.problem for summary in self.summaries if summary.problem]
         return tuple(dict.fromkeys(found))

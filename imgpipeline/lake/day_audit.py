@@ -1,24 +1,23 @@
-"""Comparing the day tables with the ledger.
+"""Compares the day tables with the ledger, and counts the ledger of days that have no tables yet.
 
-Owns the comparison of one day. It promises to count by queries of its own where a count is claimed
-(distinct frames, detections of the chosen frames), and to compare every column of every row where the rows were made by
-the SQL of this release. Which days are compared belongs to
-`audit`, summaries to `summary_audit`.
+Counts come from queries of their own, not from the ones that build the tables. Where the rows were made by the SQL of
+this release, every column of every row is compared. Which days are compared belongs to `audit`, summaries to
+`summary_audit`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, stored
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
-from imgpipeline.ledger import Segment, read_day
+from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.spooling import fetch_to_file
 
@@ -29,12 +28,16 @@ _FRAME = "'frame ' || frame_id"
 _SHOWN = {FRAMES.name: _FRAME, DETECTIONS.name: _FRAME,
           STORED_DEAD_LETTERS.name: "concat_ws('/', 'offset ' || topic, \"partition\", \"offset\")"}  # fmt: skip
 """How a row is named for a person."""
-_CHOSEN = """
-SELECT coalesce(sum(len(chosen)), 0)::BIGINT FROM (
-    SELECT first(detections ORDER BY status <> 'processed', source_kafka_topic, source_kafka_partition,
-                 source_kafka_offset, source_kafka_topic_id) AS chosen
-    FROM found GROUP BY frame_id)
-"""
+_COUNTS = f"""
+WITH chosen AS (
+    SELECT day, first(detections ORDER BY status <> 'processed', source_kafka_topic, source_kafka_partition,
+                      source_kafka_offset, source_kafka_topic_id) AS detections
+    FROM found GROUP BY day, frame_id),
+frame_counts AS (SELECT day, count(*) AS frames, sum(len(detections)) AS detections FROM chosen GROUP BY day),
+letter_counts AS (SELECT day, count(DISTINCT {_LETTER}) AS letters FROM buried GROUP BY day)
+SELECT day, coalesce(frames, 0), coalesce(detections, 0)::BIGINT, coalesce(letters, 0)
+FROM frame_counts FULL JOIN letter_counts USING (day)
+"""  # noqa: S608 - own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ class DayComparison:
     """Versions of the tables, in their order; empty where one of them is missing."""
     problems: tuple[str, ...]
     """Rows that differ, objects that cannot be read."""
+    missing: tuple[str, ...] = ()
+    """The tables that are not stored."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stored tables hold what the ledger has up to their ends."""
+        return not self.problems and self.figures.agree_on([t.name for t in DAY_TABLES if t.name not in self.missing])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +75,7 @@ class DayReader:
 
         The day's index is listed now: after the ends, which are those of a manifest that may just have been put.
         """
-        load_outcomes(engine, self._read(ends), {self.day: {}})
-
-    def _read(self, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
-        for segment in read_day(self.store, self.day, ends):
-            self.step()
-            yield segment
+        load_outcomes(engine, _stepped(read_day(self.store, self.day, ends), self.step), {self.day: {}})
 
 
 def compare_day(reader: DayReader) -> DayComparison:
@@ -82,6 +87,8 @@ def compare_day(reader: DayReader) -> DayComparison:
     found: dict[str, int | None] = {}
     problems: list[str] = []
     versions: list[str] = []
+    missing: list[str] = []
+    counted: Mapping[str, int] = {}
     with open_engine() as engine:
         loaded: Mapping[ChainId, int] | None = None
         for table in DAY_TABLES:
@@ -90,6 +97,7 @@ def compare_day(reader: DayReader) -> DayComparison:
                 with disk_errors(engine.folder):
                     versions.append(fetch_to_file(reader.store, key, path))
             except ObjectMissingError:
+                missing.append(table.name)
                 continue
             names = (f"{table.name}_in_ledger", f"{table.name}_in_parquet", f"{table.name}_duplicates")
             found |= dict.fromkeys(names)
@@ -99,15 +107,64 @@ def compare_day(reader: DayReader) -> DayComparison:
                 if loaded != manifest.ends:
                     reader.load(engine, manifest.ends)
                     loaded = manifest.ends
-                    counted = _count_found(engine)
+                    counted = _count_found(engine).get(reader.day, dict.fromkeys(_UNIQUE, 0))
                     keep_unique(engine)
                 found[names[0]] = counted[table.name]
                 problems += _compare_rows(engine, table, manifest, key)
             except (LedgerError, PermanentError) as error:
                 problems.append(f"{reader.day}: {error.message}")
     duplicates = [found.pop(f"{table.name}_duplicates", 0) for table in DAY_TABLES]
+    found |= {f"{name}_in_ledger": counted.get(name) for name in missing}
     figures = DayFigures(**found, duplicates=None if None in duplicates else sum(n for n in duplicates if n))
-    return DayComparison(figures, " ".join(versions) if len(versions) == len(DAY_TABLES) else "", tuple(problems))
+    return DayComparison(figures, "" if missing else " ".join(versions), tuple(problems), tuple(missing))
+
+
+def count_unbuilt(
+    store: ObjectStore,
+    buckets: Mapping[date, Collection[Bucket]],
+    ends: Mapping[ChainId, int],
+    step: Callable[[], None],
+) -> dict[date, DayComparison]:
+    """Counts what the ledger has of days without tables, in one pass over their segments.
+
+    Args:
+        store: The object store.
+        buckets: The days, each with its entries of the index.
+        ends: Ends of the chains, fixed before the index was listed.
+        step: Called for each segment.
+
+    Returns:
+        What was counted, by day. Of a day with a segment that cannot be read, the counts are None.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    if not buckets:
+        return {}
+    since: dict[date, Mapping[ChainId, int]] = {day: {} for day in buckets}
+    missing = tuple(_UNIQUE)
+    try:
+        with open_engine() as engine:
+            entries = [bucket for several in buckets.values() for bucket in several]
+            load_outcomes(engine, _stepped(read_days(store, since, ends, buckets=entries), step), since)
+            counted = _count_found(engine)
+    except PermanentError as error:
+        if len(buckets) > 1:
+            return {day: count_unbuilt(store, {day: buckets[day]}, ends, step)[day] for day in buckets}
+        unknown = DayFigures(**dict.fromkeys([f"{name}_in_ledger" for name in missing]))
+        return {day: DayComparison(unknown, "", (f"{day}: {error.message}",), missing) for day in buckets}
+    return {
+        day: DayComparison(
+            DayFigures(**{f"{name}_in_ledger": rows for name, rows in counted.get(day, {}).items()}), "", (), missing
+        )
+        for day in buckets
+    }
+
+
+def _stepped(segments: Iterable[Segment], step: Callable[[], None]) -> Iterator[Segment]:
+    for segment in segments:
+        step()
+        yield segment
 
 
 def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | None]:
@@ -121,12 +178,12 @@ def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | N
     return {f"{table.name}_in_parquet": kept, f"{table.name}_duplicates": rows - distinct}
 
 
-def _count_found(engine: Engine) -> dict[str, int]:
-    """Counts without the rule that the tables are built by."""
-    frames: int = engine.value("SELECT count(DISTINCT frame_id) FROM found")
-    detections: int = engine.value(_CHOSEN)
-    letters: int = engine.value(f"SELECT count(DISTINCT {_LETTER}) FROM buried")  # noqa: S608 - own names
-    return {FRAMES.name: frames, DETECTIONS.name: detections, STORED_DEAD_LETTERS.name: letters}
+def _count_found(engine: Engine) -> dict[date, dict[str, int]]:
+    """Counts each day without the rule that the tables are built by."""
+    return {
+        day: {FRAMES.name: frames, DETECTIONS.name: detections, STORED_DEAD_LETTERS.name: letters}
+        for day, frames, detections, letters in engine.run(_COUNTS)
+    }
 
 
 def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) -> Iterable[str]:

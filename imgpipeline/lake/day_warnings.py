@@ -62,7 +62,7 @@ def judge_against_ledger(store: ObjectStore, day: date, *, now: datetime) -> Ver
         for name in ("frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet")
         if (value := getattr(figures, name)) is not None
     }
-    if figures.agree and not compared.problems:
+    if compared.ok:
         return Verdict(True, f"{figures.frames_in_parquet} frames and {figures.detections_in_parquet} detections, in "
                        "the ledger as in the tables.", counted)  # fmt: skip
     problems = compared.problems or ("The tables have other numbers of frames or detections than the ledger.",)

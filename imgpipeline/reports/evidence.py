@@ -122,10 +122,8 @@ def audit_day(store: ObjectStore, inputs: ReportInputs) -> DayVerdict:
     compared = compare_day(reader)
     summaries = [_audit_summary(reader, name) for name in sorted(SUMMARIES)]
     problems = (*compared.problems, *(problem for _, _, problem in summaries if problem))
-    if problems or not compared.figures.agree:
-        verdict = Verdict.WRONG
-    else:
-        verdict = Verdict.BEHIND if inputs.behind else Verdict.OK
+    right = Verdict.BEHIND if inputs.behind else Verdict.OK
+    verdict = right if compared.ok and not problems else Verdict.WRONG
     return DayVerdict(verdict, compared.figures, tuple((name, state) for name, state, _ in summaries), problems)
 
 

@@ -15,8 +15,8 @@ from imgpipeline_tests.ledger.samples import dead_letter, frames, write_chain
 from imgpipeline_tests.sources.test_folder import write_picture
 
 PARTITION = {
-    "topic", "topic_id", "partition", "log_start", "log_end", "ledger_start", "ledger_end", "frames", "gated",
-    "dead_letters", "gaps", "missing", "overlapping",
+    "topic", "topic_id", "partition", "log_compared", "log_start", "log_end", "ledger_start", "ledger_end", "frames",
+    "gated", "dead_letters", "gaps", "missing", "overlapping",
 }  # fmt: skip
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
@@ -47,7 +47,8 @@ def test_a_sound_ledger_is_ok_and_lag_is_not_missing(
     table = run("audit", env=site, cwd=tmp_path)
     assert table.status == 0
     assert "marker 2" in table.stdout
-    assert "The audit is ok." in table.stderr
+    assert "The audit is ok, but 1 of 1 day could not be compared yet." in table.stderr
+    assert "Tables not compared: 1 day (2" in table.stderr
 
 
 def test_a_segment_that_was_removed_is_found_and_named(
@@ -81,6 +82,33 @@ def test_expired_offsets_fail_unless_they_are_allowed(
     assert run("audit", "--json", env=site, cwd=tmp_path).status == 1
     allowed = run("audit", "--allow-gaps", "--json", env=site, cwd=tmp_path)
     assert (allowed.status, allowed.json()["partitions"][0]["gaps"]) == (0, {"expired": 5})
+
+
+def test_a_store_of_imports_alone_is_audited_without_kafka(folder_site: dict[str, str], tmp_path: Path):
+    rows = ["timestamp,detected_label,confidence", "2025-11-20 07:58:12,car,0.91", "2025-11-21 08:03:40,car,0.88"]
+    (tmp_path / "gate.csv").write_text("\n".join(rows))
+    away = {**folder_site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    assert run("import", "detections", "gate.csv", env=away, cwd=tmp_path).status == 0
+    ended = run("audit", "--json", env=away, cwd=tmp_path)
+    report = ended.json()
+    assert (ended.status, report["ok"]) == (0, True), ended.stderr
+    assert [(p["topic"], p["log_compared"]) for p in report["partitions"]] == [("import.gate", False)]
+    assert [(d["state"], d["frames_in_ledger"], d["frames_in_parquet"]) for d in report["days"]] == [
+        ("not built", 1, 0)
+    ] * 2
+    log, tables, verdict = ended.stderr.splitlines()
+    assert log == "Log not compared: 1 chain of import.gate: an import has no log."
+    assert tables.startswith("Tables not compared: 2 days (2025-11-20 to 2025-11-21), whose tables are not built yet.")
+    assert verdict == "The audit is ok, but 2 of 2 days could not be compared yet."
+    assert "not compared" in run("audit", env=away, cwd=tmp_path).stdout
+
+
+def test_where_a_topic_has_chains_kafka_has_to_answer(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+    write_chain(store_of(folder_site), frames(0, 3))
+    away = {**folder_site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    ended = run("audit", "--json", env=away, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert "127.0.0.1:1" in ended.stderr
 
 
 def test_without_kafka_there_is_no_verdict(site: dict[str, str], tmp_path: Path):

@@ -41,6 +41,7 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
                 "topic": CHAIN.topic,
                 "topic_id": CHAIN.topic_id,
                 "partition": 0,
+                "log_compared": True,
                 "log_start": 0,
                 "log_end": 20,
                 "ledger_start": 0,
@@ -56,6 +57,7 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
         "days": [
             {
                 "day": "2026-01-09",
+                "state": "compared",
                 "frames_in_ledger": 7,
                 "frames_in_parquet": 7,
                 "detections_in_ledger": 8,
@@ -68,8 +70,7 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
         ],
         "summaries": [{"name": "label_counts", "day": "2026-01-09", "ok": True}],
     }
-    assert report.current
-    assert report.problems == ()
+    assert (report.current, report.problems) == (True, ())
 
 
 def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
@@ -80,6 +81,21 @@ def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
         (10, 50, 0),
         (0, 0, 0),
     ]
+
+
+def test_a_ledger_of_imports_alone_is_audited_without_kafka(memory: ObjectStore):
+    def fail() -> list[LogRange]:
+        raise TransientError("no broker")
+
+    imported = ChainId("import.csv", "detections", 0)
+    write_chain(memory, frames(0, 3), chain=imported)
+    report = audit(memory, fail, now=NOON)
+    assert report.ok
+    assert [p["log_compared"] for p in report.to_json()["partitions"]] == [False]
+    assert report.without_log == {"an import has no log": (imported,)}
+    write_chain(memory, frames(0, 3))
+    with pytest.raises(TransientError, match="no broker"):
+        audit(memory, fail, now=NOON)
 
 
 def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStore):
@@ -192,9 +208,13 @@ def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch:
     assert steps[0][1] == 3
     first = run_audit(counting).to_json()
     counting.read = []
-    append(made, frames(12, 14, NEXT))
+    append(made, [gap(12, 1000)])
+    append(made, frames(1000, 1002, NEXT))
     report = run_audit(counting)
-    assert set(counting.read) - {audit_state_key(), segment_key(CHAIN, 10)} == {segment_key(CHAIN, 12)}
+    assert set(counting.read) - {audit_state_key(), segment_key(CHAIN, 10)} == {
+        segment_key(CHAIN, 12),
+        segment_key(CHAIN, 1000),
+    }
     assert report.partitions[0].found.frames == first["partitions"][0]["frames"] + 2
     assert report.to_json()["days"][0] == first["days"][0]
     counting.read = []

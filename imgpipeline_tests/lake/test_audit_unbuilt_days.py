@@ -1,0 +1,73 @@
+"""Days without tables are counted in the ledger, and reported as not compared."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from imgpipeline.contracts.keys import Bucket, bucket_key, segment_key
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
+from imgpipeline_tests.lake.killed_builds import die_after_frames
+from imgpipeline_tests.lake.samples import chosen_frames, day_outcomes, seen, stored_letters
+from imgpipeline_tests.lake.test_quiet import CountingStore
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frames, gap, write_chain
+
+NEXT = DAY + timedelta(days=1)
+LATER = DAY + timedelta(days=2)
+
+
+def test_days_that_wait_for_their_first_build_are_counted_and_named_as_not_compared(store: ObjectStore):
+    made = build_all(store)
+    append(made, [seen(12, ["car", "dog"], NEXT), replace(seen(13, ["dog"], NEXT), frame_id="twice")])
+    append(made, [replace(seen(14, ["car"] * 3, NEXT), frame_id="twice"), dead_letter(15, NEXT), seen(16, [], LATER)])
+    report = run_audit(store, log_range(20))
+    assert (report.ok, report.current) == (True, False)
+    assert [(day.day, day.state) for day in report.days] == [
+        (DAY, "compared"),
+        (NEXT, "not built"),
+        (LATER, "not built"),
+    ]
+    assert [day.day for day in report.not_compared] == [NEXT, LATER]
+    for day in report.days:
+        chosen = chosen_frames(store, day.day).values()
+        detections = sum(len(frame.detections) for frame in chosen)
+        letters = len(stored_letters(store, day.day))
+        figures = day.figures
+        assert (figures.frames_in_ledger, figures.detections_in_ledger) == (len(chosen), detections)
+        assert figures.dead_letters_in_ledger == letters
+        assert day.to_json()["stale"] == (day.day != DAY)
+
+
+def test_days_without_tables_are_counted_again_only_where_their_chains_have_grown(memory: ObjectStore):
+    made = write_chain(memory, day_outcomes(0, 4), frames(4, 6, NEXT))
+    counting = CountingStore(memory._store, memory.url)
+    first = run_audit(counting).to_json()["days"]
+    counting.read = []
+    assert run_audit(counting).to_json()["days"] == first
+    assert set(counting.read) == {segment_key(CHAIN, 4)}
+    append(made, frames(6, 9, NEXT))
+    assert [day["frames_in_ledger"] for day in run_audit(counting).to_json()["days"]] == [4, 5]
+
+
+def test_of_a_day_whose_first_build_was_killed_the_stored_tables_are_compared(memory: ObjectStore):
+    write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    die_after_frames(memory)
+    (day,) = run_audit(memory).days
+    assert (day.state, day.ok, day.stale) == ("partly built", True, True)
+    assert (day.figures.frames_in_ledger, day.figures.frames_in_parquet) == (6, 6)
+    assert (day.figures.detections_in_ledger, day.figures.detections_in_parquet) == (7, 0)
+    assert (day.figures.dead_letters_in_ledger, day.figures.dead_letters_in_parquet) == (1, 0)
+
+
+def test_a_damaged_segment_leaves_the_other_days_without_tables_counted(memory: ObjectStore):
+    write_chain(memory, frames(0, 3), [gap(3, 2000)], frames(2000, 2002, NEXT))
+    memory.put(segment_key(CHAIN, 0), b"")
+    report = run_audit(memory)
+    assert [day.figures.frames_in_ledger for day in report.days] == [None, 2]
+    assert [day.ok for day in report.days] == [False, True]
+    assert not report.ok
+
+
+def test_an_index_entry_whose_segment_was_never_put_is_no_day(memory: ObjectStore):
+    write_chain(memory, frames(0, 3))
+    memory.put(bucket_key(Bucket(NEXT, CHAIN, 0)), b"")
+    assert [day.day for day in run_audit(memory).days] == [DAY]
