@@ -20,6 +20,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
+from imgpipeline.vision.decoder_messages import decoder_messages_held
 
 _JPEG_QUALITY = 90
 
@@ -51,23 +52,32 @@ def read_frames(path: Path, *, every_s: float) -> Iterator[VideoFrame]:
     """
     if not path.is_file():
         raise ConfigurationError(f"There is no video {path}.", next_step="name a video file")
-    capture = cv2.VideoCapture(str(path))
+    number = 0
+    with decoder_messages_held():
+        for number, frame in enumerate(_frames(cv2.VideoCapture(str(path)), every_s), 1):  # noqa: B007 - counts
+            if frame:
+                yield frame
+    if number == 0:
+        raise ConfigurationError(f"{path} cannot be read as a video.", next_step="name a file that FFmpeg can read")
+
+
+def _frames(capture: cv2.VideoCapture, every_s: float) -> Iterator[VideoFrame | None]:
+    """Yields each frame, or None in the place of one that is not wanted or damaged, and closes the video."""
     try:
         number, next_s = 0, 0.0
         while capture.grab():
             # Some formats tell no times; then the nominal rate does, or 25 frames a second.
             rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
             offset_s = max(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 0.0) or number / rate
+            found = None
             if offset_s >= next_s - 1e-6:
                 done, pixels = capture.retrieve()
-                if done:
-                    yield VideoFrame(number, offset_s, np.asarray(pixels, np.uint8))
+                found = VideoFrame(number, offset_s, np.asarray(pixels, np.uint8)) if done else None
                 next_s = offset_s + every_s
+            yield found
             number += 1
     finally:
         capture.release()
-    if number == 0:
-        raise ConfigurationError(f"{path} cannot be read as a video.", next_step="name a file that FFmpeg can read")
 
 
 def ingest_video(

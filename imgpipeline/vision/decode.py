@@ -7,7 +7,7 @@ that it may be called from many threads at once. It does not touch `cv2.setNumTh
 How a cut JPEG is found: decoders fill what is missing with grey and tell nobody. So the markers are walked first
 (see `jpeg`). Then, where the last pixel is the grey that fills gaps (or that cannot be told), the file is decoded
 once more with some bytes more at its end: a whole picture stays the same, a cut one takes the bytes for picture
-data. (libjpeg complains of those bytes on stderr; it cannot be told not to.) What stays unnoticed: a JPEG with an
+data. (libjpeg complains of those bytes; `decoder_messages` keeps that off stderr.) What stays unnoticed: a JPEG with an
 end marker whose last one or two blocks (of 16x16 pixels) or last refinement bits are missing, and flipped bits
 inside picture data of formats without a checksum (all but PNG).
 
@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
+from imgpipeline.vision.decoder_messages import decoder_messages_held
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
 from imgpipeline.vision.png import check_png
@@ -132,7 +133,8 @@ def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:
 
 def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
+        with decoder_messages_held():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
     except cv2.error as error:
         if error.code == _OUT_OF_MEMORY:
             message = f"Not enough memory to decode a {name.upper()} of {len(data)} bytes."
