@@ -15,7 +15,9 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.retries import FailedRecently
+from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
 from imgpipeline.defs.versions import SeenEvents
 
 UPSTREAM_EVENT = "upstream_event"
@@ -221,7 +223,7 @@ keep_tables_current = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.groups("day_tables", "summaries", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
-    run_tags={"imgpipeline/work": "tables", "dagster/max_runtime": _LONGEST_RUN_S},
+    run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
     emit_backfills=True,
     use_user_code_server=True,
     description="Builds the days that have news: after detection runs, late and old days included, each at most every "

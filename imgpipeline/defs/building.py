@@ -15,7 +15,7 @@ from typing import TypeVar
 import dagster as dg
 
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, seen_events
-from imgpipeline.defs.run_records import note_process
+from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.versions import Built, SeenEvents, day_event, versions_of
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ForbiddenError
@@ -103,7 +103,7 @@ def build_days(
         ForbiddenError: The store refuses access.
         TransientError: Store or machine are in trouble; the run is tried again, and skips what it has built.
     """
-    note_process(context)
+    note_process(context.instance, context.run_id)
     seen = seen_events(context, upstream, days)
     done: dict[date, DayBuilds] = {}
     failed: dict[date, PermanentError] = {}

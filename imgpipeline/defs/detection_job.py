@@ -17,8 +17,9 @@ import dagster as dg
 
 from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
 from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.processes import describe_process
+from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, WORK_TAG, noted
 from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
@@ -27,12 +28,6 @@ from imgpipeline.stream.lanes import Ending, Lane
 
 JOB_NAME = "detect_frames"
 OP_NAME = "follow_lane"
-WORK_TAG = "imgpipeline/work"
-"""What a run is for; dagster.yaml gives each kind of work slots of its own."""
-PROCESS_TAG = "imgpipeline/process"
-"""Which process executes a run."""
-ENDING_TAG = "imgpipeline/ended"
-"""How a run that failed has ended, as a value of `Ending`; a run whose process died cannot set it."""
 _STOP_LIMIT_S = 60.0
 _POLL_S = 0.5
 
@@ -63,7 +58,8 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
     with known_failures(), _noting_failure(context):
         lane = Lane(config.lane, config.lanes)
         settings = config.limit(pipeline.settings())
-        context.instance.add_run_tags(context.run_id, {PROCESS_TAG: describe_process(), "imgpipeline/lane": str(lane)})
+        context.instance.add_run_tags(context.run_id, {LANE_TAG: str(lane)})
+        note_process(context.instance, context.run_id)
         report = LaneThread(settings, lane, context.run_id, careful=config.careful).follow(context)
         context.log.info(
             f"Lane {lane} ended by {report.ended_by}: {report.frames} frames, {report.dead_letters} dead letters, "
@@ -198,7 +194,8 @@ def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
         yield
     except BaseException:
         with contextlib.suppress(Exception):  # the error that is on its way says more
-            context.instance.add_run_tags(context.run_id, {ENDING_TAG: Ending.FAILED.value})
+            ending = noted(context.run_id, ENDING_TAG, Ending.FAILED.value)
+            context.instance.add_run_tags(context.run_id, ending)
         raise
 
 

@@ -13,18 +13,18 @@ import dagster as dg
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.defs.detection_job import detect_frames, run_config_of
+from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
+from imgpipeline.defs.lost_runs import mark_lost_builds
+from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import (
-    ENDS_TAG,
-    LANE_TAG,
     failed_runs,
     format_ends,
     good_runs,
     live_runs,
     mark_failed,
-    mark_lost_builds,
 )
+from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, PROCESS_TABLE_TAG, REASON_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -40,6 +40,8 @@ _STORE_READERS = 16
 _SHOWN_REASONS = 5
 _MAX_RUNTIME_TAG = "dagster/max_runtime"
 _STARTING_S = 300.0
+_SERVING_SINCE = utc_now()
+"""When this code server loaded the definitions."""
 
 
 @dg.sensor(
@@ -54,7 +56,8 @@ _STARTING_S = 300.0
 def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
     now = utc_now()
-    for run_id in mark_lost_builds(context.instance):  # whether Kafka answers or not
+    lost = mark_lost_builds(context.instance, but=JOB_NAME, now=now, serving_since=_SERVING_SINCE)
+    for run_id in lost:  # whether Kafka answers or not
         context.log.warning(f"Run {run_id} is marked as failed: its process is gone.")
     try:
         settings = pipeline.settings()
@@ -62,7 +65,7 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
-    live, failures = live_runs(context.instance, now), failed_runs(context.instance, now)
+    live, failures = live_runs(context.instance, now, _SERVING_SINCE), failed_runs(context.instance, now)
     lanes, pause_s = settings.lanes, settings.retry_pause_s
     decision = decide(
         views, live, failures, lanes=lanes, takeover_s=settings.takeover_s, retry_pause_s=pause_s, now=now
@@ -132,8 +135,9 @@ def request_run(start: Start, settings: Settings) -> dg.RunRequest:
         run_config=run_config_of(start.lane, careful=start.is_careful),
         tags={
             LANE_TAG: str(start.lane),
-            "imgpipeline/reason": start.reason,
-            **({"imgpipeline/careful": "true"} if start.is_careful else {}),
+            REASON_TAG: start.reason,
+            **({CAREFUL_TAG: "true"} if start.is_careful else {}),
+            PROCESS_TABLE_TAG: describe_table(),
             ENDS_TAG: format_ends(start.ends),
             _MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
         },

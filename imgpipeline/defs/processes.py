@@ -21,6 +21,16 @@ def describe_process(pid: int | None = None) -> str:
     return json.dumps([*_process_table(), number, _started_at(number)])
 
 
+def describe_table() -> str:
+    """Returns a note that tells this process table from all others: the machine, its boot, and the container."""
+    return json.dumps(_process_table())
+
+
+def is_running(pid: int) -> bool:
+    """Tells whether this process table has a process of this id; True where that cannot be looked up."""
+    return bool(_started_at(pid)) or not _started_at(os.getpid())
+
+
 def is_gone(note: str | None) -> bool:
     """Tells whether a noted process is known to be gone.
 

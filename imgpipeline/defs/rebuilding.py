@@ -12,7 +12,9 @@ from itertools import groupby
 import dagster as dg
 
 from imgpipeline.defs.partitions import DAYS
+from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.lake.days_behind import days_behind
 from imgpipeline.ledger import index_buckets
@@ -20,8 +22,7 @@ from imgpipeline.settings import Settings, load_settings
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-REASON_TAG = "imgpipeline/reason"
-_TABLES_TAG = {"imgpipeline/work": "tables"}
+_TABLES_TAG = {WORK_TAG: "tables"}
 _SHOWN_DAYS = 5
 
 rebuild_days = dg.define_asset_job(
@@ -83,6 +84,7 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
                 **_TABLES_TAG,
                 RANGE_START_TAG: first.isoformat(),
                 RANGE_END_TAG: last.isoformat(),
+                PROCESS_TABLE_TAG: describe_table(),
                 REASON_TAG: "; ".join(sorted({behind[day] for day in stretch})),
             },
         )

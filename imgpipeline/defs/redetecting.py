@@ -12,8 +12,10 @@ import dagster as dg
 
 from imgpipeline.defs.assets.redetections import redetect_days, redetection_tags
 from imgpipeline.defs.partitions import DAYS
-from imgpipeline.defs.rebuilding import REASON_TAG, stretches
+from imgpipeline.defs.processes import describe_table
+from imgpipeline.defs.rebuilding import stretches
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.ledger import index_buckets
 from imgpipeline.objectstore import ObjectStore
@@ -76,5 +78,9 @@ def request_for(model: str, days: Sequence[date], at: datetime) -> dg.RunRequest
     """Returns the request for one model and a stretch of consecutive days."""
     return dg.RunRequest(
         run_key=f"{at.isoformat()}/{model}/{days[0]}",
-        tags={**redetection_tags(model, days[0], days[-1]), REASON_TAG: "the week is over"},
+        tags={
+            **redetection_tags(model, days[0], days[-1]),
+            PROCESS_TABLE_TAG: describe_table(),
+            REASON_TAG: "the week is over",
+        },
     )

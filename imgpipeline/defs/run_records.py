@@ -1,8 +1,7 @@
-"""Detection runs as Dagster's run storage knows them, and builds that were left behind.
+"""Reads live and failed detection runs into the values that `stream.lanes` decides by, and marks runs as failed.
 
-Owns reading live and failed runs into the values that `stream.lanes` decides by, and marking runs as failed. The tag
-`imgpipeline/ledger_ends` of a requested run says where the ledger ended in each partition with lag: runs that fail at
-the same ends are what the back-off counts.
+The tag `ENDS_TAG` of a requested run says where the ledger ended in each partition with lag: runs that fail at the same
+ends are what the back-off counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from imgpipeline.defs.detection_job import ENDING_TAG, JOB_NAME, PROCESS_TAG, lane_of
-from imgpipeline.defs.processes import describe_process, end_process, is_gone
+from imgpipeline.defs.detection_job import JOB_NAME, lane_of
+from imgpipeline.defs.lost_runs import LAUNCHED, is_lost
+from imgpipeline.defs.processes import end_process, is_gone
+from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
 from imgpipeline.stream.unreported import GoodRun
 
-ENDS_TAG = "imgpipeline/ledger_ends"
-LANE_TAG = "imgpipeline/lane"
 _MOST_ENDS = 64
 """A tag names the ends of so many partitions at most: databases index tags, and refuse long ones."""
 _FAILURES_READ = 100
@@ -25,13 +24,18 @@ _FAILURES_SINCE = timedelta(hours=6)
 _SUBMITTED_WITHIN = timedelta(minutes=2)
 """A daemon that lives submits a run within a second of creating it."""
 _WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
-_STARTED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def live_runs(instance: dg.DagsterInstance, now: datetime) -> list[LiveRun]:
-    """Returns the detection runs that have not ended, as far as Dagster knows."""
-    records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=[*_WAITING, *_STARTED]))
-    return [run for record in records if (run := _live_run(instance, record, now)) is not None]
+def live_runs(instance: dg.DagsterInstance, now: datetime, serving_since: datetime) -> list[LiveRun]:
+    """Returns the detection runs that have not ended, as far as Dagster knows.
+
+    Args:
+        instance: Dagster's storage.
+        now: The clock, UTC.
+        serving_since: When this code server started, UTC.
+    """
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=[*_WAITING, *LAUNCHED]))
+    return [run for record in records if (run := _live_run(instance, record, now, serving_since)) is not None]
 
 
 def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
@@ -47,7 +51,7 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
             ended_at = (
                 datetime.fromtimestamp(record.end_time, UTC) if record.end_time else _utc(record.update_timestamp)
             )
-            ends = parse_ends(record.dagster_run.tags.get(ENDS_TAG, ""))
+            ends = parse_ends(read_ends(record.dagster_run))
             failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends, _ending(record.dagster_run)))
     return failures
 
@@ -83,33 +87,11 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
-    has_died = PROCESS_TAG not in run.tags or is_gone(run.tags[PROCESS_TAG])
-    ending = _ending(run) if has_died else Ending.HUNG
-    instance.add_run_tags(run_id, {ENDING_TAG: ending.value})  # before Dagster sees it gone
-    killed = " Its process was killed." if end_process(run.tags.get(PROCESS_TAG)) else ""
+    process = read_noted(run, PROCESS_TAG)
+    ending = _ending(run) if process is None or is_gone(process) else Ending.HUNG
+    instance.add_run_tags(run_id, noted(run_id, ENDING_TAG, ending.value))  # before Dagster sees it gone
+    killed = " Its process was killed." if end_process(process) else ""
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
-
-
-def note_process(context: dg.AssetExecutionContext) -> None:
-    """Notes which process executes a build, for `mark_lost_builds`."""
-    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: describe_process()})
-
-
-def mark_lost_builds(instance: dg.DagsterInstance) -> list[str]:
-    """Marks builds as failed whose process is gone, and returns their ids.
-
-    After a power cut Dagster goes on showing them as started until their time is over. So long automation would wait
-    for them with their days, and they would keep a slot of the queue. Detection runs are left to `stream.lanes`.
-    """
-    marked = []
-    for started in instance.get_runs(dg.RunsFilter(statuses=_STARTED)):
-        if started.job_name == JOB_NAME or not is_gone(started.tags.get(PROCESS_TAG)):
-            continue
-        run = instance.get_run_by_id(started.run_id)  # again: it may have ended in order since it was listed
-        if run is not None and not run.is_finished:
-            instance.report_run_failed(run, "Its process is gone. A build puts whole tables: what it put is right.")
-            marked.append(run.run_id)
-    return marked
 
 
 def format_ends(ends: Mapping[int, int]) -> str:
@@ -123,18 +105,23 @@ def parse_ends(tag: str) -> dict[int, int]:
     return {int(p): int(end) for p, _, end in pairs if p.isdecimal() and end.isdecimal()}
 
 
-def _live_run(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> LiveRun | None:
+def _live_run(
+    instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime, serving_since: datetime
+) -> LiveRun | None:
     run = record.dagster_run
     lane = _lane(run)
     if lane is None:
         return None
+    is_launched = run.status in LAUNCHED
     return LiveRun(
         run.run_id,
         lane,
         _began_at(instance, record),
-        is_queued=run.status in _WAITING,
-        ends=parse_ends(run.tags.get(ENDS_TAG, "")) if PROCESS_TAG in run.tags else {},
-        is_gone=_is_orphan(record, now) or (run.status in _STARTED and is_gone(run.tags.get(PROCESS_TAG))),
+        is_queued=not is_launched,
+        ends=parse_ends(read_ends(run)) if read_noted(run, PROCESS_TAG) else {},
+        is_gone=is_lost(instance, run, now=now, serving_since=serving_since)
+        if is_launched
+        else _is_orphan(record, now),
     )
 
 
@@ -155,9 +142,9 @@ def _is_orphan(record: dg.RunRecord, now: datetime) -> bool:
 def _ending(run: dg.DagsterRun) -> Ending:
     """Returns how a failed run has ended: by what was noted, else by whether it had begun to work."""
     try:
-        return Ending(run.tags[ENDING_TAG])
-    except (KeyError, ValueError):
-        return Ending.DIED if PROCESS_TAG in run.tags else Ending.FAILED
+        return Ending(read_noted(run, ENDING_TAG))
+    except ValueError:
+        return Ending.DIED if read_noted(run, PROCESS_TAG) else Ending.FAILED
 
 
 def _lane(run: dg.DagsterRun) -> Lane | None:

@@ -1,5 +1,6 @@
 """The Kafka sensor as a test asks it: evaluated in this process, with Dagster's storage in memory."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ import pytest
 from imgpipeline.defs.detection_job import JOB_NAME, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_tags import noted
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.defs.site import Site
 
@@ -46,13 +48,22 @@ class Sensor:
         assert isinstance(reason, dg.SkipReason)
         return str(reason.skip_message)
 
-    def add_run(self, status: dg.DagsterRunStatus, lane: Lane = EVERYTHING, **tags: str) -> str:
+    def add_run(
+        self,
+        status: dg.DagsterRunStatus,
+        lane: Lane = EVERYTHING,
+        notes: Mapping[str, str] | None = None,
+        **tags: str,
+    ) -> str:
+        """Add a detection run; `notes` are what it has noted of itself, by tag."""
         run = self.instance.create_run_for_job(
             dg.Definitions(jobs=[_empty_job]).resolve_job_def(JOB_NAME),
             run_config=run_config_of(lane),
             status=status,
             tags=tags,
         )
+        for tag, value in (notes or {}).items():
+            self.instance.add_run_tags(run.run_id, noted(run.run_id, tag, value))
         return run.run_id
 
 

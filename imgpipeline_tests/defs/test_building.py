@@ -12,8 +12,8 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, newest_events
-from imgpipeline.defs.detection_job import PROCESS_TAG
 from imgpipeline.defs.processes import describe_process
+from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -60,7 +60,7 @@ def test_a_build_notes_its_process_so_that_it_can_be_told_when_that_is_gone(
     add_frame(store, DAY)
     run = instance.get_run_by_id(build(instance, DAY).run_id)
     assert run is not None
-    assert run.tags[PROCESS_TAG] == describe_process()
+    assert read_noted(run, PROCESS_TAG) == describe_process()
 
 
 def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapping[str, dg.MetadataValue[Any]] | None:

@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from imgpipeline.defs.detection_job import PROCESS_TAG
+from imgpipeline.defs.run_tags import PROCESS_TAG, WORK_TAG, read_noted
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
@@ -29,10 +30,21 @@ def ledger_end(site: Site) -> int:
 def process_of(site: Site) -> int | None:
     """Return the process of the live detection run, when it has noted it."""
     for record in site.runs(job="detect_frames", live=True):
-        note = record.dagster_run.tags.get(PROCESS_TAG)
+        note = read_noted(record.dagster_run, PROCESS_TAG)
         if note and record.dagster_run.status is dg.DagsterRunStatus.STARTED:
             return int(json.loads(note)[-2])
     return None
+
+
+def wait_for_build(site: Site, status: dg.DagsterRunStatus) -> list[dg.RunRecord]:
+    """Wait until builds of tables have this status, and return them."""
+
+    def builds() -> list[dg.RunRecord]:
+        runs = [record for record in site.runs() if record.dagster_run.tags.get(WORK_TAG) == "tables"]
+        return [record for record in runs if record.dagster_run.status is status]
+
+    wait_until(lambda: bool(builds()), limit_s=400, what=f"a build with status {status.value}", interval_s=0.05)
+    return builds()
 
 
 def check_that_each_frame_is_there_once(site: Site) -> None:
@@ -72,6 +84,23 @@ def test_kill_9_of_daemon_code_server_and_run_is_made_up_for_by_the_next_daemon(
     site.start_daemon()
     wait_until(lambda: ledger_end(site) == FRAMES, limit_s=240, what="the next run", interval_s=0.3)
     check_that_each_frame_is_there_once(site)
+
+
+@pytest.mark.fault(44)
+def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_again(site: Site) -> None:
+    """With it the daemon and its code server: nobody is left to tell Dagster of it."""
+    announce_frames(site.settings, 3)
+    site.start_daemon()
+    (killed,) = wait_for_build(site, dg.DagsterRunStatus.STARTING)
+    os.killpg(site.daemons[0].pid, signal.SIGKILL)
+    site.daemons[0].kill()
+    killed_at = datetime.now(UTC)
+    site.start_daemon()
+    (again,) = wait_for_build(site, dg.DagsterRunStatus.SUCCESS)
+    assert again.create_timestamp - killed_at < timedelta(minutes=5)
+    with site.instance() as instance:
+        (failure,) = instance.all_logs(killed.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert "Its process is gone" in failure.message
 
 
 @pytest.mark.fault(6)

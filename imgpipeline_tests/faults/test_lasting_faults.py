@@ -177,5 +177,5 @@ def check_drains(ticking: Ticking) -> None:
         time.sleep(0.1)  # as above
     assert ticking.statuses()[0] == "SUCCESS"
     assert not ticking.tick()
-    assert live_runs(ticking.sensor.instance, utc_now()) == []
+    assert live_runs(ticking.sensor.instance, utc_now(), utc_now()) == []
     check(Pipeline().settings())

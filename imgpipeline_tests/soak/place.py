@@ -11,7 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from imgpipeline.defs.detection_job import JOB_NAME, PROCESS_TAG
+from imgpipeline.defs.detection_job import JOB_NAME
+from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
 from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.site import Site, make_site
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -60,7 +61,7 @@ class Place:
         """Returns the process ids of the detection runs that are at work."""
         found = []
         for record in self.site.runs(job=JOB_NAME, live=True):
-            note = record.dagster_run.tags.get(PROCESS_TAG)
+            note = read_noted(record.dagster_run, PROCESS_TAG)
             if note and record.dagster_run.status is dg.DagsterRunStatus.STARTED:
                 pid = int(json.loads(note)[-2])
                 if Path(f"/proc/{pid}").exists():

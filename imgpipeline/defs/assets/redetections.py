@@ -17,11 +17,12 @@ from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig, others_go_on
 from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.partitions import DAYS, asked_keys, days_of, partition_tags
 from imgpipeline.defs.previews import show_table
 from imgpipeline.defs.redetection_previews import show_examples, show_labels
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import note_process
+from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
@@ -77,7 +78,7 @@ def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
 def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Looks at the pictures of the asked-for days again, one model after the other."""
     wanted = _model_days(context)
-    note_process(context)
+    note_process(context.instance, context.run_id)
     done: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
@@ -123,7 +124,7 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Compares what models have found in the asked-for days."""
     days = days_of(context)
-    note_process(context)
+    note_process(context.instance, context.run_id)
     built: dict[date, ComparisonBuild] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
@@ -157,7 +158,7 @@ redetect_days = dg.define_asset_job(
     selection=dg.AssetSelection.assets(REDETECTIONS),
     partitions_def=MODEL_DAYS,
     executor_def=dg.in_process_executor,
-    tags={"imgpipeline/work": "redetection"},
+    tags={WORK_TAG: "redetection"},
     description="Looks at the stored pictures of days again with another model: one partition, or a range of days in "
     "one run. Days that are current are skipped, unless the run's configuration says `force`.",
 )
