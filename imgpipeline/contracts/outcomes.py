@@ -64,7 +64,7 @@ def make_frame_id(source: str, timestamp: datetime, number_or_path: int | str) -
 
 
 def make_frame_id_without_time(path: str, e_tag: str) -> str:
-    """Names a frame that was announced without a time, by its image: 32 hexadecimal digits."""
+    """Names a frame that was announced without a time, by its image: 32 hexadecimal digits, the same on each day."""
     return _digest("", path, e_tag)
 
 

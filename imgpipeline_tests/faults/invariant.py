@@ -169,26 +169,33 @@ def _take(held: Held, chain: ChainId, line: Mapping[str, Any], position: int) ->
 
 
 def chosen(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Returns the rows of `shown_frames` that DESIGN's rule leaves: each frame_id once."""
-    best: dict[str, Row] = {}
+    """Returns the rows of `shown_frames` that DESIGN's rule leaves: each frame_id once a day."""
+    return sorted((name, *rank) for (_, name), rank in _best(frames).items())
+
+
+def _best(frames: Iterable[Mapping[str, Any]]) -> dict[tuple[date, str], Row]:
+    best: dict[tuple[date, str], Row] = {}
     for frame in frames:
         chain = frame["chain"]
         where = (chain.topic, chain.partition, frame["source_kafka_offset"], chain.topic_id)
         rank = (frame["status"] != "processed", *where)
-        name = frame["frame_id"]
-        best[name] = min(best.get(name, rank), rank)
-    return sorted((name, *rank) for name, rank in best.items())
+        best[_key(frame)] = min(best.get(_key(frame), rank), rank)
+    return best
+
+
+def _key(frame: Mapping[str, Any]) -> tuple[date, str]:
+    return datetime.fromisoformat(frame["timestamp"]).astimezone(UTC).date(), frame["frame_id"]
 
 
 def count_labels(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Returns hour, source, label and count of the chosen frames' detections."""
     frames = list(frames)
-    kept = {row[0]: row[2:] for row in chosen(frames)}
+    kept = {key: rank[1:] for key, rank in _best(frames).items()}
     counts: Counter[Row] = Counter()
     for frame in frames:
         chain = frame["chain"]
         where = (chain.topic, chain.partition, frame["source_kafka_offset"], chain.topic_id)
-        if kept[frame["frame_id"]] == where:
+        if kept[_key(frame)] == where:
             hour = datetime.fromisoformat(frame["timestamp"]).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
             counts.update((hour, frame["source"], found["label"]) for found in frame["detections"])
     return sorted((*key, count) for key, count in counts.items())

@@ -20,10 +20,16 @@ _MODEL = (
 
 FRAMES = Table(
     "frames",
-    "one frame; a frame that was announced several times is there once",
+    "one frame; a frame that was announced several times in a day is there once",
     (
         _DAY,
-        Column("frame_id", "VARCHAR", "32 hexadecimal digits", "Names the frame; unique within a day."),
+        Column(
+            "frame_id",
+            "VARCHAR",
+            "32 hexadecimal digits",
+            "Names the frame within its day; the key is (`day`, `frame_id`). An image announced without a time has the "
+            "same `frame_id` on each day that it is announced.",
+        ),
         Column("source", "VARCHAR", "", "The camera, video or folder it came from."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time; Kafka's where none was announced."),
         Column("frame_number", "BIGINT", "from 0", "Number within the source; NULL where it was not announced."),
@@ -52,7 +58,9 @@ DETECTIONS = Table(
     "one object found in one frame",
     (
         _DAY,
-        Column("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame it was found in."),
+        Column(
+            "frame_id", "VARCHAR", "32 hexadecimal digits", "The frame it was found in; join on (`day`, `frame_id`)."
+        ),
         Column("detection_number", "INTEGER", "from 0", "Its place within the frame, strongest first."),
         Column("source", "VARCHAR", "", "The camera, video or folder."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time."),
