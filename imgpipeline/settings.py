@@ -11,17 +11,19 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
+from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.warning_limits import WarningLimits
 
 PREFIX = "IMGPIPELINE_"
 REDETECTION_MODEL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII)
 """A model, and its threshold where it is not `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+
+_Locations = Annotated[tuple[Annotated[str, AfterValidator(check_image_location)], ...], NoDecode]
 
 
 def _either(name: str, *others: str) -> AliasChoices:
@@ -46,12 +48,12 @@ class Settings(WarningLimits):
         populate_by_name=True,
     )
 
-    store_url: str = Field(
+    store_url: Annotated[str, AfterValidator(check_store_url)] = Field(
         default_factory=_default_store_url,
-        description="Object store and prefix: `s3://bucket/prefix` or `file:///folder`. "
+        description="Object store and prefix: `s3://bucket/prefix` (also `s3a://`) or `file:///folder`. "
         "Default: `.imgpipeline/store` below the working folder.",
     )
-    s3_endpoint: str | None = Field(
+    s3_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None, description="URL of an S3 server that is not AWS, such as `http://127.0.0.1:7070`."
     )
     s3_region: str = Field(
@@ -74,7 +76,7 @@ class Settings(WarningLimits):
         validation_alias=_either("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"),
         description="S3 session token.",
     )
-    allowed_image_locations: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_image_locations: _Locations = Field(
         (),
         description="Buckets and prefixes beside the store's own that images may be read from, separated by commas: "
         "`s3://camera-archive/2026,s3://other`. Everything else becomes a `PATH_NOT_ALLOWED` dead letter.",
@@ -207,14 +209,6 @@ class Settings(WarningLimits):
     def _split_list(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
 
-    @field_validator("allowed_image_locations")
-    @classmethod
-    def _check_locations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for location in value:
-            if not _is_plain_url(location, ("s3",)) or not urlsplit(location).netloc:
-                raise ValueError("expected s3://bucket/prefix, separated by commas")
-        return value
-
     @field_validator("redetect_models")
     @classmethod
     def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -230,22 +224,6 @@ class Settings(WarningLimits):
             raise ValueError("`.`, `..` and what begins with `import.` (imports) are no names of topics")
         return value
 
-    @field_validator("s3_endpoint")
-    @classmethod
-    def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is not None and not (_is_plain_url(value, ("http", "https")) and urlsplit(value).hostname):
-            raise ValueError("expected http://host:port or https://host, without user name and password")
-        return value
-
-    @field_validator("store_url")
-    @classmethod
-    def _check_store_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        named = parts.netloc if parts.scheme == "s3" else parts.path.strip("/") and not parts.netloc
-        if not _is_plain_url(value, ("s3", "file")) or not named:
-            raise ValueError("expected s3://bucket/prefix or file:///folder, without credentials, `?` and `#`")
-        return value.rstrip("/")
-
     def results_hash(self) -> str:
         """Returns a hash of what changes the results of a detection run, 16 hexadecimal digits."""
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
@@ -255,11 +233,6 @@ class Settings(WarningLimits):
 
 Clock = Callable[[], datetime]
 """Tells the time as aware UTC."""
-
-
-def _is_plain_url(value: str, schemes: tuple[str, ...]) -> bool:
-    """Whether a URL has one of the schemes and nothing that is dropped or shown by accident: login, query, fragment."""
-    return value.startswith(tuple(f"{s}://" for s in schemes)) and not set("@?#") & set(value)
 
 
 def utc_now() -> datetime:

@@ -99,6 +99,13 @@ def test_image_locations_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch)
     assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
 
 
+def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", "s3a://lake/site/")
+    monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", "s3a://a/2026,s3://b")
+    settings = load_settings()
+    assert (settings.store_url, settings.allowed_image_locations) == ("s3://lake/site", ("s3://a/2026", "s3://b"))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -110,7 +117,7 @@ def test_image_locations_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch)
         ("SEGMENT_MAX_RECORDS", "0"), ("MAX_FUTURE_S", "1e9"), ("ALLOW_GAPS", "perhaps"),
         ("STORE_URL", "bucket/prefix"), ("STORE_URL", "s3://"), ("STORE_URL", "s3:///prefix"),
         ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
-        ("STORE_URL", "s3://bucket/p?x"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
+        ("STORE_URL", "s3://bucket/p?x"), ("STORE_URL", "s3a://"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
         ("ALLOWED_IMAGE_LOCATIONS", "file:///etc"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
         ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"),
     ],

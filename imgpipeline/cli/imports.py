@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings, utc_now
 
@@ -128,6 +129,7 @@ def metadata(
 
 def _name_of(path: str) -> str:
     """Returns the name that an import has by default: of a pattern or bucket alone there is none."""
+    path = as_s3_url(path)
     last = path.removeprefix("s3://").rstrip("/").rpartition("/")[2] if path.startswith("s3://") else ""
     last = last or Path(path).absolute().name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", _ENDINGS.sub("", last)).strip("-.")

@@ -29,6 +29,7 @@ from imgpipeline.contracts.message_fields import (
 )
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
+from imgpipeline.contracts.urls import as_s3_url
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
@@ -213,7 +214,7 @@ def _load_object(value: bytes) -> dict[str, Any]:
 def _path_and_number(data: Mapping[str, Any], video_frame_path: str) -> tuple[str, int | None]:
     number = read_count(data, "frame_number")
     if data.get("image_path") is not None:
-        return checked_text("image_path", data["image_path"]), number
+        return as_s3_url(checked_text("image_path", data["image_path"])), number
     bucket = data["bucket_name"] if data.get("bucket_name") is not None else data.get("bucket")
     if data.get("image_key") is not None and bucket is not None:
         key = checked_text("image_key", data["image_key"]).lstrip("/")
@@ -223,7 +224,7 @@ def _path_and_number(data: Mapping[str, Any], video_frame_path: str) -> tuple[st
         path = re.sub(r"\{(video_id|frame_id)\}", lambda match: names[match[1]], video_frame_path)
         if number is None and re.fullmatch(r"[0-9]{1,18}", names["frame_id"]):
             number = int(names["frame_id"])
-        return checked_text("video_id and frame_id", path), number
+        return as_s3_url(checked_text("video_id and frame_id", path)), number
     raise invalid_field("image_path", "nothing", "a path (or bucket_name and image_key, or video_id and frame_id)")
 
 

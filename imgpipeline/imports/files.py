@@ -17,6 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO
 
+from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_bucket
@@ -114,7 +115,7 @@ def find_files(settings: Settings, paths: Sequence[str], endings: Sequence[str])
     """
     taken = tuple(ending + packed for ending in endings for packed in ("", ".gz"))
     found: dict[str, InputFile] = {}
-    for path in paths:
+    for path in map(as_s3_url, paths):
         files = list(_in_bucket(settings, path, taken) if path.startswith("s3://") else _on_disk(path, taken))
         if not files:
             raise ConfigurationError(

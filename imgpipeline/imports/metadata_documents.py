@@ -13,6 +13,7 @@ from typing import Any
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.imports.fields import (
     box_of,
     check_attributes,
@@ -172,7 +173,7 @@ def _as_text(value: object) -> object:
 def _path_in(data: dict[str, Any]) -> str:
     name, value = _first(data, PATHS)
     if value is not None:
-        return text_of(name, value)
+        return as_s3_url(text_of(name, value))
     bucket_name, bucket = _first(data, BUCKETS)
     key_name, key = _first(data, KEYS)
     if bucket is None or key is None:

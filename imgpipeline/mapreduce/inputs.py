@@ -27,6 +27,7 @@ from typing import cast
 
 import zstandard
 
+from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -64,7 +65,8 @@ def find_inputs(location: str, settings: Settings) -> list[InputFile]:
     """Lists what a job reads, in its order.
 
     Args:
-        location: A file, a folder, a glob (`*`, `?`, `[…]`, `**`), or `s3://bucket/prefix`, also with a glob.
+        location: A file, a folder, a glob (`*`, `?`, `[…]`, `**`), or `s3://bucket/prefix` (or `s3a://`), also with a
+            glob.
         settings: Name the S3 server and its credentials.
 
     Returns:
@@ -74,6 +76,7 @@ def find_inputs(location: str, settings: Settings) -> list[InputFile]:
         ConfigurationError: There is no such file, folder, prefix or bucket, or a folder may not be read.
         TransientError: The store does not answer.
     """
+    location = as_s3_url(location)
     if location.startswith("s3://"):
         return _find_objects(location, settings)
     path = Path(location)

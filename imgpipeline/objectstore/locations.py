@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
 from imgpipeline.objectstore.client import Fetched, ObjectStore, open_bucket
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError, ObjectTooLargeError
@@ -40,7 +41,7 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     """Decides where an announced image may be read.
 
     Args:
-        path: `s3://bucket/key`, or a key below the store's prefix.
+        path: `s3://bucket/key` (or `s3a://`), or a key below the store's prefix.
         store_url: URL of the own store.
         allowed: Further `s3://bucket/prefix` locations.
 
@@ -52,6 +53,7 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     """
     if _SUSPICIOUS.search(path):
         raise _refuse(path, "it holds an escaped or control character")
+    path = as_s3_url(path)
     if path.startswith("s3://"):
         bucket, _, key = path.removeprefix("s3://").partition("/")
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):

@@ -74,6 +74,9 @@ class TestAcceptedForms:
         message = parse(bucket | {"image_key": "/cam/a.jpg", "timestamp": TIME})
         assert (message.image_path, message.source, message.timestamp) == ("s3://b/cam/a.jpg", "cam", NOON)
 
+    def test_an_s3a_path_is_the_same_frame_as_an_s3_path(self):
+        assert parse({"image_path": "s3a://b/cam/a.jpg"}) == parse({"image_path": "s3://b/cam/a.jpg"})
+
     @pytest.mark.parametrize(("frame", "number"), [(12, 12), ("12", 12), ("000012", 12), ("last", None)])
     def test_video_and_frame(self, frame: int | str, number: int | None):
         message = parse({"video_id": "v", "frame_id": frame, "timestamp": TIME})

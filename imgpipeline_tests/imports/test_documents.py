@@ -62,6 +62,11 @@ def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings: S
     assert [(d.label, d.confidence, d.box_xywh) for d in found.detections] == [("car", 0.9, (1.0, 2.0, 3.0, 4.0))]
 
 
+def test_a_path_by_s3a_is_kept_by_s3(folder_settings: Settings, tmp_path: Path):
+    found = imported(folder_settings, tmp_path, image_path="s3a://cameras/gate/0007.jpg")
+    assert (found.source, found.source_image_path) == ("gate", "s3://cameras/gate/0007.jpg")
+
+
 def test_the_frame_s_own_time_goes_before_that_of_processing(folder_settings: Settings, tmp_path: Path):
     found = imported(folder_settings, tmp_path, timestamp="2026-01-08T23:59:59Z")
     assert found.timestamp == datetime(2026, 1, 8, 23, 59, 59, tzinfo=UTC)
@@ -239,6 +244,7 @@ def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
     place.put("2.txt", b"no document")
     assert import_documents(settings, f"{bucket.url}/classic").frames == 43
     assert import_documents(settings, f"{bucket.url}/classic/").already_there == 43
+    assert import_documents(settings, f"{bucket.url}/classic/".replace("s3://", "s3a://")).already_there == 43
     frames = frames_of(held(open_store(settings), METADATA))
     assert [f.source_image_path for f in frames[:40]] == [f"gate/{number}.jpg" for number in range(40)]
     assert frames[1].attributes["imported_from"] == "0/01.json"

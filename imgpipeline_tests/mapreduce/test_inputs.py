@@ -112,6 +112,7 @@ def filled_bucket(bucket: S3Bucket) -> Settings:
 )
 def test_a_prefix_of_a_bucket_is_read_like_a_folder(filled_bucket: Settings, location: str, found: list[str]):
     assert read(f"{filled_bucket.store_url}/{location}", filled_bucket) == found
+    assert read(f"{filled_bucket.store_url}/{location}".replace("s3://", "s3a://"), filled_bucket) == found
 
 
 def test_a_prefix_without_objects_is_an_error(filled_bucket: Settings):

@@ -45,6 +45,8 @@ def settings(**changes: object) -> Settings:
         ("s3://lake/some/prefix/a.jpg", ImageLocation(None, "a.jpg")),
         ("s3://archive/2026/a.jpg", ImageLocation("archive", "2026/a.jpg")),
         ("s3://open/any/where.jpg", ImageLocation("open", "any/where.jpg")),
+        ("s3a://open/any/where.jpg", ImageLocation("open", "any/where.jpg")),
+        ("s3a://lake/some/prefix/a.jpg", ImageLocation(None, "a.jpg")),
     ],
 )
 def test_allowed_paths(path: str, location: ImageLocation):
@@ -59,7 +61,7 @@ def test_allowed_paths(path: str, location: ImageLocation):
         "a%00b", "a\\..\\b", "a\x00b", "a\nb", "file:///etc/passwd", "FILE:/etc/passwd",
         "http://169.254.169.254/latest/meta-data", "https://example.invalid/a", "data:image/png;base64,AA", "c:/a",
         "S3://lake/some/prefix/a", "s3://", "s3:///a", "s3://lake", "s3://lake/", "s3://lake/a.jpg",
-        "s3://lake/some/prefixes/a", "s3://lake/some/prefix", "s3://lake/some/prefix/../../a", "s3://other/a",
+        "s3://lake/some/prefixes/a", "s3://lake/some/prefix", "s3://lake/some/prefix/../../a", "s3://other/a", "s3a://other/a",
         "s3://archive/2025/a", "s3://archive/20260/a", "s3://archive/2026", "s3://open", "s3://Open/a",
         "s3://user@open/a", "s3://open:80/a", "s3://open/../lake/a",
     ],

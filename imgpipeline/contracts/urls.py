@@ -1,0 +1,53 @@
+"""The URLs of stores, images and S3 servers: how they may be written, and which of them are refused.
+
+`s3a://` is how Hadoop and Spark write `s3://`; both mean the same everywhere, and are kept as `s3://`.
+"""
+
+from urllib.parse import urlsplit
+
+
+def as_s3_url(text: str) -> str:
+    """Returns a URL that begins with `s3a://` as one that begins with `s3://`, and any other text as it is."""
+    return f"s3://{text.removeprefix('s3a://')}" if text.startswith("s3a://") else text
+
+
+def check_store_url(text: str) -> str:
+    """Returns the URL of a store as it is kept.
+
+    Raises:
+        ValueError: It is neither `s3://bucket/prefix` nor `file:///folder`, or holds more than that.
+    """
+    url = as_s3_url(text)
+    parts = urlsplit(url)
+    named = parts.netloc if parts.scheme == "s3" else parts.path.strip("/") and not parts.netloc
+    if not _is_plain(url, "s3", "file") or not named:
+        raise ValueError("expected s3://bucket/prefix or file:///folder, without credentials, `?` and `#`")
+    return url.rstrip("/")
+
+
+def check_image_location(text: str) -> str:
+    """Returns a bucket or prefix with images as it is kept.
+
+    Raises:
+        ValueError: It is not `s3://bucket/prefix`.
+    """
+    url = as_s3_url(text)
+    if not _is_plain(url, "s3") or not urlsplit(url).netloc:
+        raise ValueError("expected s3://bucket/prefix, separated by commas")
+    return url
+
+
+def check_endpoint(text: str) -> str:
+    """Returns the URL of an S3 server as it is.
+
+    Raises:
+        ValueError: It is not `http://host:port` or `https://host`.
+    """
+    if not (_is_plain(text, "http", "https") and urlsplit(text).hostname):
+        raise ValueError("expected http://host:port or https://host, without user name and password")
+    return text
+
+
+def _is_plain(url: str, *schemes: str) -> bool:
+    """Whether a URL has one of the schemes and nothing that is dropped or shown by accident: login, query, fragment."""
+    return url.startswith(tuple(f"{scheme}://" for scheme in schemes)) and not set("@?#") & set(url)
