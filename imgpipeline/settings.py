@@ -17,6 +17,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.store_patience import StorePatience
 from imgpipeline.warning_limits import WarningLimits
 
 PREFIX = "IMGPIPELINE_"
@@ -34,7 +35,7 @@ def _default_store_url() -> str:
     return (Path.cwd() / ".imgpipeline" / "store").as_uri()
 
 
-class Settings(WarningLimits):
+class Settings(StorePatience, WarningLimits):
     """The settings of one process. Immutable; `load_settings` reads them."""
 
     model_config = SettingsConfigDict(

@@ -15,7 +15,9 @@ from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
 
 LIMIT_S = 25.0
-"""How long a check may take; longer than the object store's own retries."""
+"""How long a check may take."""
+STORE_PATIENCE_S = 5.0
+"""How long a request to the object store is repeated by a command that somebody waits for to learn what is wrong."""
 _ADDRESSES = {
     "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
     "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",
@@ -117,7 +119,7 @@ def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
 
-    check_store(open_store(settings))
+    check_store(open_store(settings, patience_s=STORE_PATIENCE_S))
     yield "object store", f"{settings.store_url} can be listed, written and read; create-only put holds"
 
 

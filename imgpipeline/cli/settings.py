@@ -15,7 +15,6 @@ from pydantic_core import PydanticUndefined
 from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
 from imgpipeline.setting_names import unknown_settings, variables
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.warning_limits import WarningLimits
 
 app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
 
@@ -45,8 +44,8 @@ def table() -> None:
 def settings_table() -> str:
     """Returns the table of all settings in Markdown, made from the code."""
     head = "| setting | default | what it is |\n|---|---|---|\n"
-    fields = sorted(Settings.model_fields.items(), key=lambda field: field[0] in WarningLimits.model_fields)
-    return head + "".join(_row(name, field) for name, field in fields)  # what warns behind what changes something
+    fields = sorted(Settings.model_fields.items(), key=lambda field: field[0] not in Settings.__annotations__)
+    return head + "".join(_row(name, field) for name, field in fields)  # limits and warnings come last
 
 
 def _masked(value: Any) -> Any:

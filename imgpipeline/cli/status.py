@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.checks import STORE_PATIENCE_S
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
 from imgpipeline.cli.recent import latest_segments
 from imgpipeline.settings import load_settings
@@ -60,7 +61,7 @@ def status(
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
-    store = open_store(settings)
+    store = open_store(settings, patience_s=STORE_PATIENCE_S)
     # The ledger's ends are read first: then none can lie beyond the log's end that is read afterwards.
     ends = _ledger_ends(store, settings.kafka_topic)
     rows = list(_rows(store, ends, read_log(settings), segments))

@@ -37,6 +37,8 @@ from imgpipeline.stream.unreported import report_again
 from imgpipeline.stream.watch import FoundEnd, Watch
 
 _STORE_READERS = 16
+_STORE_PATIENCE_S = 5.0
+"""The next tick asks again."""
 _SHOWN_REASONS = 5
 _MAX_RUNTIME_TAG = "dagster/max_runtime"
 _STARTING_S = 300.0
@@ -61,7 +63,8 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
         context.log.warning(f"Run {run_id} is marked as failed: its process is gone.")
     try:
         settings = pipeline.settings()
-        views, watch = observe(settings, pipeline.store(), Watch.from_cursor(context.cursor, now=now), now)
+        store = pipeline.store(patience_s=_STORE_PATIENCE_S)
+        views, watch = observe(settings, store, Watch.from_cursor(context.cursor, now=now), now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")

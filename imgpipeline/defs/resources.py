@@ -17,6 +17,6 @@ class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]  # it yields 
         """Returns the settings, read anew; raises `ConfigurationError` where one is wrong."""
         return load_settings()
 
-    def store(self) -> ObjectStore:
+    def store(self, *, patience_s: float | None = None) -> ObjectStore:
         """Opens the object store; raises `ConfigurationError` where it cannot be opened."""
-        return open_store(self.settings())
+        return open_store(self.settings(), patience_s=patience_s)

@@ -21,7 +21,7 @@ from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_bucket
-from imgpipeline.objectstore.ranges import open_object
+from imgpipeline.objectstore.pieces import open_object
 from imgpipeline.settings import Settings
 
 _WILDCARDS = frozenset("*?[")
@@ -190,4 +190,4 @@ def _matches(key: str, pattern: str) -> bool:
 
 
 def _stored(store: ObjectStore, key: str, name: str, size_bytes: int) -> InputFile:
-    return InputFile(name, f"{store.url}/{key}", size_bytes, lambda: open_object(store, key)[0])
+    return InputFile(name, f"{store.url}/{key}", size_bytes, lambda: open_object(store, key))

@@ -4,7 +4,6 @@ Owns the one rule that makes the ledger exactly-once: a writer writes only at th
 only ever the `end` of a header that was read (or 0 where there is no segment). No locks, no fencing, nothing to sweep.
 """
 
-import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -18,8 +17,7 @@ from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, d
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _PUT_ATTEMPTS = 4
-_PUT_LIMIT_S = 50.0
-"""No further attempt begins after this: a store that is silent must not hold a run for minutes."""
+"""The store repeats a request that fails; these are for one that conflicts with another request."""
 
 
 class ChainWriter:
@@ -65,8 +63,8 @@ class ChainWriter:
 
         Raises:
             LedgerError: The outcomes do not continue the chain, or it is closed (`closing`).
-            TransientError: The store did not answer (it was asked for about a minute); whether the segment is there
-                is unknown, and does not matter to whoever looks for the end next.
+            TransientError: The store did not answer in time; whether the segment is there is unknown, and does not
+                matter to whoever looks for the end next.
             PermanentError: The store is full, refuses, or holds a damaged segment there.
         """
         header = describe(
@@ -91,9 +89,8 @@ class ChainWriter:
         return True
 
     def _put(self, key: str, header: SegmentHeader, data: bytes) -> bool:
-        failure: TransientError | None = None
-        began_s = time.monotonic()
         for _ in range(_PUT_ATTEMPTS):
+            failure: TransientError | None = None
             try:
                 if self._store.create(key, data):
                     return True
@@ -104,6 +101,6 @@ class ChainWriter:
             try:
                 return read_segment(self._store, key).header == header
             except ObjectMissingError:
-                if time.monotonic() - began_s >= _PUT_LIMIT_S:
-                    break
-        raise TransientError(f"{key} could not be put, also when it was tried again: {failure or 'it vanished'}")
+                if failure is not None:
+                    raise failure from None
+        raise TransientError(f"{key} could not be put: the store says that it is there, and has no such object.")

@@ -4,8 +4,9 @@ Owns opening a store, its errors, conditional puts, the probe of what a store ca
 read as images. What the keys mean belongs to `contracts.keys`; what the objects hold belongs to `ledger` and `lake`.
 """
 
-from imgpipeline.objectstore.client import Fetched, ObjectInfo, ObjectStore, open_store
+from imgpipeline.objectstore.client import Fetched, ObjectStore, open_store
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError
+from imgpipeline.objectstore.listing import ObjectInfo
 from imgpipeline.objectstore.locations import ImageLocation, ImageReader
 
 __all__ = [

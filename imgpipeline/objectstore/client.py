@@ -1,7 +1,7 @@
-"""One client for S3, local folders and memory.
+"""One client for S3, local folders and memory: the few operations this project builds on.
 
-Owns opening the store named by the settings and the few operations this project builds on. It promises bounded
-retries and time-outs, errors of this project (`failures`), and one meaning on every store:
+Calls are repeated for a while (`patience`), then fail with an error of this project (`failures`). The operations mean
+the same on every store:
 
 * `create` puts an object only where none is; of several contenders one wins.
 * `replace` puts an object only over the version that was read (S3, memory: `If-Match`; folder: a file lock).
@@ -12,48 +12,28 @@ Which keys exist does not belong here (`contracts.keys`).
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import LocalStore, MemoryStore, S3Store
+from obstore.store import LocalStore, MemoryStore
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, translate
+from imgpipeline.objectstore.listing import ObjectInfo, Pages, describe
+from imgpipeline.objectstore.patience import persist
+from imgpipeline.objectstore.s3 import S3Clients
 from imgpipeline.settings import Settings
 
-_CLIENT_OPTIONS = {"timeout": "15s", "connect_timeout": "5s"}
-"""A request, its body included, is given up after this: 15 s carry a table of 100 MB at 55 Mbit/s."""
-_RETRIES: dict[str, Any] = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=50),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
-}
-"""Three requests that are not answered in time are outlived; a silent server is given up after a minute. One that
-answers 503, or refuses the connection, is given up after five attempts: some 5 s."""
+Result = TypeVar("Result")
 
 _LOCKS = ".locks/"
 """Lock files of `replace` in a folder store; inside it, since its parent may not be ours to write. Never listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What a listing says of one object."""
-
-    key: str
-    """Key relative to the store's prefix."""
-    size_bytes: int
-    """Size of the object."""
-    e_tag: str
-    """Version of the content, as the store names it."""
-    last_modified: datetime
-    """When it was put, UTC, by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +50,38 @@ class ObjectStore:
     """A store below one prefix. Safe to use from several threads.
 
     Guarantees:
-        Every method raises `TransientError` when the store did not answer well within its retry budget (some
-        5 s of errors, a minute of silence), `ForbiddenError` when it refused, `ConfigurationError` when bucket,
-        region or key id are wrong, `PermanentError` when the disk is full or the folder is gone.
+        Every method raises `TransientError` when the store still fails at the end of its patience, `ForbiddenError`
+        when it refuses, `ConfigurationError` when bucket, region or key id are wrong, `PermanentError` when the disk is
+        full or the folder is gone. Only what may pass is repeated; a request that is repeated may have taken effect
+        before.
     """
 
-    def __init__(self, store: S3Store | LocalStore | MemoryStore, url: str, *, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        clients: S3Clients | LocalStore | MemoryStore,
+        url: str,
+        *,
+        folder: Path | None = None,
+        patience_s: float = 0,
+    ) -> None:
         """Wraps an opened client; use `open_store`.
 
         Args:
-            store: The client, already below its prefix.
+            clients: The client, already below its prefix.
             url: What to call it in messages; no secret in it.
             folder: The folder of a folder store, which has no conditional put and needs lock files.
+            patience_s: How long a call is repeated after its first failure.
         """
-        self._store = store
+        self._clients = clients
+        self._store = clients.small if isinstance(clients, S3Clients) else clients
         self._folder = folder
+        self._patience_s = patience_s
         self.url = url
 
     @property
     def lists_in_order(self) -> bool:
         """Whether `list_objects` yields keys in order (S3 does, a folder does not)."""
-        return isinstance(self._store, S3Store)
+        return isinstance(self._clients, S3Clients)
 
     def get(self, key: str) -> bytes:
         """Returns the content of an object; raises `ObjectMissingError` where there is none."""
@@ -107,40 +98,45 @@ class ObjectStore:
             ObjectMissingError: There is none.
             ObjectTooLargeError: It is larger than `max_bytes`.
         """
-        with self._errors("read", key):
+
+        def fetch() -> Fetched:
             result = obstore.get(self._store, key)
             size_bytes = result.meta["size"]
             if max_bytes is not None and size_bytes > max_bytes:
                 raise ObjectTooLargeError(f"{self.url}/{key} has {size_bytes} bytes, the limit is {max_bytes}.")
             return Fetched(bytes(result.bytes()), result.meta["e_tag"] or "")
 
+        return self._call("read", key, fetch)
+
     def head(self, key: str) -> ObjectInfo | None:
         """Returns what is known of an object without reading it, or None where there is none."""
         try:
-            with self._errors("read", key):
-                return _info(obstore.head(self._store, key))
+            return describe(self._call("read", key, lambda: obstore.head(self._store, key)))
         except ObjectMissingError:
             return None
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Puts an object, over any that is there."""
-        with self._errors("write", key):
-            obstore.put(self._store, key, data, use_multipart=False)
+        client = self._client_for(data)
+        self._call("write", key, lambda: obstore.put(client, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Puts an object where none is.
 
         Returns:
-            True where this call made it, False where the store says that something is there already. The client
-            repeats a request whose answer was lost, so False may mean that this very call put it: only the content
-            can tell.
+            True where this call made it, False where the store says that something is there already. A request
+            whose answer was lost is repeated, so False may mean that this very call put it: only the content can tell.
         """
-        with self._errors("write", key):
+        client = self._client_for(data)
+
+        def create() -> bool:
             try:
-                obstore.put(self._store, key, data, mode="create")
+                obstore.put(client, key, data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
+
+        return self._call("write", key, create)
 
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Puts an object over the version that was read.
@@ -157,15 +153,7 @@ class ObjectStore:
         if e_tag is None:
             return self.create(key, data)
         if self._folder is None:
-            with self._errors("write", key):
-                try:
-                    obstore.put(self._store, key, data, mode={"e_tag": e_tag}, use_multipart=False)
-                except (PreconditionError, FileNotFoundError) as error:
-                    # A missing bucket and an unknown key id are answered like a version that is gone.
-                    if isinstance(translate(error, "read", key), ConfigurationError):
-                        raise
-                    return False
-                return True
+            return self._call("write", key, lambda: self._replace_version(key, data, e_tag))
         with self._locked(self._folder, key):
             found = self.head(key)
             if found is None or found.e_tag != e_tag:
@@ -173,10 +161,20 @@ class ObjectStore:
             self.put(key, data)
             return True
 
+    def _replace_version(self, key: str, data: bytes | memoryview, e_tag: str) -> bool:
+        try:
+            obstore.put(self._client_for(data), key, data, mode={"e_tag": e_tag}, use_multipart=False)
+        except (PreconditionError, FileNotFoundError) as error:
+            # A missing bucket and an unknown key id are answered like a version that is gone.
+            if isinstance(translate(error, "read", key), ConfigurationError):
+                raise
+            return False
+        return True
+
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error."""
-        with contextlib.suppress(ObjectMissingError), self._errors("delete", key):
-            obstore.delete(self._store, key)
+        with contextlib.suppress(ObjectMissingError):
+            self._call("delete", key, lambda: obstore.delete(self._store, key))
 
     def list_objects(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """Yields the objects below a prefix (whole path parts), on S3 in the order of their keys.
@@ -185,18 +183,17 @@ class ObjectStore:
             prefix: `metadata/frames`, say, without a final slash; empty for all.
             after: Only keys greater than this one.
         """
-        with self._errors("list", prefix):
-            self._check_folder()
-            for batch in obstore.list(self._store, prefix or None, offset=after, chunk_size=1000):
-                for entry in batch:
-                    if not entry["path"].startswith(_LOCKS):
-                        yield _info(entry)
+        self._check_folder()
+        pages = Pages(self._store, prefix or None, after)
+        while page := self._call("list", prefix, pages.fetch_next):
+            for entry in page:
+                if not entry["path"].startswith(_LOCKS):
+                    yield describe(entry)
 
     def list_folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders right below a prefix, sorted."""
-        with self._errors("list", prefix):
-            self._check_folder()
-            found = obstore.list_with_delimiter(self._store, prefix)
+        self._check_folder()
+        found = self._call("list", prefix, lambda: obstore.list_with_delimiter(self._store, prefix))
         names = (name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
         return sorted(name for name in names if f"{name}/" != _LOCKS)
 
@@ -207,6 +204,18 @@ class ObjectStore:
                 f"The store's folder {self._folder} is gone.",
                 next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",
             )
+
+    def _client_for(self, data: bytes | memoryview) -> Any:
+        return self._clients.for_body(len(data)) if isinstance(self._clients, S3Clients) else self._clients
+
+    def _call(self, action: str, key: str, attempt: Callable[[], Result]) -> Result:
+        """Makes a call to the client, again while it fails in a way that may pass; raises this project's errors."""
+
+        def translated() -> Result:
+            with self._errors(action, key):
+                return attempt()
+
+        return persist(translated, patience_s=self._patience_s)
 
     @contextlib.contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
@@ -227,12 +236,12 @@ class ObjectStore:
             yield
 
 
-def _info(entry: Any) -> ObjectInfo:
-    return ObjectInfo(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
-
-
-def open_store(settings: Settings) -> ObjectStore:
+def open_store(settings: Settings, *, patience_s: float | None = None) -> ObjectStore:
     """Opens the store that the settings name.
+
+    Args:
+        settings: Where it is, and how long it is waited for.
+        patience_s: Wait no longer than this, whatever the settings say.
 
     Raises:
         ConfigurationError: The folder cannot be made, or an S3 server is named without credentials.
@@ -240,12 +249,14 @@ def open_store(settings: Settings) -> ObjectStore:
     parts = urlsplit(settings.store_url)
     if parts.scheme == "file":
         return _open_folder(Path(unquote(parts.path)), settings.store_url)
-    return ObjectStore(_s3_client(settings, parts.netloc, parts.path.strip("/") or None), settings.store_url)
+    clients = S3Clients(settings, parts.netloc, parts.path.strip("/") or None)
+    patience_s = min(settings.store_patience_s, settings.store_patience_s if patience_s is None else patience_s)
+    return ObjectStore(clients, settings.store_url, patience_s=patience_s)
 
 
 def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
     """Opens another bucket with the same credentials, to read images from."""
-    return ObjectStore(_s3_client(settings, bucket, None), f"s3://{bucket}")
+    return ObjectStore(S3Clients(settings, bucket, None), f"s3://{bucket}", patience_s=settings.store_patience_s)
 
 
 def open_memory_store() -> ObjectStore:
@@ -262,29 +273,3 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
             next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
         ) from error
     return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
-
-
-def _s3_client(settings: Settings, bucket: str, prefix: str | None) -> S3Store:
-    key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
-    if bool(key_id) != bool(secret):
-        raise ConfigurationError(
-            "Of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set.", next_step="set both, or neither"
-        )
-    if settings.s3_endpoint and not (key_id and secret):
-        raise ConfigurationError(
-            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but there are no credentials for it.",
-            next_step="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    config: dict[str, Any] = {
-        "region": settings.s3_region,
-        "virtual_hosted_style_request": settings.s3_endpoint is None,
-    }
-    if settings.s3_endpoint:
-        config["endpoint"] = settings.s3_endpoint
-    if key_id and secret:
-        config |= {"access_key_id": key_id.get_secret_value(), "secret_access_key": secret.get_secret_value()}
-    if settings.s3_session_token:
-        config["session_token"] = settings.s3_session_token.get_secret_value()
-    plain = (settings.s3_endpoint or "").startswith("http://")
-    options: Any = {**_CLIENT_OPTIONS, "allow_http": plain}
-    return S3Store(bucket, prefix=prefix, config=config, client_options=options, retry_config=_RETRIES)  # type: ignore[arg-type]  # its TypedDicts

@@ -33,6 +33,9 @@ def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:
     Raises:
         ObjectMissingError: There is none.
     """
-    with store._errors("read", key):  # the store's own translation, in its own package
+
+    def fetch() -> Tail:
         result = obstore.get(store._store, key, options={"range": {"suffix": size_bytes}})
         return Tail(bytes(result.bytes()), result.meta["e_tag"] or "", result.meta["size"])
+
+    return store._call("read", key, fetch)  # the store's own retries and errors, in its own package

@@ -65,7 +65,7 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
     """
     if "error sending request" not in text:
         return None
-    url = re.search(r"Error performing [A-Z]+ (\S+) in ([\d.]+\w+)(?:, after (\d+) retries)?", text)
+    url = re.search(r"Error performing [A-Z]+ (\S+) in [\d.]+\w+", text)
     cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), None)
     if url is None or cause is None:
         return None
@@ -77,8 +77,7 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
         )
     found = re.search(cause.pattern, text)
     reason = cause.reason.format(*(found.groups() if found else ()))
-    tries = f", {int(url[3]) + 1} attempts in {url[2]}" if url[3] else ""
     port = server.port or (443 if server.scheme == "https" else 80)
-    message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}{tries}."
+    message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}."
     kind = TransientError if cause.may_pass else ConfigurationError
     return kind(message, next_step=cause.step + _DOCTOR)

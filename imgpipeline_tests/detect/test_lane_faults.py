@@ -133,7 +133,7 @@ def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_goes
 ) -> None:
     with S3Server(tmp_path / "s3") as server:
         bucket = server.create_bucket("frames")
-        own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint)
+        own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint, store_patience_s=3.0)
         own.announce(200)
         with running(lambda: error_of(own.with_settings(segment_max_records=5))) as errors:
             wait_until(lambda: segments(own) >= 3, limit_s=30, what="the first segments")

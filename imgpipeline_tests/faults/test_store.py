@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from random import Random
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ForbiddenError, open_store
-from imgpipeline.objectstore import client as store_client
 from imgpipeline.stream.group import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running, segments
 from imgpipeline_tests.detect.test_lane_faults import error_of, ledger_objects, through
@@ -24,6 +22,8 @@ from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 
 SEGMENTS = ".jsonl.zst"
+IMPATIENT = {"store_timeout_s": 1.5, "store_patience_s": 4.5}
+"""A tenth of the patience that users have."""
 
 
 def first_times(fate: Fate, times: int, *parts: str) -> Callable[[str, str, int], Fate]:
@@ -38,14 +38,6 @@ def first_times(fate: Fate, times: int, *parts: str) -> Callable[[str, str, int]
 def told_group(lane: LaneUnderTest) -> int:
     with open_group(lane.settings) as group:
         return group.read([0]).get(0, 0)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limits of the client, each a tenth."""
-    monkeypatch.setattr(store_client, "_CLIENT_OPTIONS", {"timeout": "1500ms", "connect_timeout": "1s"})
-    monkeypatch.setattr(store_client, "_RETRIES", store_client._RETRIES | {"retry_timeout": timedelta(seconds=5)})
-    monkeypatch.setattr("imgpipeline.ledger.chain._PUT_LIMIT_S", 5.0)
 
 
 @pytest.mark.fault(14)
@@ -65,8 +57,8 @@ def test_fault_14_a_store_that_answers_500_or_503_three_times_is_asked_again(
 
 @pytest.mark.slow
 @pytest.mark.fault(14)
-@pytest.mark.usefixtures("impatient")
 def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: LaneUnderTest, s3: S3Server) -> None:
+    lane = lane.with_settings(**IMPATIENT)
     lane.announce(3)
 
     def decide(method: str, path: str, before: int) -> Fate:
@@ -83,7 +75,6 @@ def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: Lane
 
 
 @pytest.mark.fault(15)
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fate", "part"),
     [
@@ -95,6 +86,7 @@ def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: Lane
 def test_fault_15_a_store_in_trouble_for_longer_than_is_waited_fails_the_run_and_the_backlog_drains_afterwards(
     lane: LaneUnderTest, s3: S3Server, fate: Fate, part: str
 ) -> None:
+    lane = lane.with_settings(**IMPATIENT)
     in_trouble = threading.Event()
     lane.announce(3)
 
@@ -179,10 +171,10 @@ def test_fault_16_one_forbidden_image_is_a_dead_letter_and_its_neighbours_are_fr
 
 
 @pytest.mark.fault(17)
-@pytest.mark.usefixtures("impatient")
 def test_fault_17_an_upload_that_is_cut_in_the_middle_leaves_nothing_that_can_be_seen(
     lane: LaneUnderTest, s3: S3Server, toxiproxy: ToxiproxyServer
 ) -> None:
+    lane = lane.with_settings(**IMPATIENT)
     noise = Random(4)  # noqa: S311 - bytes that do not compress
     lane.send(*[noise.randbytes(50_000) for _ in range(3)])
     proxy = toxiproxy.create_proxy(s3.port)
@@ -199,10 +191,10 @@ def test_fault_17_an_upload_that_is_cut_in_the_middle_leaves_nothing_that_can_be
 
 @pytest.mark.fault(17)
 def test_fault_17_no_store_shows_a_part_of_an_object(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, impatient: None
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
 ) -> None:
     proxy = toxiproxy.create_proxy(s3.port)
-    store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
+    store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", **IMPATIENT))
     direct = open_store(s3_settings(bucket))
     direct.put("table", b"old")
     with proxy.fault("limit_data", "upstream", bytes=500_000):
@@ -217,11 +209,11 @@ def test_fault_17_no_store_shows_a_part_of_an_object(
 
 
 @pytest.mark.fault(31)
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fate", [Fate.ANSWER_403, Fate.ANSWER_503_BEFORE])
 def test_fault_31_a_range_whose_dead_letters_cannot_be_written_stays_uncommitted(
     lane: LaneUnderTest, s3: S3Server, fate: Fate
 ) -> None:
+    lane = lane.with_settings(**IMPATIENT)
     lane.send(b"no message", b"nor this")
     with AnswerLosingProxy(s3.port, first_times(fate, 99, SEGMENTS)) as proxy:
         assert error_of(through(lane, proxy)) is not None

@@ -84,14 +84,16 @@ def test_half_a_login_is_refused_before_anything_is_sent(missing: str):
 def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
     there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{free_port()}", "key", "secret")
     started = time.monotonic()
-    text = failure(s3_settings(there), act, TransientError)
+    text = failure(s3_settings(there, store_patience_s=1.0), act, TransientError)
     assert time.monotonic() - started < 15
     assert "IMGPIPELINE_S3_ENDPOINT" in text
 
 
 def test_a_host_without_a_name_is_named_within_seconds():
     there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")
-    assert "IMGPIPELINE_S3_ENDPOINT" in failure(s3_settings(there), OPERATIONS["get"], ImgpipelineError)
+    assert "IMGPIPELINE_S3_ENDPOINT" in failure(
+        s3_settings(there, store_patience_s=1.0), OPERATIONS["get"], ImgpipelineError
+    )
 
 
 @pytest.mark.fault(14)
@@ -155,11 +157,18 @@ def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_r
 
 
 @pytest.mark.fault(15)
-def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_error(monkeypatch: pytest.MonkeyPatch):
-    from imgpipeline.objectstore import client  # noqa: PLC0415 - its time-out is shortened here
-
-    monkeypatch.setattr(client, "_CLIENT_OPTIONS", {"timeout": "1s", "connect_timeout": "1s"})
-    monkeypatch.setattr(client, "_RETRIES", client._RETRIES | {"max_retries": 1})
+def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_error():
     with socket.create_server((LOOPBACK, 0)) as silent:
         there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{silent.getsockname()[1]}", "key", "secret")
-        assert "IMGPIPELINE_S3_ENDPOINT" in failure(s3_settings(there), OPERATIONS["create"], TransientError)
+        impatient = s3_settings(there, store_timeout_s=0.5, store_patience_s=1.0)
+        assert "IMGPIPELINE_S3_ENDPOINT" in failure(impatient, OPERATIONS["create"], TransientError)
+
+
+@pytest.mark.fault(46)
+@each_operation
+def test_what_waiting_cannot_mend_is_not_repeated(s3: S3Server, act):
+    """A bucket that is missing fails as fast with the patience of users as without."""
+    with AnswerLosingProxy(s3.port) as proxy:
+        there = S3Bucket("not-there", proxy.endpoint, s3.access_key_id, s3.secret_access_key)
+        failure(s3_settings(there), act, ConfigurationError)
+        assert len(proxy.seen) == 1

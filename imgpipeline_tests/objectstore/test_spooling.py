@@ -36,7 +36,7 @@ def test_an_answer_that_breaks_off_is_gone_on_with_and_never_passes_for_the_whol
 ):
     open_store(s3_settings(bucket)).put("large", LARGE)
     proxy = toxiproxy.create_proxy(s3.port)
-    store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
+    store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=1.0))
     with proxy.fault("limit_data", bytes=len(LARGE) // 2):
         fetch_to_file(store, "large", tmp_path / "spooled")
     assert (tmp_path / "spooled").read_bytes() == LARGE

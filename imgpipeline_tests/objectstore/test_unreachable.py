@@ -46,7 +46,7 @@ def listening(answer: Answer) -> Iterator[int]:
 
 
 def error_at(endpoint: str) -> ImgpipelineError:
-    settings = s3_settings(S3Bucket("bucket", endpoint, "key-canary", "secret-canary"))
+    settings = s3_settings(S3Bucket("bucket", endpoint, "key-canary", "secret-canary"), store_patience_s=0)
     with pytest.raises(ImgpipelineError) as caught:
         open_store(settings).get("frames/a")
     assert "canary" not in str(caught.value)
@@ -111,14 +111,13 @@ def test_a_certificate_of_an_unknown_authority(tmp_path: Path):
 
 def said(url: str, kind: str) -> str:
     """Return the client's text of a failure that loopback cannot cause."""
-    return f"Error performing GET {url} in 5.1s, after 5 retries - HTTP error: error sending request\n\n{kind}"
+    return f"Error performing GET {url} in 5.1s - HTTP error: error sending request\n\n{kind}"
 
 
 def test_a_silent_address_on_a_default_port():
     error = explain_unreachable(said("https://bucket.s3.example.org/key", "kind: Timeout"), "Could not list s3://b/")
     assert error is not None
     assert "https://bucket.s3.example.org:443 cannot be reached: no answer in time" in error.message
-    assert "6 attempts in 5.1s" in error.message
 
 
 def test_no_credentials_are_not_an_unreachable_server():
