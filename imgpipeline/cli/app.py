@@ -18,6 +18,7 @@ from imgpipeline.cli import (
     demo,
     doctor,
     explain,
+    export,
     frames,
     imports,
     ingest,
@@ -61,6 +62,7 @@ app.add_typer(explain.app, name="explain")
 app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
+app.add_typer(export.app, name="export")
 app.command("redetect")(redetect.redetect)
 app.command("compare-models")(redetect.compare_models)
 app.command("report")(report.report)

@@ -26,7 +26,8 @@ def query(
         str,
         typer.Argument(
             help="DuckDB's SQL over frames, detections, label_counts, label_timestamps, label_totals, frame_stats, "
-            "source_activity, dead_letters, segments."
+            "source_activity, frame_hours, frame_sizes, frame_dimensions, frame_brightness, frame_sharpness, "
+            "frame_latency, dead_letters, segments."
         ),
     ],
     day: OnlyDayOption = None,

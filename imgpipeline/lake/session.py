@@ -19,6 +19,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.engine import Engine, lock, open_engine
 from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
+from imgpipeline.lake.long_views import create_long_views
 from imgpipeline.lake.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
 from imgpipeline.lake.summaries import SUMMARIES, parameters_of, set_parameters
@@ -52,9 +53,13 @@ class LakeSession:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """DuckDB's own connection with all tables, for Arrow, pandas and relations; its settings are locked."""
+        """DuckDB's own connection with all tables, for Arrow, pandas and relations."""
         self._fill_ledger_tables()
         return self._engine.connection
+
+    def lock(self) -> None:
+        """Keeps queries from opening other files and changing settings from here on."""
+        lock(self._engine)
 
     def query(self, sql: str) -> Answer:
         """Runs one query.
@@ -146,15 +151,29 @@ def open_lake(
         PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
+    with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days) as lake:
+        lake.lock()
+        yield lake
+
+
+@contextlib.contextmanager
+def open_unlocked_lake(
+    store: ObjectStore,
+    *,
+    settings: Settings | None = None,
+    cache_dir: Path | None = None,
+    days: Sequence[date] | None = None,
+) -> Iterator[LakeSession]:
+    """Opens the lake as `open_lake` does, for SQL of this project only: it can write files anywhere."""
     cache_dir = cache_dir or default_cache_dir()
     with session_folder(cache_dir) as folder, open_engine(folder) as engine:
         # Versions of a store in memory are numbers that mean nothing to the next process.
         kept = cache_dir if store.url != "memory://" else folder / "cache"
         snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
         create_summary_views(engine, settings)
+        create_long_views(engine)
         create_ledger_tables(engine)
         create_macros(engine)
-        lock(engine)
         yield LakeSession(store, engine, snapshot, days)
 
 

@@ -21,7 +21,8 @@ LIMIT_MB = 250
 FRAMES = 500_000
 ALLOWANCE_MIB = 200
 _BUILDER = """
-import json, resource, sys
+import json, pathlib, resource, sys, tempfile
+from imgpipeline.lake.export import export_duckdb
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.session import open_lake
 from imgpipeline.lake.summaries import build_summary
@@ -39,8 +40,11 @@ built = rebuild_day(store, DAY, now=utc_now())
 summary = build_summary(store, "label_counts", DAY, settings=settings, now=utc_now())
 with open_lake(store) as session:
     counted = session.query("SELECT sum(count)::BIGINT FROM label_counts").rows[0][0]
+with tempfile.TemporaryDirectory() as folder:
+    exported = export_duckdb(store, settings, pathlib.Path(folder) / "lake.duckdb", now=utc_now()).rows
 print(json.dumps({"frames": built.frames, "detections": built.detections, "duplicates": built.duplicates,
-                  "counted": counted, "before_mib": before, "peak_mib": peak_mib()}))
+                  "counted": counted, "exported": exported["detections"],
+                  "before_mib": before, "peak_mib": peak_mib()}))
 """
 
 
@@ -80,7 +84,7 @@ def test_a_wrong_limit_is_named(text: str):
 
 
 @pytest.mark.slow
-def test_a_day_larger_than_the_limit_is_built_summarised_and_queried_within_it(tmp_path: Path):
+def test_a_day_larger_than_the_limit_is_built_summarised_queried_and_exported_within_it(tmp_path: Path):
     """What a process needs beside DuckDB (Python, Parquet's footers, segments being read) is allowed for once."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri())
     lines_mb = make_day(open_store(settings), SyntheticDay(FRAMES)) / 1e6
@@ -96,5 +100,5 @@ def test_a_day_larger_than_the_limit_is_built_summarised_and_queried_within_it(t
     )  # fmt: skip
     told = json.loads(ended.stdout)
     assert (told["frames"], told["detections"], told["duplicates"]) == (FRAMES, 3 * FRAMES, 0)
-    assert told["counted"] == 3 * FRAMES
+    assert told["counted"] == told["exported"] == 3 * FRAMES
     assert told["peak_mib"] - told["before_mib"] < LIMIT_MB + ALLOWANCE_MIB, told

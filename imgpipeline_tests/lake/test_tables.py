@@ -7,6 +7,7 @@ import duckdb
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine, all_rows, open_engine
+from imgpipeline.lake.long_views import long_sql
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import (
@@ -14,7 +15,9 @@ from imgpipeline.lake.tables import (
     DAY_TABLES,
     DEAD_LETTERS,
     DETECTIONS,
+    FRAME_STATS,
     FRAMES,
+    LONG_VIEWS,
     SUMMARY_TABLES,
     Table,
     tables_page,
@@ -62,6 +65,15 @@ def test_every_summary_answers_the_columns_that_are_documented():
         for summary in SUMMARIES.values():
             engine.run(f"CREATE VIEW {summary.name} AS {summary.sql}")
             assert described(engine, summary.sql) == documented(summary.table)
+
+
+def test_every_long_view_answers_the_columns_that_are_documented():
+    with open_engine() as engine:
+        typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in FRAME_STATS.columns)
+        engine.run(f"CREATE TABLE frame_stats ({typed})")
+        for table in LONG_VIEWS:
+            assert described(engine, long_sql(table.name)) == documented(table)
+            assert all(made in FRAME_STATS.names for c in table.columns for _, made in [c.made_of[0].split(".")])
 
 
 def described(engine: Engine, query: str) -> list[tuple[str, str]]:

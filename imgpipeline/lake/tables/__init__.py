@@ -7,6 +7,7 @@ are filled belongs to the modules beside this package.
 from imgpipeline.lake.tables.columns import SCHEMA_VERSION, Column, Table
 from imgpipeline.lake.tables.day_tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS
 from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.tables.long_views import LONG_VIEWS
 from imgpipeline.lake.tables.page import tables_page
 from imgpipeline.lake.tables.summaries import (
     FRAME_STATS,
@@ -27,6 +28,7 @@ __all__ = [
     "LABEL_COUNTS",
     "LABEL_TIMESTAMPS",
     "LABEL_TOTALS",
+    "LONG_VIEWS",
     "SCHEMA_VERSION",
     "SEGMENTS",
     "SOURCE_ACTIVITY",
@@ -37,5 +39,5 @@ __all__ = [
     "tables_page",
 ]
 
-ALL = (FRAMES, DETECTIONS, *SUMMARY_TABLES, DEAD_LETTERS, SEGMENTS)
+ALL = (FRAMES, DETECTIONS, *SUMMARY_TABLES, *LONG_VIEWS, DEAD_LETTERS, SEGMENTS)
 """Every table that a query session offers."""

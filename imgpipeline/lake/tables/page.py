@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from imgpipeline.lake.tables.columns import Column, Table
 from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables.exports import EXPORT_TABLES
 from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.tables.long_views import LONG_VIEWS
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.tables.summaries import SUMMARY_TABLES
 
@@ -20,6 +22,7 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 |---|---|---|
 | day tables | `frames`, `detections`, `dead_letters` | `frames/day=2026-01-09/frames.parquet` |
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
+| long views of `frame_stats` | {long_views} | in a query session and in exported files |
 | looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
 | | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
 | compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
@@ -49,6 +52,11 @@ the days': counts, sizes and the maps of bins can be added, a mean weighs by its
 for each source: add up `count` and `distinct_frames` for all sources, and count distinct `source` for how many saw it.
 No sum over labels gives frames: one frame may show several.
 
+The long views hold the maps of `frame_stats` as rows, one for each bin that has frames, for tools that cannot read
+maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is in one bin at most, so counts add up over
+hours, days and sources. `imgpipeline export duckdb FILE` writes them and all other tables of a query session into one
+file ([bi.md](bi.md)).
+
 What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
 `model` is in their paths, as `day` is, with a tilde where partitions have an at sign.
 
@@ -59,13 +67,16 @@ What other models found ([redetection.md](redetection.md)) is not part of query 
 def tables_page() -> str:
     """Returns docs/tables.md."""
     summaries = ", ".join(f"`{table.name}`" for table in SUMMARY_TABLES)
-    parts = [_INTRODUCTION.format(summaries=summaries)]
+    long_views = ", ".join(f"`{table.name}`" for table in LONG_VIEWS)
+    parts = [_INTRODUCTION.format(summaries=summaries, long_views=long_views)]
     parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS)]
     parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
+    parts += [_section(table, f"{table.name}, a long view") for table in LONG_VIEWS]
     parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))
+    parts += [_section(table, f"{table.name}, in an exported file") for table in EXPORT_TABLES]
     return "\n".join(parts)
 
 

@@ -1,0 +1,69 @@
+"""`imgpipeline export`: the lake's tables as a file for other tools."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, days_of, read_span
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import load_settings, utc_now
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from imgpipeline.objectstore import ObjectStore
+
+app = typer.Typer(no_args_is_help=True, help="The lake's tables as a file for other tools.")
+
+
+@app.callback()
+def _group() -> None:
+    """The lake's tables as a file for other tools."""
+
+
+@app.command("duckdb")
+def duckdb_file(
+    file: Annotated[Path, typer.Argument(help="The file to write, such as lake.duckdb.")],
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all tables of `imgpipeline query` into one DuckDB file.
+
+    The tables show one moment, including frames whose day was not built yet. The file needs neither this project nor
+    the object store. It appears as a whole or not at all; a file that exists is replaced only with --force.
+    """
+    from imgpipeline.lake.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    span, settings = read_span(day, first, last), load_settings()
+    store = open_store(settings)
+    days = None if span.is_all else _days(store, span)
+    with progress_bar(file.name, unit="queries") as progress:
+        done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=force, progress=progress)
+    if as_json:
+        ends = {str(chain): end for chain, end in sorted(done.ends.items())}
+        show_json({"file": str(done.path), "size_bytes": done.size_bytes, "days": done.days, "rows": done.rows,
+                   "ends": ends})  # fmt: skip
+    else:
+        show_table(["table", "rows"], done.rows.items())
+        counted = "1 day" if len(done.days) == 1 else f"{len(done.days):,} days"
+        note(f"{file}: {counted}, {done.size_bytes / 1e6:,.1f} MB.")
+
+
+def _days(store: "ObjectStore", span: Span) -> "list[date]":
+    from imgpipeline.lake.nearest_days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
+    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
+
+    days = days_of(store, span)
+    near = span.last or span.first
+    if not days and near is not None:
+        named = name_nearest_days(known_days(store), near)
+        raise ConfigurationError(
+            f"There is nothing of {span} to export.", next_step=f"name days that the ledger knows: {named}"
+        )
+    return days

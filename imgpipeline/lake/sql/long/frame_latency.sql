@@ -1,0 +1,14 @@
+-- How soon were the frames of each hour (UTC) and source looked at? One row a power of two in seconds that has frames.
+--
+-- Reads: frame_stats
+--
+-- Times are whole microseconds: what took none is below one.
+SELECT
+    day,
+    hour,
+    source,
+    bin.key                                             AS from_s,
+    CASE WHEN bin.key = 0 THEN 1e-6 ELSE 2 * bin.key END AS below_s,
+    bin.value                                           AS frames
+FROM (SELECT day, hour, source, unnest(map_entries(latency)) AS bin FROM frame_stats)
+ORDER BY hour, source, from_s

@@ -1,0 +1,70 @@
+"""`imgpipeline export duckdb` writes what `imgpipeline query` answers, from a folder and from S3."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from imgpipeline.lake.tables import ALL
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.ledger.samples import dead_letter, write_chain
+from imgpipeline_tests.servers.s3_server import S3Bucket
+
+_COUNTS = " UNION ALL ".join(f"SELECT '{table.name}' AS name, count(*) AS rows FROM {table.name}" for table in ALL)  # noqa: S608 - own names
+_NUMBERS = "SELECT hour, source, from_bytes, below_bytes, frames FROM frame_sizes ORDER BY ALL"
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.servers)])
+def filled(
+    request: pytest.FixtureRequest, store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    """A site whose two days were never built."""
+    if request.param == "s3":
+        bucket: S3Bucket = request.getfixturevalue("bucket")
+        site = {**bucket.environment(), "IMGPIPELINE_STORE_URL": f"{bucket.url}/site"}
+    else:
+        site = request.getfixturevalue("folder_site")
+    write_chain(store_of(site), [seen(0, CAR, DOG), seen(1, CAR), dead_letter(2)], [seen(3, DOG, day=NEXT_DAY)])
+    return {**site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
+    ended = run("export", "duckdb", "lake.duckdb", "--json", env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "")
+    told = ended.json()
+    counted = run("query", _COUNTS, "--json", env=filled, cwd=tmp_path).json()
+    assert told["rows"] == {row["name"]: row["rows"] for row in counted}
+    assert told["days"] == ["2026-01-09", "2026-01-10"]
+    assert told["size_bytes"] == (tmp_path / "lake.duckdb").stat().st_size
+    answered = run("query", _NUMBERS, "--json", env=filled, cwd=tmp_path).json()
+    with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
+        rows = connection.execute(_NUMBERS).fetchall()
+        [(url,)] = connection.execute("SELECT store_url FROM about").fetchall()
+    assert [row[1:] for row in rows] == [tuple(row.values())[1:] for row in answered]
+    assert url == filled["IMGPIPELINE_STORE_URL"]
+
+
+def test_a_span_is_exported_and_a_file_replaced_by_force_only(filled: dict[str, str], tmp_path: Path):
+    ended = run("export", "duckdb", "lake.duckdb", "--from", "2026-01-10", env=filled, cwd=tmp_path)
+    assert ended.status == 0
+    assert "frame_latency" in ended.stdout
+    assert ended.stderr.startswith("lake.duckdb: 1 day, ")
+    refused = run("export", "duckdb", "lake.duckdb", env=filled, cwd=tmp_path)
+    assert (refused.status, refused.stdout) == (1, "")
+    assert "--force" in refused.stderr
+    assert run("export", "duckdb", "lake.duckdb", "--force", env=filled, cwd=tmp_path).status == 0
+    with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM frames").fetchall() == [(3,)]
+
+
+def test_days_without_anything_are_refused(filled: dict[str, str], tmp_path: Path):
+    ended = run("export", "duckdb", "lake.duckdb", "--day", "2025-05-05", env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "Error: There is nothing of 2025-05-05 to export.\n"
+        "Next: name days that the ledger knows: 2026-01-09, 2026-01-10\n"
+    )
+    assert not (tmp_path / "lake.duckdb").exists()
