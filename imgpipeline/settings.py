@@ -1,8 +1,6 @@
 """Every setting of imgpipeline, read from the environment and from `.env`.
 
-Owns names, defaults, limits and descriptions: the table in docs/operations.md is generated from this module. It
-promises that a secret is never shown, and that a wrong value is refused with the setting's name. Opening what a
-setting points to (a store, a broker, a model) does not belong here.
+The table in docs/operations.md is made from it. No secret is shown; a wrong value is refused by its setting's name.
 """
 
 import re
@@ -15,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
+from imgpipeline.contracts.timezones import TimezoneName
 from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.store_patience import StorePatience
@@ -175,6 +174,8 @@ class Settings(StorePatience, WarningLimits):
         "{video_id}/{frame_id}.jpg",
         description="Where the image of a `{video_id, frame_id}` message lies below the store's prefix.",
     )
+    timezone: TimezoneName = Field("UTC", description="IANA time zone of the site, such as `Asia/Kolkata`: for EXIF "
+        "and other times without an offset, and for days and hours of `summary` and `report`.")  # fmt: skip
     first_day: date = Field(
         date(2000, 1, 1),
         description="First accepted day (UTC) and first daily partition; earlier frames are dead letters.",

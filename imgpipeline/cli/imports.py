@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings, utc_now
@@ -65,20 +66,21 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
     ] = None,
     source: SourceOption = None,
     delimiter: Annotated[str, typer.Option(help="What stands between columns; `tab` for a tab.")] = ",",
+    timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import the rows of a CSV file, each as a frame with one detection.
 
     The same file imported again adds nothing; a longer one goes on behind the rows that are there. A row that cannot be
-    read becomes a dead letter that names its line.
+    read becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
     from imgpipeline.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
     from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
 
-    settings = load_settings()
+    settings = load_settings(**timezone_settings(timezone))
     found = find_files(settings, [file], [".csv"])
     if len(found) != 1:
         raise ConfigurationError(f"{file} holds {len(found)} files.", next_step="import them one by one")
@@ -88,7 +90,7 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
     names = ColumnNames(
         timestamp_column, label_column, confidence_column, source_column, frame_column, _box_columns(box_columns)
     )
-    meaning = DetectionRows(rows.columns, names, chain, source or own_name)
+    meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
 
 
@@ -102,20 +104,22 @@ def metadata(
     labels: Annotated[
         Path | None, typer.Option(help="Text file with one label a line, for detections that have a class_id only.")
     ] = None,
+    timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import JSON documents as a classic consumer wrote them, each as a frame.
 
     One document a file (`.json`), or one a line (`.jsonl`, `.ndjson`), also with `.gz`, in the order of the files'
-    names. The same documents imported again add nothing; new ones behind them are added.
+    names. The same documents imported again add nothing; new ones behind them are added. Times without an
+    offset from UTC are local times of --timezone.
     """
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
     from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
     from imgpipeline.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
 
-    settings = load_settings()
+    settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
         raise ConfigurationError(
             f"{len(paths)} paths have no one name.", next_step="name the import by --name, or give the folder alone"
@@ -123,7 +127,7 @@ def metadata(
     own_name = name or _name_of(paths[0])
     chain = import_chain(own_name, "metadata")
     rows = Documents(find_files(settings, paths, ENDINGS))
-    meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels))
+    meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels), settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
 
 

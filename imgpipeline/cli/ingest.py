@@ -1,15 +1,17 @@
 """`imgpipeline ingest`: pictures into the store and announcements into Kafka."""
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import parse_time
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 
@@ -34,18 +36,20 @@ def folder(
         typer.Option(help="Time of the first picture, such as 2026-01-09T12:00:00Z, instead of the pictures' own."),
     ] = None,
     interval_s: Annotated[float, typer.Option(help="Seconds from one picture to the next, with --start.")] = 1.0,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Store the pictures of a folder under images/ and announce each as a frame.
 
-    A picture's time is its EXIF time, else the file's modification time. Hidden files and files that are not images are
+    A picture's time is its EXIF time, else the file's modification time. An EXIF time or --start without an offset from
+    UTC is local time of --timezone. Hidden files and files that are not images are
     left out. The same folder ingested again announces the same frames, which are counted once; so an ingest that failed
     is simply run again.
     """
     from imgpipeline.sources.folder import IngestInterrupted, ingest_folder  # noqa: PLC0415 - loads kafka-python
 
-    pace = _pace(start, interval_s)
-    settings = load_settings()
+    settings = load_settings(**timezone_settings(timezone))
+    pace = _pace(start, interval_s, find_timezone(settings.timezone))
     try:
         with progress_bar("Ingesting", unit="pictures") as progress:
             result = ingest_folder(settings, path, source, pace=pace, progress=progress)
@@ -62,13 +66,13 @@ def folder(
         _report(result, settings.kafka_topic)
 
 
-def _pace(start: str | None, interval_s: float) -> "Pace | None":
+def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
     from imgpipeline.sources.folder import Pace  # noqa: PLC0415 - loads kafka-python and obstore
 
     if start is None:
         return None
     try:
-        first = parse_time(start)
+        first = parse_time(start, zone)
         interval = timedelta(seconds=interval_s)
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(

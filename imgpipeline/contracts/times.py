@@ -4,19 +4,21 @@ Owns parsing, formatting and the day of a time. Reading the clock does not belon
 """
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
+
+from imgpipeline.contracts.timezones import as_utc
 
 _MILLISECONDS_FROM = 1e11
 """Numbers above this are Unix milliseconds (in seconds they would lie beyond the year 5000)."""
 _DATE_FIRST = re.compile(r"\d{4}-\d\d-\d\d([Tt ]|$)", re.ASCII)
 
 
-def parse_time(value: str | float) -> datetime:
+def parse_time(value: str | float, zone: tzinfo = UTC) -> datetime:
     """Reads a time as producers write it.
 
     Args:
-        value: RFC 3339 text (without an offset it is taken as UTC), or Unix time as a number, in seconds or,
-            above 1e11, in milliseconds.
+        value: RFC 3339 text, or Unix time as a number, in seconds or, above 1e11, in milliseconds.
+        zone: The time zone of text without an offset (`timezones.as_utc`).
 
     Returns:
         The time as aware UTC with microseconds.
@@ -37,7 +39,7 @@ def parse_time(value: str | float) -> datetime:
         raise ValueError(f"{value!r} does not begin as 2026-01-09 does")
     time = datetime.fromisoformat(text.upper())
     try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return as_utc(time, zone) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{value} lies outside the years 1 to 9999 in UTC") from error
 

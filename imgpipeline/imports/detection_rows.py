@@ -12,8 +12,9 @@ from typing import Any
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.imports.fields import Box, box_of, confidence_of, text_of, time_of
+from imgpipeline.imports.fields import Box, box_of, confidence_of, text_of, time_of, zone_recipe
 from imgpipeline.imports.rows import Known, Row
 
 _VERSION = 1
@@ -54,7 +55,9 @@ class ColumnNames:
 class DetectionRows:
     """What the rows of one CSV file mean."""
 
-    def __init__(self, columns: tuple[str, ...], names: ColumnNames, chain: ChainId, source: str) -> None:
+    def __init__(
+        self, columns: tuple[str, ...], names: ColumnNames, chain: ChainId, source: str, timezone: str = "UTC"
+    ) -> None:
         """Finds the columns.
 
         Args:
@@ -62,12 +65,14 @@ class DetectionRows:
             names: Which one says what.
             chain: The import's chain.
             source: Source of the rows, where no column names it.
+            timezone: IANA name of the time zone of times without an offset.
 
         Raises:
             ConfigurationError: A column is not there, or there twice.
         """
         self._chain = chain
         self._source = text_of("--source", source)
+        self._zone = find_timezone(timezone)
         self._timestamp = _find(columns, names.timestamp, "--timestamp-column")
         self._label = _find(columns, names.label, "--label-column")
         self._confidence = _find(columns, names.confidence, "--confidence-column")
@@ -76,7 +81,7 @@ class DetectionRows:
         self._box = [_find(columns, name, "--box-columns") for name in names.box] if names.box else None
         known = {self._timestamp, self._label, self._confidence, self._source_column, self._frame, *(self._box or ())}
         self._others = [(place, name) for place, name in enumerate(columns) if name and place not in known]
-        self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source])
+        self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source, *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
         """Returns the frame of a row, with its one detection; raises BadInputError where it is none."""
@@ -87,7 +92,7 @@ class DetectionRows:
         known.source = source
         path, number = self._frame_in(fields)
         known.image_path = path or None
-        time = known.timestamp = time_of("timestamp", fields[self._timestamp])
+        time = known.timestamp = time_of("timestamp", fields[self._timestamp], self._zone)
         found = Detection(
             text_of("label", fields[self._label]),
             None,

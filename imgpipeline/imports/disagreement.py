@@ -54,7 +54,7 @@ def describe_disagreement(
     """
     if found.recipe is not None:
         return LedgerError(
-            f"{chain.topic} was read with other columns, source or labels than now, or by another release.",
+            f"{chain.topic} was read with other columns, source, labels or time zone than now, or by another release.",
             next_step=f"give the options of the first import, or {_OTHER_NAME}",
         )
     if found.rows is not None:

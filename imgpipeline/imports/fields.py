@@ -6,7 +6,7 @@ Owns the checks of single values for both kinds of imports. Which fields there a
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from imgpipeline.contracts.message_fields import check_storable
@@ -40,8 +40,8 @@ def text_of(name: str, value: object) -> str:
     return text
 
 
-def time_of(name: str, value: object) -> datetime:
-    """Returns a time: RFC 3339, without an offset taken as UTC, or Unix time as number or text.
+def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
+    """Returns a time: RFC 3339, without an offset taken as local time of a zone, or Unix time as number or text.
 
     Raises:
         BadInputError: It is none.
@@ -49,7 +49,7 @@ def time_of(name: str, value: object) -> datetime:
     try:
         if isinstance(value, str):
             try:
-                return parse_time(value)
+                return parse_time(value, zone)
             except ValueError:
                 return parse_time(float(value))
         if isinstance(value, int | float):
@@ -57,6 +57,11 @@ def time_of(name: str, value: object) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise bad_row(name, value, "a time such as 2026-01-09T12:00:00Z")
+
+
+def zone_recipe(timezone: str) -> tuple[str, ...]:
+    """Returns a time zone's part in the recipe of an import: nothing for UTC, as imports of older releases have it."""
+    return () if timezone == "UTC" else (timezone,)
 
 
 def confidence_of(name: str, value: object) -> float:

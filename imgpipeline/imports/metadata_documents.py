@@ -13,6 +13,7 @@ from typing import Any
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.imports.fields import (
     box_of,
@@ -24,6 +25,7 @@ from imgpipeline.imports.fields import (
     size_of,
     text_of,
     time_of,
+    zone_recipe,
 )
 from imgpipeline.imports.rows import Known, Row, bad_row
 
@@ -63,18 +65,20 @@ def _first(data: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:
 class MetadataDocuments:
     """What the documents of one import mean."""
 
-    def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = ()) -> None:
+    def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = (), timezone: str = "UTC") -> None:
         """Begins.
 
         Args:
             chain: The import's chain.
             source: Source of documents that name none.
             labels: Names of classes by their numbers, for detections that have only a `class_id`.
+            timezone: IANA name of the time zone of times without an offset.
         """
         self._chain = chain
         self._source = text_of("--source", source)
         self._labels = labels
-        self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels)])
+        self._zone = find_timezone(timezone)
+        self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels), *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
         """Returns the frame of a document; raises BadInputError where it is none."""
@@ -83,7 +87,7 @@ class MetadataDocuments:
         known.image_path = path or None
         source = known.source = self._source_of(data, path)
         time_name, time_value = _first(data, TIMES)
-        time = known.timestamp = time_of(time_name, time_value)
+        time = known.timestamp = time_of(time_name, time_value, self._zone)
         processed_name, processed = _first(data, PROCESSED)
         number = _number_in(data)
         status, gate_reason = _status_in(data)
@@ -96,7 +100,7 @@ class MetadataDocuments:
             topic=self._chain.topic,
             partition=self._chain.partition,
             offset=offset,
-            processing_timestamp=None if processed is None else time_of(processed_name, processed),
+            processing_timestamp=None if processed is None else time_of(processed_name, processed, self._zone),
             image_width=_optional(count_of, data, ("image_width", "width")),
             image_height=_optional(count_of, data, ("image_height", "height")),
             size_bytes=_optional(size_of, data, ("size_bytes", "image_size_bytes")),

@@ -7,8 +7,10 @@ EXIF's orientation belongs to `vision.header`.
 
 import re
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
+
+from imgpipeline.contracts.timezones import as_utc
 
 _BLOCK: Final = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.DOTALL)
 """What comes right before the TIFF structure in JPEG (APP1) and some WebP, in PNG, and in WebP."""
@@ -20,24 +22,25 @@ _MOST_ENTRIES: Final = 1000
 _LONGEST: Final = 64
 
 
-def read_taken_time(data: bytes) -> datetime | None:
+def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
     """Reads when a picture was taken.
 
     Args:
         data: The image file.
+        zone: The time zone of a time without an offset (`timezones.as_utc`): EXIF before 2.31 has no offset.
 
     Returns:
-        The time as aware UTC; a time without an offset is taken as UTC. None where there is none or it is no time.
+        The time as aware UTC. None where there is none or it is no time.
     """
     found = _BLOCK.search(data)
     block = data if data[:4] in (b"II*\0", b"MM\0*") else data[found.end() :] if found else b""
     try:
-        return _read_block(block) if block else None
+        return _read_block(block, zone) if block else None
     except (struct.error, ValueError, OverflowError):
         return None
 
 
-def _read_block(block: bytes) -> datetime | None:
+def _read_block(block: bytes, zone: tzinfo) -> datetime | None:
     order = "<" if block[:2] == b"II" else ">"
     first = _read_directory(block, order, struct.unpack_from(order + "I", block, 4)[0])
     inner = first.get(_EXIF_DIRECTORY)
@@ -45,9 +48,9 @@ def _read_block(block: bytes) -> datetime | None:
         return None
     tags = _read_directory(block, order, inner)
     taken, offset, fraction = (str(tags.get(tag, "")) for tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS))
-    time = datetime.strptime(taken, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-    if re.fullmatch(r"[+-]\d\d:\d\d", offset):
-        time = time.replace(tzinfo=datetime.strptime(offset, "%z").tzinfo).astimezone(UTC)
+    has_offset = re.fullmatch(r"[+-]\d\d:\d\d", offset)
+    taken_in = datetime.strptime(offset, "%z").tzinfo if has_offset else zone
+    time = as_utc(datetime.strptime(taken, "%Y:%m:%d %H:%M:%S"), taken_in or UTC)  # noqa: DTZ007 - as_utc adds the zone
     return time.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction.isdecimal() else time
 
 

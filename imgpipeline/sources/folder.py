@@ -24,6 +24,7 @@ from imgpipeline.contracts.keys import image_key
 from imgpipeline.contracts.message_fields import MAX_TEXT
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import day_of
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.ahead import map_ahead
@@ -219,8 +220,8 @@ class _Folder:
             return Skipped(name, f"cannot be read: {error.strerror}")
         if other := describe_other(data[:HEAD_BYTES], file):
             return Skipped(name, f"not an image: {other.what}")
-        modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-        time = self.pace.time_of(number) if self.pace else (read_taken_time(data) or modified)
+        zone, modified = find_timezone(self.settings.timezone), datetime.fromtimestamp(stat.st_mtime, UTC)
+        time = self.pace.time_of(number) if self.pace else (read_taken_time(data, zone) or modified)
         digest = sha256(data).hexdigest()
         key, how = self._store(name, time, data, digest)
         width, height = _size_of(data)

@@ -46,7 +46,7 @@ def import_csv(
     """Import a CSV file under the name `counts`."""
     [file] = find_files(settings, [str(path)], [".csv"])
     rows = CsvRows(file)
-    meaning = DetectionRows(rows.columns, names or ColumnNames(), DETECTIONS, "counts")
+    meaning = DetectionRows(rows.columns, names or ColumnNames(), DETECTIONS, "counts", settings.timezone)
     store = open_store(settings)
     return import_rows(settings, store, DETECTIONS, rows, meaning, clock=lambda: NOW, progress=progress)
 
@@ -54,5 +54,5 @@ def import_csv(
 def import_documents(settings: Settings, *paths: Path | str, labels: tuple[str, ...] = ()) -> ImportResult:
     """Import documents under the name `documents`."""
     rows = Documents(find_files(settings, [str(path) for path in paths], ENDINGS))
-    meaning = MetadataDocuments(METADATA, "documents", labels)
+    meaning = MetadataDocuments(METADATA, "documents", labels, settings.timezone)
     return import_rows(settings, open_store(settings), METADATA, rows, meaning, clock=lambda: NOW)

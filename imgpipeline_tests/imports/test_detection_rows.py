@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.imports.building import build_days, days_of
 from imgpipeline.imports.detection_rows import ColumnNames
 from imgpipeline.imports.rows import not_shown
@@ -89,6 +89,20 @@ def test_a_dead_letter_of_an_accepted_day_is_listed_under_it(folder_settings: Se
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", rows))
     letters = letters_of(held(open_store(folder_settings), DETECTIONS))
     assert [letter.day for letter in letters] == [date(2026, 1, 9), None]
+
+
+def test_times_without_an_offset_are_local_times_of_the_zone(folder_settings: Settings, tmp_path: Path):
+    """An offset and Unix time win; the same file with another zone is refused, and without one it would be UTC."""
+    times = ("2026-01-09T00:10:00", "2026-01-09 00:10:00+02:00", "1767960000", "2026-01-09T00:10:00Z")
+    path = write_csv(tmp_path / "counts.csv", [HEADER, *(f"{text},car,0.5" for text in times)])
+    indian = folder_settings.model_copy(update={"timezone": "Asia/Kolkata"})
+    import_csv(indian, path)
+    found = [frame.timestamp.isoformat() for frame in frames_of(held(open_store(indian), DETECTIONS))]
+    assert found == ["2026-01-08T18:40:00+00:00", "2026-01-08T22:10:00+00:00", "2026-01-09T12:00:00+00:00",
+                     "2026-01-09T00:10:00+00:00"]  # fmt: skip
+    assert import_csv(indian, path).already_there == 4
+    with pytest.raises(LedgerError, match="time zone"):
+        import_csv(folder_settings, path)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings: Settings, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import struct
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import cv2
 import numpy as np
@@ -54,6 +55,27 @@ TIME = datetime(2026, 1, 9, 12, 30, 15, tzinfo=UTC)
 @pytest.mark.parametrize("wrap", [jpeg, png, webp, bytes])
 def test_the_time_is_found_in_every_format_and_byte_order(wrap, order: str):
     assert read_taken_time(wrap(tiff_block(order, taken="2026:01:09 12:30:15"))) == TIME
+
+
+@pytest.mark.parametrize(
+    ("taken", "zone", "utc"),
+    [
+        ("2026:01:09 12:30:15", "Asia/Kolkata", "2026-01-09T07:00:15+00:00"),
+        ("2026:01:09 12:30:15", "Asia/Kathmandu", "2026-01-09T06:45:15+00:00"),
+        ("2026:01:09 01:00:00", "Asia/Kolkata", "2026-01-08T19:30:00+00:00"),
+        ("2026:10:25 02:30:00", "Europe/Berlin", "2026-10-25T00:30:00+00:00"),
+        ("2026:03:29 02:30:00", "Europe/Berlin", "2026-03-29T01:30:00+00:00"),
+    ],
+    ids=["half hour", "quarter hour", "the day before", "twice: the first", "skipped: shifted forward"],
+)
+def test_a_time_without_an_offset_is_local_time_of_the_zone(taken: str, zone: str, utc: str):
+    found = read_taken_time(jpeg(tiff_block("<", taken=taken)), ZoneInfo(zone))
+    assert found == datetime.fromisoformat(utc)
+
+
+def test_an_offset_wins_over_the_zone():
+    block = tiff_block("<", taken="2026:01:09 14:30:15", offset="+02:00")
+    assert read_taken_time(jpeg(block), ZoneInfo("Asia/Kolkata")) == TIME
 
 
 def test_an_offset_from_utc_is_used():

@@ -110,6 +110,12 @@ def test_a_pictures_own_time_wins_over_the_files(tmp_path: Path):
     assert announced[0].image_path.startswith("images/gate/2026-01-01/")
 
 
+def test_an_exif_time_without_an_offset_is_local_time_of_the_site(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(tiff_block("<", taken="2026:01:01 05:44:59")))
+    _, announced, _ = ingest(tmp_path, settings=Settings(_env_file=None, timezone="Asia/Kathmandu"))
+    assert announced[0].timestamp == datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
 def test_without_a_time_of_its_own_a_picture_has_the_files(tmp_path: Path):
     write_picture(tmp_path / "a.png", time=NOON + timedelta(microseconds=250_000))
     _, announced, _ = ingest(tmp_path)
