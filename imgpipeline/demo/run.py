@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
+from imgpipeline.demo.patience import Patience
 from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DagsterServer, dagster_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
@@ -32,7 +33,8 @@ from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
 from imgpipeline.vision.registry import find_model
 
-_LIMIT_S = 900.0
+_QUIET_S = 900.0
+_LONGEST_S = 7_200.0
 _CHECK_S = 1.0
 _DAYS_SHOWN = 6
 
@@ -119,7 +121,10 @@ def _work(
         else:
             announced = _announce_video(settings, options.video or Path(), step)
     store = open_store(settings)
-    with _step(console, "[bold]5[/] frames_sensor starts detect_frames; frames get their outcome") as step:
+    console.print(
+        "[bold]5[/] frames_sensor requests a run of detect_frames; its process is starting, which takes a while"
+    )
+    with _step(console, "  Frames get their outcome") as step:
         _await(lambda: sum(end.offset for end in fix_ends(store).values()), announced, step, dagster)
     building = "[bold]6[/] Automation builds tables, summaries and report (a day at most once a minute)"
     with _step(console, building) as step:
@@ -136,16 +141,16 @@ def _announce_video(settings: Settings, video: Path, step: Step) -> int:
 
 
 def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterServer) -> None:
-    until_s = time.monotonic() + _LIMIT_S
+    patience = Patience(_QUIET_S, _LONGEST_S)
     while True:
         done = count()
         step(done, wanted)
         if done >= wanted:
             return
-        if dagster.process.poll() is not None or time.monotonic() > until_s:
-            raise PermanentError(
-                f"{done} of {wanted} are done, and nothing goes on.", next_step=f"look into {dagster.log_file}"
-            )
+        ended = dagster.why_ended()
+        why = f"Dagster: {ended}" if ended else patience.why_over(done)
+        if why:
+            raise PermanentError(f"{done} of {wanted} are done: {why}.", next_step=f"look into {dagster.log_file}")
         time.sleep(_CHECK_S)
 
 

@@ -16,9 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgpipeline.demo.patience import Patience
 from imgpipeline.errors import PermanentError
 
-_START_S = 90.0
+_QUIET_S = 120.0
+"""Dagster may start for as long as its processes compute or print: it took ten minutes on an overloaded machine."""
+_LONGEST_START_S = 1_800.0
 _END_S = 15.0
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
@@ -42,23 +45,45 @@ class DagsterServer:
     log_file: Path
     """What it prints."""
 
-    def await_answer(self, limit_s: float = _START_S) -> None:
-        """Returns as soon as the UI answers.
+    def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
+        """Returns as soon as the UI answers; waits as long as the start makes progress.
+
+        Args:
+            quiet_limit_s: How long its processes may neither compute nor print.
+            longest_s: How long it may take in all.
 
         Raises:
-            PermanentError: It ended, or did not answer in time; the message names its log.
+            PermanentError: It ended, or makes no progress; the message names its log.
         """
-        until_s = time.monotonic() + limit_s
-        while time.monotonic() < until_s and self.process.poll() is None:
+        patience = Patience(quiet_limit_s, longest_s)
+        why = None
+        while why is None:
             try:
                 urllib.request.urlopen(f"{self.url}/server_info", timeout=2).close()  # noqa: S310 - our own server
             except OSError:
                 time.sleep(0.2)
             else:
                 return
-        ended = self.process.poll()
-        why = f"it ended with status {ended}" if ended is not None else f"it did not answer within {limit_s:g} s"
+            why = self.why_ended() or patience.why_over(self.signs_of_life())
         raise PermanentError(f"Dagster did not start: {why}.", next_step=f"look into {self.log_file}")
+
+    def why_ended(self) -> str | None:
+        """Says how its process ended; None while it lives."""
+        status = self.process.poll()
+        return None if status is None else f"it ended with status {status}"
+
+    def signs_of_life(self) -> tuple[int, int]:
+        """Returns what grows while it makes progress: the size of its log, and its processes' CPU ticks (Linux)."""
+        return self.log_file.stat().st_size, sum(_cpu_ticks(self.process.pid))
+
+
+def _cpu_ticks(session: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # After the name in brackets: state, parent, group, session, ..., user and system time (proc(5)).
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                yield int(fields[11]) + int(fields[12])
 
 
 @contextlib.contextmanager

@@ -1,11 +1,79 @@
 """The demo's Dagster: waited for as long as it makes progress, and ended whatever the shell passes on."""
 
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from imgpipeline.demo.servers import dagster_server
+from imgpipeline.demo.servers import DagsterServer, dagster_server, free_port
+from imgpipeline.errors import PermanentError
+from imgpipeline_tests.servers.waiting import wait_until
+
+Start = Callable[[str], DagsterServer]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a Python program in the place of Dagster, with the port as its argument."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(program: str) -> DagsterServer:
+        port, log_file = free_port(), tmp_path / "dagster.log"
+        with log_file.open("ab") as log:
+            command = [sys.executable, "-c", program, str(port)]
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
+        return DagsterServer(started[-1], f"http://127.0.0.1:{port}", log_file)
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_start_that_shows_no_progress_is_given_up_and_names_the_log(start: Start):
+    server = start("import time; time.sleep(600)")
+    with pytest.raises(PermanentError, match=r"did not start: nothing has moved for 1 s.*dagster\.log"):
+        server.await_answer(quiet_limit_s=1.0)
+
+
+def test_a_start_whose_process_ends_is_given_up_at_once(start: Start):
+    with pytest.raises(PermanentError, match="did not start: it ended with status 3"):
+        start("raise SystemExit(3)").await_answer()
+
+
+def test_a_start_that_never_ends_is_given_up_after_the_longest_time(start: Start):
+    with pytest.raises(PermanentError, match="not done after 1 s"):
+        start("while True: pass").await_answer(quiet_limit_s=300.0, longest_s=1.0)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: pass",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])",
+        "import itertools, time\nfor n in itertools.count(): print(n, flush=True); time.sleep(0.01)",
+    ],
+    ids=["computes", "a child computes", "prints"],
+)
+def test_computing_and_printing_are_progress(start: Start, program: str):
+    server = start(program)
+    for _ in range(3):
+        before = server.signs_of_life()
+        wait_until(lambda before=before: server.signs_of_life() != before, limit_s=60, what="progress")
+
+
+def test_a_server_that_answers_late_is_waited_for(start: Start):
+    server = start(
+        "import http.server, sys, time\n"
+        "for _ in range(15): print('loading', flush=True); time.sleep(0.1)\n"
+        "http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), type('Handler',"
+        " (http.server.BaseHTTPRequestHandler,), {'do_GET': lambda self: self.send_response(200) or self.end_headers()}"
+        ")).serve_forever()"
+    )
+    server.await_answer(quiet_limit_s=60.0)
 
 
 @pytest.mark.slow

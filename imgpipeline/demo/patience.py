@@ -1,0 +1,40 @@
+"""Waiting as long as something moves: a slow machine takes its time, and a stuck server is told from it."""
+
+import time
+from collections.abc import Callable
+
+
+class Patience:
+    """Ends when nothing has changed for a while, or after a longest time whatever changes."""
+
+    def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Starts to wait.
+
+        Args:
+            quiet_limit_s: How long nothing may change.
+            longest_s: How long it may take in all.
+            clock: Seconds, monotonic.
+        """
+        self.quiet_limit_s = quiet_limit_s
+        self.longest_s = longest_s
+        self._clock = clock
+        self._began_s = self._moved_s = clock()
+        self._signs: object = None
+
+    def why_over(self, signs: object) -> str | None:
+        """Takes a look.
+
+        Args:
+            signs: What changes as long as there is progress; compared with the last look's.
+
+        Returns:
+            Why there is no more to wait for, or None.
+        """
+        now_s = self._clock()
+        if signs != self._signs:
+            self._signs, self._moved_s = signs, now_s
+        if now_s - self._moved_s >= self.quiet_limit_s:
+            return f"nothing has moved for {self.quiet_limit_s:g} s"
+        if now_s - self._began_s >= self.longest_s:
+            return f"it is not done after {self.longest_s:g} s"
+        return None
