@@ -85,10 +85,9 @@ def ends(
 
 
 def _read_ends(store: "ObjectStore", topic: str | None) -> Iterator[EndShown]:
-    from imgpipeline.ledger import list_chains  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger import for_each_chain, list_chains  # noqa: PLC0415 - loads obstore
 
-    for chain in list_chains(store, topic):
-        yield _read_end(store, chain)
+    return for_each_chain(list_chains(store, topic), lambda chain: _read_end(store, chain))
 
 
 def _read_end(store: "ObjectStore", chain: "ChainId") -> EndShown:

@@ -82,9 +82,9 @@ def status(
 
 
 def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":
-    from imgpipeline.ledger import find_end, list_chains  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger import find_ends, list_chains  # noqa: PLC0415 - loads obstore
 
-    return {chain: find_end(store, chain) for chain in list_chains(store, topic)}
+    return find_ends(store, list_chains(store, topic))
 
 
 def _rows(

@@ -24,7 +24,7 @@ from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.ledger import current_chain, index_buckets, list_chains, list_segments
+from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, list_chains, list_segments
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -63,11 +63,13 @@ def audit(
         TransientError: The store does not answer.
         ImgpipelineError: What `read_logs` raises.
     """
-    ends = _with_lost_closings([fix_end(store, chain) for chain in list_chains(store)])
+    before = AuditState() if full else read_state(store)
+    hints = {chain: walked.position for chain, walked in before.chains.items()}
+    fixed_ends = for_each_chain(list_chains(store), lambda chain: fix_end(store, chain, hint=hints.get(chain)))
+    ends = _with_lost_closings(list(fixed_ends))
     closed = {end.chain for end in ends if end.is_closed}
     has_logs = not ends or any(not is_import(end.chain) for end in ends)
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
-    before = AuditState() if full else read_state(store)
     fixed = {end.chain: end.offset for end in ends}
     work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent)
     partitions = work.audit_partitions(ends, logs)
@@ -117,10 +119,22 @@ class _Audit:
         self, ends: Sequence[FixedEnd], logs: Mapping[ChainId, LogRange]
     ) -> tuple[PartitionAudit, ...]:
         since = {end.chain: self._since(end) for end in ends}
-        self.total = sum(len(list_segments(self.store, e.chain, since[e.chain].position, e.offset)) for e in ends)
+        by_chain = {end.chain: end.offset for end in ends}
+        listed = for_each_chain(
+            by_chain, lambda chain: list_segments(self.store, chain, since[chain].position, by_chain[chain])
+        )
+        starts = dict(zip(by_chain, listed, strict=True))
+        self.total = sum(map(len, starts.values()))
         found = {chain: ChainAudit(chain) for chain in logs}
         for end in ends:
-            walked = audit_chain(self.store, end, since=since[end.chain], indexed=self.indexed, progress=self.step)
+            walked = audit_chain(
+                self.store,
+                end,
+                since=since[end.chain],
+                starts=starts[end.chain],
+                indexed=self.indexed,
+                progress=self.step,
+            )
             problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))
             found[end.chain] = replace(walked, problems=problems)
             if walked.ok and not end.problems:

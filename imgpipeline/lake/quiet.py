@@ -21,7 +21,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import ChainEnd
+from imgpipeline.ledger import ChainEnd, fix_ends, for_each_chain
 from imgpipeline.ledger.reading import read_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -33,9 +33,6 @@ Stretch = tuple[int, int]
 class QuietNotes:
     """What is known of one store."""
 
-    marks: dict[ChainId, tuple[int, str]] = field(default_factory=dict)
-    """For each chain start and writer id of the segment that was its last when the newest note was made; not needed
-    where the notes lie in the store itself."""
     days: dict[date, dict[ChainId, Stretch]] = field(default_factory=dict)
     """For each day the quiet stretch of each chain."""
 
@@ -57,6 +54,12 @@ class QuietNotes:
         stretches = {chain: (covered.get(chain, 0), end) for chain, end in until.items()}
         self.days[day] = {chain: stretch for chain, stretch in stretches.items() if stretch[0] < stretch[1]}
 
+    def keep_only(self, chains: Collection[ChainId]) -> None:
+        """Forgets what is known of other chains."""
+        for stretches in self.days.values():
+            for chain in stretches.keys() - set(chains):
+                del stretches[chain]
+
     def to_json(self, known: Collection[ChainId]) -> list[dict[str, Any]]:
         """Returns the stretches of some chains as JSON objects."""
         return [
@@ -74,22 +77,30 @@ class QuietNotes:
                 stretches[_chain(line)] = (int(line["since"]), int(line["until"]))
 
 
-def read_notes(store: ObjectStore, folder: Path) -> QuietNotes:
-    """Returns the notes on a store that still hold; none where there are none or they cannot be read.
+def fix_ends_with_notes(store: ObjectStore, folder: Path) -> tuple[dict[ChainId, ChainEnd], QuietNotes]:
+    """Reads the ends of all chains, and the notes on the store that still hold: none where they cannot be read.
 
     Args:
         store: The object store.
         folder: The cache's folder.
+
+    Raises:
+        LedgerError: The last segment of a chain cannot be read.
+        TransientError: The store does not answer.
     """
+    marks: dict[ChainId, tuple[int, str]] = {}
+    notes = QuietNotes()
     try:
         data = json.loads(_file(store, folder).read_bytes())
         marks = {_chain(m): (int(m["start"]), str(m["writer_id"])) for m in data["marks"]}
-        kept = {chain: mark for chain, mark in marks.items() if _still_there(store, chain, mark)}
-        notes = QuietNotes(kept)
-        notes.add(data["notes"], kept)
+        notes.add(data["notes"], marks)
     except (OSError, ValueError, KeyError, TypeError):
-        return QuietNotes()
-    return notes
+        marks, notes = {}, QuietNotes()
+    ends = fix_ends(store, {chain: start for chain, (start, _) in marks.items()})
+    known = sorted(marks.keys() & ends.keys())
+    still_there = for_each_chain(known, lambda chain: _still_there(store, ends[chain], marks[chain]))
+    notes.keep_only({chain for chain, yes in zip(known, still_there, strict=True) if yes})
+    return ends, notes
 
 
 def write_notes(store: ObjectStore, folder: Path, notes: QuietNotes, ends: Iterable[ChainEnd]) -> None:
@@ -112,9 +123,12 @@ def write_notes(store: ObjectStore, folder: Path, notes: QuietNotes, ends: Itera
         os.replace(file.name, path)  # noqa: PTH105 - a name, not a path
 
 
-def _still_there(store: ObjectStore, chain: ChainId, mark: tuple[int, str]) -> bool:
+def _still_there(store: ObjectStore, end: ChainEnd, mark: tuple[int, str]) -> bool:
+    start, writer_id = mark
+    if end.header is not None and end.header.start == start:
+        return end.header.writer_id == writer_id
     try:
-        return read_segment(store, segment_key(chain, mark[0])).header.writer_id == mark[1]
+        return read_segment(store, segment_key(end.chain, start)).header.writer_id == writer_id
     except (ObjectMissingError, LedgerError):
         return False
 

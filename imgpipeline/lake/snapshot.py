@@ -25,9 +25,9 @@ from imgpipeline.lake.day_tables import covered_ends, join_ends
 from imgpipeline.lake.engine import Engine, identifier, quoted
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes
-from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
+from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Table
-from imgpipeline.ledger import ChainEnd, Segment, days_since, fix_ends, index_buckets, read_days
+from imgpipeline.ledger import ChainEnd, Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
@@ -74,13 +74,12 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         LedgerError: A segment behind the tables cannot be read.
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
-    fixed = fix_ends(store)
+    fixed, notes = fix_ends_with_notes(store, cache.folder)
     files = _take_files(store, engine.folder, cache, days)
     manifests = [manifest.ends for tables in files.values() for manifest, _ in tables.values()]
     ends = join_ends({chain: end.offset for chain, end in fixed.items()}, *manifests)
     buckets = _buckets(store, days)
     shown = sorted(set(days) if days is not None else {*files, *buckets})
-    notes = read_notes(store, cache.folder)
     engine.run(f"CREATE SCHEMA {_WORKING}")
     engine.run(f"SET search_path = '{_WORKING},main'")
     behind = _Behind(store, fixed, ends, buckets, notes, _covered_by_day(files, shown))

@@ -20,13 +20,13 @@ from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.day_tables import has_news
 from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.quiet import QuietNotes, read_notes, write_notes
+from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.session import Answer, create_summary_views, query_errors
 from imgpipeline.lake.snapshot import take_snapshot
 from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import Table
-from imgpipeline.ledger import ChainEnd, fix_ends, index_buckets
+from imgpipeline.ledger import ChainEnd, index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -139,8 +139,7 @@ class _Finding:
     _versions: dict[str, dict[date, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fixed = fix_ends(self.store)
-        self.notes = read_notes(self.store, self.cache.folder)
+        self.fixed, self.notes = fix_ends_with_notes(self.store, self.cache.folder)
         self.buckets = defaultdict(list)
         for day in [None] if self.days is None else self.days:
             for bucket in index_buckets(self.store, day):

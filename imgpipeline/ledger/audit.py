@@ -74,18 +74,19 @@ class FixedEnd:
     """Whether it is closed for good (`closing`)."""
 
 
-def fix_end(store: ObjectStore, chain: ChainId) -> FixedEnd:
+def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> FixedEnd:
     """Finds the end of a chain, also where its last segments are damaged.
 
     Args:
         store: The object store.
         chain: Which chain.
+        hint: An offset near which it is believed to end.
 
     Returns:
         The end; behind damaged segments it is one offset behind the start of the last: it has at least that one.
     """
     try:
-        end: ChainEnd = find_end(store, chain)
+        end: ChainEnd = find_end(store, chain, hint=hint)
     except LedgerError as error:
         last = list_segments(store, chain, 0, _BEHIND_ALL)[-1]
         return FixedEnd(chain, last + 1, (error.message,))
@@ -97,6 +98,7 @@ def audit_chain(
     end: FixedEnd,
     *,
     since: ChainAudit | None = None,
+    starts: list[int] | None = None,
     indexed: Collection[Bucket] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> ChainAudit:
@@ -106,6 +108,7 @@ def audit_chain(
         store: The object store.
         end: How far.
         since: What an earlier walk has found; this one goes on behind it. Default: from offset 0.
+        starts: Where its segments from there up to the end start, if they were listed already.
         indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
             read through it. Default: that is not looked at.
         progress: Called after each segment.
@@ -117,7 +120,8 @@ def audit_chain(
         TransientError: The store does not answer.
     """
     walk = _Walk.after(since or ChainAudit(end.chain))
-    for start, segment in _read_all(store, end.chain, list_segments(store, end.chain, walk.position, end.offset)):
+    listed = list_segments(store, end.chain, walk.position, end.offset) if starts is None else starts
+    for start, segment in _read_all(store, end.chain, listed):
         walk.take(start, segment)
         if indexed is not None and isinstance(segment, Segment):
             walk.check_index(segment.header, indexed)

@@ -4,8 +4,9 @@ Owns listing and reading. It promises that an end is only ever read from a heade
 many segments several at a time without holding more than a few in memory. Writing belongs to `chain`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from imgpipeline.contracts.keys import (
     FAN_OUT_OFFSETS,
@@ -25,6 +26,7 @@ from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 _AHEAD = 32
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +110,41 @@ def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> Segm
 
 def list_chains(store: ObjectStore, topic: str | None = None) -> list[ChainId]:
     """Returns all chains, of one topic or of all, sorted."""
-    chains: list[ChainId] = []
-    for name in [topic] if topic else store.list_folders(METADATA):
-        for topic_id in store.list_folders(f"{METADATA}/{name}"):
-            partitions = store.list_folders(f"{METADATA}/{name}/{topic_id}")
-            chains += [ChainId(name, topic_id, int(number)) for number in partitions if number.isdecimal()]
-    return sorted(chains)
+
+    def below(names: Iterable[str]) -> Iterator[str]:
+        listed = list(names)
+        found = map_ahead(lambda name: store.list_folders(f"{METADATA}/{name}"), listed, workers=_READERS, ahead=_AHEAD)
+        return (f"{name}/{folder}" for name, folders in zip(listed, found, strict=True) for folder in folders)
+
+    paths = (path.split("/") for path in below(below([topic] if topic else store.list_folders(METADATA))))
+    return sorted(ChainId(name, topic_id, int(number)) for name, topic_id, number in paths if number.isdecimal())
 
 
 def fix_ends(store: ObjectStore, hints: Mapping[ChainId, int] | None = None) -> dict[ChainId, ChainEnd]:
-    """Reads the ends of all chains: one state of the ledger that later reads can keep to.
+    """Reads the ends of all chains, several at a time: one state of the ledger that later reads can keep to.
 
     Args:
         store: The object store.
-        hints: Starts of segments that are believed to exist.
+        hints: For some chains an offset near which they are believed to end (`find_end`).
+
+    Raises:
+        LedgerError: The last segment of a chain cannot be read.
     """
+    return find_ends(store, list_chains(store), hints)
+
+
+def find_ends(
+    store: ObjectStore, chains: Collection[ChainId], hints: Mapping[ChainId, int] | None = None
+) -> dict[ChainId, ChainEnd]:
+    """Finds the ends of some chains as `find_end` does, several at a time."""
     hints = hints or {}
-    return {chain: find_end(store, chain, hint=hints.get(chain)) for chain in list_chains(store)}
+    found = for_each_chain(chains, lambda chain: find_end(store, chain, hint=hints.get(chain)))
+    return {end.chain: end for end in found}
+
+
+def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:
+    """Yields what a function reads of each chain, in their order, reading a few ahead."""
+    return map_ahead(read, chains, workers=_READERS, ahead=_AHEAD)
 
 
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:

@@ -131,15 +131,15 @@ def test_a_build_between_fixing_the_ends_and_fetching_the_tables_moves_the_momen
     memory: ObjectStore, lake, monkeypatch
 ):
     made = write_chain(memory, day_outcomes(0, 5))
-    fix = snapshot.fix_ends
+    fix = snapshot.fix_ends_with_notes
 
-    def fix_and_be_overtaken(store):
-        ends = fix(store)
+    def fix_and_be_overtaken(store, folder):
+        ends_and_notes = fix(store, folder)
         append(made, [*day_outcomes(5, 8), seen(8, ["car"], NEXT)])
         rebuild_day(store, DAY, now=NOON)
-        return ends
+        return ends_and_notes
 
-    monkeypatch.setattr(snapshot, "fix_ends", fix_and_be_overtaken)
+    monkeypatch.setattr(snapshot, "fix_ends_with_notes", fix_and_be_overtaken)
     with lake(memory) as session:
         assert session.snapshot.ends == {CHAIN: 9}
         check(session, memory)

@@ -1,10 +1,11 @@
 """The end of a chain is found on every store, whatever was hinted, and segments come in the order of their offsets."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import ChainId, parse_segment_key, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import (
@@ -16,7 +17,7 @@ from imgpipeline.ledger import (
     read_segments,
 )
 from imgpipeline.ledger.reading import last_segment_before
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline_tests.ledger.samples import CHAIN, append, frame, frames, gap, write_chain, writer
 
 STARTS = [0, 99_990, 99_995, 100_000, 100_003, 250_000, 250_001]
@@ -140,6 +141,25 @@ def test_chains_of_topics_incarnations_and_partitions_are_apart(store: ObjectSto
     assert list_chains(store, "nothing") == []
     ends = fix_ends(store, {chains[0]: 0, chains[1]: 77})
     assert {chain: end.offset for chain, end in ends.items()} == dict(zip(reversed(chains), range(1, 5), strict=True))
+
+
+class MeetingStore(ObjectStore):
+    """A store whose readers of last segments wait for each other."""
+
+    meeting = threading.Barrier(4, timeout=20)
+
+    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
+        if parse_segment_key(key):
+            self.meeting.wait()
+        return super().fetch(key, max_bytes=max_bytes)
+
+
+def test_the_ends_of_several_chains_are_read_at_the_same_time(memory: ObjectStore):
+    chains = [replace(CHAIN, partition=number) for number in range(4)]
+    for number, chain in enumerate(chains):
+        write_chain(memory, [gap(0, number + 1)], chain=chain)
+    ends = fix_ends(MeetingStore(memory._store, memory.url))
+    assert {chain: end.offset for chain, end in ends.items()} == {chain: n + 1 for n, chain in enumerate(chains)}
 
 
 def test_many_segments_are_read_in_order_and_in_full(store: ObjectStore):
