@@ -180,9 +180,12 @@ def seen_events(
 
 
 def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
-    """Returns the full condition: outdated, not being built, and after a failed build not before a pause is over."""
+    """Returns the full condition: not being built, outdated, and after a failed build not before a pause is over.
+
+    In this order: a build that ends during the tick would be found outdated first, and then no longer in progress.
+    """
     failed = dg.AutomationCondition.execution_failed() & FailedRecently()
-    return outdated & ~dg.AutomationCondition.in_progress() & ~failed
+    return ~dg.AutomationCondition.in_progress() & outdated & ~failed
 
 
 def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:

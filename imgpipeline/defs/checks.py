@@ -46,19 +46,19 @@ AGREES = _check(
     "frames",
     "agrees_with_ledger",
     "The tables hold what the ledger has up to their ends: as many frames and detections, and every column of every "
-    "row. Read again for days that are over; `imgpipeline audit` does so for all.",
+    "row. Read again for days that are over; the command imgpipeline audit does so for all.",
 )
 DEAD_LETTERS = _check(
     "dead_letters", "few_dead_letters", "No more of the day's records are dead letters than "
-    "`IMGPIPELINE_WARN_DEAD_LETTER_SHARE`.",
+    "IMGPIPELINE_WARN_DEAD_LETTER_SHARE.",
 )  # fmt: skip
 DARKNESS = _check(
-    "frame_stats", "few_dark_frames", "No more of the day's frames are darker than `IMGPIPELINE_DARK_BRIGHTNESS` than "
-    "`IMGPIPELINE_WARN_DARK_SHARE`.",
+    "frame_stats", "few_dark_frames", "No more of the day's frames are darker than IMGPIPELINE_DARK_BRIGHTNESS than "
+    "IMGPIPELINE_WARN_DARK_SHARE.",
 )  # fmt: skip
 LABEL_DROP = _check(
     "label_totals", "usual_labels", "No label that is usually there was counted less often than "
-    "`IMGPIPELINE_WARN_LABEL_SHARE` of its mean over the seven stored days before.",
+    "IMGPIPELINE_WARN_LABEL_SHARE of its mean over the seven stored days before.",
 )  # fmt: skip
 DAY_TABLE_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS)
 """The checks of the step that builds the day tables."""

@@ -79,8 +79,8 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
     name=JOB_NAME,
     executor_def=dg.in_process_executor,
     tags={WORK_TAG: "detection"},
-    description="Detects objects in the frames announced on the Kafka topic. Started by `frames_sensor`; by hand: "
-    "`dagster job launch -j detect_frames`, without configuration for all partitions.",
+    description="Detects objects in the frames announced on the Kafka topic. Started by frames_sensor; by hand: "
+    "dagster job launch -j detect_frames, without configuration for all partitions.",
 )
 def detect_frames() -> None:
     """Follows one lane."""

@@ -51,7 +51,7 @@ _SERVING_SINCE = utc_now()
     target=detect_frames,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Watches the Kafka topic of frames. Starts a `detect_frames` run for each lane that is behind and has "
+    description="Watches the Kafka topic of frames. Starts a detect_frames run for each lane that is behind and has "
     "no run that makes progress, and one where a failed run may not have reported its days; backs off while runs fail "
     "at one place. Switch it off to pause detection.",
 )

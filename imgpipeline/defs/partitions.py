@@ -1,8 +1,7 @@
-"""The daily partitions of all assets.
+"""The daily partitions of all assets: from the first accepted day of the settings to today.
 
-Owns the one range of days. It begins with the first accepted day of the settings and reaches to tomorrow, since a
-frame may be ahead of the clock by up to a day (`IMGPIPELINE_MAX_FUTURE_S`): a day outside of it would be stored but
-never built.
+A frame may be ahead of the clock (`IMGPIPELINE_MAX_FUTURE_S`), and so of the last partition. Automation remembers its
+day and builds it when it starts (`automation.Outdated`). A partition for tomorrow would be what the UI offers first.
 """
 
 from datetime import date
@@ -12,8 +11,8 @@ from dagster._check import CheckError  # what a day outside the definition answe
 
 from imgpipeline.settings import load_settings
 
-DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat(), timezone="UTC", end_offset=2)
-"""UTC days, from `IMGPIPELINE_FIRST_DAY` to tomorrow."""
+DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat(), timezone="UTC", end_offset=1)
+"""UTC days, from `IMGPIPELINE_FIRST_DAY` to today."""
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[date]:

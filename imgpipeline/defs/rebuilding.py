@@ -32,7 +32,7 @@ rebuild_days = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     tags=_TABLES_TAG,
     description="Builds the tables, summaries and reports of one day, or of a range of days in one run. Days that have "
-    "nothing new are skipped, unless the run's configuration says `force`.",
+    "nothing new are skipped, unless the run is configured with force.",
 )
 
 
@@ -49,7 +49,7 @@ def nightly_cron(settings: Settings) -> str:
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Gives yesterday its last build, and builds every day whose tables are behind the ledger, whyever that "
-    "is: one run for each stretch of days. `IMGPIPELINE_NIGHTLY_AT` says when (UTC).",
+    "is: one run for each stretch of days. IMGPIPELINE_NIGHTLY_AT says when (UTC).",
 )
 def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests the days that are behind, and yesterday."""

@@ -32,7 +32,7 @@ _DAYS = 7
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="Every Monday at 03:00 UTC: looks at the pictures of the last seven days again with each model of "
-    "`IMGPIPELINE_REDETECT_MODELS` whose file is here, one run a model. Off until it is switched on.",
+    "IMGPIPELINE_REDETECT_MODELS whose file is here, one run a model. Off until it is switched on.",
 )
 def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests the last seven days of each model."""

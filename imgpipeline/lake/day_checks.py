@@ -93,7 +93,7 @@ RULES = (
     ),
 )
 """The rules of single rows."""
-UNIQUE = Rule(FRAMES.name, "frame_id_unique", "No `frame_id` is there twice.", "")
+UNIQUE = Rule(FRAMES.name, "frame_id_unique", "No frame_id is there twice.", "")
 """The rule of all rows together."""
 _BY_TABLE = {table.name: tuple(rule for rule in RULES if rule.table == table.name) for table in DAY_TABLES}
 

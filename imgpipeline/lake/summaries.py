@@ -77,21 +77,21 @@ SUMMARIES: Mapping[str, Summary] = {
         Summary(
             LABEL_COUNTS,
             (DETECTIONS.name,),
-            "**How many of which label did each source see by hour?**",
+            "How many of which label did each source see by hour?",
             (_THRESHOLD,),
         ),
-        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "**When did each source see which label?**", (_THRESHOLD,)),
-        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "**How many of which label did each source see all day?**"),
+        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "When did each source see which label?", (_THRESHOLD,)),
+        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "How many of which label did each source see all day?"),
         Summary(
             FRAME_STATS,
             _FRAMES_AND_LETTERS,
-            "**How many frames came from which source in which hour, how large, bright and sharp were they, and how "
-            "soon were they looked at?**",
+            "How many frames came from which source in which hour, how large, bright and sharp were they, and how "
+            "soon were they looked at?",
         ),
         Summary(
             SOURCE_ACTIVITY,
             _FRAMES_AND_LETTERS,
-            "**Which sources were there, from when to when, and for how long was each silent?**",
+            "Which sources were there, from when to when, and for how long was each silent?",
         ),
     )
 }

@@ -16,9 +16,9 @@ from imgpipeline.defs.automation import (
     follow,
     newest_events,
 )
+from imgpipeline.defs.partitions import DAYS
 
 LEDGER, TABLE, SUMMARY = dg.AssetKey("ledger"), dg.AssetKey("table"), dg.AssetKey("summary")
-DAYS = dg.DailyPartitionsDefinition(start_date="2000-01-01", timezone="UTC", end_offset=2)
 HALF_A_DAY_S = 12 * 3600.0
 TODAY, OLD_DAY = "2026-01-09", "2019-05-03"
 
@@ -227,6 +227,33 @@ def test_fault_44_a_build_that_is_killed_after_minutes_is_requested_again_a_minu
     assert graph.tick(after_s=60)[TABLE] == {TODAY}
 
 
+class OutdatedUntilNow(dg.AutomationCondition[dg.AssetKey]):
+    """True for today, whose build ends just after this was found."""
+
+    @property
+    def name(self) -> str:
+        return "outdated_until_now"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        built = dg.AssetMaterialization(context.key, partition=TODAY)
+        context.asset_graph_view.instance.report_runless_asset_event(built)
+        return dg.AutomationResult(context, context.candidate_subset.compute_intersection_with_partition_keys({TODAY}))
+
+
+def test_a_build_that_ends_during_a_tick_is_not_requested_again() -> None:
+    """A tick takes seconds on a busy machine; one build too many makes all that follows it be built as well."""
+
+    @dg.asset(partitions_def=DAYS, automation_condition=build_when(OutdatedUntilNow()))
+    def slow() -> None: ...
+
+    definitions = dg.Definitions(assets=[slow])
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": TODAY})
+        result = dg.evaluate_automation_conditions(definitions, instance)
+        assert not result.get_requested_partitions(slow.key)
+
+
 def test_four_hundred_days_at_once(graph: Graph) -> None:
     days = [(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n)).date().isoformat() for n in range(400)]
     graph.announce(*days)
@@ -234,6 +261,18 @@ def test_four_hundred_days_at_once(graph: Graph) -> None:
     for day in days:
         graph.build(day)
     assert graph.tick() == both()
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["memory", "memory lost"])
+def test_a_frame_ahead_of_the_clock_is_built_as_soon_as_its_day_starts(graph: Graph, forgets: bool) -> None:
+    midnight = graph.now.replace(hour=0, minute=0, second=0) + timedelta(days=1)
+    tomorrow = midnight.date().isoformat()
+    graph.now = midnight - timedelta(seconds=30)
+    graph.announce(tomorrow)
+    assert graph.tick() == both(), "its partition does not exist yet"
+    if forgets:
+        graph.cursor = None
+    assert graph.tick(after_s=30) == both(tomorrow)
 
 
 def test_a_day_outside_the_definition_is_left_alone(graph: Graph) -> None:

@@ -1,6 +1,6 @@
 """The graph as a user sees it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
@@ -52,7 +52,7 @@ def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name: str) -> 
     assert {key.to_user_string() for key in node.parent_keys} == parents
     assert node.owners
     assert node.kinds
-    assert "?**" in (node.description or "")
+    assert "? " in (node.description or "")
     assert node.partitions_def == DAYS
     if name != "frame_metadata":
         assert node.is_materializable
@@ -118,9 +118,23 @@ def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
     assert all(node.description for node in checks.values())
 
 
-def test_the_days_reach_from_the_setting_to_tomorrow() -> None:
+def test_the_days_reach_from_the_setting_to_today_which_the_ui_offers_first() -> None:
     assert DAYS.get_first_partition_key() == load_settings().first_day.isoformat()
-    assert DAYS.get_last_partition_key() == (datetime.now(UTC).date() + timedelta(days=1)).isoformat()
+    assert DAYS.get_last_partition_key() == datetime.now(UTC).date().isoformat()
+
+
+def test_descriptions_are_plain_text() -> None:
+    """The catalog and the pages of sensors and schedules show Markdown as it is written; other pages render it."""
+    graph = defs.resolve_asset_graph()
+    described = [
+        *(graph.get(key) for key in (*graph.get_all_asset_keys(), *graph.asset_check_keys)),
+        *(defs.sensors or []),
+        *(defs.schedules or []),
+        *(defs.resolve_job_def(name) for name in ("detect_frames", "rebuild_days", "redetect_days")),
+    ]
+    texts = [str(thing.description) for thing in described]
+    assert all(texts)
+    assert [text for text in texts if "`" in text or "**" in text] == []
 
 
 def test_what_starts_work_runs_without_being_switched_on() -> None:

@@ -185,7 +185,7 @@ def test_each_asset_says_what_it_answers(name: str) -> None:
     assert node.group_name == "redetections"
     assert node.owners
     assert node.kinds
-    assert "?**" in (node.description or "")
+    assert "? " in (node.description or "")
     assert node.backfill_policy == dg.BackfillPolicy.single_run()
     assert node.metadata["dagster/column_schema"].columns
 

@@ -41,12 +41,13 @@ from imgpipeline.settings import utc_now
 _MOST_PREVIEWS = 3
 """Of a long range only the last days get a preview: each costs a read of the day, and room in the event log."""
 _QUESTIONS = {
-    "frames": "**Which frames were there, from which source, when, how large, how bright and how sharp, and by which "
-    "model were they looked at?** One row a frame (`frame_id` is unique in its day), one Parquet file a day.",
-    "detections": "**What was found where, and how sure?** One row a detection: label, confidence, box in pixels of "
-    "the original image, and the `frame_id` it was found in. One Parquet file a day.",
-    "dead_letters": "**Which records could not become frames, and why?** One row a Kafka offset: code, reason, and as "
-    "much of source and image as could be read. One Parquet file a day; `imgpipeline dead-letters` replays them.",
+    "frames": "Which frames were there, from which source, when, how large, how bright and how sharp, and by which "
+    "model were they looked at? One row a frame (frame_id is unique in its day), one Parquet file a day.",
+    "detections": "What was found where, and how sure? One row a detection: label, confidence, box in pixels of "
+    "the original image, and the frame_id it was found in. One Parquet file a day.",
+    "dead_letters": "Which records could not become frames, and why? One row a Kafka offset: code, reason, and as "
+    "much of source and image as could be read. One Parquet file a day; the command imgpipeline dead-letters replays "
+    "them.",
 }
 
 

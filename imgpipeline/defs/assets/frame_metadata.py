@@ -19,9 +19,9 @@ frame_metadata = dg.AssetSpec(
     group_name="ledger",
     kinds={"kafka", "s3"},
     owners=["team:imgpipeline"],
-    description="**What became of every announced frame?** One outcome for every Kafka offset: its metadata with "
-    "detections, a dead letter, or a recorded gap, in immutable segments below `metadata/`. Written by "
-    "`detect_frames` within about a second of a frame's arrival; a day gets a materialization every few seconds "
+    description="What became of every announced frame? One outcome for every Kafka offset: its metadata with "
+    "detections, a dead letter, or a recorded gap, in immutable segments below metadata/. Written by "
+    "detect_frames within about a second of a frame's arrival; a day gets a materialization every few seconds "
     "while frames of it are processed.",
 )
 
