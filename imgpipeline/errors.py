@@ -71,6 +71,10 @@ class ConfigurationError(PermanentError):
     """A setting is missing or wrong; the message names it."""
 
 
+class UsageError(ConfigurationError):
+    """A command was called with an argument that it cannot take; it ends with exit status 2."""
+
+
 class LedgerError(PermanentError):
     """The ledger and the log contradict each other, or a segment cannot be read. Nothing is skipped silently."""
 

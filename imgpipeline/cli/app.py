@@ -10,6 +10,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from imgpipeline import __version__
 from imgpipeline.cli import (
@@ -37,7 +38,8 @@ from imgpipeline.cli import (
 )
 from imgpipeline.cli.help_texts import unwrap_help
 from imgpipeline.cli.output import note, show_error, write_text
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.cli.usage import as_usage_error, refuse_empty
+from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.setting_names import unknown_settings
 
 app = typer.Typer(
@@ -101,9 +103,17 @@ def _global_options(
 def main() -> None:
     """Runs the command of this process and ends it with its exit status."""
     try:
-        app(prog_name="imgpipeline")
+        refuse_empty(sys.argv[1:])
+        sys.exit(app(prog_name="imgpipeline", standalone_mode=False))
+    except TyperException as error:
+        wrong_call = as_usage_error(error)
+        show_error(wrong_call.message, wrong_call.next_step)
+        sys.exit(error.exit_code)
     except ImgpipelineError as error:
         show_error(error.message, error.next_step)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except typer.Abort:
+        show_error("Stopped: the question was not answered with yes.", None)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`). Python must not try to flush it once more.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.cli.spans import parse_day
+from imgpipeline.cli.spans import optional_day
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.settings import load_settings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
     from imgpipeline.sources.replay import ReplayPlan, ReplayResult
 
-app = typer.Typer(no_args_is_help=True, help="The offsets that could not become frames, why, and another attempt.")
+app = typer.Typer(help="The offsets that could not become frames, why, and another attempt.")
 _MOST_NAMED = 20
 
 CodeOption = Annotated[
@@ -74,7 +74,7 @@ def list_them(
 def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
     from imgpipeline.ledger.dead_letters import Wanted  # noqa: PLC0415 - loads obstore
 
-    return Wanted(code, parse_day(day), source)
+    return Wanted(code, optional_day(day), source)
 
 
 def _documents(store: "ObjectStore", wanted: "list[BuriedRecord]") -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.models import refuse_unknown_model
 from imgpipeline.cli.output import stdout_console
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import UsageError
 
 
 def demo(
@@ -28,7 +29,8 @@ def demo(
     from imgpipeline.demo.run import DemoOptions, default_folder, is_watched, run_demo  # noqa: PLC0415 - loads it all
 
     if images and video:
-        raise ConfigurationError("Both --images and --video are given.", next_step="give one of them")
+        raise UsageError("--images and --video are both given.", next_step="give one of them")
+    refuse_unknown_model(model, None, or_file=True)
     keep = is_watched() if keep is None else keep
     options = DemoOptions(folder or default_folder(), model, images, video, keep)
     if not run_demo(options, stdout_console()):

@@ -9,7 +9,7 @@ from imgpipeline.cli.output import JsonOption, progress_bar, show_json
 from imgpipeline.cli.spans import parse_day
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Follow a number back to the frames and segments behind it.")
+app = typer.Typer(help="Follow a number back to the frames and segments behind it.")
 
 DayOption = Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")]
 LabelOption = Annotated[str, typer.Option("--label", help="The label, as the summary has it.")]
@@ -39,7 +39,7 @@ def label_counts(
     writer. The segments are read for this, and it is an error where what they hold does not add up to the number.
     The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')".
     """
-    _explain(_day(day), hour, label, source, limit, as_json=as_json)
+    _explain(parse_day(day), hour, label, source, limit, as_json=as_json)
 
 
 @app.command("label-totals")
@@ -54,14 +54,7 @@ def label_totals(
 
     The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_totals(DATE '2026-01-09', 'car')".
     """
-    _explain(_day(day), None, label, source, limit, as_json=as_json)
-
-
-def _day(text: str) -> date:
-    day = parse_day(text)
-    if day is None:
-        raise typer.BadParameter("--day is empty: give a day such as 2026-01-09.")
-    return day
+    _explain(parse_day(day), None, label, source, limit, as_json=as_json)
 
 
 def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:

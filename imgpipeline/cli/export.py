@@ -7,6 +7,7 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, days_of, read_span
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings, utc_now
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(no_args_is_help=True, help="The lake's tables as a file for other tools.")
+app = typer.Typer(help="The lake's tables as a file for other tools.")
 
 
 @app.callback()
@@ -51,8 +52,7 @@ def duckdb_file(
                    "ends": ends})  # fmt: skip
     else:
         show_table(["table", "rows"], done.rows.items())
-        counted = "1 day" if len(done.days) == 1 else f"{len(done.days):,} days"
-        note(f"{file}: {counted}, {done.size_bytes / 1e6:,.1f} MB.")
+        note(f"{file}: {counted(len(done.days), 'day')}, {done.size_bytes / 1e6:,.1f} MB.")
 
 
 def _days(store: "ObjectStore", span: Span) -> "list[date]":

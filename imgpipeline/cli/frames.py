@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
     from imgpipeline.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The frames that were looked at, and what was found in them.")
+app = typer.Typer(help="The frames that were looked at, and what was found in them.")
 
 
 @app.callback()

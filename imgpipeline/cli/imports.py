@@ -10,8 +10,10 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
+from imgpipeline.cli.usage import from_arguments
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from imgpipeline.imports.rows import Meaning, Rows
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(no_args_is_help=True, help="Bring detections and metadata of other programs into the ledger.")
+app = typer.Typer(help="Bring detections and metadata of other programs into the ledger.")
 _MOST_NAMED = 10
+_HELP = "`imgpipeline import --help` shows the commands and what they take"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 
 NameOption = Annotated[
@@ -81,16 +84,18 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
 
     settings = load_settings(**timezone_settings(timezone))
-    found = find_files(settings, [file], [".csv"])
-    if len(found) != 1:
-        raise ConfigurationError(f"{file} holds {len(found)} files.", next_step="import them one by one")
-    own_name = name or _name_of(file)
-    chain = import_chain(own_name, "detections")
-    rows = CsvRows(found[0], _delimiter(delimiter))
+    own_name, separator = name or _name_of(file), _delimiter(delimiter)
     names = ColumnNames(
         timestamp_column, label_column, confidence_column, source_column, frame_column, _box_columns(box_columns)
     )
-    meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
+    with from_arguments(_HELP):
+        chain = import_chain(own_name, "detections")
+    found = find_files(settings, [file], [".csv"])
+    if len(found) != 1:
+        raise ConfigurationError(f"{file} holds {counted(len(found), 'file')}.", next_step="import them one by one")
+    rows = CsvRows(found[0], separator)
+    with from_arguments(_HELP):
+        meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
 
 
@@ -121,13 +126,14 @@ def metadata(
 
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
-        raise ConfigurationError(
+        raise UsageError(
             f"{len(paths)} paths have no one name.", next_step="name the import by --name, or give the folder alone"
         )
     own_name = name or _name_of(paths[0])
-    chain = import_chain(own_name, "metadata")
+    with from_arguments(_HELP):
+        chain = import_chain(own_name, "metadata")
+        meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels), settings.timezone)
     rows = Documents(find_files(settings, paths, ENDINGS))
-    meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels), settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
 
 
@@ -138,14 +144,14 @@ def _name_of(path: str) -> str:
     last = last or Path(path).absolute().name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", _ENDINGS.sub("", last)).strip("-.")
     if not name or set(last) & set("*?["):
-        raise ConfigurationError(f"{path} gives the import no name.", next_step="name it by --name")
+        raise UsageError(f"{path} gives the import no name.", next_step="name it by --name")
     return name[:200]
 
 
 def _delimiter(text: str) -> str:
     delimiter = "\t" if text == "tab" else text
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ConfigurationError(f"--delimiter is {text!r}, expected one character or `tab`.")
+        raise UsageError(f"--delimiter is {text!r}.", next_step="give one character, or `tab`")
     return delimiter
 
 
@@ -154,7 +160,8 @@ def _box_columns(text: str | None) -> tuple[str, str, str, str] | None:
         return None
     names = [name.strip() for name in text.split(",")]
     if len(names) != 4:
-        raise ConfigurationError(f"--box-columns names {len(names)} columns, expected left, top, width and height.")
+        columns = counted(len(names), "column")
+        raise UsageError(f"--box-columns names {columns}.", next_step="name four: left, top, width and height")
     return names[0], names[1], names[2], names[3]
 
 

@@ -12,13 +12,13 @@ from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
 
-app = typer.Typer(no_args_is_help=True, help="Store pictures and announce them as frames.")
+app = typer.Typer(help="Store pictures and announce them as frames.")
 _MOST_NAMED = 5
 
 
@@ -75,14 +75,12 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
         first = parse_time(start, zone)
         interval = timedelta(seconds=interval_s)
     except (ValueError, OverflowError) as error:
-        raise ConfigurationError(
+        raise UsageError(
             f"--start {start!r} or --interval-s {interval_s}: {error}.",
             next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z, and seconds above 0",
         ) from None
     if interval <= timedelta():
-        raise ConfigurationError(
-            f"--interval-s is {interval_s}, expected more than 0.", next_step="give seconds above 0"
-        )
+        raise UsageError(f"--interval-s is {interval_s}, expected more than 0.", next_step="give seconds above 0")
     return Pace(first, interval)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.cli.usage import from_arguments
 from imgpipeline.errors import LedgerError
 from imgpipeline.settings import load_settings
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(
-    no_args_is_help=True, help="The chains of segments: where they end, and what to do about a wrong one."
-)
+app = typer.Typer(help="The chains of segments: where they end, and what to do about a wrong one.")
 
 
 @app.callback()
@@ -62,7 +61,8 @@ def ends(
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     if topic is not None:
-        ChainId(topic, "any", 0)  # refuses what is no name of a topic
+        with from_arguments("give the name of a topic; `imgpipeline ledger ends` lists all chains"):
+            ChainId(topic, "any", 0)
     rows = list(_read_ends(open_store(load_settings()), topic))
     if as_json:
         show_json([asdict(row) for row in rows])

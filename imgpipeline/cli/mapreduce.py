@@ -10,7 +10,7 @@ from imgpipeline.settings import load_settings
 if TYPE_CHECKING:
     from imgpipeline.mapreduce.label_hour import LabelHour
 
-app = typer.Typer(no_args_is_help=True, help="What the classic Hadoop Streaming jobs print, without Hadoop.")
+app = typer.Typer(help="What the classic Hadoop Streaming jobs print, without Hadoop.")
 
 InputOption = Annotated[
     str,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
 
-app = typer.Typer(no_args_is_help=True, help="Detection models: list, pull, convert, measure.")
+app = typer.Typer(help="Detection models: list, pull, convert, measure.")
 
 
 @app.command("list")
@@ -51,6 +51,7 @@ def pull(
     from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
 
     settings = load_settings()
+    refuse_unknown_model(name, settings.model_dir)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
         spec = pull_model(
             name,
@@ -92,6 +93,8 @@ def bench(
     from imgpipeline.vision.bench import bench_model  # noqa: PLC0415 - loads OpenCV and the backends
 
     settings = load_settings()
+    if model is not None:
+        refuse_unknown_model(model, settings.model_dir, or_file=True)
     chosen = model or settings.model
     rows = []
     own = chosen == settings.model
@@ -109,6 +112,29 @@ def bench(
         show_json({"model": chosen, "rounds": rounds, "rows": rows})
         return
     show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows], title=f"{chosen}")
+
+
+def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = False) -> None:
+    """Refuses the name of a model that is not registered.
+
+    Args:
+        name: As it was given.
+        model_dir: Folder of downloaded models; None: the default one.
+        or_file: Whether the path of an ONNX file will do.
+
+    Raises:
+        UsageError: It is none.
+    """
+    from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
+
+    known = [spec.name for spec in list_models(model_dir)]
+    path = Path(name).expanduser()
+    if name in known or (or_file and (path.suffix == ".onnx" or path.is_file())):
+        return
+    raise UsageError(
+        f"There is no model {name!r}. Registered are {', '.join(known)}.",
+        next_step="give one of these names" + (", or the path of an ONNX file" if or_file else ""),
+    )
 
 
 def _picture(path: Path | None, settings: Settings) -> "Pixels":

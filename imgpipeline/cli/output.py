@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,9 +48,9 @@ def show_json(document: Any) -> None:
 
 
 def refuse_two_formats(*, as_json: bool, as_csv: bool) -> None:
-    """Raises typer.BadParameter where both were asked for: stdout holds one of them."""
+    """Raises a UsageError where both were asked for: stdout holds one of them."""
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other: give one of them.")
+        raise UsageError("--json and --csv are both given.", next_step="give one of them")
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

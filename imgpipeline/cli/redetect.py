@@ -18,7 +18,8 @@ from imgpipeline.cli.output import (
     show_table,
 )
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, parse_day, read_span
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.cli.usage import from_arguments
+from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def redetect(
 
     span = read_span(day, first, last)
     if span.is_all:
-        raise typer.BadParameter("name the days: --day, or --from and --to.")
+        raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
     settings = load_settings()
     text = model if threshold is None else f"{model}@{f'{threshold:.6f}'.rstrip('0').rstrip('.')}"
-    choice = parse_choice(text, settings)
+    with from_arguments("`imgpipeline models list` shows the models"):
+        choice = parse_choice(text, settings)
     store = open_store(settings)
     days = _days(store, span)
     redetector = open_redetector(settings, store, choice, utc_now)
@@ -157,10 +159,9 @@ def compare_models(
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     wanted = parse_day(day)
-    if wanted is None:
-        raise ConfigurationError("--day is empty.", next_step="give a day such as 2026-01-09")
     settings = load_settings()
-    names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
+    with from_arguments("`imgpipeline models list` shows the models"):
+        names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
     pair = compare(open_store(settings), wanted, *names)
     columns = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
     rows = [[getattr(label, column) for column in columns] for label in pair.labels]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def repair(
         raise typer.Exit(1)
 
 
-def _gives_up_too_much() -> ConfigurationError:
-    return ConfigurationError(
+def _gives_up_too_much() -> UsageError:
+    return UsageError(
         "--without-kafka gives up offsets that Kafka may still have, in every chain.",
         next_step="give --key with the segment that is meant; --dry-run lists them all",
     )

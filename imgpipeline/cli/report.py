@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import note, write_text
-from imgpipeline.cli.spans import parse_day
+from imgpipeline.cli.spans import optional_day
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings, utc_now
 
@@ -37,7 +37,7 @@ def report(
     from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
 
     now = utc_now()
-    wanted = parse_day(day) or now.date() - timedelta(days=1)
+    wanted = optional_day(day) or now.date() - timedelta(days=1)
     settings = load_settings()
     page = current_page(open_store(settings), settings, wanted, now=now)
     if out == _STDOUT:

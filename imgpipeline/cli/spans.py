@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
@@ -42,31 +42,36 @@ class Span:
         return f"{self.first or 'the first day'} to {self.last or 'the last day'}"
 
 
-def parse_day(text: str | None, option: str = "--day") -> date | None:
-    """Returns the day of an option, or None where it was not given.
+def parse_day(text: str, option: str = "--day") -> date:
+    """Returns the day of an option.
 
     Raises:
-        ConfigurationError: It is no day.
+        UsageError: It is no day.
     """
     try:
-        return date.fromisoformat(text) if text else None
+        return date.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(f"{option} is {text!r}.", next_step="give a day such as 2026-01-09") from None
+        raise UsageError(f"{option} is {text!r}.", next_step="give a day such as 2026-01-09") from None
+
+
+def optional_day(text: str | None, option: str = "--day") -> date | None:
+    """Returns the day of an option, or None where it was not given; otherwise as `parse_day`."""
+    return None if text is None else parse_day(text, option)
 
 
 def read_span(day: str | None, first: str | None, last: str | None) -> Span:
     """Reads the three options.
 
     Raises:
-        ConfigurationError: One of them is no day, or the span ends before it begins.
-        typer.BadParameter: `--day` was given together with `--from` or `--to`.
+        UsageError: One of them is no day, the span ends before it begins, or `--day` was given together with `--from`
+            or `--to`.
     """
     if day and (first or last):
-        raise typer.BadParameter("--day and --from/--to exclude each other: give one day, or a span.")
-    only = parse_day(day)
-    span = Span(only or parse_day(first, "--from"), only or parse_day(last, "--to"))
+        raise UsageError("--day and --from or --to are both given.", next_step="give one day, or a span")
+    only = optional_day(day)
+    span = Span(only or optional_day(first, "--from"), only or optional_day(last, "--to"))
     if span.first and span.last and span.first > span.last:
-        raise ConfigurationError(
+        raise UsageError(
             f"--from {span.first} is later than --to {span.last}.", next_step="swap them; both days are included"
         )
     return span

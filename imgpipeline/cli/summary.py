@@ -17,12 +17,13 @@ from imgpipeline.cli.output import (
     shown,
 )
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
+from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.views import LabelChoice, ViewAnswer
 
-app = typer.Typer(no_args_is_help=True, help="What was seen, summed up by label, hour, size and source.")
+app = typer.Typer(help="What was seen, summed up by label, hour, size and source.")
 _MOST_ROWS = 1_000
 _MOST_DAYS_NAMED = 5
 _BAR_CELLS = 30
@@ -111,16 +112,13 @@ def label_totals(
 def _read_choice(
     sources: Sequence[str] | None, labels: Sequence[str] | None, by: Sequence[str] | None
 ) -> "LabelChoice":
-    """Reads `--source`, `--label` and `--by`; raises typer.BadParameter where one of them says nothing."""
+    """Reads `--source`, `--label` and `--by`; raises a UsageError for an unknown group."""
     from imgpipeline.lake.views import LabelChoice  # noqa: PLC0415 - loads DuckDB and pyarrow
 
-    for option, values in (("--source", sources), ("--label", labels)):
-        if "" in (values or ()):
-            raise typer.BadParameter(f"{option} is empty: give a name, or leave it out for all.")
     groups = [group.strip() for several in by or () for group in several.split(",")]
     for group in groups:
         if group not in _GROUPS:
-            raise typer.BadParameter(f"--by is {group!r}, expected some of {', '.join(_GROUPS)}.")
+            raise UsageError(f"--by is {group!r}.", next_step=f"give some of {', '.join(_GROUPS)}")
     return LabelChoice(tuple(sources or ()), tuple(labels or ()), tuple(groups))
 
 

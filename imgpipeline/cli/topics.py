@@ -7,7 +7,7 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="The topic of the announced frames.")
+app = typer.Typer(help="The topic of the announced frames.")
 
 
 @app.callback()

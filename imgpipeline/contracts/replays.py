@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import UsageError
 
 REPLAY_OF = "replay_of"
 """Header: which record is announced again."""
@@ -64,11 +64,11 @@ def parse_reference(text: str) -> tuple[str, str | None, int, int]:
         Topic, topic id where it is named, partition, offset.
 
     Raises:
-        ConfigurationError: It is no such name.
+        UsageError: It is no such name.
     """
     found = _REFERENCE.fullmatch(text)
     if found is None:
-        raise ConfigurationError(
+        raise UsageError(
             f"{text!r} names no record: expected TOPIC/PARTITION/OFFSET.",
             next_step="take one from `imgpipeline dead-letters list`, such as frames/0/41",
         )
@@ -87,5 +87,5 @@ def resolve_reference(text: str, carried_by: ChainId) -> RecordReference | None:
         if topic_id is None and topic != carried_by.topic:
             return None
         return RecordReference(ChainId(topic, topic_id or carried_by.topic_id, partition), offset)
-    except ConfigurationError:
+    except UsageError:
         return None

@@ -25,7 +25,7 @@ from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Ou
 from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
 from imgpipeline.detect.reread import RecordSource, check_neighbours
 from imgpipeline.detect.work import FrameWork
-from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
+from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.mended_days import DaysToBuild, build_noted_days, named_end
 from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
 from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
@@ -66,7 +66,8 @@ def repair_ledger(
         What was done. Days that an earlier repair left to be built are built too.
 
     Raises:
-        ConfigurationError: The key is none of a segment, or the topic of a chain does not exist.
+        ConfigurationError: The topic of a chain does not exist.
+        UsageError: The key is none of a segment.
         LedgerError: The log is not the one that the chain was made of, or the damage is not of a kind that is mended.
         TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
     """
@@ -90,7 +91,7 @@ def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
         return list_chains(store)
     parsed = parse_segment_key(key)
     if parsed is None:
-        raise ConfigurationError(
+        raise UsageError(
             f"{key} is no key of a segment.", next_step="give one as errors name it: metadata/…/….jsonl.zst"
         )
     return [parsed[0]]

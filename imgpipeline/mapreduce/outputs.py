@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
 from imgpipeline.mapreduce.inputs import InputFile
 
 STDOUT = "-"
@@ -31,8 +31,9 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         A binary stream; a file can be read back through it.
 
     Raises:
-        ConfigurationError: The folder is not there or may not be written to, or the file is one of the inputs, or none
-            but a pipe or a device, in whose place no file must come.
+        ConfigurationError: The folder is not there or may not be written to, or the output is a folder, a pipe or a
+            device, in whose place no file must come.
+        UsageError: The file is one of the inputs.
         PermanentError: The disk is full.
     """
     if output == STDOUT:
@@ -41,10 +42,10 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    if path.is_dir() or any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
-        raise ConfigurationError(
-            f"The output {output} is a folder, or one of the files to read.", next_step="name another file"
-        )
+    if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
+        raise UsageError(f"The output {output} is one of the files to read.", next_step="name another file")
+    if path.is_dir():
+        raise ConfigurationError(f"The output {output} is a folder.", next_step="name a file")
     if path.exists() and not path.is_file():
         raise ConfigurationError(
             f"The output {output} is no file but a pipe or a device.", next_step=f"write to - and on: `- > {output}`"

@@ -25,7 +25,7 @@ from imgpipeline.contracts.message_fields import MAX_TEXT
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import day_of
 from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.errors import BadInputError, ConfigurationError
+from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.settings import Settings
@@ -142,8 +142,8 @@ def ingest_folder(
         What became of it.
 
     Raises:
-        ConfigurationError: There is no such folder, it holds no images, the source has no proper name, or a setting
-            is wrong.
+        ConfigurationError: There is no such folder, it holds no images, or a setting is wrong.
+        UsageError: The source has no proper name.
         IngestInterrupted: Ctrl-C was pressed, and no announcer was given.
         TransientError: Store or broker do not answer; ingesting the folder again makes up for what is missing.
     """
@@ -162,7 +162,7 @@ def ingest_folder(
 
 def _check_source(source: str) -> None:
     if not source.strip() or len(source) > MAX_TEXT or "\0" in source or not source.isprintable():
-        raise ConfigurationError(
+        raise UsageError(
             f"The source {source!r} has no proper name.", next_step=f"name it in 1 to {MAX_TEXT} printable characters"
         )
 

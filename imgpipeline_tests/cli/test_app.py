@@ -60,7 +60,7 @@ def test_a_wrong_call_ends_with_status_two_and_no_data(arguments: list[str], tmp
 
 def test_an_error_is_one_message_on_stderr_with_what_to_do_next(tmp_path: Path):
     ended = run("dead-letters", "list", "--day", "yesterday", "--json", cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (1, "")
+    assert (ended.status, ended.stdout) == (2, "")
     assert ended.stderr == "Error: --day is 'yesterday'.\nNext: give a day such as 2026-01-09\n"
 
 

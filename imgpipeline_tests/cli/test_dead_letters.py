@@ -69,7 +69,7 @@ def test_in_a_table_they_cannot_control_the_terminal(filled: dict[str, str], tmp
 
 def test_a_day_that_is_none_is_refused(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "list", "--day", "yesterday", env=filled, cwd=tmp_path)
-    assert ended.status == 1
+    assert ended.status == 2
     assert "--day" in ended.stderr
 
 

@@ -107,7 +107,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
             "Nothing was found in the 1 frames of 2026-01-10",
         ),
         (["--day", "2026-01-12", "--hour", "3", "--label", "car"], 1, "the ledger knows: 2026-01-09, 2026-01-10"),
-        (["--day", "today", "--hour", "3", "--label", "car"], 1, "Error: --day is 'today'."),
+        (["--day", "today", "--hour", "3", "--label", "car"], 2, "Error: --day is 'today'."),
         (["--day", "2026-01-09", "--hour", "24", "--label", "car"], 2, "Invalid value for '--hour'"),
         ([*HOUR], 2, "--label"),
     ],

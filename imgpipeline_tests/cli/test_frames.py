@@ -123,10 +123,10 @@ def test_a_source_that_never_was_points_to_those_there_are(filled: dict[str, str
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--json", "--csv"], 2, "--json and --csv exclude each other"),
-        (["--day", "2026-01-09", "--from", "2026-01-09"], 2, "--day and --from/--to exclude each other"),
-        (["--from", "2026-01-10", "--to", "2026-01-09"], 1, "Error: --from 2026-01-10 is later than --to 2026-01-09."),
-        (["--to", "soon"], 1, "Error: --to is 'soon'."),
+        (["--json", "--csv"], 2, "--json and --csv are both given"),
+        (["--day", "2026-01-09", "--from", "2026-01-09"], 2, "--day and --from or --to are both given"),
+        (["--from", "2026-01-10", "--to", "2026-01-09"], 2, "Error: --from 2026-01-10 is later than --to 2026-01-09."),
+        (["--to", "soon"], 2, "Error: --to is 'soon'."),
         (["--limit", "0"], 2, "--limit"),
         (["--status", "lost"], 2, "processed"),
     ],

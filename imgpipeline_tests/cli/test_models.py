@@ -25,7 +25,7 @@ def test_a_shipped_model_needs_no_download(tmp_path: Path):
 
 def test_a_model_that_nobody_registered_is_named(tmp_path: Path):
     ended = run("models", "pull", "nonsense", cwd=tmp_path)
-    assert ended.status == 1
+    assert ended.status == 2
     assert "yolox-nano" in ended.stderr
 
 

@@ -25,7 +25,7 @@ def test_fault_40_the_command_shows_and_mends_what_is_broken(
     assert store.get(key) == b"[bold]not a segment"
 
     refused = run("ledger", "repair", "--without-kafka", env=folder_site, cwd=tmp_path)
-    assert (refused.status, "give --key" in refused.stderr) == (1, True)
+    assert (refused.status, "give --key" in refused.stderr) == (2, True)
     done = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)
     assert (done.status, "[2, 5)" in done.stdout) == (0, True)
     assert "Mended." in done.stderr

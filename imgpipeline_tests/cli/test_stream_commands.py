@@ -61,7 +61,7 @@ def test_ingest_with_a_pace_gives_times_by_order(site: dict[str, str], tmp_path:
 )
 def test_a_pace_that_makes_no_sense_is_refused(pace: list[str], named: str, tmp_path: Path):
     ended = run("ingest", "folder", tmp_path, "--source", "x", *pace, cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (1, "")
+    assert (ended.status, ended.stdout) == (2, "")
     assert named in ended.stderr
 
 

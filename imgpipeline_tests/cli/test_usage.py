@@ -1,0 +1,157 @@
+"""A wrong call of any command ends alike: status 2, one message on stderr, and what to do next."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from typer import Typer
+
+from imgpipeline.cli import app as cli_app
+from imgpipeline_tests.cli.command import run
+
+DAY_TAKERS = (
+    "summary label-counts", "summary label-totals", "summary hours", "summary sizes", "summary sources", "frames list",
+)  # fmt: skip
+
+WRONG_CALLS = [
+    # what no command knows
+    ("nonsense", "No such command 'nonsense'."),
+    ("summary", "Missing command."),
+    ("summary nonsense", "No such command 'nonsense'."),
+    ("--nonsense", "No such option: --nonsense."),
+    # days
+    *((f"{command} --day 2026-13-40", "--day is '2026-13-40'.") for command in DAY_TAKERS),
+    *((f"{command} --from 2026-01-02 --to 2026-01-01", "--from 2026-01-02 is later") for command in DAY_TAKERS),
+    *((f"{command} --day 2026-01-01 --to 2026-01-02", "--day and --from or --to are both") for command in DAY_TAKERS),
+    *((f"{command} --json --csv", "--json and --csv are both given.") for command in DAY_TAKERS),
+    ("query 'SELECT 1' --day nonsense", "--day is 'nonsense'."),
+    ("query 'SELECT 1' --json --csv", "--json and --csv are both given."),
+    ("export duckdb lake.duckdb --day 2026-02-30", "--day is '2026-02-30'."),
+    ("report --day 2026-02-30", "--day is '2026-02-30'."),
+    ("redetect --model demo --day 2026-02-30", "--day is '2026-02-30'."),
+    ("redetect --model demo --from 2026-01-02 --to 2026-01-01", "is later than --to"),
+    ("compare-models --day 2026-02-30 --b demo", "--day is '2026-02-30'."),
+    ("explain label-counts --day x --hour 1 --label car", "--day is 'x'."),
+    ("explain label-totals --day x --label car", "--day is 'x'."),
+    ("dead-letters list --day x", "--day is 'x'."),
+    ("dead-letters replay --day x", "--day is 'x'."),
+    # empty values, as of shell variables that are not set
+    ("ingest folder . --source ''", "--source is empty."),
+    ("ingest folder . --source=", "--source is empty."),
+    ("ingest folder '' --source gate", "An argument is empty."),
+    ("summary label-counts --day ''", "--day is empty."),
+    ("frames list --source ''", "--source is empty."),
+    ("query ''", "An argument is empty."),
+    ("report --out ''", "--out is empty."),
+    # names that do not exist
+    ("models pull nonsense", "There is no model 'nonsense'."),
+    ("models bench --model nonsense", "There is no model 'nonsense'."),
+    ("demo --model nonsense", "There is no model 'nonsense'."),
+    ("redetect --model nonsense --day 2026-01-01", "There is no model 'nonsense'"),
+    ("redetect --model demo@2 --day 2026-01-01", "There is no model 'demo@2'"),
+    ("compare-models --day 2026-01-01 --b nonsense", "There is no model 'nonsense'"),
+    ("compare-models --day 2026-01-01 --a nonsense --b demo", "There is no model 'nonsense'"),
+    ("dead-letters list --code NONSENSE", "'NONSENSE' is not one of"),
+    ("frames list --status nonsense", "'nonsense' is not one of"),
+    ("import detections rows.csv --label-column nonsense", "The column 'nonsense' is not there"),
+    ("import detections rows.csv --box-columns a,b", "--box-columns names 2 columns."),
+    ("import detections rows.csv --box-columns a", "--box-columns names 1 column."),
+    ("summary label-totals --by colour", "--by is 'colour'."),
+    ("summary label-totals --source ''", "--source is empty."),
+    ("ingest folder . --source gate --timezone Mars/Base", "Invalid value for '--timezone'"),
+    ("summary label-totals --label ''", "--label is empty."),
+    ("ledger ends --topic a/b", "'a/b'"),
+    ("ledger repair --key nonsense", "nonsense is no key of a segment."),
+    ("dead-letters show nonsense", "'nonsense' names no record"),
+    # values out of their range
+    ("ingest folder . --source ' '", "The source ' ' has no proper name."),
+    ("ingest folder . --source gate --start noon", "--start 'noon'"),
+    ("ingest folder . --source gate --start 2026-01-09 --interval-s 0", "--interval-s is 0.0"),
+    ("explain label-counts --day 2026-01-01 --hour 24 --label car", "Invalid value for '--hour'"),
+    ("explain label-totals --day 2026-01-01 --label car --limit 0", "Invalid value for '--limit'"),
+    ("frames list --limit many", "Invalid value for '--limit'"),
+    ("dead-letters list --limit 0", "Invalid value for '--limit'"),
+    ("status --segments 0", "Invalid value for '--segments'"),
+    ("topics create --partitions 0", "Invalid value for '--partitions'"),
+    ("ledger new-chain --partition -1", "Invalid value for '--partition'"),
+    ("models bench --rounds 0", "Invalid value for '--rounds'"),
+    ("redetect --model demo --threshold 2 --day 2026-01-01", "Invalid value for '--threshold'"),
+    ("import detections rows.csv --delimiter ';;'", "--delimiter is ';;'."),
+    ("import detections rows.csv --name a/b", "'a/b' is no name of an import"),
+    ("import metadata . --name a/b", "'a/b' is no name of an import"),
+    ("import metadata rows.csv . ", "2 paths have no one name."),
+    ("import metadata '*.json'", "*.json gives the import no name."),
+    # what is missing, and what contradicts itself
+    ("ingest folder .", "Missing option '--source'."),
+    ("ingest folder --source gate", "Missing argument"),
+    ("redetect --model demo", "No days are given."),
+    ("compare-models --day 2026-01-01", "Missing option '--b'."),
+    ("explain label-counts --day 2026-01-01", "Missing option"),
+    ("demo --images . --video rows.csv", "--images and --video are both given."),
+    ("ledger repair --without-kafka", "--without-kafka gives up offsets"),
+    ("mapreduce identity --input rows.csv --output rows.csv", "is one of the files to read."),
+    ("mapreduce label-hour --input rows.csv", "Missing option '--output'."),
+    ("mapreduce label-total --output out", "Missing option '--input'."),
+    ("models convert a.cfg b.weights", "Missing argument"),
+]
+
+
+def leaf_commands(app: Typer, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    own = [(*above, command.name or "") for command in app.registered_commands]
+    groups = [(group.typer_instance, group.name) for group in app.registered_groups]
+    return own + [leaf for inner, name in groups if inner for leaf in leaf_commands(inner, (*above, str(name)))]
+
+
+@pytest.fixture(autouse=True)
+def site_without_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings, and a folder with one CSV file."""
+    for name in list(os.environ):
+        if name.upper().startswith(("IMGPIPELINE_", "AWS_", "KAFKA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("timestamp,detected_label,confidence\n2026-01-01T00:00:00Z,car,0.9\n")
+
+
+def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+    """Call the command's entry point, and return what it says where the call is refused as it should be."""
+    monkeypatch.setattr(sys, "argv", ["imgpipeline", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli_app.main()
+    said = capfd.readouterr()
+    assert (ended.value.code, said.out) == (2, ""), said.err
+    lines = said.err.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["Error:", "Next:"], said.err
+    return said.err
+
+
+@pytest.mark.parametrize(("wrong_call", "message"), WRONG_CALLS, ids=[wrong_call for wrong_call, _ in WRONG_CALLS])
+def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
+    wrong_call: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    assert message in call(shlex.split(wrong_call), monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("command", leaf_commands(cli_app.app), ids=" ".join)
+def test_every_command_refuses_an_unknown_option_and_names_its_help(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    said = call([*command, "--nonsense"], monkeypatch, capfd)
+    assert "Error: No such option: --nonsense" in said
+    assert f"`imgpipeline {' '.join(command)} --help`" in said
+
+
+def test_every_command_with_arguments_stands_in_the_table_of_wrong_calls():
+    without = {("doctor",), ("audit",), ("settings", "table"), ("models", "list")}  # flags only
+    in_table = {wrong_call for wrong_call, _ in WRONG_CALLS}
+    missing = [c for c in leaf_commands(cli_app.app) if not any(w.startswith(" ".join(c)) for w in in_table)]
+    assert set(missing) == without
+
+
+@pytest.mark.parametrize("wrong_call", ["summary hours --day 2026-13-40", "status --nonsense", "query ''"])
+def test_the_status_of_the_process_is_two(wrong_call: str, tmp_path: Path):
+    ended = run(*shlex.split(wrong_call), cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.startswith("Error: ")
