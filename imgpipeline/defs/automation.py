@@ -27,7 +27,11 @@ BUILD_SECONDS = "build_s"
 SHORTEST_PAUSE_S = 60.0
 """A day is not built again before this pause is over."""
 PAUSE_PER_BUILD_S = 10.0
-"""Nor before so many times the duration of its last build."""
+"""Nor before so many times the duration of its last build: short builds take a tenth of the time."""
+LONGEST_PAUSE_S = 180.0
+"""But no later than this. A build that took long because the machine was overloaded does not keep its day stale."""
+LEAST_PAUSE_PER_BUILD_S = 3.0
+"""Unless the build took longer than a third of that: long builds take a quarter of the time."""
 _OVERLAP = 500
 """Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
@@ -54,7 +58,10 @@ class Build:
 
     def is_due(self, now_s: float, shortest_pause_s: float) -> bool:
         """Tells whether the pause after this build is over."""
-        pause_s = max(shortest_pause_s, PAUSE_PER_BUILD_S * self.duration_s) if shortest_pause_s else 0.0
+        if not shortest_pause_s:
+            return now_s >= self.ended_at_s
+        longest_s = max(LONGEST_PAUSE_S, LEAST_PAUSE_PER_BUILD_S * self.duration_s)
+        pause_s = max(shortest_pause_s, min(longest_s, PAUSE_PER_BUILD_S * self.duration_s))
         return now_s >= self.ended_at_s + pause_s
 
 
@@ -77,7 +84,7 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
     @property
     def description(self) -> str:
         """What the UI says of this condition."""
-        pause = f", {self._shortest_pause_s:.0f} s or 10 builds after it" if self._shortest_pause_s else ""
+        pause = f", {self._shortest_pause_s:.0f} s to 3 min after it" if self._shortest_pause_s else ""
         return f"{self._upstream.to_user_string()} has news since the last build{pause}"
 
     @property
@@ -229,6 +236,7 @@ keep_tables_current = dg.AutomationConditionSensorDefinition(
     run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
     emit_backfills=True,
     use_user_code_server=True,
-    description="Builds the days that have news: after detection runs, late and old days included, each at most every "
-    "60 s or ten times the duration of its last build.",
+    description="Builds the days that have news: after detection runs, late and old days included, each after a "
+    "pause of ten times the duration of its last build, from one to three minutes (three times, where it took longer "
+    "than a minute).",
 )

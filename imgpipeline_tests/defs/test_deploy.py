@@ -1,12 +1,14 @@
 """The instance for servers: a real job with its history in PostgreSQL and its output in S3."""
 
 import uuid
+from pathlib import Path
 
 import boto3
 import dagster as dg
 import pytest
 import yaml
 
+from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
 from imgpipeline_tests.servers.postgres_server import USER, PostgresServer
@@ -78,3 +80,11 @@ def test_detection_leaves_slots_for_the_tables(path: str) -> None:
     assert limits.keys() == {"detection", "tables", "redetection"}
     assert configuration["telemetry"] == {"enabled": False}
     assert configuration["retention"]["sensor"]["purge_after_days"]["skipped"] == 1
+
+
+@pytest.mark.fault(45)
+@pytest.mark.parametrize("path", [REPOSITORY / "dagster.yaml", CONFIGURATION], ids=["one machine", "servers"])
+def test_fault_45_a_slow_start_is_left_to_the_sensor_which_grows_more_patient(path: Path) -> None:
+    """A run that starts too slowly is taken over; the next one gets twice as long, and Dagster must not end it."""
+    monitoring = yaml.safe_load(path.read_text())["run_monitoring"]
+    assert monitoring["start_timeout_seconds"] > 4 * Settings(_env_file=None).takeover_s  # type: ignore[call-arg]  # pydantic-settings' own argument

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -70,11 +71,19 @@ class Place:
 
     def run_counts(self) -> dict[str, int]:
         """Returns how many detection runs there are by status."""
-        counts: dict[str, int] = {}
-        for record in self.site.runs(job=JOB_NAME):
-            name = record.dagster_run.status.value
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+        return Counter(record.dagster_run.status.value for record in self.site.runs(job=JOB_NAME))
+
+    def build_counts(self) -> dict[str, int]:
+        """Returns how many builds of tables there are by status."""
+        return Counter(run.status.value for run in self._builds(live=False))
+
+    def live_builds(self) -> int:
+        """Returns how many builds of tables wait or run."""
+        return len(self._builds(live=True))
+
+    def _builds(self, *, live: bool) -> list[dg.DagsterRun]:
+        runs = (record.dagster_run for record in self.site.runs(live=live))
+        return [run for run in runs if run.job_name != JOB_NAME]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.lake.day_tables import stale_days
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
@@ -26,8 +27,20 @@ class Sample:
     """Records in the log; None while the broker did not answer."""
     committed: int | None
     """Offsets in the ledger; None while the store did not answer."""
+    builds: int
+    """Builds of tables that wait or run."""
     rss_mb: tuple[int, ...]
     """Resident memory of each detection run at work, in MB."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How long it took after the stream had stopped."""
+
+    drained_s: float
+    """Until the ledger had every record, in seconds."""
+    current_s: float | None
+    """Until the day tables had all of the ledger, in seconds; None where that was not in time."""
 
 
 @dataclass
@@ -63,7 +76,7 @@ class Watch:
     def look(self) -> Sample:
         """Returns what there is to be seen now."""
         rss = tuple(sorted(filter(None, (_rss_mb(pid) for pid in self.place.run_processes()))))
-        return Sample(self.elapsed_s, announced(self.place), committed(self.place), rss)
+        return Sample(self.elapsed_s, announced(self.place), committed(self.place), self.place.live_builds(), rss)
 
 
 def announced(place: Place) -> int | None:
@@ -80,6 +93,15 @@ def committed(place: Place) -> int | None:
         return sum(end.offset for end in fix_ends(open_store(place.direct)).values())
     except ImgpipelineError:
         return None
+
+
+def tables_are_current(place: Place) -> bool:
+    """Tells whether the day tables have everything that the ledger has."""
+    store = open_store(place.direct)
+    try:
+        return not stale_days(store, {chain: end.offset for chain, end in fix_ends(store).items()})
+    except ImgpipelineError:
+        return False
 
 
 def latencies_s(store: ObjectStore) -> list[float]:
