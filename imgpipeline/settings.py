@@ -140,6 +140,11 @@ class Settings(StorePatience, WarningLimits):
     nms_per_class: bool | None = Field(
         None, description="Whether only boxes of one label compete. Default: as the model is registered."
     )
+    reduced_decoding: bool = Field(
+        True,
+        description="Decode a JPEG that is at least twice as large as the model's input at 1/2, 1/4 or 1/8 of its "
+        "size. `false` decodes at full size: slower, and slightly different confidences (docs/performance.md).",
+    )
     lanes: int = Field(1, ge=1, le=1000, description="Detection runs at a time; topic partitions are spread over them.")
     linger_s: float = Field(20.0, ge=0, description="A detection run ends when its lane was quiet for this long.")
     max_run_s: float = Field(900.0, gt=0, description="A detection run ends after this long; the next one goes on.")
@@ -228,8 +233,10 @@ class Settings(StorePatience, WarningLimits):
 
     def results_hash(self) -> str:
         """Returns a hash of what changes the results of a detection run, 16 hexadecimal digits."""
+        scale = () if self.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
-                 self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day)  # fmt: skip
+                 self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
+                 *scale)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

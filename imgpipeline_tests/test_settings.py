@@ -189,7 +189,7 @@ def test_the_hash_of_results_follows_what_changes_results_and_nothing_else():
     changes: list[dict[str, object]] = [
         {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
         {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},
-        {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"},
+        {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"}, {"reduced_decoding": False},
     ]  # fmt: skip
     hashes = {load_settings(**change).results_hash() for change in changes}
     assert len(hashes | {before}) == len(changes) + 1

@@ -22,6 +22,7 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import Fetched, ImageReader
 from imgpipeline.settings import Clock, Settings
+from imgpipeline.vision.configured import decoded_for
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image, read_header
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.quality import Quality, measure_quality
@@ -124,7 +125,7 @@ class FrameWork:
             with self._one_large_at_a_time(header.width * header.height):
                 with self.stages.at(Stage.DECODE, read.ready_at_s):
                     limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
-                    image = decode_image(data, limits, reduced_for=self.detector.spec.network_input)
+                    image = decode_image(data, limits, reduced_for=decoded_for(self.settings, self.detector))
                     quality = measure_quality(image)
                 frame = self._detect(read, image, quality)
         except BadInputError as error:

@@ -18,7 +18,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.settings import Settings
-from imgpipeline.vision.configured import detect_workers
+from imgpipeline.vision.configured import decoded_for, detect_workers
 from imgpipeline.vision.decode import ImageLimits, decode_image, read_header
 from imgpipeline.vision.detector import Detector
 
@@ -147,7 +147,7 @@ class PictureLooker:
         header = read_header(data)
         with self._one_large_at_a_time(header.width * header.height):
             limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
-            image = decode_image(data, limits, reduced_for=self.detector.spec.network_input)
+            image = decode_image(data, limits, reduced_for=decoded_for(self.settings, self.detector))
             found = self.detector.detect(image)
         return SeenFrame(frame, LookOutcome.PROCESSED, detections=tuple(found))
 

@@ -117,7 +117,8 @@ def read_redetection(store: ObjectStore, model: str, day: date) -> StoredRedetec
 def recipe_of(detector: Detector, settings: Settings) -> str:
     """Returns a hash of all that changes what is found in a picture, 16 hexadecimal digits."""
     spec = detector.spec
+    scale = () if settings.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
     parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, spec.preprocessing,
              detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
-             settings.max_image_bytes, settings.max_image_pixels)  # fmt: skip
+             settings.max_image_bytes, settings.max_image_pixels, *scale)  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

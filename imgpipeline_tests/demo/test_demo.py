@@ -13,7 +13,7 @@ import pytest
 from imgpipeline_tests.servers.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "imgpipeline.cli", "demo"]
-LIMIT_S = 280
+LIMIT_S = 880
 
 
 @pytest.fixture

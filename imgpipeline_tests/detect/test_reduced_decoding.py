@@ -1,0 +1,92 @@
+"""Reduced decoding of large JPEGs can be switched off, and the ledger tells by which way a frame was detected."""
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import zip_longest
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.ledger import fix_ends, list_segments, read_segments
+from imgpipeline.objectstore import ImageReader
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.redetect.look import FrameToSee, PictureLooker
+from imgpipeline.redetect.manifest import recipe_of
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sources.simulator import Scene
+from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode
+
+LIMITS = ImageLimits(50_000_000, 50_000_000)
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A street of 1920x1080 pixels as JPEG."""
+    return encode(cv2.resize(Scene(3, frames=60).frame(20)[0], (1920, 1080), interpolation=cv2.INTER_LANCZOS4), ".jpg")
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector("demo", threads=1)
+
+
+def expected(data: bytes, detector: Detector, *, is_reduced: bool) -> list[Detection]:
+    image = decode_image(data, LIMITS, reduced_for=detector.spec.network_input if is_reduced else None)
+    assert (image.reduction > 1) == is_reduced
+    return detector.detect(image)
+
+
+def agree(found: Iterable[Detection], wanted: Iterable[Detection]) -> bool:
+    """Whether detections are the same up to what the ledger rounds."""
+    pairs = list(zip_longest(found, wanted))
+    return all(a and b and a.label == b.label and np.allclose(numbers(a), numbers(b), atol=0.006) for a, b in pairs)
+
+
+def numbers(of: Detection) -> tuple[float, ...]:
+    return (of.confidence, *(of.box_xywh or ()))
+
+
+def test_the_two_ways_differ_in_this_picture(large: bytes, detector: Detector):
+    assert not agree(*(expected(large, detector, is_reduced=is_reduced) for is_reduced in (True, False)))
+
+
+def test_a_run_decodes_as_the_setting_says_and_its_segments_tell(lane: LaneUnderTest, large: bytes, detector: Detector):
+    path = lane.put_image("images/camera/large.jpg", large)
+    ways = {is_reduced: lane.with_settings(reduced_decoding=is_reduced) for is_reduced in (True, False)}
+    for number, way in enumerate(ways.values()):
+        time = START + timedelta(seconds=number)
+        lane.send(json.dumps({"source": "camera", "image_path": path, "timestamp": time.isoformat()}).encode())
+        way.follow()
+    [(chain, end)] = fix_ends(lane.store).items()
+    segments = list(read_segments(lane.store, chain, list_segments(lane.store, chain, 0, end.offset)))
+    hashes = [segment.header.provenance.settings_hash for segment in segments]
+    assert hashes == [way.settings.results_hash() for way in ways.values()]
+    assert hashes[0] != hashes[1]
+    for is_reduced, frame in zip(ways, lane.frames(), strict=True):
+        assert agree(frame.detections, expected(large, detector, is_reduced=is_reduced))
+
+
+@pytest.mark.parametrize("is_reduced", [True, False], ids=["reduced", "full size"])
+def test_a_redetection_decodes_as_the_setting_says(large: bytes, detector: Detector, is_reduced: bool):
+    settings, store = load_settings(reduced_decoding=is_reduced), open_memory_store()
+    store.put("large.jpg", large)
+    looker = PictureLooker(settings, ImageReader(store, settings), detector)
+    seen = looker.look(looker.read(FrameToSee("a" * 32, "large.jpg", 0, "processed", None)))
+    assert list(seen.detections) == expected(large, detector, is_reduced=is_reduced)
+
+
+def test_results_of_the_two_ways_are_not_mixed(detector: Detector):
+    def recipe(**changes: object) -> str:
+        return recipe_of(detector, load_settings(**changes))
+
+    assert recipe() == recipe(reduced_decoding=True) != recipe(reduced_decoding=False)
+
+
+def test_the_default_has_the_hash_that_segments_of_earlier_versions_have():
+    assert load_settings().reduced_decoding
+    assert load_settings().results_hash() == Settings(_env_file=None).results_hash() == "1c2ecb7e94e8f5f9"  # type: ignore[call-arg]  # pydantic-settings' own
