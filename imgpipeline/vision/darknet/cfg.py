@@ -3,6 +3,7 @@
 Owns the text format only; what the options mean belongs to `network`.
 """
 
+import math
 from dataclasses import dataclass
 
 from imgpipeline.errors import PermanentError
@@ -68,13 +69,16 @@ class Section:
             The number.
 
         Raises:
-            PermanentError: It is not a number.
+            PermanentError: It is not a finite number.
         """
         text = self.options.get(name)
         try:
-            return default if text is None else float(text)
+            number = default if text is None else float(text)
         except ValueError as error:
             raise self.error(f"option {name} is {text!r}", "a number") from error
+        if not math.isfinite(number):
+            raise self.error(f"option {name} is {text!r}", "a finite number")
+        return number
 
     def error(self, actual: str, expected: str) -> PermanentError:
         """Makes the error for something that is wrong with this section.

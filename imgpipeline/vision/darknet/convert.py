@@ -13,6 +13,7 @@ import onnx
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.darknet.cfg import parse_cfg
 from imgpipeline.vision.darknet.graph import emit_graph
+from imgpipeline.vision.darknet.limits import LARGEST_CFG_BYTES, LARGEST_WEIGHTS_BYTES
 from imgpipeline.vision.darknet.network import plan_network
 from imgpipeline.vision.darknet.weights import read_weights
 
@@ -32,16 +33,28 @@ def convert_darknet(cfg: Path, weights: Path, out_onnx: Path) -> str:
         PermanentError: A file cannot be read or written, or the network cannot be converted exactly; the message
             has the layer, what it has and what is expected.
     """
-    try:
-        text, data = cfg.read_text(encoding="utf-8", errors="replace"), weights.read_bytes()
-    except OSError as error:
-        raise PermanentError(f"The Darknet model cannot be read: {error}.", next_step="check both paths") from error
+    text = _read(cfg, LARGEST_CFG_BYTES).decode("utf-8", "replace")
     network = plan_network(parse_cfg(text))
+    data = _read(weights, LARGEST_WEIGHTS_BYTES)
     model = emit_graph(network, read_weights(data, network))
     onnx.helper.set_model_props(model, {"darknet_weights_sha256": hashlib.sha256(data).hexdigest()})
     content = model.SerializeToString(deterministic=True)
     write_whole(out_onnx, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    """Reads a whole file that is no larger than allowed; a pipe or a device has no end that is known."""
+    try:
+        if path.exists() and not path.is_file():
+            raise PermanentError(f"{path} is not a file.", next_step="check both paths")
+        if path.stat().st_size > most_bytes:
+            raise PermanentError(
+                f"{path} has more than {most_bytes:,} bytes.", next_step="check that cfg and weights are not swapped"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise PermanentError(f"The Darknet model cannot be read: {error}.", next_step="check both paths") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from imgpipeline.vision.darknet.cfg import Section
+from imgpipeline.vision.darknet.limits import (
+    LARGEST_ANCHOR,
+    MOST_BOXES,
+    MOST_LAYERS,
+    check_channels,
+    check_side,
+    check_window,
+)
 
 Activation = Literal["linear", "leaky", "mish"]
 Shape = tuple[int, int, int]
@@ -146,8 +154,11 @@ def plan_network(sections: list[Section]) -> Network:
     """
     net = sections[0]
     width, height = net.whole("width", 416), net.whole("height", 416)
-    if width <= 0 or height <= 0 or net.whole("channels", 3) != 3:
-        raise net.error(f"input {width}x{height}, {net.whole('channels', 3)} channels", "3 channels and a size above 0")
+    if net.whole("channels", 3) != 3:
+        raise net.error(f"input of {net.whole('channels', 3)} channels", "3 channels")
+    check_side(net, width, height)
+    if len(sections) - 1 > MOST_LAYERS:
+        raise net.error(f"{len(sections) - 1} layers", f"at most {MOST_LAYERS}")
     layers: list[Layer] = []
     for section in sections[1:]:
         if section.kind not in _PLANNERS:
@@ -157,9 +168,13 @@ def plan_network(sections: list[Section]) -> Network:
             if value not in ("0", _HARMLESS.get(name)):
                 raise section.error(f"option {name}={value}", "a network without this option")
         network = Network(width, height, tuple(layers))
-        layers.append(_PLANNERS[section.kind](section, network))
-    if not any(isinstance(layer.operation, Yolo) for layer in layers):
+        layers.append(_checked(_PLANNERS[section.kind](section, network), network))
+    boxes = sum(len(each.operation.anchors) * each.shape[1] * each.shape[2]
+                for each in layers if isinstance(each.operation, Yolo))  # fmt: skip
+    if not boxes:
         raise sections[-1].error("the network ends without a [yolo] layer", "at least one")
+    if boxes > MOST_BOXES:
+        raise sections[-1].error(f"the [yolo] layers give {boxes} boxes", f"at most {MOST_BOXES}")
     return Network(width, height, tuple(layers))
 
 
@@ -171,12 +186,14 @@ def _plan_convolution(section: Section, network: Network) -> Layer:
     filters, groups = section.whole("filters", 1), max(1, section.whole("groups", 1))
     if min(size, stride, filters) < 1 or padding < 0:
         raise section.error(f"size {size}, stride {stride}, filters {filters}, padding {padding}", "values above 0")
+    check_window(section, size=size, stride=stride, padding=padding)
+    check_channels(section, filters)
     if channels % groups or filters % groups:
         raise section.error(f"{channels} channels to {filters} filters in {groups} groups", "whole groups")
     shape = (filters, (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1)
     normalized = section.whole("batch_normalize", 0) == 1
     operation = Convolution(filters, size, stride, padding, groups, normalized, _activation(section, "logistic"))
-    return _checked(Layer(section, operation, (source,), shape))
+    return Layer(section, operation, (source,), shape)
 
 
 def _plan_maxpool(section: Section, network: Network) -> Layer:
@@ -187,9 +204,10 @@ def _plan_maxpool(section: Section, network: Network) -> Layer:
     padding = section.whole("padding", size - 1)
     if min(size, stride) < 1 or padding < 0:
         raise section.error(f"size {size}, stride {stride}, padding {padding}", "values above 0")
+    check_window(section, size=size, stride=stride, padding=padding)
     shape = (channels, (height + padding - size) // stride + 1, (width + padding - size) // stride + 1)
     before = padding // 2
-    return _checked(Layer(section, MaxPool(size, stride, before, padding - before), (source,), shape))
+    return Layer(section, MaxPool(size, stride, before, padding - before), (source,), shape)
 
 
 def _plan_route(section: Section, network: Network) -> Layer:
@@ -217,6 +235,7 @@ def _plan_upsample(section: Section, network: Network) -> Layer:
     source, factor = section.number - 1, section.whole("stride", 2)
     if factor < 1:
         raise section.error(f"stride {factor}", "1 or more")
+    check_window(section, stride=factor)
     channels, height, width = network.shape_of(source)
     return Layer(section, Upsample(factor), (source,), (channels, height * factor, width * factor))
 
@@ -229,6 +248,10 @@ def _plan_yolo(section: Section, network: Network) -> Layer:
     mask = section.wholes("mask", ",".join(str(i) for i in range(len(pairs))))
     if len(values) % 2 or not mask or any(not 0 <= index < len(pairs) for index in mask):
         raise section.error(f"mask {list(mask)} of {len(values)} anchor values", "a mask within the pairs of anchors")
+    if not all(1 <= value <= LARGEST_ANCHOR for value in values):
+        raise section.error(f"anchors from {min(values)} to {max(values)} pixels", f"1 to {LARGEST_ANCHOR}")
+    if classes < 1:
+        raise section.error(f"{classes} classes", "1 or more")
     expected = len(mask) * (5 + classes)
     if shape[0] != expected:
         counts = f"{len(mask)} anchors x (5 + {classes} classes)"
@@ -259,13 +282,16 @@ def _sources(section: Section, option: str, network: Network) -> tuple[int, ...]
     numbers = tuple(n if n >= 0 else section.number + n for n in section.wholes(option))
     if not numbers or any(not 0 <= n < len(network.layers) for n in numbers):
         raise section.error(f"{option}={section.options.get(option)!r}", f"earlier layers, 0 to {section.number - 1}")
-    for number in numbers:
-        if isinstance(network.layers[number].operation, Yolo):
-            raise section.error(f"{option} names layer {number}, a [yolo] layer", "a layer that gives a map")
     return numbers
 
 
-def _checked(layer: Layer) -> Layer:
-    if min(layer.shape) < 1:
+def _checked(layer: Layer, network: Network) -> Layer:
+    for number in layer.sources:
+        if number >= 0 and isinstance(network.layers[number].operation, Yolo):
+            raise layer.section.error(f"it reads layer {number}, a [yolo] layer", "a layer that gives a map")
+    channels, height, width = layer.shape
+    if min(height, width) < 1:
         raise layer.section.error(f"its result would be {layer.shape}", "a size above 0; the input is too small")
+    check_side(layer.section, width, height)
+    check_channels(layer.section, channels)
     return layer

@@ -61,7 +61,7 @@ def test_nothing_is_left_behind_beside_the_model(tmp_path):
         ("[yolo]", "[shortcut]\nfrom=-2\n[yolo]", "layer 2", "different shape", "one shape"),
         ("[yolo]", "[route]\nlayers=-1\ngroups=4\n[yolo]", "layer 2", "group 0 of 4", "whole groups"),
         ("channels=3", "channels=1", "[net]", "1 channels", "3 channels"),
-        ("width=32", "width=0", "[net]", "0x32", "size above 0"),
+        ("width=32", "width=0", "[net]", "0x32", "1 to 8192 pixels"),
     ],
     ids=[
         *("layer type", "activation", "filters", "mask", "stride text", "stride 0", "antialiasing", "new_coords"),
