@@ -198,8 +198,8 @@ class Settings(StorePatience, WarningLimits):
     )
     redetect_models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Models that days can be looked at again with, `NAME` or `NAME@THRESHOLD`, separated by commas: "
-        "`yolox-nano,demo@0.3`. Default: all registered ones.",
+        description="Models that Dagster can re-process days with, `NAME` or `NAME@THRESHOLD`, separated by commas: "
+        "`yolox-nano,demo@0.3`. Default: none.",
     )
     redetect_part_frames: int = Field(
         500, ge=1, le=100_000, description="A redetection keeps what it has found each time it saw this many frames."

@@ -27,6 +27,9 @@ DATA_FIXTURES = {"shared_data"}
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
 SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_")
 
+# Partitions are made when the definitions are imported, which is before any fixture; a test itself does not see this.
+os.environ["IMGPIPELINE_REDETECT_MODELS"] = "demo,yolox-nano,yolov4-tiny"
+
 Server = TypeVar("Server")
 
 

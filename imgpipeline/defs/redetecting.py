@@ -43,6 +43,8 @@ def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
         days = days_with_frames(pipeline.store(), at.date())
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
+    if not (here or missing):
+        return dg.SkipReason("No model is chosen. Next: name some in IMGPIPELINE_REDETECT_MODELS.")
     if not here:
         return dg.SkipReason(
             f"None of the models is here: {', '.join(missing)}. Next: `imgpipeline models pull {missing[0]}`, or "

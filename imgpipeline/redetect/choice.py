@@ -59,14 +59,15 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
 
 
 def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
-    """Returns the models that partitions are made of: those of the setting, else all registered ones.
+    """Returns the models that partitions are made of: those of the setting.
+
+    None by default: else whoever materializes all assets of a day in the UI would start every model on it.
 
     Raises:
         ConfigurationError: The setting names a model that does not exist.
         PermanentError: The registry is damaged.
     """
-    texts = settings.redetect_models or tuple(spec.name for spec in list_models(settings.model_dir))
-    return tuple(dict.fromkeys(parse_choice(text, settings) for text in texts))
+    return tuple(dict.fromkeys(parse_choice(text, settings) for text in settings.redetect_models))
 
 
 def is_here(choice: ModelChoice, settings: Settings) -> bool:

@@ -82,6 +82,12 @@ def test_models_whose_files_are_not_here_are_left_out_and_named(
     assert "imgpipeline models pull yolox-nano" in str(tick())
 
 
+def test_without_a_chosen_model_nothing_is_requested(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_chain(store, [seen(0)])
+    monkeypatch.delenv("IMGPIPELINE_REDETECT_MODELS")
+    assert "name some in IMGPIPELINE_REDETECT_MODELS" in str(tick())
+
+
 def test_a_model_that_does_not_exist_is_said(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "nobody")
     assert "'nobody'" in str(tick())

@@ -195,7 +195,7 @@ def test_each_asset_says_what_it_answers(name: str) -> None:
     assert node.metadata["dagster/column_schema"].columns
 
 
-def test_the_partitions_are_the_registered_models() -> None:
+def test_the_partitions_are_the_models_of_the_setting() -> None:
     assert MODELS.get_partition_keys() == ["demo", "yolox-nano", "yolov4-tiny"]
 
 

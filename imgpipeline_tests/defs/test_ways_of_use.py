@@ -24,6 +24,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 DAYS = [START.date() + timedelta(days=n) for n in range(4)]
 TABLES = ("frames", "detections")
+REDETECTED = ("redetections", "model_comparison")
 
 pytestmark = pytest.mark.slow
 
@@ -163,12 +164,12 @@ query Status($id: String!) {
 """
 
 
-def test_a_backfill_is_launched_by_the_ui_s_own_request(worked: Site) -> None:
+def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redetects_nothing(worked: Site) -> None:
     """As one run: the whole range at once."""
     store = forget(worked, DAYS)
     address = worked.start_webserver()
     runs = len(worked.runs())
-    chosen = [{"path": [name]} for name in (*TABLES, "dead_letters", *SUMMARIES, "daily_report")]
+    chosen = [{"path": [name]} for name in (*TABLES, "dead_letters", *SUMMARIES, "daily_report", *REDETECTED)]
     params = {"assetSelection": chosen, "partitionNames": [str(day) for day in DAYS], "title": "all days"}
     launched = ask(address, LAUNCH, {"params": params})["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched

@@ -32,8 +32,8 @@ def test_what_is_no_choice_is_refused_with_the_models_there_are(text: str) -> No
     assert "imgpipeline models list" in str(caught.value)
 
 
-def test_without_the_setting_there_are_all_registered_models() -> None:
-    assert [str(choice) for choice in chosen_models(load_settings())] == [spec.name for spec in list_models()]
+def test_without_the_setting_no_model_is_chosen() -> None:
+    assert chosen_models(load_settings()) == ()
 
 
 def test_the_setting_names_models_and_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:

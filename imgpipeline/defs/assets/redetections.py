@@ -175,9 +175,10 @@ def _model_days(context: dg.AssetExecutionContext) -> dict[str, list[date]]:
         asked = partition_tags(context)
         raise dg.Failure(
             description=f"No model and day was asked for (partition: {asked or 'none'}); the days reach from "
-            f"{DAYS.get_first_partition_key()} to {DAYS.get_last_partition_key()}, the models are "
-            f"{', '.join(MODELS.get_partition_keys())}. Next: materialize again with a partition such as "
-            f"{model_day_key(MODELS.get_partition_keys()[0], utc_now().date())}, and a range's earlier day first.",
+            f"{DAYS.get_first_partition_key()} to {DAYS.get_last_partition_key()}, the models of "
+            f"IMGPIPELINE_REDETECT_MODELS are {', '.join(MODELS.get_partition_keys()) or 'none'}. Next: name the model "
+            f"there, and materialize again with a partition such as {model_day_key('demo', utc_now().date())}, and a "
+            "range's earlier day first.",
             allow_retries=False,
         )
     days: dict[str, list[date]] = defaultdict(list)
