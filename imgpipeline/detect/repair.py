@@ -1,8 +1,8 @@
 """`ledger repair`: giving an outcome again to offsets whose segment was damaged or removed.
 
-Owns the order: the days are noted, the bad bytes kept, the range is read from Kafka again and detected again, the
-segment is put in the place of the damaged object, and at the end the noted days are built again. How segments are put
-so that no offset gets two outcomes is said in `ledger.mending`.
+The days are noted and the bad bytes kept. What a bundle has is put back as it was (`restoring`); the rest is read from
+Kafka and detected again, and put in the place of the damaged object. At the end the noted days are built again.
+`ledger.mending` says how segments are put so that no offset gets two outcomes.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
 from imgpipeline.detect.reread import RecordSource, check_neighbours
+from imgpipeline.detect.restoring import Restoring
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.mended_days import DaysToBuild, build_noted_days, named_end
@@ -163,6 +164,9 @@ class _Repair:
     def look_after(self, chain: ChainId, key: str | None, *, dry_run: bool) -> None:
         """Mends a chain, or plans it, where something is broken."""
         damage = _chosen(find_damage(self.store, chain), key)
+        restoring = Restoring(self.store, chain, self.notes, self.progress, dry_run)
+        damage = restoring.restore(damage)
+        self.steps += restoring.steps
         if damage.is_none:
             return
         with self.source_of(chain) as source:

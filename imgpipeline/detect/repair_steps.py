@@ -27,7 +27,8 @@ class RepairStep:
     found: str
     """What was wrong there, for a person."""
     source: str
-    """What the outcomes are made of: `kafka`, `gap`, `kafka and gap`, or `removed` for an object in the way."""
+    """What the outcomes are made of: `bundle` (as they were), `kafka`, `gap` or `kafka and gap`; `removed` where an
+    object was in the way."""
     frames: int = 0
     """Offsets that are frames now."""
     dead_letters: int = 0

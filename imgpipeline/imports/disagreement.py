@@ -13,7 +13,7 @@ from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import LedgerError
 from imgpipeline.imports.rolling import RollingHash
 from imgpipeline.imports.rows import Limits, Meaning, Row, Rows, not_shown, outcome_of
-from imgpipeline.ledger import Segment, list_segments, read_segments
+from imgpipeline.ledger import Segment, read_chain
 from imgpipeline.objectstore import ObjectStore
 
 _ANY_DAY = Limits(date.min, datetime.max.replace(tzinfo=UTC), 2**40)
@@ -72,7 +72,7 @@ def describe_disagreement(
 def _first_difference(store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, end: int) -> str:
     reading = rows.read(not_shown)
     digest = RollingHash()
-    for segment in read_segments(store, chain, list_segments(store, chain, 0, end)):
+    for segment in read_chain(store, chain, 0, end):
         header, mark = segment.header, segment.header.fingerprint
         some = _take(reading, digest, header.end)
         first = header.end - len(some)

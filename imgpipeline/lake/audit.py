@@ -24,8 +24,9 @@ from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, list_chains, list_segments
+from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
+from imgpipeline.ledger.bundles.reading import list_reading
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 __all__ = ["AuditReport", "Progress", "audit"]
@@ -51,7 +52,8 @@ def audit(
         store: The object store.
         read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed. Not called where all
             chains are imports.
-        full: Read everything again, not only what came since the last audit.
+        full: Read every segment again and compare the bundles with them. Otherwise only what came since the last audit
+            is read, through bundles where there are some.
         allow_gaps: Offsets that expired unread are accepted.
         progress: Told how far it is.
         now: Noted in the state that is kept.
@@ -71,7 +73,7 @@ def audit(
     has_logs = not ends or any(not is_import(end.chain) for end in ends)
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     fixed = {end.chain: end.offset for end in ends}
-    work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent)
+    work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent, full)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
     write_state(store, work.after, now=now)
@@ -107,6 +109,7 @@ class _Audit:
     ends: Mapping[ChainId, int]
     indexed: frozenset[Bucket]
     progress: Progress
+    full: bool
     done: int = 0
     total: int = 0
 
@@ -121,18 +124,22 @@ class _Audit:
         since = {end.chain: self._since(end) for end in ends}
         by_chain = {end.chain: end.offset for end in ends}
         listed = for_each_chain(
-            by_chain, lambda chain: list_segments(self.store, chain, since[chain].position, by_chain[chain])
+            by_chain,
+            lambda chain: list_reading(
+                self.store, chain, since[chain].position, by_chain[chain], through_bundles=not self.full
+            ),
         )
-        starts = dict(zip(by_chain, listed, strict=True))
-        self.total = sum(map(len, starts.values()))
+        to_read = dict(zip(by_chain, listed, strict=True))
+        self.total = sum(part.count for parts in to_read.values() for part in parts)
         found = {chain: ChainAudit(chain) for chain in logs}
         for end in ends:
             walked = audit_chain(
                 self.store,
                 end,
                 since=since[end.chain],
-                starts=starts[end.chain],
+                listed=to_read[end.chain],
                 indexed=self.indexed,
+                compare_bundles=self.full,
                 progress=self.step,
             )
             problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))

@@ -11,7 +11,7 @@ from datetime import date
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.engine import Engine, disk_errors, identifier
 from imgpipeline.lake.tables import DEAD_LETTERS, SEGMENTS, Column, Table
-from imgpipeline.ledger import Segment, index_buckets, list_segments, read_days, read_segments
+from imgpipeline.ledger import Segment, index_buckets, read_chain, read_days
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 
@@ -80,7 +80,7 @@ def _say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
 
 def _all(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
     for chain, end in sorted(ends.items()):
-        yield from read_segments(store, chain, list_segments(store, chain, 0, end))
+        yield from read_chain(store, chain, 0, end)
 
 
 def _of_days(store: ObjectStore, ends: Mapping[ChainId, int], days: Iterable[date]) -> Iterator[Segment]:

@@ -11,6 +11,7 @@ one outcome, whoever writes when and dies where:
 Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and `detect`, fetching it to `stream`.
 """
 
+from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex, days_since, index_buckets, known_days, read_day, read_days
@@ -56,6 +57,7 @@ __all__ = [
     "known_days",
     "list_chains",
     "list_segments",
+    "read_chain",
     "read_day",
     "read_days",
     "read_segment",

@@ -5,9 +5,10 @@ its body, and to go on behind whatever is wrong, so that one answer names all of
 chain, and what is kept between two audits, belongs to `lake.audit`.
 """
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.bundles.checking import BundleCheck
+from imgpipeline.ledger.bundles.reading import Listed, list_reading, read_bundles
 from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -98,8 +101,9 @@ def audit_chain(
     end: FixedEnd,
     *,
     since: ChainAudit | None = None,
-    starts: list[int] | None = None,
+    listed: Sequence[Listed] | None = None,
     indexed: Collection[Bucket] | None = None,
+    compare_bundles: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> ChainAudit:
     """Walks a chain up to an end that was fixed before.
@@ -108,9 +112,10 @@ def audit_chain(
         store: The object store.
         end: How far.
         since: What an earlier walk has found; this one goes on behind it. Default: from offset 0.
-        starts: Where its segments from there up to the end start, if they were listed already.
+        listed: How to read it from there up to the end (`list_reading`). Default: every segment is listed and read.
         indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
             read through it. Default: that is not looked at.
+        compare_bundles: Compare bundles with the segments; then these must not be read through bundles.
         progress: Called after each segment.
 
     Returns:
@@ -120,9 +125,13 @@ def audit_chain(
         TransientError: The store does not answer.
     """
     walk = _Walk.after(since or ChainAudit(end.chain))
-    listed = list_segments(store, end.chain, walk.position, end.offset) if starts is None else starts
-    for start, segment in _read_all(store, end.chain, listed):
+    bundles = BundleCheck(store, end.chain) if compare_bundles else None
+    if listed is None:
+        listed = list_reading(store, end.chain, walk.position, end.offset, through_bundles=False)
+    for start, segment in _read_listed(store, end.chain, listed, end.offset):
         walk.take(start, segment)
+        if bundles and isinstance(segment, Segment):
+            walk.compare(bundles, segment.header)
         if indexed is not None and isinstance(segment, Segment):
             walk.check_index(segment.header, indexed)
         progress()
@@ -136,8 +145,26 @@ def stray_keys(store: ObjectStore) -> list[str]:
     return sorted(info.key for info in store.list_objects(METADATA) if parse_segment_key(info.key) is None)
 
 
-def _read_all(store: ObjectStore, chain: ChainId, starts: list[int]) -> Iterator[tuple[int, Segment | str]]:
-    """Yields each segment, or why it cannot be read, and goes on behind that."""
+def _read_listed(
+    store: ObjectStore, chain: ChainId, listed: Sequence[Listed], end: int
+) -> Iterator[tuple[int, Segment | str]]:
+    """Yields each segment, or why it cannot be read, and continues after it."""
+    for part in listed:
+        at, stretch = part.stretch.first, part.stretch
+        if not stretch.bundles:
+            yield from _read_all(store, chain, part.starts)
+            continue
+        with contextlib.suppress(LedgerError, ObjectMissingError):
+            for found in read_bundles(store, chain, stretch, end=end, wanted=lambda _: True):
+                if isinstance(found, Segment):
+                    yield found.header.start, found
+                    at = found.header.end
+            continue
+        # Neither the bundle nor the segments could be read: the segments say where and why.
+        yield from _read_all(store, chain, list_segments(store, chain, at, stretch.behind))
+
+
+def _read_all(store: ObjectStore, chain: ChainId, starts: Sequence[int]) -> Iterator[tuple[int, Segment | str]]:
     at = 0
     while at < len(starts):
         reading = read_segments(store, chain, starts[at:])
@@ -190,6 +217,11 @@ class _Walk:
         self.counts.update({"segments": 1, **counts})
         self.gaps.update(gaps)
         self.position = max(self.position, header.end)
+
+    def compare(self, bundles: BundleCheck, header: SegmentHeader) -> None:
+        wrong = bundles.take(header)
+        if wrong:
+            self.problems.append(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
 
     def check_index(self, header: SegmentHeader, indexed: Collection[Bucket]) -> None:
         for day in header.days:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.bundles.checking import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments
 from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -62,11 +63,13 @@ class ChainDamage:
     """Offsets that need an outcome, in order."""
     covered: tuple[DamagedObject, ...]
     """Damaged objects at offsets that a whole segment covers: nothing is lost with them, but they stop readers."""
+    bundles: tuple[WrongBundle, ...] = ()
+    """Bundles that readers use, but that hold something else than the segments."""
 
     @property
     def is_none(self) -> bool:
         """Whether nothing is broken."""
-        return not (self.stretches or self.covered)
+        return not (self.stretches or self.covered or self.bundles)
 
 
 def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
@@ -86,6 +89,7 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
     stretches: list[BrokenStretch] = []
     covered: list[DamagedObject] = []
     pending: list[DamagedObject] = []
+    check = BundleCheck(store, chain)
     position, before = 0, None
     for found in _look_at_all(store, chain):
         if isinstance(found, DamagedObject):
@@ -97,13 +101,14 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
                 f"{position}. Which of the two is right cannot be told from the ledger.",
                 next_step="run `imgpipeline audit --full`, which names all of them",
             )
+        check.take(found)
         if pending or found.start > position:
             stretches.append(BrokenStretch(chain, position, found.start, tuple(pending), before, found))
             pending = []
         position, before = found.end, found
     if pending:
         stretches.append(BrokenStretch(chain, position, None, tuple(pending), before, None))
-    return ChainDamage(tuple(stretches), tuple(covered))
+    return ChainDamage(tuple(stretches), tuple(covered), tuple(check.wrong))
 
 
 def _look_at_all(store: ObjectStore, chain: ChainId) -> Iterator[SegmentHeader | DamagedObject]:

@@ -7,7 +7,7 @@ bucket should hold is there: every offset of a bucket that is read lies in a seg
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from imgpipeline.contracts.keys import (
@@ -21,7 +21,9 @@ from imgpipeline.contracts.keys import (
 )
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segments
+from imgpipeline.ledger.bundles.catalog import find_bundles
+from imgpipeline.ledger.bundles.format import BundledSegment
+from imgpipeline.ledger.bundles.reading import Covered, join_stretches, read_stretches
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 
@@ -124,14 +126,18 @@ def read_days(
             if first < behind:
                 ranges[bucket.chain].append((first, behind))
     for chain, found in sorted(ranges.items()):
-        for first, behind in _merged(found):
-            covered = _read_whole(store, chain, first, behind)
-            yield from (segment for segment in covered if days_since(segment.header, since))
+        yield from _read_ranges(store, chain, list(_merged(found)), ends[chain], since)
 
 
 def days_since(header: SegmentHeader, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
     """Returns the days that a segment touches and that were not read up to its start before (`read_days`)."""
-    return [day for day in header.days if day in since and since[day].get(header.chain, 0) <= header.start]
+    return _unread_days(header.chain, header, since)
+
+
+def _unread_days(
+    chain: ChainId, segment: SegmentHeader | BundledSegment, since: Mapping[date, Mapping[ChainId, int]]
+) -> list[date]:
+    return [day for day in segment.days if day in since and since[day].get(chain, 0) <= segment.start]
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -148,23 +154,41 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield current
 
 
-def _read_whole(store: ObjectStore, chain: ChainId, first: int, behind: int) -> Iterator[Segment]:
-    """Yields the segments that start in `[first, behind)`; with the one before they have to cover it."""
-    starts = list_segments(store, chain, first, behind)
-    if first in starts[:1]:
-        position = first
-    else:
-        before = last_segment_before(store, chain, first)
-        position = before.end if before else 0
-        if position < first:
-            raise _hole(chain, position, starts[0] if starts else behind)
-    for segment in read_segments(store, chain, starts):
-        if segment.header.start != position:
-            raise _hole(chain, position, segment.header.start)
-        position = segment.header.end
-        yield segment
+def _read_ranges(
+    store: ObjectStore,
+    chain: ChainId,
+    ranges: Sequence[tuple[int, int]],
+    end: int,
+    since: Mapping[date, Mapping[ChainId, int]],
+) -> Iterator[Segment]:
+    bundles = find_bundles(store, chain, ranges[0][0], ranges[-1][1], end)
+    for first, behind in ranges:
+        stretches = join_stretches(bundles, first, behind)
+        parts = read_stretches(
+            store, chain, stretches, end=end, wanted=lambda segment: bool(_unread_days(chain, segment, since))
+        )
+        for part in _checked(chain, first, behind, parts):
+            if isinstance(part, Segment) and days_since(part.header, since):
+                yield part
+
+
+def _checked(
+    chain: ChainId, first: int, behind: int, parts: Iterator[Segment | Covered]
+) -> Iterator[Segment | Covered]:
+    """Yields what was read of a range, and fails where it does not cover the range."""
+    position = 0
+    for number, part in enumerate(parts):
+        start, next_start = _offsets(part)
+        if start != position and not (number == 0 and start <= first):
+            raise _hole(chain, position, start)
+        position = next_start
+        yield part
     if position < behind:
         raise _hole(chain, position, behind)
+
+
+def _offsets(part: Segment | Covered) -> tuple[int, int]:
+    return (part.header.start, part.header.end) if isinstance(part, Segment) else (part.start, part.end)
 
 
 def _hole(chain: ChainId, position: int, found: int) -> LedgerError:

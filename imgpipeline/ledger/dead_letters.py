@@ -15,15 +15,9 @@ from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference, resolve_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.days import read_day
-from imgpipeline.ledger.reading import (
-    find_end,
-    last_segment_before,
-    list_chains,
-    list_segments,
-    read_segment,
-    read_segments,
-)
+from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, read_segment
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 
@@ -208,7 +202,7 @@ def _may_have_moved(buried: BuriedRecord, trail: ReplayTrail) -> bool:
 
 def _all_segments(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
     for chain, end in sorted(ends.items()):
-        yield from read_segments(store, chain, list_segments(store, chain, 0, end))
+        yield from read_chain(store, chain, 0, end)
 
 
 def _settled(buried: BuriedRecord, trail: ReplayTrail) -> BuriedRecord:

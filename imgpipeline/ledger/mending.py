@@ -2,7 +2,8 @@
 
 Owns how a damaged object is replaced. It promises that the bad bytes are kept first, that an object is replaced only in
 the version that was found damaged (`If-Match`; on a folder under a lock), that what was removed is put create-only, and
-that whatever ends this work half-way leaves a chain that can be mended again from where it is.
+that whatever ends this work half-way leaves a chain that can be mended again from where it is. Before its first put it
+puts a repair mark: from then on nobody reads these offsets through a bundle of what was there before.
 
 Where the broken offsets lie between two whole segments, their range is known. Behind the last whole segment it is not:
 only the damaged object said where it ended, and a writer that sleeps may still know, and go on there. So there every
@@ -23,6 +24,7 @@ from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
+from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.damage import BrokenStretch, DamagedObject
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import read_segment
@@ -139,22 +141,18 @@ class Mender:
         """
         over = {found.start: found for found in stretch.objects}
         last = pieces[-1]
+        reach("mend mark", segment_key(self.chain, stretch.start))
+        put_mark(self.store, self.chain, stretch.start, last.end)
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
         for piece in pieces:
             bad = over.get(piece.start)
-            kept = self.keep(bad) if bad and not is_lid(bad) else None
+            kept = keep_bytes(self.store, self.chain, bad) if bad and not is_lid(bad) else None
             made = singly(make(piece)) if piece.is_tail else make(piece)
             for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
                 before_put(outcomes)
                 self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
                 yield Mended(piece, bad, kept, outcomes)
-
-    def keep(self, damaged: DamagedObject) -> str:
-        """Keeps the bytes of a damaged object aside and returns their key; keeping them again changes nothing."""
-        key = damaged_copy_key(self.chain, damaged.start, sha256(damaged.data).hexdigest()[:16])
-        self.store.put(key, damaged.data)
-        return key
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
         """Removes a damaged object whose offset a whole segment before it covers: nobody can write there.
@@ -162,7 +160,7 @@ class Mender:
         Returns:
             Where its bytes are kept; None for a lid.
         """
-        kept = None if is_lid(damaged) else self.keep(damaged)
+        kept = None if is_lid(damaged) else keep_bytes(self.store, self.chain, damaged)
         self.store.delete(damaged.key)
         return kept
 
@@ -215,6 +213,13 @@ class Mender:
             return read_segment(self.store, key).header == header
         except (DamagedSegmentError, ObjectMissingError):
             return False
+
+
+def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> str:
+    """Keeps the bytes of a damaged object aside and returns their key; keeping them again changes nothing."""
+    key = damaged_copy_key(chain, damaged.start, sha256(damaged.data).hexdigest()[:16])
+    store.put(key, damaged.data)
+    return key
 
 
 def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:

@@ -58,7 +58,16 @@ def read_segment(store: ObjectStore, key: str) -> Segment:
         ObjectMissingError: There is none under this key.
         LedgerError: It is damaged, of an unknown version, or its header belongs to another key.
     """
-    segment = decode_segment(store.get(key), key)
+    return open_segment(store.get(key), key)
+
+
+def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
+    """Reads the bytes of a segment and checks that they belong to a key; arguments as of `decode_segment`.
+
+    Raises:
+        LedgerError: They are damaged, of an unknown version, or their header belongs to another key.
+    """
+    segment = decode_segment(data, key, is_verified=is_verified)
     header = segment.header
     if header.end <= header.start or segment_key(header.chain, header.start) != key:
         raise LedgerError(f"The segment {key} says it is {header.chain} [{header.start}, {header.end}).")
@@ -149,17 +158,22 @@ def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result
 
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
     """Returns the starts of a chain's segments in `[first, behind)`, sorted."""
-    starts: list[int] = []
+    return [start for start, _ in list_sizes(store, chain, first, behind)]
+
+
+def list_sizes(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[tuple[int, int]]:
+    """Returns start and size in bytes of a chain's segments that start in `[first, behind)`, sorted."""
+    found: list[tuple[int, int]] = []
     for folder in _folders(store, chain, first, behind):
         after = segment_key(chain, first - 1) if first else None
         # Keys of later folders are all greater than `after`; so it can be given for each of them.
         for info in store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after):
             parsed = parse_segment_key(info.key)
             if parsed and first <= parsed[1] < behind:
-                starts.append(parsed[1])
+                found.append((parsed[1], info.size_bytes))
             elif parsed and parsed[1] >= behind and store.lists_in_order:
                 break
-    return sorted(starts)
+    return sorted(found)
 
 
 def _folders(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[str]:

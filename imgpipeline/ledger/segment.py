@@ -32,6 +32,7 @@ from imgpipeline.contracts.outcomes import (
 )
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
+from imgpipeline.ledger.decompression import decompress
 
 FORMAT_VERSION = 1
 """Written into every header; a reader refuses what it does not know."""
@@ -246,12 +247,13 @@ def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(head + body)
 
 
-def decode_segment(data: bytes, key: str) -> Segment:
+def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
     """Reads the bytes of a segment.
 
     Args:
         data: The whole object.
         key: Its key, for messages.
+        is_verified: These very bytes were found whole before; their checksum is not computed again.
 
     Returns:
         The segment; its checksum was right.
@@ -260,11 +262,7 @@ def decode_segment(data: bytes, key: str) -> Segment:
         LedgerError: The bytes are damaged, or of a format version that this release does not know.
     """
     try:
-        # The size is asked for first: a damaged one would be allocated before anything else is looked at.
-        if zstandard.frame_content_size(data) > _MAX_BYTES:
-            raise ValueError("it claims more bytes than a segment may have")
-        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES, allow_extra_data=False)
-        head, newline, body = text.partition(b"\n")
+        head, newline, body = decompress(data, _MAX_BYTES).partition(b"\n")
         header = json.loads(head)
         version = header["format_version"]
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
@@ -276,7 +274,7 @@ def decode_segment(data: bytes, key: str) -> Segment:
         )
     try:
         expected = header.pop("checksum", None)
-        if not newline or _checksum(header, body) != expected:
+        if not newline or not (is_verified or _checksum(header, body) == expected):
             raise _damaged(key, "its checksum does not match")
         return Segment(SegmentHeader.from_json(header), body)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:

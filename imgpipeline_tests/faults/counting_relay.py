@@ -1,15 +1,19 @@
-"""A TCP relay that counts what a server sends: whether a body was loaded is seen on the wire."""
+"""A TCP relay that counts requests and what a server sends, and can make each request wait."""
 
 import contextlib
+import re
 import socket
 import threading
-from dataclasses import dataclass
+import time
+from collections import Counter
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from imgpipeline_tests.servers.ports import LOOPBACK
 
 _PIECE_BYTES = 65_536
+_REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) \S+ HTTP/1\.1\r\n")
 
 
 @dataclass
@@ -20,6 +24,10 @@ class CountingRelay:
     """Port of the server."""
     answered_bytes: int = 0
     """What the server has sent to clients."""
+    delay_s: float = 0.0
+    """How long each request waits before it is passed on, in seconds."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """HTTP requests that were passed on, by method. A client sends each as the beginning of a packet."""
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server((LOOPBACK, 0))
@@ -47,5 +55,9 @@ class CountingRelay:
     def _pass_on(self, source: socket.socket, to: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError), source, to:
             while piece := source.recv(_PIECE_BYTES):
+                found = None if is_answer else _REQUEST.match(piece)
+                if found:
+                    self.requests[found[1].decode()] += 1
+                    time.sleep(self.delay_s)
                 to.sendall(piece)
                 self.answered_bytes += len(piece) if is_answer else 0

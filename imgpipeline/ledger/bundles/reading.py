@@ -1,0 +1,230 @@
+"""Reading a stretch of a chain in few requests: through bundles where there are some, from the segments elsewhere.
+
+What is read is the same either way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles, ranges_of
+from imgpipeline.ledger.bundles.format import BundledSegment, DamagedBundleError
+from imgpipeline.ledger.bundles.opening import OpenBundle, discard, neighbours, open_bundled, try_open
+from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segment, read_segments
+from imgpipeline.ledger.segment import Segment
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_READERS = 8
+_AHEAD = 8
+_OPENED_AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Offsets that belong to a segment which was not read."""
+
+    start: int
+    """First offset."""
+    end: int
+    """First offset behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Offsets of a chain that are read in one way."""
+
+    first: int
+    """Segments that start here or behind it."""
+    behind: int
+    """Segments that start before it."""
+    bundles: tuple[StoredBundle, ...] = ()
+    """The bundles of its ranges, one for each; none: the segments are listed and read."""
+
+
+Wanted = Callable[[BundledSegment], bool]
+"""Tells by a bundle's footer whether a segment is wanted; what is not is not fetched."""
+
+
+def plan_reading(store: ObjectStore, chain: ChainId, first: int, behind: int, *, end: int) -> list[Stretch]:
+    """Returns how the segments that start in `[first, behind)` are read best.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        first: First offset.
+        behind: First offset after the last.
+        end: The end of the chain that was fixed.
+    """
+    bundles = find_bundles(store, chain, first, behind, end)
+    return join_stretches(bundles, first, behind)
+
+
+def join_stretches(bundles: Mapping[int, StoredBundle], first: int, behind: int) -> list[Stretch]:
+    """Joins neighbouring ranges that have a bundle, and neighbouring ones that have none."""
+    if not bundles:
+        return [Stretch(first, behind)] if first < behind else []
+    stretches: list[Stretch] = []
+    for number, begin, border in ranges_of(first, behind):
+        own = (bundles[number],) if number in bundles else ()
+        if stretches and bool(stretches[-1].bundles) == bool(own):
+            stretches[-1] = Stretch(stretches[-1].first, border, stretches[-1].bundles + own)
+        else:
+            stretches.append(Stretch(begin, border, own))
+    return stretches
+
+
+def read_stretches(
+    store: ObjectStore, chain: ChainId, stretches: Sequence[Stretch], *, end: int, wanted: Wanted
+) -> Iterator[Segment | Covered]:
+    """Yields the segments of neighbouring stretches, in order; in place of one that is not read, its offsets.
+
+    Where no segment starts at the first offset, the offsets of the one that covers it come before.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        stretches: How they are read (`plan_reading`).
+        end: The end of the chain that was fixed; nothing behind it is read through a bundle.
+        wanted: Which segments of a bundle are read; those outside of bundles are read all.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        ObjectMissingError: A segment was removed meanwhile.
+    """
+    for number, stretch in enumerate(stretches):
+        if stretch.bundles:
+            yield from read_bundles(store, chain, stretch, end=end, wanted=wanted)
+        else:
+            yield from _read_plain(store, chain, stretch, leads=number == 0)
+
+
+def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iterator[Segment]:
+    """Yields all segments of a chain that start in `[first, end)`, in order. The end has to be fixed before.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        ObjectMissingError: A segment was removed meanwhile.
+    """
+    for stretch in plan_reading(store, chain, first, end, end=end):
+        if stretch.bundles:
+            found = read_bundles(store, chain, stretch, end=end, wanted=lambda _: True)
+            yield from (segment for segment in found if isinstance(segment, Segment))
+        else:
+            yield from read_segments(store, chain, list_segments(store, chain, stretch.first, stretch.behind))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A stretch, and what is known of it before its segments are read."""
+
+    stretch: Stretch
+    """The stretch."""
+    starts: tuple[int, ...]
+    """Where its segments start, sorted; not listed where it has bundles."""
+    count: int
+    """How many segments it has, as far as is known."""
+
+
+def list_reading(
+    store: ObjectStore, chain: ChainId, first: int, end: int, *, through_bundles: bool
+) -> tuple[Listed, ...]:
+    """Returns how the segments that start in `[first, end)` are read, and how many there are.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        first: First offset.
+        end: The end of the chain that was fixed.
+        through_bundles: Whether bundles are read where there are some; otherwise every segment is listed.
+    """
+    bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
+    return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
+
+
+def _listed(store: ObjectStore, chain: ChainId, stretch: Stretch) -> Listed:
+    if stretch.bundles:
+        opened = (bundle for stored in stretch.bundles if (bundle := try_open(store, stored)))
+        return Listed(stretch, (), sum(s.start >= stretch.first for bundle in opened for s in bundle.segments))
+    starts = tuple(list_segments(store, chain, stretch.first, stretch.behind))
+    return Listed(stretch, starts, len(starts))
+
+
+def read_bundles(
+    store: ObjectStore, chain: ChainId, stretch: Stretch, *, end: int, wanted: Wanted
+) -> Iterator[Segment | Covered]:
+    """Yields the segments of a stretch that has bundles, as `read_stretches` does."""
+    pieces = _pieces(store, stretch, end, wanted)
+    for found in map_ahead(lambda piece: piece.read(store, chain), pieces, workers=_READERS, ahead=_AHEAD):
+        if isinstance(found, Stretch):
+            yield from _read_plain(store, chain, found, leads=found.first == stretch.first)
+        else:
+            yield from found
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a stretch that is read by one request, or needs none."""
+
+    bundle: OpenBundle
+    segments: tuple[BundledSegment, ...]
+    covered: Covered | None = None
+
+    def read(self, store: ObjectStore, chain: ChainId) -> Sequence[Segment | Covered]:
+        if self.covered:
+            return (self.covered,)
+        try:
+            data = self.bundle.cut(store, self.segments[0], self.segments[-1])
+            return [open_bundled(self.bundle.stored, segment, data, self.segments[0]) for segment in self.segments]
+        except DamagedBundleError:
+            discard(store, self.bundle.stored)
+        except ObjectMissingError:
+            pass
+        return [read_segment(store, segment_key(chain, segment.start)) for segment in self.segments]
+
+
+@dataclass(frozen=True, slots=True)
+class _WithoutBundle:
+    """A range whose bundle cannot be used."""
+
+    stretch: Stretch
+
+    def read(self, _store: ObjectStore, _chain: ChainId) -> Stretch:
+        return self.stretch
+
+
+def _pieces(store: ObjectStore, stretch: Stretch, end: int, wanted: Wanted) -> Iterator[_Piece | _WithoutBundle]:
+    opened = map_ahead(
+        lambda stored: try_open(store, stored), stretch.bundles, workers=_OPENED_AHEAD, ahead=_OPENED_AHEAD
+    )
+    for stored, bundle in zip(stretch.bundles, opened, strict=True):
+        first = max(stored.bundle.first, stretch.first)
+        behind = min(stored.bundle.behind, stretch.behind)
+        if bundle is None or bundle.segments[-1].end > end:
+            yield _WithoutBundle(Stretch(first, behind))
+        else:
+            yield from _cut(bundle, first, behind, wanted, leads=first == stretch.first)
+
+
+def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: bool) -> Iterator[_Piece]:
+    """Yields what is read of one bundle."""
+    if leads and first < bundle.segments[0].start:
+        # The bundler has seen that the segment before reaches up to here.
+        yield _Piece(bundle, (), Covered(first, bundle.segments[0].start))
+    overlapping = (segment for segment in bundle.segments if segment.end > first and segment.start < behind)
+    for is_read, group in groupby(overlapping, key=lambda segment: segment.start >= first and wanted(segment)):
+        segments = tuple(group)
+        if is_read:
+            yield from (_Piece(bundle, piece) for piece in neighbours(segments))
+        else:
+            yield _Piece(bundle, (), Covered(segments[0].start, segments[-1].end))
+
+
+def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: bool) -> Iterator[Segment | Covered]:
+    starts = list_segments(store, chain, stretch.first, stretch.behind)
+    if leads and stretch.first not in starts[:1]:
+        before = last_segment_before(store, chain, stretch.first)
+        if before:
+            yield Covered(before.start, before.end)
+    yield from read_segments(store, chain, starts)
