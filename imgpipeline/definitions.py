@@ -21,6 +21,7 @@ from imgpipeline.defs.assets.redetections import model_comparison, redetect_days
 from imgpipeline.defs.assets.reports import reports
 from imgpipeline.defs.assets.summaries import summaries
 from imgpipeline.defs.automation import keep_tables_current
+from imgpipeline.defs.bundling import bundle_segments, hourly_bundles, segment_bundles
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
@@ -30,9 +31,9 @@ from imgpipeline.defs.setting_names import warn_of_unknown_settings
 
 warn_of_unknown_settings()
 defs = dg.Definitions(
-    assets=[frame_metadata, day_tables, *summaries, *reports, redetections, model_comparison],
-    jobs=[detect_frames, rebuild_days, redetect_days],
-    schedules=[nightly_rebuild, weekly_redetect],
+    assets=[frame_metadata, segment_bundles, day_tables, *summaries, *reports, redetections, model_comparison],
+    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments],
+    schedules=[nightly_rebuild, weekly_redetect, hourly_bundles],
     sensors=[frames_sensor, keep_tables_current],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from imgpipeline import __version__
 from imgpipeline.cli import (
     audit,
+    bundle,
     dead_letters,
     demo,
     doctor,
@@ -60,6 +61,7 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 ledger.app.command("new-chain")(new_chain.new_chain)
 ledger.app.command("repair")(repair.repair)
+ledger.app.command("bundle")(bundle.bundle)
 app.add_typer(explain.app, name="explain")
 app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")

@@ -1,0 +1,56 @@
+"""The hourly pass makes the missing bundles and shows what it saves."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from imgpipeline.definitions import defs
+from imgpipeline.defs.bundling import hourly_bundles, segment_bundles
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
+from imgpipeline_tests.ledger.samples import write_chain
+
+
+@pytest.fixture(autouse=True)
+def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+
+
+def materialize() -> dict[str, object]:
+    result = dg.materialize([segment_bundles], resources={"pipeline": Pipeline()})
+    [event] = result.asset_materializations_for_node("segment_bundles")
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_a_pass_shows_segments_bundles_bytes_and_requests_saved() -> None:
+    store = open_store(load_settings())
+    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
+    shown = materialize()
+    [first, second] = bundle_keys(store)
+    assert shown == {
+        "segments": 80,
+        "bundles": 2,
+        "bytes": len(store.get(first)) + len(store.get(second)),
+        "requests_saved": 76,
+        "not_bundled": 0,
+        "complete": True,
+    }
+    assert materialize()["bundles"] == 0
+
+
+def test_a_range_that_cannot_be_bundled_is_counted_and_fails_no_run() -> None:
+    store = open_store(load_settings())
+    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
+    [key] = [info.key for info in store.list_objects("metadata") if info.key.endswith("00000500.jsonl.zst")]
+    store.put(key, b"")
+    shown = materialize()
+    assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
+
+
+def test_the_schedule_is_on_and_runs_every_hour() -> None:
+    schedule = defs.resolve_schedule_def("hourly_bundles")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert schedule.job_name == hourly_bundles.job_name == "bundle_segments"
