@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.batch import measure_batch
+from benchmarks.bundles import measure_bundles
 from benchmarks.classic import measure_classic
 from benchmarks.cold import measure_cold
 from benchmarks.effort import FULL, QUICK, Effort
@@ -40,6 +41,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "cold": measure_cold,
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
+    "bundles": lambda place, effort: measure_bundles(place.s3, effort.bundled_segments),
     "batch": measure_batch,
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
 }

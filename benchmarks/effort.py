@@ -29,6 +29,8 @@ class Effort:
     """Backlog whose memory is watched."""
     ledger_segments: int
     """Segments that are put one after the other."""
+    bundled_segments: tuple[int, ...]
+    """Segments of five frames in the days that are read with and without bundles."""
     sensor_segments: int
     """Segments of the synthetic ledger."""
     batch_frames: int
@@ -53,6 +55,7 @@ FULL = Effort(
     idle_s=20.0,
     memory_messages=100_000,
     ledger_segments=300,
+    bundled_segments=(1_000, 4_000, 16_000, 64_000),
     sensor_segments=1_000_000,
     batch_frames=1_000_000,
     batch_files=300,
@@ -71,6 +74,7 @@ QUICK = Effort(
     idle_s=4.0,
     memory_messages=4_000,
     ledger_segments=60,
+    bundled_segments=(2_000,),
     sensor_segments=2_000,
     batch_frames=20_000,
     batch_files=20,

@@ -24,7 +24,6 @@ DAY = date(2026, 1, 9)
 LABELS = ("person", "bicycle", "car", "motorbike", "bus", "truck", "dog", "cat", "bench", "umbrella")
 """Of what is detected."""
 _PROVENANCE = Provenance("yolox-nano", "ab" * 32, "0123456789abcdef", "benchmark")
-_SEGMENT_FRAMES = 1000
 _VARIANTS = 997
 """Different lists of detections; a prime, so that they do not fall into step with anything."""
 _WRITERS = 2
@@ -42,6 +41,8 @@ class SyntheticDay:
     """Detections of each frame."""
     day: date = DAY
     """UTC day; the frames lie evenly in it."""
+    segment_frames: int = 1000
+    """Frames of each segment: a busy partition puts one a second, a backlog is put in long ones."""
 
     def chains(self) -> list[ChainId]:
         """Returns the chains that are made."""
@@ -77,8 +78,8 @@ def make_day(store: ObjectStore, wanted: SyntheticDay) -> int:
 def _pieces(wanted: SyntheticDay) -> Iterator[tuple[ChainId, int, int]]:
     for number, chain in enumerate(wanted.chains()):
         total = wanted.frames // wanted.partitions + (number < wanted.frames % wanted.partitions)
-        for start in range(0, total, _SEGMENT_FRAMES):
-            yield chain, start, min(start + _SEGMENT_FRAMES, total)
+        for start in range(0, total, wanted.segment_frames):
+            yield chain, start, min(start + wanted.segment_frames, total)
 
 
 def _lines(wanted: SyntheticDay, template: str, variants: list[str], chain: ChainId, offsets: range) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.batch_tables import batch_tables
+from benchmarks.bundle_tables import bundle_tables
 from benchmarks.table import Table, at_least, at_most
 
 _RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
@@ -165,5 +166,6 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "memory": _memory,
     "batch": batch_tables,
     "ledger": _figures,
+    "bundles": bundle_tables,
     "sensor": _figures,
 }
