@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,35 +12,66 @@ from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
+    from imgpipeline.vision.model import ModelSpec
 
 app = typer.Typer(help="Detection models: list, pull, convert, measure.")
 
 
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
-    """List the registered models and whether their files are here."""
+    """List the registered models, the one whose path IMGPIPELINE_MODEL is, and whether their files are here."""
     from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings()
-    models = [
-        {
-            "name": spec.name,
-            "present": spec.path.is_file(),
-            "in_use": spec.name == settings.model,
-            "input": f"{spec.input_width}x{spec.input_height}",
-            "labels": len(spec.labels),
-            "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
-            "licence": spec.licence,
-            "summary": spec.summary,
-            "path": str(spec.path),
-        }
-        for spec in list_models(settings.model_dir)
-    ]
+    specs = list_models(settings.model_dir)
+    models = [_row(spec, in_use=spec.name == settings.model) for spec in specs]
+    if not any(model["in_use"] for model in models):
+        models.append(_own_row(settings))
     if as_json:
         show_json(models)
         return
-    columns = ("name", "present", "in_use", "input", "labels", "download_bytes", "licence", "summary")
+    columns = ("name", "present", "in_use", "input", "decoder", "labels", "download_bytes", "licence", "summary")
     show_table([name.replace("_", " ") for name in columns], [[model[name] for name in columns] for model in models])
+
+
+def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "present": spec.path.is_file(),
+        "in_use": in_use,
+        "input": f"{spec.input_width}x{spec.input_height}",
+        "decoder": spec.decoder,
+        "labels": len(spec.labels),
+        "labels_file": None,
+        "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
+        "licence": spec.licence,
+        "summary": spec.summary,
+        "path": str(spec.path),
+        "problem": None,
+    }
+
+
+def _own_row(settings: Settings) -> dict[str, Any]:
+    """Returns the row of the model that the settings name and that is not registered: a path, or a misspelt name."""
+    from imgpipeline.vision.registry import find_model  # noqa: PLC0415 - `--help` does not wait for it
+
+    path, labels = Path(settings.model).expanduser(), settings.model_labels
+    row: dict[str, Any] = {
+        **dict.fromkeys(("input", "labels", "download_bytes", "licence", "problem")),
+        "name": settings.model,
+        "present": path.is_file(),
+        "in_use": True,
+        "decoder": settings.model_decoder,
+        "labels_file": None if labels is None else str(labels),
+        "path": str(path),
+    }
+    try:
+        spec = find_model(settings.model, settings.model_decoder, labels, model_dir=settings.model_dir)
+    except ConfigurationError as error:
+        return {**row, "problem": str(error), "summary": str(error)}
+    said = f"your own file, labels from {labels or 'COCO (default)'}"
+    return {**_row(spec, in_use=True), **row, "input": f"{spec.input_width}x{spec.input_height}",
+            "labels": len(spec.labels), "licence": spec.licence, "summary": said}  # fmt: skip
 
 
 @app.command("pull")

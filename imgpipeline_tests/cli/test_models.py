@@ -1,10 +1,16 @@
 """Models are listed, pulled, converted and measured by command."""
 
 import hashlib
+import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
-from imgpipeline_tests.cli.command import run
+import pytest
+
+from imgpipeline_tests.cli.command import REPOSITORY, run
+
+DEMO = REPOSITORY / "models" / "demo.onnx"
 
 
 def test_the_list_says_which_are_here(tmp_path: Path):
@@ -15,6 +21,47 @@ def test_the_list_says_which_are_here(tmp_path: Path):
     assert not models["yolox-nano"]["present"]
     assert models["yolov4-tiny"]["labels"] == 80
     assert "yolox-nano" in run("models", "list", env=env, cwd=tmp_path).stdout
+
+
+def own_row(env: dict[str, str], folder: Path) -> dict[str, Any]:
+    rows = run("models", "list", "--json", env=env, cwd=folder).json()
+    assert [row["name"] for row in rows if row["in_use"]] == [env["IMGPIPELINE_MODEL"]]
+    return rows[-1]
+
+
+def test_a_model_that_is_configured_by_path_is_listed_with_decoder_and_labels(tmp_path: Path):
+    model, labels = tmp_path / "site.onnx", tmp_path / "labels.txt"
+    shutil.copyfile(DEMO, model)
+    labels.write_text("person\nbicycle\ncar\ndog\n")
+    env = {
+        "IMGPIPELINE_MODEL": str(model),
+        "IMGPIPELINE_MODEL_DECODER": "yolox",
+        "IMGPIPELINE_MODEL_LABELS": str(labels),
+    }
+    row = own_row(env, tmp_path)
+    assert (row["present"], row["decoder"], row["labels"], row["input"]) == (True, "yolox", 4, "416x416")
+    assert (row["labels_file"], row["path"], row["problem"]) == (str(labels), str(model), None)
+    table = run("models", "list", env=env, cwd=tmp_path)
+    assert (table.status, "site.onnx" in table.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"IMGPIPELINE_MODEL": "nowhere.onnx", "IMGPIPELINE_MODEL_DECODER": "yolox"}, "no such file"),
+        ({"IMGPIPELINE_MODEL": "demo-copy.onnx"}, "set IMGPIPELINE_MODEL_DECODER to yolox or yolov4"),
+        ({"IMGPIPELINE_MODEL": "demo-copy.onnx", "IMGPIPELINE_MODEL_DECODER": "yolox"}, "has 4 classes"),
+        ({"IMGPIPELINE_MODEL": "yolox-nan"}, "no model is registered under that name"),
+    ],
+    ids=["no file", "no decoder", "wrong labels", "misspelt name"],
+)
+def test_what_is_wrong_with_a_configured_model_stands_in_its_row(
+    settings: dict[str, str], problem: str, tmp_path: Path
+):
+    shutil.copyfile(DEMO, tmp_path / "demo-copy.onnx")
+    row = own_row(settings, tmp_path)
+    assert row["present"] == ("copy" in settings["IMGPIPELINE_MODEL"])
+    assert problem in row["problem"]
 
 
 def test_a_shipped_model_needs_no_download(tmp_path: Path):
