@@ -4,7 +4,7 @@ Owns reading them, and finding the days of a span that the ledger knows. All day
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,8 +77,16 @@ def read_span(day: str | None, first: str | None, last: str | None) -> Span:
     return span
 
 
-def days_of(store: "ObjectStore", span: Span) -> list[date]:
-    """Returns the days of a span that the ledger knows, sorted: one listing, however long the span is."""
+def days_of(store: "ObjectStore", span: Span, *, with_neighbours: bool = False) -> list[date]:
+    """Returns the days of a span that the ledger knows, sorted: one listing, however long the span is.
+
+    Args:
+        store: The object store.
+        span: The days that are asked for.
+        with_neighbours: Also days beside those: days of another time zone hold parts of the UTC days around them.
+    """
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
-    return [day for day in known_days(store) if day in span]
+    around = (-1, 0, 1) if with_neighbours else (0,)
+    known = {day + timedelta(days=n) for day in known_days(store) for n in around}
+    return sorted(day for day in known if day in span)

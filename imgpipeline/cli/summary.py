@@ -1,7 +1,7 @@
 """`imgpipeline summary`: what was seen, summed up by label, hour, size and source."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +17,8 @@ from imgpipeline.cli.output import (
     shown,
 )
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
+from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 
@@ -53,22 +55,23 @@ def _group() -> None:
 
 
 @app.command("label-counts")
-def label_counts(
+def label_counts(  # noqa: PLR0913, PLR0917 - each is an option of the command
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
     source: SourcesOption = None,
     label: LabelsOption = None,
     by: ByOption = None,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in which hour (UTC), by all sources together or by each (`--by`).
+    """Show how many of which label were seen in which hour, by all sources together or by each (`--by`).
 
     `imgpipeline explain label-counts` follows each of these numbers back to its frames. The number of frames is not
     shown where one frame may count for several labels: without `label` in `--by` and without one `--label`.
     """
-    choice = _read_choice(source, label, by)
+    choice, zone = _read_choice(source, label, by), timezone or load_settings().timezone
     groups = [group for group in _GROUPS if group in (choice.by or ("hour", "label"))]
 
     def cells(row: _Row) -> list[Any]:
@@ -78,34 +81,43 @@ def label_counts(
         times = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
         first_seen, last_seen = (f"{row[name]:{times}}" for name in ("first_seen", "last_seen"))
         numbers = (row[name] for name in counts)
-        return [*_group_cells(row, groups), *numbers, first_seen, last_seen, confidence]
+        return [*_group_cells(row, groups, zone), *numbers, first_seen, last_seen, confidence]
 
     counts = ("count", *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources")
     named = (name.removeprefix("distinct_") for name in counts)
     columns = (*groups, *named, "first", "last", "confidence (mean, range)")
-    _summarise("label_counts", (day, first, last), cells, columns, choice=choice, as_json=as_json, as_csv=as_csv)
+    _summarise(
+        "label_counts",
+        (day, first, last, timezone),
+        cells,
+        columns,
+        choice=choice,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
 
 
 @app.command("label-totals")
-def label_totals(
+def label_totals(  # noqa: PLR0913, PLR0917 - each is an option of the command
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
     source: SourcesOption = None,
     label: LabelsOption = None,
     by: ByOption = None,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Show how many of which label were seen in all, the most frequent first; by all sources or by each (`--by`)."""
-    choice = _read_choice(source, label, by)
+    choice, zone = _read_choice(source, label, by), timezone or load_settings().timezone
     groups = [group for group in _GROUPS if group in (choice.by or ("label",))]
     sums = ("count", "days", "first_day", "last_day")
 
     def cells(row: _Row) -> list[Any]:
-        return [*_group_cells(row, groups), *(row[name] for name in sums)]
+        return [*_group_cells(row, groups, zone), *(row[name] for name in sums)]
 
-    _summarise("label_totals", (day, first, last), cells, (*groups, *sums),
+    _summarise("label_totals", (day, first, last, timezone), cells, (*groups, *sums),
                choice=choice, as_json=as_json, as_csv=as_csv)  # fmt: skip
 
 
@@ -122,8 +134,13 @@ def _read_choice(
     return LabelChoice(tuple(sources or ()), tuple(labels or ()), tuple(groups))
 
 
-def _group_cells(row: _Row, groups: Sequence[str]) -> list[Any]:
-    return [f"{row[group]:%Y-%m-%d %H:%M}" if group == "hour" else row[group] for group in groups]
+def _group_cells(row: _Row, groups: Sequence[str], zone: str) -> list[Any]:
+    return [_hour(row[group], zone) if group == "hour" else row[group] for group in groups]
+
+
+def _hour(hour: datetime, zone: str) -> str:
+    """Returns the start of an hour; in another time zone than UTC with its offset: two hours may have one name."""
+    return f"{hour:%Y-%m-%d %H:%M}" + ("" if zone == "UTC" else hour.isoformat()[19:])
 
 
 @app.command("hours")
@@ -131,10 +148,11 @@ def hours(
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many frames and detections there were at each hour of the day (UTC).
+    """Show how many frames and detections there were at each hour of the day.
 
     Over several days, each hour is the sum of theirs. A dead letter whose record was written on another day than the
     one that it is listed under has no hour: those come last.
@@ -144,7 +162,7 @@ def hours(
         hour = "none" if row["hour"] is None else f"{row['hour']:02d}:00"
         return [hour, *(row[name] for name in ("frames", "detections", "gated", "dead_letters"))]
 
-    _summarise("hours", (day, first, last), cells, ("hour", "frames", "detections", "gated", "dead_letters"),
+    _summarise("hours", (day, first, last, timezone), cells, ("hour", "frames", "detections", "gated", "dead_letters"),
                as_json=as_json, as_csv=as_csv, bars=True)  # fmt: skip
 
 
@@ -153,6 +171,7 @@ def sizes(
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -161,7 +180,15 @@ def sizes(
     def cells(row: _Row) -> list[Any]:
         return [f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}", row["frames"]]
 
-    _summarise("sizes", (day, first, last), cells, ("size", "frames"), as_json=as_json, as_csv=as_csv, bars=True)
+    _summarise(
+        "sizes",
+        (day, first, last, timezone),
+        cells,
+        ("size", "frames"),
+        as_json=as_json,
+        as_csv=as_csv,
+        bars=True,
+    )
 
 
 @app.command("sources")
@@ -169,22 +196,25 @@ def sources(
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
+    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Show how much came from which source, from when to when, and its longest pause within a day."""
     columns = ("source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
                "longest_pause_s", "MB")  # fmt: skip
+    zone = timezone or load_settings().timezone
 
     def cells(row: _Row) -> list[Any]:
-        return [*(row[name] for name in columns[:-1]), row["size_bytes"] / 1e6]
+        times = {n: row[n].isoformat(" ", "seconds") for n in ("first_seen", "last_seen") if row[n] and zone != "UTC"}
+        return [*({**row, **times}[name] for name in columns[:-1]), row["size_bytes"] / 1e6]
 
-    _summarise("sources", (day, first, last), cells, columns, as_json=as_json, as_csv=as_csv)
+    _summarise("sources", (day, first, last, timezone), cells, columns, as_json=as_json, as_csv=as_csv)
 
 
 def _summarise(
     name: str,
-    wanted: tuple[str | None, str | None, str | None],
+    wanted: tuple[str | None, str | None, str | None, str | None],
     cells: Callable[[_Row], Sequence[Any]],
     columns: Sequence[str],
     *,
@@ -193,19 +223,20 @@ def _summarise(
     choice: "LabelChoice | None" = None,
     bars: bool = False,
 ) -> None:
-    """Asks one question and shows its answer; `cells` makes a row of the table out of a row of the answer."""
+    """Asks one question about `--day`, `--from`, `--to` and `--timezone`; `cells` makes a row of the table."""
     from imgpipeline.lake.views import ask  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    span, settings = read_span(*wanted), load_settings()
-    store = open_store(settings)
-    asked = ask(store, settings, name, None if span.is_all else days_of(store, span), choice)
+    span, settings = read_span(*wanted[:3]), load_settings(**timezone_settings(wanted[3]))
+    store, zone = open_store(settings), find_timezone(settings.timezone)
+    days = None if span.is_all else days_of(store, span, with_neighbours=zone is not UTC)
+    asked = ask(store, settings, name, days, choice, zone)
     rows = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
     if as_json:
-        show_json(rows)
+        show_json([{column: _exported(value, zone) for column, value in row.items()} for row in rows])
     elif as_csv:
-        show_csv(asked.answer.columns, asked.answer.rows)
+        show_csv(asked.answer.columns, [[_exported(value, zone) for value in row.values()] for row in rows])
     elif rows:
         _show(columns, rows[:_MOST_ROWS], cells, bars=bars)
         if len(rows) > _MOST_ROWS:
@@ -213,6 +244,11 @@ def _summarise(
     else:
         note(f"There is nothing to sum up ({span}).")
     _say_what_to_know(asked, rows, sized=name == "sizes")
+
+
+def _exported(value: Any, zone: tzinfo) -> Any:
+    """Returns a value for programs; times of another zone than UTC as RFC 3339 with their offset."""
+    return value.isoformat() if isinstance(value, datetime) and zone is not UTC else value
 
 
 def _show(columns: Sequence[str], rows: Sequence[_Row], cells: Callable[[_Row], Sequence[Any]], *, bars: bool) -> None:

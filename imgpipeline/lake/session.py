@@ -177,14 +177,15 @@ def open_unlocked_lake(
         yield LakeSession(store, engine, snapshot, days)
 
 
-def create_summary_views(engine: Engine, settings: Settings | None) -> None:
-    """Creates a view for each summary, over the tables of a snapshot."""
+def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
+    """Creates a view for each summary, over the tables of a snapshot; by local hours after `show_local_days`."""
     for summary in SUMMARIES.values():
         if settings is not None:
             set_parameters(engine, parameters_of(summary, settings))
         # The name `dead_letters` belongs to the table that users see, which costs a reading of the ledger.
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
-        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({summary.sql}\n)")  # noqa: S608 - a registered query
+        sql = summary.local_sql if local else summary.sql
+        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
 
 
 @contextlib.contextmanager

@@ -12,26 +12,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, tzinfo
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.day_tables import has_news
 from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
+from imgpipeline.lake.local_time import create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.session import Answer, create_summary_views, query_errors
-from imgpipeline.lake.snapshot import take_snapshot
+from imgpipeline.lake.snapshot import SHOWN_LETTERS, take_snapshot
 from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe
 from imgpipeline.lake.summary_inputs import stored_key
-from imgpipeline.lake.tables import Table
+from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, Table
 from imgpipeline.ledger import ChainEnd, index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READERS = 16
 _SPAN = "span"
+_BY_HOUR = {FRAME_STATS.name, LABEL_COUNTS.name}
+"""Summaries whose rows are of one hour and can be added up for any day that is made of hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ class SummarySpan:
     engine: Engine
     """DuckDB with a table for each summary, under its name."""
     days: tuple[date, ...]
-    """The days that are shown, sorted."""
+    """The UTC days that were read, sorted: those that are shown, for another time zone their neighbours too."""
     counted_now: Mapping[str, tuple[date, ...]]
-    """For each summary the days whose stored rows were missing or behind, sorted."""
+    """For each summary the UTC days that were not read from the stored summary, sorted."""
 
     def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
         """Runs one query of this project over the summaries.
@@ -68,15 +71,20 @@ def open_summaries(
     names: Iterable[str],
     *,
     days: Sequence[date] | None = None,
+    zone: tzinfo = UTC,
     cache_dir: Path | None = None,
 ) -> Iterator[SummarySpan]:
     """Opens summaries of some days as tables, each with the column `day`.
+
+    In another time zone `day` and `hour` are local (`local_time`). Stored summaries by hour serve zones whose hours are
+    hours of UTC; whatever else is asked for is counted from the day tables.
 
     Args:
         store: The object store.
         settings: Those that the summaries' queries read.
         names: Which summaries; keys of `SUMMARIES`.
-        days: Only these (UTC); default: all that there are.
+        days: Only these, of the time zone; default: all that there are.
+        zone: Whose days and hours.
         cache_dir: Where fetched files are kept; default: as for a query session.
 
     Yields:
@@ -92,25 +100,35 @@ def open_summaries(
     cache_dir = cache_dir or default_cache_dir()
     with session_folder(cache_dir) as folder, open_engine(folder) as engine:
         cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
-        found = _Finding(store, settings, cache, folder / "summaries", days)
-        current = {name: found.current(name) for name in wanted}
+        read = days if zone is UTC or days is None else sorted(utc_days(days))
+        found = _Finding(store, settings, cache, folder / "summaries", read)
+        shown = sorted(set(found.buckets) | {day for name in wanted for day in found.versions(name)})
+        local = local_days(zone, shown[0], shown[-1]) if shown and zone is not UTC else None
+        create_time_macros(engine, local)
+        is_recounted = local is not None and not (local.has_whole_hours and _BY_HOUR.issuperset(wanted))
+        current = {name: {} if is_recounted else found.current(name) for name in wanted}
         cache.trim()
         write_notes(store, cache.folder, found.notes, found.fixed.values())
-        shown = sorted(set(found.buckets) | {day for name in wanted for day in found.stored(name)})
         counted_now = {name: tuple(day for day in shown if day not in current[name]) for name in wanted}
         behind = sorted({day for several in counted_now.values() for day in several})
         if behind:
             take_snapshot(store, engine, cache, behind)
-            create_summary_views(engine, settings)
+            if is_recounted:
+                show_local_days(engine, SHOWN_LETTERS)
+            create_summary_views(engine, settings, local=is_recounted)
         engine.run(f"CREATE SCHEMA {_SPAN}")
         for name, table in wanted.items():
-            _create(engine, table, list(current[name].values()), counted_now[name])
+            _create(engine, table, list(current[name].values()), counted_now[name], all_days=is_recounted)
+            if local:
+                _move_days(engine, table, days)
         engine.run(f"SET search_path = '{_SPAN}'")
         lock(engine)
         yield SummarySpan(engine, tuple(shown), counted_now)
 
 
-def _create(engine: Engine, table: Table, paths: list[Path], counted_now: Sequence[date]) -> None:
+def _create(
+    engine: Engine, table: Table, paths: list[Path], counted_now: Sequence[date], *, all_days: bool = False
+) -> None:
     columns = ", ".join(identifier(name) for name in table.names)
     typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
     engine.run(f"CREATE TABLE {_SPAN}.{table.name} ({typed})")
@@ -119,8 +137,16 @@ def _create(engine: Engine, table: Table, paths: list[Path], counted_now: Sequen
         rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
         engine.run(f"INSERT INTO {_SPAN}.{table.name} SELECT {columns} FROM {rows}")  # noqa: S608 - own names
     if counted_now:
-        only = f"SELECT {columns} FROM main.{table.name} WHERE list_contains(?, day)"  # noqa: S608 - own names
-        engine.run(f"INSERT INTO {_SPAN}.{table.name} {only}", [list(counted_now)])
+        only = f"SELECT {columns} FROM main.{table.name} WHERE ? OR list_contains(?, day)"  # noqa: S608 - own names
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} {only}", [all_days, list(counted_now)])
+
+
+def _move_days(engine: Engine, table: Table, days: Sequence[date] | None) -> None:
+    """Names rows by their local days, and drops those of days that are not wanted."""
+    if "hour" in table.names:
+        engine.run(f"UPDATE {_SPAN}.{table.name} SET day = local_day(hour) WHERE hour IS NOT NULL")  # noqa: S608 - own names
+    if days is not None:
+        engine.run(f"DELETE FROM {_SPAN}.{table.name} WHERE NOT list_contains(?, day)", [list(days)])  # noqa: S608 - own names
 
 
 @dataclass(slots=True)

@@ -63,6 +63,12 @@ class Summary:
         """The query: reads its inputs by their names, without a final semicolon."""
         return _read_sql(self.name)
 
+    @property
+    def local_sql(self) -> str:
+        """The query by hours and days of a time zone: for a session with the macros of `local_time`; never stored."""
+        by_hour = self.sql.replace('time_bucket(INTERVAL 1 hour, "timestamp")', 'local_hour("timestamp")')
+        return by_hour.replace('CAST("timestamp" AS DATE)', 'local_day("timestamp")')
+
 
 @cache
 def _read_sql(name: str) -> str:

@@ -7,9 +7,11 @@ an answer over several days is made of the summaries of its days alone (see `spa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, tzinfo
 from importlib import resources
+from typing import Any
 
+from imgpipeline.lake.local_time import in_zone
 from imgpipeline.lake.session import Answer
 from imgpipeline.lake.spans import SummarySpan, open_summaries
 from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
@@ -66,6 +68,7 @@ def ask(
     name: str,
     days: Sequence[date] | None,
     choice: LabelChoice | None = None,
+    zone: tzinfo = UTC,
 ) -> ViewAnswer:
     """Answers one question.
 
@@ -73,8 +76,9 @@ def ask(
         store: The object store.
         settings: Those that summaries read.
         name: A key of `VIEWS`.
-        days: Only these (UTC); None: all that there are.
+        days: Only these, of the time zone; None: all that there are.
         choice: For questions about labels: which counts, and their groups.
+        zone: Whose days and hours; times are shown with their offset from UTC.
 
     Raises:
         LedgerError: A segment behind a day's summaries cannot be read.
@@ -82,7 +86,7 @@ def ask(
         TransientError: The store does not answer.
     """
     tables = VIEWS[name]
-    with open_summaries(store, settings, tables, days=days) as span:
+    with open_summaries(store, settings, tables, days=days, zone=zone) as span:
         frames = None
         if FRAME_STATS.name in tables:
             frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
@@ -90,7 +94,7 @@ def ask(
             answer = _count_labels(span, name, choice or LabelChoice())
         else:
             answer = span.query(view_sql(name))
-        return ViewAnswer(answer, frames, _mixed_models(span, tables[0]))
+        return ViewAnswer(_in_zone(answer, zone), frames, _mixed_models(span, tables[0]))
 
 
 def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> Answer:
@@ -99,6 +103,20 @@ def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> Answer:
     if name == "label_counts" and not choice.knows_frames:
         sql = f"SELECT * EXCLUDE (distinct_frames) FROM ({sql})"  # noqa: S608 - own query, own names
     return span.query(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
+
+
+def _in_zone(answer: Answer, zone: tzinfo) -> Answer:
+    """Shows times as a clock of the zone does; an hour by its begin, also where the clock was changed in it."""
+    if zone is UTC:
+        return answer
+
+    def shown(column: str, value: Any) -> Any:
+        if not isinstance(value, datetime):
+            return value
+        local = in_zone(value, zone)
+        return local.replace(minute=0, second=0) if column == "hour" else local
+
+    return Answer(answer.columns, [tuple(map(shown, answer.columns, row)) for row in answer.rows])
 
 
 def view_sql(name: str) -> str:

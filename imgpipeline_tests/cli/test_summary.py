@@ -9,16 +9,18 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from imgpipeline.cli.app import app
 from imgpipeline.cli.summary import _bar
+from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
@@ -85,6 +87,34 @@ def test_counts_by_source_label_hour_and_day(filled: dict[str, str], ask: Callab
     ]
     rows = json.loads(ask(filled, "summary", "label-totals", "--by", "source", "--json").stdout)
     assert {row["source"]: row["count"] for row in rows} == Counter(frame.source for frame, _ in found)
+
+
+def test_counts_of_one_source_in_local_time_are_those_of_pandas(
+    filled: dict[str, str], ask: Callable[..., Result], tmp_path: Path
+):
+    """`--timezone Asia/Kolkata`, counted independently in the Parquet files of detections."""
+    store = open_store(Settings(_env_file=None, store_url=filled["IMGPIPELINE_STORE_URL"]))
+    for day in (DAY, NEXT_DAY, THIRD_DAY):
+        rebuild_day(store, day, now=NOON)
+    stored = (store.get(day_table_key("detections", day)) for day in (DAY, NEXT_DAY, THIRD_DAY))
+    found = pd.concat([pd.read_parquet(io.BytesIO(data)) for data in stored], ignore_index=True)
+    local = found["timestamp"].dt.tz_convert("Asia/Kolkata")
+    local_hours = pd.Series([f"{at:%Y-%m-%dT%H}:00:00+05:30" for at in local], index=found.index)
+    for source in ("cam-1", "yard"):
+        for day in ("2026-01-09", "2026-01-10", "2026-01-11"):
+            chosen = (found["source"] == source) & (local.dt.date == date.fromisoformat(day))
+            expected = found[chosen].groupby([local_hours[chosen], "label"]).size().to_dict()
+            only = ("--source", source, "--timezone", "Asia/Kolkata", "--day", day)
+            rows = json.loads(ask(filled, "summary", "label-counts", *only, "--json").stdout)
+            assert {(row["hour"], row["label"]): row["count"] for row in rows} == expected
+    lines = ask(filled, "summary", "label-counts", "--timezone", "Asia/Kolkata", "--by", "hour").stdout
+    assert "2026-01-09 12:00+05:30" in lines
+
+
+def test_a_time_zone_that_does_not_exist_is_a_usage_error(filled: dict[str, str], ask: Callable[..., Result]):
+    ended = ask(filled, "summary", "hours", "--timezone", "Asia/Kolkatta")
+    assert ended.exit_code == 2
+    assert "Asia/Kolkata" in ended.stderr
 
 
 def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: Callable[..., Result]):

@@ -1,11 +1,12 @@
--- How much was seen at which hour of the day (UTC)? One row an hour with anything.
+-- How much was seen at which hour of the day? One row an hour with anything.
 --
 -- Reads: frame_stats, and label_counts for the detections
 --
+-- The hour is what a clock shows: one that is repeated at the end of daylight saving time has one row.
 -- A dead letter whose record was written on another day has no hour: its row comes last, with the hour NULL.
 WITH seen AS (
     SELECT
-        hour(hour)                              AS hour,
+        hour(local_time(hour))                  AS hour,
         CAST(sum(frames) AS BIGINT)             AS frames,
         CAST(sum(processed) AS BIGINT)          AS processed,
         CAST(sum(gated) AS BIGINT)              AS gated,
@@ -15,7 +16,7 @@ WITH seen AS (
     GROUP BY ALL
 ),
 found AS (
-    SELECT hour(hour) AS hour, CAST(sum(count) AS BIGINT) AS detections
+    SELECT hour(local_time(hour)) AS hour, CAST(sum(count) AS BIGINT) AS detections
     FROM label_counts
     GROUP BY ALL
 )
