@@ -7,10 +7,14 @@ import dagster as dg
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.ledger.bundles.bundling import BundlingReport, bundle_ledger
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.ledger.bundles.bundling import BundlingReport, bundle_ledger, has_ranges
 
 LONGEST_PASS_S = 2400.0
 """A pass ends before the next one begins. What is left, of a long ledger that never had bundles, is done then."""
+
+LONGEST_LOOK_S = 20.0
+"""A tick that has found nothing by then requests a pass, which looks at all partitions."""
 
 
 @dg.asset(
@@ -52,7 +56,8 @@ bundle_segments = dg.define_asset_job(
     description="Copies the small segments of each complete 10,000 offsets into one object.",
 )
 
-hourly_bundles = dg.ScheduleDefinition(
+
+@dg.schedule(
     name="hourly_bundles",
     job=bundle_segments,
     cron_schedule="23 * * * *",
@@ -61,3 +66,13 @@ hourly_bundles = dg.ScheduleDefinition(
     description="Every hour: bundles the segments of the offsets that each partition has moved past. On by default: it "
     "only adds copies, a second one of each small segment, and without it a day costs a request per second of data.",
 )
+def hourly_bundles(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+    """Requests a pass where there is something to bundle."""
+    began_s = time.monotonic()
+    try:
+        is_needed = has_ranges(pipeline.store(), is_over=lambda: time.monotonic() - began_s > LONGEST_LOOK_S)
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    if not is_needed:
+        return dg.SkipReason("Nothing to bundle: every complete range with many segments has its bundle.")
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())

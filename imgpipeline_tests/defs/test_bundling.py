@@ -11,7 +11,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
-from imgpipeline_tests.ledger.samples import write_chain
+from imgpipeline_tests.ledger.samples import NOON, write_chain
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,26 @@ def test_a_range_that_cannot_be_bundled_is_counted_and_fails_no_run() -> None:
     assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
 
 
-def test_the_schedule_is_on_and_runs_every_hour() -> None:
+def tick() -> dg.RunRequest | str:
+    resources = {"pipeline": Pipeline()}
+    with dg.build_schedule_context(scheduled_execution_time=NOON, resources=resources) as context:
+        data = hourly_bundles.evaluate_tick(context)
+    assert bool(data.run_requests) != bool(data.skip_message)
+    return data.run_requests[0] if data.run_requests else str(data.skip_message)
+
+
+def test_the_schedule_asks_for_a_pass_once_there_is_something_to_bundle() -> None:
+    store = open_store(load_settings())
+    assert "Nothing to bundle" in str(tick())
+    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 10_000, 250)))
+    assert "Nothing to bundle" in str(tick())
+    write_chain(store, sparse(10_000, 1, DAYS[0]))
+    assert isinstance(tick(), dg.RunRequest)
+    materialize()
+    assert "Nothing to bundle" in str(tick())
+
+
+def test_the_schedule_is_on_from_the_start() -> None:
     schedule = defs.resolve_schedule_def("hourly_bundles")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
-    assert schedule.job_name == hourly_bundles.job_name == "bundle_segments"
+    assert (schedule.job_name, schedule.cron_schedule) == ("bundle_segments", "23 * * * *")

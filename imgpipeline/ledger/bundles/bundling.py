@@ -77,6 +77,22 @@ def bundle_ledger(
     return report
 
 
+def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
+    """Tells whether there is anything to bundle.
+
+    Args:
+        store: The object store.
+        is_over: Asked after each chain; ends the search, as if something had been found.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    for found in map_ahead(lambda c: _begin(store, c), list_chains(store), workers=_LOOKERS, ahead=_LOOKERS):
+        if is_over() or (not isinstance(found, str) and next(found, None) is not None):
+            return True
+    return False
+
+
 def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:
     """Looks for the first range of a chain, so that chains with nothing to do are looked at several at a time."""
     ranges = find_ranges(store, chain)
