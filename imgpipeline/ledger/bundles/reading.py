@@ -95,7 +95,7 @@ def read_stretches(
     """
     for number, stretch in enumerate(stretches):
         if stretch.bundles:
-            yield from read_bundles(store, chain, stretch, end=end, wanted=wanted)
+            yield from read_bundles(store, chain, stretch, end=end, wanted=wanted, leads=number == 0)
         else:
             yield from _read_plain(store, chain, stretch, leads=number == 0)
 
@@ -152,13 +152,16 @@ def _listed(store: ObjectStore, chain: ChainId, stretch: Stretch) -> Listed:
 
 
 def read_bundles(
-    store: ObjectStore, chain: ChainId, stretch: Stretch, *, end: int, wanted: Wanted
+    store: ObjectStore, chain: ChainId, stretch: Stretch, *, end: int, wanted: Wanted, leads: bool = True
 ) -> Iterator[Segment | Covered]:
-    """Yields the segments of a stretch that has bundles, as `read_stretches` does."""
-    pieces = _pieces(store, stretch, end, wanted)
+    """Yields the segments of a stretch that has bundles, as `read_stretches` does.
+
+    Without `leads`, offsets that a segment before the stretch covers are left out.
+    """
+    pieces = _pieces(store, stretch, end, wanted, leads=leads)
     for found in map_ahead(lambda piece: piece.read(store, chain), pieces, workers=_READERS, ahead=_AHEAD):
         if isinstance(found, Stretch):
-            yield from _read_plain(store, chain, found, leads=found.first == stretch.first)
+            yield from _read_plain(store, chain, found, leads=leads and found.first == stretch.first)
         else:
             yield from found
 
@@ -194,7 +197,9 @@ class _WithoutBundle:
         return self.stretch
 
 
-def _pieces(store: ObjectStore, stretch: Stretch, end: int, wanted: Wanted) -> Iterator[_Piece | _WithoutBundle]:
+def _pieces(
+    store: ObjectStore, stretch: Stretch, end: int, wanted: Wanted, *, leads: bool
+) -> Iterator[_Piece | _WithoutBundle]:
     opened = map_ahead(
         lambda stored: try_open(store, stored), stretch.bundles, workers=_OPENED_AHEAD, ahead=_OPENED_AHEAD
     )
@@ -204,7 +209,7 @@ def _pieces(store: ObjectStore, stretch: Stretch, end: int, wanted: Wanted) -> I
         if bundle is None or bundle.segments[-1].end > end:
             yield _WithoutBundle(Stretch(first, behind))
         else:
-            yield from _cut(bundle, first, behind, wanted, leads=first == stretch.first)
+            yield from _cut(bundle, first, behind, wanted, leads=leads and first == stretch.first)
 
 
 def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: bool) -> Iterator[_Piece]:

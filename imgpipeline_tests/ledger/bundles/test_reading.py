@@ -150,6 +150,15 @@ def test_a_damaged_segment_under_a_bundle_stops_no_reader_until_the_bundle_is_go
         read_days(store, {CHAIN: 30_002})
 
 
+@pytest.mark.parametrize("gone", [0, 1, 2], ids=["first", "middle", "last"])
+def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(memory: ObjectStore, gone: int):
+    write_chain(memory, *(sparse(start, 700, *DAYS) for start in range(0, 35_000, 700)))
+    expected = read_days(memory, {CHAIN: 35_000})
+    bundle_all(memory)
+    memory.delete(bundle_keys(memory)[gone])
+    assert read_days(memory, {CHAIN: 35_000}) == expected
+
+
 def test_an_end_that_was_fixed_inside_of_a_range_is_kept_to(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 15_100})
