@@ -25,10 +25,12 @@ from datetime import date, datetime
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.day_checks import refuse_unsound
-from imgpipeline.lake.engine import open_engine
+from imgpipeline.lake.day_rows import add_newer, read_whole
+from imgpipeline.lake.engine import Engine, open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, read_stored
-from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, sort_by_time, stored
+from imgpipeline.lake.outcomes import RECIPE, stored
 from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
+from imgpipeline.lake.repair_notes import noted_days
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.ledger import fix_ends, index_buckets, read_day
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
@@ -63,6 +65,8 @@ class DayBuild:
     """When the stored tables were made, UTC."""
     duration_s: float
     """How long this call took, in seconds."""
+    is_extended: bool = False
+    """Whether the stored tables were made by adding newer segments to older tables."""
 
 
 def rebuild_day(
@@ -73,7 +77,7 @@ def rebuild_day(
     Args:
         store: The object store.
         day: UTC day.
-        force: Build again also where nothing is new.
+        force: Read the whole day from the ledger, also where nothing is new.
         now: What the manifests say as the time of building.
         ends: Ends of all chains, where they were fixed already; default: they are read.
 
@@ -96,7 +100,7 @@ def rebuild_day(
         if not force and _is_current(store, day, before, ends, buckets):
             done = _skipped(day, before)
         else:
-            done = _build(store, day, before, ends=ends, buckets=buckets, now=now)
+            done = _build(store, day, before, ends=ends, buckets=buckets, whole=force, now=now)
         if done is not None:
             return replace(done, duration_s=time.perf_counter() - began_s)
     raise TransientError(f"{_ATTEMPTS} builds of {day} were overtaken by others; the tables are theirs.")
@@ -188,7 +192,7 @@ def _is_current(
     buckets: list[Bucket],
 ) -> bool:
     manifests = [found.manifest if found else None for found in before.values()]
-    if any(m is None or (m.schema_version, m.made_by) != (SCHEMA_VERSION, RECIPE) for m in manifests):
+    if not all(map(_is_of_this_recipe, manifests)):
         return False
     return not reach_differently(*manifests) and not has_news(store, day, ends, covered_ends(*manifests), buckets)
 
@@ -200,30 +204,55 @@ def _build(
     *,
     ends: Mapping[ChainId, int],
     buckets: list[Bucket],
+    whole: bool,
     now: datetime,
 ) -> DayBuild | None:
     """Builds and puts the tables; None where another build was faster."""
+    extended = None if whole else _extensible(store, day, before)
     with open_engine() as engine:
-        load_outcomes(engine, read_day(store, day, ends, buckets=buckets), {day: {}})
-        duplicates = keep_unique(engine)
-        sort_by_time(engine)
+        if extended is None:
+            rows = read_whole(engine, store, day, ends, buckets)
+        else:
+            added = add_newer(engine, store, day, extended, ends, buckets)
+            if added is None:
+                return None
+            rows = added
         refuse_unsound(engine, day)
-        rows = {name: engine.value(f"SELECT count(*) FROM ({query})") for name, query in ROWS.items()}  # noqa: S608 - own SQL
         covered = {chain: ends[chain] for chain in sorted({bucket.chain for bucket in buckets})}
-        # All are written before the first is put: what readers can see between the puts is over sooner.
-        files: dict[str, memoryview] = {}
-        for name, query in ROWS.items():
-            manifest = Manifest(
-                name, day, SCHEMA_VERSION, RECIPE, covered, rows[name], built_at=now, duplicates=duplicates
-            )
-            files[name] = write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", manifest)  # noqa: S608 - own SQL
-        for name, data in files.items():
+        made = Manifest("", day, SCHEMA_VERSION, RECIPE, covered, 0, built_at=now, duplicates=rows.duplicates,
+                        is_extended=extended is not None)  # fmt: skip
+        # All are written before the first is put, so that readers see tables of different ends as briefly as possible.
+        files = {name: _write(engine, name, query, made) for name, query in rows.queries.items()}
+        for name, (_, data) in files.items():
             if not replace_whole(store, day_table_key(name, day), data, before[name]):
                 return None
-        size_bytes = sum(len(data) for data in files.values())
-    return DayBuild(
-        day, False, **rows, duplicates=duplicates, size_bytes=size_bytes, ends=covered, built_at=now, duration_s=0.0
-    )
+        counts = {name: count for name, (count, _) in files.items()}
+        size_bytes = sum(len(data) for _, data in files.values())
+    return DayBuild(day, False, **counts, duplicates=rows.duplicates, size_bytes=size_bytes, ends=covered, built_at=now,
+                    duration_s=0.0, is_extended=extended is not None)  # fmt: skip
+
+
+def _write(engine: Engine, name: str, query: str, made: Manifest) -> tuple[int, memoryview]:
+    """Writes the rows of one table; returns their number and the file."""
+    count: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
+    manifest = replace(made, table=name, rows=count)
+    return count, write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", manifest)  # noqa: S608 - own SQL
+
+
+def _extensible(store: ObjectStore, day: date, before: Mapping[str, Stored | None]) -> dict[str, Stored] | None:
+    """Returns the stored tables if the newer segments can be added to them; None if the day has to be read as a whole.
+
+    A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
+    """
+    found = {name: stored for name, stored in before.items() if stored is not None}
+    manifests = [stored.manifest for stored in found.values()]
+    if len(found) < len(before) or any(not _is_of_this_recipe(manifest) for manifest in manifests):
+        return None
+    return None if reach_differently(*manifests) or day in noted_days(store) else found
+
+
+def _is_of_this_recipe(manifest: Manifest | None) -> bool:
+    return manifest is not None and (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
 
 
 def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
@@ -238,6 +267,7 @@ def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
         ends=covered_ends(*manifests),
         built_at=max(manifest.built_at for manifest in manifests),
         duration_s=0.0,
+        is_extended=any(manifest.is_extended for manifest in manifests),
     )
 
 

@@ -54,6 +54,8 @@ class Manifest:
     """The settings that a summary's query has read, or that of a summary it is made of."""
     queries: Mapping[str, str] = field(default_factory=dict)
     """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
+    is_extended: bool = False
+    """Whether newer segments were added to an older version of the table (day tables)."""
     content: str = ""
     """Hash of the rows: two builds with the same rows have the same; empty in tables of older releases."""
 
@@ -73,6 +75,7 @@ class Manifest:
             "duplicates": self.duplicates,
             "built_at": format_time(self.built_at),
             "content": self.content,
+            **({"is_extended": True} if self.is_extended else {}),
         }
         made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
                 "queries": dict(self.queries)} if self.sql else {}  # fmt: skip
@@ -95,6 +98,7 @@ class Manifest:
             sql=data.get("sql", ""),
             parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
             queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
+            is_extended=data.get("is_extended", False),
             content=data.get("content", ""),
         )
 

@@ -22,28 +22,20 @@ from pathlib import Path
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
 from imgpipeline.lake.cache import LakeCache
 from imgpipeline.lake.day_tables import covered_ends, join_ends
-from imgpipeline.lake.engine import Engine, identifier, quoted
+from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes
+from imgpipeline.lake.outcomes import load_outcomes
+from imgpipeline.lake.overlay import WORKING, create_stored, lay_over
 from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import ChainEnd, Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
-_WORKING = "working"
-"""Schema of the tables that users do not see in SHOW TABLES."""
-SHOWN_LETTERS = f"{_WORKING}.shown_letters"
+SHOWN_LETTERS = f"{WORKING}.shown_letters"
 """The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
 more of each, and costs a reading of the ledger."""
 _TABLES = tuple(table.name for table in DAY_TABLES)
-_SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
-_SAME_OUTCOME = " AND ".join(
-    f"stored.{name} = found.{name}"
-    for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
-)
-_LETTER = ("topic", "topic_id", "partition", "offset")
-_SAME_LETTER = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _LETTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +72,21 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     ends = join_ends({chain: end.offset for chain, end in fixed.items()}, *manifests)
     buckets = _buckets(store, days)
     shown = sorted(set(days) if days is not None else {*files, *buckets})
-    engine.run(f"CREATE SCHEMA {_WORKING}")
-    engine.run(f"SET search_path = '{_WORKING},main'")
+    engine.run(f"CREATE SCHEMA {WORKING}")
+    engine.run(f"SET search_path = '{WORKING},main'")
     behind = _Behind(store, fixed, ends, buckets, notes, _covered_by_day(files, shown))
     load_outcomes(engine, behind.read(), behind.since)
     write_notes(store, cache.folder, notes, fixed.values())
     for table in DAY_TABLES:
-        _create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
-    count = _choose(engine)
+        create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
+    overlay = lay_over(engine)
+    engine.run("DROP TABLE found")
+    engine.run("DROP TABLE buried")
     engine.run("SET search_path = 'main'")
     for table in (FRAMES, DETECTIONS):
-        _create_view(engine, table, with_behind=count > 0)
-    _create_letters_view(engine)
-    return Snapshot(ends, tuple(shown), count)
+        engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
+    engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
+    return Snapshot(ends, tuple(shown), overlay.frames)
 
 
 _Files = dict[date, dict[str, tuple[Manifest, Path]]]
@@ -164,57 +158,3 @@ def _buckets(store: ObjectStore, days: Sequence[date] | None) -> dict[date, list
         for bucket in index_buckets(store, day):
             by_day[bucket.day].append(bucket)
     return by_day
-
-
-def _create_stored(engine: Engine, table: Table, paths: list[Path]) -> None:
-    """Creates the view `stored_frames` or `stored_detections` over the files."""
-    columns = ", ".join(identifier(name) for name in table.names)
-    if paths:
-        files = ", ".join(quoted(str(path)) for path in paths)
-        rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
-        engine.run(f"CREATE VIEW stored_{table.name} AS SELECT {columns} FROM {rows}")  # noqa: S608 - own names
-    else:
-        typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
-        engine.run(f"CREATE TABLE stored_{table.name} ({typed})")
-
-
-def _choose(engine: Engine) -> int:
-    """Decides between what is behind and what is stored; answers how many frames are behind."""
-    engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
-    count: int = engine.value("SELECT count(*) FROM behind")
-    if count:
-        engine.run(
-            f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
-            f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
-        )
-        keep_unique(engine)
-    engine.run(f"CREATE TABLE frames_behind AS {ROWS[FRAMES.name]}")
-    engine.run(f"CREATE TABLE detections_behind AS {ROWS[DETECTIONS.name]}")
-    engine.run(f"CREATE TABLE letters_behind AS {ROWS[STORED_DEAD_LETTERS.name]}")
-    if count:
-        engine.run(
-            f"INSERT INTO detections_behind SELECT {_columns(DETECTIONS)} FROM stored_detections AS stored "  # noqa: S608 - own names
-            f"SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found ON {_SAME_OUTCOME}"
-        )
-    engine.run("DROP TABLE found")
-    engine.run("DROP TABLE buried")
-    return count
-
-
-def _create_view(engine: Engine, table: Table, *, with_behind: bool) -> None:
-    """Creates the table as a query sees it: what is stored, and instead of what is behind, what was chosen."""
-    rows = f"SELECT {_columns(table)} FROM {_WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
-    if with_behind:
-        rows += f" ANTI JOIN {_WORKING}.behind AS behind ON {_SAME_FRAME}"
-        rows += f" UNION ALL SELECT * FROM {_WORKING}.{table.name}_behind"  # noqa: S608 - own names
-    engine.run(f"CREATE VIEW {table.name} AS {rows}")
-
-
-def _create_letters_view(engine: Engine) -> None:
-    rows = f"SELECT {_columns(STORED_DEAD_LETTERS)} FROM {_WORKING}.stored_dead_letters AS stored"  # noqa: S608 - own names
-    rows += f" ANTI JOIN {_WORKING}.letters_behind AS behind ON {_SAME_LETTER}"
-    engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {rows} UNION ALL SELECT * FROM {_WORKING}.letters_behind")  # noqa: S608 - own names
-
-
-def _columns(table: Table) -> str:
-    return ", ".join(f"stored.{identifier(name)}" for name in table.names)

@@ -13,7 +13,8 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.lake import summaries
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest
-from imgpipeline.lake.mended_days import DaysToBuild, build_noted_days
+from imgpipeline.lake.mended_days import build_noted_days
+from imgpipeline.lake.repair_notes import DaysToBuild
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
