@@ -35,6 +35,8 @@ class BuildConfig(dg.Config):
 
     force: bool = False
     """Build a day again although its manifest says that nothing is new."""
+    seal: bool = False
+    """Read a day as a whole where newer segments were added to its tables, and compare."""
 
 
 @dataclass(frozen=True, slots=True)

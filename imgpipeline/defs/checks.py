@@ -46,7 +46,8 @@ AGREES = _check(
     "frames",
     "agrees_with_ledger",
     "The tables hold what the ledger has up to their ends: as many frames and detections, and every column of every "
-    "row. Read again for days that are over; the command imgpipeline audit does so for all.",
+    "row. Compared when a day that is over is read as a whole: by its first build, in the night, and by force. "
+    "The command imgpipeline audit compares every day.",
 )
 DEAD_LETTERS = _check(
     "dead_letters", "few_dead_letters", "No more of the day's records are dead letters than "
@@ -89,9 +90,9 @@ def evaluate(
     Args:
         context: The run.
         spec: The check.
-        verdicts: What is said of each day that was asked for.
+        verdicts: What is said of each day that was judged; none: there is no evaluation.
     """
-    if spec.key not in context.selected_asset_check_keys:
+    if spec.key not in context.selected_asset_check_keys or not verdicts:
         return
     failing = {day: verdict for day, verdict in verdicts.items() if not verdict.ok}
     if len(verdicts) == 1:

@@ -16,7 +16,7 @@ from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.days_behind import days_behind
+from imgpipeline.lake.days_behind import days_behind, days_to_seal
 from imgpipeline.ledger import index_buckets
 from imgpipeline.settings import Settings, load_settings
 
@@ -24,6 +24,8 @@ RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 _TABLES_TAG = {WORK_TAG: "tables"}
 _SHOWN_DAYS = 5
+_SEALED_WITHIN = timedelta(days=8)
+"""Tables put in this time are looked at: a week of nights may fail."""
 
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
@@ -57,7 +59,8 @@ def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
     yesterday = at.date() - timedelta(days=1)
     try:
         store = pipeline.store()
-        behind = days_behind(store)
+        extended = days_to_seal(store, before=at.date(), since=at - _SEALED_WITHIN)
+        behind = dict.fromkeys(extended, "read once as a whole, since newer segments were added") | days_behind(store)
         if next(iter(index_buckets(store, yesterday)), None) is not None:
             # Built as it is, too: what was built while the day went on is checked once more when it is complete.
             behind = {yesterday: "the last build of a day that is over", **behind}
@@ -80,6 +83,7 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
     return [
         dg.RunRequest(
             run_key=f"{at.isoformat()}/{first}/{last}",
+            run_config={"ops": {"day_tables": {"config": {"seal": True}}}},
             tags={
                 **_TABLES_TAG,
                 RANGE_START_TAG: first.isoformat(),

@@ -18,7 +18,8 @@ from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
 from imgpipeline.lake.day_audit import DayReader, compare_day, count_unbuilt
-from imgpipeline.lake.day_tables import covered_ends, has_news, list_days, reach_differently
+from imgpipeline.lake.day_ends import covered_ends, has_news, reach_differently
+from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary

@@ -17,7 +17,7 @@ Owns building them from the ledger, and saying which days are behind it. It prom
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -25,14 +25,15 @@ from datetime import date, datetime
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.day_checks import refuse_unsound
+from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends, reach_differently
 from imgpipeline.lake.day_rows import add_newer, read_whole
 from imgpipeline.lake.engine import Engine, open_engine
-from imgpipeline.lake.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.outcomes import RECIPE, stored
 from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
 from imgpipeline.lake.repair_notes import noted_days
-from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.ledger import fix_ends, index_buckets, read_day
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.ledger import fix_ends, index_buckets
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
@@ -67,10 +68,18 @@ class DayBuild:
     """How long this call took, in seconds."""
     is_extended: bool = False
     """Whether the stored tables were made by adding newer segments to older tables."""
+    corrected: tuple[str, ...] = ()
+    """Extended tables whose rows were not those of the ledger, so that this build has replaced them."""
 
 
 def rebuild_day(
-    store: ObjectStore, day: date, *, force: bool = False, now: datetime, ends: Mapping[ChainId, int] | None = None
+    store: ObjectStore,
+    day: date,
+    *,
+    force: bool = False,
+    seal: bool = False,
+    now: datetime,
+    ends: Mapping[ChainId, int] | None = None,
 ) -> DayBuild:
     """Brings all tables of a day up to the ledger.
 
@@ -78,6 +87,7 @@ def rebuild_day(
         store: The object store.
         day: UTC day.
         force: Read the whole day from the ledger, also where nothing is new.
+        seal: Where newer segments were added to the stored tables, read the whole day once and compare.
         now: What the manifests say as the time of building.
         ends: Ends of all chains, where they were fixed already; default: they are read.
 
@@ -97,59 +107,18 @@ def rebuild_day(
         ends = join_ends(ends, *(found.manifest.ends for found in before.values() if found))
         buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
         done: DayBuild | None
-        if not force and _is_current(store, day, before, ends, buckets):
-            done = _skipped(day, before)
-        else:
+        if force or not _is_current(store, day, before, ends, buckets):
             done = _build(store, day, before, ends=ends, buckets=buckets, whole=force, now=now)
-        if done is not None:
+        elif seal and any(found.manifest.is_extended for found in before.values() if found):
+            compare = day not in noted_days(store)  # a repair has changed outcomes, and its tables are not built yet
+            done = _build(store, day, before, ends=ends, buckets=buckets, whole=True, compare=compare, now=now)
+        else:
+            found = {name: stored for name, stored in before.items() if stored}
+            size_bytes = sum(stored.size_bytes for stored in found.values())
+            done = _report(day, {name: s.manifest for name, s in found.items()}, size_bytes, skipped=True)
+        if done is not None and not (seal and done.is_extended):
             return replace(done, duration_s=time.perf_counter() - began_s)
     raise TransientError(f"{_ATTEMPTS} builds of {day} were overtaken by others; the tables are theirs.")
-
-
-def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
-    """Returns the greatest end of each chain: each was read from a header, so the chain reaches that far."""
-    joined: dict[ChainId, int] = {}
-    for ends in several:
-        for chain, end in ends.items():
-            joined[chain] = max(end, joined.get(chain, 0))
-    return joined
-
-
-def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
-    """Returns up to where all of some tables reach: what is behind that is news to one of them.
-
-    A table that is missing, or whose columns are of another version, reaches nowhere.
-    """
-    if not manifests or any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
-        return {}
-    several = [manifest.ends for manifest in manifests if manifest is not None]
-    return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
-
-
-def reach_differently(*manifests: Manifest | None) -> bool:
-    """Tells whether the tables of a day were made up to different ends: one build was killed, or two were at it.
-
-    Each is right, but what reads several of them waits for equal ends, also where the ledger has nothing of the day
-    between these.
-    """
-    first, *others = [manifest.ends for manifest in manifests if manifest is not None] or [{}]
-    return any(ends != first for ends in others)
-
-
-def has_news(
-    store: ObjectStore,
-    day: date,
-    ends: Mapping[ChainId, int],
-    since: Mapping[ChainId, int],
-    buckets: Iterable[Bucket] | None = None,
-) -> bool:
-    """Tells whether a segment that touches a day lies between two sets of ends.
-
-    Raises:
-        LedgerError: A segment there cannot be read.
-    """
-    segments = read_day(store, day, ends, since=since, buckets=buckets)
-    return next(iter(segments), None) is not None
 
 
 def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
@@ -205,9 +174,13 @@ def _build(
     ends: Mapping[ChainId, int],
     buckets: list[Bucket],
     whole: bool,
+    compare: bool = False,
     now: datetime,
 ) -> DayBuild | None:
-    """Builds and puts the tables; None where another build was faster."""
+    """Builds and puts the tables; None where another build was faster.
+
+    With `compare`, the stored tables are current, so a table with other rows than the new one is wrong.
+    """
     extended = None if whole else _extensible(store, day, before)
     with open_engine() as engine:
         if extended is None:
@@ -223,20 +196,35 @@ def _build(
                         is_extended=extended is not None)  # fmt: skip
         # All are written before the first is put, so that readers see tables of different ends as briefly as possible.
         files = {name: _write(engine, name, query, made) for name, query in rows.queries.items()}
-        for name, (_, data) in files.items():
+        manifests = {name: parse_footer(data, name) for name, data in files.items()}
+        for name, data in files.items():
             if not replace_whole(store, day_table_key(name, day), data, before[name]):
                 return None
-        counts = {name: count for name, (count, _) in files.items()}
-        size_bytes = sum(len(data) for _, data in files.values())
-    return DayBuild(day, False, **counts, duplicates=rows.duplicates, size_bytes=size_bytes, ends=covered, built_at=now,
-                    duration_s=0.0, is_extended=extended is not None)  # fmt: skip
+        size_bytes = sum(len(data) for data in files.values())
+    wrong = [name for name, old in before.items() if old and old.manifest.content != manifests[name].content]
+    return replace(_report(day, manifests, size_bytes), corrected=tuple(wrong) if compare else ())
 
 
-def _write(engine: Engine, name: str, query: str, made: Manifest) -> tuple[int, memoryview]:
-    """Writes the rows of one table; returns their number and the file."""
-    count: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
-    manifest = replace(made, table=name, rows=count)
-    return count, write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", manifest)  # noqa: S608 - own SQL
+def _write(engine: Engine, name: str, query: str, made: Manifest) -> memoryview:
+    """Writes the rows of one table and returns the file."""
+    rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
+    return write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows))  # noqa: S608 - own SQL
+
+
+def _report(day: date, manifests: Mapping[str, Manifest], size_bytes: int, *, skipped: bool = False) -> DayBuild:
+    return DayBuild(
+        day=day,
+        skipped=skipped,
+        frames=manifests[FRAMES.name].rows,
+        detections=manifests[DETECTIONS.name].rows,
+        dead_letters=manifests[STORED_DEAD_LETTERS.name].rows,
+        duplicates=max(manifest.duplicates for manifest in manifests.values()),
+        size_bytes=size_bytes,
+        ends=covered_ends(*manifests.values()),
+        built_at=max(manifest.built_at for manifest in manifests.values()),
+        duration_s=0.0,
+        is_extended=any(manifest.is_extended for manifest in manifests.values()),
+    )
 
 
 def _extensible(store: ObjectStore, day: date, before: Mapping[str, Stored | None]) -> dict[str, Stored] | None:
@@ -253,22 +241,6 @@ def _extensible(store: ObjectStore, day: date, before: Mapping[str, Stored | Non
 
 def _is_of_this_recipe(manifest: Manifest | None) -> bool:
     return manifest is not None and (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
-
-
-def _skipped(day: date, before: Mapping[str, Stored | None]) -> DayBuild:
-    found = [stored for stored in before.values() if stored is not None]
-    manifests = [stored.manifest for stored in found]
-    return DayBuild(
-        day=day,
-        skipped=True,
-        **{manifest.table: manifest.rows for manifest in manifests},
-        duplicates=max(manifest.duplicates for manifest in manifests),
-        size_bytes=sum(stored.size_bytes for stored in found),
-        ends=covered_ends(*manifests),
-        built_at=max(manifest.built_at for manifest in manifests),
-        duration_s=0.0,
-        is_extended=any(manifest.is_extended for manifest in manifests),
-    )
 
 
 def list_days(store: ObjectStore, prefix: str) -> Iterator[date]:

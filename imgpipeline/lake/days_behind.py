@@ -6,12 +6,12 @@ Building belongs to `day_tables` and `summaries`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime
 
 from imgpipeline.contracts.keys import parse_day
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_tables import stale_days
-from imgpipeline.lake.manifest import read_stored
+from imgpipeline.lake.manifest import read_manifest, read_stored
 from imgpipeline.lake.summaries import SUMMARIES, Summary
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import DAY_TABLES
@@ -40,6 +40,26 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
     with ThreadPoolExecutor(_READERS) as pool:
         found = pool.map(lambda day: _behind(store, day, versions), days)
         return reasons | {day: why for day, why in zip(days, found, strict=True) if why}
+
+
+def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
+    """Returns the days whose tables were made by adding newer segments, so that a build should read them as a whole.
+
+    Args:
+        store: The object store.
+        before: Only earlier days (UTC): those that are over.
+        since: Only tables that were put at or after this time.
+
+    Raises:
+        PermanentError: A table is no Parquet file of this project.
+        TransientError: The store does not answer.
+    """
+    frames = DAY_TABLES[0].name
+    put_lately = [info.key for info in store.list_objects(frames) if info.last_modified >= since]
+    days = sorted(day for key in put_lately if (day := parse_day(key)) and day < before)
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda day: read_manifest(store, frames, day), days)
+        return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
 
 
 def _list_versions(store: ObjectStore, table: str) -> dict[date, str]:

@@ -155,7 +155,7 @@ def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
         return None
 
 
-def parse_footer(source: bytes | Path, key: str) -> Manifest:
+def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
     """Reads the manifest out of a Parquet file, or out of the end of one.
 
     Args:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
 from imgpipeline.lake.cache import LakeCache
-from imgpipeline.lake.day_tables import covered_ends, join_ends
+from imgpipeline.lake.day_ends import covered_ends, join_ends
 from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import load_outcomes

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
-from imgpipeline.lake.day_tables import has_news
+from imgpipeline.lake.day_ends import has_news
 from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
 from imgpipeline.lake.local_time import create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.manifest import Manifest, parse_footer

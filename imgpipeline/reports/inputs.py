@@ -13,7 +13,8 @@ from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_tables import covered_ends, has_news, join_ends, list_days
+from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends
+from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.manifest import Manifest, read_stored
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.summaries import SUMMARIES, recipe

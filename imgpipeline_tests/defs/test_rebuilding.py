@@ -80,6 +80,21 @@ def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) 
     assert all("the ledger has more" in request.tags["imgpipeline/reason"] for request in requests)
 
 
+def test_a_day_that_is_over_is_read_once_as_a_whole_where_segments_were_added_to_its_tables(store: ObjectStore) -> None:
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build_all(store, DAY, NEXT)
+    append(chain, [seen(2)])
+    build_all(store, DAY)
+    requests = tick(datetime.now(UTC))
+    assert ranges(requests) == [(str(DAY), str(DAY))]
+    assert not isinstance(requests, str)
+    assert "newer segments were added" in requests[0].tags["imgpipeline/reason"]
+    assert requests[0].run_config == {"ops": {"day_tables": {"config": {"seal": True}}}}
+    assert not rebuild_day(store, DAY, seal=True, now=NIGHT).is_extended
+    build_all(store, DAY)
+    assert isinstance(tick(datetime.now(UTC)), str)
+
+
 def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store: ObjectStore) -> None:
     write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)

@@ -5,7 +5,8 @@ from datetime import date
 
 import pytest
 
-from imgpipeline.lake.day_tables import covered_ends, rebuild_day
+from imgpipeline.lake.day_ends import covered_ends
+from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import read_manifest, read_stored
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.settings import Settings, utc_now

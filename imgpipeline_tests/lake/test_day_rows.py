@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
-from imgpipeline.errors import TransientError
+from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import Manifest, read_manifest
 from imgpipeline.lake.mended_days import build_noted_days
@@ -135,6 +135,45 @@ def test_a_day_with_an_open_repair_is_read_as_a_whole(memory: ObjectStore):
     append(chain, [seen(1)])
 
     assert not rebuild_day(memory, DAY, now=LATER).is_extended
+    assert contents(memory, DAY) == full_build(memory, DAY)
+
+
+def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: ObjectStore):
+    made = write_chain(memory, [seen(0)], [seen(1), seen(2)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(made, [seen(3)])
+    memory.put(segment_key(CHAIN, 1), b"damaged")
+    assert rebuild_day(memory, DAY, now=LATER).is_extended
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 1)):
+        rebuild_day(memory, DAY, now=LATER, force=True)
+
+
+def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
+    chain = write_chain(memory, [seen(0)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(chain, [seen(1)])
+    extended = rebuild_day(memory, DAY, now=NOON)
+    append(chain, [seen(2)])
+
+    sealed = rebuild_day(memory, DAY, now=LATER, seal=True)
+
+    assert (extended.is_extended, sealed.is_extended, sealed.frames, sealed.corrected) == (True, False, 3, ())
+    assert contents(memory, DAY) == full_build(memory, DAY)
+    assert rebuild_day(memory, DAY, now=LATER, seal=True).skipped
+
+
+def test_sealing_names_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
+    other = open_memory_store()
+    for store, labels in ((memory, ["car"]), (other, ["dog"])):
+        chain = write_chain(store, [seen(0, labels)])
+        rebuild_day(store, DAY, now=NOON)
+        append(chain, [seen(1, labels)])
+        assert rebuild_day(store, DAY, now=NOON).is_extended
+    memory.put(day_table_key("detections", DAY), other.get(day_table_key("detections", DAY)))
+
+    sealed = rebuild_day(memory, DAY, now=LATER, seal=True)
+
+    assert sealed.corrected == ("detections",)
     assert contents(memory, DAY) == full_build(memory, DAY)
 
 

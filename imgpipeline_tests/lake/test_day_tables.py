@@ -284,16 +284,6 @@ def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(me
     assert memory.fetch(day_table_key("frames", DAY)) == before
 
 
-def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: ObjectStore):
-    made = write_chain(memory, day_outcomes(0, 4), day_outcomes(4, 6))
-    rebuild_day(memory, DAY, now=NOON)
-    append(made, day_outcomes(6, 8))
-    memory.put(segment_key(CHAIN, 4), b"damaged")
-    assert rebuild_day(memory, DAY, now=LATER).is_extended
-    with pytest.raises(LedgerError, match=segment_key(CHAIN, 4)):
-        rebuild_day(memory, DAY, now=LATER, force=True)
-
-
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but longer than a footer's length" * 10])
 def test_an_object_of_somebody_else_is_named_and_not_overwritten(memory: ObjectStore, content: bytes):
     write_chain(memory, day_outcomes(0, 2))

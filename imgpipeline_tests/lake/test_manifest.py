@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_tables import covered_ends, join_ends
+from imgpipeline.lake.day_ends import covered_ends, join_ends
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.manifest import Manifest, read_manifest, read_stored
 from imgpipeline.lake.parquet_objects import write_parquet

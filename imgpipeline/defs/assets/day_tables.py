@@ -4,7 +4,7 @@ Owns the assets' descriptions and what of a build is shown in the UI. How a day 
 belongs to `lake`. All tables come from one step: one read of the ledger, one set of ends.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -31,7 +31,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
 from imgpipeline.lake.day_tables import DayBuild, rebuild_day
-from imgpipeline.lake.day_warnings import judge_against_ledger, judge_dead_letters
+from imgpipeline.lake.day_warnings import Verdict, judge_against_ledger, judge_dead_letters
 from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.outcomes import RECIPE
 from imgpipeline.lake.tables import DAY_TABLES, Table
@@ -84,7 +84,7 @@ def day_tables(
         settings, store = pipeline.settings(), pipeline.store()
 
         def build(day: date) -> DayBuilds:
-            report = rebuild_day(store, day, force=config.force, now=utc_now())
+            report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now())
             reports[day] = report
             context.log.info(f"{day}: {'nothing new' if report.skipped else 'built'}, {report.frames} frames.")
             shown: dict[str, Mapping[str, Any]] = {}
@@ -97,12 +97,27 @@ def day_tables(
 
         step = build_days(context, days, [FRAME_METADATA], build)
         store_broken_rules(context, step.failed)
-        agrees = judge(step.done, lambda day: judge_against_ledger(store, day, now=utc_now()))
+        agrees = judge(_to_compare(step.done, reports), lambda day: _judge_rows(store, reports[day]))
         letters = {day: judge_dead_letters(r.frames, r.dead_letters, settings) for day, r in reports.items()}
     yield from step.results()
     yield from evaluate_rules(context, step.done)
     yield from evaluate(context, AGREES, agrees)
     yield from evaluate(context, DEAD_LETTERS, letters)
+
+
+def _to_compare(days: Iterable[date], reports: Mapping[date, DayBuild]) -> list[date]:
+    """Returns the days to compare with the ledger: all but those whose tables this build has only added to.
+
+    Comparing reads the whole day. The nightly build reads a day as a whole once it is over.
+    """
+    return [day for day in days if not reports[day].is_extended]
+
+
+def _judge_rows(store: ObjectStore, report: DayBuild) -> Verdict:
+    if report.corrected:
+        return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: adding "
+                       "segments to these tables went wrong. Please report this.")  # fmt: skip
+    return judge_against_ledger(store, report.day, now=utc_now())
 
 
 def _built(store: ObjectStore, table: str, report: DayBuild, shown: Mapping[str, Any]) -> Built:
@@ -115,6 +130,7 @@ def _built(store: ObjectStore, table: str, report: DayBuild, shown: Mapping[str,
         "dagster/row_count": rows,
         "size_bytes": stored.size_bytes if stored else 0,
         "skipped": report.skipped,
+        "extended": report.is_extended,
         "built_at": dg.MetadataValue.timestamp(report.built_at),
         **({"announced_again": report.duplicates} if table == "frames" else {}),
         **shown,
