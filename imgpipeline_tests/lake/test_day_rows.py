@@ -68,6 +68,7 @@ def full_build(store: ObjectStore, day: date) -> dict[str, tuple[int, int, str]]
     return contents(copy, day)
 
 
+@pytest.mark.fault(50)
 def test_a_build_after_one_more_segment_reads_that_segment_alone():
     store = CountingStore()
     chain = write_chain(store, *([seen(2 * n), seen(2 * n + 1)] for n in range(30)))
@@ -84,6 +85,7 @@ def test_a_build_after_one_more_segment_reads_that_segment_alone():
     assert contents(store, DAY) == full_build(store, DAY)
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     "newer",
     [
@@ -127,6 +129,7 @@ def test_a_forced_build_reads_the_whole_day_again():
     assert {segment_key(CHAIN, n) for n in range(3)} <= set(store.segments_read())
 
 
+@pytest.mark.fault(50)
 def test_a_day_with_an_open_repair_is_read_as_a_whole(memory: ObjectStore):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
@@ -162,6 +165,7 @@ def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
     assert rebuild_day(memory, DAY, now=LATER, seal=True).skipped
 
 
+@pytest.mark.fault(50)
 def test_sealing_names_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
     other = open_memory_store()
     for store, labels in ((memory, ["car"]), (other, ["dog"])):
@@ -266,6 +270,5 @@ class TestGrowingDays(GrowingDays.TestCase):  # type: ignore[name-defined]  # ma
 
 
 @pytest.mark.slow
-@pytest.mark.fault(50)
 class TestGrowingDaysForLong(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
     settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
