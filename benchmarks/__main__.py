@@ -29,7 +29,9 @@ from benchmarks.machine import describe_machine
 from benchmarks.memory import measure_memory
 from benchmarks.page import PAGE, render_page
 from benchmarks.place import Place, open_place, say
+from benchmarks.reduction import measure_reduction
 from benchmarks.sensor import measure_sensor
+from benchmarks.small import measure_small
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
 
@@ -44,6 +46,8 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "bundles": lambda place, effort: measure_bundles(place.s3, effort.bundled_segments),
     "batch": measure_batch,
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
+    "reduction": measure_reduction,
+    "small": measure_small,
 }
 
 NAMES = tuple(_MEASURES)

@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.batch_tables import batch_tables
 from benchmarks.bundle_tables import bundle_tables
+from benchmarks.reduction_tables import reduction_tables
 from benchmarks.table import Table, at_least, at_most
 
 _RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
@@ -168,4 +169,6 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "ledger": _figures,
     "bundles": bundle_tables,
     "sensor": _figures,
+    "reduction": reduction_tables,
+    "small": _figures,
 }

@@ -13,10 +13,9 @@ inside picture data of formats without a checksum (all but PNG).
 
 A JPEG that is much larger than a network's input need not be decoded at its full size: its decoder can leave out the
 high frequencies (IMREAD_REDUCED_COLOR_2, _4, _8), which takes half the time and leaves less to be worked on. How much
-may be left out says `reduction`; cut files are found at every size. What that costs: of what yolox-nano finds with a
-confidence above 0.6, in either decoding, the other finds all, with the same label, an IoU of at least 0.8 (0.96 in the
-mean), and a confidence that differs by at most 0.12 (0.016 in the mean). Weaker ones may appear or vanish, as they do
-when a camera sends another size. In the simulator's scenes recall and precision of the demo model stay the same.
+may be left out says `reduction`; cut files are found at every size. Confidences differ by 0.01 in the median, so boxes
+near the threshold appear or vanish: docs/performance.md measures how many. `IMGPIPELINE_REDUCED_DECODING=false`
+switches it off. In the simulator's scenes recall and precision of the demo model stay the same.
 """
 
 import math
