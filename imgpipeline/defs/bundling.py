@@ -22,9 +22,9 @@ LONGEST_LOOK_S = 20.0
     deps=[FRAME_METADATA],
     kinds={"s3"},
     owners=["team:imgpipeline"],
-    description="**How many requests does reading a day save?** Copies of many small segments in one object: a bundle "
+    description="How many requests does reading a day save? Copies of many small segments in one object: a bundle "
     "for each 10,000 Kafka offsets, so that tables, queries and audits read a day in far fewer requests. The segments "
-    "stay as they are; `metadata_bundles/` may be deleted at any time. Made every hour.",
+    "stay as they are; metadata_bundles/ may be deleted at any time. Made every hour.",
 )
 def segment_bundles(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     """Makes the bundles that are missing."""

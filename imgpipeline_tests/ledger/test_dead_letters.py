@@ -116,7 +116,7 @@ def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory
 
 def test_of_one_day_only_its_segments_are_read(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     write_chain(memory, [letter(0)], [good(1, A)], [frame(2, NEXT_DAY)])
-    monkeypatch.setattr("imgpipeline.ledger.dead_letters.read_segments", lambda *_: pytest.fail("all were read"))
+    monkeypatch.setattr("imgpipeline.ledger.dead_letters.read_chain", lambda *_: pytest.fail("all were read"))
     assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
 
 
