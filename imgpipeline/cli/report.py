@@ -10,6 +10,8 @@ import typer
 
 from imgpipeline.cli.output import note, write_text
 from imgpipeline.cli.spans import optional_day
+from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings, utc_now
 
@@ -17,28 +19,26 @@ _STDOUT = "-"
 
 
 def report(
-    day: Annotated[
-        str | None, typer.Option("--day", help="The day (UTC), such as 2026-01-09. Default: yesterday.")
-    ] = None,
+    day: Annotated[str | None, typer.Option("--day", help="The day, such as 2026-01-09. Default: yesterday.")] = None,
     out: Annotated[
         str | None,
         typer.Option(
             "--out", help="File to write, - for stdout. Default: report-2026-01-09.html, with the day, in this folder."
         ),
     ] = None,
+    timezone: TimezoneOption = None,
 ) -> None:
     """Write the report of a day: one HTML page with charts, pictures, dead letters and the audit of the day.
 
     The page needs no other file and no network. It shows everything up to this moment: the stored report where nothing
-    is new, else one that is made for this answer. Nothing is put into the store; that is the work of the asset
-    daily_report.
+    is new, else one that is made for this answer, as for days of another time zone than UTC. Nothing is put into the
+    store; that is the work of the asset daily_report.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
 
-    now = utc_now()
-    wanted = optional_day(day) or now.date() - timedelta(days=1)
-    settings = load_settings()
+    settings, now = load_settings(**timezone_settings(timezone)), utc_now()
+    wanted = optional_day(day) or now.astimezone(find_timezone(settings.timezone)).date() - timedelta(days=1)
     page = current_page(open_store(settings), settings, wanted, now=now)
     if out == _STDOUT:
         write_text(page.decode())

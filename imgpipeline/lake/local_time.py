@@ -43,6 +43,16 @@ class LocalHour:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalDay:
+    """One day of a time zone."""
+
+    day: date
+    """The day."""
+    zone: tzinfo
+    """The time zone."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalDays:
     """A time zone over some days."""
 

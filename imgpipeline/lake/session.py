@@ -19,6 +19,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.engine import Engine, lock, open_engine
 from imgpipeline.lake.ledger_tables import create_ledger_tables, fill_ledger_tables
+from imgpipeline.lake.local_time import LocalDay, create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.long_views import create_long_views
 from imgpipeline.lake.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
@@ -134,6 +135,7 @@ def open_lake(
     settings: Settings | None = None,
     cache_dir: Path | None = None,
     days: Sequence[date] | None = None,
+    local_day: LocalDay | None = None,
 ) -> Iterator[LakeSession]:
     """Opens the lake as it is now.
 
@@ -142,6 +144,8 @@ def open_lake(
         settings: Those that summaries read; default: their defaults, so that everything is counted.
         cache_dir: Where fetched day tables are kept; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
         days: Only these days (UTC); fewer days are fetched then. Default: all.
+        local_day: Only this day of a time zone, instead of `days`: `day` and `hour` of all tables but those of the
+            ledger are local then.
 
     Yields:
         The session; its files are removed when the context ends, the cache stays.
@@ -151,7 +155,7 @@ def open_lake(
         PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
-    with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days) as lake:
+    with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days, local_day=local_day) as lake:
         lake.lock()
         yield lake
 
@@ -163,14 +167,19 @@ def open_unlocked_lake(
     settings: Settings | None = None,
     cache_dir: Path | None = None,
     days: Sequence[date] | None = None,
+    local_day: LocalDay | None = None,
 ) -> Iterator[LakeSession]:
     """Opens the lake as `open_lake` does, for SQL of this project only: it can write files anywhere."""
     cache_dir = cache_dir or default_cache_dir()
     with session_folder(cache_dir) as folder, open_engine(folder) as engine:
         # Versions of a store in memory are numbers that mean nothing to the next process.
         kept = cache_dir if store.url != "memory://" else folder / "cache"
+        days = sorted(utc_days([local_day.day])) if local_day else days
         snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
-        create_summary_views(engine, settings)
+        if local_day:
+            create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
+            show_local_days(engine, SHOWN_LETTERS, [local_day.day])
+        create_summary_views(engine, settings, local=local_day is not None)
         create_long_views(engine)
         create_ledger_tables(engine)
         create_macros(engine)

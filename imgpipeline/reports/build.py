@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.errors import TransientError
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.reports.headline import Headline
-from imgpipeline.reports.inputs import ReportInputs, read_inputs
+from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_local_inputs
 from imgpipeline.reports.page import make_page, read_headline
 from imgpipeline.reports.picture import draw_picture
 from imgpipeline.settings import Settings
@@ -94,12 +94,13 @@ def current_page(
 ) -> bytes:
     """Returns a day's report as it is now: the stored one where nothing is new, else one made for this answer.
 
-    Nothing is put: reading a report needs no right to write.
+    Nothing is put: reading a report needs no right to write. Stored reports are of UTC days; that of a day of another
+    time zone is always made.
 
     Args:
         store: The object store.
-        settings: As for `build_report`.
-        day: UTC day.
+        settings: As for `build_report`; their time zone is that of the day.
+        day: Day of that time zone.
         now: The clock.
         cache_dir: As for `build_report`.
 
@@ -108,6 +109,9 @@ def current_page(
         LedgerError: As for `build_report`.
         TransientError: The store does not answer.
     """
+    if settings.timezone != "UTC":
+        local = read_local_inputs(store, settings, day, settings.timezone, now=now)
+        return make_page(store, settings, local, cache_dir=cache_dir).html
     stored = _fetch(store, report_key(day))
     inputs = read_inputs(store, settings, day, now=now)
     known = read_headline(stored.data) if stored else None

@@ -5,14 +5,14 @@ chart's highest marks. Geometry belongs to `charts`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import Caption, Series
 from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
-from imgpipeline.reports.headline import HOURS, TOP_LABELS
+from imgpipeline.reports.headline import TOP_LABELS
 from imgpipeline.reports.palette import OTHERS, series_style
 from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
 
@@ -22,7 +22,6 @@ _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
 """Charts that stand beside each other."""
-HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(HOURS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +38,22 @@ class Diagram:
     """The numbers of the chart, for those who cannot see it."""
 
 
-def make_diagrams(figures: Figures) -> dict[str, Diagram]:
+def make_diagrams(figures: Figures, timezone: str = "UTC") -> dict[str, Diagram]:
     """Draws the charts of a day; one whose numbers are all zero is left out.
 
     Args:
         figures: The numbers of a day.
+        timezone: Name of the time zone of its hours.
 
     Returns:
         `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`, `dimensions`, `brightness`, `sharpness`,
         `latency`.
     """
     drawn = {
-        "label_hours": _label_hours(figures),
-        "heat_map": _heat_map(figures),
+        "label_hours": _label_hours(figures, timezone),
+        "heat_map": _heat_map(figures, timezone),
         "label_sources": _label_sources(figures),
-        "frame_hours": _frame_hours(figures),
+        "frame_hours": _frame_hours(figures, timezone),
         "sizes": _bins("sizes", "Size of the encoded images", figures.sizes, size, _power_of_two),
         "brightness": _bins("brightness", "Brightness (mean luma, 0 to 255)", figures.brightness, number, _by_16),
         "sharpness": _bins(
@@ -64,15 +64,16 @@ def make_diagrams(figures: Figures) -> dict[str, Diagram]:
     return {name: diagram for name, diagram in drawn.items() if diagram is not None}
 
 
-def _label_hours(figures: Figures) -> Diagram | None:
+def _label_hours(figures: Figures, timezone: str) -> Diagram | None:
     if not figures.detections:
         return None
     top = figures.top_labels(TOP_LABELS)
     series = [Series(one.label or OTHERS, one.counts, series_style(at, one)) for at, one in enumerate(top)]
-    return _stacked("label-hours", "Detections by hour and label", "detections", series)
+    names = figures.clock.names
+    return _stacked(Caption("label-hours", "Detections by hour and label", "detections"), series, names, timezone)
 
 
-def _frame_hours(figures: Figures) -> Diagram | None:
+def _frame_hours(figures: Figures, timezone: str) -> Diagram | None:
     hours = figures.hours
     series = [
         Series("processed", hours.processed, "processed"),
@@ -80,36 +81,41 @@ def _frame_hours(figures: Figures) -> Diagram | None:
         Series("dead letters", hours.dead_letters, "dead"),
     ]
     shown = [one for one in series if any(one.values)]
-    return _stacked("frame-hours", "Frames by hour", "frames", shown) if shown else None
+    caption = Caption("frame-hours", "Frames by hour", "frames")
+    return _stacked(caption, shown, figures.clock.names, timezone) if shown else None
 
 
-def _stacked(ident: str, title: str, unit: str, series: Sequence[Series]) -> Diagram:
-    totals = [sum(one.values[hour] for one in series) for hour in range(HOURS)]
+def _stacked(caption: Caption, series: Sequence[Series], names: Sequence[str], timezone: str) -> Diagram:
+    """Draws bars by hour; the text of the caption is the unit."""
+    hours = range(len(names))
+    totals = [sum(one.values[hour] for one in series) for hour in hours]
     peak = totals.index(max(totals))
     text = (
-        f"Bars by hour of the day (UTC). {number(sum(totals))} {unit} in all, most of them in the hour "
-        f"{hour_span(peak)}: {number(totals[peak])}. "
+        f"Bars by hour of the day ({timezone}). {number(sum(totals))} {caption.text} in all, most of them in the hour "
+        f"{hour_span(names[peak])}: {number(totals[peak])}. "
         + ", ".join(f"{one.name}: {number(sum(one.values))}" for one in series)
         + "."
     )
-    svg = charts.bar_chart(Caption(ident, title, text), HOUR_NAMES, series)
+    svg = charts.bar_chart(replace(caption, text=text), names, series)
     rows = tuple(
-        (hour_span(hour), *(number(one.values[hour]) for one in series), number(totals[hour]))
-        for hour in range(HOURS)
+        (hour_span(names[hour]), *(number(one.values[hour]) for one in series), number(totals[hour]))
+        for hour in hours
         if totals[hour]
     )
-    return Diagram(title, Markup(svg), ("hour (UTC)", *(one.name for one in series), "all"), rows)  # noqa: S704 - charts escape their texts
+    return Diagram(caption.title, Markup(svg), (f"hour ({timezone})", *(one.name for one in series), "all"), rows)  # noqa: S704 - charts escape their texts
 
 
-def _heat_map(figures: Figures) -> Diagram | None:
+def _heat_map(figures: Figures, timezone: str) -> Diagram | None:
     shown = figures.labels[:_HEAT_MAP_ROWS]
     if not shown:
         return None
     title = "Labels over the day"
-    text = f"A row a label, a column an hour (UTC); the darker, the more detections. {len(shown)} labels."
-    svg = charts.heat_map(Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], HOUR_NAMES)
+    text = f"A row a label, a column an hour ({timezone}); the darker, the more detections. {len(shown)} labels."
+    svg = charts.heat_map(
+        Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], figures.clock.names
+    )
     rows = tuple((one.label, *(number(count) for count in one.hours)) for one in shown)
-    return Diagram(title, Markup(svg), ("label", *HOUR_NAMES), rows)  # noqa: S704 - charts escape their texts
+    return Diagram(title, Markup(svg), ("label", *figures.clock.names), rows)  # noqa: S704 - charts escape their texts
 
 
 def _label_sources(figures: Figures) -> Diagram | None:

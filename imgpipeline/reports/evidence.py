@@ -14,19 +14,22 @@ from typing import Any
 from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.day_audit import DayReader, compare_day
 from imgpipeline.lake.session import LakeSession
+from imgpipeline.lake.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.inputs import ReportInputs
 
 _EXAMPLES = 3
-_CODES = """
+_CODES = f"""
 SELECT code, count(*), count(*) FILTER (state = 'open'), count(DISTINCT source)
-FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code
-"""
+FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, "partition", "offset")
+GROUP BY code ORDER BY count(*) DESC, code
+"""  # noqa: S608 - own names
+"""Of the session's day: for a local day, the table `dead_letters` has those of the UTC days around it."""
 _LETTERS = f"""
 SELECT topic, topic_id, "partition", "offset", code, message, source, image_path, "timestamp", state
-FROM dead_letters
+FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, "partition", "offset")
 QUALIFY row_number() OVER (PARTITION BY code ORDER BY topic, topic_id, "partition", "offset") <= {_EXAMPLES}
 ORDER BY code, topic, topic_id, "partition", "offset"
 """  # noqa: S608 - a number of our own
@@ -116,6 +119,8 @@ def audit_day(store: ObjectStore, inputs: ReportInputs) -> DayVerdict:
     Raises:
         TransientError: The store does not answer.
     """
+    if inputs.parts:
+        return _joined([audit_day(store, part) for part in inputs.parts])
     if not inputs.manifests:
         return DayVerdict(Verdict.NOT_BUILT, DayFigures(), (), ())
     reader = DayReader(store, inputs.day, _uncounted)
@@ -125,6 +130,28 @@ def audit_day(store: ObjectStore, inputs: ReportInputs) -> DayVerdict:
     right = Verdict.BEHIND if inputs.behind else Verdict.OK
     verdict = right if compared.ok and not problems else Verdict.WRONG
     return DayVerdict(verdict, compared.figures, tuple((name, state) for name, state, _ in summaries), problems)
+
+
+def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
+    """Returns the audit of several UTC days, which hold a local day: the worst verdict, and the sums of the counts."""
+    summaries: dict[str, list[Verdict]] = {}
+    for name, state in (pair for one in verdicts for pair in one.summaries):
+        summaries.setdefault(name, []).append(state)
+    figures = [[getattr(one.figures, name) for one in verdicts] for name in DayFigures.__slots__]
+    summed = (None if None in counts else sum(counts) for counts in figures)
+    return DayVerdict(
+        _worst([one.verdict for one in verdicts]),
+        DayFigures(*summed),
+        tuple((name, _worst(states)) for name, states in sorted(summaries.items())),
+        tuple(problem for one in verdicts for problem in one.problems),
+    )
+
+
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Days of which some are built and some are not are behind."""
+    if Verdict.WRONG in verdicts:
+        return Verdict.WRONG
+    return verdicts[0] if len(set(verdicts)) == 1 else Verdict.BEHIND
 
 
 def _audit_summary(reader: DayReader, name: str) -> tuple[str, Verdict, str | None]:

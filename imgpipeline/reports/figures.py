@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from imgpipeline.reports.headline import HOURS, LabelHours
+from imgpipeline.reports.headline import LabelHours
+from imgpipeline.reports.hours import DayHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class LabelFigures:
     label: str
     """Class name."""
     hours: tuple[int, ...]
-    """Detections in each of the 24 hours (UTC)."""
+    """Detections in each hour of the day."""
     frames: int
     """Frames it was seen in."""
     first_seen: datetime
@@ -36,7 +37,7 @@ class LabelFigures:
 
 @dataclass(frozen=True, slots=True)
 class FrameHours:
-    """The frames of all sources, or of one, over the 24 hours (UTC)."""
+    """The frames of all sources, or of one, over the hours of the day."""
 
     processed: tuple[int, ...]
     """Frames that a detector looked at."""
@@ -105,6 +106,8 @@ Histogram = tuple[tuple[float, int], ...]
 class Figures:
     """All numbers of a day."""
 
+    clock: DayHours
+    """The hours of the day."""
     labels: tuple[LabelFigures, ...]
     """Most frequent first."""
     hours: FrameHours
@@ -143,12 +146,12 @@ class Figures:
 
     @property
     def detection_hours(self) -> tuple[int, ...]:
-        """Detections in each of the 24 hours."""
-        return tuple(sum(label.hours[hour] for label in self.labels) for hour in range(HOURS))
+        """Detections in each hour of the day."""
+        return tuple(sum(label.hours[hour] for label in self.labels) for hour in range(len(self.clock.names)))
 
     @property
     def busiest_hour(self) -> int | None:
-        """The hour with most detections, without any that with most frames; the earliest of several."""
+        """Place of the hour with most detections, without any that with most frames; the earliest of several."""
         for hours in (self.detection_hours, self.hours.frames):
             if any(hours):
                 return hours.index(max(hours))
@@ -159,5 +162,7 @@ class Figures:
         shown = [LabelHours(label.label, label.hours) for label in self.labels[:most]]
         others = self.labels[most:]
         if others:
-            shown.append(LabelHours("", tuple(sum(o.hours[hour] for o in others) for hour in range(HOURS))))
+            shown.append(
+                LabelHours("", tuple(sum(o.hours[hour] for o in others) for hour in range(len(self.clock.names))))
+            )
         return tuple(shown)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-HOURS = 24
+HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
+"""The hours of a day on which the clock is not changed."""
 TOP_LABELS = 7
 """Labels that have a colour of their own."""
 
@@ -22,7 +23,7 @@ class LabelHours:
     label: str
     """Class name."""
     counts: tuple[int, ...]
-    """Detections in each of the 24 hours (UTC)."""
+    """Detections in each hour of the day."""
 
     @property
     def total(self) -> int:
@@ -35,7 +36,7 @@ class Headline:
     """One day in a few numbers."""
 
     day: date
-    """UTC day."""
+    """The day, of its time zone."""
     inputs: str
     """Fingerprint of what the report was made of."""
     frames: int
@@ -55,11 +56,15 @@ class Headline:
     size_bytes: int
     """Size of all encoded images."""
     busiest_hour: int | None
-    """Hour with the most detections (without any: with the most frames), 0 to 23; None on an empty day."""
+    """Place of the hour with the most detections (without any: with the most frames), from 0; None on an empty day."""
     verdict: str
     """What the audit says of the day's tables: `ok`, `behind` (the ledger has more), `not built`, `wrong`."""
     top: tuple[LabelHours, ...]
     """The most frequent labels by hour, at most 7, and the sum of all others as the label `` (empty)."""
+    hour_names: tuple[str, ...] = HOUR_NAMES
+    """The hours of the day."""
+    timezone: str = "UTC"
+    """IANA name of the time zone."""
 
     def to_json(self) -> str:
         """Returns the figures as the page holds them."""
@@ -72,12 +77,13 @@ class Headline:
         data: dict[str, Any] = json.loads(text)
         if data.pop("version") != 1:
             raise ValueError("the figures of another version")
-        top = tuple(_label_hours(item) for item in data.pop("top"))
-        return cls(day=date.fromisoformat(data.pop("day")), top=top, **data)
+        names = tuple(str(name) for name in data.pop("hour_names", HOUR_NAMES))
+        top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
+        return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
 
 
-def _label_hours(data: Mapping[str, Any]) -> LabelHours:
+def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
     counts = tuple(int(count) for count in data["counts"])
-    if len(counts) != HOURS:
-        raise ValueError(f"{len(counts)} hours instead of {HOURS}")
+    if len(counts) != hours:
+        raise ValueError(f"{len(counts)} hours instead of {hours}")
     return LabelHours(str(data["label"]), counts)

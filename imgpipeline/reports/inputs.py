@@ -12,6 +12,7 @@ from hashlib import sha256
 from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends
 from imgpipeline.lake.day_tables import list_days
@@ -21,6 +22,7 @@ from imgpipeline.lake.summaries import SUMMARIES, recipe
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger import fix_ends, index_buckets
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.reports.hours import day_hours
 from imgpipeline.settings import Settings
 
 
@@ -29,7 +31,7 @@ class ReportInputs:
     """What a report of one day is made of."""
 
     day: date
-    """UTC day."""
+    """The day, of its time zone."""
     recipe: str
     """Hash of code, templates, queries and settings."""
     versions: Mapping[str, str]
@@ -40,12 +42,23 @@ class ReportInputs:
     """Ends of the chains of the day where the ledger has more of it than its tables; empty where it has not."""
     is_over: bool
     """Whether the day had ended."""
+    timezone: str = "UTC"
+    """IANA name of the time zone."""
+    parts: tuple["ReportInputs", ...] = ()
+    """The UTC days that hold a day of another time zone; empty for UTC."""
 
     @property
     def fingerprint(self) -> str:
         """Hash of all of it, 32 hexadecimal digits."""
         ends = [(str(chain), end) for chain, end in sorted(self.behind.items())]
-        parts = (self.day.isoformat(), self.recipe, sorted(self.versions.items()), ends, self.is_over)
+        parts: tuple[object, ...] = (
+            self.day.isoformat(),
+            self.recipe,
+            sorted(self.versions.items()),
+            ends,
+            self.is_over,
+        )
+        parts += (self.timezone,) if self.parts else ()
         return sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -84,6 +97,43 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         manifests=manifests,
         behind={bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {},
         is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
+    )
+
+
+def read_local_inputs(
+    store: ObjectStore, settings: Settings, day: date, timezone: str, *, now: datetime
+) -> ReportInputs:
+    """Reads what a report of a day of a time zone would be made of: the UTC days that it touches.
+
+    Args:
+        store: The object store.
+        settings: As for `read_inputs`.
+        day: Day of the time zone.
+        timezone: Its IANA name.
+        now: The clock: whether the day is over.
+
+    Raises:
+        PermanentError: There is nothing of those UTC days, or the time zone has no such day.
+        LedgerError: As for `read_inputs`.
+        TransientError: The store does not answer.
+    """
+    hours = day_hours(day, find_timezone(timezone))
+    if not hours.starts:
+        raise PermanentError(f"{timezone} has no {day}: its calendar skips that day.", next_step="take another day")
+    touched = sorted({at.date() for at in (*hours.starts, hours.end - timedelta(microseconds=1))})
+    known = set(reported_days(store))
+    parts = tuple(read_inputs(store, settings, one, now=now) for one in touched if one in known)
+    if not parts:
+        raise _nothing_of(store, day)
+    return ReportInputs(
+        day=day,
+        recipe=parts[0].recipe,
+        versions={key: version for part in parts for key, version in part.versions.items()},
+        manifests=tuple(manifest for part in parts for manifest in part.manifests),
+        behind=join_ends(*(part.behind for part in parts)),
+        is_over=now >= hours.end,
+        timezone=timezone,
+        parts=parts,
     )
 
 

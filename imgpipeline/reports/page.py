@@ -8,15 +8,18 @@ import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from datetime import datetime, tzinfo
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.lake.audit_report import DayFigures
+from imgpipeline.lake.local_time import LocalDay
 from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports import charts, wording
@@ -24,6 +27,7 @@ from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, audit_day, read_dead_letters
 from imgpipeline.reports.figures import Figures, SourceFigures
 from imgpipeline.reports.headline import TOP_LABELS, Headline
+from imgpipeline.reports.hours import day_hours
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.previews import Preview, make_previews
@@ -84,6 +88,8 @@ class DayContent:
             busiest_hour=figures.busiest_hour,
             verdict=self.verdict.verdict.value,
             top=figures.top_labels(TOP_LABELS),
+            hour_names=figures.clock.names,
+            timezone=self.inputs.timezone,
         )
 
     @property
@@ -125,6 +131,11 @@ class DayContent:
         count, label, hour = max(counts, key=lambda one: one[0])
         return CountedHour(hour, label, count)
 
+    def hour_filter(self, place: int) -> str:
+        """Returns an hour of the day as a condition of SQL."""
+        start, end = (format_time(at) for at in self.figures.clock.span(place))
+        return f"timestamp >= TIMESTAMPTZ '{start}' AND timestamp < TIMESTAMPTZ '{end}'"
+
     @property
     def has_all_summaries(self) -> bool:
         """Whether every summary of the day is stored."""
@@ -150,7 +161,7 @@ class CountedHour:
     """One number of `label_counts`."""
 
     hour: int
-    """Hour of the day (UTC), 0 to 23."""
+    """Place of the hour within the day, from 0."""
     label: str
     """Class name."""
     count: int
@@ -175,8 +186,10 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
         TransientError: The store does not answer.
     """
     least = settings.summary_threshold
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day]) as session:
-        figures = read_figures(session)
+    zone = find_timezone(inputs.timezone)
+    only = {"local_day": LocalDay(inputs.day, zone)} if inputs.parts else {}
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
+        figures = read_figures(session, day_hours(inputs.day, zone))
         letters = read_dead_letters(session) if figures.dead_letters else ()
         top = figures.top_labels(TOP_LABELS)
         previews = make_previews(store, settings, session, lambda label: label_colour(label, top), least=least)
@@ -193,14 +206,14 @@ def render(content: DayContent) -> bytes:
     Returns:
         HTML, UTF-8.
     """
-    template = _environment().get_template("report.html.j2")
+    template = _environment(find_timezone(content.inputs.timezone)).get_template("report.html.j2")
     headline = content.headline
     text = template.render(
         meta_name=_META,
         headline=headline,
         content=content,
         figures=content.figures,
-        diagrams=make_diagrams(content.figures),
+        diagrams=make_diagrams(content.figures, content.inputs.timezone),
         series_style=series_style,
         label_style=lambda label: label_style(label, headline.top),
         others=OTHERS,
@@ -222,7 +235,7 @@ def read_headline(page: bytes) -> Headline | None:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(zone: tzinfo) -> Environment:
     environment = Environment(
         loader=PackageLoader("imgpipeline.reports"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -235,5 +248,6 @@ def _environment() -> Environment:
         for name in ("visible", "shell_word", "number", "short_number", "size", "duration", "share", "clock", "moment",
                      "long_day", "hour_span")
     }  # fmt: skip
+    formats |= {name: partial(formats[name], zone=zone) for name in ("clock", "moment")}
     environment.filters.update(formats)
     return environment

@@ -7,7 +7,7 @@ Owns its size and colours, which hold outside of the page too (the Dagster UI sh
 import html
 
 from imgpipeline.reports.charts import Caption, Series, bar_chart
-from imgpipeline.reports.headline import HOURS, Headline, LabelHours
+from imgpipeline.reports.headline import Headline, LabelHours
 from imgpipeline.reports.palette import OTHERS, SERIES_COLOURS, series_style
 from imgpipeline.reports.wording import hour_span, long_day, number, visible
 
@@ -26,11 +26,11 @@ def draw_picture(headline: Headline) -> bytes:
     Returns:
         An SVG file, UTF-8.
     """
-    top = _shortened(headline.top)
+    top = _shortened(headline)
     text = f"{number(headline.detections)} detections in {number(headline.frames)} frames"
     series = [Series(_name(one), one.counts, series_style(place, one)) for place, one in enumerate(top)]
     caption = Caption("picture", f"Detections by hour, {headline.day.isoformat()}", text)
-    chart = bar_chart(caption, [f"{hour:02d}" for hour in range(HOURS)], series, height_px=_CHART_PX, tooltips=False)
+    chart = bar_chart(caption, headline.hour_names, series, height_px=_CHART_PX, tooltips=False)
     legend = "".join(_legend_entry(place, one) for place, one in enumerate(top))
     styles = "".join(f".s{place}{{fill:{colour}}}" for place, colour in enumerate(SERIES_COLOURS))
     return (
@@ -48,13 +48,14 @@ def _name(one: LabelHours) -> str:
     return one.label or OTHERS
 
 
-def _shortened(top: tuple[LabelHours, ...]) -> tuple[LabelHours, ...]:
+def _shortened(headline: Headline) -> tuple[LabelHours, ...]:
     """Returns the first labels, and all the others as one."""
+    top, hours = headline.top, range(len(headline.hour_names))
     named = [one for one in top if one.label]
     rest = [*named[_SERIES:], *(one for one in top if not one.label)]
     if not rest:
         return tuple(named)
-    others = LabelHours("", tuple(sum(one.counts[hour] for one in rest) for hour in range(HOURS)))
+    others = LabelHours("", tuple(sum(one.counts[hour] for one in rest) for hour in hours))
     return (*named[:_SERIES], others)
 
 
@@ -69,4 +70,6 @@ def _legend_entry(place: int, one: LabelHours) -> str:
 
 
 def _busiest(headline: Headline) -> str:
-    return "" if headline.busiest_hour is None else f", busiest hour {hour_span(headline.busiest_hour)} UTC"
+    if headline.busiest_hour is None:
+        return ""
+    return f", busiest hour {hour_span(headline.hour_names[headline.busiest_hour])} {headline.timezone}"

@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 
 from imgpipeline.lake.session import LakeSession
 from imgpipeline.reports.figures import Figures, FrameHours, Histogram, LabelFigures, ModelUse, SourceFigures
-from imgpipeline.reports.headline import HOURS
+from imgpipeline.reports.hours import DayHours
 
 _Bin = TypeVar("_Bin")
 
 _LABEL_HOURS = """
-SELECT label, hour(hour), count, distinct_frames, first_seen, last_seen, mean_confidence::DOUBLE,
+SELECT label, hour, count, distinct_frames, first_seen, last_seen, mean_confidence::DOUBLE,
        min_confidence::DOUBLE, max_confidence::DOUBLE, source
 FROM label_counts ORDER BY label, hour, source
 """
 _FRAME_HOURS = """
-SELECT source, hour(hour), processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
+SELECT source, hour, processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
        latency, dimensions
 FROM frame_stats
 """
@@ -37,23 +37,26 @@ GROUP BY ALL ORDER BY min("timestamp"), model_used, sha256, confidence_threshold
 """
 
 
-def read_figures(session: LakeSession) -> Figures:
+def read_figures(session: LakeSession, clock: DayHours) -> Figures:
     """Asks a session of one day for its numbers.
 
     Args:
         session: Opened for that day alone.
+        clock: The hours of the day.
 
     Raises:
         PermanentError: Memory or disk of this machine do not do for it.
     """
-    stats = session.query(_FRAME_HOURS).rows
+    stats = [_placed(row, clock) for row in session.query(_FRAME_HOURS).rows]
     by_source = _by_source(stats)
-    label_hours = session.query(_LABEL_HOURS).rows
+    label_hours = [_placed(row, clock) for row in session.query(_LABEL_HOURS).rows]
+    hours = len(clock.names)
     labels_of = _labels_of(label_hours)
     return Figures(
-        labels=_labels(label_hours),
-        hours=_frame_hours(stats),
-        sources=tuple(_source(row, by_source, labels_of) for row in session.query(_SOURCES).rows),
+        clock=clock,
+        labels=_labels(label_hours, hours),
+        hours=_frame_hours(stats, hours),
+        sources=tuple(_source(row, by_source, labels_of, hours) for row in session.query(_SOURCES).rows),
         size_bytes=sum(row[5] for row in stats),
         sizes=_histogram(row[6] for row in stats),
         brightness=_histogram(row[7] for row in stats),
@@ -64,16 +67,21 @@ def read_figures(session: LakeSession) -> Figures:
     )
 
 
-def _labels(rows: Iterable[Sequence[Any]]) -> tuple[LabelFigures, ...]:
+def _placed(row: Sequence[Any], clock: DayHours) -> Sequence[Any]:
+    """Returns a row with the place of its hour instead of its start."""
+    return (row[0], None if row[1] is None else clock.places[row[1]], *row[2:])
+
+
+def _labels(rows: Iterable[Sequence[Any]], hours: int) -> tuple[LabelFigures, ...]:
     found: dict[str, list[Sequence[Any]]] = defaultdict(list)
     for row in rows:
         found[row[0]].append(row)
-    labels = [_label(label, several) for label, several in found.items()]
+    labels = [_label(label, several, hours) for label, several in found.items()]
     return tuple(sorted(labels, key=lambda label: (-label.total, label.label)))
 
 
-def _label(label: str, rows: list[Sequence[Any]]) -> LabelFigures:
-    counts = [0] * HOURS
+def _label(label: str, rows: list[Sequence[Any]], hours: int) -> LabelFigures:
+    counts = [0] * hours
     for row in rows:
         counts[row[1]] += row[2]
     return LabelFigures(
@@ -103,23 +111,26 @@ def _by_source(rows: Iterable[Sequence[Any]]) -> dict[str | None, list[Sequence[
     return found
 
 
-def _frame_hours(rows: Iterable[Sequence[Any]]) -> FrameHours:
-    counts = [[0] * HOURS for _ in range(3)]
+def _frame_hours(rows: Iterable[Sequence[Any]], hours: int) -> FrameHours:
+    counts = [[0] * hours for _ in range(3)]
     for row in rows:
         if row[1] is None:
             continue  # dead letters whose records are of another day than they are listed under
         for place, count in enumerate(row[2:5]):
             counts[place][row[1]] += count or 0
-    processed, gated, dead_letters = (tuple(hours) for hours in counts)
+    processed, gated, dead_letters = (tuple(count) for count in counts)
     return FrameHours(processed, gated, dead_letters)
 
 
 def _source(
-    row: Sequence[Any], stats: Mapping[str | None, list[Sequence[Any]]], labels_of: Mapping[str, Mapping[str, int]]
+    row: Sequence[Any],
+    stats: Mapping[str | None, list[Sequence[Any]]],
+    labels_of: Mapping[str, Mapping[str, int]],
+    hours: int,
 ) -> SourceFigures:
     return SourceFigures(
         source=row[0] or "",
-        hours=_frame_hours(stats.get(row[0], [])),
+        hours=_frame_hours(stats.get(row[0], []), hours),
         first_seen=row[5],
         last_seen=row[6],
         active_hours=row[7] or 0,

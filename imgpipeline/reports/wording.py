@@ -6,7 +6,7 @@ markup is the template's and the charts' own.
 """
 
 import shlex
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 
 DASH = "\N{EN DASH}"
 """Between the ends of a span, and where there is nothing to be told."""
@@ -90,14 +90,14 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f}%".replace(".0%", "%")
 
 
-def clock(time: datetime | None) -> str:
-    """Returns the time of day in UTC: `07:05:09`; a dash for None."""
-    return time.astimezone(UTC).strftime("%H:%M:%S") if time else DASH
+def clock(time: datetime | None, zone: tzinfo = UTC) -> str:
+    """Returns the time of day: `07:05:09`; a dash for None."""
+    return time.astimezone(zone).strftime("%H:%M:%S") if time else DASH
 
 
-def moment(time: datetime) -> str:
-    """Returns day and time in UTC: `2026-01-09 07:05:09`."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+def moment(time: datetime, zone: tzinfo = UTC) -> str:
+    """Returns day and time: `2026-01-09 07:05:09`."""
+    return time.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def long_day(day: date) -> str:
@@ -105,9 +105,9 @@ def long_day(day: date) -> str:
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
-def hour_span(hour: int) -> str:
-    """Returns an hour as a span: from its first minute to the next hour's."""
-    return f"{hour:02d}{DASH}{hour + 1:02d}"
+def hour_span(name: str) -> str:
+    """Returns an hour as a span, of its name: `07` is 07 to 08, `02 +01:00` is 02 to 03 +01:00."""
+    return f"{name[:2]}{DASH}{int(name[:2]) + 1:02d}{name[2:]}"
 
 
 # Not strftime: its names are those of the machine's locale, and pages are to be the same everywhere.

@@ -41,6 +41,16 @@ def test_a_report_is_written_to_a_file_and_the_same_to_stdout(filled: dict[str, 
     assert sorted((tmp_path / "store").rglob("*")) == before
 
 
+def test_a_report_of_a_day_of_another_time_zone(filled: dict[str, str], tmp_path: Path):
+    """Both frames are of 12:00 UTC, which is the next day at the other end of the world; nothing is put."""
+    before = sorted((tmp_path / "store").rglob("*"))
+    zone = ("--timezone", "Pacific/Kiritimati")
+    ended = run("report", "--day", f"{DAY + timedelta(days=1)}", *zone, "--out", "-", env=filled, cwd=tmp_path)
+    assert ReadPage(ended.stdout.encode()).numbers["frames"] == "2", ended.stderr
+    assert "All times are Pacific/Kiritimati." in ended.stdout
+    assert sorted((tmp_path / "store").rglob("*")) == before
+
+
 def test_without_a_day_it_is_yesterdays_in_the_working_folder(filled: dict[str, str], tmp_path: Path):
     yesterday = utc_now().date() - timedelta(days=1)
     ended = run("report", env=filled, cwd=tmp_path)

@@ -82,7 +82,7 @@ def test_a_summary_of_a_summary_that_was_built_otherwise_since_is_made_again_as_
 
 CHANGES = {
     "label_counts": "UPDATE t SET max_confidence = max_confidence - 1e-9",
-    "label_timestamps": "UPDATE t SET timestamps = list_reverse(timestamps) WHERE len(timestamps) > 1",
+    "label_timestamps": "UPDATE t SET timestamps = list_append(timestamps, timestamps[1])",
     "label_totals": "UPDATE t SET count = count + 1 WHERE label = 'car'",
     "frame_stats": "UPDATE t SET sizes = MAP {512::BIGINT: 8::BIGINT} WHERE processed > 0",
     "source_activity": "DELETE FROM t WHERE source IS NULL",

@@ -72,4 +72,5 @@ def test_days_and_times_are_english_and_utc_on_every_machine():
     assert long_day(date(2026, 1, 9)) == "Friday, 9 January 2026"
     assert clock(datetime(2026, 1, 9, 7, 5, 9, tzinfo=UTC)) == "07:05:09"
     assert clock(None) == "\N{EN DASH}"
-    assert hour_span(23) == "23\N{EN DASH}24"
+    assert hour_span("23") == "23\N{EN DASH}24"
+    assert hour_span("02 +01:00") == "02\N{EN DASH}03 +01:00"
