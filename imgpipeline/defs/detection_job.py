@@ -20,7 +20,7 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, WORK_TAG, noted
-from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.detect import LaneReport
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
@@ -166,6 +166,8 @@ class LaneThread:
 
     def _work(self) -> None:
         try:
+            from imgpipeline.detect import follow_lane  # noqa: PLC0415 - loads OpenCV and kafka-python
+
             last = follow_lane(
                 self._settings,
                 self._lane,

@@ -30,9 +30,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
-from imgpipeline.stream.group import ask_group
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
-from imgpipeline.stream.log import read_log
 from imgpipeline.stream.unreported import report_again
 from imgpipeline.stream.watch import FoundEnd, Watch
 
@@ -105,6 +103,8 @@ def observe(settings: Settings, store: ObjectStore, watch: Watch, now: datetime)
     Raises:
         ImgpipelineError: Kafka or the store do not answer, or a setting is wrong.
     """
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
+
     logs = read_log(settings)
     chosen = watch.choose(logs)
     return watch.look(logs, _find_ends(store, chosen, _hints(settings, watch, chosen)), now=now)
@@ -114,6 +114,8 @@ def _hints(settings: Settings, watch: Watch, logs: Sequence[LogRange]) -> dict[C
     """Returns where to look for the end of each chain: as remembered, else as the group says, else at the log's end."""
     if all(log.chain in watch.seen for log in logs):
         return {log.chain: watch.seen[log.chain].end.hint for log in logs}
+    from imgpipeline.stream.group import ask_group  # noqa: PLC0415 - as above
+
     told = ask_group(settings, [log.partition for log in logs if log.chain not in watch.seen])
     return {
         log.chain: seen.end.hint if (seen := watch.seen.get(log.chain)) else told.get(log.partition, log.log_end)

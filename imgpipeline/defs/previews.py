@@ -7,7 +7,7 @@ fails no build. How tables are read belongs to `lake`.
 import base64
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -18,8 +18,9 @@ from imgpipeline.lake.summary_inputs import open_tables
 from imgpipeline.lake.tables import Column, Table
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import draw_detections, encode_jpeg
-from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+
+if TYPE_CHECKING:
+    from imgpipeline.vision.decode import Pixels
 
 _LONGEST_SIDE = 360
 _QUALITIES = (70, 50, 30, 15)
@@ -121,6 +122,9 @@ def show_picture(
     settings: Settings, store: ObjectStore, path: str, detections: Sequence[Detection]
 ) -> dg.MetadataValue[str] | None:
     """Returns a picture with boxes for the UI, at most 20 kB; None where the image can no longer be read."""
+    from imgpipeline.vision.annotate import draw_detections  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
+
     try:
         data = ImageReader(store, settings).read(path).data
         limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
@@ -132,7 +136,9 @@ def show_picture(
     return dg.MetadataValue.md(f"![{_cell(path)}](data:image/jpeg;base64,{text})")
 
 
-def _small_jpeg(drawn: Pixels) -> bytes:
+def _small_jpeg(drawn: "Pixels") -> bytes:
+    from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
+
     encoded = b""
     for quality in _QUALITIES:
         encoded = encode_jpeg(drawn, _LONGEST_SIDE, quality)

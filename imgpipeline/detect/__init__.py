@@ -1,10 +1,19 @@
-"""The detection loop: what a run does with the records of its lane.
+"""The detection loop: from the records of a lane to their outcomes, and from outcomes to segments."""
 
-Owns the way of a record to its outcome and of outcomes to segments. Fetching belongs to `stream`, looking at pictures
-to `vision`, keeping outcomes to `ledger`, runs and events to `defs`.
-"""
+from typing import TYPE_CHECKING, Any
 
-from imgpipeline.detect.lane import follow_lane
 from imgpipeline.detect.report import DayReport, LaneReport
 
+if TYPE_CHECKING:
+    from imgpipeline.detect.lane import follow_lane
+
 __all__ = ["DayReport", "LaneReport", "follow_lane"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the loop itself on first use: OpenCV and kafka-python would slow down every start of Dagster's runs."""
+    if name == "follow_lane":
+        from imgpipeline.detect.lane import follow_lane  # noqa: PLC0415 - see above
+
+        return follow_lane
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -166,7 +166,7 @@ def _rows(store: ObjectStore, name: str, day: date) -> list[dict[str, Any]]:
     key = summary_key(name, day)
     data = store.get(key)
     try:
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise unreadable(key, error) from None
     return rows

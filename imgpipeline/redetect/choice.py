@@ -7,12 +7,14 @@ with `IMGPIPELINE_MODEL=demo` would have found. Which models are registered belo
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import REDETECTION_MODEL, Settings
-from imgpipeline.vision.configured import load_configured_detector
-from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.registry import list_models, registered_model
+
+if TYPE_CHECKING:
+    from imgpipeline.vision.detector import Detector
 
 LIVE = "live"
 """Stands in comparisons for what detection runs found; no model can have this name."""
@@ -77,7 +79,7 @@ def is_here(choice: ModelChoice, settings: Settings) -> bool:
     return registered_model(choice.name, settings.model_dir).path.is_file()
 
 
-def load_chosen(choice: ModelChoice, settings: Settings) -> Detector:
+def load_chosen(choice: ModelChoice, settings: Settings) -> "Detector":
     """Loads a model with the threshold of a choice, all else as the settings say.
 
     Raises:
@@ -95,6 +97,8 @@ def load_chosen(choice: ModelChoice, settings: Settings) -> Detector:
                 next_step=f"imgpipeline models pull {choice.name}",
             )
         changes |= {"model": choice.name, "model_decoder": None, "model_labels": None}
+    from imgpipeline.vision.configured import load_configured_detector  # noqa: PLC0415 - loads OpenCV
+
     return load_configured_detector(settings.model_copy(update=changes))
 
 

@@ -21,7 +21,6 @@ from imgpipeline.lake.engine import Engine, identifier, open_engine
 from imgpipeline.lake.tables import SCHEMA_VERSION
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.examples import draw_example
 from imgpipeline.redetect.footers import Footer, put_over, read_footer, write_parquet
 from imgpipeline.redetect.matching import read_sql
 from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair
@@ -101,6 +100,8 @@ def build_comparison(
 
 
 def _draw(settings: Settings, store: ObjectStore, day: date, pair: PairComparison) -> Iterator[tuple[str, bytes]]:
+    from imgpipeline.redetect.examples import draw_example  # noqa: PLC0415 - loads OpenCV
+
     images = ImageReader(store, settings)
     drawn = 0
     for each in pair.examples:

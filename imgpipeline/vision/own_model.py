@@ -6,13 +6,13 @@ decoder. Promises that a model which cannot work is refused before the first fra
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
-
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from typing import TYPE_CHECKING, Final
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.model import DecoderName, ModelSpec, Preprocessing
+
+if TYPE_CHECKING:
+    import onnx
 
 _PREPROCESSING: Final[dict[DecoderName, Preprocessing]] = {
     "yolox": Preprocessing("letterbox", "BGR", 1.0, 114),
@@ -77,6 +77,10 @@ def read_geometry(path: Path) -> tuple[int, int, int | None]:
     Raises:
         ConfigurationError: It is no ONNX file, or has not one input [1, 3, height, width] of fixed size.
     """
+    # Every start of a run imports this module, and nearly none needs these two.
+    import onnx  # noqa: PLC0415 - see above
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415 - no types; see above
+
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError, ValueError) as error:
@@ -94,7 +98,7 @@ def read_geometry(path: Path) -> tuple[int, int, int | None]:
     return inputs[0][3], inputs[0][2], _class_count([_shape(value) for value in graph.output])
 
 
-def _shape(value: onnx.ValueInfoProto) -> list[int]:
+def _shape(value: "onnx.ValueInfoProto") -> list[int]:
     """The declared shape; 0 for a dimension that is left open."""
     return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
 

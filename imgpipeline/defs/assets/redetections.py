@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -20,7 +20,6 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.partitions import DAYS, asked_keys, days_of, partition_tags
 from imgpipeline.defs.previews import show_table
-from imgpipeline.defs.redetection_previews import show_examples, show_labels
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
@@ -29,8 +28,10 @@ from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.lake.tables.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.redetect.choice import chosen_models, parse_choice
 from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
-from imgpipeline.redetect.run import Redetection, open_redetector, redetect_day
 from imgpipeline.settings import load_settings, utc_now
+
+if TYPE_CHECKING:
+    from imgpipeline.redetect.run import Redetection
 
 FRAMES, DETECTIONS = dg.AssetKey("frames"), dg.AssetKey("detections")
 REDETECTIONS = dg.AssetKey("redetections")
@@ -77,6 +78,8 @@ def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
 )
 def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Looks at the pictures of the asked-for days again, one model after the other."""
+    from imgpipeline.redetect.run import open_redetector, redetect_day  # noqa: PLC0415 - loads the detectors
+
     wanted = _model_days(context)
     note_process(context.instance, context.run_id)
     done: dict[str, Mapping[str, Any]] = {}
@@ -123,6 +126,8 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 )
 def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Compares what models have found in the asked-for days."""
+    from imgpipeline.defs.redetection_previews import show_examples, show_labels  # noqa: PLC0415 - loads OpenCV
+
     days = days_of(context)
     note_process(context.instance, context.run_id)
     built: dict[date, ComparisonBuild] = {}
@@ -206,7 +211,7 @@ def _log_progress(context: dg.AssetExecutionContext, key: str) -> Callable[[int,
     return progress
 
 
-def _said(found: Redetection) -> str:
+def _said(found: "Redetection") -> str:
     manifest = found.manifest
     failed = ", ".join(f"{count} {code}" for code, count in manifest.failed.items())
     what = (
@@ -217,7 +222,7 @@ def _said(found: Redetection) -> str:
     )
 
 
-def _shown(found: Redetection, folder: str) -> dict[str, Any]:
+def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
     manifest = found.manifest
     model = f"{manifest.model_used} {manifest.model_sha256[:8]} >{manifest.confidence_threshold}"
     return {

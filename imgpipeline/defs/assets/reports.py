@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -20,9 +21,11 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.versions import Built
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.tables import DAY_TABLES, LABEL_TIMESTAMPS
-from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings, utc_now
+
+if TYPE_CHECKING:
+    from imgpipeline.reports.build import ReportBuild
 
 DAILY_REPORT = dg.AssetKey("daily_report")
 _MOST_PICTURES = 10
@@ -61,6 +64,8 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - loads Jinja and OpenCV
+
         days = days_of(context)
         with known_failures():
             now_settings, store = pipeline.settings(), pipeline.store()
@@ -75,7 +80,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [build]
 
 
-def _built(made: ReportBuild, url: str, *, with_picture: bool) -> Built:
+def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
     """Returns what is stored of a report, and shown of it."""
     picture = base64.b64encode(made.picture_svg).decode()
     metadata = {
