@@ -55,7 +55,8 @@ def audit(
     for problem in report.problems:
         note(f"WRONG: {problem}")
     if report.stray_keys:
-        note(f"Ignored: {len(report.stray_keys)} objects below metadata/ that are no segments, {report.stray_keys[0]}.")
+        strays = counted(len(report.stray_keys), "other object")
+        note(f"Ignored below metadata/: {strays}, such as {report.stray_keys[0]}.")
     for line in _not_compared(report):
         note(line)
     note(_verdict(report))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
 
@@ -111,7 +112,7 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "Kafka", f"{settings.kafka_bootstrap_servers} answers, {settings.kafka_security_protocol}{user}"
         logs = ask_log(admin, settings)
         records = sum(log.log_end - log.log_start for log in logs)
-        yield "topic", f"{settings.kafka_topic}: {len(logs)} partitions, {records:,} offsets"
+        yield "topic", f"{settings.kafka_topic}: {counted(len(logs), 'partition')}, {counted(records, 'offset')}"
 
 
 def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:

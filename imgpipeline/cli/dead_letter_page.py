@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipeline.cli.output import note, shown, write_text
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import is_import, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference, parse_reference
@@ -129,7 +130,7 @@ def write_value(page: Page, path: Path) -> None:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}.", next_step="name a new file in a folder that is there"
         ) from error
-    note(f"{len(page.original.value):,} bytes written to {path}.")
+    note(f"{counted(len(page.original.value), 'byte')} written to {path}.")
 
 
 def show_page(page: Page) -> None:
@@ -155,7 +156,7 @@ def show_page(page: Page) -> None:
     if page.original:
         lines["key"] = page.original.key if page.original.key is None else _one_line(page.original.key)
         lines |= {f"header {name}": _one_line(value) for name, value in page.original.headers}
-    lines["value"] = f"{letter.raw_size_bytes:,} bytes" + (f": {page.missing}" if page.missing else "")
+    lines["value"] = counted(letter.raw_size_bytes, "byte") + (f": {page.missing}" if page.missing else "")
     width = max(map(len, lines))
     text = "".join(f"{shown(name):{width}}  {shown(value)}\n" for name, value in lines.items())
     write_text(text + (_dump(page.original.value) if page.original else ""))
@@ -186,7 +187,7 @@ def _dump(raw: bytes) -> str:
         rows = range(0, len(part), _ROW_BYTES)
         lines = [_hex_row(start, part[start : start + _ROW_BYTES]) for start in rows]
     if len(part) < len(raw):
-        lines.append(f"... and {len(raw) - len(part):,} bytes more; --raw FILE writes all")
+        lines.append(f"... and {counted(len(raw) - len(part), 'more byte')}; --raw FILE writes all")
     return "\n".join(lines) + "\n"
 
 

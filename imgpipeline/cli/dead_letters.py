@@ -9,6 +9,7 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.cli.spans import optional_day
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.settings import load_settings
 
@@ -68,7 +69,7 @@ def list_them(
     if len(shown) > limit:
         note(f"There are more than these {limit}; --limit shows more.")
     if len(found) > len(shown) and not as_json:
-        note(f"{len(found) - len(shown)} more were announced again; --all shows them too.")
+        note(f"Announced again and not shown: {len(found) - len(shown)}; --all shows them too.")
 
 
 def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
@@ -161,7 +162,7 @@ def replay(
 def _confirm(count: int, topic: str) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError("Nothing was announced: nobody can be asked here.", next_step="give --yes")
-    typer.confirm(f"Announce {count} records again on the topic {topic}?", abort=True, err=True)
+    typer.confirm(f"Announce {counted(count, 'record')} again on the topic {topic}?", abort=True, err=True)
 
 
 def _outcome_of(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
@@ -181,22 +182,20 @@ def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: 
     if dry_run:
         if plan.chosen:
             _show_list(list(plan.chosen), with_state=False)
-        note(f"{len(plan.chosen)} records would be announced again on the topic {topic}; nothing was done.")
+        note(f"Nothing was done: this would announce {counted(len(plan.chosen), 'record')} again on the topic {topic}.")
     elif plan.chosen:
-        note(f"{result.announced} of {len(plan.chosen)} records announced again on the topic {topic}.")
+        note(f"{result.announced} of {counted(len(plan.chosen), 'record')} announced again on the topic {topic}.")
     else:
         note("There is nothing to announce again.")
     if plan.resolved:
-        note(f"{plan.resolved} became frames already.")
+        note(f"Already frames: {plan.resolved}.")
     if plan.under_way:
-        note(f"{plan.under_way} were announced again before and wait for a detection run; --again repeats that.")
+        note(f"Announced again before, waiting for a detection run: {plan.under_way}; --again repeats that.")
     if plan.crashed:
-        note(
-            f"{plan.crashed} ended the process that worked on them; --code PROCESS_CRASHED announces them all the same."
-        )
+        note(f"Ended the process that worked on them: {plan.crashed}; --code PROCESS_CRASHED announces these too.")
     if plan.imported:
         note(
-            f"{plan.imported} are rows of imports, which have no record in Kafka: mend them in a file of their own and "
+            f"Rows of imports, which have no record in Kafka: {plan.imported}. Mend them in a file of their own and "
             "import that one under another --name."
         )
     for refusal in result.refused[:_MOST_NAMED]:

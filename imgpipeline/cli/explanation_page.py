@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgpipeline.cli.output import note, show_table, shown, write_text
+from imgpipeline.contracts.counts import counted
 from imgpipeline.lake.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
 
 
@@ -37,23 +38,23 @@ def _segment(place: int, segment: SegmentBehind) -> str:
 
 def _note_what_is_left_out(what: str, rows: Sequence[Any], limit: int) -> None:
     if len(rows) > limit:
-        note(f"These are the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
+        note(f"Shown are the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
 
 
 def _headline(explanation: Explanation) -> list[str]:
     count, number = explanation.count, explanation.number
-    found = _many(len(explanation.detections), "detection")
-    segments = _many(len(explanation.segments), "segment")
+    found = counted(len(explanation.detections), "detection")
+    segments = counted(len(explanation.segments), "segment")
     lines = [
         f"{count:,} {shown(str(number))}",
         "",
-        f"Adds up:   {found} in {_many(explanation.frames, 'frame')}, each found again in its segment ({segments})",
+        f"Adds up:   {found} in {counted(explanation.frames, 'frame')}, each found again in its segment ({segments})",
         f"Sources:   {_parts(explanation.sources)}",
     ]
     for (name, sha256, threshold), made in explanation.models.items():
         above = "unknown" if threshold is None else threshold
         model = f"{shown(name or 'unknown')}, sha256 {sha256[:16] or 'unknown'}, confidence above {above}"
-        lines.append(f"Model:     {model}: {_many(made, 'detection')}")
+        lines.append(f"Model:     {model}: {counted(made, 'detection')}")
     if explanation.least_confidence > 0:
         lines.append(
             f"Counted:   from a confidence of {explanation.least_confidence} on (IMGPIPELINE_SUMMARY_THRESHOLD); "
@@ -98,7 +99,3 @@ def _row(found: CountedDetection, places: Mapping[str, int]) -> tuple[Any, ...]:
 def _parts(counts: Mapping[str, int], most: int = 10) -> str:
     named = ", ".join(f"{shown(name)} {count:,}" for name, count in list(counts.items())[:most])
     return named + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")

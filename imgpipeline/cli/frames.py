@@ -72,7 +72,7 @@ def list_them(  # noqa: PLR0913 - one parameter an option
         step = "`imgpipeline summary sources` lists the sources" if span.is_all else "--from and --to name other days"
         note(f"There are no such frames ({span}); {step}.")
     if found.matching > len(found.frames):
-        note(f"These are the latest {len(found.frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
+        note(f"Shown are the latest {len(found.frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
 
 
 def _latest_day(store: "ObjectStore", settings: "Settings", wanted: "WantedFrames") -> Span:

@@ -216,7 +216,7 @@ def _as_json(result: "ImportResult", built: _Built | None) -> dict[str, Any]:
 
 def _report(result: "ImportResult", built: _Built | None) -> None:
     new = result.frames + result.dead_letters
-    note(f"{result.rows:,} rows read; {result.already_there:,} were in {result.chain.topic} already, {new:,} are new.")
+    note(f"{counted(result.rows, 'row')} read: {result.already_there:,} already in {result.chain.topic}, {new:,} new.")
     if new:
         codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items()) or "none"
         note(f"New frames: {result.frames:,}, of {_spanned(result.days)}. New dead letters: {codes}.")

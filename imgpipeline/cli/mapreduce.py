@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import note
+from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
 
     done = count_label_hours(location, output, load_settings())
     note(
-        f"{done.detections:,} detections of {done.documents:,} documents in {done.files:,} files: {done.keys:,} lines."
+        f"{counted(done.detections, 'detection')} of {counted(done.documents, 'document')} "
+        f"in {counted(done.files, 'file')}: {counted(done.keys, 'line')}."
     )
     _tell_skipped(done)
 
 
 def _tell_skipped(done: "LabelHour") -> None:
     if done.malformed:
-        note(f"Skipped: {done.malformed:,} lines that are no document of a frame.")
+        note(f"Skipped, being no document of a frame: {counted(done.malformed, 'line')}.")
     if done.unlabelled:
-        note(f"Skipped: {done.unlabelled:,} detections without a label that can be printed.")
+        note(f"Skipped, without a label that can be printed: {counted(done.unlabelled, 'detection')}.")
 
 
 @app.command("label-total")
@@ -57,9 +59,9 @@ def label_total(location: InputOption, output: OutputOption) -> None:
     from imgpipeline.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
 
     done = total_labels(location, output, load_settings())
-    note(f"{done.detections:,} detections in {done.files:,} files: {done.labels:,} labels.")
+    note(f"{counted(done.detections, 'detection')} in {counted(done.files, 'file')}: {counted(done.labels, 'label')}.")
     if done.malformed:
-        note(f"Skipped: {done.malformed:,} malformed lines.")
+        note(f"Skipped: {counted(done.malformed, 'malformed line')}.")
 
 
 @app.command("identity")
@@ -71,8 +73,8 @@ def identity(location: InputOption, output: OutputOption) -> None:
     from imgpipeline.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
 
     done = copy_lines(location, output, load_settings())
-    note(f"In:  {done.lines:,} lines of {done.files:,} files, SHA-256 {done.sha256}.")
+    note(f"In:  {counted(done.lines, 'line')} of {counted(done.files, 'file')}, SHA-256 {done.sha256}.")
     if done.read_back:
-        note(f"Out: {done.lines:,} lines, read back, SHA-256 {done.sha256}: the same.")
+        note(f"Out: {counted(done.lines, 'line')}, read back, SHA-256 {done.sha256}: the same.")
     else:
         note("Out: written to stdout, which cannot be read back; compare with `sha256sum`.")

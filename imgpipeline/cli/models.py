@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings
 
@@ -137,7 +138,7 @@ def bench(
         labels=settings.model_labels if own else None,
         model_dir=settings.model_dir,
     ):
-        note(f"{row.backend}, {row.threads} threads: {row.median_ms:.1f} ms a picture")
+        note(f"{row.backend}, {counted(row.threads, 'thread')}: {row.median_ms:.1f} ms a picture")
         rows.append(asdict(row))
     if as_json:
         show_json({"model": chosen, "rounds": rounds, "rows": rows})

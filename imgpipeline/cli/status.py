@@ -11,6 +11,7 @@ import typer
 from imgpipeline.cli.checks import STORE_PATIENCE_S
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
 from imgpipeline.cli.recent import latest_segments
+from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def status(
         ],
     )  # fmt: skip
     if any(row.counted_from for row in rows):
-        note(f"Dead letters are those of the last {segments:,} segments of a partition; --segments counts more.")
+        note(
+            f"Dead letters are those of the last {counted(segments, 'segment')} of a partition; --segments counts more."
+        )
 
 
 def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":

@@ -18,6 +18,7 @@ from imgpipeline.cli.output import (
 )
 from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
@@ -278,9 +279,9 @@ def _size(size_bytes: int) -> str:
 
 def _say_what_to_know(asked: "ViewAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
     if sized and asked.frames is not None and (unknown := asked.frames - sum(row["frames"] for row in rows)):
-        note(f"{unknown:,} more frames came from imports that do not know their size.")
+        note(f"From imports that do not know their size: {counted(unknown, 'more frame')}.")
     mixed: list[tuple[date, tuple[str, ...]]] = list(asked.mixed_models.items())
     for day, models in mixed[:_MOST_DAYS_NAMED]:
         note(f"On {day} more than one model or threshold was in use: {', '.join(models)}.")
     if len(mixed) > _MOST_DAYS_NAMED:
-        note(f"So it was on {len(mixed) - _MOST_DAYS_NAMED:,} more days, up to {mixed[-1][0]}.")
+        note(f"So it was on {counted(len(mixed) - _MOST_DAYS_NAMED, 'more day')}, up to {mixed[-1][0]}.")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json
+from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="The topic of the announced frames.")
@@ -34,4 +35,5 @@ def create(
         show_json({"topic": settings.kafka_topic, "created": created, "partitions": found})
         return
     how = "was made" if created else "is there already, nothing was changed; it is"
-    note(f"The topic {settings.kafka_topic} {how} with {found} partitions at {settings.kafka_bootstrap_servers}.")
+    there = counted(found, "partition")
+    note(f"The topic {settings.kafka_topic} {how} with {there} at {settings.kafka_bootstrap_servers}.")

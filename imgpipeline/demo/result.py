@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.demo.verdict import Comparison, LabelHour, compare, read_counts
 from imgpipeline.lake.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore
@@ -55,7 +56,7 @@ def judge(
     problems = list(comparison.failures) if comparison else []
     outcomes = sum(row["frames"] + row["gated"] + row["dead_letters"] for row in answer["partitions"])
     if outcomes != announced:
-        problems.append(f"{announced} frames were announced, {outcomes} have an outcome")
+        problems.append(f"announced: {counted(announced, 'frame')}, with an outcome: {outcomes}")
     if built != days:
         problems.append("a day has no summary")
     if not answer["ok"]:
@@ -74,9 +75,9 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         table.add_column("truth", justify="right")
         table.add_column("difference", justify="right")
     for label, hour in sorted({*outcome.counts, *truth}, key=lambda key: (key[1], key[0])):
-        counted, real = outcome.counts.get((label, hour), 0), truth.get((label, hour), 0)
-        row = [f"{label}@{hour:%Y-%m-%d %H}:00", str(counted)]
-        table.add_row(*row, *([str(real), f"{counted - real:+d}" if counted != real else "="] if truth else []))
+        seen, real = outcome.counts.get((label, hour), 0), truth.get((label, hour), 0)
+        row = [f"{label}@{hour:%Y-%m-%d %H}:00", str(seen)]
+        table.add_row(*row, *([str(real), f"{seen - real:+d}" if seen != real else "="] if truth else []))
     console.print(table)
     if outcome.comparison:
         score = outcome.comparison.score
@@ -98,6 +99,7 @@ def _show_audit(answer: Mapping[str, Any], console: Console) -> None:
     missing = sum(row["missing"] + row["overlapping"] for row in partitions)
     in_parquet = sum(row["frames_in_parquet"] for row in days)
     console.print(
-        f"Audit: {'[bold green]ok[/]' if answer['ok'] else '[bold red]not ok[/]'}: {frames} frames and {dead} dead "
-        f"letters in {len(partitions)} partitions, {missing} offsets missing or doubled, {in_parquet} frames in Parquet"
+        f"Audit: {'[bold green]ok[/]' if answer['ok'] else '[bold red]not ok[/]'}: {counted(frames, 'frame')} and "
+        f"{counted(dead, 'dead letter')} in {counted(len(partitions), 'partition')}, "
+        f"{counted(missing, 'offset')} missing or doubled, {counted(in_parquet, 'frame')} in Parquet"
     )

@@ -10,6 +10,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import GapReason
@@ -52,7 +53,7 @@ class PartitionAudit:
         chain, end = self.found.chain, self.found.position
         expired = self.found.gaps.get(GapReason.EXPIRED.value, 0)
         if expired:
-            return f"{chain}: {expired} offsets expired before they were read."
+            return f"{chain}: {counted(expired, 'offset')} expired unread."
         if self.log and 0 < end < self.log.log_start:
             return f"{chain}: offsets [{end}, {self.log.log_start}) expired before they were read."
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import DayFigures
@@ -198,8 +199,9 @@ def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) ->
     for one, other, what in ((expected, actual, "lacks"), (actual, expected, "has")):
         rows = engine.run(f"SELECT count(*), min({_SHOWN[table.name]}) FROM ({one} EXCEPT ALL {other})")[0]  # noqa: S608 - own names
         if rows[0]:
-            yield f"{key} {what} {rows[0]} rows {_than(what)} the ledger, such as {rows[1]}."
+            yield f"{key} {what} {counted(rows[0], 'row')} {_than(what, rows[0])} the ledger, such as {rows[1]}."
 
 
-def _than(what: str) -> str:
-    return "that are in" if what == "lacks" else "that are not in"
+def _than(what: str, rows: int) -> str:
+    verb = "is" if rows == 1 else "are"
+    return f"that {verb} in" if what == "lacks" else f"that {verb} not in"

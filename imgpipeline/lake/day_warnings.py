@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.lake.day_audit import DayReader, compare_day
 from imgpipeline.lake.manifest import unreadable
@@ -57,16 +58,17 @@ def judge_against_ledger(store: ObjectStore, day: date, *, now: datetime) -> Ver
         return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
     compared = compare_day(DayReader(store, day, lambda: None))
     figures = compared.figures
-    counted = {
+    measured = {
         name: float(value)
         for name in ("frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet")
         if (value := getattr(figures, name)) is not None
     }
     if compared.ok:
-        return Verdict(True, f"{figures.frames_in_parquet} frames and {figures.detections_in_parquet} detections, in "
-                       "the ledger as in the tables.", counted)  # fmt: skip
+        frames = counted(figures.frames_in_parquet or 0, "frame")
+        detections = counted(figures.detections_in_parquet or 0, "detection")
+        return Verdict(True, f"{frames} and {detections}, in the ledger as in the tables.", measured)
     problems = compared.problems or ("The tables have other numbers of frames or detections than the ledger.",)
-    return Verdict(False, " ".join(problems[:_SHOWN]), counted)
+    return Verdict(False, " ".join(problems[:_SHOWN]), measured)
 
 
 def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) -> Verdict:
@@ -74,7 +76,7 @@ def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) ->
     records = frames + dead_letters
     share = dead_letters / records if records else 0.0
     limit = f"limit {limits.warn_dead_letter_share:.1%}"
-    said = f"{dead_letters} of {records} records are dead letters ({share:.1%}; {limit})."
+    said = f"{dead_letters} of {counted(records, 'record')} became dead letters ({share:.1%}; {limit})."
     if share > limits.warn_dead_letter_share:
         said += " `imgpipeline dead-letters list` shows them."
     return Verdict(share <= limits.warn_dead_letter_share, said, {"share": share, "dead_letters": float(dead_letters)})
@@ -94,7 +96,7 @@ def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verd
     share = dark / measured if measured else 0.0
     return Verdict(
         share <= limits.warn_dark_share,
-        f"{dark} of {measured} frames are darker than {limits.dark_brightness:.0f} of 255 "
+        f"{dark} of {counted(measured, 'frame')} had a brightness below {limits.dark_brightness:.0f} of 255 "
         f"({share:.1%}; limit {limits.warn_dark_share:.1%}).",
         {"share": share, "dark_frames": float(dark)},
     )
@@ -131,7 +133,7 @@ class LabelHistory:
             return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
         before = [stored for stored in self._days if stored < day][-TRAILING_DAYS:]
         if len(before) < _LEAST_DAYS:
-            return Verdict(True, f"Only {len(before)} days before {day} are stored; {_LEAST_DAYS} are needed.")
+            return Verdict(True, f"Stored before {day}: {counted(len(before), 'day')}; {_LEAST_DAYS} are needed.")
         usual = _means([self._of(one) for one in before])
         counts = self._of(day)
         rare = {

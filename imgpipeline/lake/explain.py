@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.engine import quoted
@@ -258,7 +259,7 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
     below = _below(lake, number, least)
     if below:
         return ConfigurationError(
-            f"None is counted: all {below} detections of {number} have a confidence below {least}.",
+            f"None is counted: {counted(below, 'detection')} of {number}, all with a confidence below {least}.",
             next_step="lower IMGPIPELINE_SUMMARY_THRESHOLD, if they are to be counted",
         )
     labels = _occurring(lake, "label", _in_time(number))
@@ -277,7 +278,7 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
         )
     frames = lake.query(f"SELECT count(*) FROM frames WHERE day = DATE '{number.day}'").rows[0][0]  # noqa: S608 - a day
     if frames:
-        return ConfigurationError(f"Nothing was found in the {frames} frames of {number.day}.")
+        return ConfigurationError(f"Nothing was found on {number.day}, in {counted(frames, 'frame')}.")
     return ConfigurationError(
         f"There is no frame of {number.day}: neither in tables nor in the ledger.",
         next_step=f"take one of the days that the ledger knows: {name_nearest_days(known_days(store), number.day)}",

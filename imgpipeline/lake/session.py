@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.engine import Engine, lock, open_engine
@@ -94,7 +95,8 @@ class LakeSession:
             statements = self._engine.connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in _READING:
                 raise ConfigurationError(
-                    f"Got {len(statements)} statements, or one that changes something; expected one that reads.",
+                    f"Got {counted(len(statements), 'statement')}, or one that changes something; "
+                    "expected one that reads.",
                     next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
                 )
             if self._asks_for_the_ledger(sql):

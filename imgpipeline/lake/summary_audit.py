@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import duckdb
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import SummaryAudit
@@ -53,7 +54,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
             different = _remake(engine, {**queries, "again": manifest.sql}, manifest.parameters)
         except (LedgerError, PermanentError) as error:
             return SummaryAudit(name, day, False, stale, f"{key}: {error.message}")
-    problem = f"{key} has {different} rows that differ when it is made again." if different else None
+    problem = f"{key} differs in {counted(different, 'row')} when it is made again." if different else None
     return SummaryAudit(name, day, problem is None, stale, problem)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import Caption, Series
 from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
@@ -110,7 +111,8 @@ def _heat_map(figures: Figures, timezone: str) -> Diagram | None:
     if not shown:
         return None
     title = "Labels over the day"
-    text = f"A row a label, a column an hour ({timezone}); the darker, the more detections. {len(shown)} labels."
+    labels = counted(len(shown), "label")
+    text = f"A row a label, a column an hour ({timezone}); the darker, the more detections. {labels}."
     svg = charts.heat_map(
         Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], figures.clock.names
     )
@@ -155,7 +157,7 @@ def _bins(
     peak = max(histogram, key=lambda one: one[1])
     frames = sum(count for _, count in histogram)
     text = (
-        f"A histogram over {number(frames)} frames; most of them ({number(peak[1])}) from {named(peak[0])} "
+        f"A histogram over {counted(frames, 'frame')}; most of them ({number(peak[1])}) from {named(peak[0])} "
         f"up to {named(following(peak[0]))}."
     )
     svg = charts.histogram(Caption(ident, title, text), names, counts, height_px=_SMALL_PX)

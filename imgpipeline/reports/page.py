@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.lake.audit_report import DayFigures
@@ -152,7 +153,8 @@ class DayContent:
     def strip(self, source: SourceFigures) -> Markup:
         """Returns the hours of a source as a row of tiny bars."""
         hours = source.hours.frames
-        told = f"{number(sum(hours))} frames in {source.active_hours} hours, at most {number(max(hours))} in one"
+        frames, active = counted(sum(hours), "frame"), counted(source.active_hours, "hour")
+        told = f"{frames} in {active}, at most {number(max(hours))} in one"
         return Markup(charts.strip(hours, max(hours), told))  # noqa: S704 - charts escape their texts
 
 
@@ -249,5 +251,5 @@ def _environment(zone: tzinfo) -> Environment:
                      "long_day", "hour_span")
     }  # fmt: skip
     formats |= {name: partial(formats[name], zone=zone) for name in ("clock", "moment")}
-    environment.filters.update(formats)
+    environment.filters.update(formats, counted=counted)
     return environment

@@ -6,10 +6,11 @@ Owns its size and colours, which hold outside of the page too (the Dagster UI sh
 
 import html
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.reports.charts import Caption, Series, bar_chart
 from imgpipeline.reports.headline import Headline, LabelHours
 from imgpipeline.reports.palette import OTHERS, SERIES_COLOURS, series_style
-from imgpipeline.reports.wording import hour_span, long_day, number, visible
+from imgpipeline.reports.wording import hour_span, long_day, visible
 
 MOST_BYTES = 14_000
 _WIDTH_PX, _HEIGHT_PX, _CHART_PX = 640, 300, 210
@@ -27,7 +28,7 @@ def draw_picture(headline: Headline) -> bytes:
         An SVG file, UTF-8.
     """
     top = _shortened(headline)
-    text = f"{number(headline.detections)} detections in {number(headline.frames)} frames"
+    text = f"{counted(headline.detections, 'detection')} in {counted(headline.frames, 'frame')}"
     series = [Series(_name(one), one.counts, series_style(place, one)) for place, one in enumerate(top)]
     caption = Caption("picture", f"Detections by hour, {headline.day.isoformat()}", text)
     chart = bar_chart(caption, headline.hour_names, series, height_px=_CHART_PX, tooltips=False)

@@ -26,7 +26,7 @@ def test_where_everything_works_it_says_so(site: dict[str, str], tmp_path: Path)
     ended = run("doctor", "--json", env=site, cwd=tmp_path)
     assert statuses(ended) == dict.fromkeys(NAMES, "ok"), ended.stdout
     assert (ended.status, ended.json()["ok"]) == (0, True)
-    assert "1 partitions" in said(ended, "topic")
+    assert "1 partition," in said(ended, "topic")
 
 
 def test_for_people_it_is_a_table(site: dict[str, str], tmp_path: Path):

@@ -63,8 +63,8 @@ def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Pat
     ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
     assert ended.stderr.splitlines() == [
-        "These are the first 1 of 4 detections; --limit shows more, --json all.",
-        "These are the first 1 of 2 segments; --limit shows more, --json all.",
+        "Shown are the first 1 of 4 detections; --limit shows more, --json all.",
+        "Shown are the first 1 of 2 segments; --limit shows more, --json all.",
     ]
 
 
@@ -104,7 +104,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
         (
             ["--day", "2026-01-10", "--hour", "3", "--label", "car"],
             1,
-            "Nothing was found in the 1 frames of 2026-01-10",
+            "Nothing was found on 2026-01-10, in 1 frame.",
         ),
         (["--day", "2026-01-12", "--hour", "3", "--label", "car"], 1, "the ledger knows: 2026-01-09, 2026-01-10"),
         (["--day", "today", "--hour", "3", "--label", "car"], 2, "Error: --day is 'today'."),

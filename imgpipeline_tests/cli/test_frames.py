@@ -96,7 +96,7 @@ def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         *("=SUM(A1).jpg", "12.3", "2026-01-09T12:00:03Z", "=yard", "processed", "dög 1"),
     ]
-    assert ended.stderr == "These are the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
+    assert ended.stderr == "Shown are the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
 
 
 def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):

@@ -65,7 +65,7 @@ def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
     replay = run("dead-letters", "replay", "--code", "BAD_ROW", "--yes", env=site, cwd=tmp_path)
     assert replay.status == 1
     assert "There is nothing to announce again." in replay.stderr
-    assert "1 are rows of imports, which have no record in Kafka" in replay.stderr
+    assert "Rows of imports, which have no record in Kafka: 1." in replay.stderr
     every = run("dead-letters", "replay", "--yes", "--json", env=site, cwd=tmp_path)
     assert (every.status, every.json()["imported"], every.json()["announced"]) == (0, 1, 0)
 
@@ -113,7 +113,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
         (folder / f"{number}.json").write_text(json.dumps(document))
     ended = run("import", "metadata", folder, env=folder_site, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
-    assert "3 rows read; 0 were in import.old-documents already, 3 are new." in ended.stderr
+    assert "3 rows read: 0 already in import.old-documents, 3 new." in ended.stderr
     assert "New frames: 3, of 2026-01-09. New dead letters: none." in ended.stderr
     assert "nightly_rebuild" in ended.stderr
 

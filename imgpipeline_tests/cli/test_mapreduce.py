@@ -27,7 +27,7 @@ def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
     ended = run("mapreduce", "label-hour", "--input", documents, "--output", "-", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"car@2026-01-09 12:00\t3\t[{', '.join(['2026-01-09T12:34:56'] * 3)}]\n")
     assert "3 detections of 3 documents in 4 files: 1 lines." in ended.stderr
-    assert "Skipped: 1 lines that are no document of a frame." in ended.stderr
+    assert "Skipped, being no document of a frame: 1 line." in ended.stderr
     assert "Skipped: 3 detections without a label" in ended.stderr
     again = run("mapreduce", "label-hour", "--input", f"{documents}/*.json", "--output", "out", cwd=tmp_path)
     assert (again.status, again.stdout, (tmp_path / "out").read_text()) == (0, "", ended.stdout)
@@ -41,7 +41,7 @@ def test_label_total_of_a_prefix_of_a_bucket(bucket: S3Bucket, tmp_path: Path):
     arguments = ("--input", f"s3://{bucket.name}/day", "--output", "-")
     ended = run("mapreduce", "label-total", *arguments, env=bucket.environment(), cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "CAR\t2\n")
-    assert "Skipped: 1 malformed lines." in ended.stderr
+    assert "Skipped: 1 malformed line." in ended.stderr
 
 
 def test_identity_says_what_it_has_proven(documents: Path, tmp_path: Path):

@@ -131,7 +131,7 @@ def test_status_shows_lag_last_commit_and_dead_letters(
     assert current["last_commit"] == "2026-01-09T12:00:00.000000Z"
     assert (earlier["topic_id"], earlier["current"], earlier["lag"]) == ("an-earlier-topic", False, None)
     limited = run("status", "--segments", "1", env=site, cwd=tmp_path)
-    assert "last 1 segments" in limited.stderr
+    assert "last 1 segment of a partition" in limited.stderr
     assert "an-earlier-topic, gone" in limited.stdout
 
 

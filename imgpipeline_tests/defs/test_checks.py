@@ -153,7 +153,7 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
     found = {place[2]: ok for place, ok in evaluations(instance, result).items() if place[1] == FEW_LETTERS.name}
     assert found == {None: False, str(DAYS[1]): False}
     said = description(instance, result, FEW_LETTERS, None)
-    assert said.startswith("1 of 3 days fail. 2026-03-02: 3 of 4 records are dead letters")
+    assert said.startswith("1 of 3 days fail. 2026-03-02: 3 of 4 records became dead letters")
     report = newest(instance, "daily_report", DAYS[1])
     assert report is not None
     assert report.metadata["dead_letters"].value == 3, "also those whose records were written on another day"

@@ -28,7 +28,7 @@ TOMORROW = NOON + timedelta(days=1)
 def test_more_dead_letters_than_one_in_twenty_are_a_warning(frames: int, letters: int, ok: bool):
     verdict = judge_dead_letters(frames, letters, LIMITS)
     assert verdict.ok is ok
-    assert f"{letters} of {frames + letters} records" in verdict.said
+    assert verdict.said.startswith(f"{letters} of {frames + letters} record")
 
 
 @pytest.mark.parametrize(("dark", "ok"), [(0, True), (8, True), (9, False), (10, False)])
@@ -40,7 +40,7 @@ def test_more_dark_frames_than_four_in_five_are_a_warning(memory: ObjectStore, d
     build_summary(memory, "frame_stats", DAY, settings=LIMITS, now=NOON)
     verdict = judge_darkness(memory, DAY, LIMITS)
     assert verdict.ok is ok
-    assert verdict.said.startswith(f"{dark} of 10 frames are darker than 16 of 255")
+    assert verdict.said.startswith(f"{dark} of 10 frames had a brightness below 16 of 255")
 
 
 def test_a_day_without_frames_is_not_dark(memory: ObjectStore):

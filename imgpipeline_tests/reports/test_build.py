@@ -255,7 +255,7 @@ def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store:
     write_chain(store, [seen(0, labels=())])
     picture_svg = report().picture_svg
     assert ET.fromstring(picture_svg).tag.endswith("svg")  # noqa: S314 - made here
-    assert b"0 detections in 1 frames" in picture_svg
+    assert b"0 detections in 1 frame" in picture_svg
 
 
 def test_a_writer_that_goes_on_is_seen(store: ObjectStore, report: MakeReport):
