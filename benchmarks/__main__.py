@@ -23,6 +23,7 @@ from benchmarks.bundles import measure_bundles
 from benchmarks.classic import measure_classic
 from benchmarks.cold import measure_cold
 from benchmarks.effort import FULL, QUICK, Effort
+from benchmarks.growth import measure_growth
 from benchmarks.latency import measure_latency
 from benchmarks.ledger import measure_ledger
 from benchmarks.machine import describe_machine
@@ -43,6 +44,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "cold": measure_cold,
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
+    "growth": lambda place, effort: measure_growth(place.s3, place.folder, effort.bundled_segments),
     "bundles": lambda place, effort: measure_bundles(place.s3, effort.bundled_segments),
     "batch": measure_batch,
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),

@@ -30,7 +30,7 @@ class Effort:
     ledger_segments: int
     """Segments that are put one after the other."""
     bundled_segments: tuple[int, ...]
-    """Segments of five frames in the days that are read with and without bundles."""
+    """Segments of five frames in the days that are built segment by segment, and read with and without bundles."""
     sensor_segments: int
     """Segments of the synthetic ledger."""
     batch_frames: int

@@ -49,12 +49,13 @@ class SyntheticDay:
         return [ChainId("frames", "synthetic", partition) for partition in range(self.partitions)]
 
 
-def make_day(store: ObjectStore, wanted: SyntheticDay) -> int:
+def make_day(store: ObjectStore, wanted: SyntheticDay, segments: slice = slice(None)) -> int:
     """Puts a day into a ledger that has none of these chains yet.
 
     Args:
         store: The object store.
         wanted: What the day is like.
+        segments: Which of its segments, such as `slice(100)` for the first 100; default: all.
 
     Returns:
         The size of its lines in bytes, as they are uncompressed.
@@ -72,7 +73,7 @@ def make_day(store: ObjectStore, wanted: SyntheticDay) -> int:
         return len(body)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        return sum(pool.map(put, _pieces(wanted)))
+        return sum(pool.map(put, list(_pieces(wanted))[segments]))
 
 
 def _pieces(wanted: SyntheticDay) -> Iterator[tuple[ChainId, int, int]]:

@@ -150,6 +150,22 @@ def _memory(part: Mapping[str, Any]) -> list[Table]:
     return [Table(columns, (row,))]
 
 
+def _growth(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("segments", "first build", "build after one more segment", "its requests", "bare rewrite", "goal")
+    rows = [
+        (
+            f"{day['segments']:,}",
+            f"{day['first_s']:.2f} s",
+            f"{day['next_s']:.2f} s",
+            f"{day['next_requests']}",
+            f"{day['bare_s']:.2f} s",
+            at_most(day["next_s"], 1.5 * day["bare_s"] + 0.5, f"{1.5 * day['bare_s'] + 0.5:.2f} s"),
+        )
+        for day in part["days"]
+    ]
+    return [Table(columns, tuple(rows))]
+
+
 def _figures(part: Mapping[str, Any]) -> list[Table]:
     return [Table(("figure", "value"), tuple((name, f"{value:,.3f}") for name, value in part.items()))]
 
@@ -167,6 +183,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "memory": _memory,
     "batch": batch_tables,
     "ledger": _figures,
+    "growth": _growth,
     "bundles": bundle_tables,
     "sensor": _figures,
     "reduction": reduction_tables,
