@@ -1,7 +1,8 @@
 """The daily partitions of all assets: from the first accepted day of the settings to today.
 
 A frame may be ahead of the clock (`IMGPIPELINE_MAX_FUTURE_S`), and so of the last partition. Automation remembers its
-day and builds it when it starts (`automation.Outdated`). A partition for tomorrow would be what the UI offers first.
+day and builds it when it starts (`automation.Outdated`). A partition for tomorrow would be the
+last one, outside what the UI shows by default.
 """
 
 from datetime import date

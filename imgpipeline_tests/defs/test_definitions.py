@@ -118,7 +118,7 @@ def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
     assert all(node.description for node in checks.values())
 
 
-def test_the_days_reach_from_the_setting_to_today_which_the_ui_offers_first() -> None:
+def test_the_days_reach_from_the_setting_to_today() -> None:
     assert DAYS.get_first_partition_key() == load_settings().first_day.isoformat()
     assert DAYS.get_last_partition_key() == datetime.now(UTC).date().isoformat()
 
