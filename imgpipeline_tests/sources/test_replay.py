@@ -232,4 +232,4 @@ def test_what_ended_a_process_is_announced_again_only_if_it_is_asked_for(lane: L
 @pytest.mark.parametrize("name", ["frames", "frames/0/zero", "a/b/c/d"])
 def test_a_name_that_is_none_is_refused(command: Callable[..., Ended], name: str) -> None:
     ended = command("show", name)
-    assert (ended.status, "TOPIC/PARTITION/OFFSET" in ended.stderr) == (1, True)
+    assert (ended.status, "TOPIC/PARTITION/OFFSET" in ended.stderr) == (2, True)
