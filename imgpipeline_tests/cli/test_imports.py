@@ -34,7 +34,7 @@ def test_an_import_is_audited_listed_and_explained_like_any_chain(site: dict[str
     assert (report["rows"], report["frames"], report["codes"]) == (50, 49, {"BAD_ROW": 1})
     assert report["days_built"] == len(report["days"]) > 0
     again = run("import", "detections", counts, env=site, cwd=tmp_path)
-    assert (again.status, "50 were in import.counts already, 0 are new" in again.stderr) == (0, True)
+    assert (again.status, "50 already in import.counts, 0 new" in again.stderr) == (0, True)
 
     audit = command("audit", "--full")
     assert audit["ok"] is True

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from imgpipeline.cli.app import app
-from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import load_settings
@@ -124,8 +124,8 @@ def test_an_empty_store_has_no_day_to_process(folder_site: dict[str, str], tmp_p
 
 
 def test_days_must_be_named(store: ObjectStore) -> None:
-    result = call("redetect", "--model", "demo")
-    assert result.exit_code == 2
+    with pytest.raises(UsageError, match="No days are given"):
+        call("redetect", "--model", "demo")
 
 
 def test_one_day_that_cannot_be_read_keeps_no_other_from_it(store: ObjectStore) -> None:
