@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import dagster as dg
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, seen_events
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.versions import Built, SeenEvents, day_event, versions_of
@@ -148,7 +149,7 @@ def _failure(failed: Mapping[date, PermanentError], asked: int) -> dg.Failure:
     names = ", ".join(str(day) for day in list(failed)[:_SHOWN_DAYS])
     more = f" and {len(failed) - _SHOWN_DAYS} more" if len(failed) > _SHOWN_DAYS else ""
     return dg.Failure(
-        description=f"{len(failed)} of {asked} days could not be built ({names}{more}). The first: {first}",
+        description=f"{len(failed)} of {counted(asked, 'day')} could not be built ({names}{more}). The first: {first}",
         metadata={"days": [str(day) for day in failed], "next_step": first.next_step or "see the message"},
         allow_retries=False,
     )

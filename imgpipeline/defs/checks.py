@@ -18,6 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (  # n
     AssetCheckEvaluationTargetMaterializationData,
 )
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.lake.day_checks import RULES, SCHEMA, UNIQUE, UnsoundRowsError
@@ -102,7 +103,9 @@ def evaluate(
         names = ", ".join(f"{day}: {verdict.said}" for day, verdict in list(failing.items())[:_SHOWN_DAYS])
         more = f" and {len(failing) - _SHOWN_DAYS} more" if len(failing) > _SHOWN_DAYS else ""
         said = (
-            f"{len(failing)} of {len(verdicts)} days fail. {names}{more}" if failing else f"{len(verdicts)} days pass."
+            f"{len(failing)} of {counted(len(verdicts), 'day')} fail. {names}{more}"
+            if failing
+            else f"{len(verdicts)} days pass."
         )
         figures = {"failing_days": len(failing)}
         for day, verdict in failing.items():

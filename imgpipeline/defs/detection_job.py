@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
@@ -62,8 +63,8 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
         note_process(context.instance, context.run_id)
         report = LaneThread(settings, lane, context.run_id, careful=config.careful).follow(context)
         context.log.info(
-            f"Lane {lane} ended by {report.ended_by}: {report.frames} frames, {report.dead_letters} dead letters, "
-            f"{report.segments} segments, lag {report.lag}."
+            f"Lane {lane} ended by {report.ended_by}: {counted(report.frames, 'frame')}, "
+            f"{counted(report.dead_letters, 'dead letter')}, {counted(report.segments, 'segment')}, lag {report.lag}."
         )
         context.add_output_metadata(
             {

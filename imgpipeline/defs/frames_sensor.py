@@ -11,6 +11,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
@@ -152,7 +153,7 @@ def request_run(start: Start, settings: Settings) -> dg.RunRequest:
 def explain(decision: Decision, views: Sequence[PartitionView]) -> str:
     """Says why a tick starts no run."""
     if not decision.waiting:
-        return f"Nothing new: the ledger reaches the log's end in all {len(views)} partitions."
+        return f"Nothing new: the ledger reaches the log's end in all of {counted(len(views), 'partition')}."
     more = len(decision.waiting) - _SHOWN_REASONS
     shown = " ".join(decision.waiting[:_SHOWN_REASONS])
-    return f"{shown} And {more} lanes more." if more > 0 else shown
+    return f"{shown} And {counted(more, 'more lane')}." if more > 0 else shown

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0
@@ -198,7 +199,7 @@ def decide(
         healthy = [run for run in alive if run.run_id not in stalled]
         reason = _why_wait(behind, healthy, failures, bool(stalled), retry_pause_s, now)
         if reason is not None:
-            waiting.append(f"Lane {lane} is {_lag(behind)} offsets behind: {reason}")
+            waiting.append(f"Lane {lane} is {counted(_lag(behind), 'offset')} behind: {reason}")
             continue
         overtaken.update(stalled)
         hung = [run.ended(Ending.HUNG, now) for run in alive if run.run_id in stalled]
@@ -234,7 +235,7 @@ def _why_wait(
     if now >= again_at:
         return None
     return (
-        f"{len(failed)} runs failed at this ledger end, the last was {failed[-1].run_id[:8]}; "
+        f"{counted(len(failed), 'run')} failed at this ledger end, the last was {failed[-1].run_id[:8]}; "
         f"tried again at {again_at:%H:%M:%S} UTC."
     )
 
@@ -264,7 +265,7 @@ def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[
 
 
 def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool) -> Start:
-    reason = f"Lane {lane} is {_lag(behind)} offsets behind"
+    reason = f"Lane {lane} is {counted(_lag(behind), 'offset')} behind"
     reason += " and its run made no progress." if takes_over else "."
     deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
     is_careful = deaths >= DEATHS_TO_CARE

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.automation import SHORTEST_PAUSE_S, NotLookedAt, Outdated, build_when
@@ -86,7 +87,9 @@ def day_tables(
         def build(day: date) -> DayBuilds:
             report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now())
             reports[day] = report
-            context.log.info(f"{day}: {'nothing new' if report.skipped else 'built'}, {report.frames} frames.")
+            context.log.info(
+                f"{day}: {'nothing new' if report.skipped else 'built'}, {counted(report.frames, 'frame')}."
+            )
             shown: dict[str, Mapping[str, Any]] = {}
             if day in days[-_MOST_PREVIEWS:]:
                 shown = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig, others_go_on
@@ -206,7 +207,7 @@ def _log_progress(context: dg.AssetExecutionContext, key: str) -> Callable[[int,
             said_s = now_s
             began_s, before = began[0]
             rate = (done - before) / (now_s - began_s) if now_s > began_s else 0.0
-            context.log.info(f"{key}: {done} of {total} frames, {rate:.1f} frames/s.")
+            context.log.info(f"{key}: {done} of {counted(total, 'frame')}, {rate:.1f} frames/s.")
 
     return progress
 
@@ -215,11 +216,12 @@ def _said(found: "Redetection") -> str:
     manifest = found.manifest
     failed = ", ".join(f"{count} {code}" for code, count in manifest.failed.items())
     what = (
-        "nothing new" if found.skipped else f"looked at {found.looked_at} pictures, {found.frames_per_s:.1f} a second"
+        "nothing new"
+        if found.skipped
+        else f"looked at {counted(found.looked_at, 'picture')}, {found.frames_per_s:.1f} a second"
     )
-    return (
-        f"{what}; {manifest.frames} frames, {manifest.detections} detections{f'; failed: {failed}' if failed else ''}."
-    )
+    counts = f"{counted(manifest.frames, 'frame')}, {counted(manifest.detections, 'detection')}"
+    return f"{what}; {counts}{f'; failed: {failed}' if failed else ''}."
 
 
 def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
