@@ -169,6 +169,7 @@ def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: Obje
 
 
 def test_a_day_without_a_table_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
+    add_frames(settings, store, [0])
     with pytest.raises(PermanentError, match=r"materialize -m imgpipeline\.definitions --select frames,detections"):
         redetect_day(redetector(settings, store), DAY)
 
