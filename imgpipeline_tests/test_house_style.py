@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MOST_MODULE_LINES = 300
+MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 40
 TOP_LEVEL = {
     *("imgpipeline", "imgpipeline_tests", "models", "workspace.yaml", "dagster.yaml", "pyproject.toml"),
@@ -54,7 +54,7 @@ def named(file: Path) -> str:
     return str(file.relative_to(REPOSITORY))
 
 
-def test_no_module_is_longer_than_300_lines():
+def test_no_module_is_longer_than_400_lines():
     assert [f"{name}: {lines}" for name, _, lines in modules() if lines > MOST_MODULE_LINES] == []
 
 

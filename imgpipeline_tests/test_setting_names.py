@@ -30,6 +30,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("IMAGEPIPELINE_MODEL", "IMGPIPELINE_MODEL"),
         ("IMGPIPELINE_QQQ", None),
     ],
+    ids=["STOR_URL", "BOOTSTRAP_SERVER", "lower case", "IMGPIPLINE", "IMAGEPIPELINE", "like none"],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_a_misspelt_name_is_found_with_the_nearest_setting(

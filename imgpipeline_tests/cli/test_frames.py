@@ -14,6 +14,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
 from imgpipeline_tests.ledger.samples import DAY, dead_letter, write_chain
+from imgpipeline_tests.parameter_ids import short_id
 
 
 def at(offset: int, frame: Frame) -> Frame:
@@ -56,7 +57,7 @@ def filled(
         (["--source", "cam-1", "--status", "gated"], ["4.jpg"]),
         (["--source", "=yard", "--label", "car"], []),
     ],
-    ids=str,
+    ids=lambda value: short_id(" ".join(value), "none"),
 )
 def test_frames_are_found_by_day_source_label_and_status(
     filled: dict[str, str], tmp_path: Path, options: list[str], files: list[str]

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from imgpipeline.cli import app as cli_app
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.parameter_ids import LONGEST_ID
 
 DAY_TAKERS = (
     "summary label-counts", "summary label-totals", "summary hours", "summary sizes", "summary sources", "frames list",
@@ -127,7 +128,9 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     return said.err
 
 
-@pytest.mark.parametrize(("wrong_call", "message"), WRONG_CALLS, ids=[wrong_call for wrong_call, _ in WRONG_CALLS])
+@pytest.mark.parametrize(
+    ("wrong_call", "message"), WRONG_CALLS, ids=[wrong_call[:LONGEST_ID] for wrong_call, _ in WRONG_CALLS]
+)
 def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
     wrong_call: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):

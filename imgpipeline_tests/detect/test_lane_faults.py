@@ -115,8 +115,9 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
 
         monkeypatch.setattr("imgpipeline.detect.run._RESTART_S", 1.0)
         own.announce(200, first=200)
+        before = segments(own)  # 40, or more: a restart, or a busy machine, cuts some of them short
         with running(lambda: error_of(small_steps(own))) as errors:
-            wait_until(lambda: segments(own) >= 43, limit_s=30, what="more segments")
+            wait_until(lambda: segments(own) >= before + 3, limit_s=30, what="more segments")
             broker.kill()
         broker.start()
         own.follow()
