@@ -1,36 +1,28 @@
-"""The message contract: what a record of the topic `frames` may say, and what it means.
+"""The message contract: reads a Kafka record of the topic `frames` as the announcement of a frame, and writes one.
 
-Owns reading a Kafka record into a `FrameMessage` and writing one for our own sources. It promises that whatever
-the bytes are, the answer is a `FrameMessage` or a `BadInputError` with a code. Opening the announced image does
-not belong here.
-
-Accepted values, beside the contract itself (`source`, `image_path`, `timestamp`, `frame_number`, …):
-`{"image_path"}` alone; `{"bucket_name" | "bucket", "image_key", "timestamp"}`;
-`{"video_id", "frame_id", "timestamp"}`; and the encoded image itself, with its content type in the headers.
+Any bytes give either a `FrameMessage` or a `BadInputError` with a code. Besides the contract itself (`source`,
+`image_path`, `timestamp`, `frame_number`, …), these values are understood: `{"image_path"}` alone;
+`{"bucket_name" | "bucket", "image_key", "timestamp"}`; `{"video_id", "frame_id", "timestamp"}`; and the encoded image
+itself, with its content type in the headers.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
 
-from imgpipeline.contracts.message_fields import (
-    MAX_TEXT,
-    as_text,
-    check_storable,
-    checked_text,
-    invalid_field,
-    read_count,
-    read_sha256,
-    read_timestamp,
-)
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
 from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.errors import BadInputError, DeadLetterCode
 
+MAX_TEXT = 1_024
+"""Longest source or path, in characters."""
+_MAX_DEPTH = 32
+"""Deepest nesting of attributes."""
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
 _CONTRACT = frozenset(
@@ -40,7 +32,7 @@ _CONTRACT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class KafkaRecord:
-    """One record as it was fetched."""
+    """One fetched record."""
 
     topic: str
     """Kafka topic."""
@@ -49,7 +41,7 @@ class KafkaRecord:
     offset: int
     """Kafka offset."""
     timestamp_ms: int
-    """The record's own time in Unix milliseconds; -1 where it has none."""
+    """The record's timestamp in Unix milliseconds; -1 if it has none."""
     key: bytes | None
     """The record's key."""
     value: bytes | None
@@ -59,7 +51,7 @@ class KafkaRecord:
 
     @property
     def time(self) -> datetime | None:
-        """The record's own time, UTC, and of a replay the original's; None where it has none."""
+        """The record's timestamp, UTC (for a replay, the original record's); None if it has none."""
         original = self.header(REPLAY_TIMESTAMP) if self.replay_of else None
         if original is not None and re.fullmatch(r"[0-9]{1,15}", original, re.ASCII):
             return from_milliseconds(int(original))
@@ -67,14 +59,14 @@ class KafkaRecord:
 
     @property
     def replay_of(self) -> str | None:
-        """Which record it announces again; None where it is no replay, or names no record."""
+        """The record that this one replays; None if it is not a replay or names no record."""
         text = self.header(REPLAY_OF)
         return text if text is not None and is_reference(text) else None
 
     def header(self, name: str) -> str | None:
-        """Returns the last header of a name (case-insensitive) as text, or None.
+        """Returns the last header with this name (case-insensitive) as text, or None.
 
-        Bytes that are not UTF-8 become lone surrogates, which no field may hold: so they are refused there, by name.
+        Bytes that are not UTF-8 become lone surrogates, which the check of the field rejects with the field's name.
         """
         found = [value for key, value in self.headers if key.lower() == name]
         return found[-1].decode("utf-8", "surrogateescape") if found and found[-1] is not None else None
@@ -87,11 +79,11 @@ class FrameMessage:
     source: str
     """The camera, video or folder."""
     image_path: str | None
-    """`s3://bucket/key` or a key below the store's prefix; None where the record is the image itself."""
+    """`s3://bucket/key` or a key below the store's prefix; None if the record is the image itself."""
     timestamp: datetime
-    """The frame's own time, UTC; the Kafka record's where none was announced."""
+    """The frame's time, UTC; the Kafka record's if none was announced."""
     has_own_timestamp: bool = True
-    """False where `timestamp` is the Kafka record's."""
+    """False if `timestamp` is the Kafka record's."""
     frame_number: int | None = None
     """Number within the source, from 0."""
     width: int | None = None
@@ -99,21 +91,21 @@ class FrameMessage:
     height: int | None = None
     """Announced height in pixels."""
     size_bytes: int | None = None
-    """Announced size of the encoded image; a different one is a dead letter."""
+    """Announced size of the encoded image; an image of another size is a dead letter."""
     sha256: str | None = None
-    """Announced SHA-256 of the encoded image, lower-case hexadecimal; a different one is a dead letter."""
+    """Announced SHA-256 of the encoded image, lower-case hexadecimal; an image with another is a dead letter."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """What else the producer said, as JSON values; fields outside the contract are put here too."""
+    """Further JSON values from the producer, including fields outside the contract."""
     image: bytes | None = None
-    """The encoded image, where the record's value is the image itself."""
+    """The encoded image, if the record's value is the image itself."""
     replay_of: str | None = None
-    """`topic/partition/offset` of the dead letter that this frame is announced again for."""
+    """`topic/partition/offset` of the dead letter that this frame replays."""
 
     def to_value(self) -> bytes:
-        """Returns the record value that announces this frame, by the contract.
+        """Returns the record value that announces this frame.
 
-        Where the record is the image itself that is the image; its source and time travel in the record's headers,
-        as `replay_of` always does.
+        If the record is the image itself, this is the image; its source and time are sent in the record's headers,
+        as is `replay_of` in any case.
         """
         if self.image is not None:
             return self.image
@@ -135,8 +127,8 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
     """Reads a Kafka record as the announcement of a frame.
 
     Args:
-        record: The record as fetched.
-        video_frame_path: Where the image of a `{"video_id", "frame_id"}` message lies below the store's prefix.
+        record: The fetched record.
+        video_frame_path: Key of the image of a `{"video_id", "frame_id"}` message, below the store's prefix.
 
     Returns:
         The announced frame.
@@ -197,7 +189,7 @@ def _load_object(value: bytes) -> dict[str, Any]:
         raise invalid_field("value", constant, "JSON without NaN and Infinity")
 
     def finite(text: str) -> float:
-        number = float(text)  # 1e999 is JSON, but no number that could be written again
+        number = float(text)  # 1e999 is valid JSON, but cannot be written back as JSON
         return number if math.isfinite(number) else refuse(text)
 
     try:
@@ -237,7 +229,7 @@ def _source(data: Mapping[str, Any], record: KafkaRecord, path: str) -> str:
 
 
 def _key_text(record: KafkaRecord) -> str | None:
-    """The record's key, where it is text: a number in binary (Kafka's LongSerializer) names no source."""
+    """The record's key if it is text: a binary number (Kafka's LongSerializer) does not name a source."""
     try:
         text = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
@@ -260,3 +252,110 @@ def _attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**others, **(given or {})}
     check_storable(merged)
     return merged
+
+
+def invalid_field(name: str, found: object, expected: str) -> BadInputError:
+    """Returns the error for a field that does not hold what was expected."""
+    shown = str(found)
+    shown = shown if len(shown) <= 120 else shown[:117] + "..."
+    return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {shown}, expected {expected}.")
+
+
+def checked_text(name: str, value: object) -> str:
+    """Returns the value if it is storable text of 1 to `MAX_TEXT` characters.
+
+    Raises:
+        BadInputError: It is not; the message names the field.
+    """
+    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
+        raise invalid_field(name, _shown(value), f"text of 1 to {MAX_TEXT} characters")
+    if not is_storable(value):
+        raise invalid_field(name, _shown(value), "text without null characters and lone surrogates")
+    return value
+
+
+def is_storable(text: str) -> bool:
+    """Returns whether text survives UTF-8, JSON, Parquet and SQL unchanged."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
+def _shown(value: object) -> str:
+    """The value as an error shows it; of nested values only the type, since their text may be huge."""
+    return f"a JSON {type(value).__name__}" if isinstance(value, dict | list) else repr(value)
+
+
+def as_text(value: object) -> object:
+    """Returns a whole number as text, since a number may name a video, frame or camera; other values unchanged."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def read_count(data: Mapping[str, Any], name: str) -> int | None:
+    """Returns a whole number from 0 to 2**63 - 1, or None if the field is missing.
+
+    Raises:
+        BadInputError: It is something else; the message names the field.
+    """
+    value = data.get(name)
+    if value is None:
+        return None
+    whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
+    if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
+        raise invalid_field(name, _shown(value), "a whole number from 0")
+    return int(value)
+
+
+def read_sha256(data: Mapping[str, Any]) -> str | None:
+    """Returns 64 lower-case hexadecimal digits, or None if the field is missing.
+
+    Raises:
+        BadInputError: It is something else.
+    """
+    value = data.get("sha256")
+    if value is None:
+        return None
+    text = checked_text("sha256", value).lower()
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise invalid_field("sha256", _shown(value), "64 hexadecimal digits")
+    return text
+
+
+def read_timestamp(data: Mapping[str, Any]) -> datetime | None:
+    """Returns the announced time, or None if the field is missing.
+
+    Raises:
+        BadInputError: It is not a time.
+    """
+    value = data.get("timestamp")
+    if value is None or value == "":
+        return None
+    try:
+        if not isinstance(value, str | int | float):
+            raise ValueError("neither text nor a number")
+        return parse_time(value)
+    except (ValueError, OverflowError):
+        raise invalid_field("timestamp", _shown(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
+
+
+def check_storable(attributes: Mapping[str, Any]) -> None:
+    """Rejects what later readers cannot handle: deep nesting (they recurse), null characters, lone surrogates.
+
+    Raises:
+        BadInputError: `INVALID_MESSAGE`, naming the attributes.
+    """
+    level: list[Any] = [attributes]
+    for _ in range(_MAX_DEPTH):
+        parts = [part for value in level for part in _parts(value)]
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not all(is_storable(part) for part in parts if isinstance(part, str)):
+            raise invalid_field("attributes", "a null character or lone surrogate", "text that can be stored")
+        if not level:
+            return
+    raise invalid_field("attributes", "deeper nesting", f"at most {_MAX_DEPTH} levels")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return (*value.keys(), *value.values()) if isinstance(value, dict) else value

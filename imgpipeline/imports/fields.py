@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from imgpipeline.contracts.message_fields import check_storable
+from imgpipeline.contracts.messages import MAX_TEXT, check_storable, is_storable
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.imports.rows import MAX_TEXT, bad_row
+from imgpipeline.imports.rows import bad_row
 
 Box = tuple[float, float, float, float]
 _NUMBERS = frozenset({int, float})
@@ -30,13 +30,8 @@ def text_of(name: str, value: object) -> str:
     text = value.strip() if isinstance(value, str) else value
     if not isinstance(text, str) or not text or len(text) > MAX_TEXT:
         raise bad_row(name, value, f"text of 1 to {MAX_TEXT} characters")
-    if not text.isascii() or "\x00" in text:
-        try:
-            plain = bool(text.encode()) and "\x00" not in text
-        except UnicodeEncodeError:
-            plain = False
-        if not plain:
-            raise bad_row(name, value, "text without null characters and lone surrogates")
+    if not is_storable(text):
+        raise bad_row(name, value, "text without null characters and lone surrogates")
     return text
 
 

@@ -15,8 +15,6 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 
 MOST_ROW_BYTES = 4 * 2**20
 """A larger row or document is a dead letter, and is not loaded whole."""
-MAX_TEXT = 1_024
-"""Longest label, source or path, in characters."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that were read, and how many there are."""

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.message_fields import MAX_TEXT
-from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.messages import MAX_TEXT, FrameMessage
 from imgpipeline.contracts.times import day_of
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import BadInputError, UsageError
