@@ -19,9 +19,9 @@ from imgpipeline.settings import Settings, load_settings, utc_now
 if TYPE_CHECKING:
     from datetime import date
 
+    from imgpipeline.compat.imports.chain import ImportResult
+    from imgpipeline.compat.imports.rows import Meaning, Rows
     from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.imports.chain import ImportResult
-    from imgpipeline.imports.rows import Meaning, Rows
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="Bring detections and metadata of other programs into the ledger.")
@@ -78,10 +78,10 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
     The same file imported again adds nothing; a longer one goes on behind the rows that are there. A row that cannot be
     read becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
+    from imgpipeline.compat.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
+    from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.files import find_files  # noqa: PLC0415 - as above
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
-    from imgpipeline.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
-    from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
 
     settings = load_settings(**timezone_settings(timezone))
     own_name, separator = name or _name_of(file), _delimiter(delimiter)
@@ -119,10 +119,10 @@ def metadata(
     names. The same documents imported again add nothing; new ones behind them are added. Times without an
     offset from UTC are local times of --timezone.
     """
+    from imgpipeline.compat.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
+    from imgpipeline.compat.imports.files import find_files  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
-    from imgpipeline.imports.files import find_files  # noqa: PLC0415 - as above
-    from imgpipeline.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
 
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
@@ -175,7 +175,7 @@ def _read_labels(path: Path | None) -> Sequence[str]:
 def _import(
     settings: Settings, chain: "ChainId", rows: "Rows", meaning: "Meaning", *, build: bool, as_json: bool
 ) -> None:
-    from imgpipeline.imports.chain import import_rows  # noqa: PLC0415 - loads obstore
+    from imgpipeline.compat.imports.chain import import_rows  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
 
@@ -191,7 +191,7 @@ def _import(
 
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> _Built:
-    from imgpipeline.imports.building import build_days, days_of  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.imports.building import build_days, days_of  # noqa: PLC0415 - loads DuckDB
 
     days = days_of(store, chain)
     with progress_bar("Building", unit="days") as progress:

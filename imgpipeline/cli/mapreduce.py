@@ -9,7 +9,7 @@ from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.mapreduce.label_hour import LabelHour
+    from imgpipeline.compat.mapreduce.label_hour import LabelHour
 
 app = typer.Typer(help="What the classic Hadoop Streaming jobs print, without Hadoop.")
 
@@ -32,7 +32,7 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
     Reads JSON documents (one a file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
     and the list of times, separated by tabs, in the byte order of the keys. What is skipped is told on stderr.
     """
-    from imgpipeline.mapreduce.label_hour import count_label_hours  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.mapreduce.label_hour import count_label_hours  # noqa: PLC0415 - loads DuckDB
 
     done = count_label_hours(location, output, load_settings())
     note(
@@ -56,7 +56,7 @@ def label_total(location: InputOption, output: OutputOption) -> None:
     Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Lines
     with fewer or more fields are skipped; how many is told on stderr.
     """
-    from imgpipeline.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
 
     done = total_labels(location, output, load_settings())
     note(f"{counted(done.detections, 'detection')} in {counted(done.files, 'file')}: {counted(done.labels, 'label')}.")
@@ -70,7 +70,7 @@ def identity(location: InputOption, output: OutputOption) -> None:
 
     Counts and hashes the lines as they are read, and again as the written file is read back.
     """
-    from imgpipeline.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
+    from imgpipeline.compat.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
 
     done = copy_lines(location, output, load_settings())
     note(f"In:  {counted(done.lines, 'line')} of {counted(done.files, 'file')}, SHA-256 {done.sha256}.")

@@ -10,7 +10,7 @@ from benchmarks.batch_answers import digest_of_lines, same_table, sum_of_counts
 from benchmarks.batch_child import run_command, run_contender
 from benchmarks.batch_material import make_detections, make_material
 from benchmarks.classic_label_hour import map_lines, reduce_lines
-from imgpipeline.mapreduce.label_hour import count_label_hours
+from imgpipeline.compat.mapreduce.label_hour import count_label_hours
 from imgpipeline.settings import load_settings
 
 

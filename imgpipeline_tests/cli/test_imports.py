@@ -9,7 +9,7 @@ import pytest
 from imgpipeline.contracts.keys import import_chain, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.imports.samples import csv_lines, frames_of, held, write_csv
+from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, write_csv
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
 ROWS = 25_000

@@ -11,14 +11,14 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from imgpipeline.compat.mapreduce import label_hour
+from imgpipeline.compat.mapreduce.label_hour import LabelHour, count_label_hours
 from imgpipeline.errors import PermanentError
-from imgpipeline.mapreduce import label_hour
-from imgpipeline.mapreduce.label_hour import LabelHour, count_label_hours
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.compat.mapreduce import classic
 from imgpipeline_tests.lake.samples import gated, seen
 from imgpipeline_tests.ledger.samples import dead_letter, gap, write_chain
-from imgpipeline_tests.mapreduce import classic
 
 T = "2026-01-09T12:34:56"
 

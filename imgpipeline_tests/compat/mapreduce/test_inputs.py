@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.compat.mapreduce import inputs
+from imgpipeline.compat.mapreduce.inputs import find_inputs, open_each
 from imgpipeline.errors import ConfigurationError, TransientError
-from imgpipeline.mapreduce import inputs
-from imgpipeline.mapreduce.inputs import find_inputs, open_each
 from imgpipeline.objectstore import open_store, pieces
 from imgpipeline.objectstore.pieces import ObjectStream
 from imgpipeline.settings import Settings, load_settings

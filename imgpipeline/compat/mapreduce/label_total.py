@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imgpipeline.compat.mapreduce.inputs import find_inputs
+from imgpipeline.compat.mapreduce.lines import read_blocks
+from imgpipeline.compat.mapreduce.outputs import open_output, write
 from imgpipeline.lake.engine import Engine, open_engine
-from imgpipeline.mapreduce.inputs import find_inputs
-from imgpipeline.mapreduce.lines import read_blocks
-from imgpipeline.mapreduce.outputs import open_output, write
 from imgpipeline.settings import Settings
 
 _HEADER = b"timestamp"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.compat.imports.chain import ImportResult, import_rows
+from imgpipeline.compat.imports.csv_rows import CsvRows
+from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows
+from imgpipeline.compat.imports.documents import ENDINGS, Documents
+from imgpipeline.compat.imports.files import find_files
+from imgpipeline.compat.imports.metadata_documents import MetadataDocuments
+from imgpipeline.compat.imports.rows import Progress, not_shown
 from imgpipeline.contracts.keys import import_chain
-from imgpipeline.imports.chain import ImportResult, import_rows
-from imgpipeline.imports.csv_rows import CsvRows
-from imgpipeline.imports.detection_rows import ColumnNames, DetectionRows
-from imgpipeline.imports.documents import ENDINGS, Documents
-from imgpipeline.imports.files import find_files
-from imgpipeline.imports.metadata_documents import MetadataDocuments
-from imgpipeline.imports.rows import Progress, not_shown
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings

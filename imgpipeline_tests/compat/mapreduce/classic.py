@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from imgpipeline_tests.mapreduce.jobs import (
+from imgpipeline_tests.compat.mapreduce.jobs import (
     label_hour_mapper,
     label_hour_reducer,
     label_total_mapper,

@@ -11,10 +11,10 @@ its lines are counted and hashed again. What goes to stdout cannot be read back;
 from dataclasses import dataclass
 from hashlib import sha256
 
+from imgpipeline.compat.mapreduce.inputs import find_inputs
+from imgpipeline.compat.mapreduce.lines import BLOCK_BYTES, read_blocks
+from imgpipeline.compat.mapreduce.outputs import STDOUT, open_output, write
 from imgpipeline.errors import PermanentError
-from imgpipeline.mapreduce.inputs import find_inputs
-from imgpipeline.mapreduce.lines import BLOCK_BYTES, read_blocks
-from imgpipeline.mapreduce.outputs import STDOUT, open_output, write
 from imgpipeline.settings import Settings
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.compat.imports import chain as chains
+from imgpipeline.compat.imports.chain import ImportResult
+from imgpipeline.compat.imports.detection_rows import ColumnNames
 from imgpipeline.errors import LedgerError
-from imgpipeline.imports import chain as chains
-from imgpipeline.imports.chain import ImportResult
-from imgpipeline.imports.detection_rows import ColumnNames
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.imports.conftest import DETECTIONS, import_csv
-from imgpipeline_tests.imports.samples import csv_lines, frames_of, held, letters_of, write_csv
+from imgpipeline_tests.compat.imports.conftest import DETECTIONS, import_csv
+from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, letters_of, write_csv
 
 
 @pytest.fixture(autouse=True)

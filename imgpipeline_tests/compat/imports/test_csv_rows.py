@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.compat.imports.csv_rows import CsvRows
+from imgpipeline.compat.imports.files import find_files
+from imgpipeline.compat.imports.rows import Row, not_shown
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.imports.csv_rows import CsvRows
-from imgpipeline.imports.files import find_files
-from imgpipeline.imports.rows import Row, not_shown
 from imgpipeline.settings import Settings
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+from imgpipeline.compat.imports.rolling import RollingHash
+from imgpipeline.compat.imports.rows import Limits, Meaning, Row, Rows, not_shown, outcome_of
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import LedgerError
-from imgpipeline.imports.rolling import RollingHash
-from imgpipeline.imports.rows import Limits, Meaning, Row, Rows, not_shown, outcome_of
 from imgpipeline.ledger import Segment, read_chain
 from imgpipeline.objectstore import ObjectStore
 

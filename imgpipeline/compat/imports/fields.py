@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from imgpipeline.compat.imports.rows import bad_row
 from imgpipeline.contracts.messages import MAX_TEXT, check_storable, is_storable
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.imports.rows import bad_row
 
 Box = tuple[float, float, float, float]
 _NUMBERS = frozenset({int, float})

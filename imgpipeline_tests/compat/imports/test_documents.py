@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from imgpipeline.compat.imports import documents as documents_module
+from imgpipeline.compat.imports.files import find_files
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.imports import documents as documents_module
-from imgpipeline.imports.files import find_files
 from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.imports.conftest import METADATA, import_documents
-from imgpipeline_tests.imports.samples import frames_of, held, letters_of
+from imgpipeline_tests.compat.imports.conftest import METADATA, import_documents
+from imgpipeline_tests.compat.imports.samples import frames_of, held, letters_of
 from imgpipeline_tests.ledger.samples import frame
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket

@@ -10,8 +10,8 @@ from hashlib import sha256
 from itertools import groupby
 from typing import IO, Any
 
-from imgpipeline.imports.files import InputFile, open_text
-from imgpipeline.imports.rows import MOST_ROW_BYTES, Progress, Row
+from imgpipeline.compat.imports.files import InputFile, open_text
+from imgpipeline.compat.imports.rows import MOST_ROW_BYTES, Progress, Row
 from imgpipeline.objectstore.ahead import map_ahead
 
 ENDINGS = (".json", ".jsonl", ".ndjson")

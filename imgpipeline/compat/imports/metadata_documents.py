@@ -10,12 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
-from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.imports.fields import (
+from imgpipeline.compat.imports.fields import (
     box_of,
     check_attributes,
     confidence_of,
@@ -27,7 +22,12 @@ from imgpipeline.imports.fields import (
     time_of,
     zone_recipe,
 )
-from imgpipeline.imports.rows import Known, Row, bad_row
+from imgpipeline.compat.imports.rows import Known, Row, bad_row
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.urls import as_s3_url
 
 _VERSION = 1
 _FRAME_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgpipeline.mapreduce import label_total, lines
-from imgpipeline.mapreduce.label_total import LabelTotal, total_labels
+from imgpipeline.compat.mapreduce import label_total, lines
+from imgpipeline.compat.mapreduce.label_total import LabelTotal, total_labels
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.mapreduce import classic
+from imgpipeline_tests.compat.mapreduce import classic
 
 HEADER = b"timestamp,detected_label,confidence\n"
 

@@ -14,8 +14,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from imgpipeline.compat.mapreduce.inputs import BYTE_ORDER_MARK, InputFile, open_each, reading
 from imgpipeline.lake.engine import disk_errors
-from imgpipeline.mapreduce.inputs import BYTE_ORDER_MARK, InputFile, open_each, reading
 
 LONGEST_BYTES = 2**24
 """The longest line, and the longest document over several lines: DuckDB's own limit."""

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
 
+from imgpipeline.compat.imports.disagreement import Disagreement, describe_disagreement
+from imgpipeline.compat.imports.rolling import RollingHash
+from imgpipeline.compat.imports.rows import Limits, Meaning, Progress, Row, Rows, latest_accepted, not_shown, outcome_of
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Outcome
-from imgpipeline.imports.disagreement import Disagreement, describe_disagreement
-from imgpipeline.imports.rolling import RollingHash
-from imgpipeline.imports.rows import Limits, Meaning, Progress, Row, Rows, latest_accepted, not_shown, outcome_of
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings

@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from imgpipeline.compat.imports.building import build_days, days_of
+from imgpipeline.compat.imports.detection_rows import ColumnNames
+from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.imports.building import build_days, days_of
-from imgpipeline.imports.detection_rows import ColumnNames
-from imgpipeline.imports.rows import not_shown
 from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.imports.conftest import DETECTIONS, NOW, import_csv
-from imgpipeline_tests.imports.samples import HEADER, csv_lines, frames_of, held, letters_of, write_csv
+from imgpipeline_tests.compat.imports.conftest import DETECTIONS, NOW, import_csv
+from imgpipeline_tests.compat.imports.samples import HEADER, csv_lines, frames_of, held, letters_of, write_csv
 
 
 def test_a_row_is_a_frame_that_says_what_it_does_not_know(folder_settings: Settings, tmp_path: Path):

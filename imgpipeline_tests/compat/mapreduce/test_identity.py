@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgpipeline.compat.mapreduce import identity, lines
+from imgpipeline.compat.mapreduce.identity import copy_lines
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.mapreduce import identity, lines
-from imgpipeline.mapreduce.identity import copy_lines
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.mapreduce import classic
+from imgpipeline_tests.compat.mapreduce import classic
 
 
 def test_lines_are_copied_in_the_order_of_the_files(tmp_path: Path):

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from imgpipeline.compat.imports.fields import Box, box_of, confidence_of, text_of, time_of, zone_recipe
+from imgpipeline.compat.imports.rows import Known, Row
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.imports.fields import Box, box_of, confidence_of, text_of, time_of, zone_recipe
-from imgpipeline.imports.rows import Known, Row
 
 _VERSION = 1
 _UNKNOWN: Mapping[str, Any] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.mapreduce.identity import copy_lines
-from imgpipeline.mapreduce.label_hour import count_label_hours
-from imgpipeline.mapreduce.label_total import total_labels
+from imgpipeline.compat.mapreduce.identity import copy_lines
+from imgpipeline.compat.mapreduce.label_hour import count_label_hours
+from imgpipeline.compat.mapreduce.label_total import total_labels
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.mapreduce import classic
+from imgpipeline_tests.compat.mapreduce import classic
 from imgpipeline_tests.servers.hadoop import HadoopStreaming
 
 JOBS = Path(__file__).with_name("jobs")
