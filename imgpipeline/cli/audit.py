@@ -86,8 +86,8 @@ def _verdict(report: "AuditReport") -> str:
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    columns = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "gaps", "missing",
-               "overlapping")  # fmt: skip
+    columns = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "notices", "gaps",
+               "missing", "overlapping")  # fmt: skip
     partitions = report["partitions"]
     show_table([name.replace("_", " ") for name in columns], [[_cell(p, name) for name in columns] for p in partitions])
     days = ("day", "state", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",

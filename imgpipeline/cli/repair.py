@@ -77,7 +77,7 @@ def _whole(report: "RepairReport") -> dict[str, Any]:
 def _show(report: "RepairReport", *, dry_run: bool) -> None:
     columns = ["topic", "topic id", "partition", "offsets", "found", "would be made of" if dry_run else "made of"]
     if not dry_run:
-        columns += ["frames", "dead letters", "gaps", "bad bytes kept as"]
+        columns += ["frames", "dead letters", "notices", "gaps", "bad bytes kept as"]
     if report.steps:
         show_table(columns, [_row(step, dry_run=dry_run) for step in report.steps])
     for day in report.days:
@@ -95,7 +95,7 @@ def _show(report: "RepairReport", *, dry_run: bool) -> None:
 def _row(step: "RepairStep", *, dry_run: bool) -> list[Any]:
     chain = step.chain
     where = [chain.topic, chain.topic_id, str(chain.partition), f"[{step.start}, {step.end})", step.found, step.source]
-    return where if dry_run else [*where, step.frames, step.dead_letters, step.gaps, step.kept or ""]
+    return where if dry_run else [*where, step.frames, step.dead_letters, step.notices, step.gaps, step.kept or ""]
 
 
 def _as_json(step: "RepairStep") -> dict[str, Any]:

@@ -8,6 +8,39 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorUse:
+    """One of the detectors that looked at a frame."""
+
+    model_name: str
+    """Name of the model in the registry."""
+    model_sha256: str
+    """SHA-256 of the model file, 64 hexadecimal digits."""
+    precision: str | None = None
+    """Number format that the model computed in, such as `fp16`; None for the one of its file."""
+    confidence_threshold: float | None = None
+    """Detections have a confidence above this, in [0, 1]."""
+    nms_threshold: float | None = None
+    """Overlap (IoU) above which the weaker of two boxes was dropped, in [0, 1]."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the detector as the metadata contract writes it."""
+        return {
+            "model": self.model_name,
+            "sha256": self.model_sha256,
+            "precision": self.precision,
+            "confidence_threshold": self.confidence_threshold,
+            "nms_threshold": self.nms_threshold,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "DetectorUse":
+        """Reads what `to_json` wrote."""
+        return cls(
+            data["model"], data["sha256"], data["precision"], data["confidence_threshold"], data["nms_threshold"]
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One object found in one picture."""
 
@@ -20,6 +53,8 @@ class Detection:
     box_xywh: tuple[float, float, float, float] | None
     """Left, top, width, height in pixels of the original image (after its EXIF orientation was applied); the
     box lies inside the image. None where an import does not know it."""
+    detector: int | None = None
+    """Which of the frame's `detectors` found it, from 0; None where the frame names only its model."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the detection as the metadata contract writes it (`box` is x, y, w, h)."""
@@ -28,6 +63,7 @@ class Detection:
             "class_id": self.class_id,
             "confidence": round(self.confidence, 6),
             "box": None if self.box_xywh is None else [round(v, 2) for v in self.box_xywh],
+            **({} if self.detector is None else {"detector": self.detector}),
         }
 
     @classmethod
@@ -37,4 +73,10 @@ class Detection:
         if data["box"] is not None:
             x, y, w, h = (float(v) for v in data["box"])
             box_xywh = (x, y, w, h)
-        return cls(str(data["label"]), None if class_id is None else int(class_id), float(data["confidence"]), box_xywh)
+        return cls(
+            str(data["label"]),
+            None if class_id is None else int(class_id),
+            float(data["confidence"]),
+            box_xywh,
+            data.get("detector"),
+        )

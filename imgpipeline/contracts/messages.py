@@ -9,11 +9,12 @@ itself, with its content type in the headers.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
 
+from imgpipeline.contracts.capture import ClockSource, Region, read_clock_source, read_region, region_to_json
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
 from imgpipeline.contracts.urls import as_s3_url
@@ -25,6 +26,8 @@ _MAX_DEPTH = 32
 """Deepest nesting of attributes."""
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
+IMAGE_FIELDS = frozenset({"image_path", *_OTHER_FORMS})
+"""A message with one of these announces a frame."""
 _CONTRACT = frozenset(
     {"source", "image_path", "timestamp", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
 ).union(_OTHER_FORMS)
@@ -100,6 +103,10 @@ class FrameMessage:
     """The encoded image, if the record's value is the image itself."""
     replay_of: str | None = None
     """`topic/partition/offset` of the dead letter that this frame replays."""
+    clock_source: ClockSource | None = None
+    """Where `timestamp` is from; None if the producer does not say."""
+    region_of_interest: Region = ()
+    """The part of the image that counts; empty for all of it."""
 
     def to_value(self) -> bytes:
         """Returns the record value that announces this frame.
@@ -118,6 +125,8 @@ class FrameMessage:
             "height": self.height,
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
+            "clock_source": self.clock_source,
+            "region_of_interest": region_to_json(self.region_of_interest) or None,
             "attributes": dict(self.attributes) or None,
         }
         return json.dumps({k: v for k, v in data.items() if v is not None}, ensure_ascii=False).encode()
@@ -139,10 +148,9 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
     value = record.value
     if not value:
         raise invalid_field("value", "an empty value" if value == b"" else "null", "JSON or an encoded image")
-    content_type = record.header("content-type") or ""
-    if content_type.startswith("image/") or value.startswith(_IMAGE_MAGIC):
+    if holds_image(record):
         return _image_message(record, value)
-    data = _load_object(value)
+    data = load_object(value)
     path, number = _path_and_number(data, video_frame_path)
     timestamp = read_timestamp(data)
     return FrameMessage(
@@ -155,9 +163,17 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
         height=read_count(data, "height"),
         size_bytes=read_count(data, "size_bytes"),
         sha256=read_sha256(data),
-        attributes=_attributes(data),
-        replay_of=_replay_of(record),
+        attributes=_frame_attributes(data),
+        replay_of=read_replay_of(record),
+        clock_source=read_clock_source(data),
+        region_of_interest=read_region(data),
     )
+
+
+def holds_image(record: KafkaRecord) -> bool:
+    """Tells whether the record's value is the image itself."""
+    content_type = record.header("content-type") or ""
+    return content_type.startswith("image/") or (record.value or b"").startswith(_IMAGE_MAGIC)
 
 
 def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
@@ -173,18 +189,29 @@ def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
         image=value,
-        replay_of=_replay_of(record),
+        replay_of=read_replay_of(record),
     )
 
 
-def _replay_of(record: KafkaRecord) -> str | None:
+def read_replay_of(record: KafkaRecord) -> str | None:
+    """Returns the record that this one replays; None if it is not a replay.
+
+    Raises:
+        BadInputError: Its header does not name a record.
+    """
     text = record.header(REPLAY_OF)
     if text is None or is_reference(text):
         return text
     raise invalid_field("header replay_of", repr(text), "topic/partition/offset")
 
 
-def _load_object(value: bytes) -> dict[str, Any]:
+def load_object(value: bytes) -> dict[str, Any]:
+    """Reads a record's value as a JSON object.
+
+    Raises:
+        BadInputError: It is not one that could be written back.
+    """
+
     def refuse(constant: str) -> NoReturn:
         raise invalid_field("value", constant, "JSON without NaN and Infinity")
 
@@ -244,11 +271,22 @@ def _record_time(record: KafkaRecord) -> datetime:
     return time
 
 
-def _attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+def _frame_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A clock or region outside the contract stays an attribute."""
+    read = {"clock_source": read_clock_source(data), "region_of_interest": read_region(data)}
+    return read_attributes(data, _CONTRACT.union(name for name, value in read.items() if value))
+
+
+def read_attributes(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Returns the `attributes` of a message, and its fields that are not known.
+
+    Raises:
+        BadInputError: They are not an object, or cannot be stored.
+    """
     given = data.get("attributes")
     if given is not None and not isinstance(given, dict):
         raise invalid_field("attributes", f"a JSON {type(given).__name__}", "a JSON object")
-    others = {name: value for name, value in data.items() if name not in _CONTRACT}
+    others = {name: value for name, value in data.items() if name not in known}
     merged = {**others, **(given or {})}
     check_storable(merged)
     return merged

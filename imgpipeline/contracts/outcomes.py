@@ -1,6 +1,6 @@
-"""What can become of one offset: a frame, a dead letter, or a part of a gap.
+"""What can become of one offset: a frame, a dead letter, a notice (`notices`), or a part of a gap.
 
-Owns these three values and how each is written as one JSON object (the metadata contract). The file they are
+Owns these values and how each is written as one JSON object (the metadata contract). The file they are
 written to (the segment) belongs to `ledger`.
 """
 
@@ -11,7 +11,9 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.capture import ClockSource, Region, region_from_json, region_to_json
+from imgpipeline.contracts.detection import Detection, DetectorUse
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 from imgpipeline.errors import DeadLetterCode
 
@@ -133,6 +135,14 @@ class Frame:
     """What the producer said of the frame beside the contract, as JSON values."""
     detections: tuple[Detection, ...] = ()
     """What was found, strongest first."""
+    detectors: tuple[DetectorUse, ...] = ()
+    """Every detector that looked at it, the first being `model_used`; empty where that says all."""
+    gate_measurements: Mapping[str, float] = field(default_factory=dict)
+    """What `gate_reason` was decided by, such as `brightness`; empty for a processed frame."""
+    clock_source: ClockSource | None = None
+    """Where `timestamp` is from; None where the producer did not say."""
+    region_of_interest: Region = ()
+    """The part of the image that counts; empty for all of it."""
 
     @property
     def day(self) -> date:
@@ -166,7 +176,24 @@ class Frame:
             "replay_of": self.replay_of,
             "attributes": dict(self.attributes),
             "detections": [d.to_json() for d in self.detections],
+            **self._later_fields(),
         }
+
+    def _later_fields(self) -> dict[str, Any]:
+        """The fields of segment format 2, only where they say something."""
+        fields: dict[str, Any] = {
+            "detectors": [detector.to_json() for detector in self.detectors],
+            "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
+            "clock_source": self.clock_source.value if self.clock_source else None,
+            "region_of_interest": region_to_json(self.region_of_interest),
+        }
+        return {name: value for name, value in fields.items() if value}
+
+    @property
+    def needs_format_2(self) -> bool:
+        """Whether a segment of format 1 cannot hold it."""
+        later = self.detectors or self.gate_measurements or self.clock_source or self.region_of_interest
+        return bool(later) or any(found.detector is not None for found in self.detections)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Frame":
@@ -179,6 +206,10 @@ class Frame:
             "processing_timestamp": parse_time(processed) if (processed := data["processing_timestamp"]) else None,
             "status": FrameStatus(data["status"]),
             "detections": tuple(Detection.from_json(d) for d in data["detections"]),
+            "detectors": tuple(DetectorUse.from_json(d) for d in data.get("detectors", ())),
+            "gate_measurements": data.get("gate_measurements", {}),
+            "clock_source": ClockSource(clock) if (clock := data.get("clock_source")) else None,
+            "region_of_interest": region_from_json(data.get("region_of_interest", ())),
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})
@@ -265,7 +296,15 @@ class Gap:
         return cls(int(data["from"]), int(data["to"]), GapReason(data["reason"]))
 
 
-Outcome = Frame | DeadLetter | Gap
+RecordOutcome = Frame | DeadLetter | Notice
+"""What can become of one record."""
+Outcome = RecordOutcome | Gap
+"""What can become of one offset, or of the offsets of a gap."""
+
+
+def needs_format_2(outcome: Outcome) -> bool:
+    """Tells whether a segment of format 1 cannot hold an outcome."""
+    return isinstance(outcome, Notice) or (isinstance(outcome, Frame) and outcome.needs_format_2)
 
 
 def offsets_of(outcome: Outcome) -> tuple[int, int]:
@@ -276,21 +315,24 @@ def offsets_of(outcome: Outcome) -> tuple[int, int]:
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """Returns an outcome as one line of a segment holds it: `{"frame": …}`, `{"dead_letter": …}`, `{"gap": …}`."""
-    if isinstance(outcome, Frame):
-        return {"frame": outcome.to_json()}
-    return {"gap" if isinstance(outcome, Gap) else "dead_letter": outcome.to_json()}
+    """Returns an outcome as one line of a segment holds it: `{"frame": …}`, and so `dead_letter`, `notice`, `gap`."""
+    return {_KINDS[type(outcome)]: outcome.to_json()}
+
+
+_KINDS = {Frame: "frame", DeadLetter: "dead_letter", Notice: "notice", Gap: "gap"}
 
 
 def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
     """Reads what `outcome_to_json` wrote.
 
     Raises:
-        KeyError: The object is none of the three, or a field is missing.
+        KeyError: The object is none of the four, or a field is missing.
         ValueError: A field has a value that is not in the contract.
     """
     if "frame" in data:
         return Frame.from_json(data["frame"])
     if "dead_letter" in data:
         return DeadLetter.from_json(data["dead_letter"])
+    if "notice" in data:
+        return Notice.from_json(data["notice"])
     return Gap.from_json(data["gap"])

@@ -64,7 +64,8 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
         report = LaneThread(settings, lane, context.run_id, careful=config.careful).follow(context)
         context.log.info(
             f"Lane {lane} ended by {report.ended_by}: {counted(report.frames, 'frame')}, "
-            f"{counted(report.dead_letters, 'dead letter')}, {counted(report.segments, 'segment')}, lag {report.lag}."
+            f"{counted(report.dead_letters, 'dead letter')}, {counted(report.notices, 'notice')}, "
+            f"{counted(report.segments, 'segment')}, lag {report.lag}."
         )
         context.add_output_metadata(
             {

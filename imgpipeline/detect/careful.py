@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.contracts.outcomes import RecordOutcome
 from imgpipeline.detect.child import Child, ChildDiedError
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import BadInputError, DeadLetterCode
@@ -55,9 +55,9 @@ class CarefulRecordPool:
         self.most_records = self.settings.prefetch_images + 2 * self.settings.segment_max_records
         self._thread = ThreadPoolExecutor(1, "careful")
 
-    def submit(self, record: KafkaRecord) -> "Future[Frame | DeadLetter]":
+    def submit(self, record: KafkaRecord) -> "Future[RecordOutcome]":
         """Puts a record in line; returns at once."""
-        outcome: Future[Frame | DeadLetter] = Future()
+        outcome: Future[RecordOutcome] = Future()
         self._thread.submit(self._work, record, outcome)
         self._submitted += 1
         if self._submitted >= self.most_records:
@@ -72,7 +72,7 @@ class CarefulRecordPool:
             if self._child is not None:
                 self._child.kill()
 
-    def _work(self, record: KafkaRecord, outcome: "Future[Frame | DeadLetter]") -> None:
+    def _work(self, record: KafkaRecord, outcome: "Future[RecordOutcome]") -> None:
         if not outcome.set_running_or_notify_cancel():
             return
         try:
@@ -80,7 +80,7 @@ class CarefulRecordPool:
         except BaseException as error:  # noqa: BLE001 - reaches the run through the future
             outcome.set_exception(error)
 
-    def _outcome_of(self, record: KafkaRecord) -> Frame | DeadLetter:
+    def _outcome_of(self, record: KafkaRecord) -> RecordOutcome:
         deaths: list[ChildDiedError] = []
         while len(deaths) < _DEATHS:
             try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
-from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.contracts.outcomes import RecordOutcome
 from imgpipeline.detect.images import open_image_reader
 from imgpipeline.detect.work import FrameWork, ReadFrame
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
@@ -68,7 +68,7 @@ class _Looking:
 class _Done:
     """A record was worked on."""
 
-    outcome: Frame | DeadLetter
+    outcome: RecordOutcome
     """What became of it."""
 
 
@@ -121,7 +121,7 @@ class Child:
                 next_step="look at this run's stderr, and whether the machine has memory left",
             ) from None
 
-    def work(self, record: KafkaRecord, *, look_limit_s: float) -> Frame | DeadLetter:
+    def work(self, record: KafkaRecord, *, look_limit_s: float) -> RecordOutcome:
         """Has one record worked on.
 
         Args:
@@ -180,7 +180,7 @@ class _ToldWork(FrameWork):
     tell: Callable[[object], None] = field(kw_only=True)
     """Sends to the run."""
 
-    def look(self, read: ReadFrame) -> Frame | DeadLetter:
+    def look(self, read: ReadFrame) -> RecordOutcome:
         """Decodes and detects, as `FrameWork.look`, after having said so."""
         self.tell(_Looking(replace(read.message, image=None)))
         return FrameWork.look(self, read)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.ledger import Fingerprint
 
@@ -64,6 +65,8 @@ class SegmentDraft:
 def _weight(outcome: Outcome) -> int:
     if isinstance(outcome, Gap):
         return 80
+    if isinstance(outcome, Notice):
+        return 500 + len(json.dumps(dict(outcome.attributes)))
     if isinstance(outcome, DeadLetter):
         return 500 + len(outcome.raw_base64 or "") + len(outcome.key_base64 or "")
     # A producer may put megabytes into attributes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.contracts.outcomes import RecordOutcome
 from imgpipeline.detect.work import FrameWork, ReadFrame
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
@@ -22,16 +22,16 @@ _MOST_READERS = 16
 _HUNGRY_S = 0.05
 """How long a looker waits for a picture before it asks for one more reader."""
 
-_Unread = tuple[KafkaRecord, "Future[Frame | DeadLetter]", float]
+_Unread = tuple[KafkaRecord, "Future[RecordOutcome]", float]
 """A record, where its outcome goes, and when it was submitted, by `time.perf_counter`."""
-_Unseen = tuple[ReadFrame, "Future[Frame | DeadLetter]"]
+_Unseen = tuple[ReadFrame, "Future[RecordOutcome]"]
 """A record whose image was read, and where its outcome goes."""
 
 
 class RecordPool(Protocol):
     """Works on records, several at a time."""
 
-    def submit(self, record: KafkaRecord) -> "Future[Frame | DeadLetter]":
+    def submit(self, record: KafkaRecord) -> "Future[RecordOutcome]":
         """Begins to work on a record; returns at once."""
 
     def close(self) -> None:
@@ -74,9 +74,9 @@ class ThreadRecordPool:
         """Returns a pool of the size that the settings ask for."""
         return cls(work, min(_MOST_READERS, max(2, settings.prefetch_images // 2)), detect_workers(settings))
 
-    def submit(self, record: KafkaRecord) -> "Future[Frame | DeadLetter]":
+    def submit(self, record: KafkaRecord) -> "Future[RecordOutcome]":
         """Begins to work on a record; returns at once."""
-        outcome: Future[Frame | DeadLetter] = Future()
+        outcome: Future[RecordOutcome] = Future()
         self._to_read.put((record, outcome, time.perf_counter()))
         return outcome
 

@@ -21,7 +21,7 @@ from imgpipeline.contracts.keys import (
     parse_segment_key,
 )
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, RecordOutcome, offsets_of
 from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
 from imgpipeline.detect.reread import RecordSource, check_neighbours
 from imgpipeline.detect.restoring import Restoring
@@ -277,7 +277,7 @@ class _Repair:
         kinds = {type(outcome) for outcome in outcomes}
         if DeadLetter in kinds and Frame not in kinds and self._detector:
             self_test(self._detector)
-        self.notes.cover(o.day for o in outcomes if isinstance(o, Frame | DeadLetter) and o.day)
+        self.notes.cover(o.day for o in outcomes if isinstance(o, RecordOutcome) and o.day)
 
 
 def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterator[RepairStep]:

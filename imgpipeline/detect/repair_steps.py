@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.ledger.damage import DamagedObject
 from imgpipeline.ledger.mending import Piece
@@ -37,6 +38,8 @@ class RepairStep:
     """Offsets that lie in gaps now."""
     kept: str | None = None
     """Where the bad bytes are kept; None where there were none, or nothing was done."""
+    notices: int = 0
+    """Offsets that are notices now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +67,6 @@ def counted(step: RepairStep, outcomes: list[Outcome]) -> RepairStep:
     gaps = sum(o.end - o.start for o in outcomes if isinstance(o, Gap)) + step.gaps
     frames = sum(isinstance(o, Frame) for o in outcomes) + step.frames
     letters = sum(isinstance(o, DeadLetter) for o in outcomes) + step.dead_letters
-    made_of = "kafka" if not gaps else "kafka and gap" if frames or letters else "gap"
-    return replace(step, frames=frames, dead_letters=letters, gaps=gaps, source=made_of)
+    notices = sum(isinstance(o, Notice) for o in outcomes) + step.notices
+    made_of = "kafka" if not gaps else "kafka and gap" if frames or letters or notices else "gap"
+    return replace(step, frames=frames, dead_letters=letters, notices=notices, gaps=gaps, source=made_of)

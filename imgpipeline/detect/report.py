@@ -12,6 +12,7 @@ from hashlib import sha256
 from statistics import quantiles
 
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
 from imgpipeline.detect.stages import StageReport
 from imgpipeline.ledger import SegmentHeader
@@ -32,6 +33,8 @@ class DayReport:
     """Dead letters of this run."""
     detections: int = 0
     """Detections of this run."""
+    notices: int = 0
+    """Notices of this run."""
     data_version: str = ""
     """Differs whenever the day has new segments: a hash of the ends of the chains that touch it."""
 
@@ -51,11 +54,13 @@ class LaneReport:
     lag: int
     """Offsets that had no outcome yet when Kafka was last asked, of the partitions that the run still follows."""
     frames_per_s: float
-    """Frames and dead letters a second, from the first record on."""
+    """Records a second, from the first record on."""
     latency_p50_s: float | None
     """Median seconds from the Kafka record's time to its segment; None before the first."""
     latency_p95_s: float | None
     """95th percentile of the same."""
+    notices: int = 0
+    """Notices of the run."""
     stages: tuple[StageReport, ...] = ()
     """Where the run's time went so far, a line for each stage."""
     ended_by: str | None = None
@@ -76,6 +81,7 @@ class LaneTally:
         self._records = 0
         self._frames = 0
         self._dead_letters = 0
+        self._notices = 0
         self._segments = 0
         self._began: datetime | None = None
         self._last: datetime | None = None
@@ -126,6 +132,10 @@ class LaneTally:
                 gated=day.gated + (not processed),
                 detections=day.detections + len(outcome.detections),
             )
+        elif isinstance(outcome, Notice):
+            self._notices += 1
+            day = self._days[outcome.day]
+            self._days[outcome.day] = replace(day, notices=day.notices + 1)
         elif isinstance(outcome, DeadLetter):
             self._dead_letters += 1
             if outcome.day:
@@ -142,6 +152,7 @@ class LaneTally:
             days=days,
             frames=self._frames,
             dead_letters=self._dead_letters,
+            notices=self._notices,
             segments=self._segments,
             lag=lag,
             frames_per_s=self._records / seconds if seconds > 0 else 0.0,

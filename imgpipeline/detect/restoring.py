@@ -95,13 +95,17 @@ class Restoring:
     def _tell(self, lost: LostSegment, kept: str | None, *, is_next: bool) -> None:
         header = lost.header
         counts = (header.frames + header.gated, header.dead_letters, sum(header.gaps.values()))
+        notices = header.notices
         if is_next and lost.over is None and self.steps[-1].found == _GONE:
             last = self.steps[-1]
             frames, letters, gaps = (
                 a + b for a, b in zip((last.frames, last.dead_letters, last.gaps), counts, strict=True)
             )
-            self.steps[-1] = replace(last, end=header.end, frames=frames, dead_letters=letters, gaps=gaps)
+            self.steps[-1] = replace(last, end=header.end, frames=frames, dead_letters=letters, gaps=gaps,
+                                     notices=last.notices + notices)  # fmt: skip
             return
         why = lost.over.why if lost.over else _GONE
-        step = RepairStep(self.chain, lost.key, header.start, header.end, why, "bundle", *counts, kept=kept)
+        step = RepairStep(
+            self.chain, lost.key, header.start, header.end, why, "bundle", *counts, kept=kept, notices=notices
+        )
         self.steps.append(step)

@@ -1,4 +1,4 @@
-"""From a Kafka record to its outcome: a frame or a dead letter.
+"""From a Kafka record to its outcome: a frame, a dead letter or a notice.
 
 Owns the per-message border: everything that a record or its image can be wrong in ends here as a `DeadLetter`, and
 what the environment causes passes through as an error. The way has two halves, since they want different threads:
@@ -14,8 +14,9 @@ from hashlib import sha256
 
 from imgpipeline.contracts.burial import bury
 from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, parse_message
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, make_frame_id, make_frame_id_without_time
+from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
+from imgpipeline.contracts.notices import Notice, parse_record
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome, make_frame_id, make_frame_id_without_time
 from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
@@ -70,12 +71,12 @@ class FrameWork:
     """Takes the times of the stages."""
     _large: threading.RLock = field(default_factory=threading.RLock)
 
-    def work(self, record: KafkaRecord) -> Frame | DeadLetter:
+    def work(self, record: KafkaRecord) -> RecordOutcome:
         """Returns the outcome of a record, from beginning to end in the calling thread; errors as `read`, `look`."""
         read = self.read(record)
         return self.look(read) if isinstance(read, ReadFrame) else read
 
-    def read(self, record: KafkaRecord, since_s: float | None = None) -> ReadFrame | Frame | DeadLetter:
+    def read(self, record: KafkaRecord, since_s: float | None = None) -> ReadFrame | RecordOutcome:
         """Reads what a record announces.
 
         Args:
@@ -83,8 +84,8 @@ class FrameWork:
             since_s: When it was fetched, by `time.perf_counter`.
 
         Returns:
-            What is to be looked at; or the outcome, where the record is bad, or the image was so large that it was
-            looked at right here, with no other large one beside it.
+            What is to be looked at; or the outcome, where the record is a notice or bad, or the image was so large that
+            it was looked at right here, with no other large one beside it.
 
         Raises:
             TransientError: The object store is in trouble.
@@ -94,8 +95,12 @@ class FrameWork:
         message: FrameMessage | None = None
         try:
             self._check_record(record)
-            message = parse_message(record, video_frame_path=self.settings.video_frame_path)
-            self._check_time(message)
+            found = parse_record(record, video_frame_path=self.settings.video_frame_path)
+            if isinstance(found, Notice):
+                self._check_time(found.interval_start)
+                return found
+            message = found
+            self._check_time(message.timestamp)
             try:
                 with self.stages.at(Stage.GET, since_s):
                     return self._get(record, message, min(LARGE_BYTES, self.settings.max_image_bytes))
@@ -109,7 +114,7 @@ class FrameWork:
         except BadInputError as error:
             return self.bury(record, message, error)
 
-    def look(self, read: ReadFrame) -> Frame | DeadLetter:
+    def look(self, read: ReadFrame) -> RecordOutcome:
         """Decodes an image and finds the objects in it.
 
         Raises:
@@ -163,6 +168,8 @@ class FrameWork:
             replay_of=message.replay_of,
             attributes=message.attributes,
             detections=tuple(detections),
+            clock_source=message.clock_source,
+            region_of_interest=message.region_of_interest,
         )
 
     def _check_record(self, record: KafkaRecord) -> None:
@@ -171,11 +178,11 @@ class FrameWork:
             message = f"The record has {size_bytes} bytes, the limit is {limit} (IMGPIPELINE_MAX_MESSAGE_BYTES)."
             raise BadInputError(DeadLetterCode.TOO_LARGE, message)
 
-    def _check_time(self, message: FrameMessage) -> None:
-        if not self._accepts(message.timestamp):
+    def _check_time(self, time_: datetime) -> None:
+        if not self._accepts(time_):
             raise BadInputError(
                 DeadLetterCode.TIMESTAMP_OUT_OF_RANGE,
-                f"timestamp: got {format_time(message.timestamp)}, expected one from {self.settings.first_day} "
+                f"timestamp: got {format_time(time_)}, expected one from {self.settings.first_day} "
                 f"(IMGPIPELINE_FIRST_DAY) to {self.settings.max_future_s:.0f} s ahead of now.",
             )
 

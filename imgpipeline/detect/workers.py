@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
+from imgpipeline.contracts.outcomes import Gap, Outcome, RecordOutcome
 from imgpipeline.detect.draft import SegmentDraft
 from imgpipeline.detect.pool import RecordPool
 from imgpipeline.detect.stages import Stage, StageClock
@@ -29,7 +29,7 @@ _DRAFTS_AHEAD = 8
 _FINISH_S = 2.0
 """How long a stopped run still works on what was fetched; the rest is left to the next one."""
 
-Found = Frame | DeadLetter | list[Gap]
+Found = RecordOutcome | list[Gap]
 Item = tuple[int, KafkaRecord | None, Future[Any]]
 """Partition, its record (None for a hole), and what was `Found` in it, which may be under way."""
 

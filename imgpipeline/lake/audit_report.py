@@ -87,6 +87,7 @@ class PartitionAudit:
             "frames": found.frames,
             "gated": found.gated,
             "dead_letters": found.dead_letters,
+            "notices": found.notices,
             "gaps": dict(found.gaps),
             "missing": found.missing,
             "overlapping": found.overlapping,

@@ -18,7 +18,7 @@ from imgpipeline.ledger.audit import ChainAudit
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 
 _VERSION = 1
-_COUNTS = ("position", "segments", "frames", "gated", "dead_letters")
+_COUNTS = ("position", "segments", "frames", "gated", "dead_letters", "notices")
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _BEHIND_ALL = 2**63
+_COUNTS = ("segments", "frames", "gated", "dead_letters", "notices", "missing", "overlapping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class ChainAudit:
     """Offsets with more than one outcome."""
     problems: tuple[str, ...] = ()
     """What is wrong, each naming its key; holes and overlaps are among them."""
+    notices: int = 0
+    """Offsets that became notices."""
 
     @property
     def ok(self) -> bool:
@@ -189,13 +192,11 @@ class _Walk:
 
     @classmethod
     def after(cls, found: ChainAudit) -> "_Walk":
-        names = ("segments", "frames", "gated", "dead_letters", "missing", "overlapping")
-        counts = Counter({name: getattr(found, name) for name in names})
+        counts = Counter({name: getattr(found, name) for name in _COUNTS})
         return cls(found.chain, found.position, counts, Counter(found.gaps), list(found.problems))
 
     def found(self) -> ChainAudit:
-        names = ("segments", "frames", "gated", "dead_letters", "missing", "overlapping")
-        counts = {name: self.counts[name] for name in names}
+        counts = {name: self.counts[name] for name in _COUNTS}
         return ChainAudit(
             self.chain, self.position, **counts, gaps=dict(sorted(self.gaps.items())), problems=tuple(self.problems)
         )
@@ -255,7 +256,7 @@ def _count(segment: Segment) -> tuple[Counter[str], Counter[str], str]:
         return counts, gaps, hole
     if position != header.end:
         return counts, gaps, f"its outcomes end at {position}, expected {header.end}"
-    said = {"frames": header.frames, "gated": header.gated, "dead_letters": header.dead_letters}
+    said = {name: getattr(header, name) for name in ("frames", "gated", "dead_letters", "notices")}
     if any(counts[name] != said[name] for name in said) or gaps != Counter(header.gaps):
         return counts, gaps, f"it holds {dict(counts)} and gaps {dict(gaps)}, expected {said} and {dict(header.gaps)}"
     if sorted(days) != [day.isoformat() for day in header.days]:
@@ -277,6 +278,12 @@ def _take_line(line: Mapping[str, Any], counts: Counter[str], gaps: Counter[str]
         if letter["day"]:
             days.add(letter["day"])
         offset = letter["offset"]
+        return offset, offset + 1
+    if "notice" in line:
+        notice = line["notice"]
+        counts["notices"] += 1
+        days.add(notice["from"][:10])
+        offset = notice["offset"]
         return offset, offset + 1
     gap = line["gap"]
     gaps[gap["reason"]] += gap["to"] - gap["from"]

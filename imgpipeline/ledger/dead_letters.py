@@ -106,8 +106,8 @@ class ReplayTrail:
             data = json.loads(line)
             if "gap" in data:
                 continue
-            outcome = data["dead_letter"] if is_letter else data["frame"]
-            offset = outcome["offset"] if is_letter else outcome["source_kafka_offset"]
+            [outcome] = data.values()
+            offset = outcome["source_kafka_offset"] if "frame" in data else outcome["offset"]
             self._note(RecordReference(header.chain, offset), outcome.get("replay_of"), is_letter, header.created_at)
             if is_letter:
                 letters.append(DeadLetter.from_json(outcome))

@@ -1,8 +1,9 @@
-"""The format of a segment, version 1.
+"""The format of a segment, versions 1 and 2.
 
 A segment is a zstd-compressed JSON Lines file. Its first line is the header; every further line is the outcome of
 one offset, or one gap, in the order of offsets: together they cover `[start, end)` exactly once. The header's
-`checksum` is the SHA-256 of the header without it (as it is written) and all further lines.
+`checksum` is the SHA-256 of the header without it (as it is written) and all further lines. Version 2 adds notices, and
+fields of frames that version 1 lacks; a segment that needs neither is written as version 1.
 
 Owns writing and reading that format. It promises that what it reads is whole, or an error that names the key. Where
 segments lie and which one comes next belongs to `chain`.
@@ -20,12 +21,14 @@ import zstandard
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import (
     DeadLetter,
     Frame,
     FrameStatus,
     Gap,
     Outcome,
+    needs_format_2,
     offsets_of,
     outcome_from_json,
     outcome_to_json,
@@ -34,8 +37,8 @@ from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.ledger.decompression import decompress
 
-FORMAT_VERSION = 1
-"""Written into every header; a reader refuses what it does not know."""
+FORMAT_VERSIONS = (1, 2)
+"""The versions that this release reads. Each header names its own; a reader refuses others."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _MAX_BYTES = 2**31
 """Bound for a segment's decompressed size: one that claims more is damaged."""
@@ -96,7 +99,7 @@ class SegmentHeader:
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     days: tuple[date, ...]
-    """UTC days of its frames and dead letters, sorted."""
+    """UTC days of its frames, dead letters and notices, sorted."""
     provenance: Provenance
     """By what it was made."""
     writer_id: str
@@ -105,19 +108,25 @@ class SegmentHeader:
     """Its last record, or where it holds only gaps the one before; None where the chain has held none."""
     created_at: datetime
     """When it was made, UTC."""
+    notices: int = 0
+    """How many outcomes are notices."""
+    format_version: int = 1
+    """Version of the format: the lowest that can hold its outcomes."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the header as it is written, without its checksum."""
         made = self.provenance
         mark = self.fingerprint
+        counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
+        later = {"notices": self.notices} if self.format_version > 1 else {}
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "topic": self.chain.topic,
             "topic_id": self.chain.topic_id,
             "partition": self.chain.partition,
             "start": self.start,
             "end": self.end,
-            "counts": {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters},
+            "counts": {**counts, **later},
             "gaps": dict(self.gaps),
             "days": [day.isoformat() for day in self.days],
             "model": {"name": made.model_name, "sha256": made.model_sha256},
@@ -145,6 +154,8 @@ class SegmentHeader:
             writer_id=data["writer_id"],
             fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
             created_at=parse_time(data["created_at"]),
+            notices=counts.get("notices", 0),
+            format_version=data["format_version"],
         )
 
 
@@ -195,7 +206,8 @@ def describe(
     frames = [o for o in outcomes if isinstance(o, Frame)]
     dead_letters = [o for o in outcomes if isinstance(o, DeadLetter)]
     processed = sum(1 for f in frames if f.status is FrameStatus.PROCESSED)
-    days = {f.day for f in frames} | {d.day for d in dead_letters if d.day is not None}
+    notices = [o for o in outcomes if isinstance(o, Notice)]
+    days = {f.day for f in frames} | {d.day for d in dead_letters if d.day is not None} | {n.day for n in notices}
     return SegmentHeader(
         chain=chain,
         start=start,
@@ -209,6 +221,8 @@ def describe(
         writer_id=writer_id,
         fingerprint=fingerprint,
         created_at=created_at,
+        notices=len(notices),
+        format_version=2 if any(map(needs_format_2, outcomes)) else 1,
     )
 
 
@@ -267,9 +281,9 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         version = header["format_version"]
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are no segment ({error})") from None
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise LedgerError(
-            f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
+            f"{key} has format version {version!r}; this release reads {' and '.join(map(str, FORMAT_VERSIONS))}.",
             next_step="use the release of imgpipeline that wrote it, or a newer one",
         )
     try:

@@ -1,11 +1,13 @@
 """Hypothesis strategies for the values of the contracts: whatever a message, a frame or a chain may hold."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, GapReason, Outcome
 from imgpipeline.errors import DeadLetterCode
 
@@ -33,8 +35,18 @@ detections = st.builds(
     label=texts,
     class_id=st.none() | st.integers(0, 1000),
     confidence=_rounded(0, 1, 6),
+    detector=st.none() | st.integers(0, 3),
     box_xywh=st.none() | st.tuples(*[_rounded(0, 10_000, 2)] * 4),
 )
+detectors = st.builds(
+    DetectorUse,
+    texts,
+    st.from_regex(r"\A[0-9a-f]{64}\Z"),
+    st.none() | texts,
+    st.none() | st.floats(0, 1),
+    st.none() | st.floats(0, 1),
+)
+points = st.tuples(_rounded(0, 10_000, 2), _rounded(0, 10_000, 2))
 frames = st.builds(
     Frame,
     frame_id=st.from_regex(r"\A[0-9a-f]{32}\Z"),
@@ -61,6 +73,40 @@ frames = st.builds(
     replay_of=st.none() | texts,
     attributes=attributes,
     detections=st.lists(detections, max_size=2).map(tuple),
+    detectors=st.lists(detectors, max_size=2).map(tuple),
+    gate_measurements=st.dictionaries(texts, _rounded(-1e6, 1e6, 6), max_size=2),
+    clock_source=st.none() | st.sampled_from(ClockSource),
+    region_of_interest=st.lists(st.lists(points, min_size=3, max_size=4).map(tuple), max_size=2).map(tuple),
+)
+accounts = st.builds(
+    Account,
+    received=numbers,
+    announced=numbers,
+    gated=numbers,
+    dropped=st.dictionaries(texts, numbers, max_size=2),
+    failed=numbers,
+    observed_s=_rounded(0, 86_400, 6),
+    received_from=st.none() | times,
+    received_to=st.none() | times,
+)
+notices = st.builds(
+    lambda seconds, start, **fields: Notice(
+        interval_start=start,
+        interval_end=min(
+            start + timedelta(seconds=seconds), start.replace(hour=23, minute=59, second=59, microsecond=999_999)
+        ),
+        **fields,
+    ),
+    seconds=st.integers(0, 86_400),
+    start=times,
+    offset=numbers,
+    kind=st.sampled_from(NoticeKind),
+    source=texts,
+    session=texts,
+    reason=st.none() | texts,
+    account=st.none() | accounts,
+    replay_of=st.none() | texts,
+    attributes=attributes,
 )
 dead_letters = st.builds(
     DeadLetter,
@@ -83,4 +129,4 @@ gaps = st.builds(
     st.integers(1, 2**40),
     st.sampled_from(GapReason),
 )
-outcomes: st.SearchStrategy[Outcome] = st.one_of(frames, dead_letters, gaps)
+outcomes: st.SearchStrategy[Outcome] = st.one_of(frames, dead_letters, notices, gaps)

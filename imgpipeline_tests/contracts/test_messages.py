@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, parse_message
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import json_values
@@ -238,3 +239,29 @@ def check_that_it_can_be_announced_again(message: FrameMessage, value: bytes) ->
     read = parse_message(KafkaRecord("elsewhere", 1, 8, 0, None, again))
     compared = ("source", "image_path", "timestamp", "frame_number", "width", "sha256", "attributes")
     assert [getattr(read, name) for name in compared] == [getattr(message, name) for name in compared]
+
+
+def test_a_producer_may_name_its_clock_and_a_region_of_interest():
+    region = [[[0, 0], [10, 0], [10, 5.5]]]
+    found = parse({"image_path": "a.jpg", "timestamp": TIME, "clock_source": "rtcp", "region_of_interest": region})
+    assert found.clock_source is ClockSource.RTCP
+    assert found.region_of_interest == (((0.0, 0.0), (10.0, 0.0), (10.0, 5.5)),)
+    assert found.attributes == {}
+    assert parse_message(record(found.to_value())) == found
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"clock_source": "sundial"},
+        {"clock_source": 5},
+        {"region_of_interest": "left half"},
+        {"region_of_interest": [[[0, 0], [1, 1]]]},
+        {"region_of_interest": [[[0, 0], [1, 1], [True, 2]]]},
+    ],
+    ids=["another clock", "a number", "text", "two points", "no number"],
+)
+def test_a_clock_or_region_outside_the_contract_stays_an_attribute(field: dict[str, object]):
+    found = parse({"image_path": "a.jpg", **field})
+    assert (found.clock_source, found.region_of_interest) == (None, ())
+    assert found.attributes == field

@@ -1,5 +1,6 @@
 """A run over a lane, on a real broker and a real S3 server."""
 
+import json
 import threading
 from datetime import date
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.notices import Account, Notice
+from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane
@@ -251,3 +254,25 @@ def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
         damager.join(60)
 
     assert lane.dead_letters() == []
+
+
+def test_a_notice_among_frames_is_an_outcome_of_its_own(lane: LaneUnderTest) -> None:
+    path = lane.put_image("images/camera/street.jpg")
+    account = {
+        "source": "camera", "session": "s1", "kind": "account", "from": START.isoformat(), "to": START.isoformat(),
+        "received": 2, "announced": 1, "gated": 1, "observed_s": 0.5,
+    }  # fmt: skip
+    lane.send(message(image_path=path, frame_number=0))
+    lane.send(json.dumps(account).encode())
+    lane.send(json.dumps(account | {"received": "two"}).encode())
+
+    report = lane.follow()
+
+    frame, notice, letter = lane.outcomes()
+    assert isinstance(frame, Frame)
+    assert isinstance(notice, Notice)
+    assert notice.account == Account(received=2, announced=1, gated=1, observed_s=0.5)
+    assert isinstance(letter, DeadLetter)
+    assert letter.message.startswith("received: got 'two'")
+    assert (report.frames, report.notices, report.dead_letters) == (1, 1, 1)
+    assert report.days[START.date()].notices == 1

@@ -1,12 +1,14 @@
 """The pool that works on records: every outcome, and every error, arrives in its future."""
 
+import json
 import threading
 from datetime import UTC, datetime
 
 import pytest
 
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome
 from imgpipeline.detect import work
 from imgpipeline.detect.pool import ThreadRecordPool
 from imgpipeline.detect.work import FrameWork
@@ -36,7 +38,7 @@ def store() -> ObjectStore:
     return made
 
 
-def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[Frame | DeadLetter]:
+def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[RecordOutcome]:
     pool = ThreadRecordPool(of, most_readers=4, lookers=2)
     try:
         return [future.result(30) for future in [pool.submit(r) for r in records]]
@@ -55,6 +57,17 @@ def test_the_pool_and_the_calling_thread_find_the_same(store: ObjectStore):
     of = frame_work(store)
     [found] = outcomes_of(of, record(0, image_path="images/one.jpg"))
     assert found == of.work(record(0, image_path="images/one.jpg"))
+
+
+def test_a_notice_needs_no_image_and_one_of_the_far_future_is_a_dead_letter(store: ObjectStore):
+    def online(offset: int, at: datetime) -> KafkaRecord:
+        told = {"source": "camera", "session": "s1", "kind": "online", "timestamp": at.isoformat()}
+        return KafkaRecord("frames", 0, offset, 1772366400000, b"camera", json.dumps(told).encode(), ())
+
+    notice, letter = outcomes_of(frame_work(store), online(0, NOW), online(1, NOW.replace(year=2099)))
+    assert notice == Notice(0, NoticeKind.ONLINE, "camera", "s1", NOW, NOW)
+    assert isinstance(letter, DeadLetter)
+    assert letter.code is DeadLetterCode.TIMESTAMP_OUT_OF_RANGE
 
 
 def test_an_error_of_the_environment_arrives_in_the_future(store: ObjectStore):

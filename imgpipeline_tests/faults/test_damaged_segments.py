@@ -149,14 +149,10 @@ def test_fault_40_a_log_that_is_not_the_one_that_was_read_is_not_mended_from(fol
     assert check(followed.settings).gap_reasons == {"damaged": 3}
 
 
-def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(
-    followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(followed: LaneUnderTest) -> None:
     key = keys(followed)[1]
     segment = read_segment(followed.store, key)
-    with monkeypatch.context() as patched:
-        patched.setattr("imgpipeline.ledger.segment.FORMAT_VERSION", 99)
-        data = encode_segment(segment.header, segment.outcomes())
+    data = encode_segment(replace(segment.header, format_version=99), segment.outcomes())
     followed.store.put(key, data)
     with pytest.raises(LedgerError, match="format version 99"):
         repair(followed)

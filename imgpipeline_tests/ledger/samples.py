@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from imgpipeline.contracts.keys import ChainId, parse_bucket_key, parse_segment_key
+from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import (
     DeadLetter,
     Frame,
@@ -53,6 +54,15 @@ def frame(offset: int, day: date = DAY, source: str = "cam-1") -> Frame:
 def dead_letter(offset: int, day: date | None = DAY) -> DeadLetter:
     """Return a dead letter that is listed under a day."""
     return DeadLetter(offset, DeadLetterCode.DECODE_FAILED, "cut short", NOON, day, "cam-1", "a.jpg", 3, "AAEC")
+
+
+def notice(offset: int, day: date = DAY, kind: NoticeKind = NoticeKind.ACCOUNT, minute: int = 0) -> Notice:
+    """Return what a source reports at noon of a day: the account of a minute, or another kind with a reason."""
+    start = datetime(day.year, day.month, day.day, 12, minute, tzinfo=UTC)
+    if kind is not NoticeKind.ACCOUNT:
+        return Notice(offset, kind, "cam-1", "session-1", start, start, reason="cable")
+    account = Account(100, 60, 30, {"queue": 9}, 1, 59.5, start, start + timedelta(minutes=1))
+    return Notice(offset, kind, "cam-1", "session-1", start, start + timedelta(minutes=1), account=account)
 
 
 def gap(start: int, end: int) -> Gap:

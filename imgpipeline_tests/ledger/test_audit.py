@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import FrameStatus, Gap, GapReason, Outcome
 from imgpipeline.ledger import find_end
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
@@ -24,6 +25,7 @@ from imgpipeline_tests.ledger.samples import (
     frame,
     frames,
     gap,
+    notice,
     stored_segments,
     write_chain,
 )
@@ -55,20 +57,22 @@ def test_a_whole_chain_is_counted_by_outcome(store: ObjectStore):
         [gap(0, 100)],
         [frame(100), replace(frame(101), status=FrameStatus.GATED), dead_letter(102), dead_letter(103, None)],
         [Gap(104, 110, GapReason.EXPIRED), frame(110), Gap(111, 112, GapReason.MARKER)],
+        [notice(112), notice(113, kind=NoticeKind.OFFLINE), frame(114)],
     )
     seen: list[int] = []
     found = audit_chain(store, fix_end(store, CHAIN), progress=lambda: seen.append(1))
     assert found == ChainAudit(
         CHAIN,
-        position=112,
-        segments=3,
-        frames=2,
+        position=115,
+        segments=4,
+        frames=3,
         gated=1,
         dead_letters=2,
         gaps={"before_first_look": 100, "expired": 6, "marker": 1},
+        notices=2,
     )
     assert found.ok
-    assert len(seen) == 3
+    assert len(seen) == 4
 
 
 def test_a_walk_goes_on_where_the_last_one_ended(memory: ObjectStore):

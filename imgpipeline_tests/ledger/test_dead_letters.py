@@ -22,7 +22,7 @@ from imgpipeline.ledger.dead_letters import (
 )
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, stored_segments, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, notice, stored_segments, write_chain
 
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
 ANEW = ChainId(CHAIN.topic, "anew", 0)
@@ -69,6 +69,7 @@ A, B, C = "frames/0/0", "frames/0/1", "frames/0/2"
     [
         ([letter(0)], {A: "open"}),
         ([letter(0), good(1, A)], {A: f"resolved {B}"}),
+        ([letter(0), replace(notice(1), replay_of=A)], {A: f"resolved {B}"}),
         ([letter(0), letter(1, A)], {A: f"replayed {B}", B: "open"}),
         ([letter(0), letter(1, A), good(2, B)], {A: f"resolved {C}", B: f"resolved {C}"}),
         ([letter(0), letter(1, A), good(2, A)], {A: f"resolved {C}", B: f"resolved {C}"}),

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
+from imgpipeline.contracts.outcomes import Outcome, RecordOutcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_day
 from imgpipeline.objectstore import ObjectStore
@@ -24,6 +24,7 @@ from imgpipeline_tests.ledger.samples import (
     dead_letter,
     frame,
     gap,
+    notice,
     stored_segments,
 )
 
@@ -38,7 +39,9 @@ segment_faults = st.lists(
 index_faults = st.lists(st.sampled_from(["none", "crash before", "crash after", "not stored", "overtaken"]), max_size=1)
 days = st.integers(0, 2).map(lambda n: DAY + timedelta(days=n))
 kinds = st.lists(
-    st.tuples(st.sampled_from(["frame", "dead letter", "nowhere", "gap", "long gap"]), days), min_size=1, max_size=4
+    st.tuples(st.sampled_from(["frame", "dead letter", "nowhere", "notice", "gap", "long gap"]), days),
+    min_size=1,
+    max_size=4,
 )
 
 
@@ -47,6 +50,8 @@ def outcomes_from(start: int, wanted: list[tuple[str, date]]) -> list[Outcome]:
     for kind, day in wanted:
         if kind == "frame":
             made.append(frame(start, day))
+        elif kind == "notice":
+            made.append(notice(start, day))
         elif kind in ("dead letter", "nowhere"):
             made.append(dead_letter(start, day if kind == "dead letter" else None))
         else:
@@ -116,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
         found: dict[date, list[tuple[int, str]]] = {}
         for segment in segments:
             for outcome in segment.outcomes():
-                if isinstance(outcome, Frame | DeadLetter) and outcome.day:
+                if isinstance(outcome, RecordOutcome) and outcome.day:
                     found.setdefault(outcome.day, []).append((outcome.offset, segment.header.writer_id))
         return found
 

@@ -11,15 +11,17 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome, offsets_of, outcome_to_json
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, Gap, GapReason, Outcome, offsets_of, outcome_to_json
 from imgpipeline.errors import DeadLetterCode, LedgerError
 from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
 from imgpipeline.ledger.segment import SegmentHeader, describe
 from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap, notice
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = "metadata/key"
@@ -165,10 +167,10 @@ def test_a_line_taken_away_or_put_in_another_order_is_noticed():
         assert read_or_none(zstandard.compress(b"".join(changed))) is None
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1", None])
+@pytest.mark.parametrize("version", [0, 3, 99, "1", None])
 def test_an_unknown_version_says_which_release_to_use(version: object):
     head = json.loads(zstandard.decompress(small_bytes()).splitlines()[0]) | {"format_version": version}
-    with pytest.raises(LedgerError, match=r"format version .*reads 1.*Next: use the release"):
+    with pytest.raises(LedgerError, match=r"format version .*reads 1 and 2.*Next: use the release"):
         decode_segment(packed(head), KEY)
 
 
@@ -237,7 +239,7 @@ def test_today_s_segments_have_the_lines_of_the_golden_one():
         [json.loads(line) for line in zstandard.decompress(data).splitlines()]
         for data in ((GOLDEN / "version_1.jsonl.zst").read_bytes(), small_bytes())
     )
-    assert today == golden, "the format has changed: raise FORMAT_VERSION, keep the old reader and its golden segment"
+    assert today == golden, "the format has changed: add a version, keep the old one and its golden segment"
     assert list(today[0]) == list(golden[0])
 
 
@@ -246,6 +248,52 @@ def test_today_s_import_is_the_golden_one():
     assert read.outcomes() == imported()
     today = zstandard.decompress(encode_segment(described(imported()), imported())).split(b"\n", 1)[1]
     assert read.body == today
+
+
+def of_version_2() -> list[Outcome]:
+    """What version 1 cannot hold: notices of each kind, and a frame with every later field."""
+    kinds = [notice(offset, kind=kind, minute=offset) for offset, kind in enumerate(NoticeKind)]
+    start = len(kinds)
+    full = replace(
+        frame(start),
+        detections=(
+            Detection("car", 0, 0.75, (1.0, 2.0, 10.0, 20.0), detector=0),
+            Detection("face", 0, 0.5, (3.0, 4.0, 5.0, 6.0), detector=1),
+        ),
+        detectors=(
+            DetectorUse("demo", "ab" * 32, "fp16", 0.5, 0.4),
+            DetectorUse("faces", "cd" * 32, "int8", 0.3, None),
+        ),
+        clock_source=ClockSource.RTCP,
+        region_of_interest=(((0.0, 0.0), (640.0, 0.0), (640.0, 240.5)),),
+    )
+    dark = replace(
+        frame(start + 1), status=FrameStatus.GATED, gate_reason="dark", gate_measurements={"brightness": 3.25}
+    )
+    again = replace(notice(start + 2), replay_of="frames/0/3", attributes={"version": "2.1"})
+    return [*kinds, full, dark, again, dead_letter(start + 3), frame(start + 4), gap(start + 5, start + 7)]
+
+
+def test_a_golden_segment_of_version_2_is_read_for_ever():
+    read = decode_segment((GOLDEN / "version_2.jsonl.zst").read_bytes(), KEY)
+    assert read.header == described(of_version_2())
+    assert read.outcomes() == of_version_2()
+    assert (read.header.format_version, read.header.notices) == (2, 6)
+
+
+def test_today_s_segments_have_the_lines_of_the_golden_one_of_version_2():
+    today = encode_segment(described(of_version_2()), of_version_2())
+    golden = (GOLDEN / "version_2.jsonl.zst").read_bytes()
+    assert zstandard.decompress(today) == zstandard.decompress(golden)
+
+
+@pytest.mark.parametrize("position", range(len(of_version_2())))
+def test_only_what_version_1_cannot_hold_makes_a_segment_of_version_2(position: int):
+    [alone] = in_a_row(0, [of_version_2()[position]])
+    expected = 2 if isinstance(alone, Notice) or (isinstance(alone, Frame) and position < 8) else 1
+    header = described([alone])
+    assert header.format_version == expected
+    assert ("notices" in header.to_json()["counts"]) == (expected == 2)
 
 
 def test_a_fingerprint_tells_records_apart():

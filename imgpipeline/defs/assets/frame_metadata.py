@@ -39,6 +39,7 @@ def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization
                 "frames_of_run": counts.frames,
                 "gated_of_run": counts.gated,
                 "dead_letters_of_run": counts.dead_letters,
+                "notices_of_run": counts.notices,
                 "detections_of_run": counts.detections,
                 **run_metadata(report),
             },

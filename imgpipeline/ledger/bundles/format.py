@@ -46,7 +46,7 @@ class BundledSegment:
     size_bytes: int
     """How many bytes it has, compressed as they are."""
     days: tuple[date, ...]
-    """UTC days of its frames and dead letters, sorted."""
+    """UTC days of its frames, dead letters and notices, sorted."""
     frames: int
     """How many outcomes are processed frames."""
     gated: int
@@ -57,16 +57,19 @@ class BundledSegment:
     """Offsets in gaps, by reason."""
     sha256: str
     """SHA-256 of its bytes, 64 hexadecimal digits."""
+    notices: int = 0
+    """How many outcomes are notices."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as the footer has it."""
+        counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
         return {
             "start": self.start,
             "end": self.end,
             "position": self.position,
             "size_bytes": self.size_bytes,
             "days": [day.isoformat() for day in self.days],
-            "counts": {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters},
+            "counts": {**counts, **({"notices": self.notices} if self.notices else {})},
             "gaps": dict(self.gaps),
             "sha256": self.sha256,
         }
@@ -86,6 +89,7 @@ class BundledSegment:
             dead_letters=counts["dead_letters"],
             gaps=dict(data["gaps"]),
             sha256=data["sha256"],
+            notices=counts.get("notices", 0),
         )
 
 
@@ -121,6 +125,7 @@ def _describe(header: SegmentHeader, data: bytes, position: int) -> BundledSegme
         dead_letters=header.dead_letters,
         gaps=header.gaps,
         sha256=sha256(data).hexdigest(),
+        notices=header.notices,
     )
 
 

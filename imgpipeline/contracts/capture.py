@@ -1,0 +1,58 @@
+"""How a frame was captured: which clock its time is from, and which part of the image counts."""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+Region = tuple[tuple[tuple[float, float], ...], ...]
+"""Polygons of three or more points (x, y) in pixels of the upright original image; only what lies in one counts."""
+
+
+class ClockSource(StrEnum):
+    """Where a frame's time is from."""
+
+    EXIF = "exif"
+    """The camera's clock, in the image's EXIF data."""
+    CONTAINER = "container"
+    """Timestamps of a video file."""
+    RTCP = "rtcp"
+    """The sender's clock, by RTCP sender reports (RFC 3550, 6.4.1)."""
+    RECEIVER = "receiver"
+    """The clock of the machine that received the frame."""
+    PRODUCER = "producer"
+    """The producer's message, without saying more."""
+
+
+def read_clock_source(data: Mapping[str, Any]) -> ClockSource | None:
+    """Returns the announced clock; None if there is none, or one that this contract does not know."""
+    value = data.get("clock_source")
+    return ClockSource(value) if isinstance(value, str) and value in set(ClockSource) else None
+
+
+def read_region(data: Mapping[str, Any]) -> Region:
+    """Returns the announced region of interest; empty if there is none, or if it is not a list of polygons."""
+    value = data.get("region_of_interest")
+    if not isinstance(value, list) or not all(isinstance(polygon, list) and len(polygon) > 2 for polygon in value):
+        return ()
+    if not all(_is_point(point) for polygon in value for point in polygon):
+        return ()
+    return region_from_json(value)
+
+
+def region_from_json(value: Any) -> Region:
+    """Reads what `region_to_json` wrote."""
+    return tuple(tuple((float(x), float(y)) for x, y in polygon) for polygon in value)
+
+
+def region_to_json(region: Region) -> list[list[list[float]]]:
+    """Returns a region as lists of numbers."""
+    return [[[round(x, 2), round(y, 2)] for x, y in polygon] for polygon in region]
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_number(number) for number in value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e9

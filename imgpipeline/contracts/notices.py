@@ -1,0 +1,261 @@
+"""Notices: what a source reports about itself, in records of the frames topic that announce no frame.
+
+    {"source": "cam-1", "session": "b3f0", "kind": "account", "from": "…T12:00:00Z", "to": "…T12:01:00Z",
+     "received": 1500, "announced": 60, "gated": 1430, "dropped": {"queue": 10}, "failed": 0, "observed_s": 59.9}
+
+An account says what became of the frames that a source received in a stretch of frame time. The other kinds say that a
+session started or ended, or that the source went offline or online, and carry a `reason`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from imgpipeline.contracts.messages import (
+    IMAGE_FIELDS,
+    FrameMessage,
+    KafkaRecord,
+    checked_text,
+    holds_image,
+    invalid_field,
+    load_object,
+    parse_message,
+    read_attributes,
+    read_count,
+    read_replay_of,
+)
+from imgpipeline.contracts.times import day_of, format_time, parse_time
+
+_MARKS = (b'"kind"', b'"session"')
+"""What the bytes of a notice contain: all other records are parsed once."""
+_KNOWN = frozenset({
+    "source", "session", "kind", "from", "to", "timestamp", "reason", "received_from", "received_to", "received",
+    "announced", "gated", "dropped", "failed", "observed_s", "attributes",
+})  # fmt: skip
+
+
+class NoticeKind(StrEnum):
+    """What a notice reports."""
+
+    ACCOUNT = "account"
+    """What became of the frames received in a stretch of time."""
+    STARTED = "started"
+    """A session has started."""
+    ENDED = "ended"
+    """A session has ended."""
+    OFFLINE = "offline"
+    """The source delivers no frames."""
+    ONLINE = "online"
+    """The source delivers frames again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of the frames that a source received: `received = announced + gated + dropped + failed`."""
+
+    received: int
+    """Frames that the source received."""
+    announced: int
+    """Frames that it announced."""
+    gated: int = 0
+    """Frames that it left out on purpose, such as unchanged ones."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Frames that it lost, by reason."""
+    failed: int = 0
+    """Frames that it could not decode or store."""
+    observed_s: float = 0.0
+    """Seconds of the stretch during which it was actually delivering frames."""
+    received_from: datetime | None = None
+    """When the first frame arrived, by the receiver's clock, UTC; None where it is not known."""
+    received_to: datetime | None = None
+    """When the last frame arrived, by the receiver's clock, UTC; None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The outcome of an offset whose record reports on a source."""
+
+    offset: int
+    """Kafka offset of the record."""
+    kind: NoticeKind
+    """What it reports."""
+    source: str
+    """The source that it reports on."""
+    session: str
+    """The source's session: one connection, or one run over a folder."""
+    interval_start: datetime
+    """Start of the reported stretch of frame time, UTC; it decides the day."""
+    interval_end: datetime
+    """End of the stretch, UTC, at most the next midnight; equal to the start unless it is an account."""
+    reason: str | None = None
+    """Why, for a person; None where it was not said."""
+    account: Account | None = None
+    """The figures of an account; None for all other kinds."""
+    replay_of: str | None = None
+    """`topic/partition/offset` of the dead letter that this notice was sent again for."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What else the source said, as JSON values."""
+
+    @property
+    def day(self) -> date:
+        """The UTC day it is listed under."""
+        return day_of(self.interval_start)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the notice as one JSON object; optional fields only where they say something."""
+        optional = {"reason": self.reason, "replay_of": self.replay_of, "attributes": dict(self.attributes)}
+        return {
+            "offset": self.offset,
+            "kind": self.kind.value,
+            "source": self.source,
+            "session": self.session,
+            "from": format_time(self.interval_start),
+            "to": format_time(self.interval_end),
+            **(_account_to_json(self.account) if self.account else {}),
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Notice":
+        """Reads what `to_json` wrote."""
+        return cls(
+            offset=data["offset"],
+            kind=NoticeKind(data["kind"]),
+            source=data["source"],
+            session=data["session"],
+            interval_start=parse_time(data["from"]),
+            interval_end=parse_time(data["to"]),
+            reason=data.get("reason"),
+            account=_account_from_json(data) if "received" in data else None,
+            replay_of=data.get("replay_of"),
+            attributes=data.get("attributes", {}),
+        )
+
+
+def _account_to_json(account: Account) -> dict[str, Any]:
+    times = {"received_from": account.received_from, "received_to": account.received_to}
+    return {
+        **{name: format_time(time) for name, time in times.items() if time},
+        "received": account.received,
+        "announced": account.announced,
+        "gated": account.gated,
+        "dropped": dict(account.dropped),
+        "failed": account.failed,
+        "observed_s": round(account.observed_s, 6),
+    }
+
+
+def _account_from_json(data: Mapping[str, Any]) -> Account:
+    return Account(
+        received=data["received"],
+        announced=data["announced"],
+        gated=data["gated"],
+        dropped=dict(data["dropped"]),
+        failed=data["failed"],
+        observed_s=float(data["observed_s"]),
+        received_from=parse_time(data["received_from"]) if "received_from" in data else None,
+        received_to=parse_time(data["received_to"]) if "received_to" in data else None,
+    )
+
+
+def parse_record(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{frame_id}.jpg") -> FrameMessage | Notice:
+    """Reads a Kafka record as a notice or as the announcement of a frame. One with an image field is never a notice.
+
+    Args:
+        record: The record as fetched.
+        video_frame_path: As for `parse_message`.
+
+    Raises:
+        BadInputError: As `parse_message`; also for a notice with a field that is missing or wrong.
+    """
+    value = record.value or b""
+    if all(mark in value for mark in _MARKS) and not holds_image(record):
+        data = load_object(value)
+        if data.get("kind") in list(NoticeKind) and IMAGE_FIELDS.isdisjoint(data):
+            return _read_notice(data, record)
+    return parse_message(record, video_frame_path=video_frame_path)
+
+
+def _read_notice(data: Mapping[str, Any], record: KafkaRecord) -> Notice:
+    kind = NoticeKind(data["kind"])
+    is_account = kind is NoticeKind.ACCOUNT
+    first = _time(data, "from" if is_account else "timestamp")
+    last = _time(data, "to") if is_account else first
+    if not first <= last <= _next_midnight(first):
+        raise invalid_field("to", repr(data["to"]), "a time from `from` to the midnight (UTC) after it")
+    reason = data.get("reason")
+    return Notice(
+        offset=record.offset,
+        kind=kind,
+        source=checked_text("source", data.get("source")),
+        session=checked_text("session", data.get("session")),
+        interval_start=first,
+        interval_end=last,
+        reason=None if reason is None else checked_text("reason", reason),
+        account=_read_account(data) if is_account else None,
+        replay_of=read_replay_of(record),
+        attributes=read_attributes(data, _KNOWN),
+    )
+
+
+def _read_account(data: Mapping[str, Any]) -> Account:
+    return Account(
+        received=_count(data, "received"),
+        announced=_count(data, "announced"),
+        gated=read_count(data, "gated") or 0,
+        dropped=_dropped(data.get("dropped")),
+        failed=read_count(data, "failed") or 0,
+        observed_s=_seconds(data),
+        received_from=_optional_time(data, "received_from"),
+        received_to=_optional_time(data, "received_to"),
+    )
+
+
+def _dropped(value: object) -> dict[str, int]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise invalid_field("dropped", repr(value), "an object of counts by reason")
+    counts = {checked_text("dropped", reason): read_count(value, reason) for reason in value}
+    return {reason: count for reason, count in sorted(counts.items()) if count is not None}
+
+
+def _count(data: Mapping[str, Any], name: str) -> int:
+    count = read_count(data, name)
+    if count is None:
+        raise invalid_field(name, "nothing", "a whole number from 0")
+    return count
+
+
+def _seconds(data: Mapping[str, Any]) -> float:
+    value = data.get("observed_s")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86_400:
+        raise invalid_field("observed_s", repr(value), "seconds from 0 to 86400")
+    return round(float(value), 6)
+
+
+def _time(data: Mapping[str, Any], name: str) -> datetime:
+    found = _optional_time(data, name)
+    if found is None:
+        raise invalid_field(name, "nothing", "an RFC 3339 time")
+    return found
+
+
+def _optional_time(data: Mapping[str, Any], name: str) -> datetime | None:
+    value = data.get(name)
+    try:
+        if value is None or isinstance(value, str | int | float):
+            return None if value is None else parse_time(value)
+    except (ValueError, OverflowError):
+        pass
+    raise invalid_field(name, repr(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z")
+
+
+def _next_midnight(time: datetime) -> datetime:
+    start = time.replace(hour=0, minute=0, second=0, microsecond=0)
+    try:
+        return start + timedelta(days=1)
+    except OverflowError:
+        return time
