@@ -1,7 +1,9 @@
 """A record that reports on a source is a notice; whatever announces a frame is not, and whatever is wrong is named."""
 
 import json
+import re
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +133,17 @@ def test_an_account_may_end_at_midnight_but_not_after():
 
 def test_a_notice_can_replay_a_dead_letter():
     assert parsed(ACCOUNT, ("replay_of", b"frames/0/3")).replay_of == "frames/0/3"
+
+
+@pytest.mark.parametrize("kind", ["account", "offline"])
+def test_the_examples_of_the_producers_page_are_notices(kind: str):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "producers.md").read_text(encoding="utf-8")
+    [example] = [json.loads(m) for m in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if f'"kind": "{kind}"' in m]
+    found = parsed(example)
+    assert (found.source, found.kind) == ("gate", kind)
+    if found.account:
+        lost = sum(found.account.dropped.values()) + found.account.failed
+        assert found.account.received == found.account.announced + found.account.gated + lost
 
 
 @given(notices)

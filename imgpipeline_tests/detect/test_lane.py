@@ -275,4 +275,4 @@ def test_a_notice_among_frames_is_an_outcome_of_its_own(lane: LaneUnderTest) -> 
     assert isinstance(letter, DeadLetter)
     assert letter.message.startswith("received: got 'two'")
     assert (report.frames, report.notices, report.dead_letters) == (1, 1, 1)
-    assert report.days[START.date()].notices == 1
+    assert max(told.days[START.date()].notices for told in lane.reports if told.days) == 1
