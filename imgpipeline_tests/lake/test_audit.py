@@ -49,10 +49,8 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
                 "frames": 8,
                 "gated": 1,
                 "dead_letters": 1,
-                "notices": 0,
                 "gaps": {"marker": 2},
-                "missing": 0,
-                "overlapping": 0,
+                **dict.fromkeys(("notices", "missing", "overlapping"), 0),
             }
         ],
         "days": [
