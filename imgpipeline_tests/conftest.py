@@ -5,7 +5,10 @@ the reason. With `IMGPIPELINE_REQUIRE_SERVERS=1` (as in CI) such a skip is a fai
 belong into that folder's own conftest.
 """
 
+import contextlib
 import os
+import signal
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -25,6 +28,7 @@ SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop"}
 DATA_FIXTURES = {"shared_data"}
 
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
+SESSION_MARK = "TEST_SESSION_OF_IMGPIPELINE"
 SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_")
 
 # Partitions are made when the definitions are imported, which is before any fixture; a test itself does not see this.
@@ -68,6 +72,30 @@ def no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(SETTING_PREFIXES) and name not in STEERS_TESTS:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Fail where a test leaves a process behind, and end it: one that computes slows every test after it."""
+    os.environ[SESSION_MARK] = uuid.uuid4().hex
+    yield
+    until = time.monotonic() + 30  # Dagster's code servers end a while after the daemon that started them
+    while (left := dict(_processes_of(os.environ[SESSION_MARK]))) and time.monotonic() < until:
+        time.sleep(0.2)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"Processes that tests have left running: {left}"
+
+
+def _processes_of(mark: str) -> Iterator[tuple[int, str]]:
+    """Yield process id and test of every other process that was started in this session (Linux only)."""
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(environ.parent.name)
+        with contextlib.suppress(OSError):
+            names = dict(entry.partition("=")[::2] for entry in environ.read_text(errors="replace").split("\0"))
+            if names.get(SESSION_MARK) == mark and pid != os.getpid():
+                yield pid, names.get("PYTEST_CURRENT_TEST", "before the first test")
 
 
 @pytest.fixture(scope="session")

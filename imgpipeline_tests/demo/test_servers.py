@@ -1,5 +1,7 @@
 """The demo's Dagster: waited for as long as it makes progress, and ended whatever the shell passes on."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +31,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with its children, which would go on computing
         process.wait()
 
 
