@@ -17,6 +17,10 @@ DAY_INDEX = "metadata_days"
 """Prefix of the ledger's day index."""
 DAMAGED = "metadata_damaged"
 """Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and notes of work under way."""
+REPAIR_LIST = "metadata_repair_list"
+"""Prefix of the numbered list of repairs; never deleted."""
+FOLLOWERS = "metadata_followers"
+"""Prefix of what followers of the ledger keep with their checkpoints; may be deleted at any time."""
 IMAGES = "images"
 """Prefix of the stored images."""
 REDETECTIONS = "redetections"
@@ -235,6 +239,16 @@ def comparison_example_key(day: date, model_a: str, model_b: str, frame_id: str)
     """Returns the key of one such picture: below the prefix, `{model a}/{model b}/{frame id}.jpg`."""
     pair = f"{model_a}/{model_b}".replace("@", "~")
     return f"{comparison_examples_prefix(day)}/{pair}/{safe_name(frame_id)}.jpg"
+
+
+def repair_entry_key(number: int) -> str:
+    """Returns the key of an entry of the repair list: `metadata_repair_list/0000000001.json`."""
+    return f"{REPAIR_LIST}/{number:010d}.json"
+
+
+def follower_key(name: str) -> str:
+    """Returns the key of what a follower keeps: `metadata_followers/days.json.zst`."""
+    return f"{FOLLOWERS}/{name}.json.zst"
 
 
 def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:

@@ -32,6 +32,7 @@ from imgpipeline.lake.repair_notes import DaysToBuild
 from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
 from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
 from imgpipeline.ledger.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
+from imgpipeline.ledger.repairs import close_repair, list_repairs, still_open
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.connection import open_admin
@@ -164,7 +165,7 @@ class _Repair:
 
     def look_after(self, chain: ChainId, key: str | None, *, dry_run: bool) -> None:
         """Mends a chain, or plans it, where something is broken."""
-        damage = _chosen(find_damage(self.store, chain), key)
+        damage = _chosen(self.find_damage(chain, dry_run=dry_run), key)
         restoring = Restoring(self.store, chain, self.notes, self.progress, dry_run)
         damage = restoring.restore(damage)
         self.steps += restoring.steps
@@ -175,6 +176,16 @@ class _Repair:
                 self.steps += _planned(self.store, source, damage)
             else:
                 self.mend_chain(source, damage, key)
+
+    def find_damage(self, chain: ChainId, *, dry_run: bool) -> ChainDamage:
+        """Finds what is broken in a chain, and closes what the repair list has open of a chain that is whole."""
+        opened = [] if dry_run else [entry for entry in still_open(list_repairs(self.store)) if entry.chain == chain]
+        damage = find_damage(self.store, chain)
+        if not damage.stretches:
+            # A repair that still sleeps can put nothing any more: each of its puts needs the damage that it has found.
+            for entry in opened:
+                close_repair(self.store, entry)
+        return damage
 
     def finish(self, blocked: tuple[str, ...], key: str | None) -> RepairReport:
         """Builds the noted days, and answers what was done."""
@@ -230,7 +241,7 @@ class _Repair:
                     self._mend(source, stretch)
             except ChainChangedError:
                 pass
-            damage = _chosen(find_damage(self.store, source.chain), key)
+            damage = _chosen(self.find_damage(source.chain, dry_run=False), key)
             if damage.is_none:
                 return
         raise TransientError(
@@ -250,14 +261,15 @@ class _Repair:
         pieces = source.pieces(self.store, stretch)
         records = self._records(source)
         mender = self._mender(source, stretch)
-        self.notes.cover(_indexed_days(self.store, source.chain, stretch.start, pieces[-1].end))
+        days = _indexed_days(self.store, source.chain, stretch.start, pieces[-1].end)
+        self.notes.cover(days)
 
         def make(piece: Piece) -> Iterator[Made]:
             if source.is_closing(stretch, piece):
                 return iter([(Gap(piece.start, piece.end, GapReason.CLOSED), None)])
             return records.make(source.chain.partition, piece.start, piece.end)
 
-        for done in mender.mend(stretch, pieces, make, lambda outcomes: self._check(source, outcomes)):
+        for done in mender.mend(stretch, pieces, make, lambda outcomes: self._check(source, outcomes), days=days):
             if offsets_of(done.outcomes[0])[0] == done.piece.start:
                 self.steps.append(step_of(source.chain, done.piece, done.bad, done.kept))
             self.steps[-1] = counted(self.steps[-1], done.outcomes)

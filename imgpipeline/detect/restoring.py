@@ -18,6 +18,7 @@ from imgpipeline.ledger.bundles.opening import discard
 from imgpipeline.ledger.bundles.restoring import LostSegment, find_lost, without
 from imgpipeline.ledger.damage import BrokenStretch, ChainDamage
 from imgpipeline.ledger.mending import keep_bytes
+from imgpipeline.ledger.repairs import close_repair, open_repair
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -56,9 +57,12 @@ class Restoring:
         """Removes a bundle that differs from its segments; the mark keeps readers from it, wherever this ends."""
         bundle = wrong.stored.bundle
         if not self.dry_run:
+            # Followers may have read what the bundle had in place of the segments.
+            opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
             put_mark(self.store, self.chain, bundle.first, bundle.behind)
             reach("bundle marked", wrong.stored.key)
             discard(self.store, wrong.stored)
+            close_repair(self.store, opened)
         self.steps.append(RepairStep(self.chain, wrong.stored.key, wrong.offset, wrong.offset, wrong.why, "removed"))
 
     def _restore(self, stretch: BrokenStretch) -> list[BrokenStretch]:

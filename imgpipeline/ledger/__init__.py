@@ -7,14 +7,17 @@ one outcome, whoever writes when and dies where:
   of a header that was read. Of two writers one wins; the other leaves the chain to it.
 * A chain begins at offset 0 and has no holes. One whose log is gone is closed, and its log goes on in the next chain.
 * The day index names every segment of a day (it may name more).
+* `follow` yields each outcome after a checkpoint once, also those that a repair has changed before it.
 
 Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and `detect`, fetching it to `stream`.
 """
 
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex, days_since, index_buckets, known_days, read_day, read_days
+from imgpipeline.ledger.follow import Batch, LostCheckpointError, follow
 from imgpipeline.ledger.reading import (
     ChainEnd,
     find_end,
@@ -36,10 +39,13 @@ from imgpipeline.ledger.segment import (
 )
 
 __all__ = [
+    "Batch",
     "ChainEnd",
     "ChainWriter",
+    "Checkpoint",
     "DayIndex",
     "Fingerprint",
+    "LostCheckpointError",
     "Provenance",
     "Segment",
     "SegmentHeader",
@@ -52,6 +58,7 @@ __all__ = [
     "find_end",
     "find_ends",
     "fix_ends",
+    "follow",
     "for_each_chain",
     "index_buckets",
     "known_days",

@@ -3,7 +3,8 @@
 Owns how a damaged object is replaced. It promises that the bad bytes are kept first, that an object is replaced only in
 the version that was found damaged (`If-Match`; on a folder under a lock), that what was removed is put create-only, and
 that whatever ends this work half-way leaves a chain that can be mended again from where it is. Before its first put it
-puts a repair mark: from then on nobody reads these offsets through a bundle of what was there before.
+puts a repair mark: from then on nobody reads these offsets through a bundle of what was there before. An entry of the
+repair list tells followers to read them again.
 
 Where the broken offsets lie between two whole segments, their range is known. Behind the last whole segment it is not:
 only the damaged object said where it ended, and a writer that sleeps may still know, and go on there. So there every
@@ -13,21 +14,22 @@ a *lid*, an object that is no segment, lies under the last of these offsets, so 
 chain finds the lid and stops. It is replaced last, by its own offset's segment.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import sha256
 from itertools import pairwise
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
-from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.damage import BrokenStretch, DamagedObject
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import read_segment
+from imgpipeline.ledger.repairs import close_repair, open_repair
 from imgpipeline.ledger.segment import (
     DamagedSegmentError,
     Fingerprint,
@@ -123,6 +125,8 @@ class Mender:
         pieces: Sequence[Piece],
         make: Callable[[Piece], Iterator[Made]],
         before_put: Callable[[list[Outcome]], None],
+        *,
+        days: Iterable[date] = (),
     ) -> Iterator[Mended]:
         """Puts outcomes for a broken stretch.
 
@@ -131,6 +135,7 @@ class Mender:
             pieces: What is to be put for it (`pieces_of`).
             make: Makes the outcomes of a piece, in order.
             before_put: Called with the outcomes of each segment before it is put.
+            days: The days that the stretch touched before, as far as is known: followers read them in the repair list.
 
         Yields:
             Each segment, after it was put.
@@ -143,6 +148,8 @@ class Mender:
         last = pieces[-1]
         reach("mend mark", segment_key(self.chain, stretch.start))
         put_mark(self.store, self.chain, stretch.start, last.end)
+        behind = None if stretch.end is None else last.end
+        opened, touched = open_repair(self.store, self.chain, stretch.start, behind, days), set[date]()
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
         for piece in pieces:
@@ -152,7 +159,9 @@ class Mender:
             for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
                 before_put(outcomes)
                 self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
+                touched.update(o.day for o in outcomes if isinstance(o, Frame | DeadLetter) and o.day)
                 yield Mended(piece, bad, kept, outcomes)
+        close_repair(self.store, opened, touched)
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
         """Removes a damaged object whose offset a whole segment before it covers: nobody can write there.

@@ -8,6 +8,7 @@ from kafka import TopicPartition
 from imgpipeline.contracts.keys import DAMAGED, METADATA
 from imgpipeline.detect.repair import repair_ledger
 from imgpipeline.detect.repair_steps import RepairReport
+from imgpipeline.ledger.repairs import list_repairs, still_open
 from imgpipeline.settings import utc_now
 from imgpipeline.stream.connection import open_admin
 from imgpipeline_tests.detect.conftest import LaneUnderTest
@@ -49,7 +50,10 @@ def hurt(lane: LaneUnderTest, number: int, damage: Damage = DAMAGES["emptied"]) 
 
 
 def repair(lane: LaneUnderTest, **options: object) -> RepairReport:
-    return repair_ledger(lane.settings, lane.store, clock=utc_now, **options)  # type: ignore[arg-type]  # by name
+    report = repair_ledger(lane.settings, lane.store, clock=utc_now, **options)  # type: ignore[arg-type]  # by name
+    if not options and not report.blocked:
+        assert still_open(list_repairs(lane.store)) == [], "followers would read a range again each time"
+    return report
 
 
 def kept(lane: LaneUnderTest) -> list[bytes]:

@@ -1,0 +1,386 @@
+"""Following the ledger: everything after a checkpoint, in bounded batches that carry the next checkpoint.
+
+    for batch in follow(store, checkpoint):
+        with transaction():
+            forget(batch.forgotten)
+            add(batch.segments)
+            save(batch.checkpoint)
+
+Chains take turns, so none starves another. A follower that saves each checkpoint together with what it has made of the
+batch, and dies anywhere, gets at most one batch twice. A repair changes outcomes that were read already: its range is
+read again, and the first batch of it says which offsets to forget.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import accumulate
+
+from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
+from imgpipeline.ledger.bundles.opening import try_open
+from imgpipeline.ledger.bundles.reading import Stretch, read_stretches
+from imgpipeline.ledger.checkpoint import Checkpoint, Position, mark_of
+from imgpipeline.ledger.reading import (
+    ChainEnd,
+    find_end,
+    for_each_chain,
+    last_segment_before,
+    list_chains,
+    list_sizes,
+    read_segment,
+    read_segments,
+)
+from imgpipeline.ledger.repairs import Repair, list_repairs, still_open
+from imgpipeline.ledger.segment import Segment, SegmentHeader
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_TURN_SEGMENTS = 256
+"""Segments of one turn of a chain, at most; of a chain that is read through bundles, those of one bundle."""
+_TURN_BYTES = 2**20
+"""Size of the segments of one turn, compressed: several turns are held in memory."""
+_TURNS_AHEAD = 8
+_BATCH_BYTES = 32 * 2**20
+_BEHIND_ALL = 2**63
+
+
+class LostCheckpointError(LedgerError):
+    """A checkpoint is not of this ledger: what was made with it has to be made again from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedSegment:
+    """A segment that was come to."""
+
+    chain: ChainId
+    """Its chain."""
+    start: int
+    """First offset it covers."""
+    end: int
+    """First offset after it."""
+    days: tuple[date, ...]
+    """UTC days of its frames and dead letters, sorted."""
+    segment: Segment | None
+    """The whole segment; None where only headers are followed."""
+    mark: str = ""
+    """As `Position.mark`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """Offsets of a chain."""
+
+    chain: ChainId
+    """The chain."""
+    first: int
+    """First offset."""
+    behind: int | None
+    """First offset after it; None for everything from `first` on."""
+
+    def covers(self, chain: ChainId, offset: int) -> bool:
+        """Whether an offset of a chain lies in it."""
+        return chain == self.chain and self.first <= offset and (self.behind is None or offset < self.behind)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a follower takes in one step."""
+
+    segments: tuple[FollowedSegment, ...]
+    """Segments of any chains; those of one chain in order."""
+    forgotten: tuple[OffsetRange, ...]
+    """Offsets whose earlier outcomes no longer hold: to be forgotten before the segments are added."""
+    days: tuple[date, ...]
+    """UTC days that the repairs of `forgotten` have touched, sorted."""
+    checkpoint: Checkpoint
+    """To be saved together with what was made of this batch."""
+
+    def outcomes(self) -> Iterator[tuple[ChainId, Outcome]]:
+        """Yields the outcomes of the segments that were read whole, in order."""
+        for followed in self.segments:
+            if followed.segment is not None:
+                for outcome in followed.segment.outcomes():
+                    yield followed.chain, outcome
+
+
+def follow(
+    store: ObjectStore,
+    checkpoint: Checkpoint,
+    *,
+    ends: Mapping[ChainId, ChainEnd] | None = None,
+    headers_only: bool = False,
+    batch_segments: int = 256,
+) -> Iterator[Batch]:
+    """Yields what the ledger has after a checkpoint, up to where its chains end now.
+
+    Bundles are read where there are some. A chain with a segment that cannot be read is followed up to it; the error
+    is raised when all others were followed to their ends.
+
+    Args:
+        store: The object store.
+        checkpoint: How far this follower has read; an empty one for the start of the ledger.
+        ends: Ends of all chains, fixed after the checkpoint was made. Default: they are found now.
+        headers_only: Do not fetch segments whose bundle says which days they touch.
+        batch_segments: How many segments a batch has, at most.
+
+    Yields:
+        Batches; no batch where nothing is new.
+
+    Raises:
+        LostCheckpointError: The checkpoint is not of this ledger.
+        LedgerError: A segment or an entry of the repair list cannot be read, or a chain has a hole.
+        TransientError: The store does not answer.
+    """
+    following = _Following(store, dict(checkpoint.chains), checkpoint.repairs, headers_only, batch_segments)
+    following.fix_ends(ends)
+    yield from following.read_again()
+    yield from following.read_on()
+    if following.problems:
+        raise next(iter(following.problems.values()))
+
+
+@dataclass(slots=True)
+class _Following:
+    """One call of `follow`."""
+
+    store: ObjectStore
+    positions: dict[ChainId, Position]
+    repairs: int
+    headers_only: bool
+    batch_segments: int
+    ends: dict[ChainId, ChainEnd] = field(default_factory=dict)
+    bundles: dict[ChainId, dict[int, StoredBundle]] = field(default_factory=dict)
+    problems: dict[ChainId, LedgerError] = field(default_factory=dict)
+    _held: list[FollowedSegment] = field(default_factory=list)
+    _held_bytes: int = 0
+
+    def fix_ends(self, ends: Mapping[ChainId, ChainEnd] | None) -> None:
+        """Fixes where this call ends, and checks that the chains are those of the checkpoint."""
+        self.ends = dict(ends) if ends is not None else self._find_ends()
+        gone = sorted(self.positions.keys() - self.ends.keys() - self.problems.keys())
+        if gone:
+            raise _lost(f"the chain {gone[0]} is gone")
+
+    def _find_ends(self) -> dict[ChainId, ChainEnd]:
+        def find(chain: ChainId) -> ChainEnd | LedgerError:
+            position = self.positions.get(chain)
+            try:
+                return find_end(self.store, chain, hint=position.start if position else None)
+            except LedgerError as error:
+                return error
+
+        chains = list_chains(self.store)
+        found = dict(zip(chains, for_each_chain(chains, find), strict=True))
+        self.problems |= {chain: end for chain, end in found.items() if isinstance(end, LedgerError)}
+        return {chain: end for chain, end in found.items() if isinstance(end, ChainEnd)}
+
+    def read_again(self) -> Iterator[Batch]:
+        """Yields what was repaired before the positions."""
+        entries = list_repairs(self.store, after=self.repairs)
+        self._check_chains(entries)
+        number = min((entry.number - 1 for entry in still_open(entries)), default=self.repairs + len(entries))
+        days: dict[OffsetRange, set[date]] = {}
+        for entry in entries:
+            days.setdefault(OffsetRange(entry.chain, entry.first, entry.behind), set()).update(entry.days)
+        for repaired in sorted(days, key=lambda r: (r.chain, r.first)):
+            position = self.positions.get(repaired.chain)
+            if repaired.chain in self.ends and position is not None and repaired.first < position.end:
+                try:
+                    yield from self._read_range(repaired, position, tuple(sorted(days[repaired])))
+                except LedgerError as error:
+                    self.problems[repaired.chain] = error
+        if self.problems.keys() & {repaired.chain for repaired in days}:
+            return  # this follower looks at these repairs again
+        if number != self.repairs:
+            self.repairs = number
+            yield Batch((), (), (), self._checkpoint())
+
+    def _read_range(self, repaired: OffsetRange, position: Position, days: tuple[date, ...]) -> Iterator[Batch]:
+        chain, end = repaired.chain, self.ends[repaired.chain]
+        before = last_segment_before(self.store, chain, repaired.first + 1)
+        first = before.start if before and before.end > repaired.first else repaired.first
+        stop = min(repaired.behind or _BEHIND_ALL, position.end, end.offset)
+        yield Batch((), (OffsetRange(chain, first, repaired.behind),), days, self._checkpoint())
+        last: FollowedSegment | None = None
+        at = first
+        while at < stop:
+            for last in self._read_turn(chain, at, stop):
+                yield from self._hold(last)
+            at = last.end if last else stop
+        if last is not None and (repaired.behind is None or repaired.behind >= position.end):
+            # A repair may have joined segments across the position, or have ended the chain before it.
+            self.positions[chain] = Position(last.end, last.start, last.mark)
+        yield from self._flush()
+
+    def _check_chains(self, repairs: list[Repair]) -> None:
+        """Fails where the last segment before a position is another one by now, and no repair says why."""
+        moved = [chain for chain, position in self.positions.items() if chain in self.ends]
+        same = for_each_chain(moved, self._is_same)
+        wrong = [chain for chain, is_same in zip(moved, same, strict=True) if not is_same]
+        if wrong:
+            repairs = repairs + list_repairs(self.store, after=self.repairs + len(repairs))
+        for chain in wrong:
+            position = self.positions[chain]
+            ranges = (OffsetRange(repair.chain, repair.first, repair.behind) for repair in repairs)
+            if not any(r.covers(chain, position.start) or r.covers(chain, position.end - 1) for r in ranges):
+                raise _lost(f"the segment of {chain} at {position.start} is another one")
+
+    def _is_same(self, chain: ChainId) -> bool:
+        position, end = self.positions[chain], self.ends[chain]
+        if end.offset < position.end or end.header is None:
+            return False
+        if not position.mark:
+            return True
+        if end.header.start == position.start:
+            return mark_of(end.header) == position.mark
+        try:
+            return mark_of(read_segment(self.store, segment_key(chain, position.start)).header) == position.mark
+        except ObjectMissingError:
+            return False
+        except LedgerError:
+            return True  # damaged since it was read: that is not for this follower to say
+
+    def read_on(self) -> Iterator[Batch]:
+        """Yields what comes after the positions, chain by chain in turn."""
+        behind = [chain for chain in sorted(self.ends) if self._lag(chain) and chain not in self.problems]
+        self.bundles = dict(zip(behind, for_each_chain(behind, self._find_bundles), strict=True))
+        while behind:
+            short = {chain for chain in behind if not self._has_bundle(chain)}
+            for turn in map_ahead(self._take_turn, sorted(short), workers=_TURNS_AHEAD, ahead=_TURNS_AHEAD):
+                yield from self._go_on(turn)
+            for chain in (chain for chain in behind if chain not in short):
+                yield from self._stream_bundle(chain)
+            behind = [chain for chain in behind if self._lag(chain) and chain not in self.problems]
+        yield from self._flush()
+
+    def _stream_bundle(self, chain: ChainId) -> Iterator[Batch]:
+        try:
+            for found in self._read_turn(chain, self._position(chain), self.ends[chain].offset):
+                yield from self._go_on([found])
+        except LedgerError as error:
+            self.problems[chain] = error
+
+    def _go_on(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
+        for found in turn:
+            self.positions[found.chain] = Position(found.end, found.start, found.mark)
+            yield from self._hold(found)
+
+    def _take_turn(self, chain: ChainId) -> list[FollowedSegment]:
+        """Returns what one turn reads; what was read before a segment that cannot be read counts."""
+        found: list[FollowedSegment] = []
+        try:
+            found.extend(self._read_turn(chain, self._position(chain), self.ends[chain].offset))
+        except LedgerError as error:
+            self.problems[chain] = error
+        return found
+
+    def _read_turn(self, chain: ChainId, first: int, stop: int) -> Iterator[FollowedSegment]:
+        """Yields the segments of one turn, at least one; they continue each other from `first` on."""
+        last = self.ends[chain].header
+        bundle = self.bundles.get(chain, {}).get(first // BUNDLE_OFFSETS)
+        behind = min((first // BUNDLE_OFFSETS + 1) * BUNDLE_OFFSETS, stop)
+        if last is not None and last.start == first:
+            found = self._read_last(last)
+        elif bundle is not None:
+            found = self._read_bundle(Stretch(first, behind, (bundle,)), chain)
+        else:
+            found = self._read_plain(chain, first, behind, is_whole=False)
+        position = first
+        for segment in found:
+            if segment.start != position:
+                raise _hole(chain, position, segment.start)
+            position = segment.end
+            yield segment
+        if position == first:
+            raise _hole(chain, first, None)
+
+    def _read_last(self, last: SegmentHeader) -> Iterator[FollowedSegment]:
+        """Yields the last segment of a chain: its start is known, and in the search for the end its header was read."""
+        if self.headers_only:
+            yield _of_header(last)
+        else:
+            yield _of_segment(read_segment(self.store, segment_key(last.chain, last.start)))
+
+    def _read_plain(self, chain: ChainId, first: int, behind: int, *, is_whole: bool) -> Iterator[FollowedSegment]:
+        listed = list_sizes(self.store, chain, first, behind)
+        starts = [start for start, _ in listed] if is_whole else _cut(listed)
+        for segment in read_segments(self.store, chain, starts):
+            yield _of_header(segment.header) if self.headers_only else _of_segment(segment)
+
+    def _read_bundle(self, stretch: Stretch, chain: ChainId) -> Iterator[FollowedSegment]:
+        end = self.ends[chain].offset
+        if not self.headers_only:
+            for part in read_stretches(self.store, chain, [stretch], end=end, wanted=lambda _: True):
+                if isinstance(part, Segment):
+                    yield _of_segment(part)
+            return
+        opened = try_open(self.store, stretch.bundles[0])
+        if opened is None or opened.segments[-1].end > end:
+            yield from self._read_plain(chain, stretch.first, stretch.behind, is_whole=True)
+            return
+        for bundled in opened.segments:
+            if stretch.first <= bundled.start < stretch.behind:
+                yield FollowedSegment(chain, bundled.start, bundled.end, bundled.days, None)
+
+    def _find_bundles(self, chain: ChainId) -> dict[int, StoredBundle]:
+        end = self.ends[chain].offset
+        return find_bundles(self.store, chain, self._position(chain), end, end)
+
+    def _has_bundle(self, chain: ChainId) -> bool:
+        return self._position(chain) // BUNDLE_OFFSETS in self.bundles[chain]
+
+    def _position(self, chain: ChainId) -> int:
+        position = self.positions.get(chain)
+        return position.end if position else 0
+
+    def _lag(self, chain: ChainId) -> bool:
+        return self._position(chain) < self.ends[chain].offset
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(dict(self.positions), self.repairs)
+
+    def _hold(self, found: FollowedSegment) -> Iterator[Batch]:
+        self._held.append(found)
+        self._held_bytes += len(found.segment.body) if found.segment else 0
+        if len(self._held) >= self.batch_segments or self._held_bytes >= _BATCH_BYTES:
+            yield from self._flush()
+
+    def _flush(self) -> Iterator[Batch]:
+        if self._held:
+            segments, self._held, self._held_bytes = tuple(self._held), [], 0
+            yield Batch(segments, (), (), self._checkpoint())
+
+
+def _cut(listed: list[tuple[int, int]]) -> list[int]:
+    """Returns the starts of one turn out of starts and sizes."""
+    sizes = accumulate(size for _, size in listed)
+    fitting = sum(1 for size in sizes if size <= _TURN_BYTES)
+    return [start for start, _ in listed[: max(1, min(fitting, _TURN_SEGMENTS))]]
+
+
+def _of_segment(segment: Segment) -> FollowedSegment:
+    header = segment.header
+    return FollowedSegment(header.chain, header.start, header.end, header.days, segment, mark_of(header))
+
+
+def _of_header(header: SegmentHeader) -> FollowedSegment:
+    return FollowedSegment(header.chain, header.start, header.end, header.days, None, mark_of(header))
+
+
+def _lost(why: str) -> LostCheckpointError:
+    return LostCheckpointError(
+        f"The checkpoint is not of this ledger: {why}.",
+        next_step="start again from an empty checkpoint",
+    )
+
+
+def _hole(chain: ChainId, position: int, found: int | None) -> LedgerError:
+    next_start = "none comes after it" if found is None else f"the next is at {found}"
+    return LedgerError(
+        f"The chain {chain} has a hole: no segment starts at {position}, where one ended; {next_start}.",
+        next_step="run `imgpipeline ledger repair --dry-run`; a segment was removed from the store",
+    )

@@ -1,0 +1,144 @@
+"""The repair list: which offsets got other outcomes, for followers that have read them before.
+
+An entry is put before the first segment of a range changes, and another one that closes it after the last one. A repair
+that dies in between leaves an open entry, which the next repair closes once the chain is whole again. Entries are
+numbered without a gap and put create-only, so no entry ever appears before one that a follower has seen.
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import date
+from uuid import uuid4
+
+from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_READERS = 16
+_AHEAD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One entry of the repair list."""
+
+    number: int
+    """From 1, without gaps."""
+    chain: ChainId
+    """The chain."""
+    first: int
+    """First offset whose outcome may have changed."""
+    behind: int | None
+    """First offset after the range; None for everything from `first` on."""
+    days: tuple[date, ...]
+    """UTC days that the range touched before or touches now, as far as is known; sorted."""
+    closes: int | None = None
+    """Number of the entry that opened this repair; None for an opening entry."""
+
+
+def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | None, days: Iterable[date]) -> Repair:
+    """Announces that outcomes in a range are about to change.
+
+    Has to be called before the first segment that starts in the range is replaced, removed or put by a repair.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        first: First offset.
+        behind: First offset after the range; None for everything from `first` on.
+        days: The days that the range is known to touch.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    return _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
+
+
+def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) -> Repair:
+    """Says that a repair is over: its range has its final outcomes.
+
+    Args:
+        store: The object store.
+        opened: The entry that opened it.
+        days: Further days that the range touches now.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    days = tuple(sorted({*opened.days, *days}))
+    return _append(store, replace(opened, days=days, closes=opened.number))
+
+
+def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
+    """Returns the entries with a greater number, in order: one listing, and a request for each of them.
+
+    Raises:
+        LedgerError: An entry cannot be read.
+        TransientError: The store does not answer.
+    """
+    numbers = _numbers(store, after)
+    # A folder is not listed in one moment: an entry counts once all before it are seen.
+    known = [number for number, expected in zip(numbers, range(after + 1, after + 1 + len(numbers)), strict=True)
+             if number == expected]  # fmt: skip
+    return list(map_ahead(lambda number: _read(store, number), known, workers=_READERS, ahead=_AHEAD))
+
+
+def still_open(repairs: Collection[Repair]) -> list[Repair]:
+    """Returns the opening entries that no other entry closes."""
+    closed = {repair.closes for repair in repairs}
+    return [repair for repair in repairs if repair.closes is None and repair.number not in closed]
+
+
+def _numbers(store: ObjectStore, after: int) -> list[int]:
+    listed = store.list_objects(REPAIR_LIST, after=repair_entry_key(after) if after else None)
+    names = (info.key.rpartition("/")[2].removesuffix(".json") for info in listed)
+    return sorted(int(name) for name in names if name.isdecimal() and int(name) > after)
+
+
+def _append(store: ObjectStore, repair: Repair) -> Repair:
+    name, number = uuid4().hex, max(_numbers(store, 0), default=0) + 1
+    while True:
+        key, data = repair_entry_key(number), _to_json(repair, name)
+        reach("repair entry put", key)
+        # The client may have lost against its own first request: the name tells.
+        if store.create(key, data) or store.get(key) == data:
+            return replace(repair, number=number)
+        number += 1
+
+
+def _to_json(repair: Repair, name: str) -> bytes:
+    chain = repair.chain
+    return json.dumps(
+        {
+            "topic": chain.topic,
+            "topic_id": chain.topic_id,
+            "partition": chain.partition,
+            "first": repair.first,
+            "behind": repair.behind,
+            "days": [day.isoformat() for day in repair.days],
+            "closes": repair.closes,
+            "name": name,
+        }
+    ).encode()
+
+
+def _read(store: ObjectStore, number: int) -> Repair:
+    key = repair_entry_key(number)
+    try:
+        data = json.loads(store.get(key))
+        return Repair(
+            number,
+            ChainId(data["topic"], data["topic_id"], data["partition"]),
+            int(data["first"]),
+            None if data["behind"] is None else int(data["behind"]),
+            tuple(date.fromisoformat(day) for day in data["days"]),
+            None if data["closes"] is None else int(data["closes"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{key} is no entry of the repair list ({type(error).__name__}: {error}).",
+            next_step="put a copy of the entry before it there, and delete metadata_followers/, which is made again",
+        ) from None
