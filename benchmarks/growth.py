@@ -17,7 +17,7 @@ from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.settings import load_settings, utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server

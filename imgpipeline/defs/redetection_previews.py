@@ -17,7 +17,7 @@ from imgpipeline.defs.previews import show_table
 from imgpipeline.lake.engine import disk_errors, open_engine
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.vision.annotate import encode_jpeg
 
 _MOST_ROWS = 12

@@ -17,7 +17,7 @@ from pathlib import Path
 from imgpipeline.lake.engine import disk_errors
 from imgpipeline.lake.scratch import scratch_folder
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 
 MOST_BYTES = 4 * 2**30
 """The cache is cut back to this size, the files longest unused first."""

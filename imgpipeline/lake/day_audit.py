@@ -20,7 +20,7 @@ from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, 
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 
 _LETTER = '(topic, topic_id, "partition", "offset")'
 _UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _LETTER}

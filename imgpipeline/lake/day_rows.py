@@ -18,7 +18,7 @@ from imgpipeline.lake.overlay import WORKING, Overlay, create_stored, lay_over
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS
 from imgpipeline.ledger import read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 
 _ORDER = {
     FRAMES.name: '"timestamp", frame_id',

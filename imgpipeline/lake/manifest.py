@@ -18,7 +18,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.tails import Tail, fetch_tail
+from imgpipeline.objectstore.reading import Tail, fetch_tail
 
 FOOTER_KEY = "imgpipeline"
 """Under which key of the Parquet footer the manifest is."""

@@ -21,7 +21,7 @@ from imgpipeline.lake.outcomes import ROWS, keep_unique
 from imgpipeline.lake.summaries import set_parameters
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 
 _NAME = re.compile(r"[a-z][a-z_]{0,99}")
 

@@ -16,7 +16,7 @@ from imgpipeline.lake.engine import Engine, all_rows, disk_errors, identifier, o
 from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
 SETTLE_S = 20.0

@@ -99,26 +99,25 @@ class ObjectStore:
             ObjectTooLargeError: It is larger than `max_bytes`.
         """
 
-        def fetch() -> Fetched:
-            result = obstore.get(self._store, key)
+        def fetch(client: Any) -> Fetched:
+            result = obstore.get(client, key)
             size_bytes = result.meta["size"]
             if max_bytes is not None and size_bytes > max_bytes:
                 raise ObjectTooLargeError(f"{self.url}/{key} has {size_bytes} bytes, the limit is {max_bytes}.")
             return Fetched(bytes(result.bytes()), result.meta["e_tag"] or "")
 
-        return self._call("read", key, fetch)
+        return self.request("read", key, fetch)
 
     def head(self, key: str) -> ObjectInfo | None:
         """Returns what is known of an object without reading it, or None where there is none."""
         try:
-            return describe(self._call("read", key, lambda: obstore.head(self._store, key)))
+            return describe(self.request("read", key, lambda client: obstore.head(client, key)))
         except ObjectMissingError:
             return None
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Puts an object, over any that is there."""
-        client = self._client_for(data)
-        self._call("write", key, lambda: obstore.put(client, key, data, use_multipart=False))
+        self._write(key, data, lambda client: obstore.put(client, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Puts an object where none is.
@@ -127,16 +126,15 @@ class ObjectStore:
             True where this call made it, False where the store says that something is there already. A request
             whose answer was lost is repeated, so False may mean that this very call put it: only the content can tell.
         """
-        client = self._client_for(data)
 
-        def create() -> bool:
+        def create(client: Any) -> bool:
             try:
                 obstore.put(client, key, data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
 
-        return self._call("write", key, create)
+        return self._write(key, data, create)
 
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Puts an object over the version that was read.
@@ -153,7 +151,7 @@ class ObjectStore:
         if e_tag is None:
             return self.create(key, data)
         if self._folder is None:
-            return self._call("write", key, lambda: self._replace_version(key, data, e_tag))
+            return self._replace_version(key, data, e_tag)
         with self._locked(self._folder, key):
             found = self.head(key)
             if found is None or found.e_tag != e_tag:
@@ -162,19 +160,22 @@ class ObjectStore:
             return True
 
     def _replace_version(self, key: str, data: bytes | memoryview, e_tag: str) -> bool:
-        try:
-            obstore.put(self._client_for(data), key, data, mode={"e_tag": e_tag}, use_multipart=False)
-        except (PreconditionError, FileNotFoundError) as error:
-            # A missing bucket and an unknown key id are answered like a version that is gone.
-            if isinstance(translate(error, "read", key), ConfigurationError):
-                raise
-            return False
-        return True
+        def replace(client: Any) -> bool:
+            try:
+                obstore.put(client, key, data, mode={"e_tag": e_tag}, use_multipart=False)
+            except (PreconditionError, FileNotFoundError) as error:
+                # A missing bucket and an unknown key id are answered like a version that is gone.
+                if isinstance(translate(error, "read", key), ConfigurationError):
+                    raise
+                return False
+            return True
+
+        return self._write(key, data, replace)
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error."""
         with contextlib.suppress(ObjectMissingError):
-            self._call("delete", key, lambda: obstore.delete(self._store, key))
+            self.request("delete", key, lambda client: obstore.delete(client, key))
 
     def list_objects(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
         """Yields the objects below a prefix (whole path parts), on S3 in the order of their keys.
@@ -184,8 +185,8 @@ class ObjectStore:
             after: Only keys greater than this one.
         """
         self._check_folder()
-        pages = Pages(self._store, prefix or None, after)
-        while page := self._call("list", prefix, pages.fetch_next):
+        pages = Pages(prefix or None, after)
+        while page := self.request("list", prefix, pages.fetch_next):
             for entry in page:
                 if not entry["path"].startswith(_LOCKS):
                     yield describe(entry)
@@ -193,7 +194,7 @@ class ObjectStore:
     def list_folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders right below a prefix, sorted."""
         self._check_folder()
-        found = self._call("list", prefix, lambda: obstore.list_with_delimiter(self._store, prefix))
+        found = self.request("list", prefix, lambda client: obstore.list_with_delimiter(client, prefix))
         names = (name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
         return sorted(name for name in names if f"{name}/" != _LOCKS)
 
@@ -205,15 +206,25 @@ class ObjectStore:
                 next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",
             )
 
-    def _client_for(self, data: bytes | memoryview) -> Any:
-        return self._clients.for_body(len(data)) if isinstance(self._clients, S3Clients) else self._clients
+    def _write(self, key: str, data: bytes | memoryview, attempt: Callable[[Any], Result]) -> Result:
+        client = self._clients.for_body(len(data)) if isinstance(self._clients, S3Clients) else self._clients
+        return self.request("write", key, lambda _: attempt(client))
 
-    def _call(self, action: str, key: str, attempt: Callable[[], Result]) -> Result:
-        """Makes a call to the client, again while it fails in a way that may pass; raises this project's errors."""
+    def request(self, action: str, key: str, attempt: Callable[[Any], Result]) -> Result:
+        """Makes a request for which this class has no method, with its retries and errors (see `reading`).
+
+        Args:
+            action: What an error says was tried: `read`, `write`, `list` or `delete`.
+            key: What an error names.
+            attempt: Makes the request with the obstore client that it is given. It may be called several times.
+
+        Returns:
+            What the attempt returns.
+        """
 
         def translated() -> Result:
             with self._errors(action, key):
-                return attempt()
+                return attempt(self._store)
 
         return persist(translated, patience_s=self._patience_s)
 

@@ -36,8 +36,6 @@ class Pages:
     This needs a store that lists in order, as S3 does.
     """
 
-    client: Any
-    """The client that lists."""
     prefix: str | None
     """Prefix of the keys, whole path parts; None for all."""
     after: str | None
@@ -45,11 +43,11 @@ class Pages:
     stream: Iterator[Sequence[Any]] | None = None
     """The request under way; None before the first one and after a failure."""
 
-    def fetch_next(self) -> Sequence[Any] | None:
+    def fetch_next(self, client: Any) -> Sequence[Any] | None:
         """Returns the next entries; None or nothing at the end."""
         stream, self.stream = self.stream, None
         if stream is None:
-            stream = iter(obstore.list(self.client, self.prefix, offset=self.after, chunk_size=_PAGE_KEYS))
+            stream = iter(obstore.list(client, self.prefix, offset=self.after, chunk_size=_PAGE_KEYS))
         page = next(stream, None)
         self.stream = stream
         if page:

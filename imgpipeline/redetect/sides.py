@@ -18,7 +18,7 @@ from imgpipeline.lake.engine import Engine, all_rows, disk_errors
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, parse_footer
 from imgpipeline.lake.summary_inputs import Patience, agree
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.redetect.choice import LIVE
 
 _TABLES = ("frames", "detections")

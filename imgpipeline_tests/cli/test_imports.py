@@ -123,7 +123,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
     [
         (["metadata", "a.json", "b.json"], 2, "--name"),
         (["metadata", "*.json"], 2, "gives the import no name"),
-        (["detections", "absent.csv"], 1, "absent.csv cannot be read"),
+        (["detections", "absent.csv"], 1, "There is nothing to read at absent.csv"),
         (["detections", "counts.csv", "--name", "a/b"], 2, "no name of an import"),
         (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is not there"),
         (["detections", "counts.csv", "--source", "x" * 2000], 2, "--source"),

@@ -23,7 +23,7 @@ from imgpipeline.lake.audit import audit
 from imgpipeline.lake.audit_state import read_state
 from imgpipeline.ledger import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
 from imgpipeline_tests.ledger.test_audit import smuggle

@@ -12,7 +12,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake import cache
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.servers.waiting import wait_until
 
 

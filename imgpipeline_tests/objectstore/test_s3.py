@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.spooling import fetch_to_file
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer

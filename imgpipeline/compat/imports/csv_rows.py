@@ -11,9 +11,10 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
-from imgpipeline.compat.imports.files import InputFile, open_text
+from imgpipeline.compat.imports.files import open_text
 from imgpipeline.compat.imports.rows import Progress, Row
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore.inputs import InputFile
 
 _MOST_LINE_CHARACTERS = 2**20
 _ROWS_A_REPORT = 2_000

@@ -10,9 +10,10 @@ from hashlib import sha256
 from itertools import groupby
 from typing import IO, Any
 
-from imgpipeline.compat.imports.files import InputFile, open_text
+from imgpipeline.compat.imports.files import open_text
 from imgpipeline.compat.imports.rows import MOST_ROW_BYTES, Progress, Row
 from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.inputs import InputFile
 
 ENDINGS = (".json", ".jsonl", ".ndjson")
 """Files of a folder that are taken, each also with `.gz` behind it."""
@@ -48,7 +49,7 @@ class Documents:
 
 def _read_each(files: Iterator[InputFile]) -> Iterator[tuple[Row, int]]:
     """Reads files of one document each; those of a store several at a time."""
-    for is_remote, some in groupby(files, lambda file: file.where.startswith("s3://")):
+    for is_remote, some in groupby(files, lambda file: file.path is None):
         if is_remote:
             yield from map_ahead(_read_one, some, workers=_READERS, ahead=_AHEAD)
         else:

@@ -14,8 +14,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from imgpipeline.compat.mapreduce.inputs import BYTE_ORDER_MARK, InputFile, open_each, reading
+from imgpipeline.compat.mapreduce.inputs import BYTE_ORDER_MARK, COMPRESSED, open_each, reading
 from imgpipeline.lake.engine import disk_errors
+from imgpipeline.objectstore.inputs import InputFile
 
 LONGEST_BYTES = 2**24
 """The longest line, and the longest document over several lines: DuckDB's own limit."""
@@ -51,7 +52,9 @@ def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
 
 def _readable_in_place(file: InputFile) -> bool:
     # DuckDB takes `*`, `?` and `[` in a path for a glob.
-    if file.path is None or file.compressed or file.size_bytes < _LARGE_BYTES or set("*?[") & set(str(file.path)):
+    if file.path is None or file.size_bytes < _LARGE_BYTES or file.where.endswith(COMPRESSED):
+        return False
+    if set("*?[") & set(str(file.path)):
         return False
     with reading(file), file.open_raw() as stream:
         head = stream.read(_LARGE_BYTES)

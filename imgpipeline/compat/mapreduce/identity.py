@@ -11,7 +11,7 @@ its lines are counted and hashed again. What goes to stdout cannot be read back;
 from dataclasses import dataclass
 from hashlib import sha256
 
-from imgpipeline.compat.mapreduce.inputs import find_inputs
+from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.compat.mapreduce.lines import BLOCK_BYTES, read_blocks
 from imgpipeline.compat.mapreduce.outputs import STDOUT, open_output, write
 from imgpipeline.errors import PermanentError
@@ -36,7 +36,7 @@ def copy_lines(location: str, output: str, settings: Settings) -> Identity:
     """Copies all lines and proves that the output holds the same.
 
     Args:
-        location: What to read, as `find_inputs` takes it.
+        location: What to read, as `find_job_inputs` takes it.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
@@ -48,7 +48,7 @@ def copy_lines(location: str, output: str, settings: Settings) -> Identity:
         PermanentError: A file cannot be read or written, or what was read back is not what was written.
         TransientError: The store does not answer.
     """
-    inputs = find_inputs(location, settings)
+    inputs = find_job_inputs(location, settings)
     lines, digest = 0, sha256()
     with open_output(output, inputs) as stream:
         for block in read_blocks(inputs):

@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from imgpipeline.compat.mapreduce.documents import LONGEST_BYTES, line_files
-from imgpipeline.compat.mapreduce.inputs import find_inputs
+from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.compat.mapreduce.outputs import open_output, write
 from imgpipeline.lake.engine import Engine, engine_errors, open_engine
 from imgpipeline.settings import Settings
@@ -104,7 +104,7 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
     """Counts labels by the hour and prints them with their times.
 
     Args:
-        location: What to read, as `find_inputs` takes it.
+        location: What to read, as `find_job_inputs` takes it.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
@@ -116,7 +116,7 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         PermanentError: A file cannot be read or written, or memory or disk do not do.
         TransientError: The store does not answer.
     """
-    inputs = find_inputs(location, settings)
+    inputs = find_job_inputs(location, settings)
     with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
         files = [str(path) for path in line_files(inputs, engine.folder)]
         if not files:

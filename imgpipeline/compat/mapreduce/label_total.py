@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imgpipeline.compat.mapreduce.inputs import find_inputs
+from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.compat.mapreduce.lines import read_blocks
 from imgpipeline.compat.mapreduce.outputs import open_output, write
 from imgpipeline.lake.engine import Engine, open_engine
@@ -46,7 +46,7 @@ def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     """Counts labels and prints them.
 
     Args:
-        location: What to read, as `find_inputs` takes it.
+        location: What to read, as `find_job_inputs` takes it.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
@@ -58,7 +58,7 @@ def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
         PermanentError: A file cannot be read or written, or memory or disk do not do.
         TransientError: The store does not answer.
     """
-    inputs = find_inputs(location, settings)
+    inputs = find_job_inputs(location, settings)
     malformed = detections = labels = 0
     with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
         totals = _Totals(engine)

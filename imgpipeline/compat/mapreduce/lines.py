@@ -7,7 +7,8 @@ that does not end so. What a line says belongs to the jobs.
 import io
 from collections.abc import Iterator, Sequence
 
-from imgpipeline.compat.mapreduce.inputs import InputFile, open_each, reading
+from imgpipeline.compat.mapreduce.inputs import open_each, reading
+from imgpipeline.objectstore.inputs import InputFile
 
 BLOCK_BYTES = 4 * 2**20
 """About how much is read at a time; a block is as long as its longest line at least."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from imgpipeline.compat.mapreduce.inputs import InputFile
 from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.objectstore.inputs import InputFile
 
 STDOUT = "-"
 _SURE_MODE = 0o666

@@ -22,7 +22,7 @@ from imgpipeline.ledger.bundles.format import (
 from imgpipeline.ledger.reading import open_segment
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.tails import fetch_range, fetch_tail
+from imgpipeline.objectstore.reading import fetch_range, fetch_tail
 
 PIECE_BYTES = 2**19
 """Neighbouring segments are read together up to this size; a few pieces are held in memory."""

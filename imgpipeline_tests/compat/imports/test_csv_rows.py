@@ -109,7 +109,7 @@ def test_a_gzip_file_that_is_cut_short_is_an_error_behind_its_good_rows(folder_s
     [file] = find_files(folder_settings, [str(path)], [".csv"])
     reading = CsvRows(file).read(not_shown)
     assert next(reading).fields == ["0", "x"]
-    with pytest.raises(PermanentError, match="no whole gzip file"):
+    with pytest.raises(PermanentError, match="not a complete gzip file"):
         list(reading)
 
 

@@ -231,8 +231,10 @@ def test_patterns_and_several_paths_name_each_file_once(folder_settings: Setting
     write_documents(tmp_path / "b", range(12))
     found = find_files(folder_settings, [f"{tmp_path}/b/000*.json", str(tmp_path / "b" / "0003.json")], [".json"])
     assert [file.name for file in found] == [f"000{n}.json" for n in range(10)]
-    with pytest.raises(ConfigurationError, match="no file to import"):
+    with pytest.raises(ConfigurationError, match="nothing to read"):
         find_files(folder_settings, [f"{tmp_path}/none/*.json"], [".json"])
+    with pytest.raises(ConfigurationError, match="no file to import"):
+        find_files(folder_settings, [str(tmp_path)], [".csv"])
 
 
 def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
@@ -251,6 +253,8 @@ def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
     some = find_files(settings, [f"{bucket.url}/classic/0/0*.json"], [".json"])
     assert [file.name for file in some] == [f"0{n}.json" for n in range(10)]
     for nothing in ("absent", "classic/*.json"):  # as in a folder, `*` stays within a part of the path
-        with pytest.raises(ConfigurationError, match="no file to import"):
+        with pytest.raises(ConfigurationError, match="nothing to read"):
             find_files(settings, [f"{bucket.url}/{nothing}"], [".json"])
+    with pytest.raises(ConfigurationError, match="no file to import"):
+        find_files(settings, [f"{bucket.url}/classic"], [".csv"])
     assert len(find_files(settings, [f"{bucket.url}/classic/**/*.json"], [".json"])) == 40

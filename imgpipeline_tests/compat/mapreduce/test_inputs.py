@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.compat.mapreduce import inputs
-from imgpipeline.compat.mapreduce.inputs import find_inputs, open_each
-from imgpipeline.errors import ConfigurationError, TransientError
-from imgpipeline.objectstore import open_store, pieces
-from imgpipeline.objectstore.pieces import ObjectStream
+from imgpipeline.compat.mapreduce.inputs import find_job_inputs, open_each
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
@@ -35,7 +33,7 @@ def fill(folder: Path) -> Path:
 
 
 def read(location: str, settings: Settings | None = None) -> list[str]:
-    return [stream.read().decode() for _, stream in open_each(find_inputs(location, settings or load_settings()))]
+    return [stream.read().decode() for _, stream in open_each(find_job_inputs(location, settings or load_settings()))]
 
 
 def test_a_folder_is_read_in_the_byte_order_of_names_without_hidden_files(tmp_path: Path):
@@ -59,17 +57,26 @@ def test_globs_and_files(tmp_path: Path, pattern: str, found: list[str]):
     assert read(f"{fill(tmp_path)}/{pattern}") == found
 
 
+@pytest.mark.parametrize("location", ["./*.json", ".//*.json", "../{}/*.json"], ids=["dot", "slashes", "parent"])
+def test_a_relative_glob_takes_the_files_of_the_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+):
+    """The name `b.json` has one letter: its dot must not pass for the start of a hidden name."""
+    monkeypatch.chdir(fill(tmp_path))
+    assert read(location.format(tmp_path.name)) == ["a-b.json", "b.json", "é.json"]
+
+
 def test_what_is_not_there_is_an_error_and_an_empty_folder_is_not(tmp_path: Path):
     for name in ("nothing", "*.json"):
         with pytest.raises(ConfigurationError, match="There is nothing to read"):
-            find_inputs(f"{tmp_path}/{name}", load_settings())
+            find_job_inputs(f"{tmp_path}/{name}", load_settings())
     assert read(str(tmp_path)) == []
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
     (tmp_path / "a.json").symlink_to(tmp_path / "gone")
     with pytest.raises(ConfigurationError, match=r"a\.json cannot be read: No such file"):
-        find_inputs(f"{tmp_path}/*.json", load_settings())
+        find_job_inputs(f"{tmp_path}/*.json", load_settings())
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
@@ -118,20 +125,4 @@ def test_a_prefix_of_a_bucket_is_read_like_a_folder(filled_bucket: Settings, loc
 def test_a_prefix_without_objects_is_an_error(filled_bucket: Settings):
     for name in ("doc", "docs/*.csv", "nothing/"):
         with pytest.raises(ConfigurationError, match="There is nothing to read"):
-            find_inputs(f"{filled_bucket.store_url}/{name}", filled_bucket)
-
-
-def test_a_large_object_is_read_in_pieces_of_one_version(filled_bucket: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(inputs, "PIECE_BYTES", 1_000)
-    store, data = open_store(filled_bucket), bytes(range(256)) * 20
-    store.put("large", data)
-    location = f"{filled_bucket.store_url}/large"
-    assert [stream.read() for _, stream in open_each(find_inputs(location, filled_bucket))] == [data]
-    info = store.head("large")
-    assert info is not None
-    with ObjectStream(store, info) as stream:
-        assert stream.read(10) == data[:10]
-        store.put("large", data[::-1])
-        with pytest.raises(TransientError, match="was replaced while it was read"):
-            stream.read()
+            find_job_inputs(f"{filled_bucket.store_url}/{name}", filled_bucket)

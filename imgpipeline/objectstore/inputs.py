@@ -1,0 +1,218 @@
+"""Input files of users: a file, a folder, a glob, or a prefix or glob in an S3 bucket, as one ordered list.
+
+A location means the same files on disk and in a bucket: `*`, `?` and `[…]` match within one part of a path, `**`
+matches any number of parts. Files are listed in the byte order of their full names.
+"""
+
+import bz2
+import glob
+import gzip
+import io
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import zstandard
+
+from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore.client import ObjectStore, open_bucket
+from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.reading import open_object
+from imgpipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files a location stands for."""
+
+    endings: tuple[str, ...] = ()
+    """A folder or prefix stands for files with one of these endings; empty: for all of its files."""
+    hidden: tuple[str, ...] = ()
+    """Files and folders whose names begin with one of these are skipped, unless the location names them."""
+    globs_take_folders: bool = False
+    """Whether a folder that a glob matches stands for its files."""
+
+    def is_hidden(self, name: str) -> bool:
+        """Returns whether a file or folder of this name is skipped."""
+        return bool(self.hidden) and name.startswith(self.hidden)
+
+    def takes(self, name: str) -> bool:
+        """Returns whether a folder or prefix stands for this file."""
+        return not self.endings or name.endswith(self.endings)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to read."""
+
+    name: str
+    """Its path below the location; its own name if the location is the file. Bytes that are not UTF-8 are escaped."""
+    where: str
+    """Its full path or URL, for messages; escaped likewise."""
+    size_bytes: int
+    """Its stored size."""
+    path: Path | None
+    """Its path on this machine; None for an object in a bucket."""
+    open_raw: Callable[[], io.BufferedReader]
+    """Opens its stored bytes. May be called repeatedly; an object that is not large is fetched as a whole then."""
+
+
+def find_inputs(location: str, settings: Settings, selection: Selection) -> list[InputFile]:
+    """Lists the files that a location stands for.
+
+    Args:
+        location: A file, a folder, a glob, or `s3://bucket/prefix` (or `s3a://`), which may be a glob too.
+        settings: Name the S3 server and its credentials.
+        selection: Which files of a folder, prefix or glob are taken.
+
+    Returns:
+        The files in the byte order of their full names; none for a folder or prefix without a selected file.
+
+    Raises:
+        ConfigurationError: There is no such file, folder, prefix or bucket, or it may not be read.
+        TransientError: The store does not answer.
+    """
+    location = as_s3_url(location)
+    if location.startswith("s3://"):
+        return _find_objects(location, settings, selection)
+    path = Path(location)
+    try:
+        is_folder, is_there = path.is_dir(), path.is_symlink() or path.exists()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if is_folder:
+        return [_local(file, path) for file in _ordered(_files_below(path, selection))]
+    if is_there:
+        return [_local(path, path.parent)]
+    if not glob.has_magic(location):
+        raise _missing(location)
+    # Hidden files are matched here where a selection has a rule of its own for them.
+    found = glob.glob(location, recursive=True, include_hidden=bool(selection.hidden))  # noqa: PTH207 - takes `**` and whole paths
+    if not found:
+        raise _missing(location)
+    is_hidden, below = _hidden_beside(location, selection), Path(_fixed_part(location))
+    files = {file for match in map(Path, found) for file in _matched(match, selection)}
+    return [_local(file, below) for file in _ordered(files) if not is_hidden(str(file.relative_to(below)))]
+
+
+def open_decompressed(raw: io.BufferedReader, ending: str) -> io.BufferedReader:
+    """Decompresses a file while it is read.
+
+    Args:
+        raw: The stored bytes.
+        ending: A name that ends in `.gz`, `.bz2` or `.zst`; with any other ending the bytes are returned unchanged.
+    """
+    if ending.endswith(".gz"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
+    if ending.endswith(".bz2"):
+        return io.BufferedReader(bz2.BZ2File(raw))
+    if ending.endswith(".zst"):
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+    return raw
+
+
+def _ordered(files: "set[Path] | list[Path]") -> list[Path]:
+    return sorted(files, key=os.fsencode)
+
+
+def _matched(match: Path, selection: Selection) -> list[Path]:
+    if not match.is_dir():
+        return [match]
+    return _files_below(match, selection) if selection.globs_take_folders else []
+
+
+def _files_below(folder: Path, selection: Selection) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error.filename, error) from error
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not selection.is_hidden(name)]
+        files += [Path(parent, name) for name in names if not selection.is_hidden(name) and selection.takes(name)]
+    return [file for file in files if file.is_file()]
+
+
+def _local(path: Path, folder: Path) -> InputFile:
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    name = path.relative_to(folder).as_posix()
+    return InputFile(_as_text(name), _as_text(str(path.absolute())), size_bytes, path, lambda: path.open("rb"))
+
+
+def _unreadable(path: Path | str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be read: {error.strerror}.", next_step="make it readable for this user, or leave it out"
+    )
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _find_objects(location: str, settings: Settings, selection: Selection) -> list[InputFile]:
+    bucket, _, pattern = location.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise _missing(location)
+    store = open_bucket(settings, bucket)
+    is_glob, fixed = glob.has_magic(pattern), _fixed_part(pattern).strip("/")
+    named = store.head(fixed) if fixed and not is_glob else None
+    if named is not None:
+        return [_object(store, named, named.key.rpartition("/")[2])]
+    matches, is_hidden = _compile(pattern.rstrip("/"), selection), _hidden_beside(pattern, selection)
+    found = [
+        _object(store, info, name)
+        for info in sorted(store.list_objects(fixed), key=lambda info: info.key.encode())
+        if matches(info.key)
+        and not is_hidden(name := info.key[len(fixed) :].lstrip("/"))
+        and not info.key.endswith("/")
+    ]
+    if not found:  # a bucket has no empty folders
+        raise _missing(location)
+    return found if is_glob else [file for file in found if selection.takes(file.name)]
+
+
+def _object(store: ObjectStore, info: ObjectInfo, name: str) -> InputFile:
+    return InputFile(name, f"{store.url}/{info.key}", info.size_bytes, None, lambda: open_object(store, info))
+
+
+def _missing(location: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is nothing to read at {location}.", next_step="name a file, a folder, a glob or s3://bucket/prefix"
+    )
+
+
+def _fixed_part(pattern: str) -> str:
+    """Returns the folders of a glob above its first wildcard; a location that is not a glob as it is."""
+    return re.split(r"[*?[]", pattern)[0].rpartition("/")[0] if glob.has_magic(pattern) else pattern
+
+
+def _hidden_beside(pattern: str, selection: Selection) -> Callable[[str], bool]:
+    """Returns whether a path below the location is hidden: a part of it is, and the location names no such part."""
+    named = [part for part in pattern.split("/") if selection.is_hidden(part)]
+    return lambda path: any(
+        selection.is_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in path.split("/")
+    )
+
+
+def _compile(pattern: str, selection: Selection) -> Callable[[str], object]:
+    """Returns what tells whether a key matches a glob, or lies below a prefix or (if selected) a match of the glob."""
+    tokens = re.findall(r"\*\*/?|\*|\?|\[!?\]?[^\]]*\]|[^*?[]+|\[", pattern)
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+    def translated(token: str) -> str:
+        if token in known:
+            return known[token]
+        if len(token) > 2 and token.startswith("["):
+            inner = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+            return f"[{'^' + inner[1:] if inner.startswith('!') else inner.replace('^', chr(92) + '^')}]"
+        return re.escape(token)
+
+    takes_below = selection.globs_take_folders or not glob.has_magic(pattern)
+    below = ("(?:/.*)?" if pattern else ".*") if takes_below else ""
+    return re.compile("".join(map(translated, tokens)) + below, re.DOTALL).fullmatch
