@@ -1,10 +1,7 @@
 """The day tables `frames`, `detections` and `dead_letters`: one Parquet object a day and table.
 
-Owns building them from the ledger, and saying which days are behind it. It promises:
-
 * All tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
-* A manifest never goes backwards: an object is put only over the version that was read; where another build was
-  faster, everything is done again from the greater ends of both.
+* A manifest never goes backwards: where another build was faster, everything is done again from the greater ends.
 * Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
   puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until all
   three have the same ends and the ledger has nothing behind them. A reader that joins them compares the manifests'
@@ -19,27 +16,30 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
 from imgpipeline.lake.day_checks import refuse_unsound
 from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends, reach_differently
 from imgpipeline.lake.day_rows import add_newer, read_whole
 from imgpipeline.lake.engine import Engine, open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
-from imgpipeline.lake.outcomes import RECIPE, stored
-from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
+from imgpipeline.lake.outcomes import RECIPE
+from imgpipeline.lake.outcomes import stored as stored_columns
+from imgpipeline.lake.parquet_objects import write_parquet
 from imgpipeline.lake.repair_notes import noted_days
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import fix_ends, index_buckets
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.settings import utc_now
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
-_STORED = {table.name: stored(table) for table in DAY_TABLES}
-_ATTEMPTS = 8
+_STORED = {table.name: stored_columns(table) for table in DAY_TABLES}
 _READERS = 16
+_Found = Mapping[str, Stored | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +102,96 @@ def rebuild_day(
     began_s = time.perf_counter()
     if ends is None:
         ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    for _ in range(_ATTEMPTS):
-        before = {table: read_stored(store, day_table_key(table, day)) for table in _NAMES}
-        ends = join_ends(ends, *(found.manifest.ends for found in before.values() if found))
-        buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
-        done: DayBuild | None
-        if force or not _is_current(store, day, before, ends, buckets):
-            done = _build(store, day, before, ends=ends, buckets=buckets, whole=force, now=now)
-        elif seal and any(found.manifest.is_extended for found in before.values() if found):
-            compare = day not in noted_days(store)  # a repair has changed outcomes, and its tables are not built yet
-            done = _build(store, day, before, ends=ends, buckets=buckets, whole=True, compare=compare, now=now)
-        else:
-            found = {name: stored for name, stored in before.items() if stored}
-            size_bytes = sum(stored.size_bytes for stored in found.values())
-            done = _report(day, {name: s.manifest for name, s in found.items()}, size_bytes, skipped=True)
-        if done is not None and not (seal and done.is_extended):
-            return replace(done, duration_s=time.perf_counter() - began_s)
-    raise TransientError(f"{_ATTEMPTS} builds of {day} were overtaken by others; the tables are theirs.")
+    entry = DayTables(store, day, ends, now)
+    done = build(entry, force=force)
+    if seal and any(manifest.is_extended for manifest in done.manifests.values()):
+        done = build(entry, force=True)
+    return replace(_report(entry, done), duration_s=time.perf_counter() - began_s)
+
+
+@dataclass(slots=True)
+class DayTables(Derived[Manifest]):
+    """The tables of one day, as an entry of the contract. Their input is the ledger, up to an end of each chain."""
+
+    store: ObjectStore
+    """The object store."""
+    day: date
+    """UTC day."""
+    ends: Mapping[ChainId, int]
+    """Ends of all chains; those that stored tables name are joined to them."""
+    now: datetime
+    """What the manifests say as the time of building."""
+    buckets: list[Bucket] | None = None
+    """The day's entries of the index; None: they are listed after the stored tables were read."""
+    has_outcomes: bool = False
+    """Whether there is anything of the day, in tables or in the ledger; known once the state is."""
+    is_under_repair: bool = False
+    """Whether an open repair has changed outcomes of the day; known once the tables were made."""
+    _listed: list[Bucket] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.day)
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns what is stored of each table."""
+        keys = [day_table_key(table, self.day) for table in _NAMES]
+        return {key: read_stored(self.store, key) for key in keys}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns the ends that a table was made up to; columns of another version reach nowhere."""
+        ends = manifest.ends if manifest.schema_version == SCHEMA_VERSION else {}
+        return Origin(_named(ends), manifest.made_by)
+
+    def wanted(self, stored: _Found, /) -> Origin:
+        """Returns the stored ends where the ledger has no more of the day, else those to build up to."""
+        manifests = [found.manifest if found else None for found in stored.values()]
+        self.ends = join_ends(self.ends, *(manifest.ends for manifest in manifests if manifest))
+        listed = index_buckets(self.store, self.day) if self.buckets is None else self.buckets
+        self._listed = [bucket for bucket in listed if bucket.chain in self.ends]
+        reached = covered_ends(*manifests)
+        if reach_differently(*manifests) or has_news(self.store, self.day, self.ends, reached, self._listed):
+            reached = self._covered()
+        self.has_outcomes = bool(reached)
+        return Origin(_named(reached), RECIPE)
+
+    def _covered(self) -> dict[ChainId, int]:
+        return {chain: self.ends[chain] for chain in sorted({bucket.chain for bucket in self._listed})}
+
+    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
+        """Adds newer segments to the stored tables where that does, else reads the whole day from the ledger."""
+        self.is_under_repair = self.day in noted_days(self.store)
+        extended = None if start.force else self._extensible(start)
+        with open_engine() as engine:
+            if extended is None:
+                rows = read_whole(engine, self.store, self.day, self.ends, self._listed)
+            else:
+                added = add_newer(engine, self.store, self.day, extended, self.ends, self._listed)
+                if added is None:
+                    return None
+                rows = added
+            refuse_unsound(engine, self.day)
+            made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
+                            duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
+            # All are written before the first is put: readers see tables of different ends as briefly as possible.
+            return {day_table_key(name, self.day): _write(engine, name, rows.queries[name], made) for name in _NAMES}
+
+    def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
+        """Returns the stored tables if newer segments can be added to them; None to read the day as a whole.
+
+        A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
+        """
+        found = {name: start.stored[day_table_key(name, self.day)] for name in _NAMES}
+        tables = {name: table for name, table in found.items() if table is not None}
+        manifests = [table.manifest for table in tables.values()]
+        if start.state is State.MISSING or not all(map(_is_of_this_recipe, manifests)) or reach_differently(*manifests):
+            return None
+        return None if self.is_under_repair else tables
+
+
+def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
+    return {str(chain): str(end) for chain, end in ends.items()}
 
 
 def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
@@ -139,108 +212,51 @@ def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
         by_day[bucket.day].append(bucket)
 
     def is_stale(day: date) -> bool:
+        entry = DayTables(store, day, ends, utc_now(), by_day[day])
         try:
-            found = [read_stored(store, day_table_key(table, day)) for table in _NAMES]
-            manifests = [stored.manifest if stored else None for stored in found]
-            return reach_differently(*manifests) or has_news(store, day, ends, covered_ends(*manifests), by_day[day])
+            # An entry of the index may stand for a segment that was never put: then there is nothing to build.
+            state = state_of(entry)
         except ForbiddenError:
             raise
         except PermanentError:
             return True
+        return state is State.DAMAGED or (state.is_behind and entry.has_outcomes)
 
     with ThreadPoolExecutor(_READERS) as pool:
         days = sorted(by_day)
         return [day for day, stale in zip(days, pool.map(is_stale, days), strict=True) if stale]
 
 
-def _is_current(
-    store: ObjectStore,
-    day: date,
-    before: Mapping[str, Stored | None],
-    ends: Mapping[ChainId, int],
-    buckets: list[Bucket],
-) -> bool:
-    manifests = [found.manifest if found else None for found in before.values()]
-    if not all(map(_is_of_this_recipe, manifests)):
-        return False
-    return not reach_differently(*manifests) and not has_news(store, day, ends, covered_ends(*manifests), buckets)
-
-
-def _build(
-    store: ObjectStore,
-    day: date,
-    before: Mapping[str, Stored | None],
-    *,
-    ends: Mapping[ChainId, int],
-    buckets: list[Bucket],
-    whole: bool,
-    compare: bool = False,
-    now: datetime,
-) -> DayBuild | None:
-    """Builds and puts the tables; None where another build was faster.
-
-    With `compare`, the stored tables are current, so a table with other rows than the new one is wrong.
-    """
-    extended = None if whole else _extensible(store, day, before)
-    with open_engine() as engine:
-        if extended is None:
-            rows = read_whole(engine, store, day, ends, buckets)
-        else:
-            added = add_newer(engine, store, day, extended, ends, buckets)
-            if added is None:
-                return None
-            rows = added
-        refuse_unsound(engine, day)
-        covered = {chain: ends[chain] for chain in sorted({bucket.chain for bucket in buckets})}
-        made = Manifest("", day, SCHEMA_VERSION, RECIPE, covered, 0, built_at=now, duplicates=rows.duplicates,
-                        is_extended=extended is not None)  # fmt: skip
-        # All are written before the first is put, so that readers see tables of different ends as briefly as possible.
-        files = {name: _write(engine, name, query, made) for name, query in rows.queries.items()}
-        manifests = {name: parse_footer(data, name) for name, data in files.items()}
-        for name, data in files.items():
-            if not replace_whole(store, day_table_key(name, day), data, before[name]):
-                return None
-        size_bytes = sum(len(data) for data in files.values())
-    wrong = [name for name, old in before.items() if old and old.manifest.content != manifests[name].content]
-    return replace(_report(day, manifests, size_bytes), corrected=tuple(wrong) if compare else ())
-
-
-def _write(engine: Engine, name: str, query: str, made: Manifest) -> memoryview:
-    """Writes the rows of one table and returns the file."""
+def _write(engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
+    """Writes the rows of one table."""
     rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
-    return write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows))  # noqa: S608 - own SQL
+    data = write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows))  # noqa: S608 - own SQL
+    return Made(data, parse_footer(data, name))
 
 
-def _report(day: date, manifests: Mapping[str, Manifest], size_bytes: int, *, skipped: bool = False) -> DayBuild:
+def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:
+    stored = {found.manifest.table: found.manifest.content for found in done.before.values() if found}
+    # What was current, and was not repaired, has to have the rows that the ledger gives.
+    compared = stored if done.state is State.CURRENT and not entry.is_under_repair else {}
+    manifests = {manifest.table: manifest for manifest in done.manifests.values()}
     return DayBuild(
-        day=day,
-        skipped=skipped,
+        day=entry.day,
+        skipped=done.skipped,
         frames=manifests[FRAMES.name].rows,
         detections=manifests[DETECTIONS.name].rows,
         dead_letters=manifests[STORED_DEAD_LETTERS.name].rows,
         duplicates=max(manifest.duplicates for manifest in manifests.values()),
-        size_bytes=size_bytes,
+        size_bytes=done.size_bytes,
         ends=covered_ends(*manifests.values()),
         built_at=max(manifest.built_at for manifest in manifests.values()),
         duration_s=0.0,
         is_extended=any(manifest.is_extended for manifest in manifests.values()),
+        corrected=tuple(name for name, content in compared.items() if content not in ("", manifests[name].content)),
     )
 
 
-def _extensible(store: ObjectStore, day: date, before: Mapping[str, Stored | None]) -> dict[str, Stored] | None:
-    """Returns the stored tables if the newer segments can be added to them; None if the day has to be read as a whole.
-
-    A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
-    """
-    found = {name: stored for name, stored in before.items() if stored is not None}
-    manifests = [stored.manifest for stored in found.values()]
-    if len(found) < len(before) or any(not _is_of_this_recipe(manifest) for manifest in manifests):
-        return None
-    return None if reach_differently(*manifests) or day in noted_days(store) else found
-
-
-def _is_of_this_recipe(manifest: Manifest | None) -> bool:
-    return manifest is not None and (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
+def _is_of_this_recipe(manifest: Manifest) -> bool:
+    return (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
 
 
 def list_days(store: ObjectStore, prefix: str) -> Iterator[date]:

@@ -9,17 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import parse_day
-from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.day_tables import stale_days
-from imgpipeline.lake.manifest import read_manifest, read_stored
-from imgpipeline.lake.summaries import SUMMARIES, Summary
+from imgpipeline.lake.manifest import DamagedObjectError, read_manifest, read_stored
+from imgpipeline.lake.summaries import SUMMARIES, Summary, summary_origin
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.ledger import fix_ends
-from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
 _Versions = dict[str, dict[date, str]]
+_BEHIND = {
+    State.MISSING: "is missing",
+    State.STALE: "is older than what it is made of",
+    State.DAMAGED: "cannot be read",
+}
 
 
 def days_behind(store: ObjectStore) -> dict[date, str]:
@@ -75,15 +80,10 @@ def _behind(store: ObjectStore, day: date, versions: _Versions) -> str | None:
 
 
 def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -> str | None:
-    if day not in versions[summary.name]:
-        return f"{summary.name} is missing"
+    wanted = Origin({name: versions[name].get(day, "") for name in summary.inputs}, "")
     try:
-        stored = read_stored(store, stored_key(summary.name, day))
-    except ForbiddenError:
-        raise
-    except PermanentError:
-        return f"{summary.name} cannot be read"
-    newest = {name: versions[name].get(day, "") for name in summary.inputs}
-    if stored is not None and dict(stored.manifest.made_of) != newest:
-        return f"{summary.name} is older than what it is made of"
-    return None
+        stored = read_stored(store, stored_key(summary.name, day)) if day in versions[summary.name] else None
+        state = judge([summary_origin(stored.manifest) if stored else None], wanted)
+    except DamagedObjectError:
+        state = State.DAMAGED
+    return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None

@@ -219,7 +219,7 @@ def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredN
     except ObjectMissingError:
         return None
     manifest = parse_footer(data, key)
-    rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    rows = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()  # `read_table` would import pandas
     if number.source is not None and rows and "source" not in rows[0]:
         return None  # an older release stored the sum over all sources
     counts = [

@@ -1,15 +1,15 @@
 """The manifest: what a stored table says of itself, in its Parquet footer.
 
-Owns its fields, its JSON, and reading it from the store without the table. It promises that manifest and version
-(e-tag) belong together. When a table is new enough belongs to `day_tables` and `summaries`.
+It is read from the store without the table, together with the version (e-tag) of the object. Whether a table is current
+is decided by the contract of derived objects (`lake.build.derived`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,8 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import Tail, fetch_tail
 
+Said = TypeVar("Said")
+"""What an object says of itself."""
 FOOTER_KEY = "imgpipeline"
 """Under which key of the Parquet footer the manifest is."""
 _TAIL_BYTES = 128 * 1024
@@ -109,36 +111,54 @@ def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
     return {table: str(version) for table, version in named.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A manifest with the version of the object it was read from."""
+class DamagedObjectError(PermanentError):
+    """A stored object that is none of this project, or cannot be read."""
 
-    manifest: Manifest
-    """What the table says of itself."""
+
+@dataclass(frozen=True, slots=True)
+class StoredObject(Generic[Said]):
+    """What an object says of itself, with the version of the object it was read from."""
+
+    manifest: Said
+    """What it says of itself."""
     e_tag: str
     """Version of the object."""
     size_bytes: int
     """Size of the object."""
 
 
-def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
-    """Returns the manifest of a day table, or None where the day has none.
+Stored = StoredObject[Manifest]
+"""A stored day table or summary."""
 
-    Raises:
-        PermanentError: The object is no Parquet file of this project.
-    """
+
+def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
+    """Returns the manifest of a day table, or None where the day has none; raises DamagedObjectError."""
     found = read_stored(store, day_table_key(table, day))
     return found.manifest if found else None
 
 
 def read_stored(store: ObjectStore, key: str) -> Stored | None:
-    """Returns the manifest of an object with its version, or None where there is no such object.
+    """Returns the manifest of a day table or summary with its version, or None where there is no such object.
 
     Raises:
-        PermanentError: The object is no Parquet file of this project.
+        DamagedObjectError: The object is no Parquet file of this project.
+    """
+    return read_object(store, key, Manifest.from_json)
+
+
+def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) -> StoredObject[Said] | None:
+    """Returns what an object says of itself with its version, or None where there is no such object.
+
+    Args:
+        store: The object store.
+        key: The object's key.
+        parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError where it is something else.
+
+    Raises:
+        DamagedObjectError: The object is no Parquet file of this project.
     """
     tail = fetch_footer(store, key)
-    return Stored(parse_footer(tail.data, key), tail.e_tag, tail.size_bytes) if tail else None
+    return StoredObject(_parse(tail.data, key, parse), tail.e_tag, tail.size_bytes) if tail else None
 
 
 def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
@@ -163,19 +183,23 @@ def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
         key: The object's key, for messages.
 
     Raises:
-        PermanentError: It is no Parquet file, or one without a manifest.
+        DamagedObjectError: It is no Parquet file, or one without a manifest.
     """
+    return _parse(source, key, Manifest.from_json)
+
+
+def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], Said]) -> Said:
     try:
         file = source if isinstance(source, Path) else pa.BufferReader(source)
         metadata: dict[bytes, bytes] = pq.read_metadata(file).metadata or {}
-        return Manifest.from_json(metadata[FOOTER_KEY.encode()])
+        return parse(metadata[FOOTER_KEY.encode()])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(key, error) from None
 
 
-def unreadable(key: str, error: Any) -> PermanentError:
+def unreadable(key: str, error: Any) -> DamagedObjectError:
     """Returns the error for a stored table that cannot be read."""
-    return PermanentError(
+    return DamagedObjectError(
         f"{key} is no Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
-        next_step="move that object aside; its day is then built again from the ledger",
+        next_step="move that object aside; it is then built again",
     )

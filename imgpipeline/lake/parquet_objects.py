@@ -1,9 +1,6 @@
-"""Writing the rows of a query as one Parquet object.
+"""Writing the rows of a query as one Parquet file, zstd with a document in the footer.
 
-Owns the format (zstd, the manifest in the footer) and the put over the version that was read. It promises that a table
-of any size is put in one piece without being in this process's memory as a whole: the file is mapped, and the system
-holds of it what it has room for. What the rows are, and when they are written, belongs to `day_tables` and
-`summaries`.
+The file is mapped, so a table of any size is put in one piece without being in this process's memory as a whole.
 """
 
 import mmap
@@ -13,8 +10,7 @@ from pathlib import Path
 
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.engine import Engine, disk_errors, quoted
-from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, Stored
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.lake.manifest import FOOTER_KEY, Manifest
 
 
 def hash_rows(engine: Engine, query: str) -> str:
@@ -32,19 +28,36 @@ def write_parquet(engine: Engine, query: str, manifest: Manifest) -> memoryview:
         manifest: What the file says of itself.
 
     Returns:
+        The file's bytes, mapped.
+
+    Raises:
+        PermanentError: The local disk is full.
+    """
+    return write_rows(engine, manifest.table, query, replace(manifest, content=hash_rows(engine, query)).to_json())
+
+
+def write_rows(engine: Engine, name: str, query: str, footer: str) -> memoryview:
+    """Writes the rows of a query, in its order, with a document in the footer.
+
+    Args:
+        engine: DuckDB.
+        name: What the local file is called.
+        query: A query of this project.
+        footer: JSON of what the file says of itself.
+
+    Returns:
         The file's bytes: mapped, not read, and gone when nobody has them any more.
 
     Raises:
         PermanentError: The local disk is full.
     """
-    path = engine.folder / f"{manifest.table}.parquet"
-    full = replace(manifest, content=hash_rows(engine, query))
+    path = engine.folder / f"{name}.parquet"
     # Level 1 takes a fifth of the time less than zstd's default, and the files are no larger.
     engine.run(
         f"COPY ({query}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-        f"KV_METADATA {{{FOOTER_KEY}: {quoted(full.to_json())}}})"
+        f"KV_METADATA {{{FOOTER_KEY}: {quoted(footer)}}})"
     )
-    reach("table write", manifest.table)
+    reach("table write", name)
     with disk_errors(engine.folder):
         return _mapped(path)
 
@@ -54,24 +67,3 @@ def _mapped(path: Path) -> memoryview:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     path.unlink()
     return mapped
-
-
-def replace_whole(store: ObjectStore, key: str, data: memoryview, before: Stored | None) -> bool:
-    """Puts an object over the version that was read; tells whether it is there now.
-
-    A refusal may be the client's own repeated request: what is stored decides.
-    """
-    reach("table put", key)
-    is_there = store.replace(key, data, before.e_tag if before else None) or _holds(store, key, data)
-    reach("table put done", key)
-    return is_there
-
-
-def _holds(store: ObjectStore, key: str, data: memoryview) -> bool:
-    found = store.head(key)
-    if found is None or found.size_bytes != len(data):
-        return False
-    try:
-        return data == store.get(key)
-    except ObjectMissingError:
-        return False

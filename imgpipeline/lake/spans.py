@@ -16,6 +16,7 @@ from datetime import UTC, date, tzinfo
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
+from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.day_ends import has_news
 from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
@@ -24,7 +25,7 @@ from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.session import Answer, create_summary_views, query_errors
 from imgpipeline.lake.snapshot import SHOWN_LETTERS, take_snapshot
-from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe
+from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe, summary_origin
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, Table
 from imgpipeline.ledger import ChainEnd, index_buckets
@@ -215,8 +216,8 @@ class _Finding:
 
     def _is_current(self, name: str, day: date) -> bool:
         manifest = self.stored(name)[day][0]
-        made_of = {table: self.versions(table).get(day) for table in SUMMARIES[name].inputs}
-        if manifest.made_by != recipe(name, self.settings) or manifest.made_of != made_of:
+        made_of = {table: self.versions(table).get(day, "") for table in SUMMARIES[name].inputs}
+        if judge([summary_origin(manifest)], Origin(made_of, recipe(name, self.settings))) is not State.CURRENT:
             return False
         below = (table for table in made_of if table in SUMMARIES)
         return all(self._is_current(table, day) for table in below) and not self._has_news(day, manifest.ends)

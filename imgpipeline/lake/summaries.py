@@ -1,13 +1,12 @@
 """Daily summaries: one `.sql` file each, over one day's tables and other summaries.
 
-Owns the registry of summaries, what they depend on, and building them. It promises that a summary names the versions of
-the tables that it was made of and the very query that made it, so that `audit` can make it again; and that it never
-goes backwards. A new summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
+A summary names the versions of the tables that it was made of and the very query that made it, so that `audit` can make
+it again. A new summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
 """
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
@@ -15,10 +14,11 @@ from importlib import resources
 from typing import TypeVar
 
 from imgpipeline.contracts.keys import ChainId, summary_key
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.engine import Engine, identifier
 from imgpipeline.lake.manifest import Manifest, Stored, read_stored
-from imgpipeline.lake.parquet_objects import replace_whole, write_parquet
+from imgpipeline.lake.parquet_objects import write_parquet
 from imgpipeline.lake.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
 from imgpipeline.lake.tables import (
     DETECTIONS,
@@ -35,7 +35,6 @@ from imgpipeline.lake.tables import (
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
-_ATTEMPTS = 8
 _THRESHOLD = "summary_threshold"
 _Value = TypeVar("_Value")
 
@@ -197,31 +196,77 @@ def build_summary(
             from one reading of the ledger (a build of the day is under way, or was killed).
     """
     began_s = time.perf_counter()
-    summary = find_summary(name)
-    key, patience, attempts = summary_key(name, day), Patience(), 0
-    while attempts < _ATTEMPTS:
-        # The summary's version first: then the inputs read after it are never older than those it was made of.
-        before = read_stored(store, key)
-        found = find_inputs(store, summary.inputs, day, wanted_by=name)
-        if before and not force and _is_current(before, summary, settings, found):
-            return _report(before.manifest, before.size_bytes, began_s, skipped=True)
-        if not agree(each.manifest for each in found.values()):
-            patience.wait(name, day)
-            continue
-        with open_inputs(store, summary.inputs, day, wanted_by=name) as inputs:
+    done = build(DaySummary(store, find_summary(name), day, settings, now), force=force)
+    (manifest,) = done.manifests.values()
+    return SummaryBuild(
+        name=name,
+        day=day,
+        skipped=done.skipped,
+        rows=manifest.rows,
+        size_bytes=done.size_bytes,
+        made_of=manifest.made_of,
+        made_by=manifest.made_by,
+        ends=manifest.ends,
+        built_at=manifest.built_at,
+        duration_s=time.perf_counter() - began_s,
+    )
+
+
+@dataclass(slots=True)
+class DaySummary(Derived[Manifest]):
+    """A day's summary, as an entry of the contract. Its inputs are stored tables of the day."""
+
+    store: ObjectStore
+    """The object store."""
+    summary: Summary
+    """Which one."""
+    day: date
+    """UTC day."""
+    settings: Settings
+    """Those that queries read."""
+    now: datetime
+    """What the manifest says as the time of building."""
+    patience: Patience = field(default_factory=Patience)
+    """How long a build of the inputs that is between its puts is waited for."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.summary.name} of {self.day}"
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns what is stored."""
+        key = summary_key(self.summary.name, self.day)
+        return {key: read_stored(self.store, key)}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns what its manifest names."""
+        return summary_origin(manifest)
+
+    def wanted(self, _stored: Mapping[str, Stored | None], /) -> Origin:
+        """Returns the versions of its inputs, and its recipe over the summaries among them as they are stored."""
+        found = self._find()
+        below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
+        versions = {name: stored.e_tag for name, stored in found.items()}
+        return Origin(versions, _recipe(self.summary, self.settings, below))
+
+    def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
+        """Makes it; None where a build of its inputs was between its puts."""
+        while not agree(each.manifest for each in self._find().values()):
+            self.patience.wait(self.summary.name, self.day)
+        with open_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name) as inputs:
             if inputs is None:
-                continue
-            manifest, data = make_summary(summary, inputs, day, settings=settings, now=now)
-        if replace_whole(store, key, data, before):
-            return _report(manifest, len(data), began_s, skipped=False)
-        attempts += 1
-    raise TransientError(f"{_ATTEMPTS} builds of {name} of {day} were overtaken by others; the summary is theirs.")
+                return None
+            manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)
+        return {summary_key(self.summary.name, self.day): Made(data, manifest)}
+
+    def _find(self) -> dict[str, Stored]:
+        return find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
 
 
-def _is_current(before: Stored, summary: Summary, settings: Settings, found: Mapping[str, Stored]) -> bool:
-    made_of = {name: stored.e_tag for name, stored in found.items()}
-    below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
-    return (before.manifest.made_of, before.manifest.made_by) == (made_of, _recipe(summary, settings, below))
+def summary_origin(manifest: Manifest) -> Origin:
+    """Returns what a stored summary was made of and by, as its manifest names it."""
+    return Origin(manifest.made_of, manifest.made_by)
 
 
 def make_summary(
@@ -261,18 +306,3 @@ def make_summary(
 
 def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
     return {name: value for each in several for name, value in each.items()}
-
-
-def _report(manifest: Manifest, size_bytes: int, began_s: float, *, skipped: bool) -> SummaryBuild:
-    return SummaryBuild(
-        name=manifest.table,
-        day=manifest.day,
-        skipped=skipped,
-        rows=manifest.rows,
-        size_bytes=size_bytes,
-        made_of=manifest.made_of,
-        made_by=manifest.made_by,
-        ends=manifest.ends,
-        built_at=manifest.built_at,
-        duration_s=time.perf_counter() - began_s,
-    )

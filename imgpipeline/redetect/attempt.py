@@ -1,31 +1,25 @@
-"""One go at a day: from one version of its frames to the put of what a model finds in them.
+"""One go at a day: from one version of its frames to what a model finds in them.
 
-Owns taking over what is there, dividing the rest into parts, and putting both objects when no frame is left. When there
-is anything to do, and another go where somebody else was faster, belongs to `run`.
+It takes over what is there, divides the rest into parts, and writes both objects when no frame is left.
 """
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.errors import TransientError
+from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.engine import Engine, disk_errors
+from imgpipeline.lake.parquet_objects import write_rows
 from imgpipeline.lake.tables import SCHEMA_VERSION
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
-from imgpipeline.redetect.footers import put_over, write_parquet
 from imgpipeline.redetect.look import FrameToSee, LookOutcome, PictureLooker, SeenFrame
-from imgpipeline.redetect.manifest import (
-    DETECTIONS,
-    FRAMES,
-    RedetectionManifest,
-    StoredRedetection,
-    read_redetection,
-)
+from imgpipeline.redetect.manifest import DETECTIONS, FRAMES, RedetectionManifest, Stored, read_redetection, whole
 from imgpipeline.redetect.parts import begin_part, encode_part, fetch_parts, list_parts, part_key, put_part
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.vision.detector import Detector, self_test
@@ -56,7 +50,7 @@ class Redetector:
 
 @dataclass(slots=True)
 class DayAttempt:
-    """One go at a day, from one version of its frames to the put of both objects."""
+    """One go at a day, from one version of its frames to both objects."""
 
     owner: Redetector
     """Who looks."""
@@ -66,7 +60,7 @@ class DayAttempt:
     """UTC day."""
     recipe: str
     """Hash of what changes what is found."""
-    before: StoredRedetection
+    before: Stored
     """What was stored before the frames were read."""
     source: Fetched
     """The day's table `frames`."""
@@ -76,8 +70,8 @@ class DayAttempt:
     """Pictures that were looked at."""
     _own: dict[str, Path] = field(default_factory=dict)
 
-    def run(self, progress: Progress) -> tuple[RedetectionManifest, int] | None:
-        """Returns what was put and its size; None where somebody else was faster."""
+    def run(self, progress: Progress) -> dict[str, Made[RedetectionManifest]] | None:
+        """Returns both objects; None where somebody else was faster."""
         path = self.engine.folder / "frames-read.parquet"
         with disk_errors(self.engine.folder):
             path.write_bytes(self.source.data)
@@ -87,14 +81,14 @@ class DayAttempt:
             files = [*reused, *self._parts()]
             parts = frames.find_missing(files, self.owner.settings.redetect_part_frames)
             if not parts and frames.join(files):
-                return self._put(frames)
+                return self._write(frames)
             if not self._look_at_parts(frames, parts, progress):
                 return None
         raise TransientError(f"The parts of {self.day} by {self.owner.model} vanish while they are made.")
 
     def _reused(self, frames: DayFrames) -> list[Path]:
-        whole = self.before.whole
-        if whole is None or whole.made_by != self.recipe or not self.reuses:
+        before = whole(self.before)
+        if before is None or before.made_by != self.recipe or not self.reuses:
             return []
         paths = []
         for name in (FRAMES, DETECTIONS):
@@ -145,16 +139,15 @@ class DayAttempt:
         self._own[key] = put_part(self.owner.store, key, encode_part(seen), self.engine.folder)
         self.looked_at += sum(each.outcome is LookOutcome.PROCESSED for each in seen)
 
-    def _put(self, frames: DayFrames) -> tuple[RedetectionManifest, int] | None:
+    def _write(self, frames: DayFrames) -> dict[str, Made[RedetectionManifest]]:
         owner, manifest = self.owner, self._manifest(frames)
-        document, size_bytes = manifest.to_json(), 0
-        queries = (frames.frame_rows(document), frames.detection_rows(document))
-        for name, query, e_tag in zip((FRAMES, DETECTIONS), queries, self.before.e_tags, strict=True):
-            data = write_parquet(self.engine, name, query, document)
-            if not put_over(owner.store, redetection_key(owner.model, self.day, name), data, e_tag):
-                return None
-            size_bytes += len(data)
-        return manifest, size_bytes
+        footer = manifest.to_json()
+        model = asdict(manifest)
+        queries = {FRAMES: frames.frame_rows(model), DETECTIONS: frames.detection_rows(model)}
+        return {
+            redetection_key(owner.model, self.day, name): Made(write_rows(self.engine, name, query, footer), manifest)
+            for name, query in queries.items()
+        }
 
     def _manifest(self, frames: DayFrames) -> RedetectionManifest:
         owner = self.owner
@@ -206,7 +199,7 @@ class _PartsToMake:
             if owner.store.head(key) is not None:
                 self.left_out += len(wanted)
                 continue
-            if read_redetection(owner.store, owner.model, attempt.day).e_tags != attempt.before.e_tags:
+            if read_redetection(owner.store, owner.model, attempt.day) != attempt.before:
                 self.overtaken = True
                 return
             if is_new and not begin_part(owner.store, key, owner.worker):

@@ -1,11 +1,11 @@
-"""Comparing what models find: per day, label and pair of models.
+"""The summary `model_comparison`: what models find, compared by day, label and pair of models.
 
-Owns the summary `model_comparison`, one object a day with all pairs of that day: `live` with each model that has looked
-again, and those with each other; and its pictures. It promises that the object names the versions it was made of, and
-never goes backwards. Comparing one pair belongs to `pairs`.
+One object a day has all pairs of that day: `live` with each model that has looked again, and those with each other.
+Comparing one pair is done by `pairs`.
 """
 
 import itertools
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,18 +16,20 @@ from typing import Any
 
 from imgpipeline.contracts.keys import comparison_example_key, comparison_examples_prefix, summary_key
 from imgpipeline.contracts.times import format_time
-from imgpipeline.errors import TransientError
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.engine import Engine, identifier, open_engine
+from imgpipeline.lake.manifest import StoredObject, read_object
+from imgpipeline.lake.parquet_objects import write_rows
 from imgpipeline.lake.tables import SCHEMA_VERSION
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.footers import Footer, put_over, read_footer, write_parquet
 from imgpipeline.redetect.matching import read_sql
 from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair
 from imgpipeline.redetect.sides import open_side, sides_of, versions_of
 from imgpipeline.settings import Settings
 
-_ATTEMPTS = 8
+Document = Mapping[str, Any]
+"""What the stored table says of itself."""
 MOST_EXAMPLES = 10
 """Pictures of one pair of models and day."""
 _QUERIES = ("overlapping", "model_comparison", "example_frames")
@@ -49,8 +51,6 @@ class ComparisonBuild:
     """Keys of all pictures."""
     size_bytes: int
     """Size of the table's object."""
-    e_tag: str
-    """Its version."""
     duration_s: float
     """How long this call took, in seconds."""
 
@@ -71,32 +71,82 @@ def build_comparison(
         PermanentError: The day has no table `detections`, or a stored object is none of this project.
         TransientError: The store does not answer, or other builds were faster time and again.
     """
-    began_s, key = time.perf_counter(), summary_key(MODEL_COMPARISON.name, day)
-    for _ in range(_ATTEMPTS):
-        # The result's version first: then what is read after it is never older than what it was made of.
-        before = read_footer(store, key)
-        names = sides_of(store, day)
-        wanted = {"made_by": comparison_recipe(), "made_of": versions_of(store, day, names)}
-        if before and not force and all(before.document.get(name) == value for name, value in wanted.items()):
-            return _report(day, before, began_s, skipped=True)
+    began_s = time.perf_counter()
+    done = build(DayComparison(settings, store, day, now), force=force)
+    (document,) = done.manifests.values()
+    if not done.skipped:
+        _remove_examples(store, day, set(document["examples"]))
+    return ComparisonBuild(
+        day=day,
+        skipped=done.skipped,
+        models=tuple(document["made_of"]),
+        rows=document["rows"],
+        examples=tuple(document["examples"]),
+        size_bytes=done.size_bytes,
+        duration_s=time.perf_counter() - began_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DayComparison(Derived[Document]):
+    """A day's comparison of models, as an entry of the contract. Its inputs are the results of the models."""
+
+    settings: Settings
+    """Limits of pictures."""
+    store: ObjectStore
+    """The object store."""
+    day: date
+    """UTC day."""
+    now: datetime
+    """What the footer says as the time of building."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{MODEL_COMPARISON.name} of {self.day}"
+
+    def read(self) -> dict[str, StoredObject[Document] | None]:
+        """Returns what is stored."""
+        key = summary_key(MODEL_COMPARISON.name, self.day)
+        return {key: read_object(self.store, key, _read_document)}
+
+    def origin(self, manifest: Document, /) -> Origin:
+        """Returns what its document names: the versions of both objects of each side."""
+        return Origin(_versions(manifest["made_of"]), manifest["made_by"])
+
+    def wanted(self, _stored: Mapping[str, StoredObject[Document] | None], /) -> Origin:
+        """Returns the sides that there are now, in their versions."""
+        names = sides_of(self.store, self.day)
+        return Origin(_versions(versions_of(self.store, self.day, names)), comparison_recipe())
+
+    def make(self, _start: Start[Document], /) -> dict[str, Made[Document]]:
+        """Compares each with each, and puts the pictures, which the table names."""
         with open_engine() as engine:
-            sides = [open_side(store, engine, name, day, f"side{n}") for n, name in enumerate(names)]
+            names = sides_of(self.store, self.day)
+            sides = [open_side(self.store, engine, name, self.day, f"side{n}") for n, name in enumerate(names)]
             pairs = [compare_pair(engine, a, b) for a, b in itertools.combinations(sides, 2)]
-            drawn = {key: jpeg for pair in pairs for key, jpeg in _draw(settings, store, day, pair)}
+            drawn = {key: jpeg for pair in pairs for key, jpeg in _draw(self.settings, self.store, self.day, pair)}
             for picture, jpeg in drawn.items():
-                store.put(picture, jpeg)
+                self.store.put(picture, jpeg)
             document = {
-                "table": MODEL_COMPARISON.name, "day": day.isoformat(), "schema_version": SCHEMA_VERSION,
+                "table": MODEL_COMPARISON.name, "day": self.day.isoformat(), "schema_version": SCHEMA_VERSION,
                 "made_by": comparison_recipe(), "made_of": {side.name: list(side.versions) for side in sides},
-                "rows": _fill(engine, day, pairs, drawn), "examples": sorted(drawn), "built_at": format_time(now),
+                "rows": _fill(engine, self.day, pairs, drawn), "examples": sorted(drawn),
+                "built_at": format_time(self.now),
             }  # fmt: skip
-            data = write_parquet(engine, MODEL_COMPARISON.name, "SELECT * FROM compared_labels", document)
-        if put_over(store, key, data, before.e_tag if before else None):
-            _remove_examples(store, day, set(drawn))
-            after = read_footer(store, key)
-            if after is not None:
-                return _report(day, after, began_s, skipped=False)
-    raise TransientError(f"{_ATTEMPTS} comparisons of {day} were overtaken by others; the table is theirs.")
+            footer = json.dumps(document, ensure_ascii=False)
+            data = write_rows(engine, MODEL_COMPARISON.name, "SELECT * FROM compared_labels", footer)
+        return {summary_key(MODEL_COMPARISON.name, self.day): Made(data, document)}
+
+
+def _read_document(text: bytes) -> Document:
+    document: Document = json.loads(text)
+    _versions(document["made_of"])
+    return document
+
+
+def _versions(made_of: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {name: " ".join(versions) for name, versions in made_of.items()}
 
 
 def _draw(settings: Settings, store: ObjectStore, day: date, pair: PairComparison) -> Iterator[tuple[str, bytes]]:
@@ -146,17 +196,3 @@ def comparison_recipe() -> str:
     """Returns the hash of the columns and the SQL that make a comparison, 16 hexadecimal digits."""
     parts = (SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED, *map(read_sql, _QUERIES))
     return sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _report(day: date, stored: Footer, began_s: float, *, skipped: bool) -> ComparisonBuild:
-    document = stored.document
-    return ComparisonBuild(
-        day=day,
-        skipped=skipped,
-        models=tuple(document["made_of"]),
-        rows=document["rows"],
-        examples=tuple(document["examples"]),
-        size_bytes=stored.size_bytes,
-        e_tag=stored.e_tag,
-        duration_s=time.perf_counter() - began_s,
-    )

@@ -1,9 +1,9 @@
 """What a redetection says of itself: which frames it was made of, by what, and what became of them.
 
-Owns the document in the footers of both objects of a redetection, and the hash of all that changes what is found
-(`recipe`). When a redetection is current belongs to `run`.
+Both of its objects hold the same document in their footers.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -12,9 +12,8 @@ from typing import Any
 
 from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.errors import PermanentError
+from imgpipeline.lake.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.footers import read_footer
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
 
@@ -59,59 +58,34 @@ class RedetectionManifest:
     built_at: datetime
     """When it was made, UTC."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> str:
         """Returns the document of the footers."""
         changed = {"day": self.day.isoformat(), "built_at": format_time(self.built_at), "failed": dict(self.failed)}
-        return asdict(self) | changed
+        return json.dumps(asdict(self) | changed, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "RedetectionManifest":
+    def from_json(cls, text: str | bytes) -> "RedetectionManifest":
         """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        data: dict[str, Any] = json.loads(text)
         names = cls.__dataclass_fields__.keys()
         changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
         return cls(**{name: data[name] for name in names} | changed)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRedetection:
-    """Both objects of a redetection, as they were found."""
-
-    manifests: tuple[RedetectionManifest | None, RedetectionManifest | None]
-    """Of `frames` and `detections`; None where there is none."""
-    e_tags: tuple[str | None, str | None]
-    """Their versions."""
-    size_bytes: int
-    """Size of both."""
-
-    @property
-    def whole(self) -> RedetectionManifest | None:
-        """What both say, or None where one is missing or of another making."""
-        frames, detections = self.manifests
-        return frames if frames is not None and frames == detections else None
+Stored = Mapping[str, StoredObject[RedetectionManifest] | None]
+"""What is stored of both objects, by key: `frames` first."""
 
 
-def read_redetection(store: ObjectStore, model: str, day: date) -> StoredRedetection:
-    """Returns what a redetection says of itself.
+def read_redetection(store: ObjectStore, model: str, day: date) -> Stored:
+    """Returns what both objects of a redetection say of themselves; raises DamagedObjectError."""
+    keys = [redetection_key(model, day, name) for name in (FRAMES, DETECTIONS)]
+    return {key: read_object(store, key, RedetectionManifest.from_json) for key in keys}
 
-    Raises:
-        PermanentError: One of its objects is no Parquet file of this project.
-    """
-    manifests: list[RedetectionManifest | None] = []
-    e_tags: list[str | None] = []
-    size_bytes = 0
-    for name in (FRAMES, DETECTIONS):
-        key = redetection_key(model, day, name)
-        footer = read_footer(store, key)
-        try:
-            manifests.append(RedetectionManifest.from_json(footer.document) if footer else None)
-        except (KeyError, TypeError, ValueError) as error:
-            raise PermanentError(
-                f"{key} holds no manifest of a redetection ({type(error).__name__}: {error}).",
-                next_step="move that object aside; it is then made again",
-            ) from None
-        e_tags.append(footer.e_tag if footer else None)
-        size_bytes += footer.size_bytes if footer else 0
-    return StoredRedetection((manifests[0], manifests[1]), (e_tags[0], e_tags[1]), size_bytes)
+
+def whole(stored: Stored) -> RedetectionManifest | None:
+    """Returns what both objects say, or None where one is missing or of another making."""
+    frames, detections = (each.manifest if each else None for each in stored.values())
+    return frames if frames is not None and frames == detections else None
 
 
 def recipe_of(detector: Detector, settings: Settings) -> str:

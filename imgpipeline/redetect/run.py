@@ -1,13 +1,10 @@
 """Looking at a whole day again: whether there is anything to do, and until it is done.
 
-Owns `redetections/model=…/day=…`. It promises:
-
 * The result has one outcome for each row of the day's stored table `frames`, of one version of it; both objects name
   that version. A day that is current is skipped; of one that has late frames only those are looked at (and those that
   failed), the rest is taken over.
 * Killed at any moment it goes on where it stopped: what was found is kept in parts (`parts`), and both objects are put
-  when all is there, each whole, over the version that was read before. `detections` comes last: the two belong together
-  where their manifests are equal.
+  when all is there, each whole. `detections` comes last: the two belong together where their manifests are equal.
 * Any number of processes may work on one day. They share the parts: each takes them in an order of its own, leaves out
   those that are there, and does last what another has begun. What two of them make is the same twice, and kept once.
 """
@@ -19,7 +16,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
@@ -28,12 +26,9 @@ from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
-from imgpipeline.redetect.footers import read_footer
-from imgpipeline.redetect.manifest import RedetectionManifest, read_redetection, recipe_of
+from imgpipeline.redetect.manifest import RedetectionManifest, Stored, read_redetection, recipe_of
 from imgpipeline.redetect.parts import remove_parts
 from imgpipeline.settings import Clock, Settings
-
-_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,42 +77,78 @@ def redetect_day(
             not work, or the local disk is full.
         TransientError: The store does not answer, or others were faster time and again.
     """
-    began_s, looked_at, store, model = time.perf_counter(), 0, redetector.store, redetector.model
-    recipe = recipe_of(redetector.detector, redetector.settings)
-    for _ in range(_ATTEMPTS):
-        # The result's version first: then the frames read after it are never older than those it was made of.
-        before = read_redetection(store, model, day)
-        source = read_footer(store, day_table_key(FRAMES.name, day))
+    began_s = time.perf_counter()
+    entry = DayRedetection(redetector, day, progress)
+    done = build(entry, force=force)
+    remove_parts(redetector.store, redetector.model, day)
+    manifest, *_ = done.manifests.values()
+    if done.skipped:
+        progress(manifest.frames, manifest.frames)
+    skipped = done.skipped and entry.looked_at == 0
+    return Redetection(manifest, skipped, entry.looked_at, done.size_bytes, time.perf_counter() - began_s)
+
+
+class DayRedetection(Derived[RedetectionManifest]):
+    """A day looked at again by one model, as an entry of the contract. Its input is the day's table `frames`."""
+
+    insists = False
+
+    def __init__(self, redetector: Redetector, day: date, progress: Progress) -> None:
+        """Prepares; nothing is read yet.
+
+        Args:
+            redetector: The model, the store.
+            day: UTC day.
+            progress: Told how far it is.
+        """
+        self.store = redetector.store
+        self.looked_at = 0
+        self._redetector = redetector
+        self._day = day
+        self._progress = progress
+        self._recipe = recipe_of(redetector.detector, redetector.settings)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the redetection of {self._day} by {self._redetector.model}"
+
+    def read(self) -> Stored:
+        """Returns what is stored of both objects."""
+        return read_redetection(self.store, self._redetector.model, self._day)
+
+    def origin(self, manifest: RedetectionManifest, /) -> Origin:
+        """Returns the version of `frames` that it was made of; columns of another version count as another recipe."""
+        made_by = manifest.made_by if manifest.schema_version == SCHEMA_VERSION else ""
+        return Origin({FRAMES.name: manifest.made_of}, made_by)
+
+    def wanted(self, _stored: Stored, /) -> Origin:
+        """Returns the version of the stored table `frames`."""
+        source = self.store.head(day_table_key(FRAMES.name, self._day))
         if source is None:
-            raise _no_frames(redetector, day)
-        whole = before.whole
-        if whole is not None and not force and _is_current(whole, source.e_tag, recipe):
-            remove_parts(store, model, day)
-            progress(whole.frames, whole.frames)
-            return Redetection(whole, looked_at == 0, looked_at, before.size_bytes, time.perf_counter() - began_s)
+            raise _no_frames(self._redetector, self._day)
+        return Origin({FRAMES.name: source.e_tag}, self._recipe)
+
+    def belong_together(self, manifests: list[RedetectionManifest], /) -> bool:
+        """Tells whether both objects were put by one build."""
+        return all(manifest == manifests[0] for manifest in manifests)
+
+    def make(self, start: Start[RedetectionManifest], /) -> dict[str, Made[RedetectionManifest]] | None:
+        """Looks at the frames that have no outcome yet."""
         with open_engine() as engine:
+            frames = self._fetch_frames()
             attempt = DayAttempt(
-                redetector, engine, day, recipe, before, _fetch_frames(redetector, day), reuses=not force
+                self._redetector, engine, self._day, self._recipe, start.stored, frames, reuses=not start.force
             )
-            done = attempt.run(progress)
-        looked_at += attempt.looked_at
-        if done is not None:
-            remove_parts(store, model, day)
-            manifest, size_bytes = done
-            return Redetection(manifest, False, looked_at, size_bytes, time.perf_counter() - began_s)
-        force = False  # somebody else has put a result since
-    raise TransientError(f"{_ATTEMPTS} redetections of {day} by {model} were overtaken by others; it is theirs.")
+            made = attempt.run(self._progress)
+        self.looked_at += attempt.looked_at
+        return made
 
-
-def _fetch_frames(redetector: Redetector, day: date) -> Fetched:
-    try:
-        return redetector.store.fetch(day_table_key(FRAMES.name, day))
-    except ObjectMissingError:
-        raise _no_frames(redetector, day) from None
-
-
-def _is_current(whole: RedetectionManifest, e_tag: str, recipe: str) -> bool:
-    return (whole.made_of, whole.made_by, whole.schema_version) == (e_tag, recipe, SCHEMA_VERSION)
+    def _fetch_frames(self) -> Fetched:
+        try:
+            return self.store.fetch(day_table_key(FRAMES.name, self._day))
+        except ObjectMissingError:
+            raise _no_frames(self._redetector, self._day) from None
 
 
 def _no_frames(redetector: Redetector, day: date) -> PermanentError:

@@ -1,25 +1,20 @@
-"""Making a day's report and keeping it in the store.
-
-Owns when a stored report is made again. It promises that a report names the inputs that it was made of, that nothing
-is made where those are the same, and that a report never takes the place of one that it has not seen. What stands in it
-belongs to `figures` and `page`.
-"""
+"""Making a day's report and keeping it in the store."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.errors import TransientError
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, state_of
+from imgpipeline.lake.manifest import StoredObject
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.headline import Headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_local_inputs
 from imgpipeline.reports.page import make_page, read_headline
 from imgpipeline.reports.picture import draw_picture
 from imgpipeline.settings import Settings
-
-_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +70,71 @@ def build_report(
         TransientError: The store does not answer, or other builds were faster time and again.
     """
     began_s = time.perf_counter()
-    key = report_key(day)
-    for _ in range(_ATTEMPTS):
-        # The stored page first: then the inputs read after it are never older than those it was made of.
-        before = _fetch(store, key)
-        inputs = read_inputs(store, settings, day, now=now)
-        known = read_headline(before.data) if before else None
-        if before and known and not force and known.inputs == inputs.fingerprint:
-            return _told(inputs, key, before.data, known, began_s, skipped=True)
-        page = make_page(store, settings, inputs, cache_dir=cache_dir)
-        if store.replace(key, page.html, before.e_tag if before else None) or store.get(key) == page.html:
-            return _told(inputs, key, page.html, page.headline, began_s, skipped=False)
-    raise TransientError(f"{_ATTEMPTS} builds of the report of {day} were overtaken by others; the report is theirs.")
+    entry = DailyReport(store, settings, day, now, cache_dir)
+    done = build(entry, force=force)
+    ((key, headline),) = done.manifests.items()
+    if headline is None:
+        raise AssertionError(f"a page without figures was put as {key}")
+    return ReportBuild(
+        day=day,
+        skipped=done.skipped,
+        key=key,
+        size_bytes=done.size_bytes,
+        headline=headline,
+        picture_svg=draw_picture(headline),
+        inputs=headline.inputs,
+        recipe=headline.recipe,
+        duration_s=time.perf_counter() - began_s,
+    )
+
+
+@dataclass(slots=True)
+class DailyReport(Derived[Headline | None]):
+    """A day's report, as an entry of the contract. A page that is none of this release has no figures."""
+
+    store: ObjectStore
+    """The object store."""
+    settings: Settings
+    """Where pictures may be read from, and the settings of the summaries."""
+    day: date
+    """UTC day."""
+    now: datetime
+    """The clock: whether the day is over."""
+    cache_dir: Path | None
+    """Where fetched day tables are kept."""
+    page: bytes = b""
+    """The stored page, once it was read."""
+    _inputs: ReportInputs | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the report of {self.day}"
+
+    def read(self) -> dict[str, StoredObject[Headline | None] | None]:
+        """Returns what is stored, and keeps its page."""
+        key = report_key(self.day)
+        try:
+            found = self.store.fetch(key)
+        except ObjectMissingError:
+            return {key: None}
+        self.page = found.data
+        return {key: StoredObject(read_headline(found.data), found.e_tag, len(found.data))}
+
+    def origin(self, manifest: Headline | None, /) -> Origin:
+        """Returns what the page names."""
+        return Origin({"inputs": manifest.inputs}, manifest.recipe) if manifest else Origin({}, "")
+
+    def wanted(self, _stored: Mapping[str, StoredObject[Headline | None] | None], /) -> Origin:
+        """Returns the fingerprint of what it would be made of now."""
+        self._inputs = read_inputs(self.store, self.settings, self.day, now=self.now)
+        return Origin({"inputs": self._inputs.fingerprint}, self._inputs.recipe)
+
+    def make(self, _start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
+        """Makes the page."""
+        inputs = self._inputs or read_inputs(self.store, self.settings, self.day, now=self.now)
+        page = make_page(self.store, self.settings, inputs, cache_dir=self.cache_dir)
+        return {report_key(self.day): Made(page.html, page.headline)}
 
 
 def current_page(
@@ -112,32 +160,8 @@ def current_page(
     if settings.timezone != "UTC":
         local = read_local_inputs(store, settings, day, settings.timezone, now=now)
         return make_page(store, settings, local, cache_dir=cache_dir).html
-    stored = _fetch(store, report_key(day))
-    inputs = read_inputs(store, settings, day, now=now)
-    known = read_headline(stored.data) if stored else None
-    if stored and known and known.inputs == inputs.fingerprint:
-        return stored.data
-    return make_page(store, settings, inputs, cache_dir=cache_dir).html
-
-
-def _fetch(store: ObjectStore, key: str) -> Fetched | None:
-    try:
-        return store.fetch(key)
-    except ObjectMissingError:
-        return None
-
-
-def _told(
-    inputs: ReportInputs, key: str, html: bytes, headline: Headline, began_s: float, *, skipped: bool
-) -> ReportBuild:
-    return ReportBuild(
-        day=inputs.day,
-        skipped=skipped,
-        key=key,
-        size_bytes=len(html),
-        headline=headline,
-        picture_svg=draw_picture(headline),
-        inputs=inputs.fingerprint,
-        recipe=inputs.recipe,
-        duration_s=time.perf_counter() - began_s,
-    )
+    entry = DailyReport(store, settings, day, now, cache_dir)
+    if state_of(entry) is State.CURRENT:
+        return entry.page
+    (made,) = entry.make(Start({}, State.STALE, force=False)).values()
+    return bytes(made.data)

@@ -65,6 +65,8 @@ class Headline:
     """The hours of the day."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
+    recipe: str = ""
+    """Hash of what made the page: code, templates, queries and settings; empty in pages of older releases."""
 
     def to_json(self) -> str:
         """Returns the figures as the page holds them."""

@@ -49,11 +49,10 @@ class ReportInputs:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all of it, 32 hexadecimal digits."""
+        """Hash of all of it but the recipe, 32 hexadecimal digits."""
         ends = [(str(chain), end) for chain, end in sorted(self.behind.items())]
         parts: tuple[object, ...] = (
             self.day.isoformat(),
-            self.recipe,
             sorted(self.versions.items()),
             ends,
             self.is_over,

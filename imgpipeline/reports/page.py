@@ -91,6 +91,7 @@ class DayContent:
             top=figures.top_labels(TOP_LABELS),
             hour_names=figures.clock.names,
             timezone=self.inputs.timezone,
+            recipe=self.inputs.recipe,
         )
 
     @property

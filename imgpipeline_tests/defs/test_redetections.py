@@ -1,5 +1,6 @@
 """Redetections as Dagster runs them: partitions of model and day, ranges, what is shown, and what follows."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,8 @@ from imgpipeline.defs.assets.redetections import (
     redetection_tags,
 )
 from imgpipeline.defs.partitions import DAYS
+from imgpipeline.lake.manifest import read_object
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.redetect.footers import read_footer
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
 
@@ -118,10 +119,10 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
     assert said["models"] == ["live", "demo"]
     assert "| live | demo | car |" in said["labels"]
     assert 1000 < len(said["pictures"]) < 50_000
-    stored = read_footer(store, summary_key("model_comparison", FIRST))
+    stored = read_object(store, summary_key("model_comparison", FIRST), json.loads)
     assert stored is not None
     node = defs.resolve_asset_graph().get(COMPARISON)
-    assert node.code_version == stored.document["made_by"], "other SQL makes it stale"
+    assert node.code_version == stored.manifest["made_by"], "other SQL makes it stale"
     assert [key.rpartition("/")[2] for key in said["examples"]] == [
         key.rpartition("/")[2] for key in objects_below(store, comparison_examples_prefix(FIRST))
     ]

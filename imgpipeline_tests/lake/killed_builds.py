@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgpipeline.lake import day_tables
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, NOON
@@ -23,7 +23,7 @@ def die_after_detections(store: ObjectStore, *_: object) -> None:
 
 
 def _die_after(puts: int, store: ObjectStore) -> None:
-    put, calls = day_tables.replace_whole, []
+    put, calls = derived.publish, []
 
     def die(*arguments):
         calls.append(1)
@@ -32,6 +32,6 @@ def _die_after(puts: int, store: ObjectStore) -> None:
         return put(*arguments)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(day_tables, "replace_whole", die)
+        patched.setattr(derived, "publish", die)
         with pytest.raises(DiedError):
             rebuild_day(store, DAY, now=NOON, force=True)

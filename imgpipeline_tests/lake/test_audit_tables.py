@@ -9,8 +9,8 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.lake import day_tables
 from imgpipeline.lake.audit import audit
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
@@ -119,13 +119,13 @@ def test_between_the_puts_of_a_build_all_tables_are_right_for_their_own_ends(
 ):
     made = build_all(memory)
     append(made, [seen(12, ["dog", "dog"]), dead_letter(13)])
-    put, calls = day_tables.replace_whole, []
+    put, calls = derived.publish, []
 
     def stop(*arguments):
         calls.append(1)
         return put(*arguments) if len(calls) <= puts else pytest.fail("killed here")
 
-    monkeypatch.setattr(day_tables, "replace_whole", stop)
+    monkeypatch.setattr(derived, "publish", stop)
     with pytest.raises(pytest.fail.Exception):
         rebuild_day(memory, DAY, now=NOON)
     report = run_audit(memory)

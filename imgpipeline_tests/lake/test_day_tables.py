@@ -12,6 +12,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
 from imgpipeline.lake import day_tables
 from imgpipeline.lake.audit import audit
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import build_summary
@@ -175,7 +176,7 @@ def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(sto
 def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
     """The older build has read its ends and the ledger; then the newer one is done; then the older one puts."""
     made = write_chain(store, day_outcomes(0, 5))
-    put, calls = day_tables.replace_whole, []
+    put, calls = derived.publish, []
 
     def overtaken(where, key, data, before):
         if not calls:
@@ -184,7 +185,7 @@ def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_
             assert rebuild_day(store, DAY, now=NOON).frames == 9
         return put(where, key, data, before)
 
-    monkeypatch.setattr(day_tables, "replace_whole", overtaken)
+    monkeypatch.setattr(derived, "publish", overtaken)
     late = rebuild_day(store, DAY, now=LATER)
     assert (late.frames, late.ends) == (9, {CHAIN: 9})
     for table in ("frames", "detections", "dead_letters"):
@@ -195,7 +196,7 @@ def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_
 
 def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 2))
-    monkeypatch.setattr(day_tables, "replace_whole", lambda *_: False)
+    monkeypatch.setattr(derived, "publish", lambda *_: False)
     with pytest.raises(TransientError, match="overtaken"):
         rebuild_day(memory, DAY, now=NOON)
 
@@ -226,7 +227,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
     made = write_chain(memory, day_outcomes(0, 4))
     rebuild_day(memory, DAY, now=NOON)
     append(made, [*day_outcomes(4, 8), dead_letter(8)])
-    put, calls = day_tables.replace_whole, []
+    put, calls = derived.publish, []
 
     def die(*arguments):
         calls.append(1)
@@ -235,7 +236,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
         return put(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(day_tables, "replace_whole", die)
+        patched.setattr(derived, "publish", die)
         with pytest.raises(DiedError):
             rebuild_day(memory, DAY, now=LATER)
     for number, table in enumerate(("frames", "detections", "dead_letters")):

@@ -8,6 +8,7 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.lake import summaries, summary_inputs
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import Stored, read_stored
 from imgpipeline.lake.summaries import SUMMARIES, build_summary, recipe
@@ -183,7 +184,7 @@ def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
     append(made, [seen(7, ["dog"]), dead_letter(8)])
     rebuild_day(memory, DAY, now=LATER)
     build(memory, "label_counts")
-    put, force = summaries.replace_whole, name == "label_counts"
+    put, force = derived.publish, name == "label_counts"
 
     def die(*arguments) -> None:
         if is_put:
@@ -191,7 +192,7 @@ def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
         raise DiedError
 
     with monkeypatch.context() as patched:
-        patched.setattr(summaries, "replace_whole", die)
+        patched.setattr(derived, "publish", die)
         with pytest.raises(DiedError):
             build_summary(memory, name, DAY, settings=Settings(), now=LATER, force=force)
     assert stored(memory, name).manifest.ends == {CHAIN: 9 if is_put or force else 7}

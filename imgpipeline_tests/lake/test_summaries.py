@@ -8,7 +8,7 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake import summaries
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
@@ -89,7 +89,7 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
 def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: ObjectStore, monkeypatch):
     made = write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
-    put, calls = summaries.replace_whole, []
+    put, calls = derived.publish, []
 
     def overtaken(where, key, data, before):
         if not calls:
@@ -99,10 +99,10 @@ def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: Objec
             build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
         return put(where, key, data, before)
 
-    monkeypatch.setattr(summaries, "replace_whole", overtaken)
+    monkeypatch.setattr(derived, "publish", overtaken)
     late = build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER)
     assert (late.skipped, late.ends) == (True, {CHAIN: 9})
-    monkeypatch.setattr(summaries, "replace_whole", lambda *_: False)
+    monkeypatch.setattr(derived, "publish", lambda *_: False)
     with pytest.raises(TransientError, match="overtaken"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.lake.manifest import read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
-from imgpipeline.redetect.footers import read_footer
 from imgpipeline.redetect.matching import choose_pairs
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.redetect.run import redetect_day
@@ -139,10 +139,10 @@ def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetectio
 
 def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
-    footer = read_footer(compared, TABLE)
+    footer = read_object(compared, TABLE, json.loads)
     assert footer is not None
     stored = [compared.head(redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
-    assert footer.document["made_of"][LOW] == [info.e_tag for info in stored if info]
+    assert footer.manifest["made_of"][LOW] == [info.e_tag for info in stored if info]
 
 
 def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
@@ -218,6 +218,6 @@ def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -
 
 def test_the_footer_is_json_that_any_reader_understands(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
-    footer = read_footer(compared, TABLE)
+    footer = read_object(compared, TABLE, json.loads)
     assert footer is not None
-    assert json.loads(json.dumps(dict(footer.document)))["rows"] == len(read_rows(compared, TABLE))
+    assert json.loads(json.dumps(dict(footer.manifest)))["rows"] == len(read_rows(compared, TABLE))

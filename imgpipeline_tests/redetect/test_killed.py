@@ -18,6 +18,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.manifest import read_redetection
+from imgpipeline.redetect.manifest import whole as whole_of
 from imgpipeline.redetect.run import Redetection, redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import environment
@@ -99,10 +100,10 @@ def site(bucket: S3Bucket, tmp_path: Path) -> Site:
         pytest.param("look again:6", None, 0, marks=pytest.mark.slow),
         pytest.param("redetection part:1", 0, 0, marks=pytest.mark.slow),
         ("redetection part done:3", 3, 0),
-        pytest.param("redetection put:1", PARTS, 0, marks=pytest.mark.slow),
-        pytest.param("redetection put done:1", PARTS, 1, marks=pytest.mark.slow),
-        pytest.param("redetection put:2", PARTS, 1, marks=pytest.mark.slow),
-        pytest.param("redetection put done:2", PARTS, 2, marks=pytest.mark.slow),
+        pytest.param("table put:1", PARTS, 0, marks=pytest.mark.slow),
+        pytest.param("table put done:1", PARTS, 1, marks=pytest.mark.slow),
+        pytest.param("table put:2", PARTS, 1, marks=pytest.mark.slow),
+        pytest.param("table put done:2", PARTS, 2, marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_any_step_it_goes_on_where_it_stopped(site: Site, step: str, parts: int | None, tables: int) -> None:
@@ -127,7 +128,7 @@ def _frames_of(site: Site, key: str) -> int:
 
 @pytest.mark.slow
 def test_one_that_sleeps_while_another_does_all_takes_nothing_back(site: Site) -> None:
-    with site.command("redetection put:1=stop") as older:
+    with site.command("table put:1=stop") as older:
         wait_until(lambda: state_of(older.pid) == "T", limit_s=60, what="the command to stop itself")
         assert site.run()[0] == 0
         done = {key: site.store.get(key) for key in TABLES}
@@ -167,7 +168,7 @@ def test_several_at_once_share_the_work_and_double_nothing(settings: Settings, s
     for worker in workers:
         worker.join(timeout=120)
     assert len(done) == 3
-    whole = read_redetection(store, LOW, DAY).whole
+    whole = whole_of(read_redetection(store, LOW, DAY))
     assert whole is not None
     assert (whole.frames, whole.processed) == (40, 40)
     assert objects_below(store, "redetections") == [redetection_key(LOW, DAY, n) for n in ("detections", "frames")]

@@ -14,7 +14,7 @@ from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTED_FR
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.look import FrameToSee, PictureLooker
-from imgpipeline.redetect.manifest import read_redetection
+from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import append, writer
@@ -157,7 +157,7 @@ def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: 
         redetection_key(LOW, DAY, "detections"),
         redetection_key(LOW, DAY, "frames"),
     ]
-    assert read_redetection(store, LOW, DAY).whole is not None
+    assert whole(read_redetection(store, LOW, DAY)) is not None
 
 
 def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: ObjectStore) -> None:
