@@ -1,0 +1,1 @@
+"""What is built in the lake: the contract of all derived objects."""
