@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.cli.spans import optional_day
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, progress_bar, show_json
-from imgpipeline.cli.spans import parse_day
+from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="Follow a number back to the frames and segments behind it.")
@@ -59,19 +59,11 @@ def label_totals(
 
 def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:
     from imgpipeline.cli.explanation_page import show_page  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.explain import explain  # noqa: PLC0415 - as above
-    from imgpipeline.lake.explanation import NumberId  # noqa: PLC0415 - as above
-    from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - as above
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - as above
 
-    settings = load_settings()
-    store = open_store(settings)
-    number = NumberId(day, hour, label, source)
-    with (
-        open_lake(store, settings=settings, days=[day]) as lake,
-        progress_bar("Reading segments", unit="detections") as progress,
-    ):
-        explanation = explain(lake, store, number, settings, progress=progress)
+    lake = open_arrow_lake(load_settings())
+    with progress_bar("Reading segments", unit="detections") as progress:
+        explanation = lake.explain(day, label, hour=hour, source=source, progress=progress)
     if as_json:
         show_json(explanation.to_json())
     else:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, days_of, read_span
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.query.days import Span, days_of, read_span
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:

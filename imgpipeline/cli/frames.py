@@ -1,11 +1,11 @@
 """`imgpipeline frames`: the frames that were looked at, and what was found in them."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -15,14 +15,14 @@ from imgpipeline.cli.output import (
     show_json,
     show_table,
 )
-from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, days_of, read_span
 from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.frame_list import FrameList, WantedFrames
-    from imgpipeline.objectstore import ObjectStore
-    from imgpipeline.settings import Settings
+    from imgpipeline.lake.query.frames import FoundRows
+
+_FIELDS = ["file", "timestamp", "source", "source_image_path", "size_bytes", "status", "frame_id", "detections"]
 
 app = typer.Typer(help="The frames that were looked at, and what was found in them.")
 
@@ -51,66 +51,60 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     that has such frames. A frame that was announced several times is listed once. All frames up to this moment are
     shown, whether or not their day was built.
     """
-    from imgpipeline.lake.frame_list import WantedFrames, list_frames  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - as above
+    from imgpipeline.lake.query.frames import WantedFrames, find_frames  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span, settings = read_span(day, first, last), load_settings()
-    store, wanted = open_store(settings), WantedFrames(source, label, status)
-    if span.is_all:
-        span = _latest_day(store, settings, wanted)
-    with open_lake(store, days=[] if span.is_all else days_of(store, span)) as lake:
-        found = list_frames(lake, wanted, limit)
+    found = find_frames(open_store(settings), settings, span, WantedFrames(source, label, status), limit)
+    frames, span = _documents(found), found.span
     if as_json:
-        show_json([asdict(frame) for frame in found.frames])
+        show_json(frames)
     elif as_csv:
-        _show_as_csv(found)
-    elif found.frames:
-        _show(found)
+        _show_as_csv(frames)
+    elif frames:
+        _show(frames)
     else:
         step = "`imgpipeline summary sources` lists the sources" if span.is_all else "--from and --to name other days"
         note(f"There are no such frames ({span}); {step}.")
-    if found.matching > len(found.frames):
-        note(f"Shown are the latest {len(found.frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
+    if found.matching > len(frames):
+        note(f"Shown are the latest {len(frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
 
 
-def _latest_day(store: "ObjectStore", settings: "Settings", wanted: "WantedFrames") -> Span:
-    """Returns the latest day that has such frames; all days where none has."""
-    from imgpipeline.lake.frame_list import latest_day  # noqa: PLC0415 - loads DuckDB
-
-    days = days_of(store, Span(None, None))
-    if wanted.source is None and wanted.status is None:
-        latest = days[-1] if days else None
-    else:
-        latest = latest_day(store, settings, wanted, days)
-    return Span(latest, latest)
+def _documents(found: "FoundRows") -> list[dict[str, Any]]:
+    """Returns the documents of `--json`."""
+    rows = found.table.select(_FIELDS).to_pylist()
+    return [{**row, "detections": dict(row["detections"])} for row in rows]
 
 
-def _show(found: "FrameList") -> None:
+def _show(frames: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
-            frame.file,
-            None if frame.size_kb is None else round(frame.size_kb, 1),
-            frame.timestamp,
-            frame.source,
-            frame.status.value,
-            _found(frame.detections),
+            frame["file"],
+            None if frame["size_bytes"] is None else round(frame["size_bytes"] / 1000, 1),
+            frame["timestamp"],
+            frame["source"],
+            frame["status"],
+            _found(frame["detections"]),
         )
-        for frame in found.frames
+        for frame in frames
     ]
     show_table(["file", "kB", "time", "source", "status", "detections"], rows)
 
 
-def _show_as_csv(found: "FrameList") -> None:
+def _show_as_csv(frames: Sequence[Mapping[str, Any]]) -> None:
     columns = ("file", "size_kb", "timestamp", "detections", "labels", "source", "status", "source_image_path",
                "frame_id")  # fmt: skip
-    rows = (
-        (frame.file, frame.size_kb, frame.timestamp, sum(frame.detections.values()),
-         _found(frame.detections), frame.source, frame.status.value, frame.source_image_path, frame.frame_id)
-        for frame in found.frames
-    )  # fmt: skip
-    show_csv(columns, rows)
+    calculated = (
+        {
+            "size_kb": None if frame["size_bytes"] is None else frame["size_bytes"] / 1000,
+            "labels": _found(frame["detections"]),
+            "detections": sum(frame["detections"].values()),
+        }
+        for frame in frames
+    )
+    rows = ({**frame, **more} for frame, more in zip(frames, calculated, strict=True))
+    show_csv(columns, ([row[column] for column in columns] for row in rows))
 
 
 def _found(detections: Mapping[str, int]) -> str:

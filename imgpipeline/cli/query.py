@@ -1,11 +1,10 @@
 """`imgpipeline query`: SQL over the lake."""
 
-from collections.abc import Sequence
-from itertools import count
 from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -15,7 +14,7 @@ from imgpipeline.cli.output import (
     show_json,
     show_table,
 )
-from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
+from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 
 _MOST_ROWS = 1_000
@@ -41,30 +40,19 @@ def query(
     With --day, or --from and --to, the tables hold those days only: less is fetched and read, which matters most
     for segments, dead_letters and explain_label_counts, since these read the ledger.
     """
-    from imgpipeline.lake.session import open_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.results import distinct_names  # noqa: PLC0415 - as above
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span = read_span(day, first, last)
-    settings = load_settings()
-    store = open_store(settings)
-    with open_lake(store, settings=settings, days=None if span.is_all else days_of(store, span)) as lake:
-        answer = lake.query(sql)
+    with open_arrow_lake(load_settings()).session(from_day=span.first, to_day=span.last) as session:
+        answer = session.query(sql)
     if as_json:
-        names = _distinct(answer.columns)
+        names = distinct_names(answer.columns)
         show_json([dict(zip(names, row, strict=True)) for row in answer.rows])
     elif as_csv:
-        show_csv(_distinct(answer.columns), answer.rows)
+        show_csv(distinct_names(answer.columns), answer.rows)
     else:
         show_table(answer.columns, answer.rows[:_MOST_ROWS])
         if len(answer.rows) > _MOST_ROWS:
             note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json and --csv give all.")
-
-
-def _distinct(columns: Sequence[str]) -> list[str]:
-    """Returns column names of which none is lost as a key: `n, n` becomes `n, n_1`."""
-    names: list[str] = []
-    for column in columns:
-        candidates = (column if number == 0 else f"{column}_{number}" for number in count())
-        names.append(next(name for name in candidates if name not in names))
-    return names

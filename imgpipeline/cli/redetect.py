@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -17,9 +18,9 @@ from imgpipeline.cli.output import (
     show_json,
     show_table,
 )
-from imgpipeline.cli.spans import FromOption, OnlyDayOption, Span, ToOption, parse_day, read_span
 from imgpipeline.cli.usage import from_arguments
 from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.lake.query.days import Span, parse_day, read_span
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import note, write_text
-from imgpipeline.cli.spans import optional_day
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings, utc_now
 
 _STDOUT = "-"

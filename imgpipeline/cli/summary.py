@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -16,15 +17,13 @@ from imgpipeline.cli.output import (
     show_table,
     shown,
 )
-from imgpipeline.cli.spans import FromOption, OnlyDayOption, ToOption, days_of, read_span
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.views import LabelChoice, ViewAnswer
+    from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
 
 app = typer.Typer(help="What was seen, summed up by label, hour, size and source.")
 _MOST_ROWS = 1_000
@@ -126,13 +125,10 @@ def _read_choice(
     sources: Sequence[str] | None, labels: Sequence[str] | None, by: Sequence[str] | None
 ) -> "LabelChoice":
     """Reads `--source`, `--label` and `--by`; raises a UsageError for an unknown group."""
-    from imgpipeline.lake.views import LabelChoice  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.summaries import LabelChoice  # noqa: PLC0415 - loads DuckDB and pyarrow
 
     groups = [group.strip() for several in by or () for group in several.split(",")]
-    for group in groups:
-        if group not in _GROUPS:
-            raise UsageError(f"--by is {group!r}.", next_step=f"give some of {', '.join(_GROUPS)}")
-    return LabelChoice(tuple(sources or ()), tuple(labels or ()), tuple(groups))
+    return LabelChoice(tuple(sources or ()), tuple(labels or ()), tuple(groups), by_name="--by")
 
 
 def _group_cells(row: _Row, groups: Sequence[str], zone: str) -> list[Any]:
@@ -225,19 +221,18 @@ def _summarise(
     bars: bool = False,
 ) -> None:
     """Asks one question about `--day`, `--from`, `--to` and `--timezone`; `cells` makes a row of the table."""
-    from imgpipeline.lake.views import ask  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.summaries import summarise  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span, settings = read_span(*wanted[:3]), load_settings(**timezone_settings(wanted[3]))
-    store, zone = open_store(settings), find_timezone(settings.timezone)
-    days = None if span.is_all else days_of(store, span, with_neighbours=zone is not UTC)
-    asked = ask(store, settings, name, days, choice, zone)
-    rows = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
+    asked = summarise(open_store(settings), settings, name, span, choice)
+    zone, answer = asked.zone, asked.answer
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     if as_json:
         show_json([{column: _exported(value, zone) for column, value in row.items()} for row in rows])
     elif as_csv:
-        show_csv(asked.answer.columns, [[_exported(value, zone) for value in row.values()] for row in rows])
+        show_csv(answer.columns, [[_exported(value, zone) for value in row.values()] for row in rows])
     elif rows:
         _show(columns, rows[:_MOST_ROWS], cells, bars=bars)
         if len(rows) > _MOST_ROWS:
@@ -277,7 +272,7 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes} GiB"
 
 
-def _say_what_to_know(asked: "ViewAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
+def _say_what_to_know(asked: "SummaryAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
     if sized and asked.frames is not None and (unknown := asked.frames - sum(row["frames"] for row in rows)):
         note(f"From imports that do not know their size: {counted(unknown, 'more frame')}.")
     mixed: list[tuple[date, tuple[str, ...]]] = list(asked.mixed_models.items())

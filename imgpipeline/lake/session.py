@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
@@ -92,16 +93,34 @@ class LakeSession:
             LedgerError: As for `query`.
         """
         with query_errors():
-            statements = self._engine.connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in _READING:
-                raise ConfigurationError(
-                    f"Got {counted(len(statements), 'statement')}, or one that changes something; "
-                    "expected one that reads.",
-                    next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
-                )
-            if self._asks_for_the_ledger(sql):
-                self._fill_ledger_tables()
-            return self._engine.connection.execute(statements[0])
+            return self._engine.connection.execute(self._checked(sql))
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Runs one query and returns an Arrow table: its types do not depend on the rows.
+
+        Args:
+            sql: As for `query`.
+
+        Raises:
+            ConfigurationError: As for `query`.
+            PermanentError: As for `query`.
+            LedgerError: As for `query`.
+        """
+        with query_errors():
+            table: pa.Table = self._engine.connection.sql(self._checked(sql)).to_arrow_table()
+            return table
+
+    def _checked(self, sql: str) -> duckdb.Statement:
+        """Returns the one reading statement of a query; fills the tables of the ledger where it reads them."""
+        statements = self._engine.connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type not in _READING:
+            raise ConfigurationError(
+                f"Got {counted(len(statements), 'statement')}, or one that changes something; expected one that reads.",
+                next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
+            )
+        if self._asks_for_the_ledger(sql):
+            self._fill_ledger_tables()
+        return statements[0]
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
         lowered, names = sql.lower(), {SEGMENTS.name, DEAD_LETTERS.name}

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, tzinfo
 from pathlib import Path
 
+import pyarrow as pa
+
 from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
@@ -63,6 +65,12 @@ class SummarySpan:
         with query_errors():
             answer = self.engine.connection.execute(sql, parameters)
             return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+    def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
+        """Runs one query like `query`, and returns an Arrow table: its types do not depend on the rows."""
+        with query_errors():
+            table: pa.Table = self.engine.connection.sql(sql, params=parameters).to_arrow_table()
+            return table
 
 
 @contextlib.contextmanager

@@ -10,10 +10,10 @@ from imgpipeline.lake.day_tables import list_days, rebuild_day
 from imgpipeline.lake.day_warnings import LabelHistory
 from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import NumberId
+from imgpipeline.lake.query.summaries import LabelChoice, ask
 from imgpipeline.lake.session import open_lake
 from imgpipeline.lake.spans import open_summaries
 from imgpipeline.lake.summaries import build_summary
-from imgpipeline.lake.views import LabelChoice, ask
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake import older_release

@@ -18,7 +18,7 @@ from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import CountedDetection, Explanation, NumberId
-from imgpipeline.lake.frame_list import WantedFrames, list_frames
+from imgpipeline.lake.query.frames import WantedFrames, list_frames
 from imgpipeline.lake.session import LakeSession, create_summary_views, open_lake
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.ledger import encode_segment
@@ -232,11 +232,11 @@ def test_what_an_import_does_not_know_stays_unknown(memory: ObjectStore, lake):
     write_chain(memory, [imported])
     with lake(memory) as session:
         explanation = explain(session, memory, number(), SETTINGS)
-        [listed] = list_frames(session, WantedFrames(), limit=1).frames
+        [listed] = list_frames(session, WantedFrames(), limit=1).table.to_pylist()
     [found] = explanation.detections
     assert (found.box_xywh, found.model_used, found.confidence_threshold) == (None, "", None)
     assert explanation.models == {("", "", None): 1}
-    assert (listed.size_kb, listed.file, listed.detections) == (None, "", {"car": 1})
+    assert (listed["size_bytes"], listed["file"], listed["detections"]) == (None, "", [("car", 1)])
 
 
 def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: ObjectStore, lake):

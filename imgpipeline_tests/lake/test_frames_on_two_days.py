@@ -9,7 +9,7 @@ from imgpipeline.contracts.outcomes import Frame, make_frame_id_without_time
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import NumberId
-from imgpipeline.lake.frame_list import WantedFrames, list_frames
+from imgpipeline.lake.query.frames import WantedFrames, list_frames
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import run_audit
@@ -52,7 +52,7 @@ def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
             (NEXT, "car", 2, 1),
             (NEXT, "person", 1, 1),
         ]
-        assert [len(found.detections) for found in list_frames(session, WantedFrames(), 10).frames] == [2, 2]
+        assert [len(found) for found in list_frames(session, WantedFrames()).table["detections"].to_pylist()] == [2, 2]
     assert run_audit(lake_of_two_days, full=True).ok
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine, open_engine
 from imgpipeline.lake.local_time import create_time_macros, hours_of, in_zone, local_days
+from imgpipeline.lake.query.summaries import LabelChoice, ask
 from imgpipeline.lake.spans import open_summaries
-from imgpipeline.lake.views import LabelChoice, ask
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import seen

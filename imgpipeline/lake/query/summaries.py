@@ -1,8 +1,7 @@
-"""Summaries of a span of days as a person asks for them: the questions behind `imgpipeline summary`.
+"""What was seen over some days: the questions behind `imgpipeline summary` and `Lake.label_counts`.
 
-Owns which stored summaries each question reads, and what it says where more than one model was in use. It promises that
-an answer over several days is made of the summaries of its days alone (see `spans`). One `.sql` file each in
-`sql/views`; showing answers belongs to the command.
+Each question is one file in `sql/views` and reads stored summaries only, whatever the number of days; days whose
+summaries are out of date are counted from the day tables and the ledger (`lake.spans`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,12 @@ from datetime import UTC, date, datetime, tzinfo
 from importlib import resources
 from typing import Any
 
+import pyarrow as pa
+
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.errors import UsageError
 from imgpipeline.lake.local_time import in_zone
+from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.session import Answer
 from imgpipeline.lake.spans import SummarySpan, open_summaries
 from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
@@ -43,6 +47,14 @@ class LabelChoice:
     """Only these; empty: all."""
     by: tuple[str, ...] = ()
     """Columns that make a group, of `GROUPS`; empty: those of the question, over all sources."""
+    by_name: str = "by"
+    """What the caller calls `by`, for error messages."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where `by` names an unknown column."""
+        for group in self.by:
+            if group not in GROUPS:
+                raise UsageError(f"{self.by_name} is {group!r}.", next_step=f"give some of {', '.join(GROUPS)}")
 
     @property
     def knows_frames(self) -> bool:
@@ -51,15 +63,33 @@ class LabelChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewAnswer:
-    """What a question about some days was answered."""
+class SummaryAnswer:
+    """The answer to a question about some days."""
 
-    answer: Answer
-    """Columns and rows."""
+    table: pa.Table
+    """Columns and rows; times are UTC."""
+    zone: tzinfo
+    """Whose days and hours it has."""
     frames: int | None
     """How many frames there are in all, where the question is about frames; None where it is about labels."""
     mixed_models: Mapping[date, tuple[str, ...]]
     """Days on which more than one model or threshold was in use, with `name sha256 >threshold` of each."""
+
+    @property
+    def answer(self) -> Answer:
+        """Columns and rows as Python values; times are those of a clock of the zone, with their offset from UTC."""
+        columns = [self.table.column(name).to_pylist() for name in self.table.column_names]
+        answer = Answer(tuple(self.table.column_names), list(zip(*columns, strict=True)))
+        return _in_zone(answer, self.zone)
+
+
+def summarise(
+    store: ObjectStore, settings: Settings, name: str, span: Span, choice: LabelChoice | None = None
+) -> SummaryAnswer:
+    """Answers one question about a span of days of the settings' time zone; otherwise like `ask`."""
+    zone = find_timezone(settings.timezone)
+    days = None if span.is_all else days_of(store, span, with_neighbours=zone is not UTC)
+    return ask(store, settings, name, days, choice, zone)
 
 
 def ask(
@@ -69,7 +99,7 @@ def ask(
     days: Sequence[date] | None,
     choice: LabelChoice | None = None,
     zone: tzinfo = UTC,
-) -> ViewAnswer:
+) -> SummaryAnswer:
     """Answers one question.
 
     Args:
@@ -78,7 +108,7 @@ def ask(
         name: A key of `VIEWS`.
         days: Only these, of the time zone; None: all that there are.
         choice: For questions about labels: which counts, and their groups.
-        zone: Whose days and hours; times are shown with their offset from UTC.
+        zone: Whose days and hours.
 
     Raises:
         LedgerError: A segment behind a day's summaries cannot be read.
@@ -91,18 +121,18 @@ def ask(
         if FRAME_STATS.name in tables:
             frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
         if name in _USUAL_GROUPS:
-            answer = _count_labels(span, name, choice or LabelChoice())
+            table = _count_labels(span, name, choice or LabelChoice())
         else:
-            answer = span.query(view_sql(name))
-        return ViewAnswer(_in_zone(answer, zone), frames, _mixed_models(span, tables[0]))
+            table = span.arrow(view_sql(name))
+        return SummaryAnswer(table, zone, frames, _mixed_models(span, tables[0]))
 
 
-def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> Answer:
+def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> pa.Table:
     groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
     sql = view_sql(name).replace("{by}", ", ".join(groups))
     if name == "label_counts" and not choice.knows_frames:
         sql = f"SELECT * EXCLUDE (distinct_frames) FROM ({sql})"  # noqa: S608 - own query, own names
-    return span.query(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
+    return span.arrow(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
 
 
 def _in_zone(answer: Answer, zone: tzinfo) -> Answer:

@@ -7,7 +7,7 @@ import pytest
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.frame_list import WantedFrames, latest_day
+from imgpipeline.lake.query.frames import WantedFrames, latest_day
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.lake.tables import SOURCE_ACTIVITY
 from imgpipeline.ledger import known_days

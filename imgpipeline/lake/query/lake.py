@@ -1,0 +1,419 @@
+"""`imgpipeline.Lake`: frames, detections, counts, SQL and images for notebooks and scripts.
+
+from imgpipeline import Lake
+
+with Lake.open() as lake:
+cars = lake.detections(day="2026-01-09", label="car")  # a pandas DataFrame
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from typing_extensions import TypeVar
+
+from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.contracts.timezones import check_timezone
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.lake.explain import explain
+from imgpipeline.lake.explanation import Explanation, NumberId
+from imgpipeline.lake.query.days import (
+    ARGUMENTS,
+    Day,
+    Span,
+    days_of,
+    optional_day,
+    parse_day,
+    read_span,
+    unknown_day,
+)
+from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
+from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
+from imgpipeline.lake.query.summaries import LabelChoice, summarise
+from imgpipeline.lake.session import LakeSession, open_lake
+from imgpipeline.ledger import known_days
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+TableT = TypeVar("TableT", default="pd.DataFrame")
+Names = str | Sequence[str]
+"""One name, or several."""
+
+
+class Lake(Generic[TableT]):
+    """The tables, numbers and images of one store, for reading.
+
+    Each call reads the store as it is at that moment: the stored tables and the ledger's segments that are newer.
+    `session` answers several queries about one moment. Safe to use from several threads.
+
+    All tables have the same columns and types whether or not they have rows; times are aware. Days are dates or text
+    such as `2026-01-09`. `day` names one day, and a day that the ledger does not know is an error; `from_day` and
+    `to_day` name a span with both ends included, which may be empty.
+
+    Every method raises `ConfigurationError` for wrong arguments, unknown days and a closed lake, `LedgerError` where a
+    segment cannot be read, `PermanentError` where a stored table cannot be read or memory or disk do not suffice, and
+    `TransientError` where the store does not answer.
+    """
+
+    def __init__(self, store: ObjectStore, settings: Settings, convert: Callable[[pa.Table], TableT]) -> None:
+        """Wraps an opened store; use `open`.
+
+        Args:
+            store: The object store.
+            settings: Those that summaries and images read.
+            convert: Turns an Arrow table into what the methods return.
+        """
+        self._store = store
+        self._settings = settings
+        self._convert = convert
+        self._is_closed = False
+
+    @classmethod
+    def open(cls, store: "Settings | str | os.PathLike[str] | None" = None) -> "Lake[pd.DataFrame]":
+        """Opens a store. Tables are pandas DataFrames; `lake.arrow` returns Arrow tables.
+
+        Args:
+            store: Settings; or the URL of a store, `s3://bucket/prefix` or `file:///folder`; or the path of a folder.
+                Default: the store that the environment and `.env` name. A URL or path replaces
+                `IMGPIPELINE_STORE_URL` alone: endpoint, credentials and all else come from the environment and `.env`.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the folder does not exist.
+        """
+        if isinstance(store, Settings):
+            settings = store
+        elif isinstance(store, os.PathLike):
+            settings = load_settings(store_url=Path(store).absolute().as_uri())
+        else:
+            settings = load_settings() if store is None else load_settings(store_url=store)
+        _check_folder(settings.store_url)
+        return Lake(open_store(settings), settings, to_pandas)
+
+    @property
+    def arrow(self) -> "Lake[pa.Table]":
+        """The same lake with Arrow tables in the place of DataFrames."""
+        return Lake(self._open(), self._settings, lambda table: table)
+
+    def close(self) -> None:
+        """Closes the lake; later calls raise `ConfigurationError`."""
+        self._is_closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._is_closed else ""
+        return f"<Lake {self._store.url}, time zone {self._settings.timezone}{closed}>"
+
+    def days(self) -> list[date]:
+        """Returns the UTC days that the ledger knows, sorted."""
+        return known_days(self._open())
+
+    def frames(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> TableT:
+        """Returns frames, the latest first: the columns of the table `frames`, `file` and `detections`.
+
+        `file` is the name of the image's file as its producer gave it; `detections` counts the labels found in the
+        frame, such as `{"car": 2}`. A frame that was announced several times is there once.
+
+        Args:
+            day: One UTC day. Without any day: the latest day that has frames of this source and status.
+            from_day: The first UTC day.
+            to_day: The last UTC day.
+            source: Only frames of this source.
+            label: Only frames in which this label was found.
+            status: Only `processed` or only `gated` frames.
+            limit: At most this many, the latest ones.
+        """
+        if status is not None and status not in set(FrameStatus):
+            raise UsageError(f"status is {status!r}.", next_step=f"give one of {', '.join(FrameStatus)}")
+        wanted = WantedFrames(source, label, None if status is None else FrameStatus(status))
+        span = self._span(day, from_day, to_day)
+        found = find_frames(self._open(), self._settings, span, wanted, _checked_limit(limit))
+        return self._convert(found.table)
+
+    def detections(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+        min_confidence: float = 0.0,
+        limit: int | None = None,
+    ) -> TableT:
+        """Returns detections, the latest first: the columns of the table `detections`.
+
+        Args:
+            day: One UTC day. Without any day: the latest day that has frames of this source.
+            from_day: The first UTC day.
+            to_day: The last UTC day.
+            source: Only detections of this source.
+            label: Only detections of this label.
+            min_confidence: Only detections with at least this confidence, 0 to 1.
+            limit: At most this many, the latest ones.
+        """
+        wanted = WantedDetections(source, label, min_confidence)
+        span = self._span(day, from_day, to_day)
+        found = find_detections(self._open(), self._settings, span, wanted, _checked_limit(limit))
+        return self._convert(found.table)
+
+    def label_counts(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: Names | None = None,
+        label: Names | None = None,
+        by: Names | None = None,
+        timezone: str | None = None,
+    ) -> TableT:
+        """Returns how many of which label were seen in which hour, as `imgpipeline summary label-counts` does.
+
+        Args:
+            day: One day of the time zone. Without any day: all days.
+            from_day: The first day.
+            to_day: The last day.
+            source: Count only this source, or these.
+            label: Count only this label, or these.
+            by: One row for each of these in the place of `day`, `hour` and `label`: some of `day`, `hour`, `source`,
+                `label`. The column `distinct_frames` is there only with `label`, or one label.
+            timezone: IANA name of the time zone whose days and hours are meant. Default: `IMGPIPELINE_TIMEZONE`.
+        """
+        choice = LabelChoice(_names(source), _names(label), _names(by))
+        return self._summary("label_counts", (day, from_day, to_day), timezone, choice)
+
+    def label_totals(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: Names | None = None,
+        label: Names | None = None,
+        by: Names | None = None,
+        timezone: str | None = None,
+    ) -> TableT:
+        """Returns how many of which label were seen in all, the most frequent first; arguments as `label_counts`."""
+        choice = LabelChoice(_names(source), _names(label), _names(by))
+        return self._summary("label_totals", (day, from_day, to_day), timezone, choice)
+
+    def hours(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        timezone: str | None = None,
+    ) -> TableT:
+        """Returns frames and detections for each hour of the day, 0 to 23; arguments as `label_counts`."""
+        return self._summary("hours", (day, from_day, to_day), timezone)
+
+    def sizes(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        timezone: str | None = None,
+    ) -> TableT:
+        """Returns how large the images are, as a histogram by powers of two; arguments as `label_counts`."""
+        return self._summary("sizes", (day, from_day, to_day), timezone)
+
+    def sources(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        timezone: str | None = None,
+    ) -> TableT:
+        """Returns what came from each source, from when to when; arguments as `label_counts`."""
+        return self._summary("sources", (day, from_day, to_day), timezone)
+
+    def sql(
+        self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
+    ) -> TableT:
+        """Runs one query that reads, over all tables of docs/tables.md, as `imgpipeline query` does.
+
+        Args:
+            query: One SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN in DuckDB's SQL. It can neither change
+                anything nor open files.
+            day: The tables hold this UTC day only: less is read. Without any day: all days.
+            from_day: The first UTC day.
+            to_day: The last UTC day.
+        """
+        with self.session(day=day, from_day=from_day, to_day=to_day) as session:
+            return self._convert(tidy(session.arrow(query)))
+
+    @contextmanager
+    def session(
+        self, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
+    ) -> Iterator[LakeSession]:
+        """Opens all tables at one moment, for several queries; arguments as `sql`.
+
+        Yields:
+            The session: `query` returns Python rows, `arrow` an Arrow table, and `connection` is DuckDB's own.
+        """
+        span, store = self._span(day, from_day, to_day), self._open()
+        days = None if span.is_all else days_of(store, span)
+        with open_lake(store, settings=self._settings, days=days) as session:
+            yield session
+
+    def image(self, day: Day, frame_id: str) -> "npt.NDArray[np.uint8]":
+        """Returns the image of a frame as an RGB array: uint8 of shape (height, width, 3), upright.
+
+        Args:
+            day: The frame's UTC day.
+            frame_id: The frame; unique within its day.
+
+        Raises:
+            ConfigurationError: There is no such day or frame.
+            PermanentError: The image is gone, may not be read, or cannot be decoded.
+        """
+        from imgpipeline.lake.query.images import read_image  # noqa: PLC0415 - loads OpenCV
+
+        return _as_rgb(read_image(self._open(), self._settings, parse_day(day, ARGUMENTS.day), frame_id))
+
+    def preview(self, day: Day, frame_id: str, *, min_confidence: float = 0.0) -> "npt.NDArray[np.uint8]":
+        """Returns the image of a frame with its detections drawn on it, as an RGB array like `image`.
+
+        Args:
+            day: The frame's UTC day.
+            frame_id: The frame; unique within its day.
+            min_confidence: Leave out detections with a lower confidence, 0 to 1.
+
+        Raises:
+            ConfigurationError: There is no such day or frame.
+            PermanentError: The image is gone, may not be read, or cannot be decoded.
+        """
+        from imgpipeline.lake.query.images import draw_preview  # noqa: PLC0415 - loads OpenCV
+
+        wanted_day = parse_day(day, ARGUMENTS.day)
+        drawn = draw_preview(self._open(), self._settings, wanted_day, frame_id, min_confidence=min_confidence)
+        return _as_rgb(drawn)
+
+    def explain(
+        self,
+        day: Day,
+        label: str,
+        *,
+        hour: int | None = None,
+        source: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Explanation:
+        """Follows a count back to its detections, frames and segments, as `imgpipeline explain` does.
+
+        Args:
+            day: The UTC day.
+            label: The label.
+            hour: The hour of the day (UTC), 0 to 23: a number of `label_counts`. Default: the whole day, a number of
+                `label_totals`.
+            source: Only detections of this source.
+            progress: Called with how many detections were found in their segments, and of how many.
+
+        Raises:
+            ConfigurationError: There is no such number; the message names those that there are.
+            LedgerError: Number, detections and segments disagree.
+        """
+        if hour is not None and not 0 <= hour <= 23:
+            raise UsageError(f"hour is {hour}.", next_step="give an hour from 0 to 23")
+        number = NumberId(parse_day(day, ARGUMENTS.day), hour, label, source)
+        store = self._open()
+        with open_lake(store, settings=self._settings, days=[number.day]) as lake:
+            return explain(lake, store, number, self._settings, progress=progress)
+
+    def _open(self) -> ObjectStore:
+        if self._is_closed:
+            raise ConfigurationError(f"The lake of {self._store.url} is closed.", next_step="open it with Lake.open()")
+        return self._store
+
+    def _span(self, day: Day | None, first: Day | None, last: Day | None, *, is_local: bool = False) -> Span:
+        """Reads the days of a call; raises ConfigurationError for a day that the ledger does not know."""
+        span, only = read_span(day, first, last, ARGUMENTS), optional_day(day, ARGUMENTS.day)
+        if only is not None and not days_of(self._open(), span, with_neighbours=is_local):
+            raise unknown_day(only, self.days())
+        return span
+
+    def _summary(
+        self,
+        name: str,
+        days: tuple[Day | None, Day | None, Day | None],
+        timezone: str | None,
+        choice: LabelChoice | None = None,
+    ) -> TableT:
+        settings = self._settings
+        if timezone is not None:
+            settings = settings.model_copy(update={"timezone": _checked_timezone(timezone)})
+        span = self._span(*days, is_local=settings.timezone != "UTC")
+        found = summarise(self._open(), settings, name, span, choice)
+        for day, models in found.mixed_models.items():
+            used = ", ".join(models)
+            warnings.warn(f"On {day} more than one model or threshold was in use: {used}.", UserWarning, stacklevel=3)
+        return self._convert(in_timezone(found.table, settings.timezone))
+
+
+def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
+    """Opens the store of some settings for commands: with Arrow tables, and a folder that is made if it is missing."""
+    return Lake(open_store(settings), settings, lambda table: table)
+
+
+def _check_folder(store_url: str) -> None:
+    """Refuses a folder that does not exist: a mistyped name is not an empty store."""
+    parts = urlsplit(store_url)
+    if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
+        raise ConfigurationError(
+            f"There is no store at {store_url}.",
+            next_step="give the URL or folder of a store to Lake.open(), or set IMGPIPELINE_STORE_URL",
+        )
+
+
+def _checked_timezone(name: str) -> str:
+    try:
+        return check_timezone(name)
+    except ValueError as error:
+        raise UsageError(f"timezone: {error}.", next_step="give an IANA name such as Asia/Kolkata") from None
+
+
+def _names(given: Names | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+
+def _checked_limit(limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}.", next_step="give a number from 1, or None for all")
+    return limit
+
+
+def _as_rgb(pixels: Any) -> "npt.NDArray[np.uint8]":
+    import numpy as np  # noqa: PLC0415 - only images need it
+
+    return np.ascontiguousarray(pixels[:, :, ::-1])
