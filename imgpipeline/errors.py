@@ -72,7 +72,7 @@ class ConfigurationError(PermanentError):
 
 
 class UsageError(ConfigurationError):
-    """A command was called with an argument that it cannot take; it ends with exit status 2."""
+    """A command or function was called with an argument it cannot take; a command ends with exit status 2."""
 
 
 class LedgerError(PermanentError):

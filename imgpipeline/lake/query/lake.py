@@ -8,7 +8,7 @@ cars = lake.detections(day="2026-01-09", label="car")  # a pandas DataFrame
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -19,11 +19,17 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from typing_extensions import TypeVar
 
-from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.contracts.timezones import check_timezone
-from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import Explanation, NumberId
+from imgpipeline.lake.query.arguments import (
+    Names,
+    read_hour,
+    read_limit,
+    read_names,
+    read_status,
+    read_timezone,
+)
 from imgpipeline.lake.query.days import (
     ARGUMENTS,
     Day,
@@ -48,8 +54,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TableT = TypeVar("TableT", default="pd.DataFrame")
-Names = str | Sequence[str]
-"""One name, or several."""
 
 
 class Lake(Generic[TableT]):
@@ -151,11 +155,9 @@ class Lake(Generic[TableT]):
             status: Only `processed` or only `gated` frames.
             limit: At most this many, the latest ones.
         """
-        if status is not None and status not in set(FrameStatus):
-            raise UsageError(f"status is {status!r}.", next_step=f"give one of {', '.join(FrameStatus)}")
-        wanted = WantedFrames(source, label, None if status is None else FrameStatus(status))
+        wanted = WantedFrames(source, label, read_status(status))
         span = self._span(day, from_day, to_day)
-        found = find_frames(self._open(), self._settings, span, wanted, _checked_limit(limit))
+        found = find_frames(self._open(), self._settings, span, wanted, read_limit(limit))
         return self._convert(found.table)
 
     def detections(
@@ -182,7 +184,7 @@ class Lake(Generic[TableT]):
         """
         wanted = WantedDetections(source, label, min_confidence)
         span = self._span(day, from_day, to_day)
-        found = find_detections(self._open(), self._settings, span, wanted, _checked_limit(limit))
+        found = find_detections(self._open(), self._settings, span, wanted, read_limit(limit))
         return self._convert(found.table)
 
     def label_counts(
@@ -208,7 +210,7 @@ class Lake(Generic[TableT]):
                 `label`. The column `distinct_frames` is there only with `label`, or one label.
             timezone: IANA name of the time zone whose days and hours are meant. Default: `IMGPIPELINE_TIMEZONE`.
         """
-        choice = LabelChoice(_names(source), _names(label), _names(by))
+        choice = LabelChoice(read_names(source), read_names(label), read_names(by))
         return self._summary("label_counts", (day, from_day, to_day), timezone, choice)
 
     def label_totals(
@@ -223,7 +225,7 @@ class Lake(Generic[TableT]):
         timezone: str | None = None,
     ) -> TableT:
         """Returns how many of which label were seen in all, the most frequent first; arguments as `label_counts`."""
-        choice = LabelChoice(_names(source), _names(label), _names(by))
+        choice = LabelChoice(read_names(source), read_names(label), read_names(by))
         return self._summary("label_totals", (day, from_day, to_day), timezone, choice)
 
     def hours(
@@ -344,9 +346,7 @@ class Lake(Generic[TableT]):
             ConfigurationError: There is no such number; the message names those that there are.
             LedgerError: Number, detections and segments disagree.
         """
-        if hour is not None and not 0 <= hour <= 23:
-            raise UsageError(f"hour is {hour}.", next_step="give an hour from 0 to 23")
-        number = NumberId(parse_day(day, ARGUMENTS.day), hour, label, source)
+        number = NumberId(parse_day(day, ARGUMENTS.day), read_hour(hour), label, source)
         store = self._open()
         with open_lake(store, settings=self._settings, days=[number.day]) as lake:
             return explain(lake, store, number, self._settings, progress=progress)
@@ -372,7 +372,7 @@ class Lake(Generic[TableT]):
     ) -> TableT:
         settings = self._settings
         if timezone is not None:
-            settings = settings.model_copy(update={"timezone": _checked_timezone(timezone)})
+            settings = settings.model_copy(update={"timezone": read_timezone(timezone)})
         span = self._span(*days, is_local=settings.timezone != "UTC")
         found = summarise(self._open(), settings, name, span, choice)
         for day, models in found.mixed_models.items():
@@ -394,23 +394,6 @@ def _check_folder(store_url: str) -> None:
             f"There is no store at {store_url}.",
             next_step="give the URL or folder of a store to Lake.open(), or set IMGPIPELINE_STORE_URL",
         )
-
-
-def _checked_timezone(name: str) -> str:
-    try:
-        return check_timezone(name)
-    except ValueError as error:
-        raise UsageError(f"timezone: {error}.", next_step="give an IANA name such as Asia/Kolkata") from None
-
-
-def _names(given: Names | None) -> tuple[str, ...]:
-    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-
-def _checked_limit(limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}.", next_step="give a number from 1, or None for all")
-    return limit
 
 
 def _as_rgb(pixels: Any) -> "npt.NDArray[np.uint8]":
