@@ -1,10 +1,12 @@
-"""What callers of `Lake` give as arguments: read, or refused with a `UsageError` that names what is allowed."""
+"""What callers of `Lake` give as arguments: read, or refused with an error that names what is allowed."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.timezones import check_timezone
-from imgpipeline.errors import UsageError
+from imgpipeline.errors import ConfigurationError, UsageError
 
 Names = str | Sequence[str]
 """One name, or several."""
@@ -42,3 +44,13 @@ def read_timezone(given: str) -> str:
         return check_timezone(given)
     except ValueError as error:
         raise UsageError(f"timezone: {error}.", next_step="give an IANA name such as Asia/Kolkata") from None
+
+
+def check_folder(store_url: str) -> None:
+    """Refuses a folder that does not exist: a mistyped name is not an empty store."""
+    parts = urlsplit(store_url)
+    if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
+        raise ConfigurationError(
+            f"There is no store at {store_url}.",
+            next_step="give the URL or folder of a store to Lake.open(), or set IMGPIPELINE_STORE_URL",
+        )

@@ -14,7 +14,6 @@ from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from typing_extensions import TypeVar
@@ -24,6 +23,7 @@ from imgpipeline.lake.explain import explain
 from imgpipeline.lake.explanation import Explanation, NumberId
 from imgpipeline.lake.query.arguments import (
     Names,
+    check_folder,
     read_hour,
     read_limit,
     read_names,
@@ -102,7 +102,7 @@ class Lake(Generic[TableT]):
             settings = load_settings(store_url=Path(store).absolute().as_uri())
         else:
             settings = load_settings() if store is None else load_settings(store_url=store)
-        _check_folder(settings.store_url)
+        check_folder(settings.store_url)
         return Lake(open_store(settings), settings, to_pandas)
 
     @property
@@ -384,16 +384,6 @@ class Lake(Generic[TableT]):
 def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
     """Opens the store of some settings for commands: with Arrow tables, and a folder that is made if it is missing."""
     return Lake(open_store(settings), settings, lambda table: table)
-
-
-def _check_folder(store_url: str) -> None:
-    """Refuses a folder that does not exist: a mistyped name is not an empty store."""
-    parts = urlsplit(store_url)
-    if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
-        raise ConfigurationError(
-            f"There is no store at {store_url}.",
-            next_step="give the URL or folder of a store to Lake.open(), or set IMGPIPELINE_STORE_URL",
-        )
 
 
 def _as_rgb(pixels: Any) -> "npt.NDArray[np.uint8]":
