@@ -1,1 +1,0 @@
-"""What is built in the lake: the contract of all derived objects."""
