@@ -33,12 +33,11 @@ from imgpipeline.contracts.log import LogRange
 from imgpipeline.detect.careful import CarefulRecordPool
 from imgpipeline.detect.draft import SegmentDraft
 from imgpipeline.detect.images import open_image_reader
-from imgpipeline.detect.pool import RecordPool, ThreadRecordPool
 from imgpipeline.detect.report import LaneReport, LaneTally
 from imgpipeline.detect.resume import Resumption
 from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.detect.work import FrameWork
-from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow
+from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore
@@ -48,6 +47,7 @@ from imgpipeline.stream.holes import HoleExplainer
 from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log, ask_topic, read_log
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.image_pool import ImagePool
 
 _REPORT_EVERY_S = 3.0
 _LOOK_EVERY_S = 5.0
@@ -137,7 +137,7 @@ class LaneRun:
     def _open_pool(self, work: FrameWork) -> RecordPool:
         if self.is_careful:
             return CarefulRecordPool(self.settings, work, self._end_by)
-        return ThreadRecordPool.of(self.settings, work)
+        return ImagePool.of(self.settings, work)
 
     def _end_by(self, reason: str) -> None:
         self.flow.must_end_by = reason

@@ -1,13 +1,13 @@
 """From a Kafka record to its outcome: a frame, a dead letter or a notice.
 
-Owns the per-message border: everything that a record or its image can be wrong in ends here as a `DeadLetter`, and
-what the environment causes passes through as an error. The way has two halves, since they want different threads:
-`read` waits for the object store, `look` computes. How many do what at a time belongs to `pool`.
+This is the per-message boundary: whatever is wrong with a record or its image ends here as a `DeadLetter`; errors of
+the environment pass through. The work has two steps, since they want different threads (`image_pool`): `read` waits for
+the object store, `look` computes.
 """
 
-import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -21,22 +21,18 @@ from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import Fetched, ImageReader
+from imgpipeline.objectstore import ImageReader
 from imgpipeline.settings import Clock, Settings
-from imgpipeline.vision.configured import decoded_for
-from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image, read_header
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.quality import Quality, measure_quality
+from imgpipeline.vision.header import ImageHeader, read_header
+from imgpipeline.vision.image_detector import DetectedImage, ImageDetector
+from imgpipeline.vision.image_pool import ReadImage
 
-LARGE_PIXELS = 3840 * 2160
-"""Larger pictures are decoded one at a time, which bounds the memory of a run: what cameras commonly make is within."""
-LARGE_BYTES = 8 * 2**20
-"""Larger files are read one at a time, for the same reason."""
 _SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFrame:
+class ReadFrame(ReadImage):
     """A record whose image was read."""
 
     record: KafkaRecord
@@ -45,52 +41,55 @@ class ReadFrame:
     """What it says."""
     path: str
     """Where the image is stored."""
-    fetched: Fetched
-    """The encoded image."""
-    ready_at_s: float
-    """When it was read, by `time.perf_counter`."""
+    e_tag: str
+    """Version of the stored image."""
+    header: ImageHeader | None
+    """The image's header, if it was read already."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameWork:
-    """Turns records into outcomes. May be called from many threads.
+    """Turns records into outcomes: an `ImageWork`, for many threads.
 
-    Guarantees:
-        Whatever the record and its image are, there is an outcome; only what the environment causes is raised.
+    Every record has an outcome, whatever it and its image are; only errors of the environment are raised.
     """
 
     settings: Settings
-    """Limits and the accepted window of times."""
+    """Limits and the accepted range of times."""
     images: ImageReader
     """Reads announced images."""
     detector: Detector
-    """Looks at pictures."""
+    """Finds objects."""
     clock: Clock
     """Tells the time."""
     stages: StageClock = field(default_factory=StageClock)
-    """Takes the times of the stages."""
-    _large: threading.RLock = field(default_factory=threading.RLock)
+    """Times the stages."""
+    _image_detector: ImageDetector = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 
     def work(self, record: KafkaRecord) -> RecordOutcome:
-        """Returns the outcome of a record, from beginning to end in the calling thread; errors as `read`, `look`."""
+        """Returns the outcome of a record, both steps in the calling thread; errors as `read` and `look`."""
         read = self.read(record)
         return self.look(read) if isinstance(read, ReadFrame) else read
 
-    def read(self, record: KafkaRecord, since_s: float | None = None) -> ReadFrame | RecordOutcome:
-        """Reads what a record announces.
+    def read(
+        self, record: KafkaRecord, since_s: float | None = None, *, admit: Callable[[int], None] | None = None
+    ) -> ReadFrame | RecordOutcome:
+        """Reads the image that a record announces.
 
         Args:
             record: As it was fetched.
             since_s: When it was fetched, by `time.perf_counter`.
+            admit: Called with the image's size in bytes before it is loaded.
 
         Returns:
-            What is to be looked at; or the outcome, where the record is a notice or bad, or the image was so large that
-            it was looked at right here, with no other large one beside it.
+            The image; or the outcome, if the record is a notice, or the record or its image is bad.
 
         Raises:
             TransientError: The object store is in trouble.
             ForbiddenError: The object store refuses the pipeline's own prefix.
-            PermanentError: The detector does not work.
         """
         message: FrameMessage | None = None
         try:
@@ -101,16 +100,8 @@ class FrameWork:
                 return found
             message = found
             self._check_time(message.timestamp)
-            try:
-                with self.stages.at(Stage.GET, since_s):
-                    return self._get(record, message, min(LARGE_BYTES, self.settings.max_image_bytes))
-            except BadInputError as error:
-                if error.code is not DeadLetterCode.TOO_LARGE or self.settings.max_image_bytes <= LARGE_BYTES:
-                    raise
-            with self._large:
-                with self.stages.at(Stage.GET):
-                    large = self._get(record, message, self.settings.max_image_bytes)
-                return self.look(large)
+            with self.stages.at(Stage.GET, since_s):
+                return self._get(record, message, admit)
         except BadInputError as error:
             return self.bury(record, message, error)
 
@@ -121,32 +112,24 @@ class FrameWork:
             TransientError: There was not enough memory.
             PermanentError: The detector does not work.
         """
-        record, message, data = read.record, read.message, read.fetched.data
-        looked_at = f"{record.partition}/{record.offset} {read.path}"
+        looked_at = f"{read.record.partition}/{read.record.offset} {read.path}"
         reach("look", looked_at)
+
+        def step(name: str) -> AbstractContextManager[None]:
+            return self.stages.at(Stage(name), read.ready_at_s if name == Stage.DECODE else None)
+
         try:
-            _check_announced(message, data)
-            header = read_header(data)
-            with self._one_large_at_a_time(header.width * header.height):
-                with self.stages.at(Stage.DECODE, read.ready_at_s):
-                    limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
-                    image = decode_image(data, limits, reduced_for=decoded_for(self.settings, self.detector))
-                    quality = measure_quality(image)
-                frame = self._detect(read, image, quality)
+            _check_announced(read.message, read.data)
+            frame = self._frame(read, self._image_detector.detect(read.data, read.header, step=step))
         except BadInputError as error:
-            return self.bury(record, message, error)
+            return self.bury(read.record, read.message, error)
         reach("look done", looked_at)
         return frame
 
-    def _one_large_at_a_time(self, pixels: int) -> AbstractContextManager[object]:
-        return self._large if pixels > LARGE_PIXELS else nullcontext()
-
-    def _detect(self, read: ReadFrame, image: DecodedImage, quality: Quality) -> Frame:
+    def _frame(self, read: ReadFrame, found: DetectedImage) -> Frame:
         detector, record, message = self.detector, read.record, read.message
-        with self.stages.at(Stage.INFER):
-            detections = detector.detect(image)
         return Frame(
-            frame_id=_frame_id(message, read.path, read.fetched.e_tag),
+            frame_id=_frame_id(message, read.path, read.e_tag),
             source=message.source,
             source_image_path=read.path,
             frame_number=message.frame_number,
@@ -155,19 +138,19 @@ class FrameWork:
             partition=record.partition,
             offset=record.offset,
             processing_timestamp=self.clock(),
-            image_width=image.width,
-            image_height=image.height,
-            size_bytes=len(read.fetched.data),
-            brightness=quality.brightness,
-            sharpness=quality.sharpness,
+            image_width=found.width,
+            image_height=found.height,
+            size_bytes=len(read.data),
+            brightness=found.quality.brightness,
+            sharpness=found.quality.sharpness,
             model_used=detector.model_name,
             model_sha256=detector.model_sha256,
             confidence_threshold=detector.confidence_threshold,
             nms_threshold=detector.nms_threshold,
-            orientation=image.orientation,
+            orientation=found.orientation,
             replay_of=message.replay_of,
             attributes=message.attributes,
-            detections=tuple(detections),
+            detections=found.detections,
             clock_source=message.clock_source,
             region_of_interest=message.region_of_interest,
         )
@@ -190,22 +173,20 @@ class FrameWork:
         latest = self.clock() + timedelta(seconds=self.settings.max_future_s)
         return self.settings.first_day <= day_of(time_) and time_ <= latest
 
-    def _get(self, record: KafkaRecord, message: FrameMessage, max_bytes: int) -> ReadFrame:
-        if message.image is None:
-            path = message.image_path or ""
-            fetched = self.images.read(path, max_bytes=max_bytes)
-        else:
-            path, fetched = self._store(message, message.image)
-        return ReadFrame(record, message, path, fetched, time.perf_counter())
+    def _get(self, record: KafkaRecord, message: FrameMessage, admit: Callable[[int], None] | None) -> ReadFrame:
+        if message.image is not None:
+            return self._store(record, message, message.image)
+        path = message.image_path or ""
+        fetched = self.images.read(path, admit=admit)
+        return ReadFrame(fetched.data, time.perf_counter(), record, message, path, fetched.e_tag, None)
 
-    def _store(self, message: FrameMessage, data: bytes) -> tuple[str, Fetched]:
+    def _store(self, record: KafkaRecord, message: FrameMessage, data: bytes) -> ReadFrame:
         """Stores the image that a record carries, under a name made of its content: storing it again is harmless."""
-        digest = sha256(data).hexdigest()
-        kind = read_header(data).format
-        name = digest[:32] + _SUFFIXES.get(kind, "." + kind)
+        digest, header = sha256(data).hexdigest(), read_header(data)
+        name = digest[:32] + _SUFFIXES.get(header.format, "." + header.format)
         key = image_key(message.source, day_of(message.timestamp), name)
         self.images.store.create(key, data)
-        return key, Fetched(data, digest)
+        return ReadFrame(data, time.perf_counter(), record, message, key, digest, header)
 
     def bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
         """Returns the dead letter of a record, listed under the day that its message or itself names."""

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Gap, Outcome, RecordOutcome
 from imgpipeline.detect.draft import SegmentDraft
-from imgpipeline.detect.pool import RecordPool
 from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
@@ -32,6 +31,16 @@ _FINISH_S = 2.0
 Found = RecordOutcome | list[Gap]
 Item = tuple[int, KafkaRecord | None, Future[Any]]
 """Partition, its record (None for a hole), and what was `Found` in it, which may be under way."""
+
+
+class RecordPool(Protocol):
+    """Works on records, several at a time."""
+
+    def submit(self, record: KafkaRecord, /) -> "Future[RecordOutcome]":
+        """Starts to work on a record; returns at once."""
+
+    def close(self) -> None:
+        """Ends without waiting: reads of a store in trouble may take a minute. Work that was not started is dropped."""
 
 
 @dataclass(slots=True)

@@ -87,12 +87,14 @@ class ObjectStore:
         """Returns the content of an object; raises `ObjectMissingError` where there is none."""
         return self.fetch(key).data
 
-    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
+    def fetch(self, key: str, *, max_bytes: int | None = None, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the content of an object with its version, in one request.
 
         Args:
             key: Its key.
             max_bytes: Refuse a larger object before its body is loaded.
+            admit: Called with the object's size in bytes before its body is loaded; may wait until there is room for
+                it. Called again if the request is repeated.
 
         Raises:
             ObjectMissingError: There is none.
@@ -104,6 +106,8 @@ class ObjectStore:
             size_bytes = result.meta["size"]
             if max_bytes is not None and size_bytes > max_bytes:
                 raise ObjectTooLargeError(f"{self.url}/{key} has {size_bytes} bytes, the limit is {max_bytes}.")
+            if admit is not None:
+                admit(size_bytes)
             return Fetched(bytes(result.bytes()), result.meta["e_tag"] or "")
 
         return self.request("read", key, fetch)

@@ -96,15 +96,15 @@ class ImageReader:
     """Calls a read again for a while where the object is missing (a producer may announce a little early)."""
     _buckets: dict[str, ObjectStore] = field(default_factory=dict)
 
-    def read(self, path: str, *, max_bytes: int | None = None) -> Fetched:
+    def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the announced image.
 
         Args:
             path: As announced.
-            max_bytes: Refuse a larger one, unread; None: as the settings say.
+            admit: Called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
 
         Returns:
-            Its bytes and their version; at least one byte, at most `max_bytes`.
+            Its bytes and their version; at least one byte, at most as many as the settings allow.
 
         Raises:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`, `EMPTY_OBJECT`, `TOO_LARGE`.
@@ -113,9 +113,8 @@ class ImageReader:
         """
         location = resolve_image_path(path, self.settings.store_url, self.settings.allowed_image_locations)
         store = self._store_of(location)
-        limit = self.settings.max_image_bytes if max_bytes is None else max_bytes
         try:
-            return self.retry_missing(lambda: _read_bounded(store, location.key, path, limit))
+            return self.retry_missing(lambda: self._read_bounded(store, location.key, path, admit))
         except ObjectMissingError:
             self._prove_store_works()
             raise BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.") from None
@@ -142,12 +141,11 @@ class ImageReader:
             self._buckets[location.bucket] = open_bucket(self.settings, location.bucket)
         return self._buckets[location.bucket]
 
-
-def _read_bounded(store: ObjectStore, key: str, path: str, max_bytes: int) -> Fetched:
-    try:
-        fetched = store.fetch(key, max_bytes=max_bytes)
-    except ObjectTooLargeError as error:
-        raise BadInputError(DeadLetterCode.TOO_LARGE, str(error)) from None
-    if not fetched.data:
-        raise BadInputError(DeadLetterCode.EMPTY_OBJECT, f"{path} has no bytes.")
-    return fetched
+    def _read_bounded(self, store: ObjectStore, key: str, path: str, admit: Callable[[int], None] | None) -> Fetched:
+        try:
+            fetched = store.fetch(key, max_bytes=self.settings.max_image_bytes, admit=admit)
+        except ObjectTooLargeError as error:
+            raise BadInputError(DeadLetterCode.TOO_LARGE, str(error)) from None
+        if not fetched.data:
+            raise BadInputError(DeadLetterCode.EMPTY_OBJECT, f"{path} has no bytes.")
+        return fetched

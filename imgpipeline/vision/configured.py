@@ -3,7 +3,6 @@
 from imgpipeline.settings import Settings
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
-from imgpipeline.vision.reduction import NetworkInput
 
 _MOST_WORKERS = 16
 """More of them than this only wait for Python's lock; with more cores, each picture gets several threads."""
@@ -22,11 +21,6 @@ def load_configured_detector(settings: Settings) -> Detector:
         labels=settings.model_labels,
         model_dir=settings.model_dir,
     )
-
-
-def decoded_for(settings: Settings, detector: Detector) -> NetworkInput | None:
-    """Returns the argument `reduced_for` of `decode_image`; None where pictures are decoded at their full size."""
-    return detector.spec.network_input if settings.reduced_decoding else None
 
 
 def detect_workers(settings: Settings) -> int:

@@ -85,12 +85,19 @@ class DecodedImage:
         return cls(picture, picture.shape[1], picture.shape[0], 1)
 
 
-def decode_image(data: bytes, limits: ImageLimits, *, reduced_for: NetworkInput | None = None) -> DecodedImage:
+def decode_image(
+    data: bytes,
+    limits: ImageLimits,
+    *,
+    header: ImageHeader | None = None,
+    reduced_for: NetworkInput | None = None,
+) -> DecodedImage:
     """Decodes an image file; of an animation, the first frame.
 
     Args:
         data: The file: JPEG, PNG, WebP, GIF, BMP or TIFF.
         limits: What is refused unread.
+        header: The file's header, if it was read before.
         reduced_for: Where the picture goes (`ModelSpec.network_input`): a JPEG that is at least twice as large as it
             is needed there is decoded at half, a quarter or an eighth of its size. None: at its full size.
 
@@ -107,7 +114,7 @@ def decode_image(data: bytes, limits: ImageLimits, *, reduced_for: NetworkInput 
     if len(data) > limits.max_bytes:
         message = f"The image has {len(data)} bytes; at most {limits.max_bytes} are allowed."
         raise BadInputError(DeadLetterCode.TOO_LARGE, message)
-    header = read_header(data)
+    header = header or read_header(data)
     if header.width * header.height > limits.max_pixels:
         claim = f"{header.width}x{header.height} pixels"
         message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It was not decoded."

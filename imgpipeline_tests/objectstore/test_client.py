@@ -132,6 +132,16 @@ def test_a_larger_object_than_allowed_is_refused(store: ObjectStore):
     assert len(store.fetch("a/large", max_bytes=1001).data) == 1001
 
 
+def test_an_object_is_admitted_by_its_size_before_it_is_loaded_unless_it_is_too_large(store: ObjectStore):
+    store.put("a/large", b"x" * 1001)
+    sizes: list[int] = []
+    store.fetch("a/large", max_bytes=1001, admit=sizes.append)
+    assert sizes == [1001]
+    with pytest.raises(ObjectTooLargeError):
+        store.fetch("a/large", max_bytes=1000, admit=sizes.append)
+    assert sizes == [1001]
+
+
 @pytest.mark.parametrize("name", ["😀.jpg", "quote'\"", "a b", "q?x=1", "a#b", "100%", "a+b&c", "\u2028", "...", "<b>"])
 def test_strange_names_are_kept_as_they_are(store: ObjectStore, name: str):
     assert store.create(f"images/{name}", b"x")

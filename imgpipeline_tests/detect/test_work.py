@@ -1,4 +1,4 @@
-"""The pool that works on records: every outcome, and every error, arrives in its future."""
+"""Records in a pool of threads: every outcome, and every error, arrives in its future."""
 
 import json
 import threading
@@ -9,14 +9,13 @@ import pytest
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome
-from imgpipeline.detect import work
-from imgpipeline.detect.pool import ThreadRecordPool
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.detector import load_detector
+from imgpipeline.vision.image_pool import ImagePool
 from imgpipeline_tests.detect.conftest import jpeg, message
 
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -39,7 +38,7 @@ def store() -> ObjectStore:
 
 
 def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[RecordOutcome]:
-    pool = ThreadRecordPool(of, most_readers=4, lookers=2)
+    pool = ImagePool(of, most_readers=4, lookers=2, most_bytes=2**26)
     try:
         return [future.result(30) for future in [pool.submit(r) for r in records]]
     finally:
@@ -78,31 +77,6 @@ def test_an_error_of_the_environment_arrives_in_the_future(store: ObjectStore):
     of.images.retry_missing = fail
     with pytest.raises(TransientError, match="the store is down"):
         outcomes_of(of, record(0, image_path="images/one.jpg"))
-
-
-def test_large_images_are_worked_on_one_at_a_time_in_bytes_and_in_pixels(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(work, "LARGE_BYTES", 1000)
-    monkeypatch.setattr(work, "LARGE_PIXELS", 1000)
-    of = frame_work(store)
-    at_once = [0, 0]
-    lock = threading.Lock()
-
-    def read_large(read: "object") -> Fetched:
-        fetched: Fetched = read()  # type: ignore[operator]  # raises TOO_LARGE for the first, small limit
-        with lock:
-            at_once[0] += 1
-            at_once[1] = max(at_once)
-        threading.Event().wait(0.01)
-        with lock:
-            at_once[0] -= 1
-        return fetched
-
-    of.images.retry_missing = read_large
-    found = outcomes_of(of, *[record(n, image_path="images/one.jpg") for n in range(6)])
-    assert all(isinstance(outcome, Frame) for outcome in found)
-    assert at_once[1] == 1
 
 
 def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store: ObjectStore):

@@ -1,0 +1,79 @@
+"""From the bytes of an encoded image to what a model finds in it, as the settings say."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.objectstore.weighted_limit import WeightedLimit
+from imgpipeline.settings import Settings
+from imgpipeline.vision.configured import detect_workers
+from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.header import ImageHeader, read_header
+from imgpipeline.vision.quality import Quality, measure_quality
+
+COMMON_PIXELS = 3840 * 2160
+"""Images up to this size, which cameras commonly make, are decoded by all workers at once."""
+
+Step = Callable[[Literal["decode", "infer"]], AbstractContextManager[object]]
+"""Encloses a step, to time it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedImage:
+    """What was found in one image."""
+
+    width: int
+    """Pixels of the upright image."""
+    height: int
+    """Pixels of the upright image."""
+    orientation: int
+    """The EXIF orientation that was applied, 1 (none) to 8."""
+    quality: Quality
+    """Brightness and sharpness."""
+    detections: tuple[Detection, ...]
+    """The most confident first; boxes in pixels of the upright image."""
+
+
+class ImageDetector:
+    """Decodes images and finds objects in them. May be called from many threads.
+
+    The pixels that are decoded at a time are limited: to one image of the common size per worker, or to one image of
+    the largest size that is accepted.
+    """
+
+    def __init__(self, settings: Settings, detector: Detector) -> None:
+        """Takes limits, workers and reduced decoding from the settings."""
+        self.detector = detector
+        self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+        self._reduced_for = detector.spec.network_input if settings.reduced_decoding else None
+        self._pixels = WeightedLimit(max(settings.max_image_pixels, detect_workers(settings) * COMMON_PIXELS))
+
+    def detect(
+        self, data: bytes, header: ImageHeader | None = None, *, step: Step = lambda _: nullcontext()
+    ) -> DetectedImage:
+        """Finds the objects in an image.
+
+        Args:
+            data: The encoded image.
+            header: Its header, if it was read before.
+            step: Encloses decoding and inference.
+
+        Returns:
+            What was found.
+
+        Raises:
+            BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.
+            TransientError: There was not enough memory.
+            PermanentError: The detector does not work.
+        """
+        header = header or read_header(data)
+        with self._pixels.share(header.width * header.height):
+            with step("decode"):
+                image = decode_image(data, self._limits, header=header, reduced_for=self._reduced_for)
+                quality = measure_quality(image)
+            with step("infer"):
+                found = self.detector.detect(image)
+        return DetectedImage(image.width, image.height, image.orientation, quality, tuple(found))
