@@ -1,13 +1,12 @@
-"""What of a day is shown in the UI: a small table, and one picture with what was found in it.
+"""What the Dagster UI shows of a day: a small table, and one image with what was found in it.
 
-Owns the questions, their size (metadata lies in Dagster's event log), and that a picture that cannot be read any more
-fails no build. How tables are read belongs to `lake`.
+Both are small, since metadata is stored in Dagster's event log. An image that can no longer be read fails no build.
 """
 
 import base64
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -19,11 +18,7 @@ from imgpipeline.lake.tables import Column, Table
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 
-if TYPE_CHECKING:
-    from imgpipeline.vision.decode import Pixels
-
 _LONGEST_SIDE = 360
-_QUALITIES = (70, 50, 30, 15)
 _MOST_BYTES = 15_000
 """Of the JPEG; as base64 it is a third larger."""
 _MOST_BOXES = 50
@@ -122,29 +117,15 @@ def show_picture(
     settings: Settings, store: ObjectStore, path: str, detections: Sequence[Detection]
 ) -> dg.MetadataValue[str] | None:
     """Returns a picture with boxes for the UI, at most 20 kB; None where the image can no longer be read."""
-    from imgpipeline.vision.annotate import draw_detections  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
+    from imgpipeline.vision.previews import draw_preview, read_pixels  # noqa: PLC0415 - loads OpenCV
 
     try:
-        data = ImageReader(store, settings).read(path).data
-        limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-        drawn = draw_detections(decode_image(data, limits).pixels, detections)
-        encoded = _small_jpeg(drawn)
+        pixels = read_pixels(ImageReader(store, settings), path)
     except ImgpipelineError:
         return None
+    encoded = draw_preview(pixels, detections, max_side=_LONGEST_SIDE, most_bytes=_MOST_BYTES)
     text = base64.b64encode(encoded).decode()
     return dg.MetadataValue.md(f"![{_cell(path)}](data:image/jpeg;base64,{text})")
-
-
-def _small_jpeg(drawn: "Pixels") -> bytes:
-    from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
-
-    encoded = b""
-    for quality in _QUALITIES:
-        encoded = encode_jpeg(drawn, _LONGEST_SIDE, quality)
-        if len(encoded) <= _MOST_BYTES:
-            break
-    return encoded
 
 
 def _cell(value: object) -> str:

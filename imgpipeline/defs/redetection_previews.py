@@ -1,6 +1,6 @@
-"""What of a comparison is shown in the UI: a small table, and a few small pictures with the boxes of both models.
+"""What the Dagster UI shows of a comparison: a small table, and a few small images with the boxes of both models.
 
-Owns their number and size: metadata lies in Dagster's event log. The whole pictures are in the store.
+The full-size images are in the store.
 """
 
 import base64
@@ -8,22 +8,23 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-import cv2
 import dagster as dg
-import numpy as np
 
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.previews import show_table
+from imgpipeline.errors import BadInputError
 from imgpipeline.lake.engine import disk_errors, open_engine
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_to_file
-from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.previews import encode_preview
 
+_LIMITS = ImageLimits(max_pixels=4_000_000, max_bytes=2**24)
+"""Of the stored examples, which are at most 1280 pixels wide or high, and a legend."""
 _MOST_ROWS = 12
 _MOST_PICTURES = 3
 _LONGEST_SIDE = 320
-_QUALITIES = (70, 50, 30, 15)
 _MOST_BYTES = 12_000
 """Of one JPEG; as base64 it is a third larger."""
 _HEADER = ("a", "b", "label", "in a", "in b", "both", "only a", "only b", "agreement")
@@ -59,9 +60,10 @@ def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.Metad
     shown = []
     for key in _spread(keys):
         try:
-            small = _shrink(store.get(key))
-        except ObjectMissingError:  # another build has drawn others since
+            pixels = decode_image(store.get(key), _LIMITS).pixels
+        except (ObjectMissingError, BadInputError):  # another build has drawn others since, or it is damaged
             continue
+        small = encode_preview(pixels, _LONGEST_SIDE, _MOST_BYTES)
         shown.append(f"![example](data:image/jpeg;base64,{base64.b64encode(small).decode()})")
     return {"pictures": dg.MetadataValue.md("\n\n".join(shown))} if shown else {}
 
@@ -73,15 +75,3 @@ def _spread(keys: Sequence[str]) -> list[str]:
         firsts.setdefault(key.rpartition("/")[0], key)
     chosen = list(firsts.values())
     return (chosen + [key for key in keys if key not in chosen])[:_MOST_PICTURES]
-
-
-def _shrink(jpeg: bytes) -> bytes:
-    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        return b""
-    encoded = b""
-    for quality in _QUALITIES:
-        encoded = encode_jpeg(pixels.astype(np.uint8, copy=False), _LONGEST_SIDE, quality)
-        if len(encoded) <= _MOST_BYTES:
-            break
-    return encoded

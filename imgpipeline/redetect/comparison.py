@@ -157,7 +157,7 @@ def _draw(settings: Settings, store: ObjectStore, day: date, pair: PairCompariso
     for each in pair.examples:
         if drawn == MOST_EXAMPLES:
             return
-        jpeg = draw_example(settings, images, each.path, (pair.model_a, each.found_a), (pair.model_b, each.found_b))
+        jpeg = draw_example(images, each.path, (pair.model_a, each.found_a), (pair.model_b, each.found_b))
         if jpeg is not None:
             drawn += 1
             yield comparison_example_key(day, pair.model_a, pair.model_b, each.frame_id), jpeg

@@ -1,8 +1,4 @@
-"""Pictures in which the boxes of two models are drawn.
-
-Owns how they look: A in one colour, B in another, and below the picture which is which. That a picture cannot be read
-any more is no error: there is none then.
-"""
+"""Previews with the boxes of two models: A in one colour, B in another, with a legend below."""
 
 from collections.abc import Sequence
 
@@ -12,12 +8,13 @@ import numpy as np
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import encode_jpeg, shrink
-from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.annotate import encode_jpeg, shrink, write_text
+from imgpipeline.vision.decode import Pixels
+from imgpipeline.vision.previews import read_pixels, scaled
 
 COLOUR_A, COLOUR_B = (0, 140, 255), (255, 120, 0)
 """Orange and blue, as blue, green, red: told apart by nearly everybody."""
+_GROUND = (24, 24, 24)
 _LONGEST_SIDE = 1280
 _QUALITY = 80
 _STRIP_PIXELS = 28
@@ -25,7 +22,6 @@ _MOST_BOXES = 100
 
 
 def draw_example(
-    settings: Settings,
     images: ImageReader,
     path: str,
     a: tuple[str, Sequence[Detection]],
@@ -34,28 +30,25 @@ def draw_example(
     """Returns a picture with the boxes of both models as JPEG, at most 1280 pixels wide or high.
 
     Args:
-        settings: Limits of pictures.
-        images: Reads the picture.
+        images: Reads the image.
         path: Where it is stored.
         a: Name of A, and what it found.
         b: Name of B, and what it found.
 
     Returns:
-        The JPEG; None where the picture cannot be had any more.
+        The JPEG; None if the image is no longer available.
 
     Raises:
         TransientError: The store does not answer.
     """
     try:
-        limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-        pixels = decode_image(images.read(path).data, limits).pixels
+        pixels = read_pixels(images, path)
     except BadInputError:
         return None
-    ratio = min(1.0, _LONGEST_SIDE / max(pixels.shape))
     canvas = shrink(pixels, _LONGEST_SIDE).copy()
     # B's boxes are drawn thin over A's thick ones: where both agree, both are seen.
-    _draw(canvas, a[1], COLOUR_A, ratio, thickness=4, above=True)
-    _draw(canvas, b[1], COLOUR_B, ratio, thickness=2, above=False)
+    _draw(canvas, scaled(a[1], pixels, canvas), COLOUR_A, thickness=4, above=True)
+    _draw(canvas, scaled(b[1], pixels, canvas), COLOUR_B, thickness=2, above=False)
     drawn: Pixels = np.vstack([canvas, _legend(canvas.shape[1], a, b)]).astype(np.uint8, copy=False)
     return encode_jpeg(drawn, max(drawn.shape), _QUALITY)
 
@@ -64,32 +57,21 @@ def _draw(
     canvas: Pixels,
     found: Sequence[Detection],
     colour: tuple[int, int, int],
-    ratio: float,
     *,
     thickness: int,
     above: bool,
 ) -> None:
     for detection in found[:_MOST_BOXES]:
-        if detection.box_xywh is None:
-            continue
-        left, top, width, height = (round(value * ratio) for value in detection.box_xywh)
+        left, top, width, height = map(round, detection.box_xywh or ())
         cv2.rectangle(canvas, (left, top), (left + width, top + height), colour, thickness)
         bottom = max(12, top - 4) if above else min(canvas.shape[0] - 4, top + height + 14)
-        _write(canvas, f"{detection.label} {detection.confidence:.2f}", (left, bottom), colour)
+        write_text(canvas, f"{detection.label} {detection.confidence:.2f}", (left, bottom), ink=colour, ground=_GROUND)
 
 
 def _legend(width: int, a: tuple[str, Sequence[Detection]], b: tuple[str, Sequence[Detection]]) -> Pixels:
-    strip = np.full((2 * _STRIP_PIXELS, width, 3), 24, np.uint8)
+    strip = np.full((2 * _STRIP_PIXELS, width, 3), _GROUND, np.uint8)
     for row, ((name, found), colour) in enumerate(((a, COLOUR_A), (b, COLOUR_B))):
         top = _STRIP_PIXELS * row
         cv2.rectangle(strip, (6, top + 6), (24, top + 22), colour, cv2.FILLED)
-        _write(strip, f"{'AB'[row]}: {name}, {len(found)} found", (32, top + 19), colour)
+        write_text(strip, f"{'AB'[row]}: {name}, {len(found)} found", (32, top + 19), ink=colour, ground=_GROUND)
     return strip
-
-
-def _write(canvas: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    text = " ".join(text.split())  # a line break would be drawn as one
-    font, scale, (left, bottom) = cv2.FONT_HERSHEY_SIMPLEX, 0.5, corner
-    (width, height), below = cv2.getTextSize(text, font, scale, 1)
-    cv2.rectangle(canvas, (left, bottom - height - 2), (left + width, bottom + below), (24, 24, 24), cv2.FILLED)
-    cv2.putText(canvas, text, corner, font, scale, colour, 1, cv2.LINE_AA)

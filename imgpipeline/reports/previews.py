@@ -1,8 +1,6 @@
-"""The pictures of a report: a few frames of the day with what was found in them.
+"""The previews of a report: a few frames of the day with what was found in them.
 
-Owns the choice of the frames and the size of their pictures. It promises to choose the same frames for the same day,
-and that a picture which cannot be read any more is said and fails no report. How boxes are drawn belongs to
-`vision.annotate`.
+The same day always gets the same frames. A preview whose image can no longer be read says so; it fails no report.
 """
 
 import base64
@@ -17,12 +15,10 @@ from imgpipeline.lake.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports.palette import Colour
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import draw_detections, encode_jpeg, shrink
-from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.previews import draw_preview, read_pixels
 
 MOST_PREVIEWS = 5
 _LONGEST_SIDE_PX = 720
-_QUALITIES = (80, 65, 50, 35, 20)
 _MOST_JPEG_BYTES = 60_000
 _MOST_BOXES = 60
 _LIGHT = 60
@@ -113,7 +109,7 @@ def make_previews(
     found: dict[str, list[Sequence[Any]]] = {}
     for row in session.query(_CHOSEN.format(least=float(least))).rows:
         found.setdefault(row[0], []).append(row)
-    easel = _Easel(ImageReader(store, settings), settings, colour_of)
+    easel = _Easel(ImageReader(store, settings), colour_of)
     return tuple(_preview(easel, rows) for rows in found.values())
 
 
@@ -135,35 +131,22 @@ def _preview(easel: "_Easel", rows: list[Sequence[Any]]) -> Preview:
 
 @dataclass(frozen=True, slots=True)
 class _Easel:
-    """Draws pictures."""
+    """Draws previews."""
 
     reader: ImageReader
-    settings: Settings
     colour_of: Callable[[str], Colour]
 
     def draw(self, path: str, detections: Sequence[Detection]) -> tuple[bytes | None, str | None]:
-        """Returns the picture, or why there is none."""
+        """Returns the preview, or why there is none."""
         try:
-            limits = ImageLimits(self.settings.max_image_pixels, self.settings.max_image_bytes)
-            pixels = decode_image(self.reader.read(path).data, limits).pixels
+            pixels = read_pixels(self.reader, path)
         except BadInputError as error:
             return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
-        small = shrink(pixels, _LONGEST_SIDE_PX)
-        ratio_x, ratio_y = small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]
-        scaled = [_scaled(found, ratio_x, ratio_y) for found in detections]
-        return _small_jpeg(draw_detections(small, scaled, lambda found: self.colour_of(found.label))), None
-
-
-def _small_jpeg(drawn: Pixels) -> bytes:
-    encoded = b""
-    for quality in _QUALITIES:
-        encoded = encode_jpeg(drawn, _LONGEST_SIDE_PX, quality)
-        if len(encoded) <= _MOST_JPEG_BYTES:
-            break
-    return encoded
-
-
-def _scaled(found: Detection, ratio_x: float, ratio_y: float) -> Detection:
-    x, y, width, height = found.box_xywh or (0.0, 0.0, 0.0, 0.0)
-    box = (x * ratio_x, y * ratio_y, width * ratio_x, height * ratio_y)
-    return Detection(found.label, found.class_id, found.confidence, box)
+        drawn = draw_preview(
+            pixels,
+            detections,
+            max_side=_LONGEST_SIDE_PX,
+            most_bytes=_MOST_JPEG_BYTES,
+            colour_of=lambda found: self.colour_of(found.label),
+        )
+        return drawn, None

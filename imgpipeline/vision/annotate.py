@@ -1,7 +1,4 @@
-"""Pictures for people: boxes drawn in, small enough for a page.
-
-Owns drawing and the preview's JPEG. Promises not to touch the picture it is given, and one colour a class.
-"""
+"""Draws boxes and text on images, shrinks them and encodes them as JPEG."""
 
 import colorsys
 from collections.abc import Callable, Sequence
@@ -13,6 +10,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.decode import Pixels
 
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_ANGLE_TURNS = 0.381966
 """Neighbouring class ids get hues that lie far apart."""
 
@@ -98,14 +96,43 @@ def encode_jpeg(pixels: Pixels, max_side: int, quality: int) -> bytes:
     return encoded.tobytes()
 
 
+def write_text(
+    canvas: Pixels,
+    text: str,
+    corner: tuple[int, int],
+    *,
+    ink: tuple[int, int, int],
+    ground: tuple[int, int, int],
+    scale: float = 0.5,
+) -> None:
+    """Writes one line of text on a filled bar; line breaks become blanks.
+
+    Args:
+        canvas: uint8 [height, width, 3], BGR; drawn on.
+        text: The text.
+        corner: Left end of the text's baseline, pixels.
+        ink: Blue, green and red of the text.
+        ground: Blue, green and red of the bar.
+        scale: Size of the font; 1 is about 22 pixels high.
+    """
+    text = " ".join(text.split())
+    width, height, below = _text_size(text, scale)
+    left, baseline = corner
+    cv2.rectangle(canvas, (left, baseline - height), (left + width, baseline + below), ground, cv2.FILLED)
+    cv2.putText(canvas, text, corner, _FONT, scale, ink, 1, cv2.LINE_AA)
+
+
+def _text_size(text: str, scale: float) -> tuple[int, int, int]:
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
+    return width, height, below
+
+
 def _draw_caption(
     canvas: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Writes on a filled bar above the box, or inside of it where there is no room above."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4 + 0.1 * thickness
-    text = " ".join(text.split())  # a line break would be drawn as one
-    (text_width, text_height), baseline = cv2.getTextSize(text, font, scale, 1)
-    left = max(0, min(corner[0], canvas.shape[1] - text_width))
-    bottom = corner[1] if corner[1] > text_height + baseline else corner[1] + text_height + baseline
-    cv2.rectangle(canvas, (left, bottom - text_height - baseline), (left + text_width, bottom), colour, -1)
-    cv2.putText(canvas, text, (left, bottom - baseline), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    """Writes above the box, or inside of it if there is no room above."""
+    scale = 0.4 + 0.1 * thickness
+    width, height, below = _text_size(" ".join(text.split()), scale)
+    left = max(0, min(corner[0], canvas.shape[1] - width))
+    bottom = corner[1] if corner[1] > height + below else corner[1] + height + below
+    write_text(canvas, text, (left, bottom - below), ink=(0, 0, 0), ground=colour, scale=scale)
