@@ -125,7 +125,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
         (["metadata", "*.json"], 2, "gives the import no name"),
         (["detections", "absent.csv"], 1, "There is nothing to read at absent.csv"),
         (["detections", "counts.csv", "--name", "a/b"], 2, "no name of an import"),
-        (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is not there"),
+        (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is missing"),
         (["detections", "counts.csv", "--source", "x" * 2000], 2, "--source"),
         (["detections", "counts.csv", "--box-columns", "x,y"], 2, "--box-columns names 2 columns"),
         (["detections", "counts.csv", "--delimiter", "||"], 2, "give one character"),

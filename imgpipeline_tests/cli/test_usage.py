@@ -57,7 +57,7 @@ WRONG_CALLS = [
     ("compare-models --day 2026-01-01 --a nonsense --b demo", "There is no model 'nonsense'"),
     ("dead-letters list --code NONSENSE", "'NONSENSE' is not one of"),
     ("frames list --status nonsense", "'nonsense' is not one of"),
-    ("import detections rows.csv --label-column nonsense", "The column 'nonsense' is not there"),
+    ("import detections rows.csv --label-column nonsense", "The column 'nonsense' is missing"),
     ("import detections rows.csv --box-columns a,b", "--box-columns names 2 columns."),
     ("import detections rows.csv --box-columns a", "--box-columns names 1 column."),
     ("summary label-totals --by colour", "--by is 'colour'."),

@@ -1,7 +1,4 @@
-"""Building the days of an import at once, without waiting for a schedule.
-
-Owns which days belong to an import, and the order of building. How a table is built belongs to `lake`.
-"""
+"""Builds the tables and summaries of an import's days at once, without waiting for a schedule."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -15,28 +12,28 @@ from imgpipeline.settings import Clock, Settings
 
 
 def days_of(store: ObjectStore, chain: ChainId) -> list[date]:
-    """Returns the days that an import has touched, by all of its calls, sorted."""
+    """Returns all days with outcomes of an import, sorted."""
     return sorted({bucket.day for bucket in index_buckets(store) if bucket.chain == chain})
 
 
 def build_days(
     settings: Settings, store: ObjectStore, days: Sequence[date], *, now: Clock, progress: Callable[[int, int], None]
 ) -> int:
-    """Brings tables and summaries of some days up to the ledger.
+    """Builds the tables and summaries of some days from the ledger.
 
     Args:
         settings: Those that summaries read.
         store: The object store.
         days: UTC days.
         now: Tells the time.
-        progress: Told how many days are done.
+        progress: Called with the number of finished days and of all days.
 
     Returns:
-        How many days had something new.
+        The number of days that had something new.
 
     Raises:
         LedgerError: A segment cannot be read.
-        TransientError: The store does not answer, or other builds were faster time and again.
+        TransientError: The store does not answer, or a build lost the write race repeatedly.
     """
     built = 0
     for done, day in enumerate(days, 1):

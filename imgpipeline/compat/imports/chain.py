@@ -1,11 +1,11 @@
-"""From rows to segments: an import goes on where its chain ends, and never differs from what is there.
+"""From rows to segments: an import continues at the end of its chain, after checking the rows before it.
 
-Owns the loop. Each segment's fingerprint holds the SHA-256 over all rows up to there; rows that the ledger has are read
-again, hashed, and compared with it at the chain's end. It promises:
+The fingerprint of each segment is the SHA-256 of all rows up to its end. Rows that are in the ledger already are read
+again, hashed, and compared with the fingerprint at the chain's end. Therefore:
 
-* A row has one outcome, however often and by however many processes it is imported, and wherever one dies.
-* Rows that differ from those that are in the ledger are an error, before anything is written.
-* At most a segment's rows are in memory.
+* A row has one outcome, no matter how often or by how many processes it is imported, or where one dies.
+* Rows that differ from those in the ledger are an error, before anything is written.
+* Only the rows of one segment are in memory.
 """
 
 import gc
@@ -27,35 +27,35 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
 
 SEGMENT_ROWS = 10_000
-"""A segment ends at a multiple of this: days are built by whole segments, and two imports at once meet at its ends."""
+"""Segments end at multiples of this, so that concurrent imports of the same rows meet at the same ends."""
 _SEGMENT_BYTES = 32 * 2**20
-"""Or sooner, at rows of that many bytes."""
+"""A segment ends earlier at this many bytes of rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import has done."""
+    """The result of an import."""
 
     chain: ChainId
     """The chain of the import."""
     rows: int
-    """Rows that were read."""
+    """Rows read."""
     already_there: int
-    """Of them, those that the ledger had, from an earlier import or one at the same time."""
+    """Rows that were in the ledger already, from an earlier or a concurrent import."""
     frames: int
-    """Of the rest, those that became frames."""
+    """New rows that became frames."""
     dead_letters: int
-    """Of the rest, those that became dead letters."""
+    """New rows that became dead letters."""
     codes: dict[str, int]
-    """Dead letters by code."""
+    """New dead letters by code."""
     segments: int
-    """Segments that were put."""
+    """Segments written."""
     days: tuple[date, ...]
     """Days of the new frames and dead letters, sorted."""
 
 
 class _BehindError(Exception):
-    """Another import has put shorter segments than this one: the rows are to be read again."""
+    """A concurrent import wrote shorter segments than this one: the rows have to be read again."""
 
 
 def import_rows(
@@ -68,25 +68,25 @@ def import_rows(
     clock: Clock,
     progress: Progress = not_shown,
 ) -> ImportResult:
-    """Brings rows into the ledger, behind those that are there.
+    """Writes rows to the ledger, after those that it has already.
 
     Args:
-        settings: Say which days are accepted and what dead letters keep.
+        settings: Which days are accepted, and how much of a bad row a dead letter keeps.
         store: The object store.
         chain: The import's chain (`import_chain`).
-        rows: What is imported.
-        meaning: What the rows mean.
+        rows: The rows to import.
+        meaning: Turns rows into frames.
         clock: Tells the time.
-        progress: Told how far it is.
+        progress: Called with the bytes read and the bytes in all.
 
     Returns:
-        What was done.
+        What was imported.
 
     Raises:
         LedgerError: The ledger has other rows under this name, or a segment cannot be read.
-        TransientError: The store does not answer; another call goes on where this one ended.
+        TransientError: The store does not answer; calling again continues where this call ended.
         ConfigurationError: A file cannot be read.
-        PermanentError: A file is damaged; what was read before is in the ledger.
+        PermanentError: A file is damaged; the rows before the damage are in the ledger.
     """
     done = _Done()
     run_id = f"import-{uuid.uuid4().hex}"
@@ -112,7 +112,7 @@ def import_rows(
 
 @dataclass(slots=True)
 class _Done:
-    """What was put, by all attempts of one call."""
+    """What all attempts of one call have written."""
 
     frames: int = 0
     codes: Counter[str] = field(default_factory=Counter)
@@ -127,7 +127,7 @@ class _Done:
 
 
 class _Import:
-    """One reading of all rows."""
+    """One pass over all rows."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Import:
         self._check_recipe()
 
     def take_all(self, rows: Iterator[Row]) -> int:
-        """Takes rows until there are no more; answers how many there were."""
+        """Imports all rows and returns their number."""
         for row in rows:
             self._digest.add(row.raw)
             if self._digest.rows <= self._writer.end.offset:
@@ -172,7 +172,7 @@ class _Import:
     def _check_recipe(self) -> None:
         header = self._writer.end.header
         made_by = header.provenance.settings_hash if header else self._made_by.settings_hash
-        # Of a segment that `ledger repair` has put it says something else; the rows are compared all the same.
+        # A segment written by `ledger repair` names another recipe; its rows are compared all the same.
         if header and header.frames + header.dead_letters and made_by != self._made_by.settings_hash:
             raise Disagreement(recipe=made_by)
 
@@ -217,7 +217,7 @@ class _Import:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keeps Python from looking for cycles among a segment's frames, which have none: an eighth of the time."""
+    """Pauses the cycle collector, an eighth of the time, while a segment's frames are made: they have no cycles."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -228,5 +228,5 @@ def _collector_paused() -> Iterator[None]:
 
 
 def recipe_hash(meaning: Meaning) -> str:
-    """Returns the hash of what the rows mean, as a segment's header has it."""
+    """Returns the hash that a segment's header stores for the meaning of its rows."""
     return sha256(meaning.recipe.encode()).hexdigest()[:16]

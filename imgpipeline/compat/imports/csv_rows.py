@@ -1,9 +1,7 @@
-"""Reading a CSV file row by row.
+"""Reads a CSV file row by row: RFC 4180 with any line ends, a header, UTF-8, optionally gzip.
 
-Owns the format: RFC 4180 with any line ends, a header, UTF-8 with or without byte order mark, perhaps packed by gzip.
-Blank lines are no rows. It promises that whatever a row holds the next one is read, and that a row's bytes do not
-depend on line ends. An unclosed quote swallows at most 128 KiB, Python's limit of a field; then reading goes on behind
-it. What the columns mean belongs to `detection_rows`.
+Blank lines are skipped. A bad row does not keep the next one from being read: an unclosed quote swallows at most
+128 KiB, Python's limit for a field. The bytes of a row do not depend on line ends.
 """
 
 import csv
@@ -31,17 +29,17 @@ class CsvRows:
             delimiter: One character between fields.
 
         Raises:
-            ConfigurationError: The file cannot be read, is no text, or has no header.
+            ConfigurationError: The file cannot be read, is not text, or has no header.
         """
         self._file = file
         self._delimiter = delimiter
         with open_text(file) as opened:
             _, columns = self._begin(opened.file)
         self.columns: tuple[str, ...] = columns
-        """Names of the columns, without blanks around them."""
+        """Names of the columns, stripped of blanks."""
 
     def read(self, progress: Progress) -> Iterator[Row]:
-        """Yields the rows behind the header."""
+        """Yields the rows after the header."""
         with open_text(self._file) as opened:
             lines, _ = self._begin(opened.file)
             reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
@@ -58,20 +56,20 @@ class CsvRows:
         except (StopIteration, csv.Error) as error:
             raise ConfigurationError(
                 f"{self._file.where} has no header ({error or 'it is empty'}).",
-                next_step="begin it with the names of the columns, such as timestamp,detected_label,confidence",
+                next_step="start it with the names of the columns, such as timestamp,detected_label,confidence",
             ) from None
         return lines, tuple(name.strip().encode("utf-8", "replace").decode() for name in header)
 
 
 class _Lines:
-    """Lines of a file, of which those of the present row are kept."""
+    """The lines of a file; those of the current row are kept."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._readline = text.readline
         self.number = 0
-        """Lines that were read."""
+        """Lines read so far."""
         self.kept: list[str] = []
-        """Those of the present row."""
+        """Lines of the current row."""
 
     def __iter__(self) -> "_Lines":
         return self
@@ -95,7 +93,7 @@ def _rows(lines: _Lines, reader: Iterator[list[str]], name: str, width: int) -> 
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"it is no CSV: {error}, in lines {first} to {lines.number}."
+            problem = f"it is not valid CSV: {error}, in lines {first} to {lines.number}."
         if fields == []:
             continue
         text = "".join(lines.kept).rstrip("\r\n")

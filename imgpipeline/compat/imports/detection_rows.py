@@ -1,7 +1,6 @@
-"""CSV rows as detections: which column says what.
+"""Turns CSV rows into frames with one detection each.
 
-Owns the meaning of the columns. One row is one frame with one detection: rows have no identity but their number, so a
-frame's name is made of source, time, the import's name and the row's number. Reading the file belongs to `csv_rows`.
+A row has no identity except its number, so the `frame_id` is made of source, time, the import's name and the row number.
 """
 
 import json
@@ -31,29 +30,29 @@ _UNKNOWN: Mapping[str, Any] = {
     "nms_threshold": None,
     "orientation": None,
 }
-"""What a row of detections does not say of its frame."""
+"""Fields of a frame that a row of detections does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Which column says what."""
+    """The columns of a CSV file."""
 
     timestamp: str = "timestamp"
-    """The frame's own time."""
+    """The frame's time."""
     label: str = "detected_label"
-    """What was found."""
+    """The label."""
     confidence: str = "confidence"
-    """How sure, 0 to 1."""
+    """The confidence, 0 to 1."""
     source: str | None = None
-    """The camera, video or folder; None: all rows have one source."""
+    """The camera, video or folder; None if all rows have the same source."""
     frame: str | None = None
-    """The frame's number, or where its image is stored; None: unknown."""
+    """The frame's number, or the path of its image; None if unknown."""
     box: tuple[str, str, str, str] | None = None
-    """Left, top, width, height in pixels; None: unknown."""
+    """Left, top, width and height in pixels; None if unknown."""
 
 
 class DetectionRows:
-    """What the rows of one CSV file mean."""
+    """Turns the rows of one CSV file into frames."""
 
     def __init__(
         self, columns: tuple[str, ...], names: ColumnNames, chain: ChainId, source: str, timezone: str = "UTC"
@@ -62,13 +61,13 @@ class DetectionRows:
 
         Args:
             columns: Names of the columns as the header has them.
-            names: Which one says what.
+            names: Which column holds what.
             chain: The import's chain.
-            source: Source of the rows, where no column names it.
+            source: Source of the rows if no column names it.
             timezone: IANA name of the time zone of times without an offset.
 
         Raises:
-            ConfigurationError: A column is not there, or there twice.
+            ConfigurationError: A column is missing, or exists twice.
         """
         self._chain = chain
         self._source = text_of("--source", source)
@@ -84,7 +83,7 @@ class DetectionRows:
         self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source, *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
-        """Returns the frame of a row, with its one detection; raises BadInputError where it is none."""
+        """Returns the frame of a row, with its one detection; raises BadInputError if the row is bad."""
         fields: list[str] = row.fields
         source = self._source
         if self._source_column is not None:
@@ -134,8 +133,8 @@ class DetectionRows:
 def _find(columns: tuple[str, ...], name: str, option: str) -> int:
     if columns.count(name) == 1:
         return columns.index(name)
-    there = "there twice" if name in columns else "not there"
+    problem = "exists twice" if name in columns else "is missing"
     raise ConfigurationError(
-        f"The column {name!r} is {there}; the file has {', '.join(map(repr, columns))}.",
-        next_step=f"name the column by {option}, and what stands between columns by --delimiter",
+        f"The column {name!r} {problem}; the file has {', '.join(map(repr, columns))}.",
+        next_step=f"name the column with {option}, and the character between columns with --delimiter",
     )

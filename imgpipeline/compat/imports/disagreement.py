@@ -1,7 +1,6 @@
-"""Rows that are not those of the ledger: finding the first one, and saying so.
+"""The error for an import whose earlier rows have changed.
 
-Owns the error for an import whose earlier rows have changed. It promises to name the first row whose outcome would be
-another one, or, where the bytes differ but no outcome does, the rows between which it lies.
+It names the first row that would have another outcome now; if only the bytes differ, the range of rows to look at.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,15 +20,15 @@ _OTHER_NAME = "import it under another --name; what is in the ledger stays as it
 
 
 class Disagreement(Exception):  # noqa: N818 - it is caught by its own package and becomes an error there
-    """An import's rows are not those that the ledger has."""
+    """The rows of an import differ from those in the ledger."""
 
     def __init__(self, *, end: int = 0, rows: int | None = None, recipe: str | None = None) -> None:
-        """Says how they differ.
+        """Notes how they differ.
 
         Args:
-            end: Up to where the ledger has rows.
-            rows: How many there are now, where they are fewer.
-            recipe: By which recipe the ledger's rows were read, where it is another one.
+            end: The number of rows in the ledger.
+            rows: The number of rows now, if there are fewer.
+            recipe: The recipe of the rows in the ledger, if it differs.
         """
         super().__init__()
         self.end = end
@@ -45,9 +44,9 @@ def describe_disagreement(
     Args:
         store: The object store.
         chain: The import's chain.
-        rows: What was to be imported; it is read again up to the first difference.
-        meaning: What the rows mean.
-        found: What was noticed.
+        rows: The rows to import; read again up to the first difference.
+        meaning: Turns rows into frames.
+        found: How they differ.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -103,7 +102,7 @@ def _compare(segment: Segment, some: Sequence[Row], first: int, meaning: Meaning
 
 
 def _apart_from_its_place(frame: Frame) -> dict[str, Any]:
-    """Returns a frame's document without the name of its file: a file may be called something else by now."""
+    """Returns a frame's document without the name of its file, since a file may be renamed."""
     document = frame.to_json()
     return document | {"attributes": document["attributes"] | {"imported_from": ""}}
 

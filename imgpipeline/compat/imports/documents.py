@@ -1,7 +1,6 @@
-"""Reading JSON documents: one a file, or one a line.
+"""Reads JSON documents from files, in the order of the file names.
 
-Owns finding the documents in files: `.jsonl` and `.ndjson` have one a line (blank lines are none), any other file is
-one document. Files come in the order of their names. What a document means belongs to `metadata_documents`.
+Files named `.jsonl` or `.ndjson` hold one document per line (blank lines are skipped); any other file is one document.
 """
 
 import json
@@ -16,7 +15,7 @@ from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.objectstore.inputs import InputFile
 
 ENDINGS = (".json", ".jsonl", ".ndjson")
-"""Files of a folder that are taken, each also with `.gz` behind it."""
+"""Endings of the files that a folder stands for, each also followed by `.gz`."""
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _READERS = 16
 _AHEAD = 64
@@ -27,7 +26,7 @@ class Documents:
     """The documents of some files."""
 
     def __init__(self, files: Sequence[InputFile]) -> None:
-        """Takes files as `find_files` returns them."""
+        """Takes the files that `find_files` returned."""
         self._files = files
 
     def read(self, progress: Progress) -> Iterator[Row]:
@@ -48,7 +47,7 @@ class Documents:
 
 
 def _read_each(files: Iterator[InputFile]) -> Iterator[tuple[Row, int]]:
-    """Reads files of one document each; those of a store several at a time."""
+    """Reads files of one document each; those in a bucket several at a time."""
     for is_remote, some in groupby(files, lambda file: file.path is None):
         if is_remote:
             yield from map_ahead(_read_one, some, workers=_READERS, ahead=_AHEAD)
@@ -102,5 +101,5 @@ def _row(place: str, raw: bytes) -> Row:
     except UnicodeDecodeError as error:
         problem = f"it holds a byte that is not UTF-8 at position {error.start}."
     except (ValueError, RecursionError) as error:
-        problem = f"it is no JSON: {error}."
+        problem = f"it is not valid JSON: {error}."
     return Row(place, raw, found, problem)

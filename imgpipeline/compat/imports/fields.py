@@ -1,8 +1,4 @@
-"""The fields of a row: what each may hold, and the error that names it where it holds something else.
-
-Owns the checks of single values for both kinds of imports. Which fields there are belongs to `detection_rows` and
-`metadata_documents`.
-"""
+"""Checks and converts single fields of imported rows; errors name the field, what was found and what was expected."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +18,7 @@ _SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "
 
 
 def text_of(name: str, value: object) -> str:
-    """Returns text of 1 to `MAX_TEXT` characters that can be stored everywhere, without blanks around it.
+    """Returns storable text of 1 to `MAX_TEXT` characters, stripped of blanks.
 
     Raises:
         BadInputError: It is something else.
@@ -36,10 +32,10 @@ def text_of(name: str, value: object) -> str:
 
 
 def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
-    """Returns a time: RFC 3339, without an offset taken as local time of a zone, or Unix time as number or text.
+    """Returns a time from RFC 3339 (local time of `zone` if it has no offset), or from Unix time as a number or text.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: It is not a time.
     """
     try:
         if isinstance(value, str):
@@ -55,12 +51,12 @@ def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
 
 
 def zone_recipe(timezone: str) -> tuple[str, ...]:
-    """Returns a time zone's part in the recipe of an import: nothing for UTC, as imports of older releases have it."""
+    """Returns what a time zone adds to the recipe of an import: nothing for UTC, as in older releases."""
     return () if timezone == "UTC" else (timezone,)
 
 
 def confidence_of(name: str, value: object) -> float:
-    """Returns a number from 0 to 1; raises BadInputError where it is none."""
+    """Returns a number from 0 to 1; raises BadInputError if the value is something else."""
     number = _float(value)
     if number is None or not 0.0 <= number <= 1.0:
         raise bad_row(name, value, "a number from 0 to 1")
@@ -71,7 +67,7 @@ def number_of(name: str, value: object) -> float:
     """Returns a number between -1e9 and 1e9, which summaries can sort into bins.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: It is something else.
     """
     number = _float(value)
     if number is None or not -_MOST < number < _MOST:
@@ -80,20 +76,20 @@ def number_of(name: str, value: object) -> float:
 
 
 def count_of(name: str, value: object) -> int:
-    """Returns a whole number from 0 below 2**31; raises BadInputError where it is none."""
+    """Returns a whole number from 0 to 2**31 - 1; raises BadInputError if the value is something else."""
     return _whole(name, value, 2**31)
 
 
 def large_count_of(name: str, value: object) -> int:
-    """Returns a whole number from 0 below 2**63; raises BadInputError where it is none."""
+    """Returns a whole number from 0 to 2**63 - 1; raises BadInputError if the value is something else."""
     return _whole(name, value, 2**63)
 
 
 def size_of(name: str, value: object) -> int:
-    """Returns a size in bytes below a tebibyte, so that those of millions of frames can be summed.
+    """Returns a size in bytes below one tebibyte, so that the sizes of millions of frames can be summed.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: It is something else.
     """
     return _whole(name, value, 2**40)
 
@@ -121,11 +117,11 @@ def _float(value: object) -> float | None:
 
 
 def box_of(name: str, value: object) -> Box:
-    """Returns left, top, width, height of a box.
+    """Returns left, top, width and height of a box.
 
     Args:
         name: The field.
-        value: A list of left, top, width and height, or an object that names them, or both corners.
+        value: A list of left, top, width and height, or an object with these, or with two corners.
 
     Raises:
         BadInputError: It is none of these.
@@ -158,10 +154,10 @@ def _box(name: str, value: object, parts: list[Any]) -> Box:
 
 
 def check_attributes(attributes: Mapping[str, Any]) -> None:
-    """Refuses what later readers could not take: deep nesting, null characters, NaN.
+    """Rejects what later readers cannot handle: deep nesting, null characters, NaN.
 
     Raises:
-        BadInputError: They hold such a thing.
+        BadInputError: The attributes hold such a value.
     """
     if all(map(_is_harmless, attributes)) and all(map(_is_harmless, attributes.values())):
         return
@@ -178,5 +174,5 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
 
 
 def _is_harmless(value: object) -> bool:
-    """Whether a value is of the kinds that most attributes are, and can be stored as it is."""
+    """Returns quickly whether a value is a common one that can be stored unchanged."""
     return type(value) is int or (type(value) is str and value.isascii() and "\x00" not in value)

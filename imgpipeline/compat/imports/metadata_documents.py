@@ -1,8 +1,7 @@
-"""JSON documents as frames: the metadata that a classic consumer wrote.
+"""Turns JSON documents, as classic consumers wrote them, into frames.
 
-Owns which names a field goes by. A document is one frame, looked at by somebody else's model: what it does not say
-stays unknown, and what has no place in the metadata contract is kept in the frame's attributes. Reading documents
-belongs to `documents`.
+A field may have several names. What a document does not say stays unknown; fields that are not part of the metadata
+contract are kept in the frame's attributes.
 """
 
 import json
@@ -54,7 +53,7 @@ _KEPT = ("source_kafka_topic", "source_kafka_partition", "source_kafka_offset", 
 
 
 def _first(data: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:
-    """Returns the first of some fields that says something, and what; the first name and None where none does."""
+    """Returns name and value of the first field that is not empty; the first name and None if all are."""
     for name in names:
         value = data.get(name)
         if value is not None and value != "":
@@ -63,15 +62,15 @@ def _first(data: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:
 
 
 class MetadataDocuments:
-    """What the documents of one import mean."""
+    """Turns the documents of one import into frames."""
 
     def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = (), timezone: str = "UTC") -> None:
-        """Begins.
+        """Takes what the documents do not say.
 
         Args:
             chain: The import's chain.
-            source: Source of documents that name none.
-            labels: Names of classes by their numbers, for detections that have only a `class_id`.
+            source: Source of documents that do not name one.
+            labels: Labels by class number, for detections that have only a `class_id`.
             timezone: IANA name of the time zone of times without an offset.
         """
         self._chain = chain
@@ -81,7 +80,7 @@ class MetadataDocuments:
         self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels), *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
-        """Returns the frame of a document; raises BadInputError where it is none."""
+        """Returns the frame of a document; raises BadInputError if the document is bad."""
         data: dict[str, Any] = row.fields
         path = _path_in(data)
         known.image_path = path or None
@@ -122,7 +121,7 @@ class MetadataDocuments:
         if value is not None:
             return text_of(name, _as_text(value))
         folder = path.removeprefix("s3://").rpartition("/")[0].rpartition("/")
-        # Of `s3://bucket/image.jpg` the folder would be the bucket.
+        # In `s3://bucket/image.jpg` the folder would be the bucket.
         return text_of("source", folder[2] if folder[2] and (folder[0] or "://" not in path) else self._source)
 
     def _name(self, data: dict[str, Any], source: str, time: Any, number: int | None, path: str, offset: int) -> str:
@@ -170,7 +169,7 @@ def _optional(read: Any, data: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def _as_text(value: object) -> object:
-    """Numbers may name a camera or a video too."""
+    """Returns a whole number as text, since a number may name a camera or video; other values unchanged."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -196,7 +195,7 @@ def _number_in(data: dict[str, Any]) -> int | None:
 
 
 def _status_in(data: dict[str, Any]) -> tuple[FrameStatus, str | None]:
-    """A document of this project says whether a detector looked; what others write there says something else."""
+    """Reads whether the frame was gated, as this project's documents say; other values of `status` mean something else."""
     if data.get("status") != FrameStatus.GATED.value:
         return FrameStatus.PROCESSED, None
     return FrameStatus.GATED, _optional(text_of, data, ("gate_reason",)) or "unknown"

@@ -1,19 +1,19 @@
-"""The hash by which an import knows its earlier rows.
+"""The hash by which an import recognizes its earlier rows.
 
-Owns what is hashed: each row's length and bytes, in order, so that no two sequences of rows flow into each other.
+It covers the length and bytes of each row, so that two different sequences of rows never have the same input.
 """
 
 from hashlib import sha256
 
 
 class RollingHash:
-    """SHA-256 over all rows up to one."""
+    """SHA-256 of all rows so far."""
 
     def __init__(self) -> None:
-        """Begins before the first row."""
+        """Starts before the first row."""
         self._hash = sha256()
         self.rows = 0
-        """Rows that were added."""
+        """Rows added."""
 
     def add(self, raw: bytes) -> None:
         """Adds the next row."""

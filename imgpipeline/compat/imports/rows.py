@@ -1,7 +1,4 @@
-"""What an import reads: rows, each with its place, and what becomes of one.
-
-Owns the values between reading a file and writing a segment. How files are read belongs to `csv_rows` and `documents`.
-"""
+"""The rows of an import, and how a row becomes a frame or a dead letter."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -14,14 +11,14 @@ from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode
 
 MOST_ROW_BYTES = 4 * 2**20
-"""A larger row or document is a dead letter, and is not loaded whole."""
+"""A larger row or document becomes a dead letter and is not loaded as a whole."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that were read, and how many there are."""
+"""Called with the bytes read and the bytes in all."""
 
 
 def not_shown(done: int, total: int) -> None:
-    """Shows no progress."""
+    """Ignores progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +26,15 @@ class Row:
     """One row of a CSV file, or one JSON document."""
 
     place: str
-    """Where it stands, for a person: `counts.csv:17`, or the document's file."""
+    """Where it is, for messages: `counts.csv:17`, or the document's file."""
     raw: bytes
-    """Its bytes, without what separates it from the next one. Of a row larger than the limit only a hash."""
+    """Its bytes without the separator; for a row over the limit only a hash."""
     fields: Any
-    """What it holds: the texts of a CSV row, a JSON object; None where it could not be read."""
+    """Its content: the texts of a CSV row, or a JSON object; None if it could not be read."""
     problem: str = ""
-    """Why it could not be read; empty where it could."""
+    """Why it could not be read; empty if it could."""
     raw_size_bytes: int | None = None
-    """Its size, where `raw` does not tell it."""
+    """Its size, if `raw` is only a hash."""
 
     @property
     def size_bytes(self) -> int:
@@ -46,38 +43,38 @@ class Row:
 
 
 class Rows(Protocol):
-    """A readable input. It can be read again from its begin."""
+    """An input that can be read repeatedly from its start."""
 
     def read(self, progress: Progress) -> Iterator[Row]:
-        """Yields the rows in their order."""
+        """Yields the rows in order."""
 
 
 class Meaning(Protocol):
-    """What rows of one kind mean."""
+    """Turns rows of one kind into frames."""
 
     @property
     def recipe(self) -> str:
-        """What the outcome of a row depends on beside the row: columns, names. Another one is another import."""
+        """What the outcome of a row depends on besides the row, such as columns and names; fixed for an import."""
 
     def frame_of(self, row: Row, offset: int, known: "Known") -> Frame:
-        """Returns the frame that a row is.
+        """Returns the frame of a row.
 
         Args:
-            row: The row; it could be read.
+            row: A row that could be read.
             offset: Its number, from 0.
-            known: Filled with what is known of it, for the dead letter that it may become.
+            known: Filled while the row is read, for the dead letter that it may become.
 
         Raises:
-            BadInputError: It is none; the message names the field, what was found and what was expected.
+            BadInputError: The row is bad; the message names the field, what was found and what was expected.
         """
 
 
 @dataclass(slots=True)
 class Known:
-    """What is known of a row that may become a dead letter."""
+    """What is known so far of a row that may become a dead letter."""
 
     timestamp: datetime | None = None
-    """Its own time."""
+    """Its time."""
     source: str | None = None
     """Its source."""
     image_path: str | None = None
@@ -86,7 +83,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is accepted."""
+    """Which rows are accepted."""
 
     first_day: date
     """First accepted day."""
@@ -96,12 +93,12 @@ class Limits:
     """Largest row that a dead letter keeps."""
 
     def is_accepted(self, time: datetime) -> bool:
-        """Whether a frame may have this time."""
+        """Returns whether a frame may have this time."""
         return self.first_day <= day_of(time) and time <= self.latest
 
 
 def outcome_of(row: Row, offset: int, meaning: Meaning, limits: Limits) -> Frame | DeadLetter:
-    """Returns what becomes of a row: whatever is wrong with it, it is a dead letter with its place and its bytes."""
+    """Returns the frame of a row; for a bad row, a dead letter with its place and bytes."""
     known = Known()
     try:
         if row.problem:
@@ -140,7 +137,7 @@ def latest_accepted(now: datetime, max_future_s: float) -> datetime:
 
 
 def bad_row(name: str, found: object, expected: str) -> BadInputError:
-    """Returns the error for a field of a row that holds something else than expected."""
+    """Returns the error for a field that does not hold what was expected."""
     shown = repr(found) if isinstance(found, str | int | float | type(None)) else f"a JSON {type(found).__name__}"
     shown = shown if len(shown) <= 120 else shown[:117] + "..."
     return BadInputError(DeadLetterCode.BAD_ROW, f"{name}: got {shown}, expected {expected}.")

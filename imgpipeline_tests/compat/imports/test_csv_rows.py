@@ -1,4 +1,4 @@
-"""CSV as people have it: byte order marks, line ends, quotes, gzip; and what is no CSV at all."""
+"""CSV as people have it: byte order marks, line ends, quotes, gzip; and what is not CSV at all."""
 
 import gzip
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_row_is_named_by_the_line_it_begins_at(folder_settings: Settings, tmp_
         (b"1", "got 1 fields, expected 2 as in the header."),
         (b"1,2,3", "got 3 fields, expected 2 as in the header."),
         (b"1,caf\xe9", "it holds a byte that is not UTF-8."),
-        (b'1,"x"y', "it is no CSV: ',' expected after '\"', in lines 2 to 2."),
+        (b'1,"x"y', "it is not valid CSV: ',' expected after '\"', in lines 2 to 2."),
     ],
     ids=["too few", "too many", "not UTF-8", "quote"],
 )
@@ -77,7 +77,7 @@ def test_an_unclosed_quote_costs_at_most_a_field_s_length(folder_settings: Setti
 
 def test_a_quote_that_is_open_at_the_end_is_one_bad_row(folder_settings: Settings, tmp_path: Path):
     rows = read(folder_settings, tmp_path / "counts.csv", b'a,b\n1,x\n2,"y\n3,z\n')
-    assert [row.problem for row in rows] == ["", "it is no CSV: unexpected end of data, in lines 3 to 4."]
+    assert [row.problem for row in rows] == ["", "it is not valid CSV: unexpected end of data, in lines 3 to 4."]
 
 
 def test_other_characters_may_stand_between_columns(folder_settings: Settings, tmp_path: Path):

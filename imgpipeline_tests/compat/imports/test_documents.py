@@ -145,8 +145,8 @@ def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Se
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"{", "BAD_ROW one.json: it is no JSON"),
-        (b"", "BAD_ROW one.json: it is no JSON"),
+        (b"{", "BAD_ROW one.json: it is not valid JSON"),
+        (b"", "BAD_ROW one.json: it is not valid JSON"),
         (b"[1]", "BAD_ROW one.json: got a JSON list, expected a JSON object."),
         (b'{"a": "\xff"}', "BAD_ROW one.json: it holds a byte that is not UTF-8 at position 7."),
         (json.dumps({**CLASSIC, "detections": None}).encode(), "detections: got None, expected a list."),
@@ -167,7 +167,7 @@ def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Se
         (json.dumps(with_box({"x1": 5, "y1": 5, "x2": 1, "y2": 9})).encode(), "expected a size from 0"),
         (json.dumps({**CLASSIC, "note": "\x00"}).encode(), "attributes: got a null character"),
         (json.dumps({**CLASSIC, "image_path": "\ud800"}).encode(), "image_path: got '\\ud800'"),
-        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is no JSON"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is not valid JSON"),
     ],
 )
 def test_what_is_no_document_is_a_dead_letter(folder_settings: Settings, tmp_path: Path, data: bytes, message: str):
