@@ -1,7 +1,6 @@
-"""The object store: S3, a local folder or memory behind one small client.
+"""The object store: S3, a local folder or memory behind one small client, and the reader of input files.
 
-Owns opening a store, its errors, conditional puts, the probe of what a store can do, and the rule which paths may be
-read as images. What the keys mean belongs to `contracts.keys`; what the objects hold belongs to `ledger` and `lake`.
+`contracts.keys` defines the keys.
 """
 
 from imgpipeline.objectstore.client import Fetched, ObjectStore, open_store

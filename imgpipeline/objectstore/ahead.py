@@ -1,7 +1,4 @@
-"""Doing work on many objects several at a time, without holding more than a few results in memory.
-
-Owns the window of work that is under way. What is done to an object belongs to the caller.
-"""
+"""Works on many objects several at a time, with only a few results in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +13,10 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers:
     """Yields the result of each item, in the order of the items.
 
     Args:
-        work: Called in threads; what it raises is raised in the place of its result.
-        items: Taken as room comes, never all at once.
-        workers: How many are worked on at a time.
-        ahead: How many are under way or waiting to be taken, at most.
+        work: Called in threads; an error is raised in place of the result.
+        items: Taken as there is room for them, never all at once.
+        workers: How many items are worked on at a time.
+        ahead: How many items at most are in progress or wait to be taken.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:

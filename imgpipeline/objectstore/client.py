@@ -1,13 +1,11 @@
-"""One client for S3, local folders and memory: the few operations this project builds on.
+"""One client for S3, local folders and memory.
 
-Calls are repeated for a while (`patience`), then fail with an error of this project (`failures`). The operations mean
+Calls are retried for a while (`patience`), then fail with an error of this project (`failures`). The operations mean
 the same on every store:
 
-* `create` puts an object only where none is; of several contenders one wins.
-* `replace` puts an object only over the version that was read (S3, memory: `If-Match`; folder: a file lock).
+* `create` writes an object only if none exists; of several writers one wins.
+* `replace` writes an object only over the version that was read (S3, memory: `If-Match`; folder: a file lock).
 * `put` replaces an object as a whole; a reader sees the old or the new one, never a part.
-
-Which keys exist does not belong here (`contracts.keys`).
 """
 
 import contextlib
@@ -33,7 +31,7 @@ from imgpipeline.settings import Settings
 Result = TypeVar("Result")
 
 _LOCKS = ".locks/"
-"""Lock files of `replace` in a folder store; inside it, since its parent may not be ours to write. Never listed."""
+"""Lock files of `replace` in a folder store, inside it because its parent may not be writable. Never listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,9 @@ class ObjectStore:
     """A store below one prefix. Safe to use from several threads.
 
     Guarantees:
-        Every method raises `TransientError` when the store still fails at the end of its patience, `ForbiddenError`
-        when it refuses, `ConfigurationError` when bucket, region or key id are wrong, `PermanentError` when the disk is
-        full or the folder is gone. Only what may pass is repeated; a request that is repeated may have taken effect
-        before.
+        Every method raises `TransientError` if the store still fails at the end of the retries, `ForbiddenError` if it
+        refuses, `ConfigurationError` if bucket, region or key id are wrong, and `PermanentError` if the disk is full or
+        the folder is gone. Only transient failures are retried; a retried request may have taken effect before.
     """
 
     def __init__(
@@ -68,9 +65,9 @@ class ObjectStore:
 
         Args:
             clients: The client, already below its prefix.
-            url: What to call it in messages; no secret in it.
-            folder: The folder of a folder store, which has no conditional put and needs lock files.
-            patience_s: How long a call is repeated after its first failure.
+            url: Its name in messages, without a secret.
+            folder: The folder of a folder store, which needs lock files for conditional writes.
+            patience_s: How long a call is retried after its first failure.
         """
         self._clients = clients
         self._store = clients.small if isinstance(clients, S3Clients) else clients
@@ -84,7 +81,7 @@ class ObjectStore:
         return isinstance(self._clients, S3Clients)
 
     def get(self, key: str) -> bytes:
-        """Returns the content of an object; raises `ObjectMissingError` where there is none."""
+        """Returns the content of an object; raises `ObjectMissingError` if there is none."""
         return self.fetch(key).data
 
     def fetch(self, key: str, *, max_bytes: int | None = None, admit: Callable[[int], None] | None = None) -> Fetched:
@@ -97,7 +94,7 @@ class ObjectStore:
                 it. Called again if the request is repeated.
 
         Raises:
-            ObjectMissingError: There is none.
+            ObjectMissingError: There is no such object.
             ObjectTooLargeError: It is larger than `max_bytes`.
         """
 
@@ -113,22 +110,22 @@ class ObjectStore:
         return self.request("read", key, fetch)
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Returns what is known of an object without reading it, or None where there is none."""
+        """Returns the description of an object without reading it, or None if there is none."""
         try:
             return describe(self.request("read", key, lambda client: obstore.head(client, key)))
         except ObjectMissingError:
             return None
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        """Puts an object, over any that is there."""
+        """Writes an object, replacing an existing one."""
         self._write(key, data, lambda client: obstore.put(client, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
-        """Puts an object where none is.
+        """Writes an object if none exists.
 
         Returns:
-            True where this call made it, False where the store says that something is there already. A request
-            whose answer was lost is repeated, so False may mean that this very call put it: only the content can tell.
+            True if this call wrote it, False if the store says that an object exists. A request whose answer was lost
+            is retried, so False may mean that this very call wrote it: only the content can tell.
         """
 
         def create(client: Any) -> bool:
@@ -141,16 +138,16 @@ class ObjectStore:
         return self._write(key, data, create)
 
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
-        """Puts an object over the version that was read.
+        """Writes an object over the version that was read.
 
         Args:
             key: Its key.
             data: The new content.
-            e_tag: Version that was read, None where there was none.
+            e_tag: Version that was read, None if there was no object.
 
         Returns:
-            Whether it was put; False where another version is there. As with `create`, False may mean that this very
-            call put it and its answer was lost: read again and compare.
+            Whether it was written; False if there is another version. As with `create`, False may mean that this call
+            wrote it and the answer was lost: read again and compare.
         """
         if e_tag is None:
             return self.create(key, data)
@@ -177,7 +174,7 @@ class ObjectStore:
         return self._write(key, data, replace)
 
     def delete(self, key: str) -> None:
-        """Removes an object; one that is not there is no error."""
+        """Deletes an object; a missing one is not an error."""
         with contextlib.suppress(ObjectMissingError):
             self.request("delete", key, lambda client: obstore.delete(client, key))
 
@@ -203,7 +200,7 @@ class ObjectStore:
         return sorted(name for name in names if f"{name}/" != _LOCKS)
 
     def _check_folder(self) -> None:
-        """Refuses to take a folder that is gone (a share that is not mounted) for an empty store."""
+        """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store."""
         if self._folder is not None and not self._folder.is_dir():
             raise PermanentError(
                 f"The store's folder {self._folder} is gone.",
@@ -255,8 +252,8 @@ def open_store(settings: Settings, *, patience_s: float | None = None) -> Object
     """Opens the store that the settings name.
 
     Args:
-        settings: Where it is, and how long it is waited for.
-        patience_s: Wait no longer than this, whatever the settings say.
+        settings: Where it is, and how long calls are retried.
+        patience_s: Retry no longer than this, whatever the settings say.
 
     Raises:
         ConfigurationError: The folder cannot be made, or an S3 server is named without credentials.
@@ -270,12 +267,12 @@ def open_store(settings: Settings, *, patience_s: float | None = None) -> Object
 
 
 def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
-    """Opens another bucket with the same credentials, to read images from."""
+    """Opens another bucket with the same credentials."""
     return ObjectStore(S3Clients(settings, bucket, None), f"s3://{bucket}", patience_s=settings.store_patience_s)
 
 
 def open_memory_store() -> ObjectStore:
-    """Opens a store that lives as long as the process, for tests of what does not depend on the kind of store."""
+    """Opens a store in memory, for tests that do not depend on the kind of store."""
     return ObjectStore(MemoryStore(), "memory://")
 
 

@@ -1,9 +1,8 @@
-"""What went wrong at the object store, as one of this project's errors.
+"""Translates errors of the object store's client into errors of this project.
 
-Owns the translation. It promises that a message names key, cause and setting, and holds no credential: of the
-client's own text only the first line is used (method, URL, status) and, of an S3 answer, its code and message. The
-rest of it (headers, the string that was signed) is dropped, also from the traceback. Why no server answers at all says
-`unreachable`.
+A message names key, cause and setting, and contains no credential: of the client's text it uses only the first line
+(method, URL, status) and the code and message of an S3 answer. The rest (headers, the string that was signed) is
+dropped, also from the traceback. `unreachable` explains why a server does not answer at all.
 """
 
 import re
@@ -15,7 +14,7 @@ from imgpipeline.objectstore.unreachable import explain_unreachable
 
 
 class ObjectMissingError(PermanentError):
-    """There is no object under a key, or there can be none: the key is too long, or a part of it is an object."""
+    """There is no object with this key, or there cannot be one: the key is too long, or a part of it is an object."""
 
 
 class ObjectTooLargeError(PermanentError):
@@ -41,7 +40,7 @@ _WRONG_SETTING = {
     "AuthorizationHeaderMalformed": ("the region is wrong", "set IMGPIPELINE_S3_REGION to the bucket's region"),
     "PermanentRedirect": ("the bucket is in another region", "set IMGPIPELINE_S3_REGION to the bucket's region"),
 }
-"""S3 error codes that only a setting can mend: reason and next step."""
+"""S3 error codes that only a changed setting can fix: reason and next step."""
 _REFUSALS = {
     "SignatureDoesNotMatch": ("the secret key is wrong", _LOGIN_STEP),
     "ExpiredToken": ("the session token has expired", "set AWS_SESSION_TOKEN and its keys anew"),

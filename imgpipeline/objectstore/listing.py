@@ -1,4 +1,4 @@
-"""What a store says of its objects, and listing many of them page by page."""
+"""Descriptions of stored objects, and listing many of them page by page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _PAGE_KEYS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a listing says of one object."""
+    """One object in a listing."""
 
     key: str
     """Key relative to the store's prefix."""
@@ -21,17 +21,17 @@ class ObjectInfo:
     e_tag: str
     """Version of the content, as the store names it."""
     last_modified: datetime
-    """When it was put, UTC, by the store's clock."""
+    """When it was written, UTC, by the store's clock."""
 
 
 def describe(entry: Any) -> ObjectInfo:
-    """Returns what the client says of an object."""
+    """Returns the client's description of an object as a value of this project."""
     return ObjectInfo(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
 
 
 @dataclass(slots=True)
 class Pages:
-    """A listing whose next page can be asked for again after a failure: it continues after the last key that arrived.
+    """A listing whose next page can be requested again after a failure: it continues after the last key received.
 
     This needs a store that lists in order, as S3 does.
     """
@@ -41,7 +41,7 @@ class Pages:
     after: str | None
     """Only greater keys."""
     stream: Iterator[Sequence[Any]] | None = None
-    """The request under way; None before the first one and after a failure."""
+    """The current request; None before the first one and after a failure."""
 
     def fetch_next(self, client: Any) -> Sequence[Any] | None:
         """Returns the next entries; None or nothing at the end."""

@@ -1,7 +1,6 @@
-"""Which paths may be read as images, and reading them.
+"""Reads announced images, from the store itself and from the allowed buckets and prefixes only.
 
-Owns the allow-list (own store, and the buckets and prefixes of a setting) and the reading of an announced image.
-It promises that a refused path causes no network and no file call. What the bytes are belongs to `vision`.
+A path that is not allowed causes no network or file access.
 """
 
 import re
@@ -85,7 +84,7 @@ class ImageReader:
     """Reads announced images.
 
     Guarantees:
-        What the path or the object causes is a `BadInputError`; what the store causes is not.
+        Errors of the path or the object are `BadInputError`s; errors of the store are not.
     """
 
     store: ObjectStore
@@ -93,7 +92,7 @@ class ImageReader:
     settings: Settings
     """For the allow-list, the size limit and the credentials of further buckets."""
     retry_missing: Callable[[Callable[[], Fetched]], Fetched] = field(default=lambda read: read())
-    """Calls a read again for a while where the object is missing (a producer may announce a little early)."""
+    """Repeats a read for a while if the object is missing (a producer may announce slightly too early)."""
     _buckets: dict[str, ObjectStore] = field(default_factory=dict)
 
     def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
@@ -123,7 +122,7 @@ class ImageReader:
             raise BadInputError(DeadLetterCode.OBJECT_FORBIDDEN, f"The store refuses access to {path}.") from None
 
     def _prove_store_works(self) -> None:
-        """Raises where the own store cannot be read either: then the object is not to blame.
+        """Raises if the pipeline's own store cannot be read either: then the object is not to blame.
 
         Listing and reading are separate rights; so an object that is known is looked at too, where there is one.
         """

@@ -1,4 +1,4 @@
-"""Repeating a call to the store while it fails in a way that may pass. The only place where store calls are retried.
+"""Retries calls to the store that fail transiently; the only place where store calls are retried.
 
 The client's own retries are off: they cover neither the body of an answer, nor a deletion or a conditional put whose
 connection was reset.

@@ -1,8 +1,6 @@
-"""What a store can do, found out by trying.
+"""Checks before the first segment that a store answers, and that create-only writes let exactly one writer win.
 
-Owns the check before the first segment: the bucket answers, and create-only put lets exactly one of several
-contenders win. It promises to leave nothing behind but a small object below `probes/` that it removes again
-(where it may).
+It writes one small object below `probes/`, and deletes it if its rights allow that.
 """
 
 import contextlib

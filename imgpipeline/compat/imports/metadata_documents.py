@@ -195,7 +195,7 @@ def _number_in(data: dict[str, Any]) -> int | None:
 
 
 def _status_in(data: dict[str, Any]) -> tuple[FrameStatus, str | None]:
-    """Reads whether the frame was gated, as this project's documents say; other values of `status` mean something else."""
+    """Reads whether the frame was gated, as in documents of this project; other values of `status` are ignored."""
     if data.get("status") != FrameStatus.GATED.value:
         return FrameStatus.PROCESSED, None
     return FrameStatus.GATED, _optional(text_of, data, ("gate_reason",)) or "unknown"

@@ -1,12 +1,8 @@
-"""Metadata documents as files of JSON lines that DuckDB can read: in place where they are such files already.
+"""Turns input files into files of JSON lines that DuckDB can read; those that are JSON lines are read in place.
 
-Owns telling how a file holds its documents, and copying those that are not read in place. A file holds either
-
-* JSON lines: a document a line, the first line that is not blank being one; blank lines are passed over. Or
-* one document over several lines, as pretty-printed JSON has it: the first line is none by itself, the whole file is.
-
-Any other file is taken for lines, none or some of which are documents. It promises that the documents keep the order of
-the files and of their places in them. What is in a document belongs to `label_hour`.
+A file holds either JSON lines (the first line that is not blank is a document), or one document over several lines, as
+pretty-printed JSON has it. Any other file is read as lines, of which some may be documents. Documents keep the order of
+the files and of their positions in them.
 """
 
 import io
@@ -19,20 +15,20 @@ from imgpipeline.lake.engine import disk_errors
 from imgpipeline.objectstore.inputs import InputFile
 
 LONGEST_BYTES = 2**24
-"""The longest line, and the longest document over several lines: DuckDB's own limit."""
+"""Longest line, and longest document over several lines: DuckDB's limit."""
 _LARGE_BYTES = 2**20
-"""Files from this size on are read in place if they can be."""
+"""Files of at least this size are read in place if possible."""
 _COPY_BYTES = 4 * 2**20
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-"""Within JSON, line ends only stand between its parts: a blank does as well."""
+"""In JSON, line ends only occur between tokens, where a blank means the same."""
 
 
 def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
     """Returns files of JSON lines with the documents of all inputs, in order.
 
     Args:
-        inputs: In order.
-        folder: For copies of what cannot be read in place.
+        inputs: The files, in order.
+        folder: For copies of files that cannot be read in place.
 
     Raises:
         PermanentError: A file cannot be read, or the local disk is full.
@@ -62,7 +58,7 @@ def _readable_in_place(file: InputFile) -> bool:
 
 
 def _begins_with_a_line(head: bytes, *, whole: bool) -> bool:
-    """Tells whether a file's first line that is not blank is a JSON value; also where it is longer than the head."""
+    """Returns whether the first line that is not blank is JSON; a line longer than the head counts as JSON."""
     head = head.lstrip()
     line, newline, _ = head.partition(b"\n")
     if not newline and not whole:

@@ -1,11 +1,10 @@
-"""`identity`: every line of the input, unchanged, and the proof of it.
+"""`identity`: copies every line of the input unchanged, and proves it.
 
-Owns the job. A line is what Hadoop takes for one (`lines`), and ends with LF in the output; nothing else is changed, so
-that lines may hold anything, also what is no text. Lines come in the order of the files' names and of their places in
-them; Hadoop leaves their order open (with a reducer it sorts them).
+A line is what Hadoop takes for one (`lines`) and ends with LF in the output; its bytes may be anything. Lines keep the
+order of the files' names and of their positions; Hadoop leaves the order open (with a reducer it sorts them).
 
-The proof: lines are counted and hashed as they are read. The written file is then read back from its beginning, and
-its lines are counted and hashed again. What goes to stdout cannot be read back; there only the first half is told.
+The proof: lines are counted and hashed while they are read, and again when the written file is read back. Output to
+stdout cannot be read back.
 """
 
 from dataclasses import dataclass
@@ -20,23 +19,23 @@ from imgpipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What was copied."""
+    """The result of the job."""
 
     files: int
-    """Files that were read."""
+    """Files read."""
     lines: int
-    """Lines that were read, and written."""
+    """Lines read and written."""
     sha256: str
     """SHA-256 of all lines, each with its LF: 64 hexadecimal digits."""
     read_back: bool
-    """Whether the output was read back and found to be the same."""
+    """Whether the output was read back and compared."""
 
 
 def copy_lines(location: str, output: str, settings: Settings) -> Identity:
-    """Copies all lines and proves that the output holds the same.
+    """Copies all lines and proves that the output holds the same lines.
 
     Args:
-        location: What to read, as `find_job_inputs` takes it.
+        location: What to read, as for `find_job_inputs`.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
@@ -44,8 +43,8 @@ def copy_lines(location: str, output: str, settings: Settings) -> Identity:
         What was copied.
 
     Raises:
-        ConfigurationError: Input or output do not exist.
-        PermanentError: A file cannot be read or written, or what was read back is not what was written.
+        ConfigurationError: The input or the output folder does not exist.
+        PermanentError: A file cannot be read or written, or the output differs from what was written.
         TransientError: The store does not answer.
     """
     inputs = find_job_inputs(location, settings)
@@ -64,7 +63,7 @@ def copy_lines(location: str, output: str, settings: Settings) -> Identity:
             if (found_lines, found.digest()) != (lines, digest.digest()):
                 raise PermanentError(
                     f"{output} holds {found_lines} lines with the SHA-256 {found.hexdigest()}, expected {lines} lines "
-                    f"with {digest.hexdigest()}: the disk did not keep what was written.",
+                    f"with {digest.hexdigest()}: the disk did not store what was written.",
                     next_step="check that disk, and run the job again",
                 )
     return Identity(len(inputs), lines, digest.hexdigest(), output != STDOUT)

@@ -1,20 +1,20 @@
-"""`label-hour`: how often each label was detected in each hour, and at which times, from documents of frames.
+"""`label-hour`: how often each label was detected in each hour, and when, from documents of frames.
 
-Owns the job and its rules, those of the classic mapper and reducer:
+The rules are those of the classic mapper and reducer:
 
-* A document (`documents`) is a JSON object with a string `processing_timestamp` that begins with a date and a time,
-  `YYYY-MM-DDTHH:MM:SS` (or a blank in place of the `T`), and a list `detections`. What follows the seconds, fractions
-  or a time zone, is not looked at: the hour is that of the time as it is written.
-* A detection is an object with a string `label`, taken as it is written. Each is counted, also several in one frame.
-* Skipped, and counted as such: a line that is no such document (broken JSON, bytes that are no UTF-8, half of a
-  surrogate pair, a time that no clock shows, `detections` missing), and a detection whose label is missing, no string,
-  empty, or holds a tab or an end of line, which the output cannot hold. The rest of its document counts.
-* The frames of the ledger's segments (`{"frame": …}` lines) are documents too; a segment's other lines are passed over.
-* Printed is `label@YYYY-MM-DD HH:00<TAB>count<TAB>[t1, t2, …]`, in the byte order of the keys. Times have seconds,
-  `YYYY-MM-DDTHH:MM:SS`, and stand in the order of the files' names and of the places in them (Hadoop leaves it open).
+* A document (`documents`) is a JSON object with a list `detections` and a string `processing_timestamp` that starts
+  with a date and a time, `YYYY-MM-DDTHH:MM:SS` (or a blank instead of the `T`). Fractions of a second and a time zone
+  are ignored: the hour is that of the time as written.
+* A detection is an object with a string `label`, used as written. Each detection counts, also several in one frame.
+* Lines that are not such documents are skipped and counted: invalid JSON or UTF-8, half a surrogate pair, an impossible
+  time, no `detections`. So are detections whose label is missing, not a string, empty, or contains a tab or line end,
+  which the output cannot hold; the rest of the document counts.
+* The frames of the ledger's segments (`{"frame": …}` lines) are documents too; other lines of segments are ignored.
+* The output is `label@YYYY-MM-DD HH:00<TAB>count<TAB>[t1, t2, …]` in the byte order of the keys. Times are
+  `YYYY-MM-DDTHH:MM:SS`, in the order of the files' names and of the positions in them (Hadoop leaves it open).
 
-Where JSON leaves something open, DuckDB's reading counts: of a name given twice the first one, and `NaN` and a comma
-before a closing bracket pass. A line longer than 16 MiB is an error.
+Where JSON is ambiguous, DuckDB decides: the first of two equal names counts; `NaN` and a trailing comma are accepted.
+A line longer than 16 MiB is an error.
 """
 
 from collections import defaultdict
@@ -49,8 +49,8 @@ FROM (SELECT try_cast(text AS TIMESTAMP) AS time, *
                            hive_partitioning = false, ignore_errors = true, maximum_object_size = {LONGEST_BYTES},
                            columns = {_COLUMNS})))
 """  # noqa: S608 - made of this module's own names
-"""A time counts only if it is written as DuckDB would write it, which no other text is. `labels` are JSON texts in
-DuckDB's own spelling: two texts are the same where their labels are."""
+"""A time counts only if it is spelled as DuckDB spells it. `labels` are JSON texts in DuckDB's spelling, so
+equal labels have equal texts."""
 
 _SEEN = """
 CREATE TABLE seen AS
@@ -76,7 +76,7 @@ SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY key
 """
 _BATCH_ROWS = 200_000
 _FEW = 20_000
-"""So many times are written before NumPy and Arrow are imported."""
+"""Up to this many times are written without importing NumPy and Arrow."""
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
 _TIME_BYTES = len(", 2026-01-09T12:34:56")
@@ -84,36 +84,36 @@ _TIME_BYTES = len(", 2026-01-09T12:34:56")
 
 @dataclass(frozen=True, slots=True)
 class LabelHour:
-    """What was counted."""
+    """The result of the job."""
 
     files: int
-    """Files that were read."""
+    """Files read."""
     documents: int
-    """Documents that were counted, also those without a detection."""
+    """Documents counted, including those without a detection."""
     detections: int
-    """Detections that were counted: the sum of all counts that were printed."""
+    """Detections counted: the sum of all printed counts."""
     keys: int
-    """Lines that were printed."""
+    """Lines printed."""
     malformed: int
-    """Lines that are no document, blank ones and a segment's other lines apart."""
+    """Lines that are not documents, except blank lines and other lines of segments."""
     unlabelled: int
-    """Detections that were skipped."""
+    """Detections skipped."""
 
 
 def count_label_hours(location: str, output: str, settings: Settings) -> LabelHour:
-    """Counts labels by the hour and prints them with their times.
+    """Counts labels per hour and prints them with their times.
 
     Args:
-        location: What to read, as `find_job_inputs` takes it.
+        location: What to read, as for `find_job_inputs`.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
     Returns:
-        What was counted.
+        The counts.
 
     Raises:
-        ConfigurationError: Input or output do not exist.
-        PermanentError: A file cannot be read or written, or memory or disk do not do.
+        ConfigurationError: The input or the output folder does not exist.
+        PermanentError: A file cannot be read or written, or memory or disk space is short.
         TransientError: The store does not answer.
     """
     inputs = find_job_inputs(location, settings)
@@ -137,7 +137,7 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
 
 
 def _printed_plainly(engine: Engine) -> Iterator[bytes]:
-    """Yields the lines of few times."""
+    """Yields the output for a small number of times."""
     times: dict[int, list[str]] = defaultdict(list)
     for number, second in engine.run(_TIMES):
         times[number].append(f"{second // 60:02d}:{second % 60:02d}")
@@ -147,7 +147,7 @@ def _printed_plainly(engine: Engine) -> Iterator[bytes]:
 
 
 def _printed(engine: Engine) -> Iterator[bytes]:
-    """Yields the output in pieces, none of them longer than a batch of times, whatever the length of a line."""
+    """Yields the output in pieces of at most a batch of times, however long a line is."""
     import numpy as np  # noqa: PLC0415 - `--version` does not wait for it
 
     with engine_errors():
@@ -175,7 +175,7 @@ def _before_minutes(hour: str) -> str:
 
 
 def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
-    """Returns each second of an hour (`2026-01-09 12:00:00`) as it is printed behind another: uint8, 3600 rows."""
+    """Returns each second of an hour (`2026-01-09 12:00:00`) as printed after another time: uint8, 3600 rows."""
     import numpy as np  # noqa: PLC0415 - as above
 
     before = f", {_before_minutes(hour)}"

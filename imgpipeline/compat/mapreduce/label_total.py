@@ -1,14 +1,13 @@
 """`label-total`: how many detections each label has, from CSV files of detections.
 
-Owns the job and its rules, those of the classic mapper (split at commas) and reducer (count):
+The rules are those of the classic mapper (split at commas) and reducer (count):
 
-* A line (`lines`) has three fields, `timestamp,detected_label,confidence`, split at commas and nothing else: there are
-  no quotes. Time and confidence are not looked at.
-* The label is the second field, trimmed of white space and upper-cased (Unicode's rules, as Python has them).
-* Blank lines, and headers (lines whose text begins with `timestamp`; each file may have one), are passed over.
-* Malformed, hence skipped and counted as such: fewer or more fields, a label that is empty, holds a tab, or is not
-  UTF-8.
-* Printed is `LABEL<TAB>count`, in the byte order of the labels.
+* A line (`lines`) has three fields, `timestamp,detected_label,confidence`, split at commas; there are no quotes. Time
+  and confidence are ignored.
+* The label is the second field, stripped of white space and upper-cased (by Unicode's rules, as in Python).
+* Blank lines and headers (lines that start with `timestamp`; each file may have one) are ignored.
+* Malformed lines are skipped and counted: fewer or more fields, or a label that is empty, has a tab, or is not UTF-8.
+* The output is `LABEL<TAB>count`, in the byte order of the labels.
 """
 
 import re
@@ -25,37 +24,37 @@ from imgpipeline.settings import Settings
 _HEADER = b"timestamp"
 _ROW = re.compile(rb"^(?![ \t\v\f]*timestamp)[^,\n]*,([^,\n]*),[^,\n]*$", re.MULTILINE)
 _MOST_IN_MEMORY = 500_000
-"""Different labels that are counted in memory; then they are handed to DuckDB, which spills."""
+"""Different labels counted in memory; more are handed to DuckDB, which spills to disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTotal:
-    """What was counted."""
+    """The result of the job."""
 
     files: int
-    """Files that were read."""
+    """Files read."""
     detections: int
-    """Lines that were counted."""
+    """Lines counted."""
     labels: int
-    """Lines that were printed."""
+    """Lines printed."""
     malformed: int
-    """Lines that were skipped, blank ones and headers apart."""
+    """Lines skipped, except blank lines and headers."""
 
 
 def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     """Counts labels and prints them.
 
     Args:
-        location: What to read, as `find_job_inputs` takes it.
+        location: What to read, as for `find_job_inputs`.
         output: A file, or `-` for stdout.
         settings: Name the S3 server, for `s3://`.
 
     Returns:
-        What was counted.
+        The counts.
 
     Raises:
-        ConfigurationError: Input or output do not exist.
-        PermanentError: A file cannot be read or written, or memory or disk do not do.
+        ConfigurationError: The input or the output folder does not exist.
+        PermanentError: A file cannot be read or written, or memory or disk space is short.
         TransientError: The store does not answer.
     """
     inputs = find_job_inputs(location, settings)
@@ -81,7 +80,7 @@ def _count_malformed(block: bytes) -> int:
 
 
 class _Totals:
-    """Counts by label; more labels than fit into memory are kept by DuckDB."""
+    """Counts per label; DuckDB holds those that do not fit into memory."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -89,7 +88,7 @@ class _Totals:
         self._spilled = False
 
     def add(self, raw: Counter[bytes]) -> int:
-        """Adds counts by raw field; returns how many lines have a field that is no label."""
+        """Adds counts per raw field; returns the number of lines whose field is not a label."""
         malformed = 0
         for field, count in raw.items():
             label = _label(field)

@@ -1,8 +1,4 @@
-"""Lines as Hadoop reads them: ended by LF, CRLF or CR.
-
-Owns that one rule. It promises that blocks of lines hold whole lines, each ended by one LF, also the last one of a file
-that does not end so. What a line says belongs to the jobs.
-"""
+"""Reads lines as Hadoop does: they end with LF, CRLF or CR. In the blocks that it yields, every line ends with LF."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,7 +7,7 @@ from imgpipeline.compat.mapreduce.inputs import open_each, reading
 from imgpipeline.objectstore.inputs import InputFile
 
 BLOCK_BYTES = 4 * 2**20
-"""About how much is read at a time; a block is as long as its longest line at least."""
+"""About how much is read at a time; a block is at least as long as its longest line."""
 
 
 def read_blocks(inputs: Sequence[InputFile]) -> Iterator[bytes]:
@@ -27,7 +23,7 @@ def read_blocks(inputs: Sequence[InputFile]) -> Iterator[bytes]:
 
 def _blocks(file: InputFile, stream: io.BufferedReader) -> Iterator[bytes]:
     parts: list[bytes] = []
-    held = b""  # a CR at the end of what was read: an LF may come
+    held = b""  # a CR at the end of the data: an LF may follow
     while True:
         with reading(file):
             data = stream.read(BLOCK_BYTES)

@@ -1,7 +1,6 @@
-"""Where a job writes: a file that appears as a whole at the end, or stdout.
+"""The output of a job: a file that appears complete at the end, or stdout.
 
-Owns that promise: whoever finds the file finds all of it, and a job that failed leaves an older one as it was. Where
-the lines come from belongs to the jobs.
+A job that fails leaves an older file unchanged.
 """
 
 import contextlib
@@ -21,18 +20,18 @@ _SURE_MODE = 0o666
 
 @contextlib.contextmanager
 def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
-    """Opens what a job writes to.
+    """Opens the output of a job.
 
     Args:
         output: A file's path, or `-` for stdout.
-        inputs: What the job reads; the output must not be one of them.
+        inputs: The job's input files; the output must not be one of them.
 
     Yields:
-        A binary stream; a file can be read back through it.
+        A binary stream; a file can also be read through it.
 
     Raises:
-        ConfigurationError: The folder is not there or may not be written to, or the output is a folder, a pipe or a
-            device, in whose place no file must come.
+        ConfigurationError: The folder is missing or not writable, or the output is a folder, a pipe or a device, which
+            a file must not replace.
         UsageError: The file is one of the inputs.
         PermanentError: The disk is full.
     """
@@ -48,14 +47,16 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         raise ConfigurationError(f"The output {output} is a folder.", next_step="name a file")
     if path.exists() and not path.is_file():
         raise ConfigurationError(
-            f"The output {output} is no file but a pipe or a device.", next_step=f"write to - and on: `- > {output}`"
+            f"The output {output} is a pipe or a device, not a file.",
+            next_step=f"write to stdout: `--output - > {output}`",
         )
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a link stays a link
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise ConfigurationError(
-            f"The output {output} cannot be written: {error.strerror}.", next_step="name a file in a folder of yours"
+            f"The output {output} cannot be written: {error.strerror}.",
+            next_step="name a file in a folder that this user may write",
         ) from error
     try:
         with os.fdopen(descriptor, "w+b") as file:
@@ -85,7 +86,7 @@ def _umask() -> int:
 
 
 def write(stream: BinaryIO, data: bytes) -> None:
-    """Writes; raises PermanentError where the disk is full. A pipe that nobody reads any more stays BrokenPipeError."""
+    """Writes; raises PermanentError if the disk is full, and BrokenPipeError if nothing reads the pipe any more."""
     try:
         stream.write(data)
     except BrokenPipeError:

@@ -108,7 +108,7 @@ def test_times_without_an_offset_are_local_times_of_the_zone(folder_settings: Se
 def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings: Settings, tmp_path: Path):
     with pytest.raises(ConfigurationError, match="'detected_label' is missing; the file has 'timestamp', 'label'"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", ["timestamp,label", "1,2"]))
-    with pytest.raises(ConfigurationError, match="there twice"):
+    with pytest.raises(ConfigurationError, match="exists twice"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", [f"{HEADER},confidence", "1,2,3,4"]))
 
 
