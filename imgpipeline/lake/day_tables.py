@@ -13,17 +13,19 @@
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
+from imgpipeline.lake.day_catalog import DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.day_checks import refuse_unsound
 from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends, reach_differently
+from imgpipeline.lake.day_news import DayNews
 from imgpipeline.lake.day_rows import add_newer, read_whole
 from imgpipeline.lake.engine import Engine, open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
@@ -31,6 +33,7 @@ from imgpipeline.lake.outcomes import RECIPE
 from imgpipeline.lake.outcomes import stored as stored_columns
 from imgpipeline.lake.parquet_objects import write_parquet
 from imgpipeline.lake.repair_notes import noted_days
+from imgpipeline.lake.summary_inputs import list_versions
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import fix_ends, index_buckets
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
@@ -39,6 +42,7 @@ from imgpipeline.settings import utc_now
 _NAMES = tuple(table.name for table in DAY_TABLES)
 _STORED = {table.name: stored_columns(table) for table in DAY_TABLES}
 _READERS = 16
+_SETTLED = f"tables {SCHEMA_VERSION}"
 _Found = Mapping[str, Stored | None]
 
 
@@ -100,8 +104,6 @@ def rebuild_day(
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
     began_s = time.perf_counter()
-    if ends is None:
-        ends = {chain: end.offset for chain, end in fix_ends(store).items()}
     entry = DayTables(store, day, ends, now)
     done = build(entry, force=force)
     if seal and any(manifest.is_extended for manifest in done.manifests.values()):
@@ -117,16 +119,20 @@ class DayTables(Derived[Manifest]):
     """The object store."""
     day: date
     """UTC day."""
-    ends: Mapping[ChainId, int]
-    """Ends of all chains; those that stored tables name are joined to them."""
+    fixed: Mapping[ChainId, int] | None
+    """Ends of all chains; None: they are found after the stored tables were read, near the ends that those name."""
     now: datetime
     """What the manifests say as the time of building."""
-    buckets: list[Bucket] | None = None
-    """The day's entries of the index; None: they are listed after the stored tables were read."""
+    news: DayNews | None = None
+    """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
     has_outcomes: bool = False
     """Whether there is anything of the day, in tables or in the ledger; known once the state is."""
     is_under_repair: bool = False
     """Whether an open repair has changed outcomes of the day; known once the tables were made."""
+    version: str = ""
+    """Versions of the stored tables; empty where one is missing. Known once the state is."""
+    ends: Mapping[ChainId, int] = field(default_factory=dict)
+    """Ends of all chains; those that stored tables name are joined to them."""
     _listed: list[Bucket] = field(default_factory=list)
 
     @property
@@ -147,10 +153,16 @@ class DayTables(Derived[Manifest]):
     def wanted(self, stored: _Found, /) -> Origin:
         """Returns the stored ends where the ledger has no more of the day, else those to build up to."""
         manifests = [found.manifest if found else None for found in stored.values()]
-        self.ends = join_ends(self.ends, *(manifest.ends for manifest in manifests if manifest))
-        listed = index_buckets(self.store, self.day) if self.buckets is None else self.buckets
-        self._listed = [bucket for bucket in listed if bucket.chain in self.ends]
+        self.version = join_versions(found.e_tag if found else None for found in stored.values())
+        named = join_ends(*(manifest.ends for manifest in manifests if manifest))
+        if self.fixed is None:
+            self.fixed = {chain: end.offset for chain, end in fix_ends(self.store, named).items()}
+        self.ends = join_ends(self.fixed, self.ends, named)
         reached = covered_ends(*manifests)
+        if self.news and not reach_differently(*manifests) and self.news.has_news(self.day, reached) is False:
+            self.has_outcomes = bool(reached)
+            return Origin(_named(reached), RECIPE)
+        self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
         if reach_differently(*manifests) or has_news(self.store, self.day, self.ends, reached, self._listed):
             reached = self._covered()
         self.has_outcomes = bool(reached)
@@ -194,37 +206,51 @@ def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
     return {str(chain): str(end) for chain, end in ends.items()}
 
 
-def stale_days(store: ObjectStore, ends: Mapping[ChainId, int]) -> list[date]:
+def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[date]:
     """Returns the days whose tables are missing, damaged, of another version, or behind the ledger, sorted.
 
     A day with a segment that cannot be read is one of them: its build says what is wrong, and no other day has to wait.
+    Days that were found current before, and that nothing has touched since, cost nothing.
 
     Args:
         store: The object store.
-        ends: Ends of the chains, fixed before.
+        catalog: The day catalogue, where it was opened already; who has opened it saves it.
 
     Raises:
+        LedgerError: The end of a chain cannot be read.
         ForbiddenError: The store refuses access.
         TransientError: The store does not answer.
     """
-    by_day: dict[date, list[Bucket]] = defaultdict(list)
-    for bucket in index_buckets(store):
-        by_day[bucket.day].append(bucket)
-
-    def is_stale(day: date) -> bool:
-        entry = DayTables(store, day, ends, utc_now(), by_day[day])
-        try:
-            # An entry of the index may stand for a segment that was never put: then there is nothing to build.
-            state = state_of(entry)
-        except ForbiddenError:
-            raise
-        except PermanentError:
-            return True
-        return state is State.DAMAGED or (state.is_behind and entry.has_outcomes)
-
+    if catalog is None:
+        catalog = open_catalog(store)
+        stale = stale_days(store, catalog)
+        catalog.save()
+        return stale
+    news, ends = catalog.news, catalog.ends
+    versions = [list_versions(store, table) for table in _NAMES]
+    stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
+    unsure = [day for day, version in stored.items() if not news.is_settled(day, _SETTLED, version)]
     with ThreadPoolExecutor(_READERS) as pool:
-        days = sorted(by_day)
-        return [day for day, stale in zip(days, pool.map(is_stale, days), strict=True) if stale]
+        return [
+            day
+            for day, stale in zip(unsure, pool.map(partial(_is_stale, store, ends, news), unsure), strict=True)
+            if stale
+        ]
+
+
+def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: DayNews, day: date) -> bool:
+    entry = DayTables(store, day, ends, utc_now(), news)
+    try:
+        # An entry of the index may stand for a segment that was never put: then there is nothing to build.
+        state = state_of(entry)
+    except ForbiddenError:
+        raise
+    except PermanentError:
+        return True
+    is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes)
+    if not is_stale:
+        news.settle(day, _SETTLED, entry.version)
+    return is_stale
 
 
 def _write(engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:

@@ -10,15 +10,17 @@ from datetime import date, datetime
 
 from imgpipeline.contracts.keys import parse_day
 from imgpipeline.lake.build.derived import Origin, State, judge
+from imgpipeline.lake.day_catalog import join_versions, open_catalog
 from imgpipeline.lake.day_tables import stale_days
 from imgpipeline.lake.manifest import DamagedObjectError, read_manifest, read_stored
 from imgpipeline.lake.summaries import SUMMARIES, Summary, summary_origin
-from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.tables import DAY_TABLES
-from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
 
 _READERS = 16
+_FRAMES = DAY_TABLES[0].name
+_SETTLED = "summaries"
 _Versions = dict[str, dict[date, str]]
 _BEHIND = {
     State.MISSING: "is missing",
@@ -38,13 +40,20 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
         ForbiddenError: The store refuses access.
         TransientError: The store does not answer.
     """
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    reasons = dict.fromkeys(stale_days(store, ends), "the ledger has more, or cannot be read")
-    versions = {table: _list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
-    days = sorted(versions[DAY_TABLES[0].name].keys() - reasons.keys())
+    catalog = open_catalog(store)
+    reasons = dict.fromkeys(stale_days(store, catalog), "the ledger has more, or cannot be read")
+    versions = {table: list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
+    stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[_FRAMES]}
+    unsure = sorted(
+        day for day in stored.keys() - reasons.keys() if not catalog.news.is_settled(day, _SETTLED, stored[day])
+    )
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda day: _behind(store, day, versions), days)
-        return reasons | {day: why for day, why in zip(days, found, strict=True) if why}
+        found = dict(zip(unsure, pool.map(lambda day: _behind(store, day, versions), unsure), strict=True))
+    for day, why in found.items():
+        if why is None:
+            catalog.news.settle(day, _SETTLED, stored[day])
+    catalog.save()
+    return reasons | {day: why for day, why in found.items() if why}
 
 
 def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
@@ -59,19 +68,11 @@ def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[d
         PermanentError: A table is no Parquet file of this project.
         TransientError: The store does not answer.
     """
-    frames = DAY_TABLES[0].name
-    put_lately = [info.key for info in store.list_objects(frames) if info.last_modified >= since]
+    put_lately = [info.key for info in store.list_objects(_FRAMES) if info.last_modified >= since]
     days = sorted(day for key in put_lately if (day := parse_day(key)) and day < before)
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda day: read_manifest(store, frames, day), days)
+        found = pool.map(lambda day: read_manifest(store, _FRAMES, day), days)
         return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
-
-
-def _list_versions(store: ObjectStore, table: str) -> dict[date, str]:
-    """Returns the version of a table's object of each day, by one listing."""
-    below = stored_key(table, date.min).split("/day=", 1)[0]
-    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
-    return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
 
 
 def _behind(store: ObjectStore, day: date, versions: _Versions) -> str | None:
@@ -84,6 +85,8 @@ def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -
     try:
         stored = read_stored(store, stored_key(summary.name, day)) if day in versions[summary.name] else None
         state = judge([summary_origin(stored.manifest) if stored else None], wanted)
+        if stored and stored.e_tag != versions[summary.name][day]:
+            state = State.STALE  # it was built since it was listed: who asks again sees that
     except DamagedObjectError:
         state = State.DAMAGED
     return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None

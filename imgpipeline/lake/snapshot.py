@@ -3,12 +3,12 @@
 Owns the tables `frames` and `detections` of a query session, and the dead letters that its summaries count. It promises
 that they show everything up to one set of ends exactly once, whatever builds go on meanwhile:
 
-* The ends are fixed first. Then each day's files are taken, each in one version. Where a file was made after the ends
-  were fixed, the ends grow to its own: the ledger is read after that, up to those.
+* Each day's files are taken first, each in one version. Then the ends are fixed, so no file reaches beyond them.
 * Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
   one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
   A dead letter is named by its offset.
-* The segments behind all days are read in a single pass, each once, however their days are mixed.
+* The segments behind all days are read in a single pass, each once, however their days are mixed. The day catalogue
+  says which days have some: a session of all days costs nothing for those that are over.
 * A file with columns of another version is left aside; its day is read from the ledger.
 """
 
@@ -21,20 +21,22 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
 from imgpipeline.lake.cache import LakeCache
-from imgpipeline.lake.day_ends import covered_ends, join_ends
+from imgpipeline.lake.day_catalog import DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import load_outcomes
 from imgpipeline.lake.overlay import WORKING, create_stored, lay_over
-from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
-from imgpipeline.ledger import ChainEnd, Segment, days_since, index_buckets, read_days
+from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 SHOWN_LETTERS = f"{WORKING}.shown_letters"
 """The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
 more of each, and costs a reading of the ledger."""
+_SETTLED = f"tables {SCHEMA_VERSION}"
 _TABLES = tuple(table.name for table in DAY_TABLES)
 
 
@@ -66,19 +68,18 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         LedgerError: A segment behind the tables cannot be read.
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
-    fixed, notes = fix_ends_with_notes(store, cache.folder)
     files = _take_files(store, engine.folder, cache, days)
-    manifests = [manifest.ends for tables in files.values() for manifest, _ in tables.values()]
-    ends = join_ends({chain: end.offset for chain, end in fixed.items()}, *manifests)
-    buckets = _buckets(store, days)
-    shown = sorted(set(days) if days is not None else {*files, *buckets})
+    catalog = open_catalog(store, is_followed=days is None)
+    ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
+    behind = _Behind(store, catalog, ends, files, is_followed=days is None)
+    shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
-    behind = _Behind(store, fixed, ends, buckets, notes, _covered_by_day(files, shown))
+    behind.look_for(shown)
     load_outcomes(engine, behind.read(), behind.since)
-    write_notes(store, cache.folder, notes, fixed.values())
+    catalog.save()
     for table in DAY_TABLES:
-        create_stored(engine, table, [tables[table.name][1] for tables in files.values()])
+        create_stored(engine, table, [day.paths[table.name] for day in files.values()])
     overlay = lay_over(engine)
     engine.run("DROP TABLE found")
     engine.run("DROP TABLE buried")
@@ -89,7 +90,21 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     return Snapshot(ends, tuple(shown), overlay.frames)
 
 
-_Files = dict[date, dict[str, tuple[Manifest, Path]]]
+@dataclass(frozen=True, slots=True)
+class _DayFiles:
+    """The files of one day: all of its tables."""
+
+    manifests: tuple[Manifest, ...]
+    paths: Mapping[str, Path]
+    version: str
+
+    @property
+    def settled(self) -> str:
+        """What stands for them in the catalogue; empty where they are not made up to the same ends."""
+        return "" if reach_differently(*self.manifests) else self.version
+
+
+_Files = dict[date, _DayFiles]
 
 
 @dataclass(slots=True)
@@ -97,33 +112,42 @@ class _Behind:
     """Reads what the ledger has behind the files."""
 
     store: ObjectStore
-    fixed: Mapping[ChainId, ChainEnd]
+    catalog: DayCatalog
     ends: Mapping[ChainId, int]
-    buckets: Mapping[date, list[Bucket]]
-    notes: QuietNotes
-    covered: Mapping[date, Mapping[ChainId, int]]
-    since: Mapping[date, Mapping[ChainId, int]] = field(init=False)
-    """For each day the offset from which each chain is read."""
+    files: _Files
+    is_followed: bool
+    since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
+    """For each day that has to be looked at, the offset from which each chain is read."""
 
-    def __post_init__(self) -> None:
-        """Fixes where reading starts, before new notes are made."""
-        self.since = {day: self.notes.skip(day, covered) for day, covered in self.covered.items()}
+    def look_for(self, days: Sequence[date]) -> None:
+        """Chooses the days to look at: all but those of which the catalogue knows that nothing is behind."""
+        for day in days:
+            files = self.files.get(day)
+            covered, version = (covered_ends(*files.manifests), files.settled) if files else ({}, "")
+            if self.is_followed:
+                is_quiet = self.catalog.news.is_settled(day, _SETTLED, version)
+                if is_quiet or self.catalog.news.has_news(day, covered) is False:
+                    continue
+            self.since[day] = self.catalog.read_from(day, _SETTLED, version, covered)
 
     def read(self) -> Iterator[Segment]:
         """Yields each segment behind any of the days once, and notes the days that have none."""
         quiet = set(self.since)
-        buckets = [bucket for day in self.since for bucket in self.buckets.get(day, [])]
+        unread = [day for day, since in self.since.items() if self._is_open(since)]
+        buckets = [
+            bucket for listed in map_ahead(self._index, unread, workers=_READERS, ahead=_READERS) for bucket in listed
+        ]
         for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
             quiet.difference_update(days_since(segment.header, self.since))
             yield segment
-        for day in sorted(quiet):
-            chains = {bucket.chain for bucket in self.buckets.get(day, [])} & self.fixed.keys()
-            self.notes.note(day, self.covered[day], {chain: self.fixed[chain].offset for chain in chains})
+        for day in quiet & self.files.keys():
+            self.catalog.news.settle(day, _SETTLED, self.files[day].settled)
 
+    def _is_open(self, since: Mapping[ChainId, int]) -> bool:
+        return any(since.get(chain, 0) < end for chain, end in self.ends.items())
 
-def _covered_by_day(files: _Files, days: Sequence[date]) -> dict[date, dict[ChainId, int]]:
-    """Returns up to where the files of each day reach in each chain."""
-    return {day: covered_ends(*(manifest for manifest, _ in files.get(day, {}).values())) for day in days}
+    def _index(self, day: date) -> list[Bucket]:
+        return index_buckets(self.store, day)
 
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
@@ -145,16 +169,18 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
     with ThreadPoolExecutor(_READERS) as pool:
         taken = list(pool.map(lambda item: take(item[2], item[3]), wanted))
     cache.trim()
-    files: _Files = defaultdict(dict)
-    for (day, table, _, _), found in zip(wanted, taken, strict=True):
+    files: dict[date, dict[str, tuple[Manifest, Path]]] = defaultdict(dict)
+    versions: dict[date, list[str]] = defaultdict(list)
+    for (day, table, _, e_tag), found in zip(wanted, taken, strict=True):
         if found:
             files[day][table] = found
-    return {day: tables for day, tables in files.items() if len(tables) == len(_TABLES)}
-
-
-def _buckets(store: ObjectStore, days: Sequence[date] | None) -> dict[date, list[Bucket]]:
-    by_day: dict[date, list[Bucket]] = defaultdict(list)
-    for day in [None] if days is None else days:
-        for bucket in index_buckets(store, day):
-            by_day[bucket.day].append(bucket)
-    return by_day
+            versions[day].append(e_tag)
+    return {
+        day: _DayFiles(
+            tuple(manifest for manifest, _ in tables.values()),
+            {table: path for table, (_, path) in tables.items()},
+            join_versions(versions[day]),
+        )
+        for day, tables in files.items()
+        if len(tables) == len(_TABLES)
+    }

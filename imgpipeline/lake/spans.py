@@ -8,7 +8,6 @@ named in docs/tables.md.
 """
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,20 +16,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from imgpipeline.contracts.keys import Bucket, ChainId, parse_day
+from imgpipeline.contracts.keys import parse_day
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
-from imgpipeline.lake.day_ends import has_news
+from imgpipeline.lake.day_catalog import DayCatalog, open_catalog
 from imgpipeline.lake.engine import Engine, identifier, lock, open_engine, quoted
 from imgpipeline.lake.local_time import create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.manifest import Manifest, parse_footer
-from imgpipeline.lake.quiet import QuietNotes, fix_ends_with_notes, write_notes
 from imgpipeline.lake.session import Answer, create_summary_views, query_errors
 from imgpipeline.lake.snapshot import SHOWN_LETTERS, take_snapshot
 from imgpipeline.lake.summaries import SUMMARIES, find_summary, recipe, summary_origin
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, Table
-from imgpipeline.ledger import ChainEnd, index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -111,13 +108,13 @@ def open_summaries(
         cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
         read = days if zone is UTC or days is None else sorted(utc_days(days))
         found = _Finding(store, settings, cache, folder / "summaries", read)
-        shown = sorted(set(found.buckets) | {day for name in wanted for day in found.versions(name)})
+        shown = sorted(set(found.known) | {day for name in wanted for day in found.versions(name)})
         local = local_days(zone, shown[0], shown[-1]) if shown and zone is not UTC else None
         create_time_macros(engine, local)
         is_recounted = local is not None and not (local.has_whole_hours and _BY_HOUR.issuperset(wanted))
         current = {name: {} if is_recounted else found.current(name) for name in wanted}
         cache.trim()
-        write_notes(store, cache.folder, found.notes, found.fixed.values())
+        found.catalog.save()
         counted_now = {name: tuple(day for day in shown if day not in current[name]) for name in wanted}
         behind = sorted({day for several in counted_now.values() for day in several})
         if behind:
@@ -167,18 +164,14 @@ class _Finding:
     cache: LakeCache
     folder: Path
     days: Sequence[date] | None
-    fixed: dict[ChainId, ChainEnd] = field(init=False)
-    buckets: dict[date, list[Bucket]] = field(init=False)
-    notes: QuietNotes = field(init=False)
+    catalog: DayCatalog = field(init=False)
+    known: list[date] = field(init=False)
     _files: dict[str, dict[date, tuple[Manifest, str, Path]]] = field(default_factory=dict)
     _versions: dict[str, dict[date, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fixed, self.notes = fix_ends_with_notes(self.store, self.cache.folder)
-        self.buckets = defaultdict(list)
-        for day in [None] if self.days is None else self.days:
-            for bucket in index_buckets(self.store, day):
-                self.buckets[bucket.day].append(bucket)
+        self.catalog = open_catalog(self.store)
+        self.known = [day for day in self.catalog.days if self.days is None or day in self.days]
 
     def stored(self, name: str) -> dict[date, tuple[Manifest, str, Path]]:
         """Returns a summary's stored days: manifest, version, and the local file."""
@@ -228,14 +221,8 @@ class _Finding:
         if judge([summary_origin(manifest)], Origin(made_of, recipe(name, self.settings))) is not State.CURRENT:
             return False
         below = (table for table in made_of if table in SUMMARIES)
-        return all(self._is_current(table, day) for table in below) and not self._has_news(day, manifest.ends)
+        return all(self._is_current(table, day) for table in below) and not self._has_news(name, day)
 
-    def _has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool:
-        buckets = self.buckets.get(day, [])
-        ends = {chain: end.offset for chain, end in self.fixed.items()}
-        since = self.notes.skip(day, covered)
-        unread = [bucket for bucket in buckets if since.get(bucket.chain, 0) < ends.get(bucket.chain, 0)]
-        if has_news(self.store, day, ends, since, unread):
-            return True
-        self.notes.note(day, covered, {bucket.chain: ends[bucket.chain] for bucket in buckets if bucket.chain in ends})
-        return False
+    def _has_news(self, name: str, day: date) -> bool:
+        manifest, version, _ = self.stored(name)[day]
+        return self.catalog.has_news(day, name, version, manifest.ends)

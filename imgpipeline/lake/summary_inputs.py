@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
-from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors, identifier, open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
@@ -39,6 +39,13 @@ class Inputs:
 def stored_key(table: str, day: date) -> str:
     """Returns the key of a stored table of a day: a day table's, or a summary's."""
     return day_table_key(table, day) if table in _DAY_TABLES else summary_key(table, day)
+
+
+def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
+    """Returns the version of each stored day of a table, by one listing."""
+    below = stored_key(table, date.min).split("/day=", 1)[0]
+    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
+    return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
 
 
 def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:

@@ -34,7 +34,7 @@ from imgpipeline.ledger.reading import (
     read_segment,
     read_segments,
 )
-from imgpipeline.ledger.repairs import Repair, list_repairs, still_open
+from imgpipeline.ledger.repairs import Repair, last_handled, list_repairs
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -182,7 +182,7 @@ class _Following:
         """Yields what was repaired before the positions."""
         entries = list_repairs(self.store, after=self.repairs)
         self._check_chains(entries)
-        number = min((entry.number - 1 for entry in still_open(entries)), default=self.repairs + len(entries))
+        number = last_handled(entries, after=self.repairs)
         days: dict[OffsetRange, set[date]] = {}
         for entry in entries:
             days.setdefault(OffsetRange(entry.chain, entry.first, entry.behind), set()).update(entry.days)

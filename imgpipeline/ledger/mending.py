@@ -22,7 +22,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
+from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.catalog import put_mark
@@ -159,7 +159,7 @@ class Mender:
             for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
                 before_put(outcomes)
                 self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
-                touched.update(o.day for o in outcomes if isinstance(o, Frame | DeadLetter) and o.day)
+                touched.update(o.day for o in outcomes if not isinstance(o, Gap) and o.day)
                 yield Mended(piece, bad, kept, outcomes)
         close_repair(self.store, opened, touched)
 

@@ -92,6 +92,16 @@ def still_open(repairs: Collection[Repair]) -> list[Repair]:
     return [repair for repair in repairs if repair.closes is None and repair.number not in closed]
 
 
+def last_handled(repairs: Collection[Repair], *, after: int) -> int:
+    """Returns the number up to which repairs are over: that of the last entry before the first one that is open.
+
+    Args:
+        repairs: The entries after a number (`list_repairs`).
+        after: That number.
+    """
+    return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
+
+
 def _numbers(store: ObjectStore, after: int) -> list[int]:
     listed = store.list_objects(REPAIR_LIST, after=repair_entry_key(after) if after else None)
     names = (info.key.rpartition("/")[2].removesuffix(".json") for info in listed)

@@ -20,7 +20,7 @@ from imgpipeline.lake.manifest import Manifest, read_stored
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.summaries import SUMMARIES, recipe
 from imgpipeline.lake.tables import DAY_TABLES
-from imgpipeline.ledger import fix_ends, index_buckets
+from imgpipeline.ledger import fix_ends, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.hours import day_hours
 from imgpipeline.settings import Settings
@@ -161,7 +161,7 @@ def _own_files() -> list[tuple[str, str]]:
 
 def reported_days(store: ObjectStore) -> list[date]:
     """Returns the days of which there is something to report, sorted."""
-    days = {bucket.day for bucket in index_buckets(store)}
+    days = set(known_days(store))
     return sorted(days.union(*(list_days(store, table.name) for table in DAY_TABLES)))
 
 

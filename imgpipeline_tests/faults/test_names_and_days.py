@@ -131,7 +131,7 @@ def build(lane: LaneUnderTest, day: date) -> None:
 
 
 def outdated(lane: LaneUnderTest) -> list[date]:
-    return stale_days(lane.store, {chain: end.offset for chain, end in fix_ends(lane.store).items()})
+    return stale_days(lane.store)
 
 
 @pytest.mark.fault(29)

@@ -110,23 +110,23 @@ def test_a_late_frame_opens_its_day_again_and_no_other(store: ObjectStore):
     made = write_chain(store, frames(0, 3), frames(3, 5, NEXT))
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
-    assert stale_days(store, ends_of(store)) == []
+    assert stale_days(store) == []
     append(made, [frame(5, DAY)])
-    assert stale_days(store, ends_of(store)) == [DAY]
+    assert stale_days(store) == [DAY]
     assert rebuild_day(store, DAY, now=LATER).frames == 4
     assert rebuild_day(store, NEXT, now=LATER).skipped
-    assert stale_days(store, ends_of(store)) == []
+    assert stale_days(store) == []
 
 
 @pytest.mark.parametrize("missing", ["frames", "detections", "dead_letters"])
 def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStore, missing: str):
     write_chain(memory, frames(0, 3), frames(3, 5, NEXT))
-    assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
+    assert stale_days(memory) == [DAY, NEXT]
     rebuild_day(memory, DAY, now=NOON)
     memory.delete(day_table_key(missing, DAY))
-    assert stale_days(memory, ends_of(memory)) == [DAY, NEXT]
+    assert stale_days(memory) == [DAY, NEXT]
     assert not rebuild_day(memory, DAY, now=LATER).skipped
-    assert stale_days(memory, ends_of(memory)) == [NEXT]
+    assert stale_days(memory) == [NEXT]
     assert list(list_days(memory, "frames")) == [DAY]
 
 
@@ -135,10 +135,10 @@ def test_tables_of_an_older_version_are_stale_and_are_built_again(memory: Object
     with monkeypatch.context() as older:
         older.setattr(day_tables, "SCHEMA_VERSION", 1)
         rebuild_day(memory, DAY, now=NOON)
-    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert stale_days(memory) == [DAY]
     assert not audit(memory, list, now=NOON).current
     assert not rebuild_day(memory, DAY, now=LATER).skipped
-    assert stale_days(memory, ends_of(memory)) == []
+    assert stale_days(memory) == []
 
 
 def test_dead_letters_are_listed_under_their_day_each_offset_once(store: ObjectStore, tmp_path):
@@ -245,9 +245,9 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
         assert manifest is not None
         assert manifest.ends == {CHAIN: reaches}
         assert len(rows(memory, table, "1", tmp_path)) == manifest.rows
-    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert stale_days(memory) == [DAY]
     assert rebuild_day(memory, DAY, now=LATER).frames == 8
-    assert stale_days(memory, ends_of(memory)) == []
+    assert stale_days(memory) == []
 
 
 @pytest.mark.fault(40)
@@ -262,10 +262,10 @@ def test_tables_of_different_ends_are_made_equal_though_the_ledger_has_nothing_n
     rebuild_day(memory, DAY, now=LATER, force=True)
     for table, data in older.items():
         memory.put(day_table_key(table, DAY), data)
-    assert stale_days(memory, ends_of(memory)) == [DAY]
+    assert stale_days(memory) == [DAY]
     assert [day.day for day in audit(memory, list, now=NOON).days if day.stale] == [DAY]
     assert not rebuild_day(memory, DAY, now=LATER).skipped
-    assert stale_days(memory, ends_of(memory)) == []
+    assert stale_days(memory) == []
     assert not any(day.stale for day in audit(memory, list, now=NOON).days)
     assert not build_summary(memory, "frame_stats", DAY, settings=Settings(), now=LATER).skipped
 

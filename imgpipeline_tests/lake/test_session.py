@@ -127,23 +127,32 @@ def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStor
         assert session.query('SELECT max("end") FROM segments').rows == [(8,)]
 
 
-def test_a_build_between_fixing_the_ends_and_fetching_the_tables_moves_the_moment_for_all(
-    memory: ObjectStore, lake, monkeypatch
+@pytest.mark.parametrize("overtaken", ["before", "after"])
+def test_a_build_between_fetching_the_tables_and_reading_what_is_behind_changes_nothing(
+    memory: ObjectStore, lake, monkeypatch, overtaken: str
 ):
     made = write_chain(memory, day_outcomes(0, 5))
-    fix = snapshot.fix_ends_with_notes
+    fix_ends = snapshot.open_catalog
 
-    def fix_and_be_overtaken(store, folder):
-        ends_and_notes = fix(store, folder)
+    def overtake() -> None:
         append(made, [*day_outcomes(5, 8), seen(8, ["car"], NEXT)])
-        rebuild_day(store, DAY, now=NOON)
-        return ends_and_notes
+        rebuild_day(memory, DAY, now=NOON)
 
-    monkeypatch.setattr(snapshot, "fix_ends_with_notes", fix_and_be_overtaken)
+    def fix_ends_and_be_overtaken(store, **options):
+        if overtaken == "before":
+            overtake()
+        catalog = fix_ends(store, **options)
+        if overtaken == "after":
+            overtake()
+        return catalog
+
+    monkeypatch.setattr(snapshot, "open_catalog", fix_ends_and_be_overtaken)
     with lake(memory) as session:
-        assert session.snapshot.ends == {CHAIN: 9}
-        check(session, memory)
-        assert session.query("SELECT count(*) FROM frames WHERE day = DATE '2026-01-10'").rows == [(1,)]
+        end = 9 if overtaken == "before" else 5
+        assert session.snapshot.ends == {CHAIN: end}
+        assert session.query("SELECT max(source_kafka_offset) FROM frames").rows == [(end - 1,)]
+        days = session.query("SELECT DISTINCT day FROM frames ORDER BY day").rows
+        assert days == ([(DAY,), (NEXT,)] if overtaken == "before" else [(DAY,)])
 
 
 def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectStore, lake, tmp_path):

@@ -99,7 +99,7 @@ def tables_are_current(place: Place) -> bool:
     """Tells whether the day tables have everything that the ledger has."""
     store = open_store(place.direct)
     try:
-        return not stale_days(store, {chain: end.offset for chain, end in fix_ends(store).items()})
+        return not stale_days(store)
     except ImgpipelineError:
         return False
 
