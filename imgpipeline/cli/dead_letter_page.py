@@ -11,8 +11,9 @@ from imgpipeline.contracts.keys import is_import, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference, parse_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, ImgpipelineError
-from imgpipeline.ledger import SegmentHeader, fix_ends
-from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters, locate_dead_letter
+from imgpipeline.ledger import SegmentHeader
+from imgpipeline.ledger.dead_letter_list import find_dead_letters
+from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, locate_dead_letter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.replay import Original, present_chains, read_original
@@ -104,8 +105,7 @@ def read_page(settings: Settings, store: ObjectStore, name: str, progress: Calla
     segment = locate_dead_letter(store, topic, topic_id, partition, offset)
     at = RecordReference(segment.header.chain, offset)
     [letter] = [o for o in segment.outcomes() if isinstance(o, DeadLetter) and o.offset == offset]
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    found, _ = find_dead_letters(store, Wanted(letter.code, letter.day, letter.source), ends, progress=progress)
+    found, _ = find_dead_letters(store, Wanted(letter.code, letter.day, letter.source), progress=progress)
     [buried] = [buried for buried in found if buried.reference == at]
     original, missing = None, ""
     try:

@@ -48,17 +48,16 @@ def list_them(
     """List the open dead letters, the latest first.
 
     A dead letter is no longer open when its record was announced again and became a frame, or became a dead letter
-    again: then that one stands for it. The ledger is read for this; --day reads that day only.
+    again: then that one stands for it. The first call reads the ledger, later ones what came since.
     """
-    from imgpipeline.ledger import fix_ends  # noqa: PLC0415 - loads obstore
-    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters  # noqa: PLC0415 - as above
+    from imgpipeline.ledger.dead_letter_list import find_dead_letters  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger.dead_letters import LetterState  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
 
     wanted = _wanted(code, day, source)
     store = open_store(load_settings())
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
     with progress_bar("Reading the ledger", unit="offsets") as progress:
-        found, _ = find_dead_letters(store, wanted, ends, progress=progress)
+        found, _ = find_dead_letters(store, wanted, progress=progress)
     shown = [buried for buried in found if every or buried.state is LetterState.OPEN]
     if as_json:
         show_json(_documents(store, shown[:limit]))

@@ -1,22 +1,19 @@
-"""Finding dead letters, and telling what became of them.
+"""Dead letters and what became of them.
 
-Owns matching dead letters, and following replays: a record whose header `replay_of` names a dead letter is another
-attempt at it, also through several attempts. It promises that what is said of a dead letter is what the ledger holds
-up to the ends that were fixed. Announcing again belongs to `sources.replay`.
+A record whose header `replay_of` names a dead letter is another attempt at it, also through several attempts. Which
+dead letters there are is told by `dead_letter_list`; announcing them again belongs to `sources.replay`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference, resolve_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
-from imgpipeline.ledger.bundles.reading import read_chain
-from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, read_segment
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
@@ -56,8 +53,9 @@ class Wanted:
     source: str | None = None
     """Only those of this source."""
 
-    def matches(self, letter: DeadLetter) -> bool:
+    def matches_record(self, buried: "BuriedRecord") -> bool:
         """Whether it is one of them."""
+        letter = buried.letter
         return (
             (self.code is None or letter.code is self.code)
             and (self.day is None or letter.day == self.day)
@@ -153,66 +151,9 @@ class ReplayTrail:
         return sorted({*self.parents, *self.parents.values()})
 
 
-def find_dead_letters(
-    store: ObjectStore, wanted: Wanted, ends: Mapping[ChainId, int], *, progress: Progress | None = None
-) -> tuple[list[BuriedRecord], ReplayTrail]:
-    """Finds the dead letters that match, whatever became of them.
-
-    Reads the segments of the day that is wanted, or all of them: a replay may be in any later one.
-
-    Args:
-        store: The object store.
-        wanted: Which ones.
-        ends: The ends of the chains, fixed before.
-        progress: Told how far it is.
-
-    Returns:
-        The dead letters, the latest first (by their records' times), and the replays that were found.
-
-    Raises:
-        LedgerError: A segment cannot be read.
-    """
-    found: dict[RecordReference, BuriedRecord] = {}
-    trail = ReplayTrail()
-
-    def read(segments: Iterable[Segment], total: int) -> None:
-        done = 0
-        for segment in segments:
-            for letter in trail.add(segment):
-                if wanted.matches(letter):
-                    reference = RecordReference(segment.header.chain, letter.offset)
-                    light = replace(letter, raw_base64=None, headers=())
-                    found[reference] = BuriedRecord(reference, light, segment.header.start)
-            done += segment.header.end - segment.header.start
-            if progress:
-                progress(done, total)
-        trail.settle()
-
-    if wanted.day is not None:
-        read(read_day(store, wanted.day, ends), 0)
-    if wanted.day is None or any(_may_have_moved(buried, trail) for buried in found.values()):
-        read(_all_segments(store, ends), sum(ends.values()))
-    settled = [_settled(buried, trail) for buried in found.values()]
-    return sorted(settled, key=_age, reverse=True), trail
-
-
-def _may_have_moved(buried: BuriedRecord, trail: ReplayTrail) -> bool:
-    return buried.letter.code in _DAY_MAY_CHANGE and trail.state_of(buried.reference)[0] is LetterState.OPEN
-
-
-def _all_segments(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
-    for chain, end in sorted(ends.items()):
-        yield from read_chain(store, chain, 0, end)
-
-
-def _settled(buried: BuriedRecord, trail: ReplayTrail) -> BuriedRecord:
-    state, became = trail.state_of(buried.reference)
-    return replace(buried, state=state, became=became)
-
-
-def _age(buried: BuriedRecord) -> tuple[float, int, RecordReference]:
-    time = buried.letter.timestamp
-    return (time.timestamp() if time else float("-inf"), buried.letter.offset, buried.reference)
+def may_have_moved(buried: BuriedRecord) -> bool:
+    """Tells whether the frame of a dead letter, once its record can be read, may belong to another day."""
+    return buried.letter.code in _DAY_MAY_CHANGE
 
 
 def read_letters(store: ObjectStore, wanted: Sequence[BuriedRecord]) -> Iterator[tuple[BuriedRecord, DeadLetter]]:

@@ -17,7 +17,8 @@ from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end, fix_ends
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, find_dead_letters, read_letters
+from imgpipeline.ledger.dead_letter_list import find_dead_letters
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, read_letters
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
@@ -99,7 +100,7 @@ def plan_replay(
     closed = {chain for chain, end in fixed.items() if end.is_closed}
     logs = read_log(settings)
     chains = {log.partition: current_chain(log.chain, closed) for log in logs}
-    found, trail = find_dead_letters(store, wanted, ends, progress=progress)
+    found, trail = find_dead_letters(store, wanted, progress=progress)
     announced = _read_backlog(settings, logs, chains, ends, progress)
     waiting = {trail.root(record) for record in announced}
     imported = sum(is_import(buried.reference.chain) for buried in found)

@@ -11,12 +11,12 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.session import open_lake
-from imgpipeline.ledger import decode_segment, fix_ends
+from imgpipeline.ledger import decode_segment
+from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
     LetterState,
     Wanted,
-    find_dead_letters,
     locate_dead_letter,
     read_letters,
 )
@@ -44,8 +44,7 @@ def good(offset: int, replay_of: str | None, day: date = DAY, chain: ChainId = C
 
 
 def found(store: ObjectStore, wanted: Wanted | None = None) -> list[BuriedRecord]:
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    return find_dead_letters(store, wanted or Wanted(), ends)[0]
+    return find_dead_letters(store, wanted or Wanted())[0]
 
 
 def said(buried: Sequence[BuriedRecord]) -> dict[str, str]:
@@ -117,7 +116,7 @@ def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory
 
 def test_of_one_day_only_its_segments_are_read(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     write_chain(memory, [letter(0)], [good(1, A)], [frame(2, NEXT_DAY)])
-    monkeypatch.setattr("imgpipeline.ledger.dead_letters.read_chain", lambda *_: pytest.fail("all were read"))
+    monkeypatch.setattr("imgpipeline.ledger.dead_letter_list.follow", lambda *_: pytest.fail("all were read"))
     assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
 
 

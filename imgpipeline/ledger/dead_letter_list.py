@@ -1,0 +1,215 @@
+"""The list of all dead letters and replays: a stored object that follows the ledger.
+
+So listing them costs what came since the last time, and no day that is over. The object is saved as a whole, with its
+checkpoint in it, over the version that was read: whoever is slower leaves the list to the other. Lost or damaged it is
+made again from the start of the ledger.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import zstandard
+
+from imgpipeline.contracts.keys import ChainId, follower_key
+from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.replays import RecordReference
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import PermanentError
+from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, ReplayTrail, Wanted, may_have_moved
+from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
+from imgpipeline.ledger.reading import ChainEnd, fix_ends
+from imgpipeline.ledger.segment import Segment
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_VERSION = 1
+_MOST_BYTES = 2**30
+_SAVED_EVERY = 40
+"""Batches of a long way after which the list is saved: a call that is ended has not read in vain."""
+_KEY = follower_key("dead_letters")
+
+
+@dataclass(slots=True)
+class DeadLetterList:
+    """All dead letters up to a checkpoint."""
+
+    letters: dict[RecordReference, BuriedRecord] = field(default_factory=dict)
+    """The dead letters, without value and headers, as open."""
+    trail: ReplayTrail = field(default_factory=ReplayTrail)
+    """The replays."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """Up to where the ledger was followed."""
+
+    def take(self, batch: Batch) -> None:
+        """Takes a batch of the ledger."""
+        for forgotten in batch.forgotten:
+            self._forget(forgotten)
+        for followed in batch.segments:
+            if followed.segment is not None:
+                self.add(followed.segment)
+        self.checkpoint = batch.checkpoint
+
+    def add(self, segment: Segment) -> None:
+        """Takes the dead letters and replays of a segment."""
+        for letter in self.trail.add(segment):
+            reference = RecordReference(segment.header.chain, letter.offset)
+            light = replace(letter, raw_base64=None, headers=())
+            self.letters[reference] = BuriedRecord(reference, light, segment.header.start)
+
+    def _forget(self, offsets: OffsetRange) -> None:
+        for record in [record for record in self.letters if offsets.covers(record.chain, record.offset)]:
+            del self.letters[record]
+        for replay in [record for record in self.trail.parents if offsets.covers(record.chain, record.offset)]:
+            del self.trail.parents[replay], self.trail.ages[replay]
+            self.trail.frames.discard(replay)
+
+    def find(self, wanted: Wanted) -> list[BuriedRecord]:
+        """Returns those that match, with what became of them; the latest first."""
+        self.trail.settle()
+        return sorted(map(self._settled, filter(wanted.matches_record, self.letters.values())), key=_age, reverse=True)
+
+    def _settled(self, buried: BuriedRecord) -> BuriedRecord:
+        state, became = self.trail.state_of(buried.reference)
+        return replace(buried, state=state, became=became)
+
+    def to_json(self) -> bytes:
+        """Returns the list as it is stored."""
+        chains = sorted({record.chain for record in (*self.letters, *self.trail.members())})
+        number = {chain: at for at, chain in enumerate(chains)}
+        letters = [
+            [number[buried.reference.chain], buried.segment_start, buried.letter.to_json()]
+            for _, buried in sorted(self.letters.items())
+        ]
+        trail = self.trail
+        replays = [
+            [*_named(replay, number), *_named(meant, number), replay in trail.frames, format_time(trail.ages[replay])]
+            for replay, meant in sorted(trail.parents.items())
+        ]
+        named = [[chain.topic, chain.topic_id, chain.partition] for chain in chains]
+        data = {"version": _VERSION, "checkpoint": self.checkpoint.to_json(), "chains": named}
+        return json.dumps({**data, "letters": letters, "replays": replays}, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "DeadLetterList":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        data: dict[str, Any] = json.loads(text)
+        if data["version"] != _VERSION:
+            raise ValueError("another version")
+        chains = [ChainId(str(topic), str(topic_id), int(partition)) for topic, topic_id, partition in data["chains"]]
+        found = cls(checkpoint=Checkpoint.from_json(data["checkpoint"]))
+        for at, start, letter in data["letters"]:
+            read = DeadLetter.from_json(letter)
+            reference = RecordReference(chains[at], read.offset)
+            found.letters[reference] = BuriedRecord(reference, read, int(start))
+        for at, offset, of, of_offset, is_frame, age in data["replays"]:
+            replay = RecordReference(chains[at], int(offset))
+            found.trail.parents[replay] = RecordReference(chains[of], int(of_offset))
+            found.trail.ages[replay] = parse_time(age)
+            if is_frame:
+                found.trail.frames.add(replay)
+        return found
+
+
+def find_dead_letters(
+    store: ObjectStore, wanted: Wanted, *, progress: Progress | None = None
+) -> tuple[list[BuriedRecord], ReplayTrail]:
+    """Finds the dead letters that match, whatever became of them.
+
+    Brings the stored list up to the ledger. Where there is none yet, and a day is wanted, only that day is read, unless
+    a replay may have moved a record to another day.
+
+    Args:
+        store: The object store.
+        wanted: Which ones.
+        progress: Told how far it is.
+
+    Returns:
+        The dead letters, the latest first (by their records' times), and the replays that were found.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        TransientError: The store does not answer.
+    """
+    stored, e_tag = _load(store)
+    if stored is None and wanted.day is not None:
+        of_day = DeadLetterList()
+        ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+        for segment in read_day(store, wanted.day, ends):
+            of_day.add(segment)
+        found = of_day.find(wanted)
+        if not any(buried.state is LetterState.OPEN and may_have_moved(buried) for buried in found):
+            return found, of_day.trail
+    followed = _follow(store, stored or DeadLetterList(), e_tag, progress)
+    return followed.find(wanted), followed.trail
+
+
+def _load(store: ObjectStore) -> tuple[DeadLetterList | None, str | None]:
+    try:
+        fetched = store.fetch(_KEY)
+        data = zstandard.ZstdDecompressor().decompress(fetched.data, max_output_size=_MOST_BYTES)
+        return DeadLetterList.from_json(data), fetched.e_tag
+    except ObjectMissingError:
+        return None, None
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None, fetched.e_tag
+
+
+def _follow(store: ObjectStore, known: DeadLetterList, e_tag: str | None, progress: Progress | None) -> DeadLetterList:
+    ends = fix_ends(store, known.checkpoint.hints)
+    before = known.checkpoint
+    saving = _Saving(store, e_tag)
+    try:
+        for number, batch in enumerate(follow(store, known.checkpoint, ends=ends), start=1):
+            known.take(batch)
+            if progress:
+                progress(_offsets(known.checkpoint.ends) - _offsets(before.ends), _lag(before, ends))
+            if number % _SAVED_EVERY == 0:
+                saving.save(known)
+    except LostCheckpointError:
+        return _follow(store, DeadLetterList(), e_tag, progress)
+    finally:
+        if known.checkpoint != before:
+            saving.save(known)
+    return known
+
+
+def _offsets(ends: Mapping[ChainId, int]) -> int:
+    return sum(ends.values())
+
+
+def _lag(before: Checkpoint, ends: Mapping[ChainId, ChainEnd]) -> int:
+    return sum(max(end.offset - before.ends.get(chain, 0), 0) for chain, end in ends.items())
+
+
+@dataclass(slots=True)
+class _Saving:
+    """Saves the list again and again, while nobody else does."""
+
+    store: ObjectStore
+    e_tag: str | None
+    is_lost: bool = False
+
+    def save(self, known: DeadLetterList) -> None:
+        if self.is_lost:
+            return
+        data = zstandard.compress(known.to_json())
+        try:
+            self.is_lost = not self.store.replace(_KEY, data, self.e_tag)
+            fetched = self.store.fetch(_KEY)
+        except PermanentError:  # this account may not write, or somebody has removed the list
+            self.is_lost = True
+            return
+        self.is_lost = self.is_lost or fetched.data != data
+        self.e_tag = fetched.e_tag
+
+
+def _named(record: RecordReference, number: Mapping[ChainId, int]) -> Iterable[int]:
+    return number[record.chain], record.offset
+
+
+def _age(buried: BuriedRecord) -> tuple[float, int, RecordReference]:
+    time = buried.letter.timestamp
+    return (time.timestamp() if time else float("-inf"), buried.letter.offset, buried.reference)

@@ -1,0 +1,138 @@
+"""The stored list of dead letters is what a reading of the whole ledger gives, and costs what is new."""
+
+from datetime import timedelta
+from threading import Barrier, Thread
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.keys import ChainId, follower_key, segment_key
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, frame, gap, write_chain, writer
+from imgpipeline_tests.ledger.test_dead_letters import good, letter
+from imgpipeline_tests.ledger.test_follow import NotingStore, repair_chain
+
+LIST = follower_key("dead_letters")
+SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
+
+
+def listed(store: ObjectStore, wanted: Wanted | None = None) -> list[BuriedRecord]:
+    return find_dead_letters(store, wanted or Wanted())[0]
+
+
+def offsets(store: ObjectStore) -> list[int]:
+    return sorted(buried.letter.offset for buried in listed(store))
+
+
+def test_a_second_listing_reads_what_came_since() -> None:
+    store = NotingStore()
+    made = write_chain(store, *([letter(n)] for n in range(20)))
+    assert offsets(store) == list(range(20))
+    append(made, [good(20, "frames/0/3")])
+    store.read.clear()
+    assert [b.letter.offset for b in listed(store) if b.state is LetterState.RESOLVED] == [3]
+    assert {key for key in store.read if key.startswith("metadata/")} == {
+        segment_key(CHAIN, 19),  # the one before the checkpoint: is this still the same ledger?
+        segment_key(CHAIN, 20),
+    }
+    store.read.clear()
+    assert len(listed(store, Wanted(day=DAY))) == 20
+    assert store.read == [LIST, segment_key(CHAIN, 20)]
+
+
+def test_what_a_repair_has_made_of_a_dead_letter_replaces_it(memory: ObjectStore) -> None:
+    write_chain(memory, [letter(0)], [letter(1)], [good(2, "frames/0/0")], [letter(3)])
+    assert offsets(memory) == [0, 1, 3]
+    for start in (1, 2):
+        memory.put(segment_key(CHAIN, start), b"damaged")
+    repair_chain(memory, CHAIN)
+    assert offsets(memory) == [0, 3]
+    assert {b.state for b in listed(memory)} == {LetterState.OPEN}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{}", zstandard.compress(b'{"version": 99}')], ids=["lost", "empty", "no zstd", "newer"]
+)
+def test_a_list_that_cannot_be_read_is_made_again(memory: ObjectStore, content: bytes | None) -> None:
+    write_chain(memory, [letter(0)], [letter(1)])
+    listed(memory)
+    if content is None:
+        memory.delete(LIST)
+    else:
+        memory.put(LIST, content)
+    assert offsets(memory) == [0, 1]
+    assert memory.head(LIST) is not None
+
+
+def test_a_ledger_that_was_begun_again_has_none_of_the_old_ones(memory: ObjectStore) -> None:
+    write_chain(memory, [letter(0)], [letter(1)])
+    listed(memory)
+    for info in list(memory.list_objects("metadata")):
+        memory.delete(info.key)
+    write_chain(memory, [frame(0)], [letter(1)], [frame(2)])
+    assert offsets(memory) == [1]
+
+
+def test_what_was_read_before_a_damaged_segment_is_kept() -> None:
+    store = NotingStore()
+    write_chain(store, *([letter(n)] for n in range(5)))
+    store.put(segment_key(CHAIN, 3), b"damaged")
+    for _ in range(2):
+        store.read.clear()
+        with pytest.raises(LedgerError, match="00000000000000000003"):
+            listed(store)
+    assert segment_key(CHAIN, 0) not in store.read
+    repair_chain(store, CHAIN)
+    assert offsets(store) == [0, 1, 2, 4]
+
+
+def test_two_listings_at_a_time_both_answer_and_none_moves_the_list_back(store: ObjectStore) -> None:
+    write_chain(store, *([letter(n)] for n in range(5)))
+    answers: list[list[int]] = []
+    together = Barrier(4)
+
+    def look() -> None:
+        together.wait()
+        answers.append(offsets(store))
+
+    threads = [Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [list(range(5))] * 4
+    stored = DeadLetterList.from_json(zstandard.decompress(store.get(LIST)))
+    assert stored.checkpoint.ends == {CHAIN: 5}
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from([CHAIN, SECOND]), st.sampled_from(["letter", "frame", "replay", "bad replay", "gap"]),
+              st.integers(0, 6), st.booleans()), max_size=20)  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=steps)
+def test_followed_step_by_step_it_is_what_one_reading_gives(steps: list[tuple[ChainId, str, int, bool]]) -> None:
+    store, whole = open_memory_store(), open_memory_store()
+    for chain, kind, of, is_listed in steps:
+        start = writer(store, chain).end.offset
+        replay_of = f"frames/{of % 2}/{of}"
+        made: dict[str, Outcome] = {
+            "letter": letter(start),
+            "frame": frame(start, DAY + timedelta(days=of)),
+            "replay": good(start, replay_of, chain=chain),
+            "bad replay": letter(start, replay_of),
+            "gap": gap(start, start + 1),
+        }
+        append(writer(store, chain), [made[kind]])
+        append(writer(whole, chain), [made[kind]])
+        if is_listed:
+            listed(store)
+    assert listed(store) == listed(whole)
