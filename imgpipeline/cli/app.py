@@ -1,7 +1,7 @@
-"""The command line as a whole: its groups, its global options, and what becomes of an error.
+"""The command line as a whole: its groups, its global options, and how errors are shown.
 
-Exit statuses: 0 done, 1 failed or found wrong, 2 called wrongly, 130 ended by Ctrl-C. `IMGPIPELINE_TRACEBACK=1` shows
-the traceback of an error that nobody foresaw.
+Exit statuses: 0 done, 1 failed or found a problem, 2 wrong usage, 130 stopped by Ctrl-C.
+`IMGPIPELINE_TRACEBACK=1` shows the traceback of an unexpected error.
 """
 
 import logging
@@ -45,7 +45,7 @@ from imgpipeline.setting_names import unknown_settings
 
 app = typer.Typer(
     name="imgpipeline",
-    help="Counts what cameras see, from Kafka frames to DuckDB numbers, and proves that no frame was lost or doubled.",
+    help="Count what cameras see, from Kafka frames to DuckDB numbers, and prove that no frame was lost or counted twice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -86,9 +86,9 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _global_options(
     version: Annotated[  # noqa: ARG001 - its callback has shown it and ended the command
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each step on stderr.")] = False,
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -115,7 +115,7 @@ def main() -> None:
         show_error(error.message, error.next_step)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except typer.Abort:
-        show_error("Stopped: the question was not answered with yes.", None)
+        show_error("Cancelled: the question was not answered with yes.", None)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`). Python must not try to flush it once more.
@@ -125,7 +125,7 @@ def main() -> None:
         if os.environ.get("IMGPIPELINE_TRACEBACK") == "1":
             raise
         show_error(
-            f"Something went wrong that nobody foresaw: {type(error).__name__}: {error}",
-            "set IMGPIPELINE_TRACEBACK=1, run the command again, and report what it shows",
+            f"Unexpected error: {type(error).__name__}: {error}",
+            "set IMGPIPELINE_TRACEBACK=1, run the command again, and report the traceback",
         )
         sys.exit(1)

@@ -21,14 +21,14 @@ _BUILD = "The schedule `nightly_rebuild` or the job `rebuild_days` builds them."
 def audit(
     full: Annotated[bool, typer.Option("--full", help="Read everything again, not only what is new.")] = False,
     allow_gaps: Annotated[
-        bool, typer.Option("--allow-gaps", help="Offsets that expired unread do not make it fail.")
+        bool, typer.Option("--allow-gaps", help="Do not fail because of offsets that expired unread.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that every offset has exactly one outcome and that day tables and summaries agree with the ledger.
 
-    Ends with status 1 where something is missing, overlaps or disagrees. Lag is not missing. Days that wait for their
-    first build are counted and named as not compared. A store that holds only imports needs no Kafka.
+    Exits with status 1 if anything is missing, overlaps or disagrees. Lag does not count as missing. Days that wait for
+    their first build are listed as not compared. A store that holds only imports needs no Kafka.
     """
     from imgpipeline.lake.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -65,7 +65,7 @@ def audit(
 
 
 def _not_compared(report: "AuditReport") -> Iterator[str]:
-    """Yields a line for each thing that the ledger was not compared with."""
+    """Yields one line for everything the ledger was not compared with."""
     for why, chains in report.without_log.items():
         named = ", ".join(sorted({chain.topic for chain in chains}))
         yield f"Log not compared: {counted(len(chains), 'chain')} of {named}: {why}."

@@ -16,10 +16,10 @@ def bundle(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be bundled.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bundle the segments of each 10,000 offsets, so that a day is read in far fewer requests.
+    """Bundle the segments of each range of 10,000 offsets, so that reading a day takes far fewer requests.
 
     Segments stay where they are; a bundle is a copy that readers prefer. Dagster does this every hour
-    (bundle_segments). Ranges that still grow, have a hole or damage, or only a few long segments are left out.
+    (bundle_segments). Ranges that still grow, are damaged or have holes, or hold only a few long segments are skipped.
     """
     from imgpipeline.ledger.bundles.bundling import bundle_ledger  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore

@@ -1,7 +1,6 @@
-"""The checks of `imgpipeline doctor`: is what the settings point to there, and does it do what the pipeline needs?
+"""The checks of `imgpipeline doctor`: does everything that the settings name exist and work?
 
-Owns the checks and running them side by side. It promises that all of them run, whatever the others say, that each ends
-within its time, and that a failure says what is wrong and what to do next. Showing them belongs to `doctor`.
+All checks run in parallel, each with a time limit, and a failure says what is wrong and what to do next.
 """
 
 import queue
@@ -96,7 +95,7 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
     except ImgpipelineError as error:
         add("failed", error.message, error.next_step)
     except Exception as error:  # noqa: BLE001 - the border of one check: it is recorded, and the others go on
-        add("failed", f"{type(error).__name__}: {error}", "report this; nobody foresaw it")
+        add("failed", f"{type(error).__name__}: {error}", "report this unexpected error")
     while len(results) < len(names):
         add("not checked", f"needs {names[len(results) - 1]}")
     return results
@@ -121,7 +120,7 @@ def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
     from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
 
     check_store(open_store(settings, patience_s=STORE_PATIENCE_S))
-    yield "object store", f"{settings.store_url} can be listed, written and read; create-only put holds"
+    yield "object store", f"{settings.store_url} can be listed, written and read; create-only writes work"
 
 
 def check_model(settings: Settings) -> Iterator[tuple[str, str]]:

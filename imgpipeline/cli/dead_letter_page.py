@@ -22,10 +22,10 @@ _SHOWN_BYTES = 4096
 _ROW_BYTES = 16
 _REPLAY = "`imgpipeline dead-letters replay`"
 NEXT_STEPS = {
-    DeadLetterCode.INVALID_MESSAGE: "mend the producer and let it announce the frame anew; the field is named above",
+    DeadLetterCode.INVALID_MESSAGE: "fix the producer and announce the frame again; the message above names the field",
     DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its place to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, "
     f"then {_REPLAY}",
-    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "mend the clock of the source; if the time is right, set "
+    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "fix the clock of the source; if the time is right, set "
     f"IMGPIPELINE_FIRST_DAY or IMGPIPELINE_MAX_FUTURE_S, then {_REPLAY}",
     DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES if that is wanted, "
     f"then {_REPLAY}",
@@ -35,9 +35,9 @@ NEXT_STEPS = {
     DeadLetterCode.DECODE_FAILED: f"look at the image; upload it again, whole, then {_REPLAY}",
     DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
     DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
-    DeadLetterCode.PROCESS_CRASHED: "keep the image for a report of the fault; with a release that can read it, "
+    DeadLetterCode.PROCESS_CRASHED: "keep the image and report the fault; once a release can read it, run "
     "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
-    DeadLetterCode.BAD_ROW: "mend the row in a file of its own and import that one under another --name",
+    DeadLetterCode.BAD_ROW: "correct the row in a file of its own, and import it under another --name",
 }
 """What a person can do about each code."""
 

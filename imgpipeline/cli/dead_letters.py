@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
     from imgpipeline.sources.replay import ReplayPlan, ReplayResult
 
-app = typer.Typer(help="The offsets that could not become frames, why, and another attempt.")
+app = typer.Typer(help="Offsets that could not become frames: list, show, announce again.")
 _MOST_NAMED = 20
 
 CodeOption = Annotated[
     DeadLetterCode | None,
-    typer.Option(metavar="CODE", help="Only those of this code, such as DECODE_FAILED (a wrong one lists them all)."),
+    typer.Option(metavar="CODE", help="Only this code, such as DECODE_FAILED (a wrong code lists them all)."),
 ]
-DayOption = Annotated[str | None, typer.Option(help="Only those of this day (UTC), such as 2026-01-09.")]
-SourceOption = Annotated[str | None, typer.Option(help="Only those of this source.")]
+DayOption = Annotated[str | None, typer.Option(help="Only this day (UTC), such as 2026-01-09.")]
+SourceOption = Annotated[str | None, typer.Option(help="Only this source.")]
 
 
 @app.callback()
 def _group() -> None:
-    """The offsets that could not become frames, why, and another attempt at them."""
+    """Offsets that could not become frames: list, show, announce again."""
 
 
 @app.command("list")
@@ -40,15 +40,15 @@ def list_them(
     day: DayOption = None,
     source: SourceOption = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Also those that were announced again, with what became of them.")
+        bool, typer.Option("--all", help="Include those that were announced again, with the result.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, the latest ones.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List the open dead letters, the latest first.
 
-    A dead letter is no longer open when its record was announced again and became a frame, or became a dead letter
-    again: then that one stands for it. The first call reads the ledger, later ones what came since.
+    A dead letter is no longer open once its record was announced again and became a frame, or another dead letter that
+    stands for it. The first call reads the whole ledger, later calls only what is new.
     """
     from imgpipeline.ledger.dead_letter_list import find_dead_letters  # noqa: PLC0415 - loads obstore
     from imgpipeline.ledger.dead_letters import LetterState  # noqa: PLC0415 - as above
@@ -64,11 +64,11 @@ def list_them(
     elif shown:
         _show_list(shown[:limit], with_state=every)
     else:
-        note("There are no such dead letters.")
+        note("No dead letters match.")
     if len(shown) > limit:
-        note(f"There are more than these {limit}; --limit shows more.")
+        note(f"There are more than {limit}; --limit shows more.")
     if len(found) > len(shown) and not as_json:
-        note(f"Announced again and not shown: {len(found) - len(shown)}; --all shows them too.")
+        note(f"Not shown because they were announced again: {len(found) - len(shown)}; --all shows them.")
 
 
 def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
@@ -99,11 +99,11 @@ def _show_list(found: "list[BuriedRecord]", *, with_state: bool) -> None:
 
 @app.command("show")
 def show(
-    record: Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="Which one, as `list` names it.")],
+    record: Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="The record, as `list` names it.")],
     raw: Annotated[Path | None, typer.Option(help="Write the record's value to this new file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show everything about one dead letter: why, what was in the record, who read it, and what to do next."""
+    """Show everything about one dead letter: the reason, the record, the run and model, and what to do next."""
     from imgpipeline.cli.dead_letter_page import read_page, show_page, write_value  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
 
@@ -124,17 +124,17 @@ def replay(
     day: DayOption = None,
     source: SourceOption = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also those that became a frame, or were announced again already.")
+        bool, typer.Option("--again", help="Include those that became a frame or were already announced again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be announced.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be announced.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Announce the records of open dead letters again, on the topic of the settings.
+    """Announce the records of open dead letters again, on the topic IMGPIPELINE_KAFKA_TOPIC.
 
-    Value, key and headers are those of the record, and it keeps its time; so a frame has the name that it would have
-    had, and is counted once. The dead letters stay in the ledger. What was announced again and waits for a detection
-    run, or became a frame, is not announced twice.
+    A record keeps its value, key, headers and time, so its frame has the frame_id it would have had, and counts once.
+    The dead letters stay in the ledger. Records that were announced again and wait for a detection run, or became a
+    frame, are skipped.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.sources import replay as replays  # noqa: PLC0415 - loads kafka-python and obstore
@@ -160,7 +160,7 @@ def replay(
 
 def _confirm(count: int, topic: str) -> None:
     if not sys.stdin.isatty():
-        raise ConfigurationError("Nothing was announced: nobody can be asked here.", next_step="give --yes")
+        raise ConfigurationError("Nothing was announced: confirmation needs a terminal.", next_step="give --yes")
     typer.confirm(f"Announce {counted(count, 'record')} again on the topic {topic}?", abort=True, err=True)
 
 
@@ -185,13 +185,13 @@ def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: 
     elif plan.chosen:
         note(f"{result.announced} of {counted(len(plan.chosen), 'record')} announced again on the topic {topic}.")
     else:
-        note("There is nothing to announce again.")
+        note("Nothing to announce again.")
     if plan.resolved:
         note(f"Already frames: {plan.resolved}.")
     if plan.under_way:
         note(f"Announced again before, waiting for a detection run: {plan.under_way}; --again repeats that.")
     if plan.crashed:
-        note(f"Ended the process that worked on them: {plan.crashed}; --code PROCESS_CRASHED announces these too.")
+        note(f"Skipped because they crashed a process: {plan.crashed}; --code PROCESS_CRASHED announces them too.")
     if plan.imported:
         note(
             f"Rows of imports, which have no record in Kafka: {plan.imported}. Mend them in a file of their own and "

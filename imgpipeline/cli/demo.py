@@ -11,20 +11,20 @@ from imgpipeline.errors import UsageError
 
 
 def demo(
-    images: Annotated[Path | None, typer.Option(help="Your own pictures instead of simulated ones.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Your own video instead of simulated frames.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Use your own images instead of simulated ones.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Use your own video instead of simulated frames.")] = None,
     model: Annotated[str, typer.Option(help="Registered model, or path of an ONNX file.")] = "demo",
     folder: Annotated[
-        Path | None, typer.Option(help="Where it works; made anew at each start. Default: .imgpipeline/demo")
+        Path | None, typer.Option(help="Working folder; re-created at each start. Default: .imgpipeline/demo")
     ] = None,
     keep: Annotated[
-        bool | None, typer.Option("--keep/--no-keep", help="Keep the UI up until Ctrl-C. Default: at a terminal.")
+        bool | None, typer.Option("--keep/--no-keep", help="Keep the UI running until Ctrl-C. Default: at a terminal.")
     ] = None,
 ) -> None:
-    """Run the main job on a broker in memory, a folder as store, and Dagster; then prove what was counted.
+    """Run the whole pipeline with a broker in memory, a folder as store, and Dagster; then prove the counts.
 
-    Simulated cameras announce frames whose exact content is known. The table at the end has the counted numbers beside
-    the truth. The exit status is 0 only where they meet and the audit is ok.
+    Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with the
+    truth. The exit status is 0 only if they match and the audit passes.
     """
     from imgpipeline.demo.run import DemoOptions, default_folder, is_watched, run_demo  # noqa: PLC0415 - loads it all
 

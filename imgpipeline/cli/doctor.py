@@ -16,7 +16,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not check
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say what to do next."""
+    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say how to fix each failure."""
     results = _examine()
     well = all(result.status in ("ok", "warning") for result in results)
     if as_json:

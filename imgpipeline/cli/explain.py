@@ -1,4 +1,4 @@
-"""`imgpipeline explain`: a number followed back to its detections, frames, pictures, offsets, segments and runs."""
+"""`imgpipeline explain`: traces a number to its detections, frames, images, offsets, segments and runs."""
 
 from datetime import date
 from typing import Annotated
@@ -9,19 +9,19 @@ from imgpipeline.cli.output import JsonOption, progress_bar, show_json
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="Follow a number back to the frames and segments behind it.")
+app = typer.Typer(help="Trace a number to the frames and segments behind it.")
 
 DayOption = Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")]
-LabelOption = Annotated[str, typer.Option("--label", help="The label, as the summary has it.")]
+LabelOption = Annotated[str, typer.Option("--label", help="The label, as in the summary.")]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="Only detections of this source. Default: all sources.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most this many detections and segments.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many detections and segments.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Follow a number back to the frames and segments behind it."""
+    """Trace a number to the frames and segments behind it."""
 
 
 @app.command("label-counts")
@@ -33,11 +33,11 @@ def label_counts(
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow the count of a label in an hour back to its detections.
+    """Trace the count of a label in one hour to its detections.
 
-    Each detection is shown with its frame, stored picture, Kafka offset and segment; each segment with model, run and
-    writer. The segments are read for this, and it is an error where what they hold does not add up to the number.
-    The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')".
+    Shows each detection with its frame, stored image, Kafka offset and segment, and each segment with its run and
+    writer. Reads these segments, and fails if they do not add up to the number.
+    The same rows in SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')".
     """
     _explain(parse_day(day), hour, label, source, limit, as_json=as_json)
 
@@ -50,9 +50,9 @@ def label_totals(
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow the count of a label in a whole day back to its detections, as label-counts does for an hour.
+    """Trace the count of a label in one day to its detections, like label-counts for an hour.
 
-    The same rows by SQL: imgpipeline query "SELECT * FROM explain_label_totals(DATE '2026-01-09', 'car')".
+    The same rows in SQL: imgpipeline query "SELECT * FROM explain_label_totals(DATE '2026-01-09', 'car')".
     """
     _explain(parse_day(day), None, label, source, limit, as_json=as_json)
 

@@ -38,7 +38,7 @@ def _segment(place: int, segment: SegmentBehind) -> str:
 
 def _note_what_is_left_out(what: str, rows: Sequence[Any], limit: int) -> None:
     if len(rows) > limit:
-        note(f"Shown are the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
+        note(f"Showing the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
 
 
 def _headline(explanation: Explanation) -> list[str]:

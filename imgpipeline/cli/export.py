@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="The lake's tables as a file for other tools.")
+app = typer.Typer(help="Export all tables as a file for other tools.")
 
 
 @app.callback()
 def _group() -> None:
-    """The lake's tables as a file for other tools."""
+    """Export all tables as a file for other tools."""
 
 
 @app.command("duckdb")
@@ -36,8 +36,8 @@ def duckdb_file(
 ) -> None:
     """Write all tables of `imgpipeline query` into one DuckDB file.
 
-    The tables show one moment, including frames whose day was not built yet. The file needs neither this project nor
-    the object store. It appears as a whole or not at all; a file that exists is replaced only with --force.
+    The tables show one moment, including frames whose day is not built yet. Reading the file needs neither this project
+    nor the object store. The file is never incomplete; an existing file is replaced only with --force.
     """
     from imgpipeline.lake.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore

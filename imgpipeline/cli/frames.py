@@ -1,4 +1,4 @@
-"""`imgpipeline frames`: the frames that were looked at, and what was found in them."""
+"""`imgpipeline frames`: frames, and what was found in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _FIELDS = ["file", "timestamp", "source", "source_image_path", "size_bytes", "status", "frame_id", "detections"]
 
-app = typer.Typer(help="The frames that were looked at, and what was found in them.")
+app = typer.Typer(help="Frames, and what was found in them.")
 
 
 @app.callback()
 def _group() -> None:
-    """The frames that were looked at, and what was found in them."""
+    """Frames, and what was found in them."""
 
 
 @app.command("list")
@@ -38,18 +38,18 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     day: OnlyDayOption = None,
     first: FromOption = None,
     last: ToOption = None,
-    source: Annotated[str | None, typer.Option(help="Only those of this source.")] = None,
-    label: Annotated[str | None, typer.Option(help="Only those in which this label was found.")] = None,
-    status: Annotated[FrameStatus | None, typer.Option(help="Only those that were taken this far.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, the latest ones.")] = 100,
+    source: Annotated[str | None, typer.Option(help="Only frames of this source.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only frames in which this label was found.")] = None,
+    status: Annotated[FrameStatus | None, typer.Option(help="Only frames with this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """List frames, the latest first: file name, size in kB, time, and what was found.
 
-    Without --day, --from and --to these are the frames of the latest day; with --source or --status, of the latest day
-    that has such frames. A frame that was announced several times is listed once. All frames up to this moment are
-    shown, whether or not their day was built.
+    Without --day, --from and --to, lists the frames of the latest day; with --source or --status, of the latest day
+    that has such frames. A frame that was announced several times is listed once. Includes all frames up to this
+    moment, even if their day is not built yet.
     """
     from imgpipeline.lake.query.frames import WantedFrames, find_frames  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -66,9 +66,9 @@ def list_them(  # noqa: PLR0913 - one parameter an option
         _show(frames)
     else:
         step = "`imgpipeline summary sources` lists the sources" if span.is_all else "--from and --to name other days"
-        note(f"There are no such frames ({span}); {step}.")
+        note(f"No frames match ({span}); {step}.")
     if found.matching > len(frames):
-        note(f"Shown are the latest {len(frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
+        note(f"Showing the latest {len(frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
 
 
 def _documents(found: "FoundRows") -> list[dict[str, Any]]:

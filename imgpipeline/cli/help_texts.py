@@ -1,7 +1,6 @@
-"""Help texts that wrap where the terminal ends, not where a docstring's lines do.
+"""Help texts that wrap at the terminal's width instead of at the docstring's line ends.
 
-Owns joining the lines of a paragraph. Typer does so with the first paragraph only: in the others each line's end stays
-as a line break, which a terminal narrower or wider than the source shows as ragged text.
+Typer joins the lines of the first paragraph only; in the others, each line end would stay as a line break.
 """
 
 import inspect
@@ -30,5 +29,5 @@ def _joined(text: str | None) -> str | None:
 
 
 def _has_lines_of_its_own(paragraph: str) -> bool:
-    """Whether a paragraph is a list or an example, whose lines mean something."""
+    """Whether a paragraph is a list or an example, whose line ends matter."""
     return any(line.startswith((" ", "* ", "- ", "\b")) for line in paragraph.split("\n"))

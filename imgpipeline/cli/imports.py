@@ -24,25 +24,26 @@ if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="Bring detections and metadata of other programs into the ledger.")
+app = typer.Typer(help="Import detections and metadata of other programs into the ledger.")
 _MOST_NAMED = 10
 _HELP = "`imgpipeline import --help` shows the commands and what they take"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 
 NameOption = Annotated[
-    str | None, typer.Option("--name", help="Name of the import. Default: that of the file or folder, without endings.")
+    str | None,
+    typer.Option("--name", help="Name of the import. Default: name of the file or folder, no extension."),
 ]
 SourceOption = Annotated[
-    str | None, typer.Option("--source", help="Source of the rows that name none. Default: the import's name.")
+    str | None, typer.Option("--source", help="Source of rows without one. Default: the import's name.")
 ]
 BuildOption = Annotated[
-    bool, typer.Option("--build", help="Build tables and summaries of the import's days, where they are behind.")
+    bool, typer.Option("--build", help="Build tables and summaries of the import's days if they are out of date.")
 ]
 
 
 @app.callback()
 def _group() -> None:
-    """Bring detections and metadata of other programs into the ledger."""
+    """Import detections and metadata of other programs into the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,15 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
         str | None, typer.Option(metavar="X,Y,W,H", help="Columns with left, top, width, height in pixels.")
     ] = None,
     source: SourceOption = None,
-    delimiter: Annotated[str, typer.Option(help="What stands between columns; `tab` for a tab.")] = ",",
+    delimiter: Annotated[str, typer.Option(help="Column separator; `tab` for a tab.")] = ",",
     timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import the rows of a CSV file, each as a frame with one detection.
 
-    The same file imported again adds nothing; a longer one goes on behind the rows that are there. A row that cannot be
-    read becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
+    Importing the same file again adds nothing; of a longer file, only the new rows are added. An invalid row becomes a
+    dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
     from imgpipeline.compat.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
     from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
@@ -107,16 +108,16 @@ def metadata(
     name: NameOption = None,
     source: SourceOption = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Text file with one label a line, for detections that have a class_id only.")
+        Path | None, typer.Option(help="Text file with one label per line, for detections that only have a class_id.")
     ] = None,
     timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Import JSON documents as a classic consumer wrote them, each as a frame.
+    """Import JSON documents of another consumer, each as a frame.
 
-    One document a file (`.json`), or one a line (`.jsonl`, `.ndjson`), also with `.gz`, in the order of the files'
-    names. The same documents imported again add nothing; new ones behind them are added. Times without an
+    One document per file (`.json`) or per line (`.jsonl`, `.ndjson`), also with `.gz`, in the order of the file names.
+    Importing the same documents again adds nothing; new documents after them are added. Times without an
     offset from UTC are local times of --timezone.
     """
     from imgpipeline.compat.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
@@ -127,7 +128,7 @@ def metadata(
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
         raise UsageError(
-            f"{len(paths)} paths have no one name.", next_step="name the import by --name, or give the folder alone"
+            f"{len(paths)} paths do not share a name.", next_step="name the import with --name, or give only the folder"
         )
     own_name = name or _name_of(paths[0])
     with from_arguments(_HELP):
@@ -144,7 +145,7 @@ def _name_of(path: str) -> str:
     last = last or Path(path).absolute().name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", _ENDINGS.sub("", last)).strip("-.")
     if not name or set(last) & set("*?["):
-        raise UsageError(f"{path} gives the import no name.", next_step="name it by --name")
+        raise UsageError(f"{path} does not give the import a name.", next_step="name it with --name")
     return name[:200]
 
 
@@ -223,7 +224,7 @@ def _report(result: "ImportResult", built: _Built | None) -> None:
     if result.dead_letters:
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
-        note(f"Days built: {built.built}; {built.current} had everything already.")
+        note(f"Days built: {built.built}; {built.current} were already up to date.")
     elif new:
         note(
             "Next: a query shows them now. Tables and summaries of their days are built by the schedule "

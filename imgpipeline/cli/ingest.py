@@ -18,33 +18,32 @@ from imgpipeline.settings import load_settings
 if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
 
-app = typer.Typer(help="Store pictures and announce them as frames.")
+app = typer.Typer(help="Store images and announce them as frames.")
 _MOST_NAMED = 5
 
 
 @app.callback()
 def _group() -> None:
-    """Store pictures and announce them as frames."""
+    """Store images and announce them as frames."""
 
 
 @app.command("folder")
 def folder(
-    path: Annotated[Path, typer.Argument(help="A folder, read with all folders below it, or one picture.")],
+    path: Annotated[Path, typer.Argument(help="A folder including its subfolders, or one image.")],
     source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
     start: Annotated[
         str | None,
-        typer.Option(help="Time of the first picture, such as 2026-01-09T12:00:00Z, instead of the pictures' own."),
+        typer.Option(help="Time of the first image, such as 2026-01-09T12:00:00Z, instead of the images' own times."),
     ] = None,
-    interval_s: Annotated[float, typer.Option(help="Seconds from one picture to the next, with --start.")] = 1.0,
+    interval_s: Annotated[float, typer.Option(help="Seconds from one image to the next, with --start.")] = 1.0,
     timezone: TimezoneOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store the pictures of a folder under images/ and announce each as a frame.
+    """Store the images of a folder below images/ and announce each as a frame.
 
-    A picture's time is its EXIF time, else the file's modification time. An EXIF time or --start without an offset from
-    UTC is local time of --timezone. Hidden files and files that are not images are
-    left out. The same folder ingested again announces the same frames, which are counted once; so an ingest that failed
-    is simply run again.
+    The time of an image is its EXIF time, otherwise the file's modification time. An EXIF time or --start without an
+    offset from UTC is local time of --timezone. Hidden files and files that are not images are skipped. It is safe to
+    repeat an ingest, for example after a failure: the same frames count once.
     """
     from imgpipeline.sources.folder import IngestInterrupted, ingest_folder  # noqa: PLC0415 - loads kafka-python
 

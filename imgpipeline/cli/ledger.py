@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="The chains of segments: where they end, and what to do about a wrong one.")
+app = typer.Typer(help="Chains of segments: list, bundle, repair.")
 
 
 @app.callback()
 def _group() -> None:
-    """The chains of segments: where they end, and what to do about a wrong one."""
+    """Chains of segments: list, bundle, repair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def ends(
     topic: Annotated[str | None, typer.Option(help="Only the chains of this topic. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List all chains with their ends, those of earlier topics and of imports too. Kafka is not asked."""
+    """List all chains and their ends, including those of earlier topics and of imports. Does not need Kafka."""
     from imgpipeline.contracts.keys import ChainId  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 

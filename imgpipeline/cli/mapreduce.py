@@ -11,26 +11,26 @@ from imgpipeline.settings import load_settings
 if TYPE_CHECKING:
     from imgpipeline.compat.mapreduce.label_hour import LabelHour
 
-app = typer.Typer(help="What the classic Hadoop Streaming jobs print, without Hadoop.")
+app = typer.Typer(help="Print the output of classic Hadoop Streaming jobs, without Hadoop.")
 
 InputOption = Annotated[
     str,
     typer.Option("--input", help="A file, a folder, a glob or s3://bucket/prefix; .gz, .bz2, .zst are decompressed."),
 ]
-OutputOption = Annotated[str, typer.Option("--output", help="File to write as a whole at the end, or - for stdout.")]
+OutputOption = Annotated[str, typer.Option("--output", help="File, written as a whole at the end, or - for stdout.")]
 
 
 @app.callback()
 def _group() -> None:
-    """What the classic Hadoop Streaming jobs print, without Hadoop."""
+    """Print the output of classic Hadoop Streaming jobs, without Hadoop."""
 
 
 @app.command("label-hour")
 def label_hour(location: InputOption, output: OutputOption) -> None:
-    """Count labels by the hour, with their times, in documents of frames.
+    """Count labels by hour, with their times, in metadata documents.
 
-    Reads JSON documents (one a file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
-    and the list of times, separated by tabs, in the byte order of the keys. What is skipped is told on stderr.
+    Reads JSON documents (one per file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
+    and the list of times, separated by tabs, in the byte order of the keys. Reports skipped lines on stderr.
     """
     from imgpipeline.compat.mapreduce.label_hour import count_label_hours  # noqa: PLC0415 - loads DuckDB
 
@@ -44,17 +44,17 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
 
 def _tell_skipped(done: "LabelHour") -> None:
     if done.malformed:
-        note(f"Skipped, being no document of a frame: {counted(done.malformed, 'line')}.")
+        note(f"Skipped because they are not documents of frames: {counted(done.malformed, 'line')}.")
     if done.unlabelled:
-        note(f"Skipped, without a label that can be printed: {counted(done.unlabelled, 'detection')}.")
+        note(f"Skipped for lack of a printable label: {counted(done.unlabelled, 'detection')}.")
 
 
 @app.command("label-total")
 def label_total(location: InputOption, output: OutputOption) -> None:
     """Count labels in CSV files of detections: timestamp,detected_label,confidence.
 
-    Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Lines
-    with fewer or more fields are skipped; how many is told on stderr.
+    Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Skips
+    lines with fewer or more fields, and reports how many on stderr.
     """
     from imgpipeline.compat.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
 
@@ -66,9 +66,9 @@ def label_total(location: InputOption, output: OutputOption) -> None:
 
 @app.command("identity")
 def identity(location: InputOption, output: OutputOption) -> None:
-    """Copy all lines, and prove that what was written is what was read.
+    """Copy all lines, and prove that the copy is equal.
 
-    Counts and hashes the lines as they are read, and again as the written file is read back.
+    Counts and hashes the lines while reading, and again while reading the copy back.
     """
     from imgpipeline.compat.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
 

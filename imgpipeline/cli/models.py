@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
 
-app = typer.Typer(help="Detection models: list, pull, convert, measure.")
+app = typer.Typer(help="Detection models: list, download, convert, measure.")
 
 
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
-    """List the registered models, the one whose path IMGPIPELINE_MODEL is, and whether their files are here."""
+    """List the registered models and your own (the path in IMGPIPELINE_MODEL), and whether their files are here."""
     from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings()
@@ -77,9 +77,9 @@ def _own_row(settings: Settings) -> dict[str, Any]:
 
 @app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="A name of `imgpipeline models list`.")], as_json: JsonOption = False
+    name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
-    """Download a registered model; what is there and whole is kept, an interrupted download goes on."""
+    """Download a registered model. Keeps complete files, and continues an interrupted download."""
     from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
 
     settings = load_settings()
@@ -117,8 +117,8 @@ def convert(
 @app.command("bench")
 def bench(
     model: Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")] = None,
-    image: Annotated[Path | None, typer.Option(help="The picture to look at. Default: a grey one, 640x480.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures that are timed in each row.")] = 50,
+    image: Annotated[Path | None, typer.Option(help="The image to use. Default: a grey one, 640x480.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Number of images measured in each row.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model in every installed backend, with one thread and with all cores."""
@@ -138,7 +138,7 @@ def bench(
         labels=settings.model_labels if own else None,
         model_dir=settings.model_dir,
     ):
-        note(f"{row.backend}, {counted(row.threads, 'thread')}: {row.median_ms:.1f} ms a picture")
+        note(f"{row.backend}, {counted(row.threads, 'thread')}: {row.median_ms:.1f} ms per image")
         rows.append(asdict(row))
     if as_json:
         show_json({"model": chosen, "rounds": rounds, "rows": rows})
@@ -164,7 +164,7 @@ def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = F
     if name in known or (or_file and (path.suffix == ".onnx" or path.is_file())):
         return
     raise UsageError(
-        f"There is no model {name!r}. Registered are {', '.join(known)}.",
+        f"There is no model {name!r}. The registered models are {', '.join(known)}.",
         next_step="give one of these names" + (", or the path of an ONNX file" if or_file else ""),
     )
 

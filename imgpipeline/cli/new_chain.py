@@ -1,4 +1,4 @@
-"""`imgpipeline ledger new-chain`: what to do once a run says that the log is not the one that its chain was made of."""
+"""`imgpipeline ledger new-chain`: for logs that no longer match the ledger."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def new_chain(
     partition: Annotated[
-        list[int] | None, typer.Option(min=0, help="Only this partition; may be given repeatedly. Default: all.")
+        list[int] | None, typer.Option(min=0, help="Only this partition; repeat it for several. Default: all.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a log that was cut or made anew under its old name begin a chain of its own.
+    """Start a new chain for a log that was truncated or re-created under its old name.
 
-    Only partitions whose log contradicts the ledger are touched. Their chain is closed, stays as it is, and is shown
-    and audited like before. What the log holds now is read from its beginning; frames that were read before keep their
-    names, so that no number counts them twice.
+    Changes only partitions whose log contradicts the ledger. Their chain is closed and stays as it is, also in queries
+    and audits. The log is read from its beginning; frames that were read before keep their frame_id, so they are not
+    counted twice.
     """
     from imgpipeline.detect.renewal import begin_new_chain, find_contradictions  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -42,15 +42,15 @@ def new_chain(
     if as_json:
         show_json({"topic": settings.kafka_topic, "new_chains": done})
     for row in done:
-        note(f"Partition {row['partition']} goes on in the chain {row['new_topic_id']}; the next run begins it.")
+        note(f"Partition {row['partition']} continues in the chain {row['new_topic_id']}; the next run starts it.")
     if not found:
         note(f"Nothing to do: no log of {settings.kafka_topic} contradicts its chain.")
 
 
 def _confirm(count: int) -> None:
     if not sys.stdin.isatty():
-        raise ConfigurationError("Nothing was changed: nobody can be asked here.", next_step="give --yes")
-    typer.confirm(f"Close {count} of the ledger's chains and begin new ones?", abort=True, err=True)
+        raise ConfigurationError("Nothing was changed: confirmation needs a terminal.", next_step="give --yes")
+    typer.confirm(f"Close {count} of the ledger's chains and start new ones?", abort=True, err=True)
 
 
 def _as_json(found: "Contradiction", chain: "ChainId") -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """How commands show things: one JSON document, CSV, a table, progress, an error.
 
-Owns stdout and stderr. It promises that text from outside (names of cameras, messages, paths) can neither be taken for
-markup nor control the terminal nor be taken for a spreadsheet's formula, and that JSON is strict: no NaN, times as
-RFC 3339.
+Text from outside (camera names, messages, paths) is never interpreted as markup, terminal control or a spreadsheet
+formula. JSON is strict: no NaN, and times are RFC 3339.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
-"""The option that every command with data has."""
+"""The option of every command that prints data."""
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of a table.")]
 """The option of commands whose data are rows."""
 

@@ -1,4 +1,4 @@
-"""`imgpipeline query`: SQL over the lake."""
+"""`imgpipeline query`: SQL over all tables."""
 
 from typing import Annotated
 
@@ -35,10 +35,10 @@ def query(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Ask the lake by SQL. All tables show one moment: Parquet, and the ledger's segments behind it.
+    """Query all tables with SQL. They show one moment: the stored tables and the ledger's newer segments.
 
-    With --day, or --from and --to, the tables hold those days only: less is fetched and read, which matters most
-    for segments, dead_letters and explain_label_counts, since these read the ledger.
+    With --day, or --from and --to, the tables hold only those days, and less is read. This matters most for segments,
+    dead_letters and explain_label_counts, which read the ledger.
     """
     from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.lake.query.results import distinct_names  # noqa: PLC0415 - as above
@@ -55,4 +55,4 @@ def query(
     else:
         show_table(answer.columns, answer.rows[:_MOST_ROWS])
         if len(answer.rows) > _MOST_ROWS:
-            note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json and --csv give all.")
+            note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json and --csv show all.")

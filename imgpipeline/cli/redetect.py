@@ -1,4 +1,4 @@
-"""`imgpipeline redetect` and `imgpipeline compare-models`: days looked at again with another model."""
+"""`imgpipeline redetect` and `imgpipeline compare-models`: days processed again with another model."""
 
 import random
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from imgpipeline.redetect.attempt import Redetector
     from imgpipeline.redetect.run import Redetection
 
-_SIDE = "`live` for what detection runs found, or a model that has looked again, such as demo@0.3."
+_SIDE = "`live` for the detection runs, or a model used by redetect, such as demo@0.3."
 
 
 def redetect(
-    model: Annotated[str, typer.Option(help="A model of `imgpipeline models list`.")],
+    model: Annotated[str, typer.Option(help="A model from `imgpipeline models list`.")],
     threshold: Annotated[
         float | None, typer.Option(min=0, max=0.999999, help="Default: IMGPIPELINE_CONFIDENCE_THRESHOLD.")
     ] = None,
@@ -40,15 +40,16 @@ def redetect(
     first: FromOption = None,
     last: ToOption = None,
     shared: Annotated[
-        bool, typer.Option("--shared", help="Take the days in an order of this process: others work on them too.")
+        bool,
+        typer.Option("--shared", help="Take the days in random order: other processes work on them too."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Look at every picture again, whatever is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Process every image again, even if nothing changed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at the stored pictures of days again, with another model or threshold.
+    """Process the stored images of days again, with another model or threshold.
 
-    What detection runs have found stays as it is. The result lies below redetections/model=…/day=…. A command that was
-    killed goes on where it stopped; on several machines it shares the work.
+    The results of the detection runs stay as they are. The new results are stored below redetections/model=…/day=….
+    After it was killed, run the command again to continue; with --shared, several machines share the work.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.redetect.choice import parse_choice  # noqa: PLC0415 - loads OpenCV
@@ -120,7 +121,7 @@ def _failure(failed: dict[date, PermanentError], asked: int) -> PermanentError:
     first = next(iter(failed.values()))
     days = ", ".join(map(str, failed))
     return PermanentError(
-        f"{len(failed)} of {asked} days could not be looked at ({days}). The first: {first.message}",
+        f"{len(failed)} of {asked} days could not be processed ({days}). The first: {first.message}",
         next_step=first.next_step,
     )
 
@@ -149,10 +150,10 @@ def compare_models(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Compare what two models have found on a day, label by label.
+    """Compare the results of two models for a day, label by label.
 
-    Counted are frames that both have looked at. Boxes of one label belong together where their IoU is 0.5 or more, one
-    to one, the greatest IoU first.
+    Counts frames that both models have processed. Two boxes of a label match if their IoU is 0.5 or more, one to one,
+    the greatest IoU first.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.redetect.choice import LIVE, parse_choice  # noqa: PLC0415 - loads OpenCV

@@ -1,4 +1,4 @@
-"""`imgpipeline ledger repair`: what to do once a segment is damaged or was removed."""
+"""`imgpipeline ledger repair`: repairs damaged and removed segments."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,21 +15,19 @@ if TYPE_CHECKING:
 
 def repair(
     key: Annotated[
-        str | None, typer.Option(help="Only this segment, by its key as errors name it. Default: all chains are read.")
+        str | None, typer.Option(help="Only the segment with this key, as in the error message. Default: all chains.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be done.")] = False,
     without_kafka: Annotated[
         bool,
-        typer.Option(
-            "--without-kafka", help="Record a gap, whatever Kafka has; needs --key. No run may be alive meanwhile."
-        ),
+        typer.Option("--without-kafka", help="Record a gap, whatever Kafka has; needs --key. No run may be active."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Give offsets an outcome again whose segment was damaged or removed.
+    """Repair damaged and removed segments.
 
-    The bad bytes are kept below metadata_damaged/. The offsets are read from Kafka again and detected again; where
-    Kafka no longer has them, a gap is recorded. Tables and summaries of the days are built again.
+    Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
+    gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the days.
     """
     from imgpipeline.detect.repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -37,7 +35,7 @@ def repair(
     if without_kafka and key is None and not dry_run:
         raise _gives_up_too_much()
     settings, done = load_settings(), 0
-    with progress_bar("Mending", unit="offsets") as bar:
+    with progress_bar("Repairing", unit="offsets") as bar:
 
         def progress(outcomes: int) -> None:
             nonlocal done
@@ -53,7 +51,7 @@ def repair(
     else:
         _show(report, dry_run=dry_run)
     for problem in report.blocked:
-        note(f"NOT mended: {problem}")
+        note(f"NOT repaired: {problem}")
     if report.blocked:
         raise typer.Exit(1)
 
@@ -61,7 +59,7 @@ def repair(
 def _gives_up_too_much() -> UsageError:
     return UsageError(
         "--without-kafka gives up offsets that Kafka may still have, in every chain.",
-        next_step="give --key with the segment that is meant; --dry-run lists them all",
+        next_step="give --key with one segment; --dry-run lists them all",
     )
 
 
@@ -83,13 +81,13 @@ def _show(report: "RepairReport", *, dry_run: bool) -> None:
     for day in report.days:
         note(f"Tables and summaries of {day} were built again.")
     if report.waiting:
-        note(f"Tables of the days wait until the rest is mended: {report.waiting}")
+        note(f"The tables of these days wait until the rest is repaired: {report.waiting}")
     if not report.steps:
-        note("Nothing is broken: every segment can be read, and the chains have no holes.")
+        note("Nothing to repair: every segment can be read, and the chains have no holes.")
     elif dry_run:
-        note("Nothing was changed. Run the command without --dry-run to mend this.")
+        note("Nothing was changed. Run the command without --dry-run to repair this.")
     else:
-        note("Mended. `imgpipeline audit --full` shows the whole ledger.")
+        note("Repaired. `imgpipeline audit --full` checks the whole ledger.")
 
 
 def _row(step: "RepairStep", *, dry_run: bool) -> list[Any]:

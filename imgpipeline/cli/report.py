@@ -28,11 +28,11 @@ def report(
     ] = None,
     timezone: TimezoneOption = None,
 ) -> None:
-    """Write the report of a day: one HTML page with charts, pictures, dead letters and the audit of the day.
+    """Write the report of a day: one HTML page with charts, images, dead letters and the audit of the day.
 
-    The page needs no other file and no network. It shows everything up to this moment: the stored report where nothing
-    is new, else one that is made for this answer, as for days of another time zone than UTC. Nothing is put into the
-    store; that is the work of the asset daily_report.
+    The page needs no other file and no network, and includes everything up to this moment. If the stored report is
+    current, it is used; otherwise, and for a time zone other than UTC, the page is made for this call. Writes nothing
+    to the store; that is the job of the asset daily_report.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
@@ -56,7 +56,8 @@ def _write(path: Path, page: bytes) -> None:
     """Writes a file as a whole or not at all: a mail job must not send half a page."""
     if path.exists() and not path.is_file():
         raise ConfigurationError(
-            f"{path} is no file but a folder, a pipe or a device.", next_step="name a file with --out, or - for stdout"
+            f"{path} is a folder, a pipe or a device, not a file.",
+            next_step="name a file with --out, or - for stdout",
         )
     path = path.resolve()  # a link stays one
     try:

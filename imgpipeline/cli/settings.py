@@ -16,12 +16,12 @@ from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, wri
 from imgpipeline.setting_names import unknown_settings, variables
 from imgpipeline.settings import Settings, load_settings
 
-app = typer.Typer(invoke_without_command=True, help="Show the settings in force (secrets only as set or unset).")
+app = typer.Typer(invoke_without_command=True, help="Show the current settings (secrets: only whether they are set).")
 
 
 @app.callback()
 def show(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the settings in force (secrets only as set or unset)."""
+    """Show the current settings (secrets: only whether they are set)."""
     if context.invoked_subcommand is not None:
         return
     settings = load_settings()
@@ -37,7 +37,7 @@ def show(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command("table")
 def table() -> None:
-    """Print the table of all settings, in Markdown, as docs/operations.md has it."""
+    """Print the table of all settings in Markdown, as in docs/operations.md."""
     write_text(settings_table())
 
 

@@ -1,4 +1,4 @@
-"""`imgpipeline status`: how far the ledger is behind the log, one row a topic partition."""
+"""`imgpipeline status`: how far the ledger lags behind the log, one row for each topic partition."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +53,8 @@ class PartitionStatus:
 
 def status(
     segments: Annotated[
-        int, typer.Option("--segments", min=1, help="Count dead letters in this many last segments of a partition.")
+        int,
+        typer.Option("--segments", min=1, help="Count dead letters in this many latest segments of a partition."),
     ] = _SEGMENTS,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,9 +80,7 @@ def status(
         ],
     )  # fmt: skip
     if any(row.counted_from for row in rows):
-        note(
-            f"Dead letters are those of the last {counted(segments, 'segment')} of a partition; --segments counts more."
-        )
+        note(f"Dead letters: of the last {counted(segments, 'segment')} of a partition; --segments counts more.")
 
 
 def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":

@@ -1,4 +1,4 @@
-"""`imgpipeline summary`: what was seen, summed up by label, hour, size and source."""
+"""`imgpipeline summary`: what was seen, by label, hour, size and source."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
@@ -25,7 +25,7 @@ from imgpipeline.settings import load_settings
 if TYPE_CHECKING:
     from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
 
-app = typer.Typer(help="What was seen, summed up by label, hour, size and source.")
+app = typer.Typer(help="Summaries by label, hour, size and source.")
 _MOST_ROWS = 1_000
 _MOST_DAYS_NAMED = 5
 _BAR_CELLS = 30
@@ -44,14 +44,14 @@ ByOption = Annotated[
     typer.Option(
         "--by",
         metavar="|".join(_GROUPS),
-        help="One row for each of these instead of the usual ones; several with commas, or repeat it.",
+        help="Group by these columns instead of the default ones; separate several with commas, or repeat it.",
     ),
 ]
 
 
 @app.callback()
 def _group() -> None:
-    """What was seen, summed up by label, hour, size and source."""
+    """Summaries by label, hour, size and source."""
 
 
 @app.command("label-counts")
@@ -66,10 +66,10 @@ def label_counts(  # noqa: PLR0913, PLR0917 - each is an option of the command
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in which hour, by all sources together or by each (`--by`).
+    """Show how many of which label were seen in which hour, over all sources or for each (`--by`).
 
-    `imgpipeline explain label-counts` follows each of these numbers back to its frames. The number of frames is not
-    shown where one frame may count for several labels: without `label` in `--by` and without one `--label`.
+    `imgpipeline explain label-counts` traces each number to its frames. Without `label` in `--by` and without one
+    `--label`, the number of frames is not shown, because one frame may count for several labels.
     """
     choice, zone = _read_choice(source, label, by), timezone or load_settings().timezone
     groups = [group for group in _GROUPS if group in (choice.by or ("hour", "label"))]
@@ -109,7 +109,7 @@ def label_totals(  # noqa: PLR0913, PLR0917 - each is an option of the command
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many of which label were seen in all, the most frequent first; by all sources or by each (`--by`)."""
+    """Show how many of which label were seen in all, the most frequent first, over all sources or for each (`--by`)."""
     choice, zone = _read_choice(source, label, by), timezone or load_settings().timezone
     groups = [group for group in _GROUPS if group in (choice.by or ("label",))]
     sums = ("count", "days", "first_day", "last_day")
@@ -151,8 +151,8 @@ def hours(
 ) -> None:
     """Show how many frames and detections there were at each hour of the day.
 
-    Over several days, each hour is the sum of theirs. A dead letter whose record was written on another day than the
-    one that it is listed under has no hour: those come last.
+    Over several days, each hour is the sum over the days. A dead letter whose record was written on another day than
+    the one it is listed under has no hour; these come last.
     """
 
     def cells(row: _Row) -> list[Any]:
@@ -197,7 +197,7 @@ def sources(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how much came from which source, from when to when, and its longest pause within a day."""
+    """Show how much came from each source, from when to when, and its longest pause within a day."""
     columns = ("source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
                "longest_pause_s", "MB")  # fmt: skip
     zone = timezone or load_settings().timezone
@@ -236,9 +236,9 @@ def _summarise(
     elif rows:
         _show(columns, rows[:_MOST_ROWS], cells, bars=bars)
         if len(rows) > _MOST_ROWS:
-            note(f"These are {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv give all.")
+            note(f"These are {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv show all.")
     else:
-        note(f"There is nothing to sum up ({span}).")
+        note(f"There is no data ({span}).")
     _say_what_to_know(asked, rows, sized=name == "sizes")
 
 

@@ -8,23 +8,23 @@ from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="The topic of the announced frames.")
+app = typer.Typer(help="The Kafka topic of the frames.")
 
 
 @app.callback()
 def _group() -> None:
-    """The topic of the announced frames."""
+    """The Kafka topic of the frames."""
 
 
 @app.command("create")
 def create(
     partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of one source share a partition.")] = 3,
     replication_factor: Annotated[
-        int | None, typer.Option(min=1, max=32, help="Copies of each partition. Default: the broker's own.")
+        int | None, typer.Option(min=1, max=32, help="Copies of each partition. Default: the broker's setting.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the topic that IMGPIPELINE_KAFKA_TOPIC names; one that is there stays as it is."""
+    """Create the topic that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
     from imgpipeline.stream.announce import create_topic  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
 
@@ -34,6 +34,6 @@ def create(
     if as_json:
         show_json({"topic": settings.kafka_topic, "created": created, "partitions": found})
         return
-    how = "was made" if created else "is there already, nothing was changed; it is"
+    how = "was created" if created else "already exists, unchanged,"
     there = counted(found, "partition")
     note(f"The topic {settings.kafka_topic} {how} with {there} at {settings.kafka_bootstrap_servers}.")

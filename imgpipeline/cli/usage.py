@@ -1,6 +1,6 @@
-"""Wrong calls of a command: which arguments are refused in all commands alike, and how a refusal is worded.
+"""Wrong usage: arguments that every command refuses, and the wording of a refusal.
 
-A wrong call ends with exit status 2; `imgpipeline.cli.app` shows it like every other error.
+Wrong usage ends with exit status 2; `imgpipeline.cli.app` shows it like every other error.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _EMPTY_OPTION = re.compile(r"(--?[a-z][a-z-]*)=")
 def refuse_empty(arguments: Sequence[str]) -> None:
     """Refuses empty arguments, which are mostly shell variables that are not set.
 
-    No command has a use for one, and some would take it for the working folder, or for no filter at all.
+    No command accepts one, and some would take it for the working folder, or for no filter.
 
     Raises:
         UsageError: One of the arguments is empty.

@@ -107,7 +107,7 @@ def raise_in_app(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(cli_app, "app", fail)
 
 
-def test_what_nobody_foresaw_is_a_message_too_and_a_traceback_on_demand(
+def test_an_unexpected_error_is_a_message_too_and_a_traceback_on_demand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     raise_in_app(monkeypatch, ZeroDivisionError("division by zero"))
@@ -115,7 +115,7 @@ def test_what_nobody_foresaw_is_a_message_too_and_a_traceback_on_demand(
     with pytest.raises(SystemExit) as ended:
         cli_app.main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith("Error: Something went wrong that nobody foresaw: ZeroDivisionError")
+    assert capsys.readouterr().err.startswith("Error: Unexpected error: ZeroDivisionError")
     monkeypatch.setenv("IMGPIPELINE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         cli_app.main()

@@ -63,8 +63,8 @@ def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Pat
     ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
     assert ended.stderr.splitlines() == [
-        "Shown are the first 1 of 4 detections; --limit shows more, --json all.",
-        "Shown are the first 1 of 2 segments; --limit shows more, --json all.",
+        "Showing the first 1 of 4 detections; --limit shows more, --json all.",
+        "Showing the first 1 of 2 segments; --limit shows more, --json all.",
     ]
 
 

@@ -97,7 +97,7 @@ def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         *("=SUM(A1).jpg", "12.3", "2026-01-09T12:00:03Z", "=yard", "processed", "dög 1"),
     ]
-    assert ended.stderr == "Shown are the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
+    assert ended.stderr == "Showing the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
 
 
 def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
@@ -112,7 +112,7 @@ def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
 def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
-    assert ended.stderr == "There are no such frames (all days); `imgpipeline summary sources` lists the sources.\n"
+    assert ended.stderr == "No frames match (all days); `imgpipeline summary sources` lists the sources.\n"
 
 
 def test_a_source_that_never_was_points_to_those_there_are(filled: dict[str, str], tmp_path: Path):

@@ -64,7 +64,7 @@ def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
     assert "import that one under another --name" in shown.stdout
     replay = run("dead-letters", "replay", "--code", "BAD_ROW", "--yes", env=site, cwd=tmp_path)
     assert replay.status == 1
-    assert "There is nothing to announce again." in replay.stderr
+    assert "Nothing to announce again." in replay.stderr
     assert "Rows of imports, which have no record in Kafka: 1." in replay.stderr
     every = run("dead-letters", "replay", "--yes", "--json", env=site, cwd=tmp_path)
     assert (every.status, every.json()["imported"], every.json()["announced"]) == (0, 1, 0)
@@ -122,7 +122,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
     ("arguments", "status", "text"),
     [
         (["metadata", "a.json", "b.json"], 2, "--name"),
-        (["metadata", "*.json"], 2, "gives the import no name"),
+        (["metadata", "*.json"], 2, "does not give the import a name"),
         (["detections", "absent.csv"], 1, "There is nothing to read at absent.csv"),
         (["detections", "counts.csv", "--name", "a/b"], 2, "no name of an import"),
         (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is missing"),

@@ -27,8 +27,8 @@ def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
     ended = run("mapreduce", "label-hour", "--input", documents, "--output", "-", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"car@2026-01-09 12:00\t3\t[{', '.join(['2026-01-09T12:34:56'] * 3)}]\n")
     assert "3 detections of 3 documents in 4 files: 1 line." in ended.stderr
-    assert "Skipped, being no document of a frame: 1 line." in ended.stderr
-    assert "Skipped, without a label that can be printed: 3 detections." in ended.stderr
+    assert "Skipped because they are not documents of frames: 1 line." in ended.stderr
+    assert "Skipped for lack of a printable label: 3 detections." in ended.stderr
     again = run("mapreduce", "label-hour", "--input", f"{documents}/*.json", "--output", "out", cwd=tmp_path)
     assert (again.status, again.stdout, (tmp_path / "out").read_text()) == (0, "", ended.stdout)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -25,7 +25,7 @@ def test_topics_ingest_and_status_of_a_new_site(site: dict[str, str], tmp_path: 
     assert made.json() == {"topic": env["IMGPIPELINE_KAFKA_TOPIC"], "created": True, "partitions": 2}
     again = run("topics", "create", "--partitions", "5", env=env, cwd=tmp_path)
     assert again.status == 0
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     for number in range(5):
         write_picture(tmp_path / "pictures" / f"{number}.jpg", shade=number * 40, time=NOW)
     (tmp_path / "pictures" / "notes.txt").touch()

@@ -199,13 +199,13 @@ def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
 def test_an_empty_lake_has_nothing_to_sum_up(folder_site: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(folder_site, "summary", name)
-        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "There is nothing to sum up (all days).\n")
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "There is no data (all days).\n")
         assert ask(folder_site, "summary", name, "--json").stdout == "[]\n"
 
 
 def test_a_day_without_frames_says_so(filled: dict[str, str], tmp_path: Path):
     ended = run("summary", "sizes", "--day", "2025-01-09", env=filled, cwd=tmp_path)
-    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "There is nothing to sum up (2025-01-09).\n")
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "There is no data (2025-01-09).\n")
 
 
 def test_two_formats_at_once_are_refused(folder_site: dict[str, str], tmp_path: Path):

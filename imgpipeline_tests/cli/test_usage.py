@@ -83,8 +83,8 @@ WRONG_CALLS = [
     ("import detections rows.csv --delimiter ';;'", "--delimiter is ';;'."),
     ("import detections rows.csv --name a/b", "'a/b' is no name of an import"),
     ("import metadata . --name a/b", "'a/b' is no name of an import"),
-    ("import metadata rows.csv . ", "2 paths have no one name."),
-    ("import metadata '*.json'", "*.json gives the import no name."),
+    ("import metadata rows.csv . ", "2 paths do not share a name."),
+    ("import metadata '*.json'", "*.json does not give the import a name."),
     # what is missing, and what contradicts itself
     ("ingest folder .", "Missing option '--source'."),
     ("ingest folder --source gate", "Missing argument"),
