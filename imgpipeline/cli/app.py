@@ -45,7 +45,7 @@ from imgpipeline.setting_names import unknown_settings
 
 app = typer.Typer(
     name="imgpipeline",
-    help="Count what cameras see, from Kafka frames to DuckDB numbers, and prove that no frame was lost or counted twice.",
+    help="Count what cameras see, from Kafka frames to DuckDB numbers; prove that no frame was lost or counted twice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
