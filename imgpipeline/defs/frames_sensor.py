@@ -1,8 +1,8 @@
 """The Kafka sensor: starts detection runs for lanes with lag.
 
-Owns asking Kafka, the store and Dagster, and doing what `stream.lanes.decide` decides. A tick asks Kafka once for all
-offsets, and the store only for partitions that look behind and a few others in turn. A run has no run key: a key
-would keep a failed run from being repeated, and the ledger takes every frame once whatever is repeated.
+It asks Kafka, the store and Dagster, and carries out what `stream.lanes.decide` decides. A tick reads all offsets from
+Kafka at once, and looks up in the store only the partitions that seem to lag and a few others in turn. Runs have no run
+key: a key would prevent a failed run from being repeated, and the ledger takes every frame once in any case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
-from imgpipeline.stream.unreported import report_again
-from imgpipeline.stream.watch import FoundEnd, Watch
+from imgpipeline.stream.lanes_to_report import report_again
+from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory
 
 _STORE_READERS = 16
 _STORE_PATIENCE_S = 5.0
@@ -63,7 +63,7 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     try:
         settings = pipeline.settings()
         store = pipeline.store(patience_s=_STORE_PATIENCE_S)
-        views, watch = observe(settings, store, Watch.from_cursor(context.cursor, now=now), now)
+        views, memory = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
@@ -85,17 +85,19 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     return dg.SensorResult(
         run_requests=[request_run(start, settings) for start in starts],
         skip_reason=None if starts else dg.SkipReason(explain(decision, views)),
-        cursor=watch.to_cursor(),
+        cursor=memory.to_cursor(),
     )
 
 
-def observe(settings: Settings, store: ObjectStore, watch: Watch, now: datetime) -> tuple[list[PartitionView], Watch]:
-    """Looks how far log and ledger reach.
+def observe(
+    settings: Settings, store: ObjectStore, memory: SensorMemory, now: datetime
+) -> tuple[list[PartitionView], SensorMemory]:
+    """Reads how far log and ledger reach.
 
     Args:
         settings: Where Kafka is.
         store: Where the ledger is.
-        watch: What the last tick remembered.
+        memory: What the last tick remembered.
         now: The clock.
 
     Returns:
@@ -107,19 +109,19 @@ def observe(settings: Settings, store: ObjectStore, watch: Watch, now: datetime)
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
 
     logs = read_log(settings)
-    chosen = watch.choose(logs)
-    return watch.look(logs, _find_ends(store, chosen, _hints(settings, watch, chosen)), now=now)
+    chosen = memory.choose(logs)
+    return memory.look(logs, _find_ends(store, chosen, _hints(settings, memory, chosen)), now=now)
 
 
-def _hints(settings: Settings, watch: Watch, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
-    """Returns where to look for the end of each chain: as remembered, else as the group says, else at the log's end."""
-    if all(log.chain in watch.seen for log in logs):
-        return {log.chain: watch.seen[log.chain].end.hint for log in logs}
+def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
+    """Returns where to start each search for a chain's end: as remembered, or the group's offset, or the log's end."""
+    if all(log.chain in memory.seen for log in logs):
+        return {log.chain: memory.seen[log.chain].end.hint for log in logs}
     from imgpipeline.stream.group import ask_group  # noqa: PLC0415 - as above
 
-    told = ask_group(settings, [log.partition for log in logs if log.chain not in watch.seen])
+    told = ask_group(settings, [log.partition for log in logs if log.chain not in memory.seen])
     return {
-        log.chain: seen.end.hint if (seen := watch.seen.get(log.chain)) else told.get(log.partition, log.log_end)
+        log.chain: seen.end.hint if (seen := memory.seen.get(log.chain)) else told.get(log.partition, log.log_end)
         for log in logs
     }
 

@@ -1,8 +1,7 @@
-"""The picture of the graph, drawn from the definitions themselves.
+"""Draws the asset graph from the definitions: a column per step, a box per group, a line per direct dependency.
 
-Owns its layout: a column for each step from the ledger on, a box for each group, a line for each dependency that is not
-implied by others. `python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg` draws the one
-of the README. It promises the same bytes for the same graph.
+`python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg` draws the picture in the README.
+The same graph gives the same bytes.
 """
 
 import importlib
@@ -36,15 +35,15 @@ class Node:
     name: str
     """Its key."""
     group: str
-    """Its group, that is its layer."""
+    """Its group."""
     parents: frozenset[str]
-    """What it is made of."""
+    """The assets that it is made of."""
     kinds: tuple[str, ...]
     """Kinds, sorted."""
     checks: int
     """How many asset checks it has."""
     is_external: bool
-    """Whether something else than a materialization writes it."""
+    """Whether it is written by something other than a materialization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +61,12 @@ class Place:
 
     @property
     def middle(self) -> float:
-        """Where lines begin and end."""
+        """Height at which lines start and end."""
         return self.y + self.height / 2
 
 
 def read_nodes(definitions: dg.Definitions) -> dict[str, Node]:
-    """Returns the assets of definitions by name, each behind those that it is made of."""
+    """Returns the assets of definitions by name, each after those that it is made of."""
     graph = definitions.resolve_asset_graph()
     return {
         key.to_user_string(): Node(
@@ -84,7 +83,7 @@ def read_nodes(definitions: dg.Definitions) -> dict[str, Node]:
 
 
 def drawn_lines(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
-    """Returns the dependencies that are not implied by longer ways, as (made of, made)."""
+    """Returns the dependencies that are not implied by longer paths, as (made of, made)."""
     above: dict[str, set[str]] = {}
     for name, node in nodes.items():
         above[name] = set(node.parents).union(*(above[parent] for parent in node.parents))
@@ -97,7 +96,7 @@ def drawn_lines(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
 
 
 def place_nodes(nodes: Mapping[str, Node]) -> tuple[dict[str, Place], dict[str, Place]]:
-    """Returns the places of assets and of groups. Groups that share columns lie below each other."""
+    """Returns the places of assets and groups. Groups that share columns are placed below each other."""
     columns = _columns(nodes)
     members: dict[str, list[str]] = defaultdict(list)
     for name, node in nodes.items():
@@ -118,7 +117,7 @@ def place_nodes(nodes: Mapping[str, Node]) -> tuple[dict[str, Place], dict[str, 
 
 
 def _tops(bands: Mapping[str, int], rows: Mapping[str, int]) -> tuple[dict[int, float], dict[int, int]]:
-    """Returns where the first row of each band begins, and how many rows the band has."""
+    """Returns where the first row of each band starts, and how many rows the band has."""
     most = {band: max(rows[group] for group in bands if bands[group] == band) for band in set(bands.values())}
     tops: dict[int, float] = {}
     top = float(_MARGIN_PX + _TITLE_PX + _PADDING_PX)
@@ -129,7 +128,7 @@ def _tops(bands: Mapping[str, int], rows: Mapping[str, int]) -> tuple[dict[int, 
 
 
 def _columns(nodes: Mapping[str, Node]) -> dict[str, int]:
-    """Returns the length of the longest way to each asset."""
+    """Returns the length of the longest path to each asset."""
     columns: dict[str, int] = {}
     for name, node in nodes.items():
         columns[name] = max((columns[parent] + 1 for parent in node.parents), default=0)
@@ -194,7 +193,7 @@ def _group(name: str, place: Place) -> str:
 
 
 def _line(parent: Place, child: Place, places: Iterable[Place]) -> str:
-    """Draws a line from a box to one in a later column; the boxes of the columns between are passed in a gap."""
+    """Draws a line to a box in a later column, through a gap between the boxes of the columns in between."""
     between = [place for place in places if parent.x < place.x < child.x]
     x1, y1 = parent.x + parent.width, parent.middle
     x2, y2 = child.x, child.middle

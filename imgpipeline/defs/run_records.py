@@ -15,7 +15,7 @@ from imgpipeline.defs.processes import end_process, is_gone
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
-from imgpipeline.stream.unreported import GoodRun
+from imgpipeline.stream.lanes_to_report import GoodRun
 
 _MOST_ENDS = 64
 """A tag names the ends of so many partitions at most: databases index tags, and refuse long ones."""

@@ -18,7 +18,7 @@ from imgpipeline.ledger.mending import Made
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
-from imgpipeline.stream.holes import HoleExplainer
+from imgpipeline.stream.gap_reasons import HoleExplainer
 
 _POLL_S = 0.2
 _SILENT_S = 30.0

@@ -42,8 +42,8 @@ from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
+from imgpipeline.stream.gap_reasons import HoleExplainer
 from imgpipeline.stream.group import Group
-from imgpipeline.stream.holes import HoleExplainer
 from imgpipeline.stream.lanes import Lane, partitions_of
 from imgpipeline.stream.log import ask_log, ask_topic, read_log
 from imgpipeline.vision.detector import Detector

@@ -1,7 +1,7 @@
-"""The two threads of a detection run: one fetches records and has them worked on, one fills segments with outcomes.
+"""The two threads of a detection run: one fetches records and hands them to a pool, one fills segments with outcomes.
 
-Owns the way from Kafka to a draft that is due. It promises bounded queues, outcomes of a partition in the order of its
-offsets, and that what goes wrong in a thread reaches the run. Putting segments belongs to `lane`.
+Queues are bounded, the outcomes of a partition keep the order of its offsets, and an error in a thread reaches the run,
+which writes the segments (`run`).
 """
 
 import math
@@ -20,7 +20,7 @@ from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.holes import HoleExplainer
+from imgpipeline.stream.gap_reasons import HoleExplainer
 from imgpipeline.vision.detector import Detector, self_test
 
 _POLL_S = 0.1

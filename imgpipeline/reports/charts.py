@@ -1,9 +1,8 @@
-"""Charts as inline SVG, in plain Python.
+"""Draws charts as inline SVG.
 
-Owns geometry and text alternatives; colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. It promises
-well-formed XML whatever the texts hold, heights and widths proportional to the numbers, and charts that are as wide as
-their place: positions across are percentages, so that text keeps its size on a phone. Every chart is named by a
-`<title>`, described by a `<desc>`, and every mark says its own number.
+Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so that a
+chart fills its container and text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
+names its number.
 """
 
 import html
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from imgpipeline.reports.wording import number, short_number, visible
 
 _TOP_PX = 8
-"""Above the highest grid line: room for its number."""
+"""Space above the highest grid line for its number."""
 _AXIS_PX = 22
-"""Below the bars: room for the names of the columns."""
+"""Space below the bars for the names of the columns."""
 _BAR_SHARE = 0.78
-"""How much of a column its bar takes."""
+"""Share of a column that its bar takes."""
 _NAME_PERCENT = 22.0
 """Width of the names beside a heat map."""
 _ROW_PX = 24
@@ -35,21 +34,21 @@ class Series:
     name: str
     """What it counts."""
     values: tuple[float, ...]
-    """One number a column, >= 0."""
+    """One number per column, >= 0."""
     style: str
-    """Class of the style sheet that colours it."""
+    """Class in the style sheet that colours it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What names a chart."""
+    """Name and description of a chart."""
 
     ident: str
     """Unique within the page; letters, digits, `-`."""
     title: str
     """A few words."""
     text: str
-    """The text alternative: what is to be seen in it."""
+    """The text alternative."""
 
 
 def bar_chart(
@@ -60,14 +59,14 @@ def bar_chart(
     height_px: int = 220,
     tooltips: bool = True,
 ) -> str:
-    """Draws bars, stacked where there are several series.
+    """Draws bars, stacked if there are several series.
 
     Args:
-        caption: What names it.
+        caption: Its name and description.
         columns: A name for each column, in order.
         series: From the bottom up; each has a value for each column.
         height_px: Height of the whole chart.
-        tooltips: Whether each bar says its number.
+        tooltips: Whether each bar names its number.
 
     Returns:
         The SVG element.
@@ -97,9 +96,9 @@ def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, 
     """Draws bins side by side, with the numbers of their edges below.
 
     Args:
-        caption: What names it.
-        edges: Lower bounds of all bins, and the upper one of the last.
-        counts: One number a bin.
+        caption: Its name and description.
+        edges: Lower bounds of all bins, and the upper bound of the last.
+        counts: One number per bin.
         height_px: Height of the whole chart.
 
     Returns:
@@ -118,20 +117,20 @@ def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, 
     parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
     every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
     for at in range(0, len(edges), every):
-        # The outermost names stay inside of the chart.
+        # The outermost names stay inside the chart.
         side = {0: "column first", len(counts): "column last"}.get(at, "column")
         parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
     return _svg(caption, height_px, parts, "chart axis")
 
 
 def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """Draws rows of cells, the darker the more.
+    """Draws rows of cells; a darker cell means a higher number.
 
-    The darkness grows with the square root, so that the rare is to be seen beside the frequent.
+    Darkness grows with the square root, so that rare values are visible beside frequent ones.
 
     Args:
-        caption: What names it.
-        rows: Names, each with a number a column.
+        caption: Its name and description.
+        rows: Names, each with a number per column.
         columns: A name for each column.
 
     Returns:
@@ -171,8 +170,8 @@ def strip(values: Sequence[float], largest: float, told: str, style: str = "s0")
     """Draws a row of tiny bars for a cell of a table.
 
     Args:
-        values: One number a bar, >= 0.
-        largest: The number of a bar of full height.
+        values: One number per bar, >= 0.
+        largest: The number of a full-height bar.
         told: The text alternative.
         style: Class that colours it.
 
@@ -191,7 +190,7 @@ def strip(values: Sequence[float], largest: float, told: str, style: str = "s0")
 
 
 def bar(value: float, largest: float, style: str = "s0") -> str:
-    """Draws one bar across for a cell of a table whose number stands beside it; readers of the page skip it."""
+    """Draws a horizontal bar for a table cell whose number is beside it; screen readers skip it."""
     width = 100 * value / largest if largest > 0 else 0
     return (
         '<svg class="bar" aria-hidden="true" width="100%" height="8">'
@@ -202,7 +201,7 @@ def bar(value: float, largest: float, style: str = "s0") -> str:
 
 
 def nice_ticks(largest: float, most: int = 4) -> list[float]:
-    """Returns 0 and a few round numbers, the last of them not below `largest`; whole ones for counts."""
+    """Returns 0 and a few round whole numbers, the last at least `largest`."""
     if largest <= 0:
         return [0.0, 1.0]
     step = 10.0 ** math.floor(math.log10(largest / most))
@@ -223,7 +222,7 @@ def _grid_line(share: float, plot_px: int) -> str:
 
 
 def _tick_name(tick: float, share: float, plot_px: int) -> str:
-    """Writes a number beside its grid line, in the margin that the style sheet leaves at the left of a chart."""
+    """Writes a number beside its grid line, in the margin at the left of the chart."""
     y = _n(_TOP_PX + plot_px * (1 - share) + 4)
     return f'<text class="tick" x="-8" y="{y}">{short_number(tick)}</text>'
 

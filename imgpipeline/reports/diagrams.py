@@ -1,8 +1,4 @@
-"""Which charts a report has, with their titles and text alternatives.
-
-Owns the choice of charts and the names of their columns. It promises that a text alternative says the same as the
-chart's highest marks. Geometry belongs to `charts`.
-"""
+"""The charts of a report, with their titles, text alternatives and tables of numbers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,25 +18,25 @@ _NAME_CHARACTERS = 12
 _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
-"""Charts that stand beside each other."""
+"""Charts that are placed side by side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """One chart with what stands around it."""
+    """One chart with its title and table."""
 
     title: str
     """A few words."""
     svg: Markup
-    """The chart; safe to be put into a page."""
+    """The chart; safe to insert into a page."""
     header: tuple[str, ...]
     """Header of the table of its numbers."""
     rows: tuple[tuple[str, ...], ...]
-    """The numbers of the chart, for those who cannot see it."""
+    """The numbers of the chart, for readers who cannot see it."""
 
 
 def make_diagrams(figures: Figures, timezone: str = "UTC") -> dict[str, Diagram]:
-    """Draws the charts of a day; one whose numbers are all zero is left out.
+    """Draws the charts of a day, except those whose numbers are all zero.
 
     Args:
         figures: The numbers of a day.
@@ -87,12 +83,12 @@ def _frame_hours(figures: Figures, timezone: str) -> Diagram | None:
 
 
 def _stacked(caption: Caption, series: Sequence[Series], names: Sequence[str], timezone: str) -> Diagram:
-    """Draws bars by hour; the text of the caption is the unit."""
+    """Draws bars per hour; the caption's text is the unit."""
     hours = range(len(names))
     totals = [sum(one.values[hour] for one in series) for hour in hours]
     peak = totals.index(max(totals))
     text = (
-        f"Bars by hour of the day ({timezone}). {number(sum(totals))} {caption.text} in all, most of them in the hour "
+        f"Bars by hour of the day ({timezone}). {number(sum(totals))} {caption.text} in total, most in the hour "
         f"{hour_span(names[peak])}: {number(totals[peak])}. "
         + ", ".join(f"{one.name}: {number(sum(one.values))}" for one in series)
         + "."
@@ -112,7 +108,7 @@ def _heat_map(figures: Figures, timezone: str) -> Diagram | None:
         return None
     title = "Labels over the day"
     labels = counted(len(shown), "label")
-    text = f"A row a label, a column an hour ({timezone}); the darker, the more detections. {labels}."
+    text = f"One row per label, one column per hour ({timezone}); darker means more detections. {labels}."
     svg = charts.heat_map(
         Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], figures.clock.names
     )
@@ -128,7 +124,7 @@ def _label_sources(figures: Figures) -> Diagram | None:
     counts = [[_label_count(source, name, names) for name in names] for source in shown]
     title = "Labels by source"
     columns = [visible(name or OTHERS, _NAME_CHARACTERS) for name in names]
-    text = f"A row a source, a column a label; the darker, the more detections. {len(shown)} sources."
+    text = f"One row per source, one column per label; darker means more detections. {counted(len(shown), 'source')}."
     named = [(source.source, row) for source, row in zip(shown, counts, strict=True)]
     svg = charts.heat_map(Caption("label-sources", title, text), named, columns)
     rows = tuple((name, *(number(count) for count in row), number(sum(row))) for name, row in named)
@@ -136,7 +132,7 @@ def _label_sources(figures: Figures) -> Diagram | None:
 
 
 def _label_count(source: SourceFigures, label: str, named: Sequence[str]) -> int:
-    """Returns a source's detections of a label; for the empty name, of all labels that have no column."""
+    """Returns a source's detections of a label; for the empty name, of all labels without a column."""
     return source.labels.get(label, 0) if label else sum(n for name, n in source.labels.items() if name not in named)
 
 
@@ -147,7 +143,7 @@ def _bins(
     named: Callable[[float], str],
     following: Callable[[float], float],
 ) -> Diagram | None:
-    """Draws a histogram; empty bins between others are drawn too, so that distances are what they look like."""
+    """Draws a histogram including the empty bins between others, so that distances look right."""
     if not histogram:
         return None
     bins = _filled(histogram, following)

@@ -1,23 +1,20 @@
-"""The colours of a report: one a label, the same in charts, tables and pictures.
-
-Owns which class and colour a label has on a day. The colours of the dark page are those of the style sheet.
-"""
+"""The colours of a report: one per label, the same in charts, tables and previews."""
 
 from collections.abc import Sequence
 
 from imgpipeline.reports.headline import LabelHours
 
 SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
-"""Colours of the classes `s0` to `s7`; the last is that of all others."""
+"""Colours of the classes `s0` to `s7`; the last is for all other labels."""
 OTHERS = "others"
-"""What all other labels are called together."""
+"""Name for all other labels together."""
 
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0 to 255."""
 
 
 def series_style(place: int, label: LabelHours) -> str:
-    """Returns the class that colours a label of the charts: by its place, all the others grey."""
+    """Returns the class that colours a label in charts: by its place; all other labels are grey."""
     return f"s{place if label.label else len(SERIES_COLOURS) - 1}"
 
 
@@ -28,6 +25,6 @@ def label_style(label: str, top: Sequence[LabelHours]) -> str:
 
 
 def label_colour(label: str, top: Sequence[LabelHours]) -> Colour:
-    """Returns the colour of a label as pictures take it."""
+    """Returns the colour of a label for drawing on images."""
     red, green, blue = bytes.fromhex(SERIES_COLOURS[int(label_style(label, top)[1:])][1:])
     return blue, green, red

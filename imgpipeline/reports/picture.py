@@ -1,7 +1,6 @@
 """A small picture of a day: detections by hour, stacked by label, as one SVG file.
 
-Owns its size and colours, which hold outside of the page too (the Dagster UI shows it as an image). It promises at most
-`MOST_BYTES`.
+It brings its own styles, since the Dagster UI shows it as an image, and has at most `MOST_BYTES`.
 """
 
 import html
@@ -19,7 +18,7 @@ _LEGEND_PLACES = 6
 
 
 def draw_picture(headline: Headline) -> bytes:
-    """Returns the picture.
+    """Draws the picture.
 
     Args:
         headline: The figures of a report.
@@ -50,7 +49,7 @@ def _name(one: LabelHours) -> str:
 
 
 def _shortened(headline: Headline) -> tuple[LabelHours, ...]:
-    """Returns the first labels, and all the others as one."""
+    """Returns the first labels, and all others as one."""
     top, hours = headline.top, range(len(headline.hour_names))
     named = [one for one in top if one.label]
     rest = [*named[_SERIES:], *(one for one in top if not one.label)]

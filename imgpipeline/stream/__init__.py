@@ -1,5 +1,4 @@
-"""Kafka in and out: connections, what the log holds, fetching records, announcing frames, and lanes.
+"""Kafka: connections, the log, fetching records, announcing frames, and which lanes get a detection run.
 
-Owns everything that speaks to a broker. What a record means belongs to `contracts.messages`, what becomes of it to
-`detect`. Knows neither Dagster nor the ledger's format.
+It knows neither Dagster nor the ledger's format; `contracts.messages` interprets records.
 """

@@ -1,9 +1,8 @@
-"""Fetching the records of a lane, without a hole that nobody accounts for.
+"""Fetches the records of a lane and accounts for every offset.
 
-Owns the consumer of a detection run. It promises that the steps of a partition follow one another without hole and
-overlap: where Kafka has no record for an offset (transaction markers, aborted or compacted records), there is a
-`Hole`. Positions, not records, tell how far was read, so a range ends also where its last offsets hold nothing.
-Why a hole is there belongs to `holes`; what a record means to `contracts.messages`.
+The steps of a partition cover its offsets without gap or overlap: offsets for which Kafka has no record (transaction
+markers, aborted or compacted records) are a `Hole`, which `gap_reasons` explains. The consumer's position, not the last
+record, says how far was read, so a range may end in offsets without records.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,33 +29,33 @@ FETCH_OPTIONS: dict[str, Any] = {
     "fetch_max_wait_ms": 200,
     "check_crcs": True,
 }
-"""Bounded, so that memory stays flat however long the backlog is; a larger record still comes, alone.
-What was fetched of one partition is handed out before the next one has its turn: some 500 announcements, which is
-seconds of detection. More would let one camera's backlog starve the others."""
+"""Bounded, so that memory stays flat however long the backlog is; a larger record is still fetched, alone.
+The records of one partition are handed out before those of the next: some 500 announcements, which is seconds of
+detection. More would let one camera's backlog starve the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Offsets for which Kafka has no record that may be read, half-open."""
+    """A half-open range of offsets for which Kafka has no readable record."""
 
     partition: int
     """Kafka partition."""
     start: int
     """First offset of the hole."""
     end: int
-    """First offset behind the hole."""
+    """First offset after the hole."""
 
 
 class LaneFetcher:
     """Reads some partitions from given positions on. Used by one thread at a time."""
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[int, int]) -> None:
-        """Begins to fetch.
+        """Starts to fetch.
 
         Args:
             consumer: Opened by `open_consumer`.
             settings: Name the topic.
-            positions: Offset to begin with, by partition.
+            positions: First offset to fetch, by partition.
         """
         self._consumer = consumer
         self._settings = settings
@@ -75,11 +74,12 @@ class LaneFetcher:
                 self._consumer.seek(kept, self._next[number])
 
     def poll(self, timeout_s: float) -> list[KafkaRecord | Hole]:
-        """Returns what came next, in the order of offsets within a partition; empty after the time-out.
+        """Returns the next steps, in the order of offsets within a partition; none after the time-out.
 
         Raises:
             ConfigurationError: Records are compressed by a codec whose library is not installed.
-            TransientError: The log moved under the reader, or the broker does not answer. The next run looks anew.
+            TransientError: The log was truncated while it was read, or the broker does not answer. The next run
+                checks again.
         """
         if not self._partitions:
             return []
@@ -113,14 +113,14 @@ class LaneFetcher:
 
 
 def to_record(record: Any) -> KafkaRecord:
-    """Returns a record of kafka-python as a value of ours."""
+    """Converts a record of kafka-python."""
     headers = tuple((str(name), bytes(value or b"")) for name, value in record.headers or ())
     timestamp_ms = -1 if record.timestamp is None else int(record.timestamp)
     return KafkaRecord(record.topic, record.partition, record.offset, timestamp_ms, record.key, record.value, headers)
 
 
 def read_record(settings: Settings, partition: int, offset: int) -> KafkaRecord | None:
-    """Returns the record at one offset, or None where there is none any more.
+    """Returns the record at one offset, or None if it is gone.
 
     Raises:
         TransientError: The broker did not answer.

@@ -28,7 +28,7 @@ def draw_detections(
         colour_of: Blue, green and red of a detection; default: one colour a class.
 
     Returns:
-        A new picture of the same size.
+        A new image of the same size.
     """
     canvas = pixels.copy()
     height, width = canvas.shape[:2]
@@ -46,7 +46,7 @@ def draw_detections(
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """Gives the colour of a class.
+    """Returns the colour of a class.
 
     Args:
         class_id: From 0.
@@ -59,14 +59,14 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 
 def shrink(pixels: Pixels, max_side: int) -> Pixels:
-    """Makes a large picture small; boxes that are drawn afterwards keep the width of their lines.
+    """Shrinks a large image; boxes that are drawn afterwards keep the width of their lines.
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
-        max_side: The longer side's most pixels, > 0.
+        max_side: Most pixels of the longer side, > 0.
 
     Returns:
-        A smaller picture of the same proportions, or the same one where it is small enough.
+        A smaller image of the same proportions, or the same one if it is small enough.
     """
     height, width = pixels.shape[:2]
     ratio = max_side / max(height, width)
@@ -77,11 +77,11 @@ def shrink(pixels: Pixels, max_side: int) -> Pixels:
 
 
 def encode_jpeg(pixels: Pixels, max_side: int, quality: int) -> bytes:
-    """Makes a preview.
+    """Encodes an image as JPEG.
 
     Args:
         pixels: uint8 [height, width, 3], BGR.
-        max_side: The longer side's most pixels, > 0; smaller pictures keep their size.
+        max_side: Most pixels of the longer side, > 0; smaller images keep their size.
         quality: JPEG quality, 1 to 100.
 
     Returns:

@@ -1,11 +1,11 @@
-"""The detector that the settings name: the one place where settings become arguments of `load_detector`."""
+"""Loads the detector that the settings name."""
 
 from imgpipeline.settings import Settings
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
 
 _MOST_WORKERS = 16
-"""More of them than this only wait for Python's lock; with more cores, each picture gets several threads."""
+"""More workers would only wait for Python's lock; with more cores, each image gets several threads."""
 
 
 def load_configured_detector(settings: Settings) -> Detector:
@@ -24,9 +24,9 @@ def load_configured_detector(settings: Settings) -> Detector:
 
 
 def detect_workers(settings: Settings) -> int:
-    """Returns how many pictures are decoded and detected at a time: as set, or one a core.
+    """Returns how many images are decoded and detected at a time: as set, or one per core.
 
-    Several pictures with a thread each are faster than one picture with several threads: decoding and what surrounds
-    inference has but one thread a picture.
+    Several images with one thread each are faster than one image with several threads, because everything except
+    inference runs in one thread per image.
     """
     return settings.detect_workers or min(usable_cores(), _MOST_WORKERS)

@@ -1,21 +1,17 @@
-"""From the bytes of an image file to pixels, or to the reason why not.
+"""Decodes image files into BGR pixels with the EXIF orientation applied; a damaged or truncated image is refused.
 
-Owns the rule that a picture is whole or refused: nothing half-decoded leaves this module. Promises that size
-limits hold before memory is taken, that every format ends as BGR uint8 with its EXIF orientation applied, and
-that it may be called from many threads at once. It does not touch `cv2.setNumThreads`; that is the caller's.
+Size limits are checked before memory is allocated. Safe to call from many threads; `cv2.setNumThreads` is left alone.
 
-How a cut JPEG is found: decoders fill what is missing with grey and tell nobody. So the markers are walked first
-(see `jpeg`). Then, where the last pixel is the grey that fills gaps (or that cannot be told), the file is decoded
-once more with some bytes more at its end: a whole picture stays the same, a cut one takes the bytes for picture
-data. (libjpeg complains of those bytes; `decoder_messages` keeps that off stderr.) What stays unnoticed: a JPEG with an
-end marker whose last one or two blocks (of 16x16 pixels) or last refinement bits are missing, and flipped bits
-inside picture data of formats without a checksum (all but PNG).
+Truncated JPEGs: decoders silently fill missing data with grey. So the markers are checked first (see `jpeg`). Then, if
+the last pixel is the filling grey (or that cannot be told), the file is decoded once more with extra bytes at its end:
+a complete image stays the same, a truncated one takes the bytes for image data. (`decoder_messages` keeps libjpeg's
+complaints off stderr.) Not detected: a JPEG with an end marker whose last one or two blocks (of 16x16 pixels) or last
+refinement bits are missing, and flipped bits inside image data of formats without a checksum (all but PNG).
 
-A JPEG that is much larger than a network's input need not be decoded at its full size: its decoder can leave out the
-high frequencies (IMREAD_REDUCED_COLOR_2, _4, _8), which takes half the time and leaves less to be worked on. How much
-may be left out says `reduction`; cut files are found at every size. Confidences differ by 0.01 in the median, so boxes
-near the threshold appear or vanish: docs/performance.md measures how many. `IMGPIPELINE_REDUCED_DECODING=false`
-switches it off. In the simulator's scenes recall and precision of the demo model stay the same.
+Reduced decoding: a JPEG much larger than the network's input is decoded without its high frequencies
+(IMREAD_REDUCED_COLOR_2, _4, _8), in half the time; `reduction` chooses the scale. Confidences differ by 0.01 in the
+median, so boxes near the threshold appear or vanish; docs/performance.md measures how many.
+`IMGPIPELINE_REDUCED_DECODING=false` switches it off.
 """
 
 import math
@@ -54,7 +50,7 @@ _FLAGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """How large an image may be before it is refused."""
+    """The largest image that is accepted."""
 
     max_pixels: int
     """Width times height that the header may claim, > 0."""
@@ -64,7 +60,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """One whole picture."""
+    """One complete image."""
 
     pixels: Pixels
     """uint8 [rows, columns, 3], BGR, upright; rows = height / reduction and columns = width / reduction, rounded up."""
@@ -96,14 +92,14 @@ def decode_image(
 
     Args:
         data: The file: JPEG, PNG, WebP, GIF, BMP or TIFF.
-        limits: What is refused unread.
+        limits: Larger images are refused before they are decoded.
         header: The file's header, if it was read before.
-        reduced_for: Where the picture goes (`ModelSpec.network_input`): a JPEG that is at least twice as large as it
-            is needed there is decoded at half, a quarter or an eighth of its size. None: at its full size.
+        reduced_for: The input of the network that gets the image (`ModelSpec.network_input`): a JPEG at least twice as
+            large is decoded at half, a quarter or an eighth of its size. None: at its full size.
 
     Returns:
-        The upright picture. Hand it on as a whole to `Detector.detect` and `measure_quality`: both take its
-        reduction into account, and boxes come out in pixels of the original.
+        The upright image. `Detector.detect` and `measure_quality` take its reduction into account; boxes are in pixels
+        of the original.
 
     Raises:
         BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.

@@ -1,8 +1,7 @@
-"""A model that is loaded and finds objects in pictures.
+"""A loaded model that finds objects in images: preprocessing, inference, decoding of its output, suppression.
 
-Owns the way from pixels to detections: preprocessing, inference, decoding, suppression. Promises that the same
-picture gives the same detections, that a damaged model file is refused before it is used, and that every box
-lies inside the picture. Which model is used when belongs to settings; what happens to detections, to `detect`.
+The same image gives the same detections, every box lies inside the image, and a damaged model file is refused before it
+is used.
 """
 
 import base64

@@ -1,8 +1,7 @@
-"""What an image file claims about itself, read before anything is decoded.
+"""Reads the headers of JPEG, PNG, WebP, GIF, BMP and TIFF files before anything is decoded.
 
-Owns the small parsers of the headers of JPEG, PNG, WebP, GIF, BMP and TIFF. Promises constant memory and time
-whatever the header claims, so that a picture that would fill the memory is refused before it can. Whether the
-claim is true is found out by `decode`.
+Memory and time are constant whatever the header claims, so that an image that would fill the memory is refused before
+it is decoded. `decode` checks whether the claim is true.
 
 Sources: ITU-T T.81, PNG 1.2, RFC 9649 (WebP), GIF89a, BITMAPINFOHEADER, TIFF 6.0.
 """
@@ -24,12 +23,12 @@ _STARTS = {
     "bmp": (b"BM",),
     "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
-"""With what a file of each format begins; WebP is a RIFF file."""
+"""The first bytes of a file of each format; WebP is a RIFF file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header of an image file claims."""
+    """The claims of an image file's header."""
 
     format: str
     """One of jpeg, png, webp, gif, bmp, tiff."""
@@ -42,21 +41,21 @@ class ImageHeader:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height in pixels after the orientation was applied."""
+        """Width and height in pixels after the orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Reads what an image file claims about itself.
+    """Reads the header of an image file.
 
     Args:
-        data: The file, or enough of its beginning.
+        data: The file, or enough of its start.
 
     Returns:
         Format, claimed size and orientation.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, where the bytes are of no known image format, or the header is cut.
+        BadInputError: `DECODE_FAILED`: the bytes are not in a known image format, or the header is truncated.
     """
     name = image_format(data)
     if name is None:
@@ -72,13 +71,13 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def image_format(data: bytes) -> str | None:
-    """Tells the format of an image file by its first 12 bytes.
+    """Recognizes the format of an image file by its first 12 bytes.
 
     Args:
-        data: The file, or enough of its beginning.
+        data: The file, or enough of its start.
 
     Returns:
-        The format's name as in `ImageHeader.format`; None where the bytes begin like no known image format.
+        The format as in `ImageHeader.format`; None if it is unknown.
     """
     if data[:4] == b"RIFF":
         return "webp" if data[8:12] == b"WEBP" else None

@@ -1,10 +1,8 @@
-"""How bright and how sharp a picture is.
+"""Measures the brightness and sharpness of an image, in about a millisecond for 1280x720.
 
-Owns the two figures by which a gate can drop black or blurred frames. Promises to be cheap (about a millisecond
-for 1280x720) and to give sharpness on one scale whatever the camera's resolution: the picture is halved until no side
-is longer than 640 pixels. So it does not matter whether the JPEG decoder did the halving (`decode_image` with
-`reduced_for`): brightness then differs by less than 0.3, sharpness by less than 2 %. What is too dark or too
-blurred is decided elsewhere.
+Sharpness has one scale whatever the camera's resolution: the image is halved until no side is longer than 640 pixels.
+If the JPEG decoder did the halving (`decode_image` with `reduced_for`), brightness differs by less than 0.3 and
+sharpness by less than 2 %.
 """
 
 from dataclasses import dataclass

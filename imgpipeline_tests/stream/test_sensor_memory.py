@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.stream.watch import MOST_ASKED, OTHERS_ASKED, FoundEnd, Watch
+from imgpipeline.stream.sensor_memory import MOST_ASKED, OTHERS_ASKED, FoundEnd, SensorMemory
 
 NOW = datetime(2026, 1, 9, 12, 0, tzinfo=UTC)
 
@@ -29,8 +29,8 @@ def after(seconds: float) -> datetime:
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000)), max_size=20))
 def test_the_memory_survives_its_cursor(partitions: list[tuple[int, int]]) -> None:
     logs = [log(n, log_end) for n, (log_end, _) in enumerate(partitions)]
-    _, watch = Watch().look(logs, ends_at(*(end for _, end in partitions)), now=NOW)
-    assert Watch.from_cursor(watch.to_cursor(), now=NOW) == watch
+    _, watch = SensorMemory().look(logs, ends_at(*(end for _, end in partitions)), now=NOW)
+    assert SensorMemory.from_cursor(watch.to_cursor(), now=NOW) == watch
 
 
 @pytest.mark.parametrize(
@@ -50,35 +50,35 @@ def test_the_memory_survives_its_cursor(partitions: list[tuple[int, int]]) -> No
     ],
 )
 def test_a_cursor_that_is_none_is_an_empty_memory(cursor: str | None) -> None:
-    assert Watch.from_cursor(cursor, now=NOW) == Watch()
+    assert SensorMemory.from_cursor(cursor, now=NOW) == SensorMemory()
 
 
 @given(st.text())
 def test_no_cursor_is_an_error(cursor: str) -> None:
-    watch = Watch.from_cursor(cursor, now=NOW)
-    assert Watch.from_cursor(watch.to_cursor(), now=NOW) == watch
+    watch = SensorMemory.from_cursor(cursor, now=NOW)
+    assert SensorMemory.from_cursor(watch.to_cursor(), now=NOW) == watch
 
 
 def test_a_cursor_from_the_future_cannot_put_a_takeover_off() -> None:
-    _, watch = Watch().look([log()], ends_at(10), now=after(1e6))
-    (seen,) = Watch.from_cursor(watch.to_cursor(), now=NOW).seen.values()
+    _, watch = SensorMemory().look([log()], ends_at(10), now=after(1e6))
+    (seen,) = SensorMemory.from_cursor(watch.to_cursor(), now=NOW).seen.values()
     assert (seen.moved_at, seen.behind_since) == (NOW, NOW)
 
 
 def test_an_unknown_partition_and_one_that_looks_behind_are_asked_for() -> None:
-    _, watch = Watch().look([log(0), log(1)], ends_at(100, 90), now=NOW)
+    _, watch = SensorMemory().look([log(0), log(1)], ends_at(100, 90), now=NOW)
     chosen = watch.choose([log(n) for n in range(3)])
     assert [c.partition for c in chosen[:2]] == [1, 2]
 
 
 def test_a_cursor_that_claims_too_much_is_found_out() -> None:
-    _, watch = Watch().look([log()], ends_at(10**12), now=NOW)
+    _, watch = SensorMemory().look([log()], ends_at(10**12), now=NOW)
     assert watch.choose([log()]) == [log()]
 
 
 def test_what_looks_caught_up_is_asked_for_in_turn() -> None:
     logs = [log(n) for n in range(30)]
-    _, watch = Watch().look(logs, ends_at(*[100] * 30), now=NOW)
+    _, watch = SensorMemory().look(logs, ends_at(*[100] * 30), now=NOW)
     asked = set()
     for _ in range(-(-30 // OTHERS_ASKED)):
         chosen = watch.choose(logs)
@@ -90,17 +90,17 @@ def test_what_looks_caught_up_is_asked_for_in_turn() -> None:
 
 def test_of_very_many_lagging_partitions_each_has_its_turn() -> None:
     logs = [log(n) for n in range(200)]
-    watch, asked = Watch(), set()
+    watch, asked = SensorMemory(), set()
     for _ in range(4):
         chosen = watch.choose(logs)
         assert len(chosen) == MOST_ASKED
         asked |= {c.partition for c in chosen}
-        watch = Watch(watch.seen, watch.turn + 1)
+        watch = SensorMemory(watch.seen, watch.turn + 1)
     assert asked == set(range(200))
 
 
 def test_the_time_of_a_move_is_the_first_tick_that_sees_it() -> None:
-    views, watch = Watch().look([log()], ends_at(10), now=NOW)
+    views, watch = SensorMemory().look([log()], ends_at(10), now=NOW)
     assert (views[0].moved_at, views[0].behind_since) == (NOW, NOW)
     views, watch = watch.look([log()], ends_at(10), now=after(5))
     assert (views[0].moved_at, views[0].behind_since) == (NOW, NOW)
@@ -113,13 +113,13 @@ def test_the_time_of_a_move_is_the_first_tick_that_sees_it() -> None:
 
 
 def test_a_partition_that_is_not_asked_for_keeps_its_end() -> None:
-    _, watch = Watch().look([log()], ends_at(100), now=NOW)
+    _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
     views, _ = watch.look([log(end=130)], {}, now=after(5))
     assert (views[0].ledger_end, views[0].lag) == (100, 30)
 
 
 def test_a_ledger_that_moved_after_the_log_was_read_is_no_contradiction() -> None:
-    _, watch = Watch().look([log()], ends_at(90), now=NOW)
+    _, watch = SensorMemory().look([log()], ends_at(90), now=NOW)
     views, watch = watch.look([log()], ends_at(110), now=after(5))
     assert views[0].lag == 0
     views, _ = watch.look([log(end=110)], ends_at(110), now=after(10))
@@ -127,13 +127,13 @@ def test_a_ledger_that_moved_after_the_log_was_read_is_no_contradiction() -> Non
 
 
 def test_a_ledger_that_stays_beyond_the_log_is_a_contradiction() -> None:
-    _, watch = Watch().look([log()], ends_at(110), now=NOW)
+    _, watch = SensorMemory().look([log()], ends_at(110), now=NOW)
     views, _ = watch.look([log()], ends_at(110), now=after(5))
     assert views[0].lag == -10
 
 
 def test_a_topic_made_anew_is_not_known() -> None:
-    _, watch = Watch().look([log()], ends_at(100), now=NOW)
+    _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
     anew = LogRange("frames", "other", 0, 0, 3)
     assert watch.choose([anew]) == [anew]
     _, later = watch.look([anew], {}, now=NOW)

@@ -1,8 +1,9 @@
-"""What the sensor remembers from tick to tick, and which partitions it asks the store for.
+"""What the sensor remembers from tick to tick, and which partitions it looks up in the store.
 
-Owns the sensor's cursor and how it turns into the view that `lanes.decide` takes. The cursor is only a hint: cleared,
-rewound or garbage, it costs a few requests and delays a takeover, and can neither hide a frame for long (every tick
-asks for some partitions in turn, whatever the cursor says) nor touch the ledger. Pure: asking is done by others.
+The memory is stored as the sensor's cursor and becomes the views that `lanes.decide` takes. It is only a hint: if it is
+cleared, rewound or garbage, that costs a few requests and delays a takeover. It cannot hide a frame for long, because
+every tick looks up some partitions in turn, and it cannot affect the ledger. The functions are pure; the sensor does
+the requests.
 """
 
 import json
@@ -17,41 +18,41 @@ from imgpipeline.stream.lanes import PartitionView
 
 _FORMAT_VERSION = 1
 MOST_ASKED = 64
-"""Partitions that look behind and are asked for in one tick; with more, they take turns."""
+"""Most partitions that seem to lag and are looked up in one tick; if there are more, they take turns."""
 OTHERS_ASKED = 4
-"""Further partitions that are asked for in one tick, in turn."""
+"""Further partitions that are looked up in one tick, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEnd:
-    """Where a chain ended when the store was asked."""
+    """Where a chain ended at the last look-up."""
 
     offset: int
     """First offset without an outcome."""
     hint: int | None
-    """Start of its last segment, where the next search may begin; None for a chain without one."""
+    """Start of its last segment, where the next search may start; None for an empty chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is remembered of one chain."""
+    """The memory of one chain."""
 
     end: FoundEnd
-    """Its end, when it was last asked for."""
+    """Its end at the last look-up."""
     moved_at: datetime
-    """When that end was seen first, UTC."""
+    """When that end was first seen, UTC."""
     behind_since: datetime | None
-    """Since when the chain has had lag without a pause, UTC; None without lag."""
+    """Since when the chain has had lag without interruption, UTC; None without lag."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class SensorMemory:
     """The sensor's memory."""
 
     seen: Mapping[ChainId, Seen] = field(default_factory=dict)
-    """What is remembered of each chain."""
+    """The memory of each chain."""
     turn: int = 0
-    """How many ticks there were; decides whose turn it is."""
+    """Number of ticks so far; decides whose turn it is."""
 
     def to_cursor(self) -> str:
         """Returns the memory as text."""
@@ -62,12 +63,12 @@ class Watch:
         return json.dumps({"version": _FORMAT_VERSION, "turn": self.turn, "chains": chains}, separators=(",", ":"))
 
     @classmethod
-    def from_cursor(cls, text: str | None, *, now: datetime) -> "Watch":
+    def from_cursor(cls, text: str | None, *, now: datetime) -> "SensorMemory":
         """Reads what `to_cursor` wrote; anything else is an empty memory.
 
         Args:
             text: The cursor, or None.
-            now: The clock; later times are taken as now, so that no cursor can put a takeover off for ever.
+            now: The clock; later times count as now, so that no cursor can postpone a takeover forever.
 
         Returns:
             The memory.
@@ -81,13 +82,13 @@ class Watch:
             return cls()
 
     def choose(self, logs: Sequence[LogRange]) -> list[LogRange]:
-        """Returns the partitions to ask the store for in this tick.
+        """Returns the partitions to look up in this tick.
 
         Args:
             logs: All partitions of the topic.
 
         Returns:
-            Those that look behind (or are not known), up to `MOST_ASKED` in turn, and `OTHERS_ASKED` others in turn.
+            Those that seem to lag (or are unknown), up to `MOST_ASKED` in turn, and `OTHERS_ASKED` others in turn.
         """
         behind = [log for log in logs if log.chain not in self.seen or self.seen[log.chain].end.offset != log.log_end]
         chosen = {log.chain for log in behind}
@@ -96,16 +97,16 @@ class Watch:
 
     def look(
         self, logs: Sequence[LogRange], ends: Mapping[ChainId, FoundEnd], *, now: datetime
-    ) -> tuple[list[PartitionView], "Watch"]:
-        """Puts together what was seen in this tick.
+    ) -> tuple[list[PartitionView], "SensorMemory"]:
+        """Combines what was seen in this tick with the memory.
 
         Args:
             logs: All partitions of the topic, read before the ends.
-            ends: What the store said of those that were asked for.
+            ends: The ends of the partitions that were looked up.
             now: The clock, UTC.
 
         Returns:
-            The view of every partition that is known, and the memory for the next tick.
+            The view of every known partition, and the memory for the next tick.
         """
         seen: dict[ChainId, Seen] = {}
         views: list[PartitionView] = []
@@ -119,14 +120,14 @@ class Watch:
             behind_since = None if log_end == end.offset else (before and before.behind_since) or now
             seen[log.chain] = Seen(end, moved_at, behind_since)
             views.append(PartitionView(log.partition, log_end, end.offset, moved_at, behind_since))
-        return views, Watch(seen, self.turn + 1)
+        return views, SensorMemory(seen, self.turn + 1)
 
 
 def _settled_end(log: LogRange, before: Seen | None, end: FoundEnd) -> int:
-    """Returns the log's end for comparing it with the ledger's.
+    """Returns the log's end to compare with the ledger's.
 
-    The ledger is asked after the log, so it may rightly be ahead. It contradicts the log only where it was ahead
-    already in the tick before, since what was in the ledger then was in this log.
+    The ledger is read after the log, so it may be ahead. It contradicts the log only if it was ahead in the previous
+    tick already, since everything in the ledger then was in this log.
     """
     contradicts = before is not None and before.end.offset > log.log_end
     return log.log_end if contradicts else max(log.log_end, end.offset)
@@ -150,7 +151,7 @@ def _read_chain(row: Sequence[Any], now: datetime) -> tuple[ChainId, Seen]:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r} is no offset")
+        raise ValueError(f"{value!r} is not an offset")
     return value
 
 

@@ -1,8 +1,8 @@
-"""Why Kafka has no record for an offset.
+"""Finds out why Kafka has no record for an offset.
 
-Owns finding that out: a hole is read once more without `read_committed`. A record that is there then was aborted; one
-that is not there either was compacted where the topic is compacted, else it is a transaction's marker. (In a compacted
-topic the two cannot be told apart; both count as compacted.)
+A hole is read once more without `read_committed`. A record that appears then was aborted. Otherwise it was compacted if
+the topic is compacted, or else it is a transaction marker. (In a compacted topic the two cannot be told apart; both
+count as compacted.)
 """
 
 import contextlib
@@ -25,12 +25,12 @@ _IDLE_POLLS = 10
 class HoleExplainer:
     """Explains the holes of one run. May be used from several threads; they take turns.
 
-    Keeps its client open: where every record is a transaction of its own, every second offset is a hole, and opening
-    clients takes a hundred times as long as asking.
+    It keeps its client open: if every record is a transaction, every second offset is a hole, and opening a client
+    takes a hundred times as long as a request.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Begins without a connection; many runs never need one."""
+        """Starts without a connection; many runs never need one."""
         self._settings = settings
         self._lock = threading.Lock()
         self._clients = contextlib.ExitStack()
@@ -42,15 +42,15 @@ class HoleExplainer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the client, after who uses it at the moment (a few seconds at most)."""
+        """Closes the client, once its current user is done (a few seconds at most)."""
         with self._lock:
             self._clients.close()
 
     def explain(self, hole: Hole) -> list[Gap]:
-        """Returns a hole as gaps with their reasons, which cover it exactly.
+        """Returns the gaps that cover a hole exactly, with their reasons.
 
         Raises:
-            TransientError: The broker does not answer, or not with all of the hole.
+            TransientError: The broker does not answer, or not for the whole hole.
         """
         with self._lock, kafka_errors(self._settings):
             if self._consumer is None:
@@ -64,12 +64,12 @@ class HoleExplainer:
 
 
 def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:
-    """Returns the gaps that cover a hole; a compacted one may have billions of offsets, so they are not walked.
+    """Returns the gaps that cover a hole, without visiting each offset: a compacted hole may have billions.
 
     Args:
-        hole: What is to be covered.
-        there: Offsets in it that do hold a record, ascending.
-        absent: Why the others hold none.
+        hole: The hole to cover.
+        there: Its offsets that hold a record, ascending.
+        absent: Why the others do not.
     """
     gaps: list[Gap] = []
     position = hole.start
@@ -92,7 +92,7 @@ def _is_compacted(admin: KafkaAdminClient, topic: str) -> bool:
 
 
 def _find_value(described: object, name: str) -> object:
-    """Finds a setting's value in what kafka-python answers: nested dicts and lists by resource."""
+    """Finds a setting in the answer of kafka-python, which nests dicts and lists by resource."""
     if isinstance(described, dict):
         if name in described:
             entry = described[name]
@@ -115,5 +115,5 @@ def _offsets_there(consumer: KafkaConsumer, where: TopicPartition, hole: Hole) -
         yield from (r.offset for r in records if hole.start <= r.offset < hole.end)
         idle = 0 if records else idle + 1
         if idle > _IDLE_POLLS and consumer.position(where) < hole.end:
-            # Not the end: what was not seen must not be taken for absent.
+            # The read ended early: offsets that were not seen must not count as absent.
             raise TransientError(f"The broker did not send {where.topic}/{where.partition} up to {hole.end}.")

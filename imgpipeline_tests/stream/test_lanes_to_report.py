@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun, PartitionView, Start
-from imgpipeline.stream.unreported import GoodRun, report_again
+from imgpipeline.stream.lanes_to_report import GoodRun, report_again
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 EVERYTHING = Lane(0, 1)

@@ -1,9 +1,8 @@
-"""Lanes without lag whose last run may have kept something to itself.
+"""Decides which lanes without lag get a run that reports again the days that a failed run may not have reported.
 
-A run that dies between a segment and Dagster's event leaves a day of which Dagster knows nothing, and its tables are
-not built. The next run reports such days again, but where no frame follows, lag asks for no next run. Owns the decision
-to start one all the same, as a pure function. A run that was cancelled has reported, and asks for none; the days of a
-dead process that somebody marked as cancelled by force wait for the next frame.
+A run that dies between writing a segment and Dagster's event leaves a day that Dagster does not know of, so its tables
+are not built. The next run reports such days again, but without further frames no lag starts a next run. A cancelled
+run has reported its days; the days of a dead process that was marked as cancelled by force wait for the next frame.
 """
 
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun, PartitionView, St
 
 @dataclass(frozen=True, slots=True)
 class GoodRun:
-    """A detection run that ended in order: it has reported what runs before it may have kept to themselves."""
+    """A detection run that ended normally: it has reported all days, also those of earlier failed runs."""
 
     lane: Lane
-    """What it followed."""
+    """The lane that it followed."""
     began_at: datetime
     """When its process started, UTC."""
 
@@ -33,19 +32,19 @@ def report_again(
     retry_pause_s: float,
     now: datetime,
 ) -> list[Start]:
-    """Decides which lanes without lag get a run that reports again.
+    """Decides which lanes without lag get a run that reports their days again.
 
     Args:
         partitions: All partitions of the topic.
         runs: The detection runs that have not ended.
-        failures: The runs that failed lately, in any order.
-        good_runs: The runs that ended in order since the first of these failures.
+        failures: The runs that failed recently, in any order.
+        good_runs: The runs that ended normally since the first of these failures.
         lanes: How many lanes there are.
         retry_pause_s: Pause after the first failed run, in seconds; it doubles with each further one.
         now: The clock, UTC.
 
     Returns:
-        At most one run for each lane: where one failed, none ended in order since, and none is live.
+        At most one run per lane: for lanes in which one failed, none ended normally since, and none is live.
     """
     starts = []
     for lane in (Lane(number, lanes) for number in range(lanes)):
