@@ -3,6 +3,7 @@
     python -m benchmarks                          everything, in about twenty minutes on two cores
     python -m benchmarks --quick                  a glance, in about two minutes
     python -m benchmarks --only latency,memory    some of it
+    python -m benchmarks --only idle --before DIR with an older checkout beside this one
     python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
 Everything of one run is measured on one machine, one after the other, so that ratios hold. Prints tables, and writes
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from benchmarks.classic import measure_classic
 from benchmarks.cold import measure_cold
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.growth import measure_growth
+from benchmarks.idle import measure_idle
 from benchmarks.latency import measure_latency
 from benchmarks.ledger import measure_ledger
 from benchmarks.machine import describe_machine
@@ -42,6 +45,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "classic": measure_classic,
     "latency": measure_latency,
     "cold": measure_cold,
+    "idle": lambda place, effort: measure_idle(place, effort, effort.before),
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
     "growth": lambda place, effort: measure_growth(place.s3, place.folder, effort.bundled_segments),
@@ -62,7 +66,8 @@ def main() -> None:
         results = json.loads(chosen.render.read_text(encoding="utf-8"))
         sys.stdout.write(render_page(PAGE.read_text(encoding="utf-8"), results))
         return
-    results = measure(chosen.only, QUICK if chosen.quick else FULL)
+    effort = replace(QUICK if chosen.quick else FULL, before=tuple(chosen.before))
+    results = measure(chosen.only, effort)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for name, tables in tables_of(results).items():
@@ -92,9 +97,20 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure imgpipeline on real servers.")
     parser.add_argument("--quick", action="store_true", help="a glance instead of figures to quote")
     parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
+    parser.add_argument(
+        "--before", type=_checkout, action="append", default=[], metavar="FOLDER",
+        help="an older checkout that `idle` measures beside this one; may be given several times, oldest first",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
     return parser.parse_args()
+
+
+def _checkout(text: str) -> Path:
+    folder = Path(text).resolve()
+    if not (folder / "imgpipeline" / "definitions.py").exists():
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected the folder of a checkout of imgpipeline")
+    return folder
 
 
 def _names(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """How much is measured: the whole, in about twenty minutes on two cores, or a glance, in about two."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class Effort:
     """How many frames find nothing running."""
     idle_s: float
     """How long the daemon is watched while nothing happens."""
+    idle_minute_s: float
+    """How long the processes of `dagster dev` are watched."""
+    idle_runs: int
+    """How many runs with nothing to do are launched, of each kind."""
     memory_messages: int
     """Backlog whose memory is watched."""
     ledger_segments: int
@@ -41,6 +46,8 @@ class Effort:
     """Detections in one Parquet file, at the most."""
     batch_rounds: int
     """How often a contender of the batch side is measured where it takes seconds."""
+    before: tuple[Path, ...] = ()
+    """Folders of older checkouts, measured beside this one where a benchmark can."""
 
 
 FULL = Effort(
@@ -53,6 +60,8 @@ FULL = Effort(
     steady_s=60.0,
     cold_samples=20,
     idle_s=20.0,
+    idle_minute_s=60.0,
+    idle_runs=3,
     memory_messages=100_000,
     ledger_segments=300,
     bundled_segments=(1_000, 4_000, 16_000, 64_000),
@@ -72,6 +81,8 @@ QUICK = Effort(
     steady_s=10.0,
     cold_samples=1,
     idle_s=4.0,
+    idle_minute_s=20.0,
+    idle_runs=1,
     memory_messages=4_000,
     ledger_segments=60,
     bundled_segments=(2_000,),

@@ -32,7 +32,7 @@ def describe_machine(effort: str) -> dict[str, str]:
     """
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     return {
-        "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {effort}, commit {_commit()}",
+        "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {effort}, commit {commit_of(_REPOSITORY)}",
         "processor": f"{_processor()}, {os.cpu_count()} cores, shared by the run, Kafka and the S3 server",
         "memory": f"{memory_gib:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f} processes at work in the minute before",
@@ -49,10 +49,11 @@ def _processor() -> str:
     return platform.processor() or "unknown processor"
 
 
-def _commit() -> str:
+def commit_of(checkout: Path) -> str:
+    """Returns the short name of the commit that a folder has checked out."""
     told = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - git is on the path where a checkout is
-        cwd=_REPOSITORY,
+        cwd=checkout,
         capture_output=True,
         text=True,
         check=False,

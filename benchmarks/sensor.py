@@ -23,7 +23,6 @@ from confluent_kafka import Producer
 from benchmarks.synthetic_ledger import make_chain
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.defs.frames_sensor import frames_sensor
-from imgpipeline.defs.resources import Pipeline
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
@@ -123,7 +122,7 @@ def _measure_ticks(s3: S3Server, kafka: KafkaBroker, bucket: S3Bucket, state: st
 
 def _tick(instance: dg.DagsterInstance, cursor: str | None) -> str:
     """Evaluates the sensor as the daemon does; returns its new cursor."""
-    context = dg.build_sensor_context(instance, cursor=cursor, resources={"pipeline": Pipeline()})
+    context = dg.build_sensor_context(instance, cursor=cursor)
     answer = frames_sensor(context)
     if not isinstance(answer, dg.SensorResult) or answer.cursor is None:
         raise RuntimeError(f"the tick said: {answer}")

@@ -136,6 +136,28 @@ def _cold(part: Mapping[str, Any]) -> list[Table]:
     return [Table(columns, (row,)), Table(("part of the time", "median"), parts)]
 
 
+def _idle(part: Mapping[str, Any]) -> list[Table]:
+    checkouts = part["checkouts"]
+    processes = [name for name in checkouts[-1]["idle"] if any(c["idle"].get(name, 0) >= 0.1 for c in checkouts)]
+    figures: list[tuple[str, Callable[[Mapping[str, Any]], float]]] = [
+        (f"idle {part['minute_s']:.0f} s of `dagster dev`", lambda c: sum(c["idle"].values())),
+        *((f"- its {name}", lambda c, name=name: c["idle"].get(name, 0.0)) for name in processes),
+        ("build with nothing to do, its process", lambda c: c["runs"]["build"]),
+        ("detection run with nothing to read, its process", lambda c: c["runs"]["detection"]),
+    ]
+    names = [f"commit {c['commit']}" for c in checkouts[:-1]]
+    columns = ("CPU seconds", *names, "this commit", *(f"less than {name.split()[1]}" for name in names))
+    rows = []
+    for text, figure in figures:
+        values = [figure(checkout) for checkout in checkouts]
+        rows.append((text, *(f"{v:.2f}" for v in values), *(_less(values[-1], old) for old in values[:-1])))
+    return [Table(columns, tuple(rows))]
+
+
+def _less(new: float, old: float) -> str:
+    return f"{100 * (1 - new / old):.0f} %" if old else "-"
+
+
 def _memory(part: Mapping[str, Any]) -> list[Table]:
     columns = ("messages", "frames/s", "at 10 %", "at 50 %", "at 100 %", "growth from 10 % on", "goal", "peak")
     tenths = part["tenths_mib"]
@@ -180,6 +202,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "classic": _classic,
     "latency": _latency,
     "cold": _cold,
+    "idle": _idle,
     "memory": _memory,
     "batch": batch_tables,
     "ledger": _figures,

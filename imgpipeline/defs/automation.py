@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipeline.defs.processes import describe_table
+from imgpipeline.defs.quiet_ticks import RestingAutomation, note_waiting
 from imgpipeline.defs.retries import FailedRecently
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
 from imgpipeline.defs.versions import SeenEvents
@@ -103,6 +104,7 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
         outdated = {
             d: e for d, e in candidates.items() if d not in builds or builds[d].upstream_events.get(name, 0) < e
         }
+        note_waiting(f"{self.name} of {context.key.to_user_string()}", waits=bool(outdated))
         now_s = context.evaluation_time.timestamp()
         due = {d for d in outdated if d not in builds or builds[d].is_due(now_s, self._shortest_pause_s)}
         partitions = context.partitions_def
@@ -228,7 +230,7 @@ def _number(value: dg.MetadataValue[Any] | None) -> float:
     return float(found) if isinstance(found, int | float) else 0.0
 
 
-keep_tables_current = dg.AutomationConditionSensorDefinition(
+keep_tables_current = RestingAutomation(
     "keep_tables_current",
     target=dg.AssetSelection.groups("day_tables", "summaries", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,

@@ -15,6 +15,7 @@ from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
+from imgpipeline.defs.instances import kept_instance
 from imgpipeline.defs.lost_runs import mark_lost_builds
 from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
@@ -54,10 +55,11 @@ _SERVING_SINCE = utc_now()
     "no run that makes progress, and one where a failed run may not have reported its days; backs off while runs fail "
     "at one place. Switch it off to pause detection.",
 )
-def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult | dg.SkipReason:
+def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
-    now = utc_now()
-    lost = mark_lost_builds(context.instance, but=JOB_NAME, now=now, serving_since=_SERVING_SINCE)
+    # No resource is asked for: to build it, Dagster would open its storage in each tick.
+    now, pipeline, instance = utc_now(), Pipeline(), kept_instance(context)
+    lost = mark_lost_builds(instance, but=JOB_NAME, now=now, serving_since=_SERVING_SINCE)
     for run_id in lost:  # whether Kafka answers or not
         context.log.warning(f"Run {run_id} is marked as failed: its process is gone.")
     try:
@@ -67,12 +69,12 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
-    live, failures = live_runs(context.instance, now, _SERVING_SINCE), failed_runs(context.instance, now)
+    live, failures = live_runs(instance, now, _SERVING_SINCE), failed_runs(instance, now)
     lanes, pause_s = settings.lanes, settings.retry_pause_s
     decision = decide(
         views, live, failures, lanes=lanes, takeover_s=settings.takeover_s, retry_pause_s=pause_s, now=now
     )
-    good = good_runs(context.instance, failures)
+    good = good_runs(instance, failures)
     starts = [
         *decision.starts,
         *report_again(views, live, failures, good, lanes=lanes, retry_pause_s=pause_s, now=now),
@@ -80,7 +82,7 @@ def frames_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg
     reach("tick decided")
     for run_id, reason in decision.overtaken.items():
         context.log.warning(f"Run {run_id} is marked as failed: {reason}.")
-        mark_failed(context.instance, run_id, reason)
+        mark_failed(instance, run_id, reason)
     reach("tick requested")
     return dg.SensorResult(
         run_requests=[request_run(start, settings) for start in starts],

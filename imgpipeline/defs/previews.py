@@ -4,11 +4,12 @@ Both are small, since metadata is stored in Dagster's event log. An image that c
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG  # a tag that Dagster has no public name for
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import ImgpipelineError
@@ -43,8 +44,39 @@ SELECT code, count(*), left(min(message), 120)
 FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
 """  # noqa: S608 - a number of our own
 
+Preview = dict[str, dg.MetadataValue[Any]]
+"""What is shown of a day, by the name of the metadata."""
+PREVIEWS = ("labels", "sample", "reasons", "rows")
+"""Names of the metadata that are previews."""
 
-def preview_detections(settings: Settings, store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+
+def preview_once(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, day: date, version: str, make: Callable[[], Preview]
+) -> Preview:
+    """Returns the preview of a day, from its last event where that tells of the same content.
+
+    Args:
+        instance: Dagster's storage.
+        asset: The table.
+        day: Its day.
+        version: Data version of what is stored.
+        make: Reads the table and makes the preview.
+    """
+    newest = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat()])
+    for record in instance.fetch_materializations(newest, limit=1).records:
+        told = record.asset_materialization
+        if told is not None and (told.tags or {}).get(DATA_VERSION_TAG) == version:
+            shown = _previews_of(told.metadata)
+            if shown:
+                return shown
+    return make()
+
+
+def _previews_of(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Preview:
+    return {name: metadata[name] for name in PREVIEWS if name in metadata}
+
+
+def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Preview:
     """Returns what is shown of a day's detections: the labels, and the picture with the most different ones.
 
     Raises:
@@ -52,7 +84,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> dic
         TransientError: The store does not answer.
     """
     with open_tables(store, ("detections",), day) as engine:
-        shown: dict[str, dg.MetadataValue[Any]] = {
+        shown: Preview = {
             "labels": show_table(("label", "detections", "frames", "mean confidence"), engine.run(_LABELS))
         }
         sample = _sample(engine)
@@ -60,7 +92,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> dic
     return {**shown, "sample": picture} if picture else shown
 
 
-def preview_dead_letters(store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+def preview_dead_letters(store: ObjectStore, day: date) -> Preview:
     """Returns what is shown of a day's dead letters: how many for which reason; nothing where there are none.
 
     Raises:
@@ -72,7 +104,7 @@ def preview_dead_letters(store: ObjectStore, day: date) -> dict[str, dg.Metadata
     return {"reasons": show_table(("code", "dead letters", "for example"), rows)} if rows else {}
 
 
-def preview_summary(store: ObjectStore, table: Table, day: date) -> dict[str, dg.MetadataValue[Any]]:
+def preview_summary(store: ObjectStore, table: Table, day: date) -> Preview:
     """Returns what is shown of a summary: its first rows, or those with the highest counts; lists and maps left out.
 
     Raises:

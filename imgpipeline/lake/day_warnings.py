@@ -90,7 +90,7 @@ def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verd
         PermanentError: They are no Parquet file.
         TransientError: The store does not answer.
     """
-    bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day)]
+    bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day, ["brightness"])]
     measured = sum(sum(counts.values()) for counts in bins)
     dark = sum(count for counts in bins for lowest, count in counts.items() if lowest < limits.dark_brightness)
     share = dark / measured if measured else 0.0
@@ -153,7 +153,7 @@ class LabelHistory:
     def _of(self, day: date) -> dict[str, int]:
         if day not in self._counts:
             counts: Counter[str] = Counter()
-            for row in _rows(self._store, "label_totals", day):
+            for row in _rows(self._store, "label_totals", day, ["label", "count"]):
                 counts[row["label"]] += row["count"]  # a row for each source
             self._counts[day] = counts
         return self._counts[day]
@@ -164,11 +164,11 @@ def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
     return {label: sum(counts.get(label, 0) for counts in days) / len(days) for label in labels}
 
 
-def _rows(store: ObjectStore, name: str, day: date) -> list[dict[str, Any]]:
+def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[dict[str, Any]]:
     key = summary_key(name, day)
     data = store.get(key)
     try:
-        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()
+        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise unreadable(key, error) from None
     return rows

@@ -10,9 +10,8 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, state_of
 from imgpipeline.lake.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.reports.headline import Headline
+from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_local_inputs
-from imgpipeline.reports.page import make_page, read_headline
 from imgpipeline.reports.picture import draw_picture
 from imgpipeline.settings import Settings
 
@@ -132,6 +131,8 @@ class DailyReport(Derived[Headline | None]):
 
     def make(self, _start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
         """Makes the page."""
+        from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
+
         inputs = self._inputs or read_inputs(self.store, self.settings, self.day, now=self.now)
         page = make_page(self.store, self.settings, inputs, cache_dir=self.cache_dir)
         return {report_key(self.day): Made(page.html, page.headline)}
@@ -157,6 +158,8 @@ def current_page(
         LedgerError: As for `build_report`.
         TransientError: The store does not answer.
     """
+    from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
+
     if settings.timezone != "UTC":
         local = read_local_inputs(store, settings, day, settings.timezone, now=now)
         return make_page(store, settings, local, cache_dir=cache_dir).html

@@ -4,12 +4,17 @@ Owns their names and their JSON, which lies in the page's `<meta name="imgpipeli
 written is what is read; a page of another version is read as none.
 """
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
+META_NAME = "imgpipeline-report"
+"""Of the `<meta>` element of a page that holds these figures."""
+_META = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
 HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
 """The hours of a day on which the clock is not changed."""
 TOP_LABELS = 7
@@ -89,3 +94,14 @@ def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
     if len(counts) != hours:
         raise ValueError(f"{len(counts)} hours instead of {hours}")
     return LabelHours(str(data["label"]), counts)
+
+
+def read_headline(page: bytes) -> Headline | None:
+    """Reads the figures out of a page; None where it is none, or one of another version."""
+    found = _META.search(page)
+    if found is None:
+        return None
+    try:
+        return Headline.from_json(html.unescape(found[1].decode()))
+    except (KeyError, TypeError, ValueError):
+        return None

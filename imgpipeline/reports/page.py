@@ -1,11 +1,8 @@
 """The page: everything of a day, laid out by the template.
 
-Owns what stands where and the charts' texts. It promises one file that needs no other, and that what was put in is
-found again (`read_headline`). How it looks belongs to `templates/`.
+What stands where, and the charts' texts, in one file that needs no other; `templates/` says how it looks.
 """
 
-import html
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -27,7 +24,7 @@ from imgpipeline.reports import charts, wording
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, audit_day, read_dead_letters
 from imgpipeline.reports.figures import Figures, SourceFigures
-from imgpipeline.reports.headline import TOP_LABELS, Headline
+from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
 from imgpipeline.reports.hours import day_hours
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
@@ -35,9 +32,6 @@ from imgpipeline.reports.previews import Preview, make_previews
 from imgpipeline.reports.questions import read_figures
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
-
-_META = "imgpipeline-report"
-_HEADLINE = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +206,7 @@ def render(content: DayContent) -> bytes:
     template = _environment(find_timezone(content.inputs.timezone)).get_template("report.html.j2")
     headline = content.headline
     text = template.render(
-        meta_name=_META,
+        meta_name=META_NAME,
         headline=headline,
         content=content,
         figures=content.figures,
@@ -224,17 +218,6 @@ def render(content: DayContent) -> bytes:
         small=SMALL,
     )
     return text.encode("utf-8", "replace")
-
-
-def read_headline(page: bytes) -> Headline | None:
-    """Reads the figures out of a page; None where it is none, or one of another version."""
-    found = _HEADLINE.search(page)
-    if found is None:
-        return None
-    try:
-        return Headline.from_json(html.unescape(found[1].decode()))
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 @cache

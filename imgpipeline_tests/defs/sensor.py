@@ -8,7 +8,6 @@ import pytest
 
 from imgpipeline.defs.detection_job import JOB_NAME, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
-from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import noted
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.defs.site import Site
@@ -31,7 +30,7 @@ class Sensor:
             self._monkeypatch.setenv(name, value)
 
     def tick(self) -> dg.SensorResult | dg.SkipReason:
-        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"pipeline": Pipeline()})
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor)
         answer: Any = frames_sensor(context)
         if isinstance(answer, dg.SensorResult):
             self.cursor = answer.cursor

@@ -43,6 +43,14 @@ class Site:
     settings: Settings
     """The same as settings."""
     daemons: list[ServerProcess] = field(default_factory=list)
+    checkout: Path = REPOSITORY
+    """The code that its processes run."""
+
+    @property
+    def programs(self) -> Path:
+        """Where the commands are: in the checkout's own environment, else in the one of this process."""
+        own = self.checkout / ".venv" / "bin"
+        return own if own.exists() else PROGRAMS
 
     @property
     def environment(self) -> dict[str, str]:
@@ -50,9 +58,9 @@ class Site:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return {
             **inherited,
-            "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": f"{self.checkout}:{os.environ.get('PYTHONPATH', '')}",
             "DAGSTER_HOME": str(self.home),
-            "PATH": f"{PROGRAMS}:{inherited.get('PATH', '')}",
+            "PATH": f"{self.programs}:{inherited.get('PATH', '')}",
             **self.variables,
         }
 
@@ -65,7 +73,7 @@ class Site:
     def run(self, *command: str, limit_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         done = subprocess.run(
-            [PROGRAMS / command[0], *command[1:]],
+            [self.programs / command[0], *command[1:]],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
@@ -88,7 +96,7 @@ class Site:
         """
         number = len(self.daemons)
         log_path = self.home / f"daemon-{number}.log"
-        command = [*(program or (PROGRAMS / "dagster-daemon", "run")), "-m", MODULE]
+        command = [*(program or (self.programs / "dagster-daemon", "run")), "-m", MODULE]
         environment = {**self.environment, **(variables or {})}
         daemon = ServerProcess("dagster-daemon", command, log_path, environment=environment)
         self.daemons.append(daemon)
@@ -99,7 +107,7 @@ class Site:
         """Start the web server and return its GraphQL address; `stop` ends it."""
         port = free_port()
         log_path = self.home / "webserver.log"
-        command = [PROGRAMS / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-m", MODULE]
+        command = [self.programs / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-m", MODULE]
         server = ServerProcess("dagster-webserver", command, log_path, environment=self.environment)
         self.daemons.append(server)
         server.start(lambda: listens(server.pid, port), limit_s=limit_s)
@@ -122,12 +130,21 @@ class Site:
         wait_until(lambda: not self.runs(live=True), limit_s=limit_s, what="all runs to end", interval_s=0.5)
 
 
-def make_site(home: Path, variables: dict[str, str], dagster_yaml: Path = REPOSITORY / "dagster.yaml") -> Site:
-    """Make a DAGSTER_HOME; `variables` are the settings by their names in the environment."""
+def make_site(
+    home: Path, variables: dict[str, str], dagster_yaml: Path | None = None, checkout: Path = REPOSITORY
+) -> Site:
+    """Make a DAGSTER_HOME.
+
+    Args:
+        home: Where.
+        variables: The settings by their names in the environment.
+        dagster_yaml: The instance's settings; default: those of the checkout.
+        checkout: The code that its processes run.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(dagster_yaml, home / "dagster.yaml")
+    shutil.copy(dagster_yaml or checkout / "dagster.yaml", home / "dagster.yaml")
     prefix = "IMGPIPELINE_"
     fields = {name.removeprefix(prefix).lower(): value for name, value in variables.items() if name.startswith(prefix)}
     aws = {"s3_access_key_id": "AWS_ACCESS_KEY_ID", "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
     fields |= {name: variables[variable] for name, variable in aws.items() if variable in variables}
-    return Site(home, variables, load_settings(**fields))
+    return Site(home, variables, load_settings(**fields), checkout=checkout)

@@ -3,9 +3,17 @@
 import json
 import subprocess
 import sys
+from datetime import date
+from pathlib import Path
 
-from imgpipeline_tests.defs.site import REPOSITORY
+import pytest
 
+from imgpipeline.objectstore import open_store
+from imgpipeline_tests.defs.site import REPOSITORY, make_site
+from imgpipeline_tests.defs.stored_days import add_frames
+from imgpipeline_tests.detect.conftest import jpeg
+
+DAY = date(2026, 3, 1)
 HEAVY = ("cv2", "kafka", "onnx", "onnxruntime", "pandas", "jinja2", "confluent_kafka", "openvino")
 
 
@@ -14,3 +22,32 @@ def test_the_code_location_loads_no_detector_no_kafka_client_and_no_pandas() -> 
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert [name for name in HEAVY if name in loaded] == []
+
+
+BUILD = f"""
+import json, sys
+import dagster as dg
+from imgpipeline.definitions import defs
+instance = dg.DagsterInstance.get()
+job = defs.resolve_job_def("rebuild_days")
+assert job.execute_in_process(instance=instance, tags={{"dagster/partition": "{DAY}"}}).success
+newest = dg.AssetRecordsFilter(dg.AssetKey("detections"), asset_partitions=["{DAY}"])
+told = instance.fetch_materializations(newest, limit=1).records[0].asset_materialization
+print(json.dumps([sorted(sys.modules), told.metadata["skipped"].value, sorted(told.metadata)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_build_with_nothing_to_do_shows_what_the_last_one_did_and_loads_nothing_for_it(tmp_path: Path) -> None:
+    variables = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    site = make_site(tmp_path / "home", variables)
+    store = open_store(site.settings)
+    key = f"images/yard/{DAY}/1.jpg"
+    store.put(key, jpeg())
+    add_frames(store, DAY, 0.9, source_image_path=key)
+    first, second = (json.loads(site.run("python", "-c", BUILD).stdout.splitlines()[-1]) for _ in range(2))
+    assert "cv2" in first[0], "it has drawn a picture"
+    assert (first[1], second[1]) == (False, True)
+    assert second[2] == first[2]
+    assert "sample" in second[2]
+    assert [name for name in HEAVY if name in second[0]] == []

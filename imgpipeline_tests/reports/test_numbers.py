@@ -10,8 +10,7 @@ import pytest
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import ReportBuild, build_report
-from imgpipeline.reports.headline import Headline
-from imgpipeline.reports.page import read_headline
+from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.wording import number, share
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY

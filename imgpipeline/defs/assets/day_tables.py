@@ -4,9 +4,8 @@ Owns the assets' descriptions and what of a build is shown in the UI. How a day 
 belongs to `lake`. All tables come from one step: one read of the ledger, one set of ends.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
@@ -27,7 +26,7 @@ from imgpipeline.defs.checks import (
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.freshness import LOOK_AGAIN_S
 from imgpipeline.defs.partitions import DAYS, days_of
-from imgpipeline.defs.previews import preview_dead_letters, preview_detections
+from imgpipeline.defs.previews import Preview, preview_dead_letters, preview_detections, preview_once
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
@@ -90,13 +89,12 @@ def day_tables(
             context.log.info(
                 f"{day}: {'nothing new' if report.skipped else 'built'}, {counted(report.frames, 'frame')}."
             )
-            shown: dict[str, Mapping[str, Any]] = {}
-            if day in days[-_MOST_PREVIEWS:]:
-                shown = {
-                    "detections": preview_detections(settings, store, day),
-                    "dead_letters": preview_dead_letters(store, day),
-                }
-            return {dg.AssetKey(t.name): _built(store, t.name, report, shown.get(t.name, {})) for t in DAY_TABLES}
+            previews: Mapping[str, Callable[[], Preview]] = {
+                "detections": lambda: preview_detections(settings, store, day),
+                "dead_letters": lambda: preview_dead_letters(store, day) if report.dead_letters else {},
+            }
+            wanted = previews if day in days[-_MOST_PREVIEWS:] else {}
+            return {dg.AssetKey(t.name): _built(context, store, t.name, report, wanted.get(t.name)) for t in DAY_TABLES}
 
         step = build_days(context, days, [FRAME_METADATA], build)
         store_broken_rules(context, step.failed)
@@ -123,11 +121,18 @@ def _judge_rows(store: ObjectStore, report: DayBuild) -> Verdict:
     return judge_against_ledger(store, report.day, now=utc_now())
 
 
-def _built(store: ObjectStore, table: str, report: DayBuild, shown: Mapping[str, Any]) -> Built:
+def _built(
+    context: dg.AssetExecutionContext,
+    store: ObjectStore,
+    table: str,
+    report: DayBuild,
+    preview: Callable[[], Preview] | None,
+) -> Built:
     """Returns what is stored of a table now, and shown of it."""
     path = day_table_key(table, report.day)
     stored = read_stored(store, path)
-    rows = stored.manifest.rows if stored else 0
+    rows, version = (stored.manifest.rows, stored.manifest.content) if stored else (0, "")
+    shown = preview_once(context.instance, dg.AssetKey(table), report.day, version, preview) if preview else {}
     metadata = {
         "path": f"{store.url}/{path}",
         "dagster/row_count": rows,
@@ -138,4 +143,4 @@ def _built(store: ObjectStore, table: str, report: DayBuild, shown: Mapping[str,
         **({"announced_again": report.duplicates} if table == "frames" else {}),
         **shown,
     }
-    return Built(metadata, stored.manifest.content if stored else "")
+    return Built(metadata, version)

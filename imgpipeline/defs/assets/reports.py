@@ -64,7 +64,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - loads Jinja and OpenCV
+        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only where a report is built
 
         days = days_of(context)
         with known_failures():

@@ -4,9 +4,8 @@ Owns what of a build is shown in the UI, and which assets a summary follows. The
 `lake`: a summary that is registered there is an asset here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
@@ -17,7 +16,7 @@ from imgpipeline.defs.checks import DARKNESS, LABEL_DROP, evaluate, judge
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.freshness import FRESH_WITHIN
 from imgpipeline.defs.partitions import DAYS, days_of
-from imgpipeline.defs.previews import preview_summary
+from imgpipeline.defs.previews import Preview, preview_once, preview_summary
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
@@ -65,8 +64,8 @@ def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
 
             def build_day(day: date) -> DayBuilds:
                 done = build_summary(store, summary.name, day, settings=now_settings, force=config.force, now=utc_now())
-                previews = preview_summary(store, summary.table, day) if day in days[-_MOST_PREVIEWS:] else {}
-                return {dg.AssetKey(summary.name): _built(store, done, previews)}
+                with_preview = day in days[-_MOST_PREVIEWS:]
+                return {dg.AssetKey(summary.name): _built(context, store, done, with_preview=with_preview)}
 
             step = build_days(context, days, _upstream(summary), build_day)
             verdicts = judge(step.done, _judge_of(store, now_settings, summary.name)) if check else {}
@@ -97,19 +96,26 @@ def _spec(summary: Summary, settings: Settings) -> dg.AssetSpec:
     )
 
 
-def _built(store: ObjectStore, done: SummaryBuild, previews: Mapping[str, Any]) -> Built:
+def _built(context: dg.AssetExecutionContext, store: ObjectStore, done: SummaryBuild, *, with_preview: bool) -> Built:
     """Returns what is stored of a summary now, and shown of it."""
     key = summary_key(done.name, done.day)
     stored = read_stored(store, key)
+    version = stored.manifest.content if stored else ""
+    shown: Preview = {}
+    if with_preview:
+        table, asset = SUMMARIES[done.name].table, dg.AssetKey(done.name)
+        shown = preview_once(
+            context.instance, asset, done.day, version, lambda: preview_summary(store, table, done.day)
+        )
     metadata = {
         "path": f"{store.url}/{key}",
         "dagster/row_count": done.rows,
         "size_bytes": done.size_bytes,
         "skipped": done.skipped,
         "built_at": dg.MetadataValue.timestamp(done.built_at),
-        **previews,
+        **shown,
     }
-    return Built(metadata, stored.manifest.content if stored else "")
+    return Built(metadata, version)
 
 
 def _judge_of(store: ObjectStore, settings: Settings, name: str) -> Callable[[date], Verdict]:

@@ -1,0 +1,74 @@
+"""Skipping evaluations of automation that cannot find anything.
+
+An evaluation compares all days of all tables, which is most of what an idle code location costs. Its answer changes
+only with an event in Dagster's log, or with time where an outdated day waits for the end of a pause.
+"""
+
+import time
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.sensor_definition import (
+    SensorExecutionData,
+)  # no public name; `evaluate_tick` returns it
+
+from imgpipeline.defs.instances import kept_instance
+
+LONGEST_REST_S = 60.0
+"""After this time everything is compared in any case: a new UTC day begins, an event's id may appear late."""
+
+_waiting: set[str] = set()
+
+
+def note_waiting(who: str, *, waits: bool) -> None:
+    """Notes whether a condition has found outdated days, built at once or later: ticks are not skipped until none has.
+
+    Args:
+        who: Names the condition and its asset.
+        waits: What it has found in this evaluation.
+    """
+    (_waiting.add if waits else _waiting.discard)(who)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The last evaluation."""
+
+    instance: dg.DagsterInstance
+    """Dagster's storage."""
+    newest_event: int
+    """Id of the newest event in Dagster's log when it began."""
+    at_s: float
+    """When it began, by the sensor's clock."""
+
+
+class RestingAutomation(dg.AutomationConditionSensorDefinition):
+    """An automation sensor whose ticks do nothing while there is no new event and no outdated day.
+
+    What it remembers only saves work: after a restart of the code server, the first tick evaluates everything.
+    """
+
+    clock = staticmethod(time.monotonic)
+    """Tells seconds."""
+    _last: _Look | None = None
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        """Evaluates all conditions, or skips the tick; one with an instance of its own is always evaluated."""
+        if context.instance_ref is None:
+            return super().evaluate_tick(context)
+        instance = kept_instance(context)
+        look = _Look(instance, instance.event_log_storage.get_maximum_record_id() or 0, self.clock())
+        if self._can_rest(look):
+            said = "Nothing new: no event since the last evaluation, and no day waits to be built."
+            return SensorExecutionData(skip_message=said, cursor=context.cursor)
+        context._instance = instance  # or Dagster opens its storage again; there is no public way to lend it one
+        self._last = None  # an evaluation that fails is repeated
+        told = super().evaluate_tick(context)
+        self._last = look
+        return told
+
+    def _can_rest(self, now: _Look) -> bool:
+        last = self._last
+        if last is None or last.instance is not now.instance or last.newest_event != now.newest_event or _waiting:
+            return False
+        return now.at_s - last.at_s < LONGEST_REST_S
