@@ -266,6 +266,11 @@ def audit_state_key() -> str:
     return "audit/state.json"
 
 
+def audit_verdict_key(day: date) -> str:
+    """Returns the key of the last audit's verdict on a day: `audit/day=2026-01-09/verdict.json`."""
+    return f"audit/day={day.isoformat()}/verdict.json"
+
+
 def parse_day(key: str) -> date | None:
     """Returns the day that a key of a daily table or summary belongs to, or None where it names none."""
     match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key, re.ASCII)

@@ -46,9 +46,9 @@ BLOCKING_CHECKS = (
 AGREES = _check(
     "frames",
     "agrees_with_ledger",
-    "The tables hold what the ledger has up to their ends: as many frames and detections, and every column of every "
-    "row. Compared when a day that is over is read as a whole: by its first build, in the night, and by force. "
-    "The command imgpipeline audit compares every day.",
+    "The tables hold every row that the build has read from the ledger, by the hash in their manifests; tables that "
+    "were extended during the day hold what the whole day gives in the night. Compared when a day that is over is read "
+    "as a whole: by its first build, in the night, and by force. The command imgpipeline audit reads the ledger again.",
 )
 DEAD_LETTERS = _check(
     "dead_letters", "few_dead_letters", "No more of the day's records are dead letters than "

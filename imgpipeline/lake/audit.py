@@ -20,6 +20,7 @@ from imgpipeline.lake.audit_state import AuditState, read_state, write_state
 from imgpipeline.lake.day_audit import DayReader, compare_day, count_unbuilt
 from imgpipeline.lake.day_ends import covered_ends, has_news, reach_differently
 from imgpipeline.lake.day_tables import list_days
+from imgpipeline.lake.day_verdicts import write_verdicts
 from imgpipeline.lake.manifest import read_manifest
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
@@ -77,9 +78,11 @@ def audit(
     work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent, full)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
-    write_state(store, work.after, now=now)
     strays = tuple(stray_keys(store)) if full else ()
-    return AuditReport(partitions, days, summaries, allow_gaps, strays)
+    report = AuditReport(partitions, days, summaries, allow_gaps, strays)
+    work.after.verdicts = write_verdicts(store, report, before.verdicts, full=full, now=now)
+    write_state(store, work.after, now=now)
+    return report
 
 
 def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
@@ -211,7 +214,7 @@ class _Audit:
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error.message}")
-        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing)
+        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
         manifests = [read_manifest(self.store, table, day) for table in _NAMES]

@@ -141,6 +141,8 @@ class DayAudit:
     """What is wrong beyond the figures: rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()
     """The tables that are not stored: nothing was compared with them, which is not wrong."""
+    versions: str = ""
+    """Versions (e-tags) of the tables, in their order; empty where one is missing."""
 
     @property
     def state(self) -> DayState:

@@ -33,6 +33,8 @@ class AuditState:
     """For each summary the versions of it and of its inputs, and whether it was stale."""
     quiet: QuietNotes = field(default_factory=QuietNotes)
     """Stretches of chains behind a day's tables that hold nothing of it."""
+    verdicts: dict[date, str] = field(default_factory=dict)
+    """A hash of the stored verdict on each day, whatever it says."""
 
 
 def read_state(store: ObjectStore) -> AuditState:
@@ -53,6 +55,7 @@ def read_state(store: ObjectStore) -> AuditState:
             },
         )
         state.quiet.add(data["quiet"], state.chains)
+        state.verdicts = {date.fromisoformat(day): str(digest) for day, digest in data.get("verdicts", {}).items()}
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return AuditState()
     return state
@@ -73,6 +76,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
             for (name, day), (versions, stale) in sorted(state.summaries.items())
         ],
         "quiet": state.quiet.to_json(state.chains),
+        "verdicts": {day.isoformat(): digest for day, digest in sorted(state.verdicts.items())},
     }
     try:
         store.put(audit_state_key(), json.dumps(data).encode())

@@ -1,8 +1,7 @@
-"""What of a day a person should look at, although its tables are right.
+"""What of a day a person should look at: damaged rows, many dead letters, dark pictures, a label that nearly vanished.
 
-Owns the judgements: tables that differ from the ledger, many dead letters, dark pictures, a label that has nearly
-vanished. They stop nothing. It promises to read only what is small (manifests and summaries), but for the comparison
-with the ledger, which reads the day again. The limits belong to `warning_limits`, what must hold to `day_checks`.
+These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
+`warning_limits`; what must hold of every row stands in `day_checks`.
 """
 
 from collections import Counter
@@ -15,10 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.keys import summary_key
-from imgpipeline.lake.day_audit import DayReader, compare_day
-from imgpipeline.lake.manifest import unreadable
+from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.lake.engine import all_rows, disk_errors, open_engine
+from imgpipeline.lake.manifest import parse_footer, unreadable
+from imgpipeline.lake.parquet_objects import hash_rows
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.warning_limits import WarningLimits
 
 TRAILING_DAYS = 7
@@ -42,33 +44,39 @@ class Verdict:
     """The figures by name."""
 
 
-def judge_against_ledger(store: ObjectStore, day: date, *, now: datetime) -> Verdict:
-    """Compares the day's tables with the ledger up to their ends: figures, and every column of every row.
+def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdict:
+    """Reads a day's tables back: do they hold the rows that the build has read from the ledger?
+
+    The manifests name the hash of those rows. The ledger is not read again; that is what `imgpipeline audit` does.
 
     Args:
         store: The object store.
         day: The day.
-        now: The clock: today is built time and again, and compared when it is over.
+        now: The clock: today is built time and again, and looked at when it is over.
 
     Raises:
-        ObjectMissingError: The ledger's segments vanish while they are read.
+        ObjectMissingError: The day has no tables.
+        PermanentError: A table is no Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     if day >= now.date():
         return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
-    compared = compare_day(DayReader(store, day, lambda: None))
-    figures = compared.figures
-    measured = {
-        name: float(value)
-        for name in ("frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet")
-        if (value := getattr(figures, name)) is not None
-    }
-    if compared.ok:
-        frames = counted(figures.frames_in_parquet or 0, "frame")
-        detections = counted(figures.detections_in_parquet or 0, "detection")
-        return Verdict(True, f"{frames} and {detections}, in the ledger as in the tables.", measured)
-    problems = compared.problems or ("The tables have other numbers of frames or detections than the ledger.",)
-    return Verdict(False, " ".join(problems[:_SHOWN]), measured)
+    rows: dict[str, int] = {}
+    different: list[str] = []
+    with open_engine() as engine:
+        for table in DAY_TABLES:
+            key, path = day_table_key(table.name, day), engine.folder / f"{table.name}-read.parquet"
+            with disk_errors(engine.folder):
+                fetch_to_file(store, key, path)
+            manifest = parse_footer(path, key)
+            rows[table.name] = manifest.rows
+            if manifest.content not in ("", hash_rows(engine, all_rows(path))):
+                different.append(f"{key} has other rows than its build has read from the ledger.")
+    measured = {name: float(rows[name]) for name in (FRAMES.name, DETECTIONS.name)}
+    if different:
+        return Verdict(False, f"{' '.join(different)} Look at the store, and build the day again by force.", measured)
+    frames, detections = counted(rows[FRAMES.name], "frame"), counted(rows[DETECTIONS.name], "detection")
+    return Verdict(True, f"{frames} and {detections}, in the ledger as in the tables.", measured)
 
 
 def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) -> Verdict:

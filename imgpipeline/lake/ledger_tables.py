@@ -61,12 +61,13 @@ def fill_ledger_tables(
         for table, path in ((SEGMENTS, headers), (DEAD_LETTERS, letters)):
             engine.run(_load(table), {"file": str(path), "longest": _LONGEST_LINE_BYTES})
             path.unlink()
-    _say_what_became_of_them(engine, trail)
+    say_what_became_of_them(engine, trail)
     if days is not None:
         engine.run("DELETE FROM dead_letters WHERE day IS NULL OR NOT list_contains(?, day)", [list(days)])
 
 
-def _say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
+def say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
+    """Fills in state and replay of the rows of `dead_letters`."""
     trail.settle()
     engine.run("UPDATE dead_letters SET state = ?", [LetterState.OPEN.value])
     rows = [

@@ -106,12 +106,20 @@ class ReplayTrail:
                 continue
             [outcome] = data.values()
             offset = outcome["source_kafka_offset"] if "frame" in data else outcome["offset"]
-            self._note(RecordReference(header.chain, offset), outcome.get("replay_of"), is_letter, header.created_at)
+            self.note(RecordReference(header.chain, offset), outcome.get("replay_of"), is_letter, header.created_at)
             if is_letter:
                 letters.append(DeadLetter.from_json(outcome))
         return letters
 
-    def _note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
+    def note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
+        """Takes one outcome, if it is a replay.
+
+        Args:
+            replay: Where its record lies.
+            replay_of: What its record announces again, if it does.
+            is_letter: Whether it became a dead letter again.
+            at: When the outcome was stored.
+        """
         meant = resolve_reference(replay_of, replay.chain) if replay_of else None
         if meant is None or (meant.chain == replay.chain and meant.offset >= replay.offset):
             return

@@ -11,7 +11,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, 
 from imgpipeline.lake.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.headline import Headline, read_headline
-from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_local_inputs
+from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
 from imgpipeline.reports.picture import draw_picture
 from imgpipeline.settings import Settings
 
@@ -50,7 +50,7 @@ def build_report(
     now: datetime,
     cache_dir: Path | None = None,
 ) -> ReportBuild:
-    """Brings the stored report of a day up to the day's tables and the ledger.
+    """Brings the stored report of a day up to the day's tables and its last audit. No segment is read.
 
     Args:
         store: The object store.
@@ -64,9 +64,9 @@ def build_report(
         What is stored now.
 
     Raises:
-        PermanentError: There is nothing of that day, or a stored table is no Parquet file of this project.
-        LedgerError: A segment behind the tables cannot be read.
-        TransientError: The store does not answer, or other builds were faster time and again.
+        PermanentError: There is nothing of that day, it was not built yet, or a stored table is no Parquet file of
+            this project.
+        TransientError: The store does not answer, or others were faster eight times.
     """
     began_s = time.perf_counter()
     entry = DailyReport(store, settings, day, now, cache_dir)
@@ -143,6 +143,8 @@ def current_page(
 ) -> bytes:
     """Returns a day's report as it is now: the stored one where nothing is new, else one made for this answer.
 
+    It also shows what the ledger has behind the tables, or of a day that was not built yet.
+
     Nothing is put: reading a report needs no right to write. Stored reports are of UTC days; that of a day of another
     time zone is always made.
 
@@ -154,8 +156,8 @@ def current_page(
         cache_dir: As for `build_report`.
 
     Raises:
-        PermanentError: As for `build_report`.
-        LedgerError: As for `build_report`.
+        PermanentError: There is nothing of that day, or a stored table is no Parquet file of this project.
+        LedgerError: A segment behind the tables cannot be read.
         TransientError: The store does not answer.
     """
     from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
@@ -163,8 +165,9 @@ def current_page(
     if settings.timezone != "UTC":
         local = read_local_inputs(store, settings, day, settings.timezone, now=now)
         return make_page(store, settings, local, cache_dir=cache_dir).html
-    entry = DailyReport(store, settings, day, now, cache_dir)
-    if state_of(entry) is State.CURRENT:
-        return entry.page
-    (made,) = entry.make(Start({}, State.STALE, force=False)).values()
-    return bytes(made.data)
+    live = read_live_inputs(store, settings, day, now=now)
+    if live.manifests and not live.behind:
+        entry = DailyReport(store, settings, day, now, cache_dir)
+        if state_of(entry) is State.CURRENT:
+            return entry.page
+    return make_page(store, settings, live, cache_dir=cache_dir).html

@@ -1,9 +1,4 @@
-"""What speaks for a day's numbers: the audit of the day, and its dead letters.
-
-Owns the verdict over one day and the choice of dead letters that are shown as examples. It promises that an audit that
-cannot be made is a verdict of its own and no error, so that a report says what is wrong instead of failing. How days
-are compared belongs to `lake`.
-"""
+"""What speaks for a day's numbers: the last audit of the day, and its dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.lake.audit_report import DayFigures
-from imgpipeline.lake.day_audit import DayReader, compare_day
-from imgpipeline.lake.session import LakeSession
 from imgpipeline.lake.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.summary_audit import compare_summary
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.reports.inputs import ReportInputs
+from imgpipeline.reports.stored_day import DayQueries
 
 _EXAMPLES = 3
 _CODES = f"""
@@ -36,24 +30,30 @@ ORDER BY code, topic, topic_id, "partition", "offset"
 
 
 class Verdict(StrEnum):
-    """What the audit says of a day."""
+    """What the last audit says of a day, for the tables that a page shows."""
 
     OK = "ok"
-    """The tables hold exactly what the ledger has of the day, and summaries come out the same when made again."""
+    """The tables hold exactly what the ledger had of the day, and summaries came out the same when made again."""
     BEHIND = "behind"
-    """What the tables hold is right; the ledger has more of the day by now."""
+    """What the tables hold is right; the ledger has more of the day."""
     NOT_BUILT = "not built"
     """The day has no tables yet; all numbers come from the ledger."""
+    OUTDATED = "outdated"
+    """The tables were built again after the audit."""
+    NOT_AUDITED = "not audited"
+    """No audit has compared the day yet."""
     WRONG = "wrong"
-    """Tables and ledger disagree, or something cannot be read."""
+    """Tables and ledger disagreed, or something could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayVerdict:
-    """The audit of one day."""
+    """The last audit of one day."""
 
     verdict: Verdict
     """What it comes to."""
+    audited_at: datetime | None
+    """When it was made, UTC; of several days the earliest. None where there is none."""
     figures: DayFigures
     """What was counted in the ledger and in Parquet."""
     summaries: tuple[tuple[str, Verdict], ...]
@@ -109,27 +109,22 @@ class DeadLetterGroup:
     """The first few of them, by topic, partition and offset."""
 
 
-def audit_day(store: ObjectStore, inputs: ReportInputs) -> DayVerdict:
-    """Compares one day's tables and summaries with the ledger.
-
-    Args:
-        store: The object store.
-        inputs: What the report is made of: whether the ledger has more of the day.
-
-    Raises:
-        TransientError: The store does not answer.
-    """
+def last_audit(inputs: ReportInputs) -> DayVerdict:
+    """Returns what the last audit says of the tables that a page is made of."""
     if inputs.parts:
-        return _joined([audit_day(store, part) for part in inputs.parts])
+        return _joined([last_audit(part) for part in inputs.parts])
     if not inputs.manifests:
-        return DayVerdict(Verdict.NOT_BUILT, DayFigures(), (), ())
-    reader = DayReader(store, inputs.day, _uncounted)
-    compared = compare_day(reader)
-    summaries = [_audit_summary(reader, name) for name in sorted(SUMMARIES)]
-    problems = (*compared.problems, *(problem for _, _, problem in summaries if problem))
-    right = Verdict.BEHIND if inputs.behind else Verdict.OK
-    verdict = right if compared.ok and not problems else Verdict.WRONG
-    return DayVerdict(verdict, compared.figures, tuple((name, state) for name, state, _ in summaries), problems)
+        return DayVerdict(Verdict.NOT_BUILT, None, DayFigures(), (), ())
+    stored = inputs.verdict
+    if stored is None:
+        return DayVerdict(Verdict.NOT_AUDITED, None, DayFigures(), (), ())
+    tables = " ".join(inputs.versions[day_table_key(table.name, inputs.day)] for table in DAY_TABLES)
+    if stored.tables != tables:
+        return DayVerdict(Verdict.OUTDATED, stored.audited_at, DayFigures(), (), ())
+    right = Verdict.BEHIND if stored.is_stale or inputs.behind else Verdict.OK
+    states = tuple((name, Verdict(stored.summaries.get(name, Verdict.NOT_BUILT.value))) for name in sorted(SUMMARIES))
+    verdict = right if stored.ok else Verdict.WRONG
+    return DayVerdict(verdict, stored.audited_at, stored.figures, states, stored.problems)
 
 
 def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
@@ -141,6 +136,7 @@ def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
     summed = (None if None in counts else sum(counts) for counts in figures)
     return DayVerdict(
         _worst([one.verdict for one in verdicts]),
+        min((one.audited_at for one in verdicts if one.audited_at), default=None),
         DayFigures(*summed),
         tuple((name, _worst(states)) for name, states in sorted(summaries.items())),
         tuple(problem for one in verdicts for problem in one.problems),
@@ -149,26 +145,13 @@ def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     """Days of which some are built and some are not are behind."""
-    if Verdict.WRONG in verdicts:
-        return Verdict.WRONG
+    for worst in (Verdict.WRONG, Verdict.NOT_AUDITED, Verdict.OUTDATED):
+        if worst in verdicts:
+            return worst
     return verdicts[0] if len(set(verdicts)) == 1 else Verdict.BEHIND
 
 
-def _audit_summary(reader: DayReader, name: str) -> tuple[str, Verdict, str | None]:
-    try:
-        found = compare_summary(reader, name)
-    except ObjectMissingError:
-        return name, Verdict.NOT_BUILT, None
-    if not found.ok:
-        return name, Verdict.WRONG, found.problem
-    return name, Verdict.BEHIND if found.stale else Verdict.OK, None
-
-
-def _uncounted() -> None:
-    """Nobody watches how far it is."""
-
-
-def read_dead_letters(session: LakeSession) -> tuple[DeadLetterGroup, ...]:
+def read_dead_letters(session: DayQueries) -> tuple[DeadLetterGroup, ...]:
     """Asks a session of one day for its dead letters, the most frequent code first.
 
     Args:

@@ -63,7 +63,8 @@ class Headline:
     busiest_hour: int | None
     """Place of the hour with the most detections (without any: with the most frames), from 0; None on an empty day."""
     verdict: str
-    """What the audit says of the day's tables: `ok`, `behind` (the ledger has more), `not built`, `wrong`."""
+    """What the last audit says of the day's tables: `ok`, `behind` (the ledger has more), `wrong`; `outdated` (they
+    were built again since), `not audited`, `not built`."""
     top: tuple[LabelHours, ...]
     """The most frequent labels by hour, at most 7, and the sum of all others as the label `` (empty)."""
     hour_names: tuple[str, ...] = HOUR_NAMES

@@ -1,8 +1,7 @@
-"""What a report is made of, in one line: so that it is not made again where nothing is new.
+"""What a report is made of: the stored versions of the day's tables, summaries and audit, and whether the day is over.
 
-Owns the fingerprint of a report's inputs and the hash of what makes it. It promises that a fingerprint changes with
-every stored version of the day's tables, with whatever the ledger has behind them, with the queries, settings and code
-that make the page, and when the day ends.
+A report that is stored is made of tables alone. One that is made for an answer also shows what the ledger has behind
+them.
 """
 
 from collections.abc import Mapping
@@ -11,15 +10,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from importlib import resources
 
-from imgpipeline.contracts.keys import ChainId, day_table_key, summary_key
+from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends
+from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends, reach_differently
 from imgpipeline.lake.day_tables import list_days
-from imgpipeline.lake.manifest import Manifest, read_stored
+from imgpipeline.lake.day_verdicts import StoredVerdict, read_verdict
+from imgpipeline.lake.manifest import Manifest, Stored, read_stored
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.summaries import SUMMARIES, recipe
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.summary_inputs import Patience, agree
+from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.ledger import fix_ends, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.hours import day_hours
@@ -46,6 +47,8 @@ class ReportInputs:
     """IANA name of the time zone."""
     parts: tuple["ReportInputs", ...] = ()
     """The UTC days that hold a day of another time zone; empty for UTC."""
+    verdict: StoredVerdict | None = None
+    """What the last audit has said of the day."""
 
     @property
     def fingerprint(self) -> str:
@@ -62,7 +65,7 @@ class ReportInputs:
 
 
 def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads what a report of a day would be made of, without opening the tables.
+    """Reads what a report of a day's stored tables is made of; neither tables nor segments are read.
 
     Args:
         store: The object store.
@@ -71,31 +74,72 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         now: The clock: whether the day is over.
 
     Raises:
+        DamagedObjectError: A table is no Parquet file of this project.
+        PermanentError: There is nothing of that day (the message names days that there are), or it was not built yet.
+        TransientError: The store does not answer, or a build of the day is under way for too long.
+    """
+    patience = Patience()
+    while True:
+        stored = _stored_tables(store, day)
+        if len(stored) < len(DAY_TABLES):
+            raise _not_built(store, day)
+        if agree(found.manifest for found in stored.values()):
+            return _inputs(store, settings, day, stored, {}, now)
+        patience.wait("the report", day)
+
+
+def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
+    """Reads what a report of this moment is made of: the stored tables, and what the ledger has behind them.
+
+    Args:
+        store: The object store.
+        settings: As for `read_inputs`.
+        day: UTC day; its tables need not be built.
+        now: As for `read_inputs`.
+
+    Raises:
+        DamagedObjectError: A table is no Parquet file of this project.
         PermanentError: There is nothing of that day; the message names days that there are.
         LedgerError: A segment behind the day's tables cannot be read.
         TransientError: The store does not answer.
     """
-    stored = {}
-    for table in DAY_TABLES:
-        key = day_table_key(table.name, day)
-        found = read_stored(store, key)
-        if found:
-            stored[key] = found
-    manifests = tuple(found.manifest for found in stored.values()) if len(stored) == len(DAY_TABLES) else ()
+    stored = _stored_tables(store, day)
+    manifests = [found.manifest for found in stored.values()] if len(stored) == len(DAY_TABLES) else []
     ends = join_ends(
         {chain: end.offset for chain, end in fix_ends(store).items()}, *(manifest.ends for manifest in manifests)
     )
     buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
     if not stored and not buckets:
         raise _nothing_of(store, day)
-    is_behind = has_news(store, day, ends, covered_ends(*manifests) if manifests else {}, buckets)
+    is_behind = reach_differently(*manifests) or has_news(store, day, ends, covered_ends(*manifests), buckets)
+    behind = {bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {}
+    return _inputs(store, settings, day, stored, behind, now)
+
+
+def _stored_tables(store: ObjectStore, day: date) -> dict[str, Stored]:
+    found = {key: read_stored(store, key) for key in (day_table_key(table.name, day) for table in DAY_TABLES)}
+    return {key: stored for key, stored in found.items() if stored and stored.manifest.schema_version == SCHEMA_VERSION}
+
+
+def _inputs(
+    store: ObjectStore,
+    settings: Settings,
+    day: date,
+    stored: Mapping[str, Stored],
+    behind: Mapping[ChainId, int],
+    now: datetime,
+) -> ReportInputs:
+    verdict = read_verdict(store, day)
+    tables = {key: found.e_tag for key, found in stored.items()}
+    audit = {audit_verdict_key(day): verdict.e_tag} if verdict else {}
     return ReportInputs(
         day=day,
         recipe=report_recipe(settings),
-        versions={key: found.e_tag for key, found in stored.items()} | _summary_versions(store, day),
-        manifests=manifests,
-        behind={bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {},
+        versions=tables | _summary_versions(store, day) | audit,
+        manifests=tuple(found.manifest for found in stored.values()) if len(stored) == len(DAY_TABLES) else (),
+        behind=behind,
         is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
+        verdict=verdict,
     )
 
 
@@ -121,7 +165,7 @@ def read_local_inputs(
         raise PermanentError(f"{timezone} has no {day}: its calendar skips that day.", next_step="take another day")
     touched = sorted({at.date() for at in (*hours.starts, hours.end - timedelta(microseconds=1))})
     known = set(reported_days(store))
-    parts = tuple(read_inputs(store, settings, one, now=now) for one in touched if one in known)
+    parts = tuple(read_live_inputs(store, settings, one, now=now) for one in touched if one in known)
     if not parts:
         raise _nothing_of(store, day)
     return ReportInputs(
@@ -137,7 +181,7 @@ def read_local_inputs(
 
 
 def _summary_versions(store: ObjectStore, day: date) -> dict[str, str]:
-    """Returns the versions of the stored summaries: the audit of the day is about them."""
+    """Returns the versions of the stored summaries: the page says whether they are built."""
     infos = [store.head(summary_key(name, day)) for name in sorted(SUMMARIES)]
     return {info.key: info.e_tag for info in infos if info is not None}
 
@@ -163,6 +207,16 @@ def reported_days(store: ObjectStore) -> list[date]:
     """Returns the days of which there is something to report, sorted."""
     days = set(known_days(store))
     return sorted(days.union(*(list_days(store, table.name) for table in DAY_TABLES)))
+
+
+def _not_built(store: ObjectStore, day: date) -> PermanentError:
+    if next(iter(index_buckets(store, day)), None) is None:
+        return _nothing_of(store, day)
+    names = ",".join(table.name for table in DAY_TABLES)
+    return PermanentError(
+        f"The report of {day} cannot be made: the day's tables are not built yet, or by another release.",
+        next_step=f"run `dagster asset materialize -m imgpipeline.definitions --select {names} --partition {day}`",
+    )
 
 
 def _nothing_of(store: ObjectStore, day: date) -> PermanentError:

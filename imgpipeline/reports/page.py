@@ -3,7 +3,8 @@
 What stands where, and the charts' texts, in one file that needs no other; `templates/` says how it looks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cache, partial
@@ -22,7 +23,7 @@ from imgpipeline.lake.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
-from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, audit_day, read_dead_letters
+from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
 from imgpipeline.reports.figures import Figures, SourceFigures
 from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
 from imgpipeline.reports.hours import day_hours
@@ -30,6 +31,7 @@ from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.previews import Preview, make_previews
 from imgpipeline.reports.questions import read_figures
+from imgpipeline.reports.stored_day import DayQueries, open_stored_day
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 
@@ -53,7 +55,7 @@ class DayContent:
     figures: Figures
     """The numbers."""
     verdict: DayVerdict
-    """The audit of the day."""
+    """The last audit of the day."""
     dead_letters: tuple[DeadLetterGroup, ...]
     """By code, the most frequent first."""
     previews: tuple[Preview, ...]
@@ -184,14 +186,27 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
     """
     least = settings.summary_threshold
     zone = find_timezone(inputs.timezone)
-    only = {"local_day": LocalDay(inputs.day, zone)} if inputs.parts else {}
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
+    with _open_day(store, settings, inputs, cache_dir) as session:
         figures = read_figures(session, day_hours(inputs.day, zone))
         letters = read_dead_letters(session) if figures.dead_letters else ()
         top = figures.top_labels(TOP_LABELS)
         previews = make_previews(store, settings, session, lambda label: label_colour(label, top), least=least)
-    content = DayContent(inputs, figures, audit_day(store, inputs), letters, previews, least)
+    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, least)
     return Page(render(content), content.headline)
+
+
+@contextmanager
+def _open_day(
+    store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None
+) -> Iterator[DayQueries]:
+    """Opens the stored tables of a day; where the ledger has more of it, or it is a local day, a query session."""
+    if inputs.manifests and not inputs.behind and not inputs.parts:
+        with open_stored_day(store, settings, inputs, cache_dir) as day:
+            yield day
+        return
+    only = {"local_day": LocalDay(inputs.day, find_timezone(inputs.timezone))} if inputs.parts else {}
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
+        yield session
 
 
 def render(content: DayContent) -> bytes:

@@ -11,9 +11,9 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.lake.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports.palette import Colour
+from imgpipeline.reports.stored_day import DayQueries
 from imgpipeline.settings import Settings
 from imgpipeline.vision.previews import draw_preview, read_pixels
 
@@ -85,7 +85,7 @@ class Preview:
 def make_previews(
     store: ObjectStore,
     settings: Settings,
-    session: LakeSession,
+    session: DayQueries,
     colour_of: Callable[[str], Colour],
     *,
     least: float = 0.0,

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from imgpipeline.lake.session import LakeSession
 from imgpipeline.reports.figures import Figures, FrameHours, Histogram, LabelFigures, ModelUse, SourceFigures
 from imgpipeline.reports.hours import DayHours
+from imgpipeline.reports.stored_day import DayQueries
 
 _Bin = TypeVar("_Bin")
 
@@ -37,7 +37,7 @@ GROUP BY ALL ORDER BY min("timestamp"), model_used, sha256, confidence_threshold
 """
 
 
-def read_figures(session: LakeSession, clock: DayHours) -> Figures:
+def read_figures(session: DayQueries, clock: DayHours) -> Figures:
     """Asks a session of one day for its numbers.
 
     Args:

@@ -11,7 +11,7 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.day_tables import list_days, rebuild_day
-from imgpipeline.lake.day_warnings import LabelHistory, judge_against_ledger, judge_darkness, judge_dead_letters
+from imgpipeline.lake.day_warnings import LabelHistory, judge_darkness, judge_dead_letters, judge_stored_rows
 from imgpipeline.lake.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -50,19 +50,21 @@ def test_a_day_without_frames_is_not_dark(memory: ObjectStore):
     assert judge_darkness(memory, DAY, LIMITS).ok
 
 
-def test_tables_that_hold_what_the_ledger_has_are_well_and_others_are_named(memory: ObjectStore):
-    write_chain(memory, day_outcomes(0, 6))
+def test_tables_that_hold_what_their_build_has_read_are_well_and_others_are_named(memory: ObjectStore):
+    write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     rebuild_day(memory, DAY, now=NOON)
-    assert judge_against_ledger(memory, DAY, now=TOMORROW).ok
+    verdict = judge_stored_rows(memory, DAY, now=TOMORROW)
+    assert verdict.ok, verdict.said
+    assert verdict.said == "6 frames and 7 detections, in the ledger as in the tables."
     key = day_table_key("frames", DAY)
-    table = pq.read_table(pa.BufferReader(memory.get(key)))
+    table = pq.ParquetFile(pa.BufferReader(memory.get(key))).read()
     sink = pa.BufferOutputStream()
     pq.write_table(table.slice(1), sink)
     memory.put(key, sink.getvalue().to_pybytes())
-    verdict = judge_against_ledger(memory, DAY, now=TOMORROW)
+    verdict = judge_stored_rows(memory, DAY, now=TOMORROW)
     assert not verdict.ok
-    assert key in verdict.said
-    assert judge_against_ledger(memory, DAY, now=NOON).ok, "today is compared when it is over"
+    assert f"{key} has other rows" in verdict.said
+    assert judge_stored_rows(memory, DAY, now=NOON).ok, "today is looked at when it is over"
 
 
 def put_totals(store: ObjectStore, day: date, **counts: int) -> None:

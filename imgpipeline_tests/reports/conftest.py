@@ -9,6 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -40,11 +41,18 @@ def store(settings: Settings) -> ObjectStore:
 
 @pytest.fixture
 def report(store: ObjectStore, settings: Settings, tmp_path: Path) -> MakeReport:
-    """Build the report of the day, with a cache of this test."""
+    """Build the tables of the day and its report, with a cache of this test."""
 
     def build(
-        *, now: datetime = AFTERWARDS, force: bool = False, day: date = DAY, changed: Settings | None = None
+        *,
+        now: datetime = AFTERWARDS,
+        force: bool = False,
+        day: date = DAY,
+        changed: Settings | None = None,
+        tables: bool = True,
     ) -> ReportBuild:
+        if tables:
+            rebuild_day(store, day, now=AFTERWARDS)
         return build_report(store, changed or settings, day, force=force, now=now, cache_dir=tmp_path / "cache")
 
     return build
@@ -61,6 +69,11 @@ def build_tables(store: ObjectStore, settings: Settings, day: date = DAY, *, for
     rebuild_day(store, day, now=AFTERWARDS, force=force)
     for name in SUMMARIES:
         build_summary(store, name, day, settings=settings, now=AFTERWARDS)
+
+
+def audit_all(store: ObjectStore, now: datetime = AFTERWARDS) -> None:
+    """Audit the store, whose broker has no logs any more."""
+    audit(store, list, now=now)
 
 
 def picture(width: int = 640, height: int = 480) -> bytes:

@@ -21,7 +21,7 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import LABELS
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, picture
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen, write_busy_day
 from imgpipeline_tests.servers.s3_server import S3Bucket
@@ -67,20 +67,58 @@ def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Se
     assert report().skipped
 
 
-def test_a_late_frame_makes_the_report_again_before_and_after_its_tables(
+def test_a_late_frame_makes_the_report_again_once_it_is_in_the_tables(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
     chain = write_chain(store, [seen(0)])
-    assert report().headline.verdict == "not built"
     build_tables(store, settings)
-    assert report().headline.verdict == "ok"
+    assert report().headline.frames == 1
     append(chain, [seen(1, labels=("dog",))])
-    behind = report()
-    assert (behind.skipped, behind.headline.verdict, behind.headline.frames) == (False, "behind", 2)
-    assert report().skipped
+    assert report(tables=False).skipped
     build_tables(store, settings)
     after = report()
-    assert (after.skipped, after.headline.verdict, after.headline.frames) == (False, "ok", 2)
+    assert (after.skipped, after.headline.frames) == (False, 2)
+
+
+def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, settings: Settings, report: MakeReport):
+    chain = write_chain(store, [seen(0)])
+    build_tables(store, settings)
+    before = report()
+    assert before.headline.verdict == "not audited"
+    text = ReadPage(store.get(before.key)).text
+    assert "Not audited yet" in text
+    assert "imgpipeline audit" in text
+    audit_all(store, AFTERWARDS + timedelta(hours=1))
+    audited = report()
+    assert (audited.skipped, audited.headline.verdict) == (False, "ok")
+    assert "ledger: 2026-01-12 02:30:00 UTC" in ReadPage(store.get(audited.key)).text
+    append(chain, [seen(1)])
+    audit_all(store, AFTERWARDS + timedelta(hours=2))
+    assert report(tables=False).headline.verdict == "behind"
+    build_tables(store, settings)
+    outdated = report()
+    assert outdated.headline.verdict == "outdated"
+    assert "The tables were built again after that audit." in ReadPage(store.get(outdated.key)).text
+    audit_all(store, AFTERWARDS + timedelta(hours=3))
+    assert report().headline.verdict == "ok"
+
+
+def test_an_audit_that_finds_nothing_new_leaves_the_report_as_it_is(
+    store: ObjectStore, settings: Settings, report: MakeReport
+):
+    write_chain(store, [seen(0)])
+    build_tables(store, settings)
+    audit_all(store)
+    report()
+    audit_all(store, AFTERWARDS + timedelta(days=1))
+    assert report().skipped
+
+
+def test_a_day_without_tables_says_how_they_are_built(store: ObjectStore, report: MakeReport):
+    write_chain(store, [seen(0)])
+    with pytest.raises(PermanentError, match="tables are not built yet") as error:
+        report(tables=False)
+    assert "dagster asset materialize" in str(error.value.next_step)
 
 
 def test_a_summary_that_was_built_later_is_in_the_next_report(
@@ -88,8 +126,10 @@ def test_a_summary_that_was_built_later_is_in_the_next_report(
 ):
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
+    audit_all(store)
     assert "not built yet" in ReadPage(store.get(report().key)).text
     build_tables(store, settings)
+    audit_all(store)
     again = report()
     assert not again.skipped
     assert "not built yet" not in ReadPage(store.get(again.key)).text
@@ -125,6 +165,7 @@ def test_a_page_of_something_else_is_made_again(store: ObjectStore, report: Make
 
 def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(n) for n in range(20)])
+    rebuild_day(store, DAY, now=AFTERWARDS)
     barrier = threading.Barrier(3)
 
     def build(number: int) -> bytes:
@@ -140,6 +181,7 @@ def test_a_slow_build_does_not_take_the_place_of_a_newer_one(
     store: ObjectStore, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     chain = write_chain(store, [seen(0)])
+    rebuild_day(store, DAY, now=AFTERWARDS)
     overtaken = threading.Event()
     from imgpipeline.reports import build as module  # noqa: PLC0415 - the module whose step is held up
 
@@ -150,6 +192,7 @@ def test_a_slow_build_does_not_take_the_place_of_a_newer_one(
         if not overtaken.is_set():
             overtaken.set()
             append(chain, [seen(1)])
+            rebuild_day(store, DAY, now=AFTERWARDS)
             build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "faster")
         return page
 
@@ -168,6 +211,7 @@ def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_pat
     store.put("images/1.jpg", picture())
 
     def build_twice() -> list[bool]:
+        rebuild_day(store, DAY, now=AFTERWARDS)
         return [
             build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache").skipped for _ in range(2)
         ]
@@ -182,6 +226,7 @@ def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_pat
 
 def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(0)])
+    rebuild_day(store, DAY, now=AFTERWARDS)
     before = {info.key for info in store.list_objects()}
     page = current_page(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
     assert ReadPage(page).numbers["frames"] == "1"
@@ -192,6 +237,7 @@ def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, t
 
 def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
+    rebuild_day(store, DAY, now=AFTERWARDS)
     build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
     append(chain, [seen(1)])
     page = current_page(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
@@ -200,12 +246,12 @@ def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settin
 
 def test_a_day_without_anything_is_an_error_that_names_other_days(store: ObjectStore, report: MakeReport):
     with pytest.raises(PermanentError, match="no frames at all"):
-        report()
+        report(tables=False)
     days = [DAY + timedelta(days=n) for n in range(12)]
     write_chain(store, [frame(n, day) for n, day in enumerate(days)])
     assert reported_days(store) == days
     with pytest.raises(PermanentError) as error:
-        report(day=date(2026, 2, 1))
+        report(day=date(2026, 2, 1), tables=False)
     assert "There is nothing of 2026-02-01." in error.value.message
     assert "2026-01-13, 2026-01-14" in error.value.message
     assert "(the nearest of 12)" in error.value.message
@@ -217,7 +263,7 @@ def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: S
     build_tables(store, settings)
     store.put(day_table_key("frames", DAY), b"no Parquet")
     with pytest.raises(PermanentError, match="no Parquet file"):
-        report()
+        report(tables=False)
 
 
 def test_tables_that_disagree_with_the_ledger_are_said(
@@ -229,7 +275,8 @@ def test_tables_that_disagree_with_the_ledger_are_said(
     write_chain(shorter, [seen(0), seen(1), seen(2)])
     rebuild_day(shorter, DAY, now=AFTERWARDS)
     store.put(day_table_key("detections", DAY), shorter.get(day_table_key("detections", DAY)))
-    built = report()
+    audit_all(store)
+    built = report(tables=False)
     page = ReadPage(store.get(built.key))
     assert built.headline.verdict == "wrong"
     assert "Do not rely on these numbers" in page.text
@@ -259,7 +306,7 @@ def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store:
 
 
 def test_a_writer_that_goes_on_is_seen(store: ObjectStore, report: MakeReport):
-    """The fingerprint follows the ledger also where a second writer has taken the chain over."""
+    """The fingerprint follows the tables also where a second writer has taken the chain over."""
     write_chain(store, [seen(0, labels=LABELS)])
     first = report()
     append(writer(store), [seen(1)])

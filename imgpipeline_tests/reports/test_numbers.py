@@ -14,7 +14,7 @@ from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.wording import number, share
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY
-from imgpipeline_tests.reports.conftest import AFTERWARDS, build_tables
+from imgpipeline_tests.reports.conftest import AFTERWARDS, audit_all, build_tables
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import write_busy_day
 
@@ -39,6 +39,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
     store = open_store(settings)
     frames = write_busy_day(store)
     build_tables(store, settings)
+    audit_all(store)
     built = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=folder / "cache")
     html = store.get(built.key)
     return BusyDay(frames, built, html, ReadPage(html))

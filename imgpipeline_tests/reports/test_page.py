@@ -106,12 +106,12 @@ def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour
 
 
 def test_a_change_of_model_or_threshold_within_the_day_is_said(store: ObjectStore, read: Read):
-    write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.6)])
+    write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.4)])
     page = read()
     assert "A threshold changed within this day." in page.text
     rows = page.section("models")[1:]
     assert [(row[0], row[2], row[4], row[5]) for row in rows] == [
-        *(("demo", "0.5", "1", "01:00:00"), ("demo", "0.6", "1", "13:01:00")),
+        *(("demo", "0.5", "1", "01:00:00"), ("demo", "0.4", "1", "13:01:00")),
     ]
 
 

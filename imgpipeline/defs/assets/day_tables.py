@@ -31,7 +31,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
 from imgpipeline.lake.day_tables import DayBuild, rebuild_day
-from imgpipeline.lake.day_warnings import Verdict, judge_against_ledger, judge_dead_letters
+from imgpipeline.lake.day_warnings import Verdict, judge_dead_letters, judge_stored_rows
 from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.outcomes import RECIPE
 from imgpipeline.lake.tables import DAY_TABLES, Table
@@ -107,9 +107,9 @@ def day_tables(
 
 
 def _to_compare(days: Iterable[date], reports: Mapping[date, DayBuild]) -> list[date]:
-    """Returns the days to compare with the ledger: all but those whose tables this build has only added to.
+    """Returns the days whose tables were read from the ledger as a whole.
 
-    Comparing reads the whole day. The nightly build reads a day as a whole once it is over.
+    To others this build has only added; the nightly build reads them as a whole once the day is over, and compares.
     """
     return [day for day in days if not reports[day].is_extended]
 
@@ -118,7 +118,7 @@ def _judge_rows(store: ObjectStore, report: DayBuild) -> Verdict:
     if report.corrected:
         return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: adding "
                        "segments to these tables went wrong. Please report this.")  # fmt: skip
-    return judge_against_ledger(store, report.day, now=utc_now())
+    return judge_stored_rows(store, report.day, now=utc_now())
 
 
 def _built(

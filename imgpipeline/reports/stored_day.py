@@ -1,0 +1,113 @@
+"""One day's stored tables, opened for its report: what a query session shows of the day, without reading the ledger."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.replays import RecordReference
+from imgpipeline.errors import TransientError
+from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.engine import Engine, all_rows, lock, open_engine
+from imgpipeline.lake.ledger_tables import say_what_became_of_them
+from imgpipeline.lake.manifest import parse_footer
+from imgpipeline.lake.overlay import WORKING
+from imgpipeline.lake.session import Answer, create_summary_views, query_errors
+from imgpipeline.lake.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.summary_inputs import agree
+from imgpipeline.lake.tables import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
+from imgpipeline.ledger.dead_letters import ReplayTrail
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.reports.inputs import ReportInputs
+from imgpipeline.settings import Settings
+
+_REPLAYS = f"""
+SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source_kafka_offset, replay_of, false,
+       processing_timestamp
+FROM frames WHERE replay_of IS NOT NULL
+UNION ALL
+SELECT topic, topic_id, "partition", "offset", replay_of, true, coalesce("timestamp", make_timestamptz(0))
+FROM {SHOWN_LETTERS} WHERE replay_of IS NOT NULL
+"""  # noqa: S608 - own names
+
+
+class DayQueries(Protocol):
+    """Answers queries over the tables of one day: a query session, or a day's stored tables."""
+
+    def query(self, sql: str) -> Answer:
+        """Runs one query of this project."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDay:
+    """The stored tables of one day. Made by `open_stored_day`."""
+
+    engine: Engine
+    """DuckDB with the day tables, the summaries over them, and `dead_letters` with what became of each."""
+
+    def query(self, sql: str) -> Answer:
+        """Runs one query of this project; raises PermanentError where memory or disk do not do for it."""
+        with query_errors():
+            answer = self.engine.connection.execute(sql)
+            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+
+@contextlib.contextmanager
+def open_stored_day(
+    store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None = None
+) -> Iterator[StoredDay]:
+    """Opens the stored tables of a day.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        inputs: The day and the versions of its tables.
+        cache_dir: Where fetched tables are kept; default: as for every query session.
+
+    Yields:
+        The tables.
+
+    Raises:
+        DamagedObjectError: A table is no Parquet file of this project.
+        PermanentError: The local disk cannot be used.
+        TransientError: The store does not answer, or a build of the day is under way.
+    """
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
+        cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+        engine.run(f"CREATE SCHEMA {WORKING}")
+        manifests = []
+        for table in DAY_TABLES:
+            key = day_table_key(table.name, inputs.day)
+            path = folder / key
+            if not cache.link(key, inputs.versions[key], path):
+                raise _under_way(inputs)
+            manifests.append(parse_footer(path, key))
+            name = SHOWN_LETTERS if table is STORED_DEAD_LETTERS else table.name
+            engine.run(f"CREATE VIEW {name} AS {all_rows(path, day=inputs.day)}")
+        if not agree(manifests):
+            raise _under_way(inputs)
+        cache.trim()
+        create_summary_views(engine, settings)
+        _create_dead_letters(engine)
+        lock(engine)
+        yield StoredDay(engine)
+
+
+def _create_dead_letters(engine: Engine) -> None:
+    """Creates the table of dead letters, each with what the day's frames and dead letters say became of it."""
+    said = "NULL::VARCHAR AS state, NULL::VARCHAR AS became"
+    engine.run(f"CREATE TABLE {DEAD_LETTERS.name} AS SELECT *, {said} FROM {SHOWN_LETTERS}")  # noqa: S608 - own names
+    trail = ReplayTrail()
+    for topic, topic_id, partition, offset, replay_of, is_letter, at in engine.run(_REPLAYS):
+        trail.note(RecordReference(ChainId(topic, topic_id, partition), offset), replay_of, is_letter, at)
+    say_what_became_of_them(engine, trail)
+
+
+def _under_way(inputs: ReportInputs) -> TransientError:
+    return TransientError(
+        f"The report of {inputs.day} cannot be made yet: its tables were replaced while they were read.",
+        next_step="make it again: a build of the day is under way",
+    )
