@@ -21,6 +21,8 @@ from imgpipeline.objectstore.reading import fetch_to_file
 
 MOST_BYTES = 4 * 2**30
 """The cache is cut back to this size, the files longest unused first."""
+MOST_FILES = 4000
+"""And to this many files: looking at more would take longer than fetching them again."""
 
 
 def default_cache_dir() -> Path:
@@ -48,10 +50,11 @@ class LakeCache:
         self.folder = folder
         self._folder = folder / "objects"
         self._most_bytes = most_bytes
+        self._has_grown = False
         with disk_errors(folder):
             self._folder.mkdir(parents=True, exist_ok=True)
 
-    def link(self, key: str, e_tag: str, target: Path) -> bool:
+    def link(self, key: str, e_tag: str, target: Path) -> str | None:
         """Puts an object under a path, from the cache or from the store.
 
         Args:
@@ -60,7 +63,7 @@ class LakeCache:
             target: Where it shall be; its folder is made.
 
         Returns:
-            Whether it is there; False where the object is gone.
+            The version that is there now; None where the object is gone.
 
         Raises:
             PermanentError: The local disk cannot be used.
@@ -68,7 +71,7 @@ class LakeCache:
         with disk_errors(self._folder):
             target.parent.mkdir(parents=True, exist_ok=True)
             if self._link_cached(self._path(key, e_tag), target):
-                return True
+                return e_tag
             handle, name = tempfile.mkstemp(dir=self._folder, prefix="fetching-")
             os.close(handle)
             path = Path(name)
@@ -76,28 +79,31 @@ class LakeCache:
                 found = fetch_to_file(self._store, key, path)
             except ObjectMissingError:
                 path.unlink()
-                return False
+                return None
             except BaseException:
                 path.unlink()
                 raise
             if not self._link_cached(path, target):
                 shutil.copyfile(path, target)
             path.replace(self._path(key, found))
-            return True
+            self._has_grown = True
+            return found
 
     def trim(self) -> None:
-        """Removes the files longest unused until the rest is within the limit."""
+        """Removes the files longest unused until the rest is within the limits, if anything was fetched."""
+        if not self._has_grown:
+            return
         found: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
-        excess = sum(size for _, size, _ in found) - self._most_bytes
+        excess, surplus = sum(size for _, size, _ in found) - self._most_bytes, len(found) - MOST_FILES
         for _, size, path in sorted(found):
-            if excess <= 0:
+            if excess <= 0 and surplus <= 0:
                 return
             path.unlink(missing_ok=True)
-            excess -= size
+            excess, surplus = excess - size, surplus - 1
 
     def _path(self, key: str, e_tag: str) -> Path:
         name = sha256(f"{self._store.url}\n{key}\n{e_tag}".encode()).hexdigest()[:40]
@@ -116,6 +122,26 @@ class LakeCache:
         except FileNotFoundError:
             return False
         return True
+
+
+@contextlib.contextmanager
+def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tuple[Path, LakeCache]]:
+    """Opens the cache of a store, and an empty folder beside it whose files can be links to those of the cache.
+
+    Args:
+        store: The object store.
+        cache_dir: The cache's folder; default: `default_cache_dir`.
+
+    Yields:
+        The folder, which is removed at the end, and the cache.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+    """
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder:
+        # Versions of a store in memory are numbers that mean nothing to the next process.
+        yield folder, LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
 
 
 @contextlib.contextmanager

@@ -252,9 +252,11 @@ class DaySummary(Derived[Manifest]):
 
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
         """Makes it; None where a build of its inputs was between its puts."""
-        while not agree(each.manifest for each in self._find().values()):
+        found = self._find()
+        while not agree(each.manifest for each in found.values()):
             self.patience.wait(self.summary.name, self.day)
-        with open_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name) as inputs:
+            found = self._find()
+        with open_inputs(self.store, found, self.day, wanted_by=self.summary.name) as inputs:
             if inputs is None:
                 return None
             manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)

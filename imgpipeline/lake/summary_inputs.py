@@ -1,22 +1,19 @@
-"""What a summary is made of: stored tables of one day, each in one version.
-
-Owns finding them, and opening them in DuckDB. It promises that they are of one moment, made from one reading of the
-ledger, and never in memory as a whole. Which summaries there are belongs to `summaries`.
-"""
+"""What a summary is made of: stored tables of one day, each in one version, all made from one reading of the ledger."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.engine import Engine, all_rows, disk_errors, identifier, open_engine
+from imgpipeline.lake.cache import open_cache
+from imgpipeline.lake.engine import Engine, all_rows, identifier, open_engine
 from imgpipeline.lake.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
+from imgpipeline.objectstore import ObjectStore
 
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
 SETTLE_S = 20.0
@@ -71,12 +68,14 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 
 
 @contextmanager
-def open_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> Iterator[Inputs | None]:
-    """Opens stored tables of a day in DuckDB.
+def open_inputs(
+    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str
+) -> Iterator[Inputs | None]:
+    """Opens stored tables of a day in DuckDB. Each version is fetched once for all who open it on this machine.
 
     Args:
         store: The object store.
-        tables: Their names.
+        found: What `find_inputs` has found; a newer version is taken where there is one by now.
         day: UTC day.
         wanted_by: The summary, for messages.
 
@@ -87,19 +86,10 @@ def open_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
         PermanentError: One is not there, is of another schema version or is no Parquet file of this project, or the
             local disk cannot be used.
     """
-    with open_engine() as engine:
-        manifests: dict[str, Manifest] = {}
-        versions: dict[str, str] = {}
-        for table in tables:
-            key, path = stored_key(table, day), engine.folder / f"{table}-read.parquet"
-            try:
-                with disk_errors(engine.folder):
-                    versions[table] = fetch_to_file(store, key, path)
-            except ObjectMissingError:
-                raise _missing(wanted_by, table, day) from None
-            manifests[table] = parse_footer(path, key)
-            _check_version(wanted_by, manifests[table])
-            engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(path, day=day)}")
+    with _opened(store, {table: stored.e_tag for table, stored in found.items()}, day, wanted_by) as (engine, versions):
+        manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
+        for manifest in manifests.values():
+            _check_version(wanted_by, manifest)
         yield Inputs(engine, manifests, versions) if agree(manifests.values()) else None
 
 
@@ -118,16 +108,31 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date) -> Iterato
     Raises:
         PermanentError: One is not there, or the local disk cannot be used.
     """
-    with open_engine() as engine:
-        for table in tables:
-            path = engine.folder / f"{table}-read.parquet"
-            try:
-                with disk_errors(engine.folder):
-                    fetch_to_file(store, stored_key(table, day), path)
-            except ObjectMissingError:
-                raise _missing("a view of it", table, day) from None
-            engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(path, day=day)}")
+    infos = {table: store.head(stored_key(table, day)) for table in tables}
+    versions = {table: info.e_tag if info else "" for table, info in infos.items()}
+    with _opened(store, versions, day, "a view of it") as (engine, _):
         yield engine
+
+
+@contextmanager
+def _opened(
+    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str
+) -> Iterator[tuple[Engine, dict[str, str]]]:
+    """Opens DuckDB with tables of a day, and answers in which version each was read."""
+    with open_cache(store) as (folder, cache), open_engine(folder) as engine:
+        read: dict[str, str] = {}
+        for table, version in versions.items():
+            linked = cache.link(stored_key(table, day), version, _path(engine, table))
+            if linked is None:
+                raise _missing(wanted_by, table, day)
+            read[table] = linked
+            engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(_path(engine, table), day=day)}")
+        cache.trim()
+        yield engine, read
+
+
+def _path(engine: Engine, table: str) -> Path:
+    return engine.folder / f"{table}-read.parquet"
 
 
 def agree(manifests: Iterable[Manifest]) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.replays import RecordReference
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.cache import open_cache
 from imgpipeline.lake.engine import Engine, all_rows, lock, open_engine
 from imgpipeline.lake.ledger_tables import say_what_became_of_them
 from imgpipeline.lake.manifest import parse_footer
@@ -74,15 +74,13 @@ def open_stored_day(
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer, or a build of the day is under way.
     """
-    cache_dir = cache_dir or default_cache_dir()
-    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
-        cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+    with open_cache(store, cache_dir) as (folder, cache), open_engine(folder) as engine:
         engine.run(f"CREATE SCHEMA {WORKING}")
         manifests = []
         for table in DAY_TABLES:
             key = day_table_key(table.name, inputs.day)
             path = folder / key
-            if not cache.link(key, inputs.versions[key], path):
+            if cache.link(key, inputs.versions[key], path) is None:
                 raise _under_way(inputs)
             manifests.append(parse_footer(path, key))
             name = SHOWN_LETTERS if table is STORED_DEAD_LETTERS else table.name

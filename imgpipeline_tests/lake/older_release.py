@@ -5,7 +5,7 @@ from datetime import date
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.lake.manifest import Manifest
 from imgpipeline.lake.parquet_objects import write_parquet
-from imgpipeline.lake.summary_inputs import open_inputs
+from imgpipeline.lake.summary_inputs import find_inputs, open_inputs
 from imgpipeline.lake.tables import SCHEMA_VERSION
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import NOON
@@ -65,7 +65,7 @@ _MADE = {
 def put_older_summaries(store: ObjectStore, day: date) -> None:
     """Replace the summaries of labels of a built day by those of an older release."""
     for name, (read, sql, made_by) in _MADE.items():
-        with open_inputs(store, [read], day, wanted_by=name) as inputs:
+        with open_inputs(store, find_inputs(store, [read], day, wanted_by=name), day, wanted_by=name) as inputs:
             assert inputs is not None
             inputs.engine.run(f"CREATE TABLE made AS {sql}")
             below = inputs.manifests[read]

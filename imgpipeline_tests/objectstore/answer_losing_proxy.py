@@ -40,6 +40,8 @@ class AnswerLosingProxy:
     """Decides by method, path and how many requests of that method and path came before."""
     seen: list[tuple[str, str, Fate]] = field(default_factory=list)
     """All requests, in order, and what became of them."""
+    whole: list[str] = field(default_factory=list)
+    """Paths of all GET requests for whole objects."""
     over: threading.Event = field(default_factory=threading.Event)
     """Set at the end: requests without an answer are let go."""
 
@@ -82,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fate = self.proxy.decide(self.command, self.path.partition("?")[0])
+        if self.command == "GET" and "Range" not in self.headers:
+            self.proxy.whole.append(self.path.partition("?")[0])
         if fate is Fate.LOSE_REQUEST:
             return
         if fate is Fate.NO_ANSWER:

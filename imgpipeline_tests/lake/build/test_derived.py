@@ -1,4 +1,4 @@
-"""The contract of derived objects: a new derived table is one entry, here one that counts lines, on a real S3 server."""
+"""The contract of derived objects: a new derived table is one entry, here a count of lines, on a real S3 server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
