@@ -9,15 +9,17 @@ import pytest
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.lake.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.derived import Derived, State, state_of
+from imgpipeline.lake.day_tables import DayTables, rebuild_day, stale_days
+from imgpipeline.lake.summaries import SUMMARIES, DaySummary, build_summary
 from imgpipeline.ledger import fix_ends
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.attempt import Redetector
 from imgpipeline.redetect.choice import load_chosen, parse_choice
-from imgpipeline.redetect.run import redetect_day
-from imgpipeline.reports.build import build_report
+from imgpipeline.redetect.comparison import DayComparison
+from imgpipeline.redetect.run import DayRedetection, redetect_day
+from imgpipeline.reports.build import DailyReport, build_report
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.golden.answers import CHAINS, DAYS, NOW, audit_golden, read_answers
 from imgpipeline_tests.golden.write_store import RecordWriter, announced
@@ -118,3 +120,23 @@ def test_the_report_and_the_redetection_are_made_again(settings: Settings, store
         Redetector(settings, store, str(choice), load_chosen(choice, settings), lambda: NOW, "again"), DAYS[0]
     )
     assert (found.manifest.processed, found.manifest.gated, found.manifest.detections) == (8, 2, 48)
+
+
+def test_every_derived_object_says_what_it_was_made_of(settings: Settings, store: ObjectStore):
+    """The contract reads the manifests of earlier releases; none of them counts as damaged."""
+    day, model = DAYS[0], parse_choice("demo@0.05", settings)
+    again = Redetector(settings, store, str(model), load_chosen(model, settings), lambda: NOW, "again")
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    entries: list[Derived[Any]] = [
+        DayTables(store, day, ends, NOW),
+        *(DaySummary(store, summary, day, settings, NOW) for summary in SUMMARIES.values()),
+        DayRedetection(again, day, lambda _done, _all: None),
+        DayComparison(settings, store, day, NOW),
+        DailyReport(store, settings, day, NOW, None),
+    ]
+    for entry in entries:
+        for key, stored in entry.read().items():
+            assert stored is not None, key
+            origin = entry.origin(stored.manifest)
+            assert all(origin.inputs.values()), key
+        assert state_of(entry) in (State.STALE, State.OTHER_RECIPE, State.CURRENT), entry.name
