@@ -1,7 +1,5 @@
 """`imgpipeline report`: the daily report as a file."""
 
-import os
-import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,6 @@ import typer
 from imgpipeline.cli.output import note, write_text
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings, utc_now
 
@@ -35,6 +32,7 @@ def report(
     to the store; that is the job of the asset daily_report.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
 
     settings, now = load_settings(**timezone_settings(timezone)), utc_now()
@@ -44,34 +42,10 @@ def report(
         write_text(page.decode())
         return
     path = Path(out) if out else _default_file(wanted)
-    _write(path, page)
+    with open_output(str(path), option="--out") as stream:  # a mail job must not send half a page
+        write(stream, page)
     note(f"The report of {wanted}: {path} ({len(page) / 1024:,.0f} kB).")
 
 
 def _default_file(day: date) -> Path:
     return Path(f"report-{day.isoformat()}.html")
-
-
-def _write(path: Path, page: bytes) -> None:
-    """Writes a file as a whole or not at all: a mail job must not send half a page."""
-    if path.exists() and not path.is_file():
-        raise ConfigurationError(
-            f"{path} is a folder, a pipe or a device, not a file.",
-            next_step="name a file with --out, or - for stdout",
-        )
-    path = path.resolve()  # a link stays one
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(page)
-        Path(file.name).chmod(0o666 & ~_umask())
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror or error}.", next_step="name another file with --out"
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -107,6 +107,6 @@ def test_a_pipe_is_not_replaced_by_a_report_and_nothing_is_left_behind(filled: d
     for name in ("pipe", "folder"):
         ended = run("report", "--day", DAY.isoformat(), "--out", tmp_path / name, env=filled, cwd=tmp_path)
         assert ended.status == 1
-        assert "is no file" in ended.stderr
+        assert "not a file" in ended.stderr
     assert (tmp_path / "pipe").is_fifo()
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

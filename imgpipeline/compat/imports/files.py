@@ -102,6 +102,6 @@ def find_files(settings: Settings, paths: Sequence[str], endings: Sequence[str])
 def _refuse_pipe(file: InputFile) -> None:
     if file.path is not None and not file.path.is_file():
         raise ConfigurationError(
-            f"{file.where} is no file: an import reads its rows more than once, which a pipe does not allow.",
+            f"{file.where} is not a file: an import reads its rows more than once, which a pipe does not allow.",
             next_step="write the rows to a file, and name that",
         )

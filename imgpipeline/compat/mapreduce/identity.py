@@ -12,8 +12,8 @@ from hashlib import sha256
 
 from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.compat.mapreduce.lines import BLOCK_BYTES, read_blocks
-from imgpipeline.compat.mapreduce.outputs import STDOUT, open_output, write
 from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore.outputs import STDOUT, open_output, write
 from imgpipeline.settings import Settings
 
 

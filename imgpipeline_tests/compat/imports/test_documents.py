@@ -223,7 +223,7 @@ def test_file_names_that_are_no_text_are_named_all_the_same(folder_settings: Set
 
 def test_a_pipe_is_refused_since_it_can_be_read_only_once(folder_settings: Settings, tmp_path: Path):
     os.mkfifo(tmp_path / "counts.csv")
-    with pytest.raises(ConfigurationError, match="is no file: an import reads its rows more than once"):
+    with pytest.raises(ConfigurationError, match="is not a file: an import reads its rows more than once"):
         find_files(folder_settings, [str(tmp_path / "counts.csv")], [".csv"])
 
 

@@ -63,7 +63,7 @@ def test_a_pipe_or_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_pat
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "alias").symlink_to(tmp_path / "pipe")
     for name in ("pipe", "alias"):
-        with pytest.raises(ConfigurationError, match="is no file"):
+        with pytest.raises(ConfigurationError, match="not a file"):
             copy_lines(str(location), str(tmp_path / name), load_settings())
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "real").write_bytes(b"older\n")

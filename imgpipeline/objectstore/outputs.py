@@ -1,7 +1,4 @@
-"""The output of a job: a file that appears complete at the end, or stdout.
-
-A job that fails leaves an older file unchanged.
-"""
+"""Output files of commands: a file appears complete or not at all, so a failure leaves an older file unchanged."""
 
 import contextlib
 import os
@@ -19,12 +16,13 @@ _SURE_MODE = 0o666
 
 
 @contextlib.contextmanager
-def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
-    """Opens the output of a job.
+def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = "--output") -> Iterator[BinaryIO]:
+    """Opens the output of a command.
 
     Args:
         output: A file's path, or `-` for stdout.
-        inputs: The job's input files; the output must not be one of them.
+        inputs: The command's input files; the output must not be one of them.
+        option: The option that names the output, for messages.
 
     Yields:
         A binary stream; a file can also be read through it.
@@ -42,13 +40,17 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
         return
     path = Path(output)
     if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
-        raise UsageError(f"The output {output} is one of the files to read.", next_step="name another file")
+        raise UsageError(
+            f"The output {output} is one of the files to read.", next_step=f"name another file with {option}"
+        )
     if path.is_dir():
-        raise ConfigurationError(f"The output {output} is a folder.", next_step="name a file")
+        raise ConfigurationError(
+            f"The output {output} is a folder, not a file.", next_step=f"name a file with {option}"
+        )
     if path.exists() and not path.is_file():
         raise ConfigurationError(
             f"The output {output} is a pipe or a device, not a file.",
-            next_step=f"write to stdout: `--output - > {output}`",
+            next_step=f"write to stdout: `{option} - > {output}`",
         )
     path = path.resolve()  # a link stays a link
     try:
@@ -56,7 +58,7 @@ def open_output(output: str, inputs: Sequence[InputFile]) -> Iterator[BinaryIO]:
     except OSError as error:
         raise ConfigurationError(
             f"The output {output} cannot be written: {error.strerror}.",
-            next_step="name a file in a folder that this user may write",
+            next_step=f"name a file with {option}, in a folder that this user may write",
         ) from error
     try:
         with os.fdopen(descriptor, "w+b") as file:
