@@ -232,12 +232,24 @@ class Settings(StorePatience, WarningLimits):
         return value
 
     def results_hash(self) -> str:
-        """Returns a hash of what changes the results of a detection run, 16 hexadecimal digits."""
-        scale = () if self.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
+        """Returns a hash of what changes the results of a detection run, 16 hexadecimal digits.
+
+        What was added later counts only where it is set, so that the hash of the other settings stays the same.
+        """
+        scale = () if self.reduced_decoding else ("full size",)
+        labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale)  # fmt: skip
+                 *scale, *labels)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _content(path: Path) -> str:
+    """Returns the hash of a file, or its path where it cannot be read."""
+    try:
+        return sha256(path.expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return str(path)
 
 
 Clock = Callable[[], datetime]

@@ -183,16 +183,27 @@ def test_the_settings_of_a_process_do_not_change():
         load_settings().lanes = 2
 
 
-def test_the_hash_of_results_follows_what_changes_results_and_nothing_else():
+def test_the_hash_of_results_follows_what_changes_results_and_nothing_else(tmp_path: Path):
     before = load_settings().results_hash()
     assert before == load_settings(lanes=7, linger_s=1, kafka_topic="other").results_hash()
     changes: list[dict[str, object]] = [
         {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
         {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},
         {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"}, {"reduced_decoding": False},
+        {"model_labels": tmp_path / "missing.txt"},
     ]  # fmt: skip
     hashes = {load_settings(**change).results_hash() for change in changes}
     assert len(hashes | {before}) == len(changes) + 1
+
+
+def test_the_hash_of_results_follows_the_names_in_the_file_of_labels(tmp_path: Path):
+    labels, same = tmp_path / "labels.txt", tmp_path / "same.txt"
+    labels.write_text("car\ndog\n")
+    same.write_text("car\ndog\n")
+    first = load_settings(model_labels=labels).results_hash()
+    assert load_settings(model_labels=same).results_hash() == first
+    labels.write_text("car\ncat\n")
+    assert load_settings(model_labels=labels).results_hash() != first
 
 
 def test_every_setting_has_a_description_and_no_secret_is_plain_text():

@@ -192,7 +192,8 @@ def open_unlocked_lake(
 ) -> Iterator[LakeSession]:
     """Opens the lake as `open_lake` does, for SQL of this project only: it can write files anywhere."""
     cache_dir = cache_dir or default_cache_dir()
-    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
+    memory = settings.duckdb_memory if settings else None
+    with session_folder(cache_dir) as folder, open_engine(folder, memory=memory) as engine:
         # Versions of a store in memory are numbers that mean nothing to the next process.
         kept = cache_dir if store.url != "memory://" else folder / "cache"
         days = sorted(utc_days([local_day.day])) if local_day else days

@@ -104,7 +104,7 @@ def open_summaries(
     """
     wanted = {name: find_summary(name).table for name in names}
     cache_dir = cache_dir or default_cache_dir()
-    with session_folder(cache_dir) as folder, open_engine(folder) as engine:
+    with session_folder(cache_dir) as folder, open_engine(folder, memory=settings.duckdb_memory) as engine:
         cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
         read = days if zone is UTC or days is None else sorted(utc_days(days))
         found = _Finding(store, settings, cache, folder / "summaries", read)

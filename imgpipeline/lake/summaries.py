@@ -256,7 +256,8 @@ class DaySummary(Derived[Manifest]):
         while not agree(each.manifest for each in found.values()):
             self.patience.wait(self.summary.name, self.day)
             found = self._find()
-        with open_inputs(self.store, found, self.day, wanted_by=self.summary.name) as inputs:
+        memory = self.settings.duckdb_memory
+        with open_inputs(self.store, found, self.day, wanted_by=self.summary.name, memory=memory) as inputs:
             if inputs is None:
                 return None
             manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)

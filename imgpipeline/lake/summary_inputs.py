@@ -69,7 +69,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 
 @contextmanager
 def open_inputs(
-    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str
+    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None = None
 ) -> Iterator[Inputs | None]:
     """Opens stored tables of a day in DuckDB. Each version is fetched once for all who open it on this machine.
 
@@ -78,6 +78,7 @@ def open_inputs(
         found: What `find_inputs` has found; a newer version is taken where there is one by now.
         day: UTC day.
         wanted_by: The summary, for messages.
+        memory: What DuckDB may take; default: as for `open_engine`.
 
     Yields:
         The tables; None where they were made up to different ends: a build is between its puts.
@@ -86,7 +87,8 @@ def open_inputs(
         PermanentError: One is not there, is of another schema version or is no Parquet file of this project, or the
             local disk cannot be used.
     """
-    with _opened(store, {table: stored.e_tag for table, stored in found.items()}, day, wanted_by) as (engine, versions):
+    listed = {table: stored.e_tag for table, stored in found.items()}
+    with _opened(store, listed, day, wanted_by, memory) as (engine, versions):
         manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
         for manifest in manifests.values():
             _check_version(wanted_by, manifest)
@@ -116,10 +118,10 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date) -> Iterato
 
 @contextmanager
 def _opened(
-    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str
+    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None = None
 ) -> Iterator[tuple[Engine, dict[str, str]]]:
     """Opens DuckDB with tables of a day, and answers in which version each was read."""
-    with open_cache(store) as (folder, cache), open_engine(folder) as engine:
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
         read: dict[str, str] = {}
         for table, version in versions.items():
             linked = cache.link(stored_key(table, day), version, _path(engine, table))

@@ -121,7 +121,7 @@ class DayComparison(Derived[Document]):
 
     def make(self, _start: Start[Document], /) -> dict[str, Made[Document]]:
         """Compares each with each, and puts the pictures, which the table names."""
-        with open_engine() as engine:
+        with open_engine(memory=self.settings.duckdb_memory) as engine:
             names = sides_of(self.store, self.day)
             sides = [open_side(self.store, engine, name, self.day, f"side{n}") for n, name in enumerate(names)]
             pairs = [compare_pair(engine, a, b) for a, b in itertools.combinations(sides, 2)]

@@ -135,7 +135,7 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     def make(self, start: Start[RedetectionManifest], /) -> dict[str, Made[RedetectionManifest]] | None:
         """Looks at the frames that have no outcome yet."""
-        with open_engine() as engine:
+        with open_engine(memory=self._redetector.settings.duckdb_memory) as engine:
             frames = self._fetch_frames()
             attempt = DayAttempt(
                 self._redetector, engine, self._day, self._recipe, start.stored, frames, reuses=not start.force

@@ -74,7 +74,8 @@ def open_stored_day(
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer, or a build of the day is under way.
     """
-    with open_cache(store, cache_dir) as (folder, cache), open_engine(folder) as engine:
+    memory = settings.duckdb_memory
+    with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         engine.run(f"CREATE SCHEMA {WORKING}")
         manifests = []
         for table in DAY_TABLES:

@@ -12,7 +12,9 @@ from benchmarks.synthetic_days import SyntheticDay, make_day
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake import engine
 from imgpipeline.lake.engine import machine_memory_bytes, open_engine
-from imgpipeline.objectstore import open_store
+from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.spans import open_summaries
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,6 +58,18 @@ def limit_mib() -> float:
 def test_the_setting_bounds_every_engine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
     assert limit_mib() == pytest.approx(512, rel=0.01)
+
+
+def test_settings_that_are_given_win_over_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, memory: ObjectStore, tmp_path: Path
+):
+    monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
+    given = load_settings(duckdb_memory="300MiB")
+    asked = "SELECT current_setting('memory_limit')"
+    with open_lake(memory, settings=given, cache_dir=tmp_path) as session:
+        assert session.query(asked).rows == [("300.0 MiB",)]
+    with open_summaries(memory, given, ["label_counts"], cache_dir=tmp_path) as span:
+        assert span.query(asked).rows == [("300.0 MiB",)]
 
 
 def test_without_the_setting_an_engine_takes_a_quarter_of_the_machine(monkeypatch: pytest.MonkeyPatch):
