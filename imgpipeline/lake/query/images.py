@@ -11,7 +11,8 @@ from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.annotate import draw_detections
-from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.decode import Pixels
+from imgpipeline.vision.previews import read_pixels
 
 _NEXT_STEPS = {
     DeadLetterCode.OBJECT_NOT_FOUND: "restore the object; its detections and numbers do not need it",
@@ -91,9 +92,8 @@ def _path(lake: LakeSession, store: ObjectStore, day: date, frame_id: str) -> st
 
 
 def _read(store: ObjectStore, settings: Settings, path: str, frame_id: str) -> Pixels:
-    limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
     try:
-        return decode_image(ImageReader(store, settings).read(path).data, limits).pixels
+        return read_pixels(ImageReader(store, settings), path)
     except BadInputError as error:
         raise PermanentError(
             f"The image of the frame {frame_id} cannot be shown. {error}", next_step=_NEXT_STEPS.get(error.code)
