@@ -70,6 +70,18 @@ def test_no_function_is_longer_than_40_lines():
     assert too_long == []
 
 
+def test_tests_use_public_names_only():
+    """A test that patches or imports a private name blocks the next refactoring; ruff sees accesses alone."""
+    private = re.compile(
+        r"""setattr\((?:[^()"']*,\s*["']|\s*["']imgpipeline[\w.]*\.)_\w|^from imgpipeline\S* import .*\b_(?!_)\w""",
+        re.MULTILINE,
+    )
+    found = [
+        named(file) for file in (REPOSITORY / "imgpipeline_tests").rglob("*.py") if private.search(file.read_text())
+    ]
+    assert found == []
+
+
 def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     first = function.body[0]
     documented = ast.get_docstring(function) is not None

@@ -160,7 +160,7 @@ def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, mod
 def test_a_server_that_ends_at_its_start_is_reported_with_its_log(s3: S3Server, tmp_path: Path):
     second = S3Server(tmp_path)
     second.port = s3.port
-    second.process = type(second.process)("versitygw", second._command(), tmp_path / "log")
+    second.process = type(second.process)("versitygw", second.command(), tmp_path / "log")
     with pytest.raises(RuntimeError, match=r"(?s)versitygw ended with status .*address already in use"):
         second.start()
 

@@ -253,10 +253,10 @@ def _show(columns: Sequence[str], rows: Sequence[_Row], cells: Callable[[_Row], 
         show_table(titles, [cells(row) for row in rows])
         return
     most = max(row["frames"] for row in rows)
-    show_table([*titles, ""], [[*cells(row), _bar(row["frames"], most)] for row in rows])
+    show_table([*titles, ""], [[*cells(row), size_bar(row["frames"], most)] for row in rows])
 
 
-def _bar(value: int, most: int) -> str:
+def size_bar(value: int, most: int) -> str:
     """Returns a bar of blocks, the longest of `_BAR_CELLS`; what is there has at least an eighth of a cell."""
     eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
     whole, part = divmod(eighths, 8)

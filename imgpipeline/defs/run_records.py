@@ -19,7 +19,7 @@ from imgpipeline.stream.lanes_to_report import GoodRun
 
 _MOST_ENDS = 64
 """A tag names the ends of so many partitions at most: databases index tags, and refuse long ones."""
-_FAILURES_READ = 100
+FAILURES_READ = 100
 _FAILURES_SINCE = timedelta(hours=6)
 _SUBMITTED_WITHIN = timedelta(minutes=2)
 """A daemon that lives submits a run within a second of creating it."""
@@ -42,7 +42,7 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
     """Returns the detection runs that failed lately, newest first."""
     records = instance.get_run_records(
         dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - _FAILURES_SINCE),
-        limit=_FAILURES_READ,
+        limit=FAILURES_READ,
     )
     failures = []
     for record in records:
@@ -65,7 +65,7 @@ def good_runs(instance: dg.DagsterInstance, failures: Sequence[FailedRun]) -> li
     last: dict[Lane, datetime] = {}
     for failure in failures:
         last[failure.lane] = max(last.get(failure.lane, failure.ended_at), failure.ended_at)
-    records = _succeeded_since(instance, min(last.values()), {}, _FAILURES_READ)
+    records = _succeeded_since(instance, min(last.values()), {}, FAILURES_READ)
     for failed_lane, ended_at in last.items():
         records += _succeeded_since(instance, ended_at, {LANE_TAG: str(failed_lane)}, 1)
     lanes = [(record, _lane(record.dagster_run)) for record in records if record.start_time]

@@ -52,7 +52,7 @@ from imgpipeline.vision.image_pool import ImagePool
 _REPORT_EVERY_S = 3.0
 _LOOK_EVERY_S = 5.0
 _PUT_AT_ONCE = 8
-_RESTART_S = 20.0
+RESTART_S = 20.0
 _RESTART_PAUSE_S = 0.5
 _MOST_REVISITED = 1000
 """Segments whose days are reported again at most, where the group's offset is far behind or was reset."""
@@ -244,7 +244,7 @@ class LaneRun:
         attempts = Retrying(
             retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
             stop=stop_any(
-                stop_after_delay(_RESTART_S), stop_when_event_set(self.flow.stop), stop_when_event_set(self.flow.abort)
+                stop_after_delay(RESTART_S), stop_when_event_set(self.flow.stop), stop_when_event_set(self.flow.abort)
             ),
             wait=wait_fixed(_RESTART_PAUSE_S),
             reraise=True,

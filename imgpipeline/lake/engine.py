@@ -28,7 +28,7 @@ a time, or one beside a detection run, do not have."""
 _THREAD_BYTES = 2**28
 """Each thread has buffers of its own, three of 32 MB where it reads documents; with less memory than this for each,
 there are fewer threads."""
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """What a container may take, by version 2 and 1 of control groups."""
 
 
@@ -104,7 +104,7 @@ def _bound_threads(connection: duckdb.DuckDBPyConnection) -> None:
 def machine_memory_bytes() -> int:
     """Returns the memory of this machine, or of the container where that is less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _CGROUP_LIMITS:
+    for path in CGROUP_LIMITS:
         with contextlib.suppress(OSError, ValueError):  # not there, or `max`
             found.append(int(path.read_text(encoding="ascii")))
     return min(found)

@@ -60,7 +60,7 @@ class Summary:
     @property
     def sql(self) -> str:
         """The query: reads its inputs by their names, without a final semicolon."""
-        return _read_sql(self.name)
+        return read_sql(self.name)
 
     @property
     def local_sql(self) -> str:
@@ -70,7 +70,8 @@ class Summary:
 
 
 @cache
-def _read_sql(name: str) -> str:
+def read_sql(name: str) -> str:
+    """Returns the query of a summary, as its `.sql` file holds it."""
     return resources.files("imgpipeline.lake").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
 
 

@@ -40,7 +40,7 @@ from imgpipeline.ledger.decompression import decompress
 FORMAT_VERSIONS = (1, 2)
 """The versions that this release reads. Each header names its own; a reader refuses others."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_MAX_BYTES = 2**31
+MAX_SEGMENT_BYTES = 2**31
 """Bound for a segment's decompressed size: one that claims more is damaged."""
 
 
@@ -246,16 +246,16 @@ def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
     Raises:
         LedgerError: It would be larger than `decode_segment` reads: the writer has to close segments sooner.
     """
-    return seal_segment(header, b"".join(_line(outcome_to_json(outcome)) for outcome in outcomes))
+    return seal_segment(header, b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes))
 
 
 def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
     """Returns the bytes of a segment whose further lines are written already; raises as `encode_segment` does."""
     data = header.to_json()
-    head = _line({**data, "checksum": _checksum(data, body)})
-    if len(head) + len(body) > _MAX_BYTES:
+    head = encode_line({**data, "checksum": checksum_of(data, body)})
+    if len(head) + len(body) > MAX_SEGMENT_BYTES:
         raise LedgerError(
-            f"A segment of {header.chain} would have {len(head) + len(body)} bytes, the limit is {_MAX_BYTES}.",
+            f"A segment of {header.chain} would have {len(head) + len(body)} bytes, the limit is {MAX_SEGMENT_BYTES}.",
             next_step="lower IMGPIPELINE_SEGMENT_MAX_RECORDS or IMGPIPELINE_DEAD_LETTER_RAW_BYTES",
         )
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(head + body)
@@ -276,7 +276,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         LedgerError: The bytes are damaged, or of a format version that this release does not know.
     """
     try:
-        head, newline, body = decompress(data, _MAX_BYTES).partition(b"\n")
+        head, newline, body = decompress(data, MAX_SEGMENT_BYTES).partition(b"\n")
         header = json.loads(head)
         version = header["format_version"]
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
@@ -288,7 +288,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         )
     try:
         expected = header.pop("checksum", None)
-        if not newline or not (is_verified or _checksum(header, body) == expected):
+        if not newline or not (is_verified or checksum_of(header, body) == expected):
             raise _damaged(key, "its checksum does not match")
         return Segment(SegmentHeader.from_json(header), body)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
@@ -302,11 +302,13 @@ def _damaged(key: str, why: str) -> DamagedSegmentError:
     )
 
 
-def _checksum(header: Mapping[str, Any], body: bytes) -> str:
-    digest = sha256(_line(header))
+def checksum_of(header: Mapping[str, Any], body: bytes) -> str:
+    """Returns the sha256 of a segment's header line (without its checksum) and body, in hex."""
+    digest = sha256(encode_line(header))
     digest.update(body)
     return digest.hexdigest()
 
 
-def _line(data: Mapping[str, Any]) -> bytes:
+def encode_line(data: Mapping[str, Any]) -> bytes:
+    """Returns one line of a segment: compact JSON and a line feed."""
     return _ENCODER.encode(data).encode() + b"\n"

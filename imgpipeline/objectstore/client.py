@@ -69,16 +69,16 @@ class ObjectStore:
             folder: The folder of a folder store, which needs lock files for conditional writes.
             patience_s: How long a call is retried after its first failure.
         """
-        self._clients = clients
+        self.clients = clients
         self._store = clients.small if isinstance(clients, S3Clients) else clients
-        self._folder = folder
+        self.folder = folder
         self._patience_s = patience_s
         self.url = url
 
     @property
     def lists_in_order(self) -> bool:
         """Whether `list_objects` yields keys in order (S3 does, a folder does not)."""
-        return isinstance(self._clients, S3Clients)
+        return isinstance(self.clients, S3Clients)
 
     def get(self, key: str) -> bytes:
         """Returns the content of an object; raises `ObjectMissingError` if there is none."""
@@ -151,9 +151,9 @@ class ObjectStore:
         """
         if e_tag is None:
             return self.create(key, data)
-        if self._folder is None:
+        if self.folder is None:
             return self._replace_version(key, data, e_tag)
-        with self._locked(self._folder, key):
+        with self._locked(self.folder, key):
             found = self.head(key)
             if found is None or found.e_tag != e_tag:
                 return False
@@ -203,12 +203,12 @@ class ObjectStore:
         """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store."""
         if self._folder is not None and not self._folder.is_dir():
             raise PermanentError(
-                f"The store's folder {self._folder} is gone.",
+                f"The store's folder {self.folder} is gone.",
                 next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",
             )
 
     def _write(self, key: str, data: bytes | memoryview, attempt: Callable[[Any], Result]) -> Result:
-        client = self._clients.for_body(len(data)) if isinstance(self._clients, S3Clients) else self._clients
+        client = self.clients.for_body(len(data)) if isinstance(self.clients, S3Clients) else self.clients
         return self.request("write", key, lambda _: attempt(client))
 
     def request(self, action: str, key: str, attempt: Callable[[Any], Result]) -> Result:

@@ -13,7 +13,7 @@ from imgpipeline.lake.engine import Engine, engine_errors
 
 Overlap = tuple[str, str, int, int, float]
 """Frame, label, number of the box of A, of B, and their IoU."""
-_BATCH = 10_000
+ROWS_AT_ONCE = 10_000
 
 
 def read_sql(name: str) -> str:
@@ -54,7 +54,7 @@ def match_found(engine: Engine) -> None:
     rows: list[Overlap] = []
     for pair in choose_pairs(_contested(engine)):
         rows.append(pair)
-        if len(rows) == _BATCH:
+        if len(rows) == ROWS_AT_ONCE:
             _insert(engine, rows)
             rows.clear()
     _insert(engine, rows)
@@ -68,7 +68,7 @@ def _contested(engine: Engine) -> Iterator[Overlap]:
             "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a > 1 OR of_b > 1 "
             "ORDER BY frame_id, iou DESC, a, b"
         )
-        while rows := cursor.fetchmany(_BATCH):
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
             yield from rows
 
 

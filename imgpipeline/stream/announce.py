@@ -20,7 +20,7 @@ from imgpipeline.stream.connection import kafka_errors, open_admin, open_produce
 from imgpipeline.stream.log import ask_topic
 
 _MOST_WAITING = 1_000
-_DELIVERY_TIMEOUT_MS = 30_000
+DELIVERY_TIMEOUT_MS = 30_000
 _BLOCK_MS = 10_000
 
 
@@ -50,8 +50,8 @@ class Announcer:
         with open_admin(self._settings) as admin:
             ask_topic(admin, self._settings)
         options = {
-            "delivery_timeout_ms": _DELIVERY_TIMEOUT_MS,
-            "request_timeout_ms": _DELIVERY_TIMEOUT_MS // 3,
+            "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
+            "request_timeout_ms": DELIVERY_TIMEOUT_MS // 3,
             "max_block_ms": _BLOCK_MS,
             "max_request_size": self._settings.max_message_bytes,
         }
@@ -101,7 +101,7 @@ class Announcer:
 
     def _await_oldest(self) -> None:
         with kafka_errors(self._settings):
-            self._waiting.popleft().get(_DELIVERY_TIMEOUT_MS / 1000 + 5)
+            self._waiting.popleft().get(DELIVERY_TIMEOUT_MS / 1000 + 5)
         self.acknowledged += 1
 
 

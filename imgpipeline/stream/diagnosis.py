@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError as LibrdkafkaError
 
 _LOGIN_TIMEOUT_S = 3.0
-_ANSWER_TIMEOUT_S = 0.25
+ANSWER_TIMEOUT_S = 0.25
 # librdkafka names a broker that another one told it of host:port/number, and one of the settings host:port/bootstrap.
 _LEARNED_BROKER = re.compile(r"(?:^|\s|://)(?P<host>[^\s/]+):(?P<port>\d+)/\d+: ")
 _DENIED = (
@@ -205,12 +205,12 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
     until = time.monotonic() + _LOGIN_TIMEOUT_S
     while True:
         try:
-            brokers = client.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()
+            brokers = client.list_topics(timeout=ANSWER_TIMEOUT_S).brokers.values()
             return _unreachable_advertised(server, [Server(str(b.host), int(b.port)) for b in brokers])
         except KafkaException as error:
             client.poll(0)
             codes = {problem.code() for problem in [*problems, error.args[0]]}
-        if KafkaError._AUTHENTICATION in codes:
+        if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001 - so librdkafka names the code; there is no other name
             return ConfigurationError(
                 f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
                 "the user name or the password is wrong.",

@@ -59,10 +59,11 @@ def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[in
     if found["error_code"]:
         raise TransientError(f"The broker cannot describe the topic {name!r} (code {found['error_code']}).")
     partitions = sorted(part["partition_index"] for part in found["partitions"])
-    return _topic_id_of(admin, found), partitions
+    return topic_id_of(admin, found), partitions
 
 
-def _topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
+def topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
+    """Returns the id that tells a topic from a re-created one; a stand-in from brokers that keep no topic ids."""
     if found.get("topic_id"):
         return str(found["topic_id"])
     from imgpipeline.stream.embedded import start_id  # noqa: PLC0415 - loads librdkafka, which few brokers make needed

@@ -15,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from imgpipeline.cli.app import app
-from imgpipeline.cli.summary import _bar
+from imgpipeline.cli.summary import size_bar
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.day_tables import rebuild_day
@@ -216,4 +216,4 @@ def test_two_formats_at_once_are_refused(folder_site: dict[str, str], tmp_path: 
 
 @pytest.mark.parametrize(("value", "bar"), [(0, ""), (1, "▏"), (500, "█" * 15), (1000, "█" * 30)])
 def test_what_is_there_has_a_bar(value: int, bar: str):
-    assert _bar(value, 1000) == bar
+    assert size_bar(value, 1000) == bar

@@ -140,7 +140,7 @@ def test_the_good_run_of_a_quiet_lane_is_found_behind_those_of_busy_ones(
     sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else that lane would get one run after the other to report again."""
-    monkeypatch.setattr("imgpipeline.defs.run_records._FAILURES_READ", 2)
+    monkeypatch.setattr("imgpipeline.defs.run_records.FAILURES_READ", 2)
     failure = FailedRun("failed", Lane(7, 8), datetime.now(UTC) - timedelta(minutes=5), {})
     for number in (7, 1, 2, 3):
         run_id = sensor.add_run(dg.DagsterRunStatus.STARTING, Lane(number, 8), **{LANE_TAG: f"{number}/8"})

@@ -132,9 +132,9 @@ def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_r
 def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = summaries._read_sql
+    read = summaries.read_sql
     other = {"source_activity": read("source_activity").replace("ORDER BY source", "ORDER BY frames, source")}
-    monkeypatch.setattr(summaries, "_read_sql", lambda name: other.get(name) or read(name))
+    monkeypatch.setattr(summaries, "read_sql", lambda name: other.get(name) or read(name))
     changed = definitions_now()
     assert stale(instance, changed) == {"source_activity", "daily_report"}
     assert requested(instance, changed) == {}

@@ -113,7 +113,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
             broker.restart()
         assert [(report.ended_by, report.frames) for report in results] == [("linger", 200)]
 
-        monkeypatch.setattr("imgpipeline.detect.run._RESTART_S", 1.0)
+        monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 1.0)
         own.announce(200, first=200)
         before = segments(own)  # 40, or more: a restart, or a busy machine, cuts some of them short
         with running(lambda: error_of(small_steps(own))) as errors:

@@ -18,7 +18,7 @@ RECORDS = 600
 def test_fault_10_a_broker_that_restarts_in_the_middle_of_a_fetch_is_read_to_the_end_and_no_further(
     lane: LaneUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipeline.detect.run._RESTART_S", 60.0)  # a busy machine takes long to start a broker
+    monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 60.0)  # a busy machine takes long to start a broker
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
         own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")

@@ -144,7 +144,7 @@ def test_fault_36_a_run_that_has_not_seen_the_new_chain_drops_its_work(
 def test_fault_36_closing_a_chain_that_went_on_meanwhile_is_refused(
     lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipeline.stream.log._topic_id_of", lambda *_: "same-id")
+    monkeypatch.setattr("imgpipeline.stream.log.topic_id_of", lambda *_: "same-id")
     lane.announce(5)
     lane.follow()
     make_anew(lane)

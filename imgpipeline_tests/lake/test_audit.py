@@ -197,7 +197,7 @@ class CountingStore(ObjectStore):
 
 
 def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
-    counting = CountingStore(memory._store, memory.url)
+    counting = CountingStore(memory.clients, memory.url)
     for module in (day_audit, summary_audit):
         monkeypatch.setattr(module, "fetch_to_file", counting.fetch_to_file)
     made = build_all(counting)
@@ -258,7 +258,7 @@ def test_an_auditor_who_may_not_write_gets_the_same_answer(memory: ObjectStore):
             raise ForbiddenError(f"{key}: {len(data)} bytes refused")
 
     build_all(memory)
-    assert run_audit(ReadOnly(memory._store, memory.url)).ok
+    assert run_audit(ReadOnly(memory.clients, memory.url)).ok
 
 
 def test_a_broker_that_does_not_answer_ends_the_audit(memory: ObjectStore):

@@ -39,7 +39,7 @@ def test_days_that_wait_for_their_first_build_are_counted_and_named_as_not_compa
 
 def test_days_without_tables_are_counted_again_only_where_their_chains_have_grown(memory: ObjectStore):
     made = write_chain(memory, day_outcomes(0, 4), frames(4, 6, NEXT))
-    counting = CountingStore(memory._store, memory.url)
+    counting = CountingStore(memory.clients, memory.url)
     first = run_audit(counting).to_json()["days"]
     counting.read = []
     assert run_audit(counting).to_json()["days"] == first

@@ -28,7 +28,7 @@ class CountingStore(ObjectStore):
 
 @pytest.fixture
 def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
-    counting = CountingStore(memory._store, memory.url)
+    counting = CountingStore(memory.clients, memory.url)
     monkeypatch.setattr(cache, "fetch_to_file", counting.fetch_to_file)
     return counting
 

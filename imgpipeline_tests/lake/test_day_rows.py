@@ -37,7 +37,7 @@ class CountingStore(ObjectStore):
     """A store in memory that notes which objects are read as a whole."""
 
     def __init__(self) -> None:
-        super().__init__(open_memory_store()._store, "memory://")  # the store is a wrapper around such a client
+        super().__init__(open_memory_store().clients, "memory://")  # the store is a wrapper around such a client
         self.read: list[str] = []
 
     def get(self, key: str) -> bytes:

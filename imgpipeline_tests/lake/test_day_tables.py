@@ -211,7 +211,7 @@ def test_a_put_whose_answer_was_lost_is_recognised(memory: ObjectStore):
             return False
 
     write_chain(memory, day_outcomes(0, 3))
-    built = rebuild_day(LosesAnswers(memory._store, memory.url), DAY, now=NOON)
+    built = rebuild_day(LosesAnswers(memory.clients, memory.url), DAY, now=NOON)
     assert (built.skipped, built.frames) == (False, 3)
 
 

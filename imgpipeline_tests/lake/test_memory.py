@@ -80,7 +80,7 @@ def test_without_the_setting_an_engine_takes_a_quarter_of_the_machine(monkeypatc
 def test_of_a_container_its_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     limits = [tmp_path / "memory.max", tmp_path / "none"]
     limits[0].write_text("268435456\n")
-    monkeypatch.setattr(engine, "_CGROUP_LIMITS", limits)
+    monkeypatch.setattr(engine, "CGROUP_LIMITS", limits)
     assert machine_memory_bytes.__wrapped__() == 256 * MIB
     limits[0].write_text("max\n")
     assert machine_memory_bytes.__wrapped__() > 256 * MIB

@@ -48,8 +48,8 @@ def other_sql(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Change the SQL of one summary."""
 
     def change(name: str) -> None:
-        read = summaries._read_sql
-        monkeypatch.setattr(summaries, "_read_sql", lambda which: read(which) + (" -- new" if which == name else ""))
+        read = summaries.read_sql
+        monkeypatch.setattr(summaries, "read_sql", lambda which: read(which) + (" -- new" if which == name else ""))
 
     return change
 

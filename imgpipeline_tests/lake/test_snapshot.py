@@ -75,7 +75,7 @@ def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(
             bounds.append(made.end.offset)
             assert append(made, waiting)
             waiting = []
-    counting = CountingStore(store._store, store.url)
+    counting = CountingStore(store.clients, store.url)
     folder = tmp_path_factory.mktemp("sessions")
     shown = shown_rows(counting, folder / "all")
     last = segment_key(CHAIN, bounds[-1])  # read once more to find the end

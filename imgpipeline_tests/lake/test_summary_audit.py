@@ -74,7 +74,7 @@ def test_a_summary_of_a_summary_that_was_built_otherwise_since_is_made_again_as_
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
     monkeypatch.setattr(
-        summaries, "_read_sql", lambda name, read=summaries._read_sql: read(name).replace("count(*) ", "7")
+        summaries, "read_sql", lambda name, read=summaries.read_sql: read(name).replace("count(*) ", "7")
     )
     build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     assert audited(memory) == {name: (True, name == "label_totals") for name in SUMMARIES}

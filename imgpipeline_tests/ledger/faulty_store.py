@@ -22,7 +22,7 @@ class FaultyStore(ObjectStore):
 
     def __init__(self) -> None:
         memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
+        super().__init__(memory.clients, memory.url)
         self.faults: dict[str, list[str]] = {}
         self.in_between: Callable[[], None] | None = None
 

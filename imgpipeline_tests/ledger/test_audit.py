@@ -13,7 +13,7 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import FrameStatus, Gap, GapReason, Outcome
 from imgpipeline.ledger import find_end
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
-from imgpipeline.ledger.segment import _checksum, _line, decode_segment, describe, encode_segment
+from imgpipeline.ledger.segment import checksum_of, decode_segment, describe, encode_line, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.samples import (
@@ -47,7 +47,7 @@ def rewrite(store: ObjectStore, start: int, change) -> None:
     segment = decode_segment(store.get(key), key)
     header, lines = change(segment.header.to_json(), segment.body.splitlines(keepends=True))
     body = b"".join(lines)
-    data = _line({**header, "checksum": _checksum(header, body)}) + body
+    data = encode_line({**header, "checksum": checksum_of(header, body)}) + body
     store.put(key, zstandard.ZstdCompressor().compress(data))
 
 

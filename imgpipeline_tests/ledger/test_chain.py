@@ -86,7 +86,7 @@ def test_the_day_index_is_there_before_the_segment(memory: ObjectStore):
         def create(self, key: str, data: bytes) -> bool:
             raise PermanentError(f"{key} ({len(data)} bytes): the disk is full")
 
-    failing = FailingStore(memory._store, memory.url)
+    failing = FailingStore(memory.clients, memory.url)
     with pytest.raises(PermanentError, match="disk is full"):
         append(writer(failing), frames(0, 1))
     assert [info.key for info in memory.list_objects()] == [
@@ -104,7 +104,7 @@ def test_an_index_entry_that_failed_is_put_again_before_the_segment(memory: Obje
                 raise TransientError(f"{key}: no answer")
             super().put(key, data)
 
-    made = writer(OnceFailingStore(memory._store, memory.url))
+    made = writer(OnceFailingStore(memory.clients, memory.url))
     with pytest.raises(TransientError):
         append(made, frames(0, 1))
     assert append(made, frames(0, 1))

@@ -212,7 +212,7 @@ def test_the_index_is_put_once_a_bucket_and_run():
             super().put(key, data)
 
     memory = open_memory_store()
-    store = CountingStore(memory._store, memory.url)
+    store = CountingStore(memory.clients, memory.url)
     write_chain(store, *(frames(n, n + 1) for n in range(20)))
     assert CountingStore.puts == 1
     assert store.head(bucket_key(Bucket(DAY, CHAIN, 0))) is not None

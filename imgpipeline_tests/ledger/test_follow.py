@@ -349,7 +349,7 @@ class NotingStore(ObjectStore):
 
     def __init__(self) -> None:
         memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
+        super().__init__(memory.clients, memory.url)
         self.read: list[str] = []
 
     def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:

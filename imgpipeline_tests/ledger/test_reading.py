@@ -158,7 +158,7 @@ def test_the_ends_of_several_chains_are_read_at_the_same_time(memory: ObjectStor
     chains = [replace(CHAIN, partition=number) for number in range(4)]
     for number, chain in enumerate(chains):
         write_chain(memory, [gap(0, number + 1)], chain=chain)
-    ends = fix_ends(MeetingStore(memory._store, memory.url))
+    ends = fix_ends(MeetingStore(memory.clients, memory.url))
     assert {chain: end.offset for chain, end in ends.items()} == {chain: n + 1 for n, chain in enumerate(chains)}
 
 

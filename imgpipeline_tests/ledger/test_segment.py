@@ -209,7 +209,7 @@ def test_a_header_with_a_right_checksum_but_impossible_fields_is_damaged():
         ("created_at", 1e300),
     ]:
         head = good | {field: value}
-        checked = head | {"checksum": segment._checksum(head, b"")}
+        checked = head | {"checksum": segment.checksum_of(head, b"")}
         line = json.dumps(checked, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         assert read_or_none(zstandard.compress(line)) is None
 
@@ -223,7 +223,7 @@ def test_a_claimed_size_beyond_the_limit_is_refused_before_it_is_allocated():
 
 
 def test_a_segment_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segment, "_MAX_BYTES", 100)
+    monkeypatch.setattr(segment, "MAX_SEGMENT_BYTES", 100)
     with pytest.raises(LedgerError, match="IMGPIPELINE_SEGMENT_MAX_RECORDS"):
         small_bytes()
 

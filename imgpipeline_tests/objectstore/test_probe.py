@@ -13,7 +13,7 @@ class FaultyStore(ObjectStore):
 
     def __init__(self) -> None:
         memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
+        super().__init__(memory.clients, memory.url)
 
 
 class OverwritingStore(FaultyStore):

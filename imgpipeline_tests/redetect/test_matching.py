@@ -35,7 +35,7 @@ def fill(engine: Engine, name: str, boxes: list[Box]) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "_BATCH", 3)
+    monkeypatch.setattr(matching, "ROWS_AT_ONCE", 3)
     dice = random.Random(seed)  # noqa: S311 - the same boxes each time
     of_a, of_b = crowded(dice), crowded(dice)
     expected: set[tuple[Any, ...]] = set()

@@ -83,7 +83,7 @@ class S3Server:
         self.port = free_port()
         self.access_key_id = access_key_id
         self.secret_access_key = secret_access_key
-        self.process = ServerProcess("versitygw", self._command(), work_dir / "versitygw.log")
+        self.process = ServerProcess("versitygw", self.command(), work_dir / "versitygw.log")
 
     @property
     def endpoint(self) -> str:
@@ -130,7 +130,7 @@ class S3Server:
     ) -> None:
         self.kill()
 
-    def _command(self) -> list[str | Path]:
+    def command(self) -> list[str | Path]:
         listen = ["--port", f"{LOOPBACK}:{self.port}", "--health", "/health", "--keep-alive", "--quiet"]
         account = ["--access", self.access_key_id, "--secret", self.secret_access_key, "--region", REGION]
         return [programs.versitygw(), *listen, *account, "posix", self.data_dir]

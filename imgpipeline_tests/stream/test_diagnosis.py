@@ -211,7 +211,7 @@ def test_a_broker_that_advertises_an_address_nobody_can_reach(tmp_path: Path):
 def test_an_advertised_address_nobody_can_reach_is_found_where_the_brokers_answer_comes_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("imgpipeline.stream.diagnosis._ANSWER_TIMEOUT_S", 0.002)
+    monkeypatch.setattr("imgpipeline.stream.diagnosis.ANSWER_TIMEOUT_S", 0.002)
     nowhere = free_port()
     try:
         broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})

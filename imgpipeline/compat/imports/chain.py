@@ -28,7 +28,7 @@ from imgpipeline.settings import Clock, Settings
 
 SEGMENT_ROWS = 10_000
 """Segments end at multiples of this, so that concurrent imports of the same rows meet at the same ends."""
-_SEGMENT_BYTES = 32 * 2**20
+SEGMENT_BYTES = 32 * 2**20
 """A segment ends earlier at this many bytes of rows."""
 
 
@@ -160,7 +160,7 @@ class _Import:
                 continue
             self._batch.append(row)
             self._batch_bytes += row.size_bytes
-            if self._digest.rows % SEGMENT_ROWS == 0 or self._batch_bytes >= _SEGMENT_BYTES:
+            if self._digest.rows % SEGMENT_ROWS == 0 or self._batch_bytes >= SEGMENT_BYTES:
                 with _collector_paused():
                     self._put()
         if self._batch:

@@ -74,8 +74,8 @@ FROM (SELECT text || '@' || CAST(hour AS VARCHAR)[1:16] AS key, label, hour, cou
 _TIMES = """
 SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY keys.id, seen.rowid
 """
-_BATCH_ROWS = 200_000
-_FEW = 20_000
+BATCH_ROWS = 200_000
+FEW_ROWS = 20_000
 """Up to this many times are written without importing NumPy and Arrow."""
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
@@ -131,7 +131,7 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         engine.run(_KEYS)
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
-        for piece in _printed(engine) if detections > _FEW else _printed_plainly(engine):
+        for piece in _printed(engine) if detections > FEW_ROWS else _printed_plainly(engine):
             write(stream, piece)
     return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
 
@@ -154,7 +154,7 @@ def _printed(engine: Engine) -> Iterator[bytes]:
         keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
         begun = 0
         table: npt.NDArray[np.uint8] | None = None
-        for batch in engine.connection.sql(_TIMES).to_arrow_reader(_BATCH_ROWS):
+        for batch in engine.connection.sql(_TIMES).to_arrow_reader(BATCH_ROWS):
             ids, seconds = (batch.column(number).to_numpy(zero_copy_only=False) for number in (0, 1))
             bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
             for first, behind in pairwise(bounds):

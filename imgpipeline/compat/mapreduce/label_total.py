@@ -23,7 +23,7 @@ from imgpipeline.settings import Settings
 
 _HEADER = b"timestamp"
 _ROW = re.compile(rb"^(?![ \t\v\f]*timestamp)[^,\n]*,([^,\n]*),[^,\n]*$", re.MULTILINE)
-_MOST_IN_MEMORY = 500_000
+MOST_IN_MEMORY = 500_000
 """Different labels counted in memory; more are handed to DuckDB, which spills to disk."""
 
 
@@ -96,7 +96,7 @@ class _Totals:
                 malformed += count
             else:
                 self._counts[label] += count
-        if len(self._counts) > _MOST_IN_MEMORY:
+        if len(self._counts) > MOST_IN_MEMORY:
             self._spill()
         return malformed
 

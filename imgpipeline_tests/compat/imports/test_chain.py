@@ -124,7 +124,7 @@ def test_an_import_that_meets_shorter_segments_begins_again_behind_them(
 
 
 def test_large_rows_end_a_segment_sooner(folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chains, "_SEGMENT_BYTES", 1_000)
+    monkeypatch.setattr(chains, "SEGMENT_BYTES", 1_000)
     result = import_csv(folder_settings, write_csv(tmp_path / "counts.csv", csv_lines(100)))
     assert result.segments > 3
 

@@ -60,8 +60,8 @@ def test_keys_are_in_byte_order(tmp_path: Path):
 def test_times_are_in_the_order_of_files_and_of_places_in_them(
     tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(label_hour, "_FEW", few)
-    monkeypatch.setattr(label_hour, "_BATCH_ROWS", 1_000)
+    monkeypatch.setattr(label_hour, "FEW_ROWS", few)
+    monkeypatch.setattr(label_hour, "BATCH_ROWS", 1_000)
     hours = [f"2026-01-09T12:{(7 * n) % 60:02d}:{(11 * n) % 60:02d}" for n in range(4_000)]
     files = [
         b"\n".join(document(time, "car", filler="x" * 400) for time in hours[n : n + 800]) for n in range(0, 4_000, 800)
@@ -255,7 +255,7 @@ FILES = st.one_of(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], few: int):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_hour, "_FEW", few)
+        patch.setattr(label_hour, "FEW_ROWS", few)
         output, done = run(Path(folder), files)
     assert output == classic.label_hour(files)
     assert done.detections == sum(int(line.split(b"\t")[1]) for line in output.splitlines())

@@ -65,7 +65,7 @@ def test_a_line_ends_as_hadoop_has_it(tmp_path: Path, newline: bytes):
 
 
 def test_more_labels_than_memory_takes_are_counted_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(label_total, "_MOST_IN_MEMORY", 100)
+    monkeypatch.setattr(label_total, "MOST_IN_MEMORY", 100)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 2_000)
     data = b"".join(b"1,label %d,1\n" % (number % 700) for number in range(3_000))
     output, done = run(tmp_path, [data])

@@ -36,7 +36,7 @@ class SleepyStore(ObjectStore):
 
     def __init__(self) -> None:
         memory = open_memory_store()
-        super().__init__(memory._store, memory.url)
+        super().__init__(memory.clients, memory.url)
         self.is_asleep = False
         self.kept: list[tuple[str, bytes]] = []
 

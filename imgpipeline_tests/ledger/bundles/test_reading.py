@@ -81,7 +81,7 @@ class CountingStore(ObjectStore):
     """Counts the segments that are fetched, and the listings of them."""
 
     def __init__(self, store: ObjectStore) -> None:
-        super().__init__(store._store, store.url, folder=store._folder)
+        super().__init__(store.clients, store.url, folder=store.folder)
         self.fetched: Counter[str] = Counter()
         self.listed: Counter[str] = Counter()
 
