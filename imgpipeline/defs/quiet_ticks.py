@@ -61,7 +61,7 @@ class RestingAutomation(dg.AutomationConditionSensorDefinition):
         if self._can_rest(look):
             said = "Nothing new: no event since the last evaluation, and no day waits to be built."
             return SensorExecutionData(skip_message=said, cursor=context.cursor)
-        context._instance = instance  # or Dagster opens its storage again; there is no public way to lend it one
+        context._instance = instance  # noqa: SLF001 - or Dagster opens its storage again; it has no public way to lend it
         self._last = None  # an evaluation that fails is repeated
         told = super().evaluate_tick(context)
         self._last = look

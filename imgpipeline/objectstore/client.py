@@ -201,7 +201,7 @@ class ObjectStore:
 
     def _check_folder(self) -> None:
         """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store."""
-        if self._folder is not None and not self._folder.is_dir():
+        if self.folder is not None and not self.folder.is_dir():
             raise PermanentError(
                 f"The store's folder {self.folder} is gone.",
                 next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",

@@ -50,7 +50,7 @@ class CountingStore(ObjectStore):
 
 @pytest.fixture
 def counting(folder: ObjectStore) -> CountingStore:
-    return CountingStore(folder._store, folder.url, folder=folder._folder)
+    return CountingStore(folder.clients, folder.url, folder=folder.folder)
 
 
 def count_frames(lake, store: CountingStore) -> tuple[int, int]:
