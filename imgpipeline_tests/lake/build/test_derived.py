@@ -182,7 +182,7 @@ class Refusing(ObjectStore):
 
 def refusing() -> Refusing:
     memory = open_memory_store()
-    return Refusing(memory._store, memory.url)
+    return Refusing(memory.clients, memory.url)
 
 
 def test_an_object_that_was_removed_after_a_refusal_is_not_stored() -> None:
