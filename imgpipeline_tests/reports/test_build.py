@@ -12,9 +12,11 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, report_key
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.derived import Made, Start, build
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import build_report, current_page
+from imgpipeline.reports.build import DailyReport, build_report, current_page
+from imgpipeline.reports.headline import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.reports.picture import MOST_BYTES, draw_picture
 from imgpipeline.settings import Settings
@@ -177,28 +179,23 @@ def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, sett
         assert len(set(pool.map(build, range(3)))) == 1
 
 
-def test_a_slow_build_does_not_take_the_place_of_a_newer_one(
-    store: ObjectStore, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_slow_build_does_not_take_the_place_of_a_newer_one(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     overtaken = threading.Event()
-    from imgpipeline.reports import build as module  # noqa: PLC0415 - the module whose step is held up
 
-    make = module.make_page
+    class SlowReport(DailyReport):
+        def make(self, start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
+            made = super().make(start)
+            if not overtaken.is_set():
+                overtaken.set()
+                append(chain, [seen(1)])
+                rebuild_day(store, DAY, now=AFTERWARDS)
+                build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "faster")
+            return made
 
-    def hold_up(*args: object, **kwargs: object) -> object:
-        page = make(*args, **kwargs)  # type: ignore[arg-type]  # handed on
-        if not overtaken.is_set():
-            overtaken.set()
-            append(chain, [seen(1)])
-            rebuild_day(store, DAY, now=AFTERWARDS)
-            build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "faster")
-        return page
-
-    monkeypatch.setattr(module, "make_page", hold_up)
-    slow = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "slow")
-    assert slow.headline.frames == 2
+    slow = build(SlowReport(store, settings, DAY, AFTERWARDS, tmp_path / "slow"))
+    assert [headline.frames for headline in slow.manifests.values() if headline] == [2]
     assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "2"
 
 
