@@ -8,25 +8,26 @@ for its first build is counted and reported as not compared.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 
-from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain, parse_day, summary_key
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.audit_state import AuditState, read_state, write_state
 from imgpipeline.lake.day_audit import DayReader, compare_day, count_unbuilt
+from imgpipeline.lake.day_catalog import join_versions
 from imgpipeline.lake.day_ends import covered_ends, has_news, reach_differently
-from imgpipeline.lake.day_tables import list_days
+from imgpipeline.lake.day_news import DayNews
 from imgpipeline.lake.day_verdicts import write_verdicts
-from imgpipeline.lake.manifest import read_manifest
+from imgpipeline.lake.manifest import read_stored
 from imgpipeline.lake.summaries import SUMMARIES
 from imgpipeline.lake.summary_audit import compare_summary
-from imgpipeline.lake.summary_inputs import stored_key
+from imgpipeline.lake.summary_inputs import list_versions
 from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, list_chains
+from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -34,6 +35,7 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 __all__ = ["AuditReport", "Progress", "audit"]
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
+_SETTLED = f"tables {SCHEMA_VERSION}"
 
 Progress = Callable[[int, int], None]
 """Called with the segments that were read, and how many there are to read (as far as is known)."""
@@ -75,7 +77,7 @@ def audit(
     has_logs = not ends or any(not is_import(end.chain) for end in ends)
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     fixed = {end.chain: end.offset for end in ends}
-    work = _Audit(store, before, AuditState(), fixed, frozenset(index_buckets(store)), progress or _silent, full)
+    work = _Audit(store, before, AuditState(news=_news_before(store, before, fixed)), fixed, progress or _silent, full)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
     strays = tuple(stray_keys(store)) if full else ()
@@ -83,6 +85,18 @@ def audit(
     work.after.verdicts = write_verdicts(store, report, before.verdicts, full=full, now=now)
     write_state(store, work.after, now=now)
     return report
+
+
+def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> DayNews:
+    """Returns what earlier walks have noted of the days; where they have not, all days that there are."""
+    is_continued = all(walked.position <= ends.get(chain, 0) for chain, walked in before.chains.items())
+    if not before.chains:
+        return DayNews()
+    if before.news is not None and is_continued:
+        return before.news
+    news = DayNews()
+    news.begin(known_days(store))
+    return news
 
 
 def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
@@ -104,6 +118,22 @@ def _silent(done: int, total: int) -> None:
 
 
 @dataclass(slots=True)
+class _Index:
+    """The day index, listed day by day as it is asked for, after the ends were fixed."""
+
+    store: ObjectStore
+    listed: dict[date, frozenset[Bucket]] = field(default_factory=dict)
+
+    def of(self, day: date) -> frozenset[Bucket]:
+        if day not in self.listed:
+            self.listed[day] = frozenset(index_buckets(self.store, day))
+        return self.listed[day]
+
+    def __contains__(self, bucket: object) -> bool:
+        return isinstance(bucket, Bucket) and bucket in self.of(bucket.day)
+
+
+@dataclass(slots=True)
 class _Audit:
     """One audit under way."""
 
@@ -111,11 +141,18 @@ class _Audit:
     before: AuditState
     after: AuditState
     ends: Mapping[ChainId, int]
-    indexed: frozenset[Bucket]
     progress: Progress
     full: bool
     done: int = 0
     total: int = 0
+    news: DayNews = field(init=False)
+    indexed: _Index = field(init=False)
+    versions: dict[str, dict[date, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.news = self.after.news or DayNews()
+        self.indexed = _Index(self.store)
+        self.versions = {table: list_versions(self.store, table) for table in (*_NAMES, *SUMMARIES)}
 
     def step(self) -> None:
         self.done += 1
@@ -144,25 +181,36 @@ class _Audit:
                 listed=to_read[end.chain],
                 indexed=self.indexed,
                 compare_bundles=self.full,
+                seen=lambda header: self.news.note(header.chain, header.start, header.days),
                 progress=self.step,
             )
             problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))
             found[end.chain] = replace(walked, problems=problems)
             if walked.ok and not end.problems:
                 self.after.chains[end.chain] = walked
+            else:
+                self._doubt_days()
         return tuple(PartitionAudit(found[chain], logs.get(chain)) for chain in sorted(found))
 
     def _since(self, end: FixedEnd) -> ChainAudit:
         before = self.before.chains.get(end.chain)
         return before if before and before.position <= end.offset else ChainAudit(end.chain)
 
+    def _doubt_days(self) -> None:
+        """Forgets what was noted: some segments of a chain could not be read, and their days are in the index alone."""
+        self.after.news = None
+        for day in {*self.news.days, *known_days(self.store)}:
+            self.news.doubt(day)
+
     def audit_days(self) -> tuple[DayAudit, ...]:
-        buckets: dict[date, list[Bucket]] = defaultdict(list)
-        for bucket in self.indexed:
-            buckets[bucket.day].append(bucket)
-        versions = self._stored_versions()
-        built = [self._audit_day(day, tuple(buckets.get(day, ())), versions[day]) for day in sorted(versions)]
-        unbuilt = self._audit_unbuilt({day: buckets[day] for day in sorted(buckets.keys() - versions.keys())})
+        stored: dict[date, dict[str, str]] = defaultdict(dict)
+        for table in _NAMES:
+            for day, version in self.versions[table].items():
+                stored[day][table] = version
+        built = [self._audit_day(day, stored[day]) for day in sorted(stored)]
+        unbuilt = self._audit_unbuilt(
+            {day: sorted(self.indexed.of(day)) for day in sorted(self.news.days.keys() - stored.keys())}
+        )
         return tuple(sorted((*built, *unbuilt), key=lambda found: found.day))
 
     def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
@@ -188,16 +236,7 @@ class _Audit:
         chains = sorted({bucket.chain for bucket in buckets} & self.ends.keys())
         return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
 
-    def _stored_versions(self) -> dict[date, dict[str, str]]:
-        versions: dict[date, dict[str, str]] = defaultdict(dict)
-        for table in _NAMES:
-            for info in self.store.list_objects(table):
-                day = parse_day(info.key)
-                if day is not None and info.key == day_table_key(table, day):
-                    versions[day][table] = info.e_tag
-        return versions
-
-    def _audit_day(self, day: date, buckets: tuple[Bucket, ...], stored: Mapping[str, str]) -> DayAudit:
+    def _audit_day(self, day: date, stored: Mapping[str, str]) -> DayAudit:
         problems: list[str] = []
         missing: tuple[str, ...] = ()
         versions = " ".join(stored.get(table, "") for table in _NAMES)
@@ -210,41 +249,39 @@ class _Audit:
         if versions and figures.agree_on() and not problems:
             self.after.days[day] = (versions, figures)
         try:
-            stale = self._is_stale(day, buckets)
+            stale = self._is_stale(day, join_versions(stored.get(table) for table in _NAMES))
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error.message}")
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
-    def _is_stale(self, day: date, buckets: Sequence[Bucket]) -> bool:
-        manifests = [read_manifest(self.store, table, day) for table in _NAMES]
+    def _is_stale(self, day: date, version: str) -> bool:
+        if self.news.is_settled(day, _SETTLED, version):
+            return False
+        found = [read_stored(self.store, day_table_key(table, day)) for table in _NAMES]
+        manifests = [stored.manifest if stored else None for stored in found]
         if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
             return True
         if reach_differently(*manifests):
             return True
         covered = covered_ends(*manifests)
-        since = self.before.quiet.skip(day, covered)
-        unread = [b for b in buckets if since.get(b.chain, 0) < self.ends.get(b.chain, 0)]
-        if has_news(self.store, day, self.ends, since, unread):
-            return True
-        chains = {bucket.chain for bucket in buckets} & self.ends.keys()
-        self.after.quiet.note(day, covered, {chain: self.ends[chain] for chain in chains})
-        return False
+        is_stale = self.news.has_news(day, covered)
+        if is_stale is None:
+            is_stale = has_news(self.store, day, self.ends, covered, self.indexed.of(day))
+        if not is_stale:
+            self.news.settle(day, _SETTLED, join_versions(stored.e_tag if stored else None for stored in found))
+        return is_stale
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:
         return tuple(
             found
             for name in sorted(SUMMARIES)
-            for day in list_days(self.store, f"summaries/{name}")
+            for day in sorted(self.versions[name])
             for found in self._audit_summary(name, day)
         )
 
     def _audit_summary(self, name: str, day: date) -> Iterable[SummaryAudit]:
-        stored = self._version(summary_key(name, day))
-        if stored is None:
-            return
-        inputs = (self._version(stored_key(table, day)) or "" for table in SUMMARIES[name].inputs)
-        version = " ".join((stored, *inputs))
+        version = " ".join(self.versions[table].get(day, "") for table in (name, *SUMMARIES[name].inputs))
         known = self.before.summaries.get((name, day))
         if known and known[0] == version:
             found = SummaryAudit(name, day, True, known[1])
@@ -256,7 +293,3 @@ class _Audit:
         if found.ok:
             self.after.summaries[(name, day)] = (version, found.stale)
         yield found
-
-    def _version(self, key: str) -> str | None:
-        info = self.store.head(key)
-        return info.e_tag if info else None

@@ -13,7 +13,7 @@ from typing import Any
 from imgpipeline.contracts.keys import ChainId, audit_state_key
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.audit_report import DayFigures
-from imgpipeline.lake.quiet import QuietNotes
+from imgpipeline.lake.day_news import DayNews
 from imgpipeline.ledger.audit import ChainAudit
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 
@@ -31,8 +31,8 @@ class AuditState:
     """For each day the versions of its tables, and its figures."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """For each summary the versions of it and of its inputs, and whether it was stale."""
-    quiet: QuietNotes = field(default_factory=QuietNotes)
-    """Stretches of chains behind a day's tables that hold nothing of it."""
+    news: DayNews | None = None
+    """What the walks have seen of each day; None where they did not note it, or not all of it."""
     verdicts: dict[date, str] = field(default_factory=dict)
     """A hash of the stored verdict on each day, whatever it says."""
 
@@ -54,7 +54,7 @@ def read_state(store: ObjectStore) -> AuditState:
                 for s in data["summaries"]
             },
         )
-        state.quiet.add(data["quiet"], state.chains)
+        state.news = DayNews.from_json(data["news"]) if data.get("news") is not None else None
         state.verdicts = {date.fromisoformat(day): str(digest) for day, digest in data.get("verdicts", {}).items()}
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return AuditState()
@@ -75,7 +75,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
             {"name": name, "day": day.isoformat(), "versions": versions, "stale": stale}
             for (name, day), (versions, stale) in sorted(state.summaries.items())
         ],
-        "quiet": state.quiet.to_json(state.chains),
+        "news": None if state.news is None else state.news.to_json(),
         "verdicts": {day.isoformat(): digest for day, digest in sorted(state.verdicts.items())},
     }
     try:

@@ -8,7 +8,7 @@ chain, and what is kept between two audits, belongs to `lake.audit`.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,8 +105,9 @@ def audit_chain(
     *,
     since: ChainAudit | None = None,
     listed: Sequence[Listed] | None = None,
-    indexed: Collection[Bucket] | None = None,
+    indexed: Container[Bucket] | None = None,
     compare_bundles: bool = False,
+    seen: Callable[[SegmentHeader], None] = lambda _: None,
     progress: Callable[[], None] = lambda: None,
 ) -> ChainAudit:
     """Walks a chain up to an end that was fixed before.
@@ -119,6 +120,7 @@ def audit_chain(
         indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
             read through it. Default: that is not looked at.
         compare_bundles: Compare bundles with the segments; then these must not be read through bundles.
+        seen: Called with the header of each segment that could be read.
         progress: Called after each segment.
 
     Returns:
@@ -135,8 +137,10 @@ def audit_chain(
         walk.take(start, segment)
         if bundles and isinstance(segment, Segment):
             walk.compare(bundles, segment.header)
-        if indexed is not None and isinstance(segment, Segment):
-            walk.check_index(segment.header, indexed)
+        if isinstance(segment, Segment):
+            seen(segment.header)
+            if indexed is not None:
+                walk.check_index(segment.header, indexed)
         progress()
     if walk.position < end.offset:
         walk.skip_to(end.offset)
@@ -224,7 +228,7 @@ class _Walk:
         if wrong:
             self.problems.append(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
 
-    def check_index(self, header: SegmentHeader, indexed: Collection[Bucket]) -> None:
+    def check_index(self, header: SegmentHeader, indexed: Container[Bucket]) -> None:
         for day in header.days:
             bucket = bucket_of(day, self.chain, header.start)
             if bucket not in indexed:

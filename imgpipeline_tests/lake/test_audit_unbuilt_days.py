@@ -6,9 +6,9 @@ from datetime import timedelta
 from imgpipeline.contracts.keys import Bucket, bucket_key, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
+from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.killed_builds import die_after_frames
 from imgpipeline_tests.lake.samples import chosen_frames, day_outcomes, seen, stored_letters
-from imgpipeline_tests.lake.test_quiet import CountingStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frames, gap, write_chain
 
 NEXT = DAY + timedelta(days=1)

@@ -20,6 +20,7 @@ from imgpipeline.ledger import Segment, known_days, list_segments
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.lake.audits import run_audit
+from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
@@ -37,15 +38,6 @@ from imgpipeline_tests.ledger.test_follow import repair_chain
 
 CATALOG = follower_key("days")
 NEXT = DAY + timedelta(days=1)
-
-
-class CountingStore(ObjectStore):
-    """A store that notes which segments are read."""
-
-    def fetch(self, key: str, *, max_bytes: int | None = None):
-        if key.startswith("metadata/"):
-            self.read: list[str] = [*getattr(self, "read", []), key]
-        return super().fetch(key, max_bytes=max_bytes)
 
 
 @pytest.fixture

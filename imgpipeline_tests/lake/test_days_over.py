@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.lake.audit import audit
 from imgpipeline.lake.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.days_behind import days_behind
 from imgpipeline.lake.session import open_lake
@@ -40,6 +41,7 @@ def summarize(store: ObjectStore, cache: Path) -> int:
 
 
 CALLS: dict[str, Call] = {
+    "audit": lambda store, _: audit(store, list, now=NOON).ok,
     "stale_days": lambda store, _: stale_days(store),
     "days_behind": lambda store, _: days_behind(store),
     "reported_days": lambda store, _: len(reported_days(store)),

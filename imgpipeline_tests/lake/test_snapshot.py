@@ -17,10 +17,10 @@ from imgpipeline.lake.session import open_lake
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.killed_builds import die_after_detections, die_after_frames
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import again, gated, seen
-from imgpipeline_tests.lake.test_quiet import CountingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
