@@ -24,6 +24,7 @@ from benchmarks.batch import measure_batch
 from benchmarks.bundles import measure_bundles
 from benchmarks.classic import measure_classic
 from benchmarks.cold import measure_cold
+from benchmarks.days_over import measure_days_over
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.growth import measure_growth
 from benchmarks.idle import measure_idle
@@ -49,6 +50,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
     "growth": lambda place, effort: measure_growth(place.s3, place.folder, effort.bundled_segments),
+    "days": lambda place, effort: measure_days_over(place.s3, place.folder, effort.days_over, effort.day_partitions),
     "bundles": lambda place, effort: measure_bundles(place.s3, effort.bundled_segments),
     "batch": measure_batch,
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),

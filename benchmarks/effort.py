@@ -36,6 +36,10 @@ class Effort:
     """Segments that are put one after the other."""
     bundled_segments: tuple[int, ...]
     """Segments of five frames in the days that are built segment by segment, and read with and without bundles."""
+    days_over: tuple[int, ...]
+    """Days that are over, for calls that name no day."""
+    day_partitions: int
+    """Partitions of one day, for the same calls."""
     sensor_segments: int
     """Segments of the synthetic ledger."""
     batch_frames: int
@@ -65,6 +69,8 @@ FULL = Effort(
     memory_messages=100_000,
     ledger_segments=300,
     bundled_segments=(1_000, 4_000, 16_000, 64_000),
+    days_over=(10, 100, 400),
+    day_partitions=9_800,
     sensor_segments=1_000_000,
     batch_frames=1_000_000,
     batch_files=300,
@@ -86,6 +92,8 @@ QUICK = Effort(
     memory_messages=4_000,
     ledger_segments=60,
     bundled_segments=(2_000,),
+    days_over=(2, 6),
+    day_partitions=50,
     sensor_segments=2_000,
     batch_frames=20_000,
     batch_files=20,

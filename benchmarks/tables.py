@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.batch_tables import batch_tables
 from benchmarks.bundle_tables import bundle_tables
+from benchmarks.days_tables import days_tables
 from benchmarks.reduction_tables import reduction_tables
 from benchmarks.table import Table, at_least, at_most
 
@@ -207,6 +208,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "batch": batch_tables,
     "ledger": _figures,
     "growth": _growth,
+    "days": days_tables,
     "bundles": bundle_tables,
     "sensor": _figures,
     "reduction": reduction_tables,

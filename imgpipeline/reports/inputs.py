@@ -105,9 +105,8 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
     """
     stored = _stored_tables(store, day)
     manifests = [found.manifest for found in stored.values()] if len(stored) == len(DAY_TABLES) else []
-    ends = join_ends(
-        {chain: end.offset for chain, end in fix_ends(store).items()}, *(manifest.ends for manifest in manifests)
-    )
+    named = join_ends(*(manifest.ends for manifest in manifests))
+    ends = join_ends({chain: end.offset for chain, end in fix_ends(store, named).items()}, named)
     buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
     if not stored and not buckets:
         raise _nothing_of(store, day)
