@@ -61,7 +61,7 @@ def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
     assert shown.status == 0, shown.stderr
     assert "counts.csv:4: confidence: got 'many', expected a number from 0 to 1." in shown.stdout
     assert "2026-01-05T00:00:00Z,car,many" in shown.stdout
-    assert "import that one under another --name" in shown.stdout
+    assert "import it under another --name" in shown.stdout
     replay = run("dead-letters", "replay", "--code", "BAD_ROW", "--yes", env=site, cwd=tmp_path)
     assert replay.status == 1
     assert "Nothing to announce again." in replay.stderr
