@@ -1,8 +1,4 @@
-"""Reading announced images with the patience of a run.
-
-Owns how long a missing image is waited for. Which paths are allowed, and what a failure means, belongs to
-`objectstore`.
-"""
+"""Reads announced images, and waits a moment for images that are still missing."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,4 @@
-"""What a detection run tells of its work.
-
-Owns the values that are reported and their making. Where they are shown (Dagster's events, the terminal) belongs to
-`defs` and `cli`.
-"""
+"""What a detection run reports of its work."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
-"""The work of one detection run, in the order that makes it lasting.
+"""The work of one detection run, in the order that makes it durable: day index, segment, report, group offset.
 
-Owns that order: day index, segment, report (Dagster's event), group offset. The two threads beside it fetch records
-and collect outcomes (`workers`), a pool works on records (`pool`); the thread that calls `work` puts segments and
-reports. Where a chain goes on was found before, by `lane`.
+Two threads beside it fetch records and collect outcomes (`workers`), and a pool turns records into outcomes
+(`image_pool`). The thread that calls `work` writes segments and reports days to Dagster.
 """
 
 import contextlib

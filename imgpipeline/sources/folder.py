@@ -1,15 +1,13 @@
-"""A folder of pictures as a source: each picture is stored under `images/` and announced in Kafka.
-
-Owns walking the folder, the time and the name of each frame, and the order of both steps. It promises:
+"""A folder of images as a source: each image is stored under `images/` and announced in Kafka.
 
 * A frame is announced after its image is stored, with its size and hash.
-* The same folder ingested again announces the same frames: a frame is named by source, time and path below the folder,
-  so that nothing is counted twice, and what a crash left out is made up for. With `start` and `interval` frames are
-  numbered in the order of their paths instead: new pictures have to come behind the others, or those get other names.
-* What is not announced is named, with the reason: files that are not images by their content among them. A damaged
-  image is announced; the pipeline records it as a dead letter.
-* An image in the store is never overwritten: a picture that was changed under the same name is stored, and counted,
-  as another frame.
+* Ingesting the same folder again announces the same frames: a frame is identified by source, time and path below the
+  folder, so nothing is counted twice, and frames that a crash left out are added. With `start` and `interval`, frames
+  are numbered in the order of their paths instead: new images have to sort after the others.
+* Files that are not announced are listed with the reason, including files that are not images by their content. A
+  damaged image is announced; the pipeline records it as a dead letter.
+* A stored image is never overwritten: an image that changed under the same name is stored, and counted, as another
+  frame.
 """
 
 from collections.abc import Callable

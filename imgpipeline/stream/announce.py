@@ -1,8 +1,7 @@
-"""Announcing frames: writing records of the message contract.
+"""Announces frames by writing records of the message contract.
 
-Owns the producer of our own sources. It promises that an announcement that was flushed is in Kafka, that frames of one
-source keep their order (one key, hence one partition), and that memory stays flat while the broker is slow. Storing
-the announced image comes before and belongs to the source.
+A flushed announcement is in Kafka, frames of one source keep their order (one key, hence one partition), and memory
+stays flat while the broker is slow. The source stores the image before it announces it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Opening clients of kafka-python.
+"""Opens and closes clients of kafka-python.
 
-Owns how a client is opened and closed. It promises that what fails there is one of this project's errors, with its
-cause found out (`diagnosis`), since kafka-python says the same of a wrong password, a wrong authority and a dead port.
+Failures become errors of this project with their cause (`diagnosis`), since kafka-python reports a wrong password, a
+wrong certificate authority and a closed port alike.
 """
 
 import contextlib

@@ -1,9 +1,8 @@
-"""Why Kafka does not answer, as an error that names the setting to change.
+"""Finds out why Kafka does not answer, and names the setting to change.
 
-kafka-python says the same ("unable to bootstrap") of a closed port, a wrong authority, a mechanism that is not enabled
-and a wrong password. Owns finding out which it was, by asking the ports anew in the order in which a connection is
-built: name, TCP, TLS, login, and the addresses that the brokers advertise. It promises an answer within about 4 s, and
-that no password is in it. Asking one port belongs to `probing`.
+kafka-python reports a closed port, a wrong certificate authority, a disabled mechanism and a wrong password alike
+("unable to bootstrap"). So the ports are checked again in the order in which a connection is built: name, TCP, TLS,
+login, and the addresses that the brokers advertise. This takes at most about 4 s; no message contains a password.
 """
 
 import re

@@ -1,13 +1,13 @@
-"""The demo's broker: librdkafka's mock cluster, in memory, on a free port of loopback.
+"""The demo's broker: librdkafka's mock cluster, in memory, on a free loopback port.
 
-Owns starting it, within this process (`EmbeddedBroker`) or in one of its own (`broker_process`, or
-`python -m imgpipeline.stream.embedded --port-file FILE`), so that a daemon, a webserver and commands can share it. It
-promises the topics that were asked for, and a mark by which each start can be told from every other, since this
-broker gives its topics no ids and its cluster's id is an address in memory.
+It runs in this process (`EmbeddedBroker`) or in one of its own (`broker_process`, or `python -m
+imgpipeline.stream.embedded --port-file FILE`), which a daemon, a webserver and commands can share. It has the
+requested topics, and a mark that identifies each start, since this broker gives its topics no ids and its cluster's
+id is an address in memory.
 
-What it cannot do: tell the version of its protocol (`IMGPIPELINE_KAFKA_API_VERSION` has to be 2.3), create topics for
-kafka-python, or give them other than four partitions. It forgets everything at its end, and a partition keeps its last
-5 MB or 100,000 batches only (about 12,000 announcements). It is no broker for production.
+It cannot tell the version of its protocol (`IMGPIPELINE_KAFKA_API_VERSION` has to be 2.3), create topics for
+kafka-python, or give them another number of partitions than four. It forgets everything at its end, and a partition
+keeps only its last 5 MB or 100,000 batches (about 12,000 announcements). It is not for production.
 """
 
 import argparse

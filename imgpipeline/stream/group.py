@@ -1,7 +1,6 @@
-"""The consumer group: how progress is shown to other tools, and a hint for where to look.
+"""The offsets of the consumer group: they show progress to other tools, and hint where to look.
 
-Owns reading and writing the group's offsets. They decide nothing: the ledger does. So a broker that cannot keep them
-is reported, not raised.
+The ledger decides, not the group. So a broker that cannot store the offsets is reported, not an error.
 """
 
 import contextlib

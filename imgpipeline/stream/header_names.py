@@ -1,9 +1,8 @@
-"""Reading records whose headers have names that are not UTF-8.
+"""Reads records whose headers have names that are not UTF-8.
 
-Kafka takes any bytes as the name of a header; kafka-python decodes them and raises inside `poll`, each time, so that
-one such record would hold up its partition for ever. Owns the exception to that: such a name is read with U+FFFD in
-the place of what is not UTF-8, and the record and its neighbours go their way. Records with plain names are read by
-kafka-python's own code, as fast as before.
+Kafka accepts any bytes as the name of a header; kafka-python decodes them and raises inside `poll`, every time, so one
+such record would block its partition forever. Such a name is read with U+FFFD in place of the invalid bytes. Records
+with plain names are read by kafka-python's own code, as fast as before.
 """
 
 from typing import Any

@@ -1,18 +1,16 @@
 """Lanes, and the decision which of them get a detection run.
 
-A lane is a share of a topic's partitions; one detection run follows one lane. Owns which partitions belong to a lane
-and the sensor's decision, as one pure function of what was seen: the lag of each partition, live runs, failed runs,
-and the clock. It promises:
+A lane is a share of a topic's partitions; one detection run follows one lane. The sensor's decision is a pure
+function of the lag of each partition, live runs, failed runs, and the clock:
 
-* A lane with lag that nobody follows gets a run, at the latest when its back-off is over.
-* A lane never gets a run while a run that makes progress follows all its partitions with lag.
+* A lane with lag and no run gets one, at the latest when its back-off is over.
+* A lane gets no run while a run that makes progress follows all its partitions with lag.
 * A run is overtaken only if it made no progress for `takeover_s` although its lane had lag all that time (twice as
-  long after each run that failed at the same ledger end, so that a slow start is given its time in the end).
-* After three runs whose process died or hung at one ledger end, the next one is careful: it looks for the record that
-  does it. Runs that failed with an error know why, and do not count.
+  long after each run that failed at the same ledger end, so that a slow start gets enough time eventually).
+* After three runs whose process died or hung at one ledger end, the next run is careful: it looks for the record that
+  causes it. Runs that failed with an error know the reason, and do not count.
 
-Being wrong costs work, never a frame: the ledger takes every offset once. Asking Kafka, the store and Dagster does
-not belong here.
+A wrong decision costs work, never a frame: the ledger takes every offset once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

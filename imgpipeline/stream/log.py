@@ -1,7 +1,7 @@
-"""What the log of a topic holds: its id, its partitions, and from where to where each reaches.
+"""Reads a topic's id and partitions, and the first and last offset of each.
 
-Owns asking the broker. It promises ids that are fresh: they are read from the broker at each call, because a client's
-own fetcher does not notice that a topic was deleted and created again.
+The ids are read from the broker at each call, because the client's fetcher does not notice that a topic was deleted and
+re-created.
 """
 
 from typing import Any

@@ -1,7 +1,4 @@
-"""The settings as options of kafka-python, one place for all its clients.
-
-Owns the translation. A broker is not contacted here.
-"""
+"""Translates the settings into options of kafka-python, for all its clients."""
 
 from typing import Any
 

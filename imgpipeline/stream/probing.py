@@ -1,8 +1,7 @@
-"""Asking a broker's port what it is, below the level of any Kafka client.
+"""Checks a broker's port below the level of any Kafka client.
 
-Owns four small questions: does the name resolve, does the port answer, does it speak TLS with a certificate that the
-authority signed, and which login does it want. Each answers within seconds. What the answers mean for the settings
-belongs to `diagnosis`.
+Does the name resolve, does the port answer, does it speak TLS with a trusted certificate, and which login does it want?
+Each check takes seconds at most; `diagnosis` concludes which setting is wrong.
 """
 
 import contextlib

@@ -1,5 +1,4 @@
-"""Seeing: from the bytes of an image file to detections.
+"""From the bytes of an image to detections: decoding, quality, models, backends, detectors and drawing.
 
-Owns decoding, picture quality, the model registry and its downloads, Darknet conversion, inference backends,
-detectors, and drawing. Nothing here knows of Kafka, object stores, ledgers or Dagster.
+Nothing here knows Kafka, the ledger or Dagster.
 """

@@ -1,8 +1,7 @@
-"""How fast a model runs on this machine.
+"""Measures how fast a model runs on this machine, for `imgpipeline models bench`.
 
-Owns the measuring for `imgpipeline models bench`: each installed backend and number of threads, one after the
-other. Promises that what is timed is `Detector.detect`, the work of a run, and not inference alone; both are
-told. Printing belongs to `cli`.
+Each installed backend and number of threads is measured in turn: `Detector.detect`, which is the work of a run, and
+inference alone.
 """
 
 import os

@@ -1,8 +1,8 @@
 """From a network's output to boxes: the YOLOX and YOLOv4 layouts, and non-maximum suppression.
 
-Owns the arithmetic, vectorised over all candidates. Promises the semantics of the classic OpenCV recipe: score =
-objectness x class score, the best class a box, threshold strictly greater. Boxes leave in fractions or pixels of
-the network's input as said below; mapping to the original picture belongs to `preprocess` and `detector`.
+The semantics are those of the classic OpenCV recipe: score = objectness x class score, the best class per box,
+threshold strictly greater. The arithmetic is vectorized over all candidates. `preprocess` maps boxes back to the
+image.
 
 Sources: YOLOX (Megvii, `demo_postprocess`), YOLOv4 (Darknet's yolo layer), OpenCV's `NMSBoxes`.
 """

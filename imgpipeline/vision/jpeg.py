@@ -1,8 +1,8 @@
-"""The structure of a JPEG file: what its markers say, and whether all announced data are there.
+"""Walks the markers of a JPEG file and checks that all announced data are present.
 
-Owns the walk over the markers. Promises to see a file that ends early although a decoder would fill the missing
-rest with grey: the end marker, the restart markers and the progressive scans are counted. It does not decode
-entropy-coded data, so flipped bits inside them are not its business.
+It detects a file that ends early although a decoder would fill the missing rest with grey: it counts the end marker,
+the restart markers and the progressive scans. Entropy-coded data are not decoded, so flipped bits in them are not
+detected.
 
 Source: ITU-T T.81 (JPEG), annexes B (markers), A.2 (how many blocks a scan has) and G (progressive scans).
 """

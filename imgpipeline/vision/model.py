@@ -1,7 +1,4 @@
-"""What is known of a model: its files, how pictures go in, and how its output is to be read.
-
-Owns the values only. Where models are listed belongs to `registry`, running them to `detector`.
-"""
+"""What is known of a model: its files, its input, and the layout of its output."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A user's own ONNX file as a model.
 
-Owns what is read from the file itself (input size, number of classes) and the defaults that follow from its
-decoder. Promises that a model which cannot work is refused before the first frame, naming the setting to change.
+Input size and number of classes are read from the file. A model that cannot work is refused before the first frame,
+with the setting to change.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
-"""The structure of a PNG file: its chunks, checked before a decoder believes their lengths.
+"""Checks the chunks of a PNG file before a decoder trusts their lengths.
 
-Owns the walk over the chunks. Promises that a file whose chunks all are inside of it, undamaged and in order is
-let through, and no other: OpenCV takes memory for whatever length a chunk claims, up to 2 GB for a file of 100
-bytes. Pixels do not belong here.
+Only a file whose chunks are complete, undamaged and in order passes: OpenCV allocates whatever length a chunk claims,
+up to 2 GB for a file of 100 bytes.
 
 Source: PNG 1.2, sections 3 and 5; the APNG extension for frames (`fcTL`).
 """

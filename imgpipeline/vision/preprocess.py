@@ -1,7 +1,6 @@
-"""From a picture to a network's input, and back from the input's pixels to the picture's.
+"""From an image to a network's input, and from boxes in the input back to the image.
 
-Owns both directions, so that they cannot disagree. Promises that boxes that leave here lie inside the picture, and
-that the input is, bit by bit, the one of OpenCV's `blobFromImage`, in a fraction of its time.
+Boxes always lie inside the image. The input is bit for bit that of OpenCV's `blobFromImage`, in a fraction of its time.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Downloads of registered models.
+"""Downloads registered models: fetches, resumes and verifies their files, and converts Darknet's files.
 
-Owns fetching, resuming and verifying their files, and the conversion of those that come as Darknet's files.
-Promises that a file appears under its name only when its size and sha256 are the registered ones, so that an
-interrupted or tampered download can never be loaded.
+A file appears under its name only if its size and sha256 are the registered ones, so an interrupted or tampered
+download is never loaded.
 """
 
 import fcntl

@@ -1,8 +1,7 @@
-"""How much smaller a picture may be decoded than it is.
+"""Chooses how much smaller than its full size an image may be decoded.
 
-Owns the sizes that decide it: the size at which a network looks at a picture, and the size at which its quality is
-measured. Promises that a reduced picture is never smaller than either, so that nothing is ever enlarged again.
-Decoding belongs to `decode`.
+A reduced image is never smaller than the network's input or the size at which quality is measured, so nothing is
+enlarged again.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Which models there are, and where their files lie.
+"""Which models exist, and where their files are.
 
-Owns the reading of `models/registry.toml`, the folder of downloaded models, and the rules by which a setting
-becomes a model: a registered name, or the path of a user's own ONNX file with a decoder name. Nothing is
-downloaded here (see `pull`) and no network is loaded (see `detector`).
+It reads `models/registry.toml` and turns a setting into a model: a registered name, or the path of a user's own ONNX
+file with a decoder name. `pull` downloads models, `detector` loads them.
 """
 
 import os

@@ -1,8 +1,7 @@
-"""The few tags of a TIFF directory that matter before decoding: size and orientation.
+"""Reads the size and orientation from the first directory (IFD) of a TIFF file, before anything is decoded.
 
-Owns the reading of the first directory (IFD) of classic and big TIFF, which is also how EXIF is stored inside
-JPEG, PNG and WebP. Promises never to read outside the given bytes and never to raise for damaged input: what
-cannot be read is absent. Pixels do not belong here.
+EXIF has the same format inside JPEG, PNG and WebP. Reads stay within the given bytes, and damaged input raises nothing:
+what cannot be read is missing.
 
 Source: TIFF 6.0 specification, section 2; BigTIFF design (libtiff).
 """

@@ -1,6 +1,6 @@
-"""Programs that run a network: one file each, behind the protocol in `base`.
+"""Inference backends: one file each, behind the protocol in `base`; chosen by name.
 
-Owns the choice of a backend by name. A backend knows nothing of pictures, labels or boxes.
+A backend knows nothing of images, labels or boxes.
 """
 
 import importlib.util

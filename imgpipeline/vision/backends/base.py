@@ -1,7 +1,4 @@
-"""What every inference backend is.
-
-Owns the protocol, its errors, and how many cores there are to share out.
-"""
+"""The protocol of inference backends, their errors, and the number of usable cores."""
 
 import os
 from typing import Protocol

@@ -1,7 +1,4 @@
-"""ONNX Runtime on the CPU.
-
-Owns one inference session.
-"""
+"""ONNX Runtime on the CPU."""
 
 import numpy as np
 import onnxruntime

@@ -1,7 +1,4 @@
-"""OpenCV's own network module (cv2.dnn) on the CPU.
-
-Owns as many `cv2.dnn.Net` as there are calls at a time.
-"""
+"""OpenCV's network module (cv2.dnn) on the CPU, with one `cv2.dnn.Net` per concurrent call."""
 
 from collections import deque
 

@@ -1,7 +1,4 @@
-"""Intel's OpenVINO on the CPU (the extra `openvino`).
-
-Owns one compiled network. Nothing else imports this module, as its package may be missing.
-"""
+"""Intel's OpenVINO on the CPU (the extra `openvino`). Nothing else imports this module: the package is optional."""
 
 import threading
 

@@ -1,7 +1,4 @@
-"""Darknet's cfg files: sections of options.
-
-Owns the text format only; what the options mean belongs to `network`.
-"""
+"""Parses Darknet's cfg files into sections of options; `network` interprets the options."""
 
 import math
 from dataclasses import dataclass

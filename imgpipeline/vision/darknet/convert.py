@@ -1,7 +1,4 @@
-"""The whole conversion, from two files to one.
-
-Owns reading the files and putting the result in place at once. The steps belong to the modules beside this one.
-"""
+"""The whole conversion: reads Darknet's two files and writes the ONNX file atomically."""
 
 import hashlib
 import os

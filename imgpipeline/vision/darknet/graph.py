@@ -1,7 +1,7 @@
-"""A Darknet network as an ONNX graph.
+"""Writes a Darknet network as an ONNX graph.
 
-Owns the emission of nodes. Promises operators that every backend has (opset 13), a declared shape for every
-output, and the same bytes for the same network.
+It uses operators that every backend has (opset 13) and declares the shape of every output; the same network gives the
+same bytes.
 
 The one output `output` [1, boxes, 5 + classes] holds, for the [yolo] layers in order and in each by row, column
 and anchor: centre x, centre y, width, height (fractions of the input), objectness, class scores (not multiplied).

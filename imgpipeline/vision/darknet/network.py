@@ -1,7 +1,7 @@
-"""What a Darknet network computes: its layers, what each reads, and the shape of each result.
+"""What a Darknet network computes: its layers, their inputs, and the shape of each result.
 
-Owns the meaning of the cfg's options. Promises that whatever it lets through is converted exactly: a layer, an
-option or an activation that would change the result and is not known is an error with its layer number.
+The conversion is exact: an unknown layer, option or activation that would change the result is an error with its layer
+number.
 """
 
 from collections.abc import Callable

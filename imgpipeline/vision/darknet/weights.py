@@ -1,7 +1,6 @@
-"""Darknet's weights files.
+"""Reads Darknet's weights files, and folds batch normalization into the convolutions.
 
-Owns the binary layout, and folding batch normalization into the convolutions. Promises that every byte of the
-file is accounted for: one float too few or too many is an error.
+Every byte of the file is accounted for: one float too few or too many is an error.
 
 Layout (`load_weights_upto` in Darknet's parser.c): int32 major, minor, revision; images seen, as int64 from
 version 0.2 on, else int32; then little-endian float32 for each convolution: biases, with batch normalization
