@@ -137,6 +137,13 @@ class Settings(StorePatience, WarningLimits):
     summary_threshold: float = Field(
         0.0, ge=0, le=1, description="Summaries of labels leave out detections with a confidence below this."
     )
+    observed_gap_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Of a longer gap between two frames of a source only this much counts as observed time, where the "
+        "source sends no accounts.",
+    )
     nms_per_class: bool | None = Field(
         None, description="Whether only boxes of one label compete. Default: as the model is registered."
     )

@@ -110,8 +110,12 @@ class DayFigures:
     """Dead letters listed under the day in the ledger."""
     dead_letters_in_parquet: int | None = 0
     """Distinct offsets in the table `dead_letters`."""
+    notices_in_ledger: int | None = 0
+    """Notices of the day in the ledger."""
+    notices_in_parquet: int | None = 0
+    """Distinct offsets in the table `notices`."""
     duplicates: int | None = 0
-    """Rows of the three tables beyond the distinct ones."""
+    """Rows of the tables beyond the distinct ones."""
 
     def agree_on(self, tables: Iterable[str] = _NAMES) -> bool:
         """Tells whether some tables have as many as the ledger, each once."""

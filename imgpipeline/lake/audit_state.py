@@ -46,7 +46,10 @@ def read_state(store: ObjectStore) -> AuditState:
         state = AuditState(
             {found.chain: found for found in map(_read_chain, data["chains"])},
             {
-                date.fromisoformat(d["day"]): (str(d["versions"]), DayFigures(**{n: int(d[n]) for n in _figures()}))
+                date.fromisoformat(d["day"]): (
+                    str(d["versions"]),
+                    DayFigures(**{n: int(d.get(n, 0)) for n in _figures()}),
+                )
                 for d in data["days"]
             },
             {

@@ -16,18 +16,30 @@ from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.audit_report import DayFigures
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
+from imgpipeline.lake.older_tables import columns_of
 from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, stored
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.tables import (
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    STORED_DEAD_LETTERS,
+    Table,
+)
 from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_to_file
 
-_LETTER = '(topic, topic_id, "partition", "offset")'
-_UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _LETTER}
+_OFFSET = "(topic, topic_id, partition, kafka_offset)"
+_UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _OFFSET,
+           NOTICES.name: _OFFSET}  # fmt: skip
 """What no two rows of a table have in common."""
 _FRAME = "'frame ' || frame_id"
-_SHOWN = {FRAMES.name: _FRAME, DETECTIONS.name: _FRAME,
-          STORED_DEAD_LETTERS.name: "concat_ws('/', 'offset ' || topic, \"partition\", \"offset\")"}  # fmt: skip
+_SHOWN_OFFSET = "concat_ws('/', 'offset ' || topic, partition, kafka_offset)"
+_SHOWN = {FRAMES.name: _FRAME, DETECTIONS.name: _FRAME, STORED_DEAD_LETTERS.name: _SHOWN_OFFSET,
+          NOTICES.name: _SHOWN_OFFSET}  # fmt: skip
 """How a row is named for a person."""
 _COUNTS = f"""
 WITH chosen AS (
@@ -35,9 +47,10 @@ WITH chosen AS (
                       source_kafka_offset, source_kafka_topic_id) AS detections
     FROM found GROUP BY day, frame_id),
 frame_counts AS (SELECT day, count(*) AS frames, sum(len(detections)) AS detections FROM chosen GROUP BY day),
-letter_counts AS (SELECT day, count(DISTINCT {_LETTER}) AS letters FROM buried GROUP BY day)
-SELECT day, coalesce(frames, 0), coalesce(detections, 0)::BIGINT, coalesce(letters, 0)
-FROM frame_counts FULL JOIN letter_counts USING (day)
+letter_counts AS (SELECT day, count(DISTINCT {_OFFSET}) AS letters FROM buried GROUP BY day),
+notice_counts AS (SELECT day, count(DISTINCT {_OFFSET}) AS notices FROM noticed GROUP BY day)
+SELECT day, coalesce(frames, 0), coalesce(detections, 0)::BIGINT, coalesce(letters, 0), coalesce(notices, 0)
+FROM frame_counts FULL JOIN letter_counts USING (day) FULL JOIN notice_counts USING (day)
 """  # noqa: S608 - own names
 
 
@@ -104,7 +117,7 @@ def compare_day(reader: DayReader) -> DayComparison:
             found |= dict.fromkeys(names)
             try:
                 manifest = parse_footer(path, key)
-                found |= _count_stored(engine, table, path)
+                found |= _count_stored(engine, table, path, manifest.schema_version)
                 if loaded != manifest.ends:
                     reader.load(engine, manifest.ends)
                     loaded = manifest.ends
@@ -168,9 +181,9 @@ def _stepped(segments: Iterable[Segment], step: Callable[[], None]) -> Iterator[
         yield segment
 
 
-def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | None]:
+def _count_stored(engine: Engine, table: Table, path: Path, version: int) -> dict[str, int | None]:
     # Into a table: a damaged page is found here, and not in the middle of a comparison.
-    engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {all_rows(path)}")
+    engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {_readable(table, path, version)}")
     with disk_errors(engine.folder):
         path.unlink()
     unique = _UNIQUE[table.name]
@@ -179,12 +192,17 @@ def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | N
     return {f"{table.name}_in_parquet": kept, f"{table.name}_duplicates": rows - distinct}
 
 
+def _readable(table: Table, path: Path, version: int) -> str:
+    rows = all_rows(path)
+    if version == SCHEMA_VERSION or version not in READABLE_VERSIONS:
+        return rows
+    of_day = all_rows(path, day=date.min)  # the column is in the path alone, and no other table needs it here
+    return f"SELECT * EXCLUDE (day) FROM (SELECT {columns_of(table, version, 'file')} FROM ({of_day}) AS file)"  # noqa: S608 - own names
+
+
 def _count_found(engine: Engine) -> dict[date, dict[str, int]]:
     """Counts each day without the rule that the tables are built by."""
-    return {
-        day: {FRAMES.name: frames, DETECTIONS.name: detections, STORED_DEAD_LETTERS.name: letters}
-        for day, frames, detections, letters in engine.run(_COUNTS)
-    }
+    return {day: dict(zip(_UNIQUE, counts, strict=True)) for day, *counts in engine.run(_COUNTS)}
 
 
 def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """How far the tables of a day reach in each chain, and whether the ledger has more of the day."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 
 from imgpipeline.contracts.keys import Bucket, ChainId
@@ -24,10 +24,14 @@ def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
 
     A table that is missing, or whose columns are of another version, reaches nowhere.
     """
-    if not manifests or any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
-        return {}
-    several = [manifest.ends for manifest in manifests if manifest is not None]
-    return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
+    found = [manifest for manifest in manifests if manifest and manifest.schema_version == SCHEMA_VERSION]
+    return common_ends(found) if len(found) == len(manifests) else {}
+
+
+def common_ends(manifests: Collection[Manifest]) -> dict[ChainId, int]:
+    """Returns up to where all of some tables reach, whatever the version of their columns; without any, nowhere."""
+    several = [manifest.ends for manifest in manifests]
+    return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]} if several else {}
 
 
 def reach_differently(*manifests: Manifest | None) -> bool:

@@ -15,7 +15,7 @@ from imgpipeline.lake.engine import Engine, disk_errors
 from imgpipeline.lake.manifest import Stored
 from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes, sort_by_time
 from imgpipeline.lake.overlay import WORKING, Overlay, create_stored, lay_over
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_to_file
@@ -23,7 +23,8 @@ from imgpipeline.objectstore.reading import fetch_to_file
 _ORDER = {
     FRAMES.name: '"timestamp", frame_id',
     DETECTIONS.name: '"timestamp", frame_id, detection_number',
-    STORED_DEAD_LETTERS.name: 'topic, topic_id, "partition", "offset"',
+    STORED_DEAD_LETTERS.name: "topic, topic_id, partition, kafka_offset",
+    NOTICES.name: "topic, topic_id, partition, kafka_offset",
 }
 """The order of each table's rows, as `ROWS` gives them after `sort_by_time`."""
 
@@ -95,7 +96,7 @@ def add_newer(
     newer = engine.value("SELECT count(*) FROM found")
     sort_by_time(engine)
     for table in DAY_TABLES:
-        create_stored(engine, table, [paths[table.name]])
+        create_stored(engine, table, {paths[table.name]: SCHEMA_VERSION})
     overlay = lay_over(engine)
     stored = before[FRAMES.name].manifest
     added = engine.value("SELECT count(*) FROM found") - overlay.met
@@ -121,7 +122,7 @@ def _fetch(engine: Engine, store: ObjectStore, day: date, before: Mapping[str, S
 
 
 def _queries(engine: Engine, overlay: Overlay) -> dict[str, str]:
-    ordered = {STORED_DEAD_LETTERS.name} if _continues(engine, overlay) else set(_ORDER)
+    ordered = {STORED_DEAD_LETTERS.name, NOTICES.name} if _continues(engine, overlay) else set(_ORDER)
     queries = {table.name: overlay.rows(table) for table in DAY_TABLES}
     return {
         name: f"SELECT * FROM ({query}) ORDER BY {_ORDER[name]}" if name in ordered else query  # noqa: S608 - own SQL

@@ -21,7 +21,16 @@ from imgpipeline.lake.scratch import scratch_folder
 from imgpipeline.lake.session import LakeSession, open_unlocked_lake
 from imgpipeline.lake.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.tables import ALL, DETECTIONS, FRAME_STATS, FRAMES, LONG_VIEWS, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.tables import (
+    ALL,
+    DETECTIONS,
+    FRAME_STATS,
+    FRAMES,
+    LONG_VIEWS,
+    NOTICES,
+    STORED_DEAD_LETTERS,
+    Table,
+)
 from imgpipeline.lake.tables.exports import ABOUT, ABOUT_CHAINS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -160,7 +169,7 @@ def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
             yield _over({name: _input(name, day) for name in summary.inputs}, summary.sql)
     elif table in LONG_VIEWS:
         yield _over({FRAME_STATS.name: f"SELECT * FROM {_FILE}.{FRAME_STATS.name}"}, long_sql(table.name))  # noqa: S608 - own names
-    elif table in (FRAMES, DETECTIONS):
+    elif table in (FRAMES, DETECTIONS, NOTICES):
         for day in days:
             yield f"SELECT * FROM {table.name} WHERE day = DATE '{day}'"  # noqa: S608 - a day
     else:

@@ -20,10 +20,10 @@ _LONGEST_LINE_BYTES = 2**26
 
 _SETTLE = """
 UPDATE dead_letters SET state = found.state, became = found.became
-FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, unnest(?) AS "offset",
+FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, unnest(?) AS kafka_offset,
              unnest(?) AS state, unnest(?) AS became) AS found
 WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_id
-  AND dead_letters.partition = found.partition AND dead_letters."offset" = found."offset"
+  AND dead_letters.partition = found.partition AND dead_letters.kafka_offset = found.kafka_offset
 """
 
 
@@ -94,7 +94,9 @@ def _header_line(segment: Segment) -> bytes:
     header, made = segment.header, segment.header.provenance
     data = header.to_json()
     row = {name: data[name] for name in SEGMENTS.names if name in data} | {
+        "notices": 0,
         **data["counts"],
+        "end_offset": header.end,
         "model_used": made.model_name,
         "model_sha256": made.model_sha256,
         "key": segment_key(header.chain, header.start),
@@ -111,7 +113,10 @@ def _letter_lines(segment: Segment) -> Iterator[bytes]:
         # Nearly all lines are frames; parsing them would take longer than all else here.
         letter = json.loads(line).get("dead_letter") if b'"dead_letter"' in line else None
         if letter is not None:
-            yield json.dumps({"row": origin | letter}, ensure_ascii=False).encode() + b"\n"
+            yield (
+                json.dumps({"row": origin | {"kafka_offset": letter["offset"]} | letter}, ensure_ascii=False).encode()
+                + b"\n"
+            )
 
 
 def _load(table: Table) -> str:

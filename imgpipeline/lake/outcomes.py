@@ -1,4 +1,4 @@
-"""From segments to rows: the frames and dead letters of whole days as DuckDB tables.
+"""From segments to rows: the frames, dead letters and notices of whole days as DuckDB tables.
 
 Owns the one place where metadata documents are parsed in bulk, and the rule which of several frames with one
 `frame_id` counts. It promises that DuckDB reads what Python wrote: text, numbers and times survive unchanged. Where
@@ -12,14 +12,15 @@ from datetime import date
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.engine import Engine, disk_errors, identifier
-from imgpipeline.lake.tables import DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Column, Table
+from imgpipeline.lake.tables import DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Column, Table
 from imgpipeline.ledger import Segment
 
 _NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")
-_DETECTION_TYPE = "STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[])[]"
+_DETECTION_TYPE = "STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[], detector INTEGER)[]"
 _LEAST_LINE_BYTES = 2**24
 """DuckDB's own limit for one line; it is raised only where a segment could hold a longer one (a buffer is twice it)."""
 
@@ -46,30 +47,38 @@ INSERT INTO found
 SELECT {", ".join(_selected(column) for column in FRAMES.columns)}, frame.detections
 FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
                columns = {{frame: '{_document_type()}'}}) AS read
-JOIN spooled ON spooled.filename = read.filename
+JOIN spooled ON spooled.found = read.filename
 WHERE frame IS NOT NULL AND CAST(frame."timestamp" AS DATE) = spooled.day
 """  # noqa: S608 - made of this module's own names
 
-_IN_LETTER = [c for c in STORED_DEAD_LETTERS.columns if c.name not in ("topic", "topic_id", "partition")]
-_LETTER_TYPE = f"STRUCT({', '.join(f'{identifier(c.name)} {c.duckdb_type}' for c in _IN_LETTER)})"
-_LOAD_LETTERS = f"""
-INSERT INTO buried
-SELECT {
-    ", ".join(
-        f"{'dead_letter' if c in _IN_LETTER else 'spooled'}.{identifier(c.name)}" for c in STORED_DEAD_LETTERS.columns
-    )
-}
+_OF_CHAIN = ("topic", "topic_id", "partition")
+_IN_DOCUMENT = {"kafka_offset": "offset", "interval_start": "from", "interval_end": "to"}
+"""Columns that have another name in the documents of dead letters and notices."""
+
+
+def _load_single(kind: str, table: Table, into: str, day: str) -> str:
+    """Returns the statement that loads outcomes of which each is one row, in the order of their offsets."""
+    read = [c for c in table.columns if c.name not in _OF_CHAIN and (c.name != "day" or day == f"{kind}.day")]
+    fields = ", ".join(f"{identifier(_IN_DOCUMENT.get(c.name, c.name))} {_read_as(c)}" for c in read)
+    selected = {c.name: f"{kind}.{identifier(_IN_DOCUMENT.get(c.name, c.name))}::{c.duckdb_type}" for c in read}
+    selected |= {name: f"spooled.{identifier(name)}" for name in _OF_CHAIN} | {"day": day}
+    return f"""
+INSERT INTO {into}
+SELECT {", ".join(f"{selected[name]} AS {identifier(name)}" for name in table.names)}
 FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
-               columns = {{dead_letter: '{_LETTER_TYPE}'}}) AS read
-JOIN spooled ON spooled.letters = read.filename
-WHERE dead_letter.day = spooled.day
+               columns = {{{kind}: 'STRUCT({fields})'}}) AS read
+JOIN spooled ON spooled.{into} = read.filename
+WHERE {kind} IS NOT NULL AND {day} = spooled.day AND {kind}."offset" >= spooled.since
+ORDER BY spooled.topic, spooled.topic_id, spooled.partition, {kind}."offset"
 """  # noqa: S608 - made of this module's own names
-_LETTERS_IN_ORDER = 'ORDER BY spooled.topic, spooled.topic_id, spooled.partition, dead_letter."offset"\n'
+
+
+_LOAD_LETTERS = _load_single("dead_letter", STORED_DEAD_LETTERS, "buried", "dead_letter.day")
+_LOAD_NOTICES = _load_single("notice", NOTICES, "noticed", 'CAST(notice."from" AS DATE)')
 _NEW_FRAMES = "AND frame.source_kafka_offset >= spooled.since\n"
-_NEW_LETTERS = 'AND dead_letter."offset" >= spooled.since\n'
 """Not part of the recipe: a build of a day reads from offset 0."""
-_LETTER_MARK = b'{"dead_letter"'
-"""How the line of a dead letter begins."""
+_MARKS = {"buried": b'{"dead_letter"', "noticed": b'{"notice"'}
+"""How the lines of dead letters and notices begin."""
 _KEEP_UNIQUE = """
 DELETE FROM found WHERE rowid IN (
     SELECT rowid FROM (
@@ -84,6 +93,7 @@ DELETE FROM found WHERE rowid IN (
 The incarnation of the topic only decides between two of one name; that a row without its list of detections comes last
 only matters in a snapshot, where one outcome can be there twice: as it was stored, and as the ledger has it."""
 
+_DETECTOR = "found.detectors[found.detection.detector + 1]"
 _OF_DETECTION = {
     "detection_number": "CAST(place AS INTEGER)",
     "label": "found.detection.label",
@@ -93,6 +103,10 @@ _OF_DETECTION = {
     "y": "found.detection.box[2]",
     "width": "found.detection.box[3]",
     "height": "found.detection.box[4]",
+    "model_used": f"coalesce({_DETECTOR}.model, found.model_used)",
+    "model_sha256": f"coalesce({_DETECTOR}.sha256, found.model_sha256)",
+    "precision": f'coalesce({_DETECTOR}."precision", found.detectors[1]."precision")',
+    "confidence_threshold": f"coalesce({_DETECTOR}.confidence_threshold, found.confidence_threshold)",
 }
 
 _STEPS_BACK = """
@@ -113,7 +127,15 @@ FROM (SELECT * EXCLUDE (detections), unnest(detections) AS detection,
 DEAD_LETTER_ROWS = f"SELECT {', '.join(identifier(name) for name in STORED_DEAD_LETTERS.names)} FROM buried"  # noqa: S608 - own names
 """The rows of the table `dead_letters`: each offset is one."""
 
-ROWS = {FRAMES.name: FRAME_ROWS, DETECTIONS.name: DETECTION_ROWS, STORED_DEAD_LETTERS.name: DEAD_LETTER_ROWS}
+NOTICE_ROWS = f"SELECT {', '.join(identifier(name) for name in NOTICES.names)} FROM noticed"  # noqa: S608 - own names
+"""The rows of the table `notices`: each offset is one."""
+
+ROWS = {
+    FRAMES.name: FRAME_ROWS,
+    DETECTIONS.name: DETECTION_ROWS,
+    STORED_DEAD_LETTERS.name: DEAD_LETTER_ROWS,
+    NOTICES.name: NOTICE_ROWS,
+}
 """The rows of each day table, by its name."""
 
 
@@ -124,8 +146,8 @@ def stored(table: Table) -> str:
 
 RECIPE = sha256(
     repr((
-        SCHEMA_VERSION, _LOAD, _LOAD_LETTERS + _LETTERS_IN_ORDER, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS,
-        DEAD_LETTER_ROWS,
+        SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _LOAD_NOTICES, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS,
+        DEAD_LETTER_ROWS, NOTICE_ROWS,
     )).encode()
 ).hexdigest()[:16]  # fmt: skip
 """Hash of the SQL that makes the day tables: another one means that they are to be built again."""
@@ -164,7 +186,7 @@ def sort_by_time(engine: Engine) -> None:
 
 
 def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]) -> None:
-    """Fills the table `found` with the frames of some days, duplicates included, and `buried` with the dead letters.
+    """Fills the tables `found` (frames of some days, duplicates included), `buried` (dead letters) and `noticed`.
 
     Args:
         engine: DuckDB with a folder for the spooled lines.
@@ -177,25 +199,23 @@ def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[da
         PermanentError: A line cannot be parsed, or the disk is full.
     """
     create_found(engine)
-    columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in STORED_DEAD_LETTERS.columns]
-    engine.run(f"CREATE OR REPLACE TABLE buried ({', '.join(columns)})")
+    for name, table in (("buried", STORED_DEAD_LETTERS), ("noticed", NOTICES)):
+        columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns]
+        engine.run(f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})")
     with _spooled(engine, segments, since) as spool:
-        frames = [each.frames for each in spool.files if each.frames]
-        if frames:
-            engine.run(f"{_LOAD}{_NEW_FRAMES}", {"files": frames, "longest": spool.longest_bytes})
-        letters = [each.letters for each in spool.files if each.letters]
-        if letters:
-            sql = f"{_LOAD_LETTERS}{_NEW_LETTERS}{_LETTERS_IN_ORDER}"
-            engine.run(sql, {"files": letters, "longest": spool.longest_bytes})
+        loads = {"found": f"{_LOAD}{_NEW_FRAMES}", "buried": _LOAD_LETTERS, "noticed": _LOAD_NOTICES}
+        for name, sql in loads.items():
+            files = [each.paths[name] for each in spool.files if name in each.paths]
+            if files:
+                engine.run(sql, {"files": files, "longest": spool.longest_bytes})
 
 
 @dataclass(slots=True)
 class _SpooledFile:
-    """The lines of one chain; a path is empty where there are none of its kind."""
+    """The lines of one chain: the file of each kind of which there are some, by the table that they are loaded into."""
 
     chain: ChainId
-    frames: str = ""
-    letters: str = ""
+    paths: dict[str, str] = field(default_factory=dict)
     days: set[date] = field(default_factory=set)
 
 
@@ -220,16 +240,23 @@ def _spooled(
             spool.files.append(_SpooledFile(chain))
             _spool(folder / f"{number:08d}", spool, group)
         engine.run(
-            "CREATE OR REPLACE TABLE spooled (filename VARCHAR, letters VARCHAR, day DATE, since BIGINT, "
+            "CREATE OR REPLACE TABLE spooled (found VARCHAR, buried VARCHAR, noticed VARCHAR, day DATE, since BIGINT, "
             "topic VARCHAR, topic_id VARCHAR, partition INTEGER)"
         )
-        rows = [
-            (f.frames, f.letters, day, since[day].get(f.chain, 0), f.chain.topic, f.chain.topic_id, f.chain.partition)
+        rows: list[tuple[object, ...]] = [
+            (
+                *(f.paths.get(name) for name in ("found", *_MARKS)),
+                day,
+                since[day].get(f.chain, 0),
+                f.chain.topic,
+                f.chain.topic_id,
+                f.chain.partition,
+            )
             for f in spool.files
             for day in sorted(f.days & since.keys())
         ]
         if rows:
-            columns = ", ".join(["unnest(?)"] * 7)
+            columns = ", ".join(["unnest(?)"] * 8)
             engine.run(f"INSERT INTO spooled SELECT {columns}", [*map(list, zip(*rows, strict=True))])
         yield spool
         engine.run("DROP TABLE spooled")
@@ -238,21 +265,26 @@ def _spooled(
 
 
 def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
-    """Writes the lines of one chain: frames into one file, dead letters into another."""
+    """Writes the lines of one chain: frames into one file, dead letters and notices into one each."""
     found = spool.files[-1]
     with ExitStack() as files:
-        frames = letters = None
+        opened: dict[str, BinaryIO] = {}
+
+        def open_for(name: str) -> BinaryIO:
+            if name not in opened:
+                found.paths[name] = f"{path}.{name}.jsonl"
+                opened[name] = files.enter_context(Path(found.paths[name]).open("wb"))
+            return opened[name]
+
         for segment in segments:
             header, body = segment.header, segment.body
             found.days.update(header.days)
             if header.frames + header.gated:
-                found.frames = f"{path}.jsonl"
-                frames = frames or files.enter_context(Path(found.frames).open("wb"))
-                frames.write(body)
-            if header.dead_letters:
-                found.letters = f"{path}.letters.jsonl"
-                letters = letters or files.enter_context(Path(found.letters).open("wb"))
-                letters.writelines(line for line in body.splitlines(keepends=True) if line.startswith(_LETTER_MARK))
+                open_for("found").write(body)
+            counts = {"buried": header.dead_letters, "noticed": header.notices}
+            for name in (name for name, count in counts.items() if count):
+                lines = body.splitlines(keepends=True)
+                open_for(name).writelines(line for line in lines if line.startswith(_MARKS[name]))
             if len(body) > spool.longest_bytes:
-                lines = (len(line) + 1 for line in body.split(b"\n"))
-                spool.longest_bytes = max(spool.longest_bytes, *lines)
+                lengths = (len(line) + 1 for line in body.split(b"\n"))
+                spool.longest_bytes = max(spool.longest_bytes, *lengths)

@@ -5,13 +5,14 @@ one `frame_id` in a day compete by the same rule as in a full build, so the resu
 the greater ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipeline.lake.engine import Engine, identifier, quoted
+from imgpipeline.lake.older_tables import columns_of
 from imgpipeline.lake.outcomes import ROWS, keep_unique
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
 
 WORKING = "working"
 """Schema of the tables that users do not see in SHOW TABLES."""
@@ -20,17 +21,27 @@ _SAME_OUTCOME = " AND ".join(
     f"stored.{name} = found.{name}"
     for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
 )
-_LETTER = ("topic", "topic_id", "partition", "offset")
-_SAME_LETTER = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _LETTER)
+_OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
+_SAME_OFFSET = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _OFFSET)
+_BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
+"""Tables in which each offset is one row."""
 
 
-def create_stored(engine: Engine, table: Table, paths: Sequence[Path]) -> None:
-    """Creates the view `stored_{table}` over files below `day=…` folders; without files, an empty table."""
-    columns = ", ".join(identifier(name) for name in table.names)
-    if paths:
-        files = ", ".join(quoted(str(path)) for path in paths)
+def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) -> None:
+    """Creates the view `stored_{table}` over files below `day=…` folders; without files, an empty table.
+
+    Args:
+        engine: DuckDB.
+        table: The day table.
+        versions: Version of the columns of each file; those of `READABLE_VERSIONS`.
+    """
+    parts = []
+    for version in sorted(set(versions.values())):
+        files = ", ".join(quoted(str(path)) for path, of in versions.items() if of == version)
         rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
-        engine.run(f"CREATE VIEW stored_{table.name} AS SELECT {columns} FROM {rows}")  # noqa: S608 - own names
+        parts.append(f"SELECT {columns_of(table, version, 'file')} FROM {rows} AS file")  # noqa: S608 - own names
+    if parts:
+        engine.run(f"CREATE VIEW stored_{table.name} AS {' UNION ALL '.join(parts)}")
     else:
         typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
         engine.run(f"CREATE TABLE stored_{table.name} ({typed})")
@@ -49,8 +60,8 @@ class Overlay:
         """Returns the query for a day table as it is with the newer outcomes."""
         newer = f"UNION ALL SELECT * FROM {WORKING}.{table.name}_behind"  # noqa: S608 - own names
         stored = f"SELECT {_columns(table)} FROM {WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
-        if table == STORED_DEAD_LETTERS:
-            return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_LETTER} {newer}"
+        if table in _BY_OFFSET:
+            return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_OFFSET} {newer}"
         if self.met:
             return f"{stored} ANTI JOIN {WORKING}.behind AS behind ON {_SAME_FRAME} {newer}"
         return f"{stored} {newer}" if self.frames else stored
@@ -59,8 +70,9 @@ class Overlay:
 def lay_over(engine: Engine) -> Overlay:
     """Decides between newer outcomes and stored rows of the same frames.
 
-    Reads `found` and `buried` (filled by `load_outcomes`) and the views `stored_…`. Creates `behind` (the frames that
-    newer segments name) and, for each day table, `{table}_behind` with the rows that replace or extend the stored ones.
+    Reads `found`, `buried` and `noticed` (filled by `load_outcomes`) and the views `stored_…`. Creates `behind` (the
+    frames that newer segments name) and, for each day table, `{table}_behind` with the rows that replace or extend the
+    stored ones.
     """
     engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
     frames, newer = engine.value("SELECT count(*) FROM behind"), engine.value("SELECT count(*) FROM found")

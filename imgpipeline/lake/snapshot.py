@@ -1,15 +1,15 @@
 """One moment of the lake: the stored day tables, and over them what the ledger has behind them.
 
-Owns the tables `frames` and `detections` of a query session, and the dead letters that its summaries count. It promises
-that they show everything up to one set of ends exactly once, whatever builds go on meanwhile:
+Makes the tables `frames`, `detections` and `notices` of a query session, and the dead letters that its summaries count.
+They show everything up to one set of ends exactly once, whatever builds go on meanwhile:
 
 * Each day's files are taken first, each in one version. Then the ends are fixed, so no file reaches beyond them.
 * Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
   one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
-  A dead letter is named by its offset.
+  Dead letters and notices are named by their offsets.
 * The segments behind all days are read in a single pass, each once, however their days are mixed. The day catalogue
   says which days have some: a session of all days costs nothing for those that are over.
-* A file with columns of another version is left aside; its day is read from the ledger.
+* A day with a file whose columns are of a version that this release does not read is read from the ledger.
 """
 
 from collections import defaultdict
@@ -22,12 +22,13 @@ from pathlib import Path
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
 from imgpipeline.lake.cache import LakeCache
 from imgpipeline.lake.day_catalog import DayCatalog, join_versions, open_catalog
-from imgpipeline.lake.day_ends import covered_ends, join_ends, reach_differently
+from imgpipeline.lake.day_ends import common_ends, join_ends, reach_differently
 from imgpipeline.lake.engine import Engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
+from imgpipeline.lake.older_tables import is_complete
 from imgpipeline.lake.outcomes import load_outcomes
 from imgpipeline.lake.overlay import WORKING, create_stored, lay_over
-from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
 from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -36,7 +37,6 @@ _READERS = 16
 SHOWN_LETTERS = f"{WORKING}.shown_letters"
 """The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
 more of each, and costs a reading of the ledger."""
-_SETTLED = f"tables {SCHEMA_VERSION}"
 _TABLES = tuple(table.name for table in DAY_TABLES)
 
 
@@ -53,7 +53,7 @@ class Snapshot:
 
 
 def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
-    """Creates the views `frames`, `detections` and `SHOWN_LETTERS`.
+    """Creates the views `frames`, `detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
         store: The object store.
@@ -79,12 +79,13 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     load_outcomes(engine, behind.read(), behind.since)
     catalog.save()
     for table in DAY_TABLES:
-        create_stored(engine, table, [day.paths[table.name] for day in files.values()])
+        create_stored(engine, table, {path: version for day in files.values() for path, version in day.of(table)})
     overlay = lay_over(engine)
     engine.run("DROP TABLE found")
     engine.run("DROP TABLE buried")
+    engine.run("DROP TABLE noticed")
     engine.run("SET search_path = 'main'")
-    for table in (FRAMES, DETECTIONS):
+    for table in (FRAMES, DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
     return Snapshot(ends, tuple(shown), overlay.frames)
@@ -92,11 +93,22 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 
 @dataclass(frozen=True, slots=True)
 class _DayFiles:
-    """The files of one day: all of its tables."""
+    """The files of one day: all of its tables, as far as their version knows them."""
 
     manifests: tuple[Manifest, ...]
     paths: Mapping[str, Path]
     version: str
+
+    def of(self, table: Table) -> Iterator[tuple[Path, int]]:
+        """Yields the file of a table with the version of its columns; nothing where the day has none."""
+        for manifest in self.manifests:
+            if manifest.table == table.name:
+                yield self.paths[table.name], manifest.schema_version
+
+    @property
+    def settled_as(self) -> str:
+        """Under which name the catalogue notes that nothing is behind them."""
+        return f"tables {min(manifest.schema_version for manifest in self.manifests)}"
 
     @property
     def settled(self) -> str:
@@ -123,12 +135,13 @@ class _Behind:
         """Chooses the days to look at: all but those of which the catalogue knows that nothing is behind."""
         for day in days:
             files = self.files.get(day)
-            covered, version = (covered_ends(*files.manifests), files.settled) if files else ({}, "")
+            name, version = (files.settled_as, files.settled) if files else ("", "")
+            covered = common_ends(files.manifests) if files else {}
             if self.is_followed:
-                is_quiet = self.catalog.news.is_settled(day, _SETTLED, version)
+                is_quiet = self.catalog.news.is_settled(day, name, version)
                 if is_quiet or self.catalog.news.has_news(day, covered) is False:
                     continue
-            self.since[day] = self.catalog.read_from(day, _SETTLED, version, covered)
+            self.since[day] = self.catalog.read_from(day, name, version, covered)
 
     def read(self) -> Iterator[Segment]:
         """Yields each segment behind any of the days once, and notes the days that have none."""
@@ -141,7 +154,7 @@ class _Behind:
             quiet.difference_update(days_since(segment.header, self.since))
             yield segment
         for day in quiet & self.files.keys():
-            self.catalog.news.settle(day, _SETTLED, self.files[day].settled)
+            self.catalog.news.settle(day, self.files[day].settled_as, self.files[day].settled)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
         return any(since.get(chain, 0) < end for chain, end in self.ends.items())
@@ -163,8 +176,7 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
         path = folder / key
         if not cache.link(key, e_tag, path):
             return None
-        manifest = parse_footer(path, key)
-        return (manifest, path) if manifest.schema_version == SCHEMA_VERSION else None
+        return parse_footer(path, key), path
 
     with ThreadPoolExecutor(_READERS) as pool:
         taken = list(pool.map(lambda item: take(item[2], item[3]), wanted))
@@ -182,5 +194,5 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
             join_versions(versions[day]),
         )
         for day, tables in files.items()
-        if len(tables) == len(_TABLES)
+        if is_complete({name: manifest for name, (manifest, _) in tables.items()}, _TABLES)
     }

@@ -27,6 +27,7 @@ from imgpipeline.lake.tables import (
     LABEL_COUNTS,
     LABEL_TIMESTAMPS,
     LABEL_TOTALS,
+    NOTICES,
     SCHEMA_VERSION,
     SOURCE_ACTIVITY,
     STORED_DEAD_LETTERS,
@@ -36,6 +37,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _THRESHOLD = "summary_threshold"
+_OBSERVED_GAP = "observed_gap_s"
 _Value = TypeVar("_Value")
 
 
@@ -90,9 +92,10 @@ SUMMARIES: Mapping[str, Summary] = {
         Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "How many of which label did each source see all day?"),
         Summary(
             FRAME_STATS,
-            _FRAMES_AND_LETTERS,
+            (*_FRAMES_AND_LETTERS, NOTICES.name),
             "How many frames came from which source in which hour, how large, bright and sharp were they, and how "
-            "soon were they looked at?",
+            "soon were they looked at? For how long was each source observed?",
+            (_OBSERVED_GAP,),
         ),
         Summary(
             SOURCE_ACTIVITY,

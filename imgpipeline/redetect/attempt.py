@@ -15,7 +15,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.engine import Engine, disk_errors
 from imgpipeline.lake.parquet_objects import write_rows
-from imgpipeline.lake.tables import SCHEMA_VERSION
+from imgpipeline.lake.tables.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
 from imgpipeline.redetect.look import FrameToSee, LookOutcome, PictureLooker, SeenFrame
@@ -157,7 +157,7 @@ class DayAttempt:
         return RedetectionManifest(
             model=owner.model,
             day=self.day,
-            schema_version=SCHEMA_VERSION,
+            schema_version=REDETECTION_SCHEMA_VERSION,
             made_by=self.recipe,
             made_of=self.source.e_tag,
             model_used=owner.detector.model_name,

@@ -20,8 +20,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.engine import Engine, identifier, open_engine
 from imgpipeline.lake.manifest import StoredObject, read_object
 from imgpipeline.lake.parquet_objects import write_rows
-from imgpipeline.lake.tables import SCHEMA_VERSION
-from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
+from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.matching import read_sql
 from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair
@@ -129,7 +128,8 @@ class DayComparison(Derived[Document]):
             for picture, jpeg in drawn.items():
                 self.store.put(picture, jpeg)
             document = {
-                "table": MODEL_COMPARISON.name, "day": self.day.isoformat(), "schema_version": SCHEMA_VERSION,
+                "table": MODEL_COMPARISON.name, "day": self.day.isoformat(),
+                "schema_version": REDETECTION_SCHEMA_VERSION,
                 "made_by": comparison_recipe(), "made_of": {side.name: list(side.versions) for side in sides},
                 "rows": _fill(engine, self.day, pairs, drawn), "examples": sorted(drawn),
                 "built_at": format_time(self.now),
@@ -194,5 +194,5 @@ def _remove_examples(store: ObjectStore, day: date, kept: set[str]) -> None:
 
 def comparison_recipe() -> str:
     """Returns the hash of the columns and the SQL that make a comparison, 16 hexadecimal digits."""
-    parts = (SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED, *map(read_sql, _QUERIES))
+    parts = (REDETECTION_SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED, *map(read_sql, _QUERIES))
     return sha256(repr(parts).encode()).hexdigest()[:16]

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipeline.lake.engine import Engine, all_rows, identifier, quoted
-from imgpipeline.lake.tables import DETECTIONS
-from imgpipeline.lake.tables.redetections import REDETECTED_FRAMES
+from imgpipeline.lake.tables.redetections import REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.redetect.look import FrameToSee
 
 _TO_SEE = """
@@ -131,7 +130,7 @@ class DayFrames:
     def detection_rows(self, model: Mapping[str, Any]) -> str:
         """Returns the query of the redetection's object `detections`: the columns of `detections`, without `day`."""
         selected = []
-        for column in DETECTIONS.columns:
+        for column in REDETECTIONS.columns:
             name = identifier(column.name)
             if column.name in _OF_MODEL:
                 selected.append(f"{_literal(model[column.name])} AS {name}")
@@ -139,7 +138,7 @@ class DayFrames:
                 selected.append(f"box.{name}")
             elif column.name == "detection_number":
                 selected.append(f"CAST(place AS INTEGER) AS {name}")
-            elif column.name != "day":
+            elif column.name not in ("model", "day"):
                 selected.append(f"frame.{name}")
         return (
             f"SELECT {', '.join(selected)} FROM day_frames AS frame JOIN ("  # noqa: S608 - own names

@@ -21,7 +21,8 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
-from imgpipeline.lake.tables import FRAMES, SCHEMA_VERSION
+from imgpipeline.lake.tables import FRAMES
+from imgpipeline.lake.tables.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
@@ -119,7 +120,7 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     def origin(self, manifest: RedetectionManifest, /) -> Origin:
         """Returns the version of `frames` that it was made of; columns of another version count as another recipe."""
-        made_by = manifest.made_by if manifest.schema_version == SCHEMA_VERSION else ""
+        made_by = manifest.made_by if manifest.schema_version == REDETECTION_SCHEMA_VERSION else ""
         return Origin({FRAMES.name: manifest.made_of}, made_by)
 
     def wanted(self, _stored: Stored, /) -> Origin:

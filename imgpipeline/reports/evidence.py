@@ -17,15 +17,15 @@ from imgpipeline.reports.stored_day import DayQueries
 _EXAMPLES = 3
 _CODES = f"""
 SELECT code, count(*), count(*) FILTER (state = 'open'), count(DISTINCT source)
-FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, "partition", "offset")
+FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
 GROUP BY code ORDER BY count(*) DESC, code
 """  # noqa: S608 - own names
 """Of the session's day: for a local day, the table `dead_letters` has those of the UTC days around it."""
 _LETTERS = f"""
-SELECT topic, topic_id, "partition", "offset", code, message, source, image_path, "timestamp", state
-FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, "partition", "offset")
-QUALIFY row_number() OVER (PARTITION BY code ORDER BY topic, topic_id, "partition", "offset") <= {_EXAMPLES}
-ORDER BY code, topic, topic_id, "partition", "offset"
+SELECT topic, topic_id, partition, kafka_offset, code, message, source, image_path, "timestamp", state
+FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
+QUALIFY row_number() OVER (PARTITION BY code ORDER BY topic, topic_id, partition, kafka_offset) <= {_EXAMPLES}
+ORDER BY code, topic, topic_id, partition, kafka_offset
 """  # noqa: S608 - a number of our own
 
 

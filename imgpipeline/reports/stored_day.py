@@ -28,7 +28,7 @@ SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source
        processing_timestamp
 FROM frames WHERE replay_of IS NOT NULL
 UNION ALL
-SELECT topic, topic_id, "partition", "offset", replay_of, true, coalesce("timestamp", make_timestamptz(0))
+SELECT topic, topic_id, partition, kafka_offset, replay_of, true, coalesce("timestamp", make_timestamptz(0))
 FROM {SHOWN_LETTERS} WHERE replay_of IS NOT NULL
 """  # noqa: S608 - own names
 

@@ -59,7 +59,7 @@ def build(
 
 
 def _assets(steps: Sequence[str]) -> list[str]:
-    tables = ["frames", "detections", "dead_letters"]
+    tables = ["frames", "detections", "dead_letters", "notices"]
     return [name for step in steps for name in (tables if step == "day_tables" else [step])]  # or an asset's own name
 
 

@@ -148,7 +148,7 @@ def test_a_table_that_is_asked_for_alone_is_built_and_told_of_with_the_others(
         add_frame(store, day)
     assert build(instance, *days, select=["detections", "label_counts"]).success
     for day in days:
-        for name in ("frames", "detections", "dead_letters", "label_counts"):
+        for name in ("frames", "detections", "dead_letters", "notices", "label_counts"):
             said = said_of(instance, dg.AssetKey(name), day)
             assert said is not None
             assert said["skipped"].value is False

@@ -20,14 +20,15 @@ LAYERS = {
     "frames": ("day_tables", {"frame_metadata"}),
     "detections": ("day_tables", {"frame_metadata"}),
     "dead_letters": ("day_tables", {"frame_metadata"}),
+    "notices": ("day_tables", {"frame_metadata"}),
     "label_counts": ("summaries", {"detections"}),
     "label_timestamps": ("summaries", {"detections"}),
     "label_totals": ("summaries", {"label_counts"}),
-    "frame_stats": ("summaries", FROM_FRAMES),
+    "frame_stats": ("summaries", FROM_FRAMES | {"notices"}),
     "source_activity": ("summaries", FROM_FRAMES),
     "daily_report": (
         "reports",
-        FROM_FRAMES | {"detections", "label_counts", "label_totals", "frame_stats", "source_activity"},
+        FROM_FRAMES | {"detections", "notices", "label_counts", "label_totals", "frame_stats", "source_activity"},
     ),
 }
 DAILY = [name for name in LAYERS if name != "frame_metadata"]
@@ -108,7 +109,7 @@ def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
     assert blocking == {
         ("frames", "schema"), ("frames", "frame_id_unique"), ("frames", "timestamps_in_day"), ("detections", "schema"),
         ("detections", "timestamps_in_day"), ("detections", "boxes_in_image"), ("detections", "confidence_in_range"),
-        ("dead_letters", "schema"),
+        ("dead_letters", "schema"), ("notices", "schema"),
     }  # fmt: skip
     warning = {(key.asset_key.to_user_string(), key.name) for key, node in checks.items() if not node.blocking}
     assert warning >= {

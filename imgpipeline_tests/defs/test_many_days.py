@@ -19,8 +19,8 @@ from imgpipeline.defs.automation import keep_tables_current
 
 FIRST = date(2024, 1, 1)
 DAILY = {
-    "frames", "detections", "dead_letters", "label_counts", "label_timestamps", "label_totals", "frame_stats",
-    "source_activity", "daily_report",
+    "frames", "detections", "dead_letters", "notices", "label_counts", "label_timestamps", "label_totals",
+    "frame_stats", "source_activity", "daily_report",
 }  # fmt: skip
 LIMIT_OF_A_TICK_S = 60.0
 

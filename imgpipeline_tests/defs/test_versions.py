@@ -22,7 +22,7 @@ from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, 
 
 DAY = date(2026, 3, 1)
 DAYS = [DAY + timedelta(days=n) for n in range(3)]
-TABLES = ["frames", "detections", "dead_letters"]
+TABLES = ["frames", "detections", "dead_letters", "notices"]
 OF_FRAMES = ["frame_stats", "source_activity"]
 OF_LABELS = ["label_counts", "label_timestamps", "label_totals"]
 ALL = [*TABLES, *OF_FRAMES, *OF_LABELS, "daily_report"]

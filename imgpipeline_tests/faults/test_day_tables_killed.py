@@ -33,8 +33,8 @@ print("built", day)
 
 
 def ends(lane: LaneUnderTest) -> list[int]:
-    """Returns up to where `frames`, `detections`, `dead_letters` and the summary reach."""
-    found = [read_manifest(lane.store, table, DAY) for table in ("frames", "detections", "dead_letters")]
+    """Returns up to where `frames`, `detections`, `dead_letters`, `notices` and the summary reach."""
+    found = [read_manifest(lane.store, table, DAY) for table in ("frames", "detections", "dead_letters", "notices")]
     summary = read_stored(lane.store, SUMMARY)
     manifests = [*found, summary.manifest if summary else None]
     return [max(covered_ends(manifest).values(), default=0) for manifest in manifests]

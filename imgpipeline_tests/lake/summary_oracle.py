@@ -5,9 +5,11 @@ from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 from typing import Any, TypeVar
 
 from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus
 from imgpipeline.ledger import list_chains
 from imgpipeline.objectstore import ObjectStore
@@ -15,6 +17,9 @@ from imgpipeline_tests.lake.samples import chosen_frames
 from imgpipeline_tests.ledger.samples import stored_segments
 
 Row = tuple[Any, ...]
+HOUR = timedelta(hours=1)
+OBSERVED_GAP = timedelta(seconds=60)
+"""The default of the setting."""
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
@@ -23,7 +28,7 @@ def expected_rows(store: ObjectStore, name: str, day: date, threshold: float = 0
     """Return the rows that a summary should have, without the column `day`, in their order."""
     frames = list(chosen_frames(store, day).values())
     found = [(frame, each) for frame in frames for each in frame.detections if each.confidence >= threshold]
-    letters = [letter for letter in _letters(store) if letter.day == day]
+    letters = [letter for letter in _all(store, DeadLetter) if letter.day == day]
     match name:
         case "label_counts":
             return _label_counts(found)
@@ -33,16 +38,17 @@ def expected_rows(store: ObjectStore, name: str, day: date, threshold: float = 0
             totals = Counter((frame.source, each.label) for frame, each in found)
             return sorted((*key, count) for key, count in totals.items())
         case "frame_stats":
-            return _frame_stats(frames, letters, day)
+            notices = [notice for notice in _all(store, Notice) if notice.day == day]
+            return _frame_stats(frames, letters, notices, day)
         case "source_activity":
             return _source_activity(frames, letters)
     raise AssertionError(name)
 
 
-def _letters(store: ObjectStore) -> Iterable[DeadLetter]:
+def _all(store: ObjectStore, kind: type[Item]) -> Iterable[Item]:
     for chain in list_chains(store):
         for segment in stored_segments(store, chain):
-            yield from (outcome for outcome in segment.outcomes() if isinstance(outcome, DeadLetter))
+            yield from (outcome for outcome in segment.outcomes() if isinstance(outcome, kind))
 
 
 def _label_counts(found: list[tuple[Frame, Detection]]) -> list[Row]:
@@ -66,17 +72,68 @@ def _hour_source_label(pair: tuple[Frame, Detection]) -> tuple[datetime, str, st
     return _hour(pair[0].timestamp), pair[0].source, pair[1].label
 
 
-def _frame_stats(frames: list[Frame], letters: list[DeadLetter], day: date) -> list[Row]:
+def _frame_stats(frames: list[Frame], letters: list[DeadLetter], notices: list[Notice], day: date) -> list[Row]:
     def hour_of(letter: DeadLetter) -> datetime | None:
         return _hour(letter.timestamp) if letter.timestamp and letter.timestamp.date() == day else None
 
     seen = _grouped(frames, lambda frame: (_hour(frame.timestamp), frame.source))
     dead = _grouped(letters, lambda letter: (hour_of(letter), letter.source))
+    observed = _observed(frames, notices)
+    noticed = {(hour, notice.source) for notice in notices for hour in _hours_of(notice)}
     rows = []
-    for key in {*seen, *dead}:
+    for key in {*seen, *dead, *noticed}:
         own = seen.get(key, [])
-        rows.append((*key, *_outcomes(own, dead.get(key, [])), _bytes(own), *_distributions(own), _models(own)))
+        seconds = observed.get(key, (0.0, "accounts") if key in noticed else (None, None))
+        counts = _outcomes(own, dead.get(key, []))
+        rows.append((*key, *counts, _bytes(own), *_distributions(own), _models(own), *seconds))
     return sorted(rows, key=lambda row: (row[0] is None, row[0] or day, row[1] is None, row[1] or ""))
+
+
+def _observed(frames: list[Frame], notices: list[Notice]) -> dict[tuple[datetime, str], tuple[float, str]]:
+    """Return the observed seconds of each hour and source, and how they are known."""
+    gaps: Counter[tuple[datetime, str]] = Counter()
+    for source, own in _grouped(frames, lambda frame: frame.source).items():
+        times = sorted(frame.timestamp for frame in own)
+        for time, later in pairwise([*times, times[-1]]):
+            until = min(later, time + OBSERVED_GAP)
+            for hour in _hours(time, until):
+                gaps[hour, source] += _microseconds(min(until, hour + HOUR) - max(time, hour))
+    found = {key: (us / 1e6, "gaps") for key, us in gaps.items()}
+    accounts = [n for n in notices if n.account and n.interval_end > n.interval_start]
+    for key in {(hour, notice.source) for notice in accounts for hour in _hours_of(notice)}:
+        found[key] = (_observed_by_accounts(key[0], [n for n in accounts if n.source == key[1]]) / 1e6, "accounts")
+    return found
+
+
+def _observed_by_accounts(hour: datetime, accounts: list[Notice]) -> int:
+    """Return the microseconds of an hour that a source's accounts cover, each by the part that it was observed for."""
+    inside = [n for n in accounts if n.interval_start < hour + HOUR and n.interval_end > hour]
+    edges = {max(n.interval_start, hour) for n in inside} | {min(n.interval_end, hour + HOUR) for n in inside}
+    total = 0
+    for start, end in pairwise(sorted(edges)):
+        parts = [
+            min(1, n.account.observed_s * 1e6 / _microseconds(n.interval_end - n.interval_start))
+            for n in inside
+            if n.account and n.interval_start <= start and n.interval_end >= end
+        ]
+        total += floor(max(parts, default=0) * _microseconds(end - start) + 0.5)
+    return total
+
+
+def _hours_of(notice: Notice) -> list[datetime]:
+    return _hours(notice.interval_start, notice.interval_end)
+
+
+def _hours(start: datetime, end: datetime) -> list[datetime]:
+    """Return the hours that a stretch touches, at least the one in which it starts."""
+    hours = [_hour(start)]
+    while hours[-1] + HOUR < end:
+        hours.append(hours[-1] + HOUR)
+    return hours
+
+
+def _microseconds(time: timedelta) -> int:
+    return time // timedelta(microseconds=1)
 
 
 def _distributions(frames: list[Frame]) -> list[dict[Any, int]]:

@@ -122,7 +122,10 @@ def test_the_days_first_and_last_moments_are_inside(loaded: Engine):
     [
         ("SELECT * EXCLUDE (topic_id) FROM buried", "topic_id is missing, expected VARCHAR"),
         ("SELECT *, 1 AS more FROM buried", "more is INTEGER, expected none"),
-        ('SELECT * REPLACE ("offset"::INTEGER AS "offset") FROM buried', "offset is INTEGER, expected BIGINT"),
+        (
+            "SELECT * REPLACE (kafka_offset::INTEGER AS kafka_offset) FROM buried",
+            "kafka_offset is INTEGER, expected BIGINT",
+        ),
         ("SELECT code, * EXCLUDE (code) FROM buried", "the columns' order differs"),
     ],
     ids=["missing", "more", "other type", "other order"],

@@ -24,7 +24,17 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import LABELS, again, gated, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, append, dead_letter, write_chain, writer
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    PROVENANCE,
+    append,
+    dead_letter,
+    notice,
+    write_chain,
+    writer,
+)
 
 LATER = NOON + timedelta(hours=1)
 DAYS = (DAY, DAY + timedelta(days=1))
@@ -214,6 +224,8 @@ class GrowingDays(RuleBasedStateMachine):
             return dead_letter(offset, day)
         if content % 11 == 0:
             return Gap(offset, offset + 1, GapReason.MARKER)
+        if content % 17 == 0:
+            return notice(offset, day, minute=content % 60)
         self.number += 1
         labels = [LABELS[(content + n) % 3] for n in range(content % 3)]
         frame = (

@@ -39,9 +39,9 @@ def test_a_day_becomes_one_object_a_table_that_says_up_to_where_it_reaches(store
     assert (built.skipped, built.frames, built.detections, built.duplicates) == (False, 6, 0 + 1 + 2 + 3 + 0, 0)
     assert built.ends == {CHAIN: 10}
     listed = {info.key: info.size_bytes for info in store.list_objects() if not info.key.startswith("metadata")}
-    assert set(listed) == {day_table_key(table, DAY) for table in ("frames", "detections", "dead_letters")}
+    assert set(listed) == {day_table_key(table, DAY) for table in ("frames", "detections", "dead_letters", "notices")}
     assert built.size_bytes == sum(listed.values())
-    for table, count in (("frames", 6), ("detections", 6), ("dead_letters", 1)):
+    for table, count in (("frames", 6), ("detections", 6), ("dead_letters", 1), ("notices", 0)):
         manifest = read_manifest(store, table, DAY)
         assert manifest is not None
         assert (manifest.table, manifest.day, manifest.ends, manifest.rows) == (table, DAY, {CHAIN: 10}, count)

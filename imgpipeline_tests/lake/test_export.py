@@ -23,7 +23,7 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated, seen
 from imgpipeline_tests.lake.test_long_views import varied
 from imgpipeline_tests.lake.test_summary_numbers import build_day
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, gap, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, gap, notice, write_chain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NEXT = DAY + timedelta(days=1)
@@ -44,7 +44,9 @@ json.dump({"rows": {n: [list(map(str, row)) for row in found] for n, found in ro
 @pytest.fixture
 def filled(store: ObjectStore) -> ObjectStore:
     """Two days with tables, segments newer than these, a frame announced again, and dead letters without a day."""
-    made = write_chain(store, [*day_outcomes(0, 40), gated(40)], [dead_letter(41), dead_letter(42, None), gap(43, 50)])
+    made = write_chain(
+        store, [*day_outcomes(0, 40), gated(40)], [dead_letter(41), dead_letter(42, None), notice(43), gap(44, 50)]
+    )
     append(made, [seen(50, ["dog", "car"], NEXT, source="it's"), dead_letter(51, NEXT)])
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)

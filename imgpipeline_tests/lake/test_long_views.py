@@ -103,5 +103,5 @@ def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_re
         columns = ", ".join(hours.columns)
         assert hours.rows == session.query(f"SELECT {columns} FROM frame_stats ORDER BY ALL NULLS LAST").rows  # noqa: S608 - own names
         kinds = {row[1] for row in session.query("DESCRIBE frame_hours").rows}
-    assert kinds == {"DATE", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "BIGINT"}
+    assert kinds == {"DATE", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "BIGINT", "DOUBLE"}
     assert sum(row[hours.columns.index("frames")] for row in hours.rows) == 60

@@ -38,7 +38,7 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.faults.invariant import Held, chosen, count_labels, read_ledger, shown_counts, shown_frames
 from imgpipeline_tests.lake.samples import LABELS, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
-from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, dead_letter
+from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, dead_letter, notice
 
 DAYS = (DAY, DAY + timedelta(days=1))
 WRITERS = range(3)
@@ -59,6 +59,8 @@ def outcome(offset: int, content: int) -> Outcome:
     day = DAYS[content % 2]
     if content % 7 == 0:
         return dead_letter(offset, day if content % 3 else None)
+    if content % 11 == 0:
+        return notice(offset, day)
     if content % 5 == 0:
         return Gap(offset, offset + 1, GapReason.MARKER)
     labels = [LABELS[(content + n) % 3] for n in range(content % 3)]

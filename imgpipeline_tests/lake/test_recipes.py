@@ -58,7 +58,7 @@ def test_the_registry_is_in_the_order_in_which_summaries_can_be_built():
     assert tuple(SUMMARIES) == tuple(table.name for table in SUMMARY_TABLES)
     for place, summary in enumerate(SUMMARIES.values()):
         inputs = set(summary.inputs)
-        assert inputs <= {"frames", "detections", "dead_letters", *list(SUMMARIES)[:place]}
+        assert inputs <= {"frames", "detections", "dead_letters", "notices", *list(SUMMARIES)[:place]}
         assert summary.question.endswith("?")
 
 
@@ -209,7 +209,9 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(memory: ObjectS
     ):
         build(memory, "label_totals")
     memory.delete(day_table_key("dead_letters", DAY))
-    with pytest.raises(PermanentError, match=r"no table `dead_letters` yet.*--select frames,detections,dead_letters"):
+    with pytest.raises(
+        PermanentError, match=r"no table `dead_letters` yet.*--select frames,detections,dead_letters,notices"
+    ):
         build(memory, "source_activity")
 
 

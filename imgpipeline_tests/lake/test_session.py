@@ -13,7 +13,7 @@ from imgpipeline.lake import snapshot
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.session import open_lake
 from imgpipeline.lake.summaries import build_summary
-from imgpipeline.lake.tables import ALL, DAY_TABLES
+from imgpipeline.lake.tables import ALL, DAY_TABLES, FRAMES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -124,7 +124,7 @@ def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStor
         assert shown_frames(session) == expected_frames(before)
         assert shown_detections(session) == expected_detections(before)
         assert session.query("SELECT count(*) FROM dead_letters").rows == [(1,)]
-        assert session.query('SELECT max("end") FROM segments').rows == [(8,)]
+        assert session.query("SELECT max(end_offset) FROM segments").rows == [(8,)]
 
 
 @pytest.mark.parametrize("overtaken", ["before", "after"])
@@ -162,7 +162,7 @@ def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectSto
     with lake(store, days=[NEXT]) as session:
         assert session.query("SELECT DISTINCT day FROM frames").rows == [(NEXT,)]
         assert session.query("SELECT label FROM detections").rows == [("dog",)]
-        assert session.query('SELECT "offset" FROM dead_letters').rows == [(6,)]
+        assert session.query("SELECT kafka_offset FROM dead_letters").rows == [(6,)]
         assert session.query("SELECT start FROM segments").rows == [(5,)]
     assert len(list((tmp_path / "cache" / "objects").iterdir())) == len(DAY_TABLES)
 
@@ -170,11 +170,13 @@ def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectSto
 def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, lake):
     write_chain(store, [seen(0), dead_letter(1), dead_letter(2, None)], [gap(3, 10)], [gated(10)])
     with lake(store) as session:
-        letters = session.query('SELECT * FROM dead_letters ORDER BY "offset"')
-        assert letters.columns[:4] == ("topic", "topic_id", "partition", "offset")
+        letters = session.query("SELECT * FROM dead_letters ORDER BY kafka_offset")
+        assert letters.columns[:4] == ("topic", "topic_id", "partition", "kafka_offset")
         values = dict(zip(letters.columns, letters.rows[0], strict=True))
         of_others = {*letters.columns[:3], "headers", "state", "became"}
-        expected = {name: getattr(dead_letter(1), name) for name in values if name not in of_others}
+        expected = {
+            name: getattr(dead_letter(1), name.removeprefix("kafka_")) for name in values if name not in of_others
+        }
         assert values == expected | {
             "topic": CHAIN.topic,
             "topic_id": CHAIN.topic_id,
@@ -185,7 +187,7 @@ def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, 
             "became": None,
         }
         segments = session.query(
-            'SELECT start, "end", frames, gated, dead_letters, gaps, days, run_id, key FROM segments'
+            "SELECT start, end_offset, frames, gated, dead_letters, gaps, days, run_id, key FROM segments"
         )
         headers = [segment.header for segment in stored_segments(store)]
         assert segments.rows == [
@@ -206,7 +208,7 @@ def test_times_are_utc_and_aware(memory: ObjectStore, lake):
 def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore, lake):
     write_chain(memory, day_outcomes(0, 5), [dead_letter(5)])
     with lake(memory) as session:
-        assert session.connection.sql("FROM frames").df().shape == (5, 25)
+        assert session.connection.sql("FROM frames").df().shape == (5, len(FRAMES.names))
         assert session.connection.sql("FROM dead_letters").fetchall()
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome, make_frame_id
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.day_tables import rebuild_day
@@ -113,6 +114,37 @@ def test_a_day_with_dead_letters_only_still_has_its_rows(memory: ObjectStore, tm
     assert stored_rows(memory, "label_counts", tmp_path) == []
 
 
+def test_an_hour_without_frames_has_a_row_where_the_source_says_why(memory: ObjectStore, tmp_path: Path):
+    at = BEGIN + timedelta(hours=9, minutes=55)
+    first = Account(600, 0, gated=600, observed_s=480.0)
+    write_chain(
+        memory,
+        [
+            seen(0, source="yard", timestamp=BEGIN),
+            seen(1, source="yard", timestamp=BEGIN + timedelta(seconds=20)),
+            seen(2, source="yard", timestamp=BEGIN + timedelta(seconds=200)),
+            Notice(3, NoticeKind.ACCOUNT, "gate", "s1", at, at + timedelta(minutes=10), account=first),
+            Notice(
+                4, NoticeKind.ACCOUNT, "gate", "s2", at, at + timedelta(minutes=1), account=Account(0, 0, observed_s=60)
+            ),
+            Notice(
+                5, NoticeKind.OFFLINE, "gate", "s1", at + timedelta(hours=3), at + timedelta(hours=3), reason="cable"
+            ),
+        ],
+    )
+    build_day(memory)
+    rows = {(row[0], row[1]): row for row in stored_rows(memory, "frame_stats", tmp_path)}
+    observed = {(hour.hour, source): (row[2], *row[-2:]) for (hour, source), row in rows.items()}
+    assert observed == {
+        (0, "yard"): (3, 80.0, "gaps"),
+        (9, "gate"): (0, 60 + 4 * 60 * 0.8, "accounts"),
+        (10, "gate"): (0, 5 * 60 * 0.8, "accounts"),
+        (12, "gate"): (0, 0.0, "accounts"),
+    }
+    build_summary(memory, "frame_stats", DAY, settings=Settings(observed_gap_s=10), now=NOON)
+    assert stored_rows(memory, "frame_stats", tmp_path)[0][-2:] == (20.0, "gaps")
+
+
 def test_dead_letters_behind_the_stored_table_are_counted_once(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, [dead_letter(0), seen(1)])
     build_day(memory)
@@ -146,8 +178,9 @@ def days(draw: st.DrawFn) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for offset in range(draw(st.integers(1, 14))):
         time, source = draw(instants), draw(st.sampled_from(SOURCES))
-        if draw(st.integers(0, 5)) == 0:
-            outcomes.append(_letter(draw, offset, source))
+        kind = draw(st.integers(0, 7))
+        if kind < 2:
+            outcomes.append(_letter(draw, offset, source) if kind else _notice(draw, offset, time, source))
             continue
         earlier = [each for each in outcomes if isinstance(each, Frame)]
         if earlier and draw(st.booleans()):
@@ -164,6 +197,15 @@ def _letter(draw: st.DrawFn, offset: int, source: str) -> DeadLetter:
     listed = draw(st.sampled_from([DAY, None, NEXT]))
     known = source if draw(st.booleans()) else None
     return DeadLetter(offset, DeadLetterCode.INVALID_MESSAGE, "no JSON", time, listed, known, None, 3, "AAEC")
+
+
+def _notice(draw: st.DrawFn, offset: int, start: datetime, source: str) -> Notice:
+    midnight = datetime.combine(start.date() + timedelta(days=1), datetime.min.time(), UTC)
+    end = min(start + timedelta(microseconds=draw(st.sampled_from([0, 1, 10**6, 6 * 10**8, 10**10]))), midnight)
+    if draw(st.booleans()):
+        return Notice(offset, NoticeKind.OFFLINE, source, "s", start, start, reason="cable")
+    account = Account(5, 5, observed_s=round(draw(st.floats(0, 1)) * (end - start).total_seconds(), 6))
+    return Notice(offset, NoticeKind.ACCOUNT, source, "s", start, end, account=account)
 
 
 def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: int | None) -> Frame:

@@ -1,10 +1,12 @@
 """The columns of the tables are those of the contracts, and their page in the docs is current."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import duckdb
 
-from imgpipeline.contracts.outcomes import DeadLetter
+from imgpipeline.contracts.notices import Account, Notice
+from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.long_views import long_sql
@@ -18,10 +20,14 @@ from imgpipeline.lake.tables import (
     FRAME_STATS,
     FRAMES,
     LONG_VIEWS,
+    NOTICES,
+    STORED_DEAD_LETTERS,
     SUMMARY_TABLES,
     Table,
     tables_page,
 )
+from imgpipeline.lake.tables.exports import EXPORT_TABLES
+from imgpipeline.lake.tables.redetections import REDETECTION_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import day_outcomes
@@ -32,13 +38,38 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_frames_has_every_field_of_the_metadata_document_but_the_list_of_detections():
     document = set(frame(0).to_json()) - {"detections"}
-    assert set(FRAMES.names) == document | {"day", "source_kafka_topic_id"}
+    later = {"detectors", "gate_measurements", "clock_source", "region_of_interest"}
+    assert later <= {field.name for field in fields(Frame)}
+    assert set(FRAMES.names) == document | later | {"day", "source_kafka_topic_id"}
 
 
 def test_dead_letters_has_every_field_of_a_dead_letter():
     what_became_of_it = {"state", "became"}
-    assert set(DEAD_LETTERS.names) == set(DeadLetter.__slots__) | {"topic", "topic_id", "partition"} | what_became_of_it
-    assert set(dead_letter(0).to_json()) <= set(DEAD_LETTERS.names)
+    of_letter = {"kafka_offset" if name == "offset" else name for name in DeadLetter.__slots__}
+    assert set(DEAD_LETTERS.names) == of_letter | {"topic", "topic_id", "partition"} | what_became_of_it
+
+
+def test_notices_has_every_field_of_a_notice_and_of_its_account():
+    of_notice = {"kafka_offset" if name == "offset" else name for name in Notice.__slots__} - {"account"}
+    assert set(NOTICES.names) == of_notice | set(Account.__slots__) | {"day", "topic", "topic_id", "partition"}
+
+
+def test_no_column_needs_quotes_in_sql():
+    with duckdb.connect() as connection:
+        reserved = {
+            name
+            for (name,) in connection.execute(
+                "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+            ).fetchall()
+        }
+        assert {"end", "offset"} <= reserved
+        for table in (*ALL, STORED_DEAD_LETTERS, *EXPORT_TABLES, *REDETECTION_TABLES):
+            assert reserved.isdisjoint(table.names), table.name
+            typed = ", ".join(f"{column.name} {column.duckdb_type}" for column in table.columns)
+            connection.execute(f"CREATE OR REPLACE TABLE unquoted ({typed})")
+            for name in table.names:
+                grouped = f"SELECT {name}, t.{name}, count(*) AS n FROM unquoted AS t WHERE {name} IS NOT NULL"  # noqa: S608 - own names
+                connection.execute(f"{grouped} GROUP BY {name} ORDER BY {name}")
 
 
 def test_columns_that_tables_share_mean_and_hold_the_same():

@@ -53,7 +53,7 @@ def said(buried: Sequence[BuriedRecord]) -> dict[str, str]:
 
 def sql(store: ObjectStore, tmp_path) -> dict[str, str]:
     with open_lake(store, cache_dir=tmp_path / "cache") as session:
-        rows = session.query('SELECT topic, partition, "offset", state, became FROM dead_letters').rows
+        rows = session.query("SELECT topic, partition, kafka_offset, state, became FROM dead_letters").rows
     return {
         f"{topic}/{partition}/{offset}": f"{state} {became or ''}".strip()
         for topic, partition, offset, state, became in rows

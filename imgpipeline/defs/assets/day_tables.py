@@ -1,4 +1,4 @@
-"""The day tables' layer: `frames`, `detections` and `dead_letters`, a Parquet file a day each.
+"""The day tables' layer: `frames`, `detections`, `dead_letters` and `notices`, a Parquet file a day each.
 
 Owns the assets' descriptions and what of a build is shown in the UI. How a day is read from the ledger and written
 belongs to `lake`. All tables come from one step: one read of the ledger, one set of ends.
@@ -48,6 +48,9 @@ _QUESTIONS = {
     "dead_letters": "Which records could not become frames, and why? One row a Kafka offset: code, reason, and as "
     "much of source and image as could be read. One Parquet file a day; the command imgpipeline dead-letters replays "
     "them.",
+    "notices": "What did the sources report about themselves? One row a Kafka offset: accounts of the frames that a "
+    "source received, announced, gated, dropped and lost, and when it started, ended, went offline or online. One "
+    "Parquet file a day.",
 }
 
 

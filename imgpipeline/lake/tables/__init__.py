@@ -4,8 +4,8 @@ Owns the one list that schemas, queries and docs/tables.md are made of (`python 
 are filled belongs to the modules beside this package.
 """
 
-from imgpipeline.lake.tables.columns import SCHEMA_VERSION, Column, Table
-from imgpipeline.lake.tables.day_tables import DAY_TABLES, DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
+from imgpipeline.lake.tables.day_tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
 from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
 from imgpipeline.lake.tables.long_views import LONG_VIEWS
 from imgpipeline.lake.tables.page import tables_page
@@ -29,6 +29,8 @@ __all__ = [
     "LABEL_TIMESTAMPS",
     "LABEL_TOTALS",
     "LONG_VIEWS",
+    "NOTICES",
+    "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "SEGMENTS",
     "SOURCE_ACTIVITY",
@@ -39,5 +41,5 @@ __all__ = [
     "tables_page",
 ]
 
-ALL = (FRAMES, DETECTIONS, *SUMMARY_TABLES, *LONG_VIEWS, DEAD_LETTERS, SEGMENTS)
+ALL = (FRAMES, DETECTIONS, NOTICES, *SUMMARY_TABLES, *LONG_VIEWS, DEAD_LETTERS, SEGMENTS)
 """Every table that a query session offers."""

@@ -5,8 +5,10 @@ Owns these values. Which columns there are belongs to the modules beside.
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written into every manifest; raised when a column is added, removed or changes its meaning."""
+READABLE_VERSIONS = (2, 3)
+"""The versions of day tables that queries read (`lake.older_tables`). A build replaces all but the last."""
 
 
 @dataclass(frozen=True, slots=True)

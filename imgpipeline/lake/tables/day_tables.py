@@ -1,4 +1,4 @@
-"""The columns of the day tables `frames`, `detections` and `dead_letters`.
+"""The columns of the day tables `frames`, `detections`, `dead_letters` and `notices`.
 
 Owns their names, types, units and meanings. It promises that the names of `frames` are those of the metadata contract.
 """
@@ -47,6 +47,31 @@ FRAMES = Table(
         Column("orientation", "INTEGER", "1 to 8", "EXIF orientation that was applied; 1 is upright."),
         Column("status", "VARCHAR", "`processed`, `gated`", "Whether a detector looked at it."),
         Column("gate_reason", "VARCHAR", "", "Why it was left out before detection; NULL for a processed frame."),
+        Column(
+            "gate_measurements",
+            "MAP(VARCHAR, DOUBLE)",
+            "",
+            "What `gate_reason` was decided by, such as `brightness`; NULL where nothing was measured.",
+        ),
+        Column(
+            "clock_source",
+            "VARCHAR",
+            "`exif`, `container`, `rtcp`, `receiver`, `producer`",
+            "Where `timestamp` is from; NULL where the producer did not say.",
+        ),
+        Column(
+            "region_of_interest",
+            "DOUBLE[][][]",
+            "pixels",
+            "The part of the original image that counts, as polygons of points [x, y]; NULL for all of it.",
+        ),
+        Column(
+            "detectors",
+            'STRUCT(model VARCHAR, sha256 VARCHAR, "precision" VARCHAR, confidence_threshold DOUBLE, '
+            "nms_threshold DOUBLE)[]",
+            "",
+            "Every detector that looked at it, `model_used` first; NULL where that was the only one.",
+        ),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
         Column("attributes", "VARCHAR", "JSON", "What the producer said beside the contract: a JSON object as text."),
     ),
@@ -76,14 +101,16 @@ DETECTIONS = Table(
         Column("height", "DOUBLE", "pixels", "Height of the box."),
         Column("image_width", "INTEGER", "pixels", "Width of the original image, upright."),
         Column("image_height", "INTEGER", "pixels", "Height of the original image, upright."),
-        *_MODEL,
-        Column("confidence_threshold", "DOUBLE", "0 to 1", "The threshold that its frame was detected with."),
+        Column("model_used", "VARCHAR", "", "Name of the model that found it."),
+        Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the file of that model."),
+        Column("precision", "VARCHAR", "", "Number format it computed in, such as `fp16`; NULL for that of its file."),
+        Column("confidence_threshold", "DOUBLE", "0 to 1", "The threshold that the model was used with."),
         Column("status", "VARCHAR", "`processed`", "The frame's status."),
     ),
 )
 """Day table: `detections/day=…/detections.parquet`."""
 
-_KEPT_OF_LETTERS = ("day", "topic", "topic_id", "partition", "offset", "code", "message", "timestamp", "source",
+_KEPT_OF_LETTERS = ("day", "topic", "topic_id", "partition", "kafka_offset", "code", "message", "timestamp", "source",
                     "image_path", "raw_size_bytes", "replay_of")  # fmt: skip
 
 STORED_DEAD_LETTERS = Table(
@@ -93,5 +120,34 @@ STORED_DEAD_LETTERS = Table(
 )
 """Day table: `dead_letters/day=…/dead_letters.parquet`; what became of a dead letter only the view can say."""
 
-DAY_TABLES = (FRAMES, DETECTIONS, STORED_DEAD_LETTERS)
+NOTICES = Table(
+    "notices",
+    "one offset whose record reports on a source",
+    (
+        Column("day", "DATE", "UTC", "Day of `interval_start`; in Parquet it is part of the path."),
+        *(column for column in DEAD_LETTERS.columns if column.name in ("topic", "topic_id", "partition")),
+        Column("kafka_offset", "BIGINT", "from 0", "Kafka offset of the record."),
+        Column("source", "VARCHAR", "", "The source that it reports on."),
+        Column("session", "VARCHAR", "", "The source's session: one connection, or one run over a folder."),
+        Column("kind", "VARCHAR", "`account`, `started`, `ended`, `offline`, `online`", "What it reports."),
+        Column("interval_start", "TIMESTAMPTZ", "UTC", "Start of the reported stretch of frame time."),
+        Column("interval_end", "TIMESTAMPTZ", "UTC", "End of the stretch; equal to its start unless it is an account."),
+        Column("reason", "VARCHAR", "", "Why, or NULL."),
+        Column("received", "BIGINT", "frames", "Frames that the source received; NULL unless it is an account."),
+        Column("announced", "BIGINT", "frames", "Frames that it announced; NULL unless it is an account."),
+        Column("gated", "BIGINT", "frames", "Frames that it left out on purpose; NULL unless it is an account."),
+        Column("dropped", "MAP(VARCHAR, BIGINT)", "frames", "Frames that it lost, by reason; NULL unless an account."),
+        Column("failed", "BIGINT", "frames", "Frames that it could not decode or store; NULL unless an account."),
+        Column("observed_s", "DOUBLE", "seconds", "How long frames were arriving; NULL unless it is an account."),
+        Column(
+            "received_from", "TIMESTAMPTZ", "UTC", "When the first frame arrived, by the receiver's clock, or NULL."
+        ),
+        Column("received_to", "TIMESTAMPTZ", "UTC", "When the last frame arrived, by the receiver's clock, or NULL."),
+        Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
+        Column("attributes", "VARCHAR", "JSON", "What else the source said: a JSON object as text."),
+    ),
+)
+"""Day table: `notices/day=…/notices.parquet`."""
+
+DAY_TABLES = (FRAMES, DETECTIONS, STORED_DEAD_LETTERS, NOTICES)
 """What a day's reading of the ledger becomes, in the order in which it is put."""

@@ -16,7 +16,7 @@ DEAD_LETTERS = Table(
     "one offset whose record or image is wrong",
     (
         *_CHAIN,
-        Column("offset", "BIGINT", "from 0", "Kafka offset of the record."),
+        Column("kafka_offset", "BIGINT", "from 0", "Kafka offset of the record."),
         Column("code", "VARCHAR", "", "Why it could not become a frame."),
         Column("message", "VARCHAR", "", "What was wrong with it."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The Kafka record's own time, or NULL."),
@@ -46,16 +46,18 @@ DEAD_LETTERS = Table(
 
 SEGMENTS = Table(
     "segments",
-    "one segment of the ledger: the outcomes of the offsets from `start` up to, not including, `end`",
+    "one segment of the ledger: the outcomes of the offsets from `start` up to, not including, `end_offset`",
     (
         *_CHAIN,
         Column("start", "BIGINT", "from 0", "First offset it covers."),
-        Column("end", "BIGINT", "from 1", "First offset behind it."),
+        Column("end_offset", "BIGINT", "from 1", "First offset behind it."),
         Column("frames", "BIGINT", "offsets", "Processed frames."),
         Column("gated", "BIGINT", "offsets", "Gated frames."),
         Column("dead_letters", "BIGINT", "offsets", "Dead letters."),
+        Column("notices", "BIGINT", "offsets", "Notices."),
+        Column("format_version", "INTEGER", "1, 2", "Version of the segment's format."),
         Column("gaps", "MAP(VARCHAR, BIGINT)", "offsets", "Offsets in gaps, by reason."),
-        Column("days", "DATE[]", "UTC", "Days of its frames and dead letters."),
+        Column("days", "DATE[]", "UTC", "Days of its frames, dead letters and notices."),
         Column("model_used", "VARCHAR", "", "Name of the model; empty for imports."),
         Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the model file; empty for imports."),
         Column("settings_hash", "VARCHAR", "", "Hash of the settings that change results."),

@@ -4,7 +4,18 @@ from imgpipeline.lake.tables.columns import Column, Table
 from imgpipeline.lake.tables.summaries import FRAME_STATS
 
 _FRAMES = "How many frames of this hour and source are in the bin."
-_SCALARS = ("day", "hour", "source", "frames", "processed", "gated", "dead_letters", "size_bytes")
+_SCALARS = (
+    "day",
+    "hour",
+    "source",
+    "frames",
+    "processed",
+    "gated",
+    "dead_letters",
+    "size_bytes",
+    "observed_s",
+    "observed_by",
+)
 
 
 def _taken_over(name: str) -> Column:

@@ -6,7 +6,7 @@ Owns the page's words and layout. `python -m imgpipeline.lake.tables` prints it.
 from collections.abc import Sequence
 
 from imgpipeline.lake.tables.columns import Column, Table
-from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES, STORED_DEAD_LETTERS
+from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
 from imgpipeline.lake.tables.exports import EXPORT_TABLES
 from imgpipeline.lake.tables.ledger_tables import DEAD_LETTERS, SEGMENTS
 from imgpipeline.lake.tables.long_views import LONG_VIEWS
@@ -20,7 +20,7 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 
 | layer | tables | where |
 |---|---|---|
-| day tables | `frames`, `detections`, `dead_letters` | `frames/day=2026-01-09/frames.parquet` |
+| day tables | `frames`, `detections`, `dead_letters`, `notices` | `frames/day=2026-01-09/frames.parquet` |
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
 | long views of `frame_stats` | {long_views} | in a query session and in exported files |
 | looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
@@ -41,9 +41,9 @@ sharpness, thresholds, `processing_timestamp`, `class_id` and box are NULL then,
 are empty.
 
 Each file's footer holds its manifest under the key `imgpipeline`: schema version, a hash of what made it, the covered
-end of each chain, when it was built, and how many rows it has. `frames` is put before `detections`, and `dead_letters`
-last; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of several of
-them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
+end of each chain, when it was built, and how many rows it has. `frames` is put first, then `detections`, `dead_letters`
+and `notices`; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of
+several of them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
 
 A summary's manifest also names the version of each table that it was made of, its query (`imgpipeline/lake/sql`) and
 the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out detections
@@ -69,7 +69,7 @@ def tables_page() -> str:
     summaries = ", ".join(f"`{table.name}`" for table in SUMMARY_TABLES)
     long_views = ", ".join(f"`{table.name}`" for table in LONG_VIEWS)
     parts = [_INTRODUCTION.format(summaries=summaries, long_views=long_views)]
-    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS)]
+    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS, NOTICES)]
     parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
     parts += [_section(table, f"{table.name}, a long view") for table in LONG_VIEWS]

@@ -9,6 +9,8 @@ from dataclasses import replace
 from imgpipeline.lake.tables.columns import Column, Table
 from imgpipeline.lake.tables.day_tables import DETECTIONS, FRAMES
 
+REDETECTION_SCHEMA_VERSION = 2
+"""Version of these columns. Raising it makes every redetection look at its pictures again."""
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _MODEL = Column("model", "VARCHAR", "`demo`, `demo@0.3`", "Which model looked again; in Parquet part of the path.")
 _FOUND = {"detection_number", "label", "class_id", "confidence", "x", "y", "width", "height", "model_used",
@@ -48,8 +50,9 @@ REDETECTED_FRAMES = Table(
 
 REDETECTIONS = Table(
     "redetections",
-    "one object that another model found in one frame; beside `model`, the columns are those of `detections`",
-    (_MODEL, *map(_taken_over, DETECTIONS.columns)),
+    "one object that another model found in one frame; beside `model`, the columns are those of `detections`, without "
+    "`precision`",
+    (_MODEL, *(_taken_over(column) for column in DETECTIONS.columns if column.name != "precision")),
 )
 """`redetections/model=…/day=…/detections.parquet`."""
 

@@ -4,6 +4,8 @@ Owns their names, types, units, meanings, and the columns they are made of. The 
 is `lake.summaries`.
 """
 
+from dataclasses import replace
+
 from imgpipeline.lake.tables.columns import Column, Table
 
 _DAY = Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path.")
@@ -96,10 +98,12 @@ _OUTCOMES = (
         "BIGINT",
         "offsets",
         "Offsets whose record or image is wrong, whatever became of them later.",
-        ("dead_letters.offset",),
+        ("dead_letters.kafka_offset",),
     ),
 )
 _SIZE_BYTES = _of_frames("size_bytes", "BIGINT", "bytes", "Size of all encoded images.", "size_bytes")
+
+_OBSERVED = ("notices.interval_start", "notices.interval_end", "notices.observed_s", "frames.timestamp")
 
 FRAME_STATS = Table(
     "frame_stats",
@@ -110,10 +114,10 @@ FRAME_STATS = Table(
             "hour",
             "TIMESTAMPTZ",
             "UTC",
-            "Begin of the hour; NULL for dead letters of this day whose record was written on another one.",
-            ("frames.timestamp", "dead_letters.timestamp"),
+            "Start of the hour; NULL for dead letters of this day whose record was written on another one.",
+            ("frames.timestamp", "dead_letters.timestamp", "notices.interval_start", "notices.interval_end"),
         ),
-        _SOURCE,
+        replace(_SOURCE, made_of=(*_SOURCE.made_of, "notices.source")),
         *_OUTCOMES,
         _SIZE_BYTES,
         _of_frames(
@@ -139,6 +143,17 @@ FRAME_STATS = Table(
             "processing_timestamp", "timestamp", "source_kafka_topic",
         ),
         _models("frames"),
+        Column(
+            "observed_s", "DOUBLE", "seconds, 0 to 3600",
+            "For how long the source was delivering frames; NULL where nothing but dead letters says anything of it.",
+            _OBSERVED,
+        ),
+        Column(
+            "observed_by", "VARCHAR", "`accounts`, `gaps`",
+            "How that is known: from the source's accounts, or from the gaps between frames, each up to "
+            "`IMGPIPELINE_OBSERVED_GAP_S`.",
+            _OBSERVED,
+        ),
     ),
 )  # fmt: skip
 """Summary: `summaries/frame_stats/day=…/frame_stats.parquet`."""

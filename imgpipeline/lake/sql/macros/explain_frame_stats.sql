@@ -9,11 +9,11 @@
 CREATE MACRO explain_frame_stats(of_day, of_hour, of_source) AS TABLE
 SELECT
     frame.*,
-    CASE WHEN frame.source_kafka_offset < segment."end" THEN segment.key END           AS segment,
-    CASE WHEN frame.source_kafka_offset < segment."end" THEN segment.run_id END        AS run_id,
-    CASE WHEN frame.source_kafka_offset < segment."end" THEN segment.writer_id END     AS writer_id,
-    CASE WHEN frame.source_kafka_offset < segment."end" THEN segment.settings_hash END AS settings_hash,
-    CASE WHEN frame.source_kafka_offset < segment."end" THEN segment.created_at END    AS committed_at
+    CASE WHEN frame.source_kafka_offset < segment.end_offset THEN segment.key END           AS segment,
+    CASE WHEN frame.source_kafka_offset < segment.end_offset THEN segment.run_id END        AS run_id,
+    CASE WHEN frame.source_kafka_offset < segment.end_offset THEN segment.writer_id END     AS writer_id,
+    CASE WHEN frame.source_kafka_offset < segment.end_offset THEN segment.settings_hash END AS settings_hash,
+    CASE WHEN frame.source_kafka_offset < segment.end_offset THEN segment.created_at END    AS committed_at
 FROM (
     SELECT * FROM frames
     WHERE day = of_day

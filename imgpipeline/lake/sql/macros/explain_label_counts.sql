@@ -7,11 +7,11 @@
 CREATE MACRO explain_label_counts(of_day, of_hour, of_label, of_source := NULL) AS TABLE
 SELECT
     counted.*,
-    CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.key END           AS segment,
-    CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.run_id END        AS run_id,
-    CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.writer_id END     AS writer_id,
-    CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.settings_hash END AS settings_hash,
-    CASE WHEN counted.source_kafka_offset < segment."end" THEN segment.created_at END    AS committed_at
+    CASE WHEN counted.source_kafka_offset < segment.end_offset THEN segment.key END           AS segment,
+    CASE WHEN counted.source_kafka_offset < segment.end_offset THEN segment.run_id END        AS run_id,
+    CASE WHEN counted.source_kafka_offset < segment.end_offset THEN segment.writer_id END     AS writer_id,
+    CASE WHEN counted.source_kafka_offset < segment.end_offset THEN segment.settings_hash END AS settings_hash,
+    CASE WHEN counted.source_kafka_offset < segment.end_offset THEN segment.created_at END    AS committed_at
 FROM working.counted_detections(of_day, of_hour, of_label, of_source) AS counted
 ASOF LEFT JOIN segments AS segment
        ON segment.topic = counted.source_kafka_topic

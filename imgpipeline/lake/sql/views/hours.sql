@@ -3,6 +3,7 @@
 -- Reads: frame_stats, and label_counts for the detections
 --
 -- The hour is what a clock shows: one that is repeated at the end of daylight saving time has one row.
+-- Observed seconds are added up over sources and days: two cameras can observe two hours in one.
 -- A dead letter whose record was written on another day has no hour: its row comes last, with the hour NULL.
 WITH seen AS (
     SELECT
@@ -11,6 +12,7 @@ WITH seen AS (
         CAST(sum(processed) AS BIGINT)          AS processed,
         CAST(sum(gated) AS BIGINT)              AS gated,
         CAST(sum(dead_letters) AS BIGINT)       AS dead_letters,
+        CAST(sum(CAST(round(observed_s * 1e6) AS BIGINT)) AS DOUBLE) / 1e6 AS observed_s,
         list_sort(list_distinct(flatten(list(models)))) AS models
     FROM frame_stats
     GROUP BY ALL
@@ -27,6 +29,7 @@ SELECT
     seen.processed,
     seen.gated,
     seen.dead_letters,
+    seen.observed_s,
     seen.models
 FROM seen
 LEFT JOIN found ON found.hour = seen.hour
