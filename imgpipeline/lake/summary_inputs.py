@@ -174,15 +174,19 @@ def _check_version(wanted_by: str, manifest: Manifest) -> None:
         raise PermanentError(
             f"{wanted_by} of {manifest.day} cannot be made: the table `{manifest.table}` has columns of version "
             f"{manifest.schema_version}, expected {SCHEMA_VERSION}.",
-            next_step=_build_again(manifest.day),
+            next_step=_materialize_table(manifest.table, manifest.day),
         )
 
 
 def _missing(wanted_by: str, table: str, day: date) -> PermanentError:
     return PermanentError(
         f"{wanted_by} of {day} cannot be made: the day has no table `{table}` yet.",
-        next_step=_build_again(day) if table in _DAY_TABLES else _materialize(table, day),
+        next_step=_materialize_table(table, day),
     )
+
+
+def _materialize_table(table: str, day: date) -> str:
+    return _build_again(day) if table in _DAY_TABLES else _materialize(table, day)
 
 
 def _build_again(day: date) -> str:
