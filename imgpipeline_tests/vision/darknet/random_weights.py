@@ -40,9 +40,10 @@ def _convolution(rng, filters: int, channels: int, size: int, is_head: bool, gai
     kernel = rng.normal(0, deviation, (filters, channels, size, size))
     bias = rng.normal(0, 0.3, filters)
     if is_head:
-        bias.reshape(3, -1)[:, 4] = objectness
-        # Sizes are exponentials: at full gain boxes would be dozens of pictures wide.
-        kernel.reshape(3, filters // 3, -1)[:, 2:4] *= 0.4
+        if filters % 3 == 0 and filters > 12:  # three anchors with box, objectness and classes each
+            bias.reshape(3, -1)[:, 4] = objectness
+            # Sizes are exponentials: at full gain boxes would be dozens of pictures wide.
+            kernel.reshape(3, filters // 3, -1)[:, 2:4] *= 0.4
         parts = [bias]
     else:
         parts = [bias, rng.uniform(0.7, 1.3, filters), rng.normal(0, 0.3, filters), rng.uniform(0.6, 1.6, filters)]

@@ -5,7 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
@@ -127,10 +127,14 @@ def test_whatever_a_cfg_says_it_is_planned_within_the_bounds_or_refused(cfg: str
     assert peak_bytes < MOST_MEMORY_BYTES
 
 
+LINEAR = "[convolutional]\nfilters=18\nsize=1\nstride=1\nactivation=linear\n"
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(
     net=st.lists(lines, max_size=2), convolution=st.lists(lines, max_size=2), between=st.lists(known_layers, max_size=3)
 )
+@example(net=[], convolution=["filters=1"], between=[LINEAR])
 def test_whatever_is_planned_is_converted_in_bounded_memory_or_refused(
     net: list[str], convolution: list[str], between: list[str], tmp_path_factory: pytest.TempPathFactory
 ):
