@@ -182,7 +182,7 @@ def _run_cost_s(dev: Dev, name: str) -> float:
     before_s = finished_children_cpu_s(server)
     day = (utc_now() - timedelta(days=1)).date()
     tags = ["--tags", f'{{"dagster/partition": "{day}"}}'] if name == "build" else []
-    dev.site.run("dagster", "job", "launch", "-m", MODULE, "-j", _RUNS[name], *tags)
+    dev.site.run("dagster", "job", "launch", "-m", MODULE, "-j", _RUNS[name], *tags, limit_s=_LIMIT_S)
     dev.site.wait_for_runs_to_end(limit_s=_LIMIT_S)
     [last, *_] = dev.site.runs(job=_RUNS[name])
     if last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS:

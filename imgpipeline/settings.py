@@ -213,6 +213,13 @@ class Settings(StorePatience, WarningLimits):
     )
     duckdb_memory: str | None = Field(None, pattern=r"(?i)^\d+(\.\d+)? ?[kmgt]i?b$", description="Memory of a build or "
         "query, from `200MB`; what needs more spills to disk. Default: a quarter of the machine's.")  # fmt: skip
+    table_object_bytes: int = Field(
+        500_000_000,
+        ge=1_000,
+        le=5_000_000_000,
+        description="A table that is larger than this lies in several objects of about this size, at most; see "
+        "docs/tables.md.",
+    )
     allow_gaps: bool = Field(
         False,
         description="Go on where Kafka has dropped records that were not read yet; the loss is recorded as a gap.",

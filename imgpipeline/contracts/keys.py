@@ -186,6 +186,16 @@ def day_table_key(table: str, day: date) -> str:
     return f"{table}/day={day.isoformat()}/{table}.parquet"
 
 
+def piece_prefix(key: str) -> str:
+    """Returns the prefix of the pieces of a table that is larger than one object: `table_pieces/frames/day=…`."""
+    return f"table_pieces/{key}"
+
+
+def piece_key(key: str, build: str, number: int) -> str:
+    """Returns the key of a piece: `table_pieces/frames/day=2026-01-09/frames.parquet/{build}/0`."""
+    return f"{piece_prefix(key)}/{build}/{number}"
+
+
 def summary_key(name: str, day: date) -> str:
     """Returns the key of a daily summary: `summaries/label_counts/day=2026-01-09/label_counts.parquet`."""
     return f"summaries/{name}/day={day.isoformat()}/{name}.parquet"

@@ -51,9 +51,15 @@ PREVIEWS = ("labels", "sample", "reasons", "rows")
 
 
 def preview_once(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, day: date, version: str, make: Callable[[], Preview]
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    day: date,
+    version: str,
+    make: Callable[[], Preview],
+    *,
+    skipped: bool,
 ) -> Preview:
-    """Returns the preview of a day, from its last event where that tells of the same content.
+    """Returns the preview of a day; that of its last event where nothing was built and the content is the same.
 
     Args:
         instance: Dagster's storage.
@@ -61,7 +67,10 @@ def preview_once(
         day: Its day.
         version: Data version of what is stored.
         make: Reads the table and makes the preview.
+        skipped: Whether there was nothing to build.
     """
+    if not skipped:
+        return make()
     newest = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat()])
     for record in instance.fetch_materializations(newest, limit=1).records:
         told = record.asset_materialization

@@ -14,9 +14,9 @@ from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.previews import show_table
 from imgpipeline.errors import BadInputError
 from imgpipeline.lake.engine import disk_errors, open_engine
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.previews import encode_preview
 
@@ -45,7 +45,7 @@ def show_labels(store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any
         path = engine.folder / "comparison.parquet"
         try:
             with disk_errors(engine.folder):
-                fetch_to_file(store, summary_key(MODEL_COMPARISON.name, day), path)
+                fetch_table(store, summary_key(MODEL_COMPARISON.name, day), path)
         except ObjectMissingError:
             return {}
         return {"labels": show_table(_HEADER, engine.run(_LABELS, [str(path)]))}

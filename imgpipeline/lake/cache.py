@@ -15,9 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from imgpipeline.lake.engine import disk_errors
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.scratch import scratch_folder
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 
 MOST_BYTES = 4 * 2**30
 """The cache is cut back to this size, the files longest unused first."""
@@ -76,7 +76,7 @@ class LakeCache:
             os.close(handle)
             path = Path(name)
             try:
-                found = fetch_to_file(self._store, key, path)
+                found = fetch_table(self._store, key, path)
             except ObjectMissingError:
                 path.unlink()
                 return None

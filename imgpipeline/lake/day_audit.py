@@ -18,6 +18,7 @@ from imgpipeline.lake.engine import Engine, all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.older_tables import columns_of
 from imgpipeline.lake.outcomes import RECIPE, ROWS, keep_unique, load_outcomes, stored
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.tables import (
     DAY_TABLES,
     DETECTIONS,
@@ -30,7 +31,6 @@ from imgpipeline.lake.tables import (
 )
 from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 
 _OFFSET = "(topic, topic_id, partition, kafka_offset)"
 _UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _OFFSET,
@@ -109,7 +109,7 @@ def compare_day(reader: DayReader) -> DayComparison:
             key, path = day_table_key(table.name, reader.day), engine.folder / f"audited-{table.name}.parquet"
             try:
                 with disk_errors(engine.folder):
-                    versions.append(fetch_to_file(reader.store, key, path))
+                    versions.append(fetch_table(reader.store, key, path))
             except ObjectMissingError:
                 missing.append(table.name)
                 continue

@@ -15,10 +15,10 @@ from imgpipeline.lake.engine import Engine, disk_errors
 from imgpipeline.lake.manifest import Stored
 from imgpipeline.lake.outcomes import ROWS, keep_unique, load_outcomes, sort_by_time
 from imgpipeline.lake.overlay import WORKING, Overlay, create_stored, lay_over
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.ledger import read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 
 _ORDER = {
     FRAMES.name: '"timestamp", frame_id',
@@ -111,7 +111,7 @@ def _fetch(engine: Engine, store: ObjectStore, day: date, before: Mapping[str, S
         with disk_errors(engine.folder):
             paths[table].parent.mkdir(parents=True, exist_ok=True)
             try:
-                return fetch_to_file(store, key, paths[table])
+                return fetch_table(store, key, paths[table])
             except ObjectMissingError:
                 return None
 

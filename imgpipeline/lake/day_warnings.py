@@ -18,9 +18,9 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.lake.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.manifest import parse_footer, unreadable
 from imgpipeline.lake.parquet_objects import hash_rows
+from imgpipeline.lake.pieces import fetch_table, read_table
 from imgpipeline.lake.tables import DAY_TABLES, DETECTIONS, FRAMES
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.warning_limits import WarningLimits
 
 TRAILING_DAYS = 7
@@ -67,7 +67,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdic
         for table in DAY_TABLES:
             key, path = day_table_key(table.name, day), engine.folder / f"{table.name}-read.parquet"
             with disk_errors(engine.folder):
-                fetch_to_file(store, key, path)
+                fetch_table(store, key, path)
             manifest = parse_footer(path, key)
             rows[table.name] = manifest.rows
             if manifest.content not in ("", hash_rows(engine, all_rows(path))):
@@ -174,7 +174,7 @@ def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
 
 def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[dict[str, Any]]:
     key = summary_key(name, day)
-    data = store.get(key)
+    data = read_table(store, key).data
     try:
         rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
     except (pa.ArrowException, OSError) as error:

@@ -23,6 +23,7 @@ from imgpipeline.lake.explanation import CountedDetection, Explanation, NumberId
 from imgpipeline.lake.macros import COUNTED_DETECTIONS
 from imgpipeline.lake.manifest import parse_footer
 from imgpipeline.lake.nearest_days import name_nearest_days
+from imgpipeline.lake.pieces import read_table
 from imgpipeline.lake.session import LakeSession
 from imgpipeline.lake.summaries import recipe
 from imgpipeline.ledger import Segment, known_days
@@ -215,7 +216,7 @@ def _documents(segment: Segment, offsets: set[int], label: str) -> dict[int, Map
 def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredNumber | None:
     key = summary_key(number.summary, number.day)
     try:
-        data = store.get(key)
+        data = read_table(store, key).data
     except ObjectMissingError:
         return None
     manifest = parse_footer(data, key)

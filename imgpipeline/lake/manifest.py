@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake.pieces import Pieces, pieces_of
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import Tail, fetch_tail
 
@@ -124,7 +125,9 @@ class StoredObject(Generic[Said]):
     e_tag: str
     """Version of the object."""
     size_bytes: int
-    """Size of the object."""
+    """Size of the object, with its pieces."""
+    pieces: Pieces | None = None
+    """Where the beginning of a large table is; None for a table of one object."""
 
 
 Stored = StoredObject[Manifest]
@@ -158,7 +161,11 @@ def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) ->
         DamagedObjectError: The object is no Parquet file of this project.
     """
     tail = fetch_footer(store, key)
-    return StoredObject(_parse(tail.data, key, parse), tail.e_tag, tail.size_bytes) if tail else None
+    if tail is None:
+        return None
+    pieces = pieces_of(tail.data)
+    size_bytes = tail.size_bytes + (pieces.all_bytes if pieces else 0)
+    return StoredObject(_parse(tail.data, key, parse), tail.e_tag, size_bytes, pieces)
 
 
 def fetch_footer(store: ObjectStore, key: str) -> Tail | None:

@@ -1,9 +1,10 @@
 """Writing the rows of a query as one Parquet file, zstd with a document in the footer.
 
-The file is mapped, so a table of any size is put in one piece without being in this process's memory as a whole.
+The file is mapped, so a table of any size is put without being in this process's memory as a whole.
 """
 
 import mmap
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.engine import Engine, disk_errors, quoted
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest
+from imgpipeline.lake.pieces import PIECES_KEY, plan_pieces
+from imgpipeline.settings import load_settings
 
 
 def hash_rows(engine: Engine, query: str) -> str:
@@ -39,6 +42,9 @@ def write_parquet(engine: Engine, query: str, manifest: Manifest) -> memoryview:
 def write_rows(engine: Engine, name: str, query: str, footer: str) -> memoryview:
     """Writes the rows of a query, in its order, with a document in the footer.
 
+    A file that is larger than one object may be (`IMGPIPELINE_TABLE_OBJECT_BYTES`) is written once more, with a footer
+    that names its pieces (`pieces`).
+
     Args:
         engine: DuckDB.
         name: What the local file is called.
@@ -52,14 +58,23 @@ def write_rows(engine: Engine, name: str, query: str, footer: str) -> memoryview
         PermanentError: The local disk is full.
     """
     path = engine.folder / f"{name}.parquet"
-    # Level 1 takes a fifth of the time less than zstd's default, and the files are no larger.
-    engine.run(
-        f"COPY ({query}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
-        f"KV_METADATA {{{FOOTER_KEY}: {quoted(footer)}}})"
-    )
+    footers = {FOOTER_KEY: footer}
+    _copy(engine, query, path, footers)
+    pieces = plan_pieces(path, load_settings().table_object_bytes)
+    if pieces:
+        _copy(engine, query, path, {**footers, PIECES_KEY: pieces.to_json()})
     reach("table write", name)
     with disk_errors(engine.folder):
         return _mapped(path)
+
+
+def _copy(engine: Engine, query: str, path: Path, footers: Mapping[str, str]) -> None:
+    named = ", ".join(f"{key}: {quoted(text)}" for key, text in footers.items())
+    # Level 1 takes a fifth of the time less than zstd's default, and the files are no larger.
+    engine.run(
+        f"COPY ({query}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
+        f"KV_METADATA {{{named}}})"
+    )
 
 
 def _mapped(path: Path) -> memoryview:

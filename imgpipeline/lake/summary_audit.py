@@ -18,10 +18,10 @@ from imgpipeline.lake.day_audit import DayReader
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
 from imgpipeline.lake.manifest import Manifest, parse_footer
 from imgpipeline.lake.outcomes import ROWS, keep_unique
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.summaries import set_parameters
 from imgpipeline.lake.summary_inputs import stored_key
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 
 _NAME = re.compile(r"[a-z][a-z_]{0,99}")
 
@@ -42,7 +42,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
     with open_engine() as engine:
         path = engine.folder / "summary.parquet"
         with disk_errors(engine.folder):
-            fetch_to_file(reader.store, key, path)
+            fetch_table(reader.store, key, path)
         try:
             manifest = _checked(parse_footer(path, key))
             engine.run(f"CREATE TABLE summary AS {all_rows(path)}")
@@ -80,7 +80,7 @@ def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool
         path = engine.folder / f"{table}-read.parquet"
         try:
             with disk_errors(engine.folder):
-                found = fetch_to_file(store, stored_key(table, manifest.day), path)
+                found = fetch_table(store, stored_key(table, manifest.day), path)
         except ObjectMissingError:
             found = ""
         if found != version:

@@ -15,6 +15,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.engine import Engine, disk_errors
 from imgpipeline.lake.parquet_objects import write_rows
+from imgpipeline.lake.pieces import read_table
 from imgpipeline.lake.tables.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
@@ -94,7 +95,7 @@ class DayAttempt:
         for name in (FRAMES, DETECTIONS):
             path = self.engine.folder / f"{name}-before.parquet"
             try:
-                data = self.owner.store.get(redetection_key(self.owner.model, self.day, name))
+                data = read_table(self.owner.store, redetection_key(self.owner.model, self.day, name)).data
             except ObjectMissingError:  # somebody removes it: then all is looked at
                 return []
             with disk_errors(self.engine.folder):

@@ -21,6 +21,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.day_tables import list_days
 from imgpipeline.lake.engine import open_engine
 from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
+from imgpipeline.lake.pieces import read_table
 from imgpipeline.lake.tables import FRAMES
 from imgpipeline.lake.tables.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.ledger import known_days
@@ -147,7 +148,7 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     def _fetch_frames(self) -> Fetched:
         try:
-            return self.store.fetch(day_table_key(FRAMES.name, self._day))
+            return read_table(self.store, day_table_key(FRAMES.name, self._day))
         except ObjectMissingError:
             raise _no_frames(self._redetector, self._day) from None
 

@@ -16,9 +16,9 @@ from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.engine import Engine, all_rows, disk_errors
 from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, parse_footer
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.lake.summary_inputs import Patience, agree
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.redetect.choice import LIVE
 
 _TABLES = ("frames", "detections")
@@ -97,7 +97,7 @@ def _key(name: str, day: date, table: str) -> str:
 def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str, path: Path) -> str:
     try:
         with disk_errors(engine.folder):
-            return fetch_to_file(store, _key(name, day, table), path)
+            return fetch_table(store, _key(name, day, table), path)
     except ObjectMissingError:
         raise PermanentError(
             f"There is no {table} of {name} on {day} to compare.", next_step=_command(name, day)

@@ -21,9 +21,9 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake import day_audit, summary_audit
 from imgpipeline.lake.audit import audit
 from imgpipeline.lake.audit_state import read_state
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.ledger import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
 from imgpipeline_tests.ledger.test_audit import smuggle
@@ -191,15 +191,15 @@ class CountingStore(ObjectStore):
         self.read: list[str] = [*getattr(self, "read", []), key]
         return super().fetch(key, max_bytes=max_bytes)
 
-    def fetch_to_file(self, store: ObjectStore, key: str, path: Path) -> str:
+    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
         self.read.append(key)
-        return fetch_to_file(store, key, path)
+        return fetch_table(store, key, path)
 
 
 def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     counting = CountingStore(memory.clients, memory.url)
     for module in (day_audit, summary_audit):
-        monkeypatch.setattr(module, "fetch_to_file", counting.fetch_to_file)
+        monkeypatch.setattr(module, "fetch_table", counting.fetch_table)
     made = build_all(counting)
     steps: list[tuple[int, int]] = []
     run_audit(counting, progress=lambda done, total: steps.append((done, total)))

@@ -11,8 +11,8 @@ import pytest
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake import cache
 from imgpipeline.lake.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.pieces import fetch_table
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.servers.waiting import wait_until
 
 
@@ -21,15 +21,15 @@ class CountingStore(ObjectStore):
 
     fetches = 0
 
-    def fetch_to_file(self, store: ObjectStore, key: str, path: Path) -> str:
+    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
         self.fetches += 1
-        return fetch_to_file(store, key, path)
+        return fetch_table(store, key, path)
 
 
 @pytest.fixture
 def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
     counting = CountingStore(memory.clients, memory.url)
-    monkeypatch.setattr(cache, "fetch_to_file", counting.fetch_to_file)
+    monkeypatch.setattr(cache, "fetch_table", counting.fetch_table)
     return counting
 
 

@@ -135,7 +135,10 @@ def _built(
     path = day_table_key(table, report.day)
     stored = read_stored(store, path)
     rows, version = (stored.manifest.rows, stored.manifest.content) if stored else (0, "")
-    shown = preview_once(context.instance, dg.AssetKey(table), report.day, version, preview) if preview else {}
+    shown: Preview = {}
+    if preview:
+        asset = dg.AssetKey(table)
+        shown = preview_once(context.instance, asset, report.day, version, preview, skipped=report.skipped)
     metadata = {
         "path": f"{store.url}/{path}",
         "dagster/row_count": rows,

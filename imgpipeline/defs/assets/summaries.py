@@ -105,7 +105,12 @@ def _built(context: dg.AssetExecutionContext, store: ObjectStore, done: SummaryB
     if with_preview:
         table, asset = SUMMARIES[done.name].table, dg.AssetKey(done.name)
         shown = preview_once(
-            context.instance, asset, done.day, version, lambda: preview_summary(store, table, done.day)
+            context.instance,
+            asset,
+            done.day,
+            version,
+            lambda: preview_summary(store, table, done.day),
+            skipped=done.skipped,
         )
     metadata = {
         "path": f"{store.url}/{key}",

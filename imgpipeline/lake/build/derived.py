@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.manifest import DamagedObjectError, StoredObject
+from imgpipeline.lake.pieces import pieces_of, put_pieces, remove_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 Said = TypeVar("Said")
@@ -219,7 +220,7 @@ def publish_all(
 
 
 def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[Said] | None) -> bool:
-    """Puts an object over the version that was read; tells whether it is stored now.
+    """Puts an object, after its pieces, over the version that was read; tells whether it is stored now.
 
     A refusal may answer the client's own repeated request, so the stored content decides.
 
@@ -229,9 +230,15 @@ def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: Stor
         data: Its content.
         before: What was read before its inputs; None where nothing was stored.
     """
+    pieces, replaced = pieces_of(data), before.pieces if before else None
+    if pieces:
+        put_pieces(store, key, memoryview(data), pieces)
+        data = data[pieces.all_bytes :]
     reach("table put", key)
     is_stored = store.replace(key, data, before.e_tag if before else None) or _holds(store, key, data)
     reach("table put done", key)
+    if pieces or replaced:
+        remove_pieces(store, key, replaced if is_stored else pieces)
     return is_stored
 
 

@@ -45,6 +45,11 @@ end of each chain, when it was built, and how many rows it has. `frames` is put 
 and `notices`; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of
 several of them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
 
+A table larger than `IMGPIPELINE_TABLE_OBJECT_BYTES` (default 500 MB) lies in several objects of one version: the
+beginning of the Parquet file in pieces below `table_pieces/`, its end in the object above, whose footer names the
+pieces under the key `imgpipeline_pieces`. All commands read the whole table. Other engines report that object as
+damaged, instead of some of its rows: read such a day through `imgpipeline query` or a file of `imgpipeline export`.
+
 A summary's manifest also names the version of each table that it was made of, its query (`imgpipeline/lake/sql`) and
 the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out detections
 with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are sums of

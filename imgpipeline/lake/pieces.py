@@ -1,0 +1,227 @@
+"""Tables that are larger than one object may be.
+
+S3 has no conditional put in several requests, and one request for gigabytes is a bad bet. So the Parquet file is cut:
+its beginning lies in pieces under `table_pieces/`, and its end, with the footer, is the table's own object. The pieces
+are put first, under a name that no other build uses; the object is put last, over the version that was read. Its footer
+names the pieces. So a version is there as a whole or not at all, and nothing but the footer decides what belongs to it.
+
+A reader of the object alone gets no valid Parquet file, instead of some of the rows.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import piece_key, piece_prefix
+from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
+from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file
+
+PIECES_KEY = "imgpipeline_pieces"
+"""Under which key of the Parquet footer the pieces are named; not there in a table of one object."""
+ABANDONED = timedelta(days=1)
+"""Pieces of no version are removed after this time. A build that is still to put its object is younger: a run that
+builds tables is ended after an hour."""
+_ATTEMPTS = 8
+_TAIL_BYTES = 2**20
+"""Enough for the footer of a table in pieces; where it is not, its pieces stay until the next build."""
+_SPARE_BYTES, _SPARE_SHARE = 1000, 16
+"""The object has at least the footer, this, and a sixteenth of the table; so it may be larger than a piece by that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The beginning of a Parquet file, in pieces of the same size."""
+
+    id: str
+    """Names the build; no other has it."""
+    count: int
+    """How many there are, numbered from 0."""
+    size_bytes: int
+    """Size of each."""
+
+    @property
+    def all_bytes(self) -> int:
+        """Size of all of them together."""
+        return self.count * self.size_bytes
+
+    def to_json(self) -> str:
+        """Returns what the Parquet footer holds."""
+        return json.dumps(asdict(self))
+
+
+def plan_pieces(path: Path, most_bytes: int) -> Pieces | None:
+    """Returns how to cut a Parquet file, or None where it fits into one object.
+
+    Args:
+        path: The file.
+        most_bytes: Size of a piece. The object behind them holds the rest, at least the footer.
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes <= most_bytes:
+        return None
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        footer_bytes = int.from_bytes(file.read(4), "little")
+    # The file that names its pieces is written after this one, and may have another size by a little.
+    count = (size_bytes - footer_bytes - _SPARE_BYTES - size_bytes // _SPARE_SHARE) // most_bytes
+    return Pieces(uuid4().hex, count, most_bytes) if count > 0 else None
+
+
+def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
+    """Returns the pieces that the footer of a Parquet file names.
+
+    Args:
+        source: The file, or bytes with at least its footer.
+
+    Returns:
+        The pieces; None where it names none, or is no Parquet file (which its readers find out).
+    """
+    try:
+        file = source if isinstance(source, Path) else pa.BufferReader(source)
+        said = (pq.read_metadata(file).metadata or {}).get(PIECES_KEY.encode())
+    except (pa.ArrowException, OSError):
+        return None
+    return Pieces(**json.loads(said)) if said else None
+
+
+def put_pieces(store: ObjectStore, key: str, data: memoryview, pieces: Pieces) -> None:
+    """Puts the beginning of a table.
+
+    Args:
+        store: The object store.
+        key: The table's own key.
+        data: The whole table.
+        pieces: Those that its footer names.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    for number in range(pieces.count):
+        begin = number * pieces.size_bytes
+        store.put(piece_key(key, pieces.id, number), data[begin : begin + pieces.size_bytes])
+        reach("table piece put", f"{key} {number}")
+
+
+def remove_pieces(store: ObjectStore, key: str, unused: Pieces | None) -> None:
+    """Removes pieces that belong to no version any more, and those that killed builds have left long ago.
+
+    A store that does not answer, or forbids it, is no error: they take room, and the next build tries again.
+
+    Args:
+        store: The object store.
+        key: The table's own key, which was just put or lost to another build.
+        unused: Pieces of the version that was replaced, or of the build that lost.
+    """
+    try:
+        found = list(store.list_objects(piece_prefix(key)))
+        current = pieces_of(fetch_tail(store, key, _TAIL_BYTES).data) if found else None
+        for info in found:
+            build = info.key.split("/")[-2]
+            is_old = max(each.last_modified for each in found) - info.last_modified > ABANDONED
+            if build != (current.id if current else "") and (is_old or (unused and build == unused.id)):
+                store.delete(info.key)
+    except ImgpipelineError:
+        return
+
+
+def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
+    """Fetches a stored table into a local file, from as many objects as it has.
+
+    Args:
+        store: The object store.
+        key: The table's own key.
+        path: Where to write it.
+
+    Returns:
+        The version (e-tag) that was read.
+
+    Raises:
+        ObjectMissingError: There is no such table.
+        PermanentError: A piece of it is missing, or has another size.
+        TransientError: The store does not answer, or the table was replaced eight times while it was read.
+    """
+    for _ in range(_ATTEMPTS):
+        e_tag = fetch_to_file(store, key, path)
+        pieces = pieces_of(path)
+        if pieces is None or _put_in_front(store, key, path, pieces):
+            return e_tag
+        _check_replaced(store, key, e_tag)
+    raise TransientError(f"{key} was replaced {_ATTEMPTS} times while it was read.", next_step="run the command again")
+
+
+def read_table(store: ObjectStore, key: str) -> Fetched:
+    """Returns a stored table with its version, from as many objects as it has; raises what `fetch_table` raises."""
+    for _ in range(_ATTEMPTS):
+        end = store.fetch(key)
+        pieces = pieces_of(end.data)
+        if pieces is None:
+            return end
+        try:
+            parts = [_checked(store.get(name), name, pieces) for name in _keys(key, pieces)]
+        except ObjectMissingError:
+            _check_replaced(store, key, end.e_tag)
+            continue
+        return Fetched(b"".join([*parts, end.data]), end.e_tag)
+    raise TransientError(f"{key} was replaced {_ATTEMPTS} times while it was read.", next_step="run the command again")
+
+
+def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> bool:
+    """Completes a file that holds the end of a table; False where a piece is gone."""
+    whole, piece = path.with_name(f"{path.name}.whole"), path.with_name(f"{path.name}.piece")
+    try:
+        with whole.open("wb") as file:
+            for name in _keys(key, pieces):
+                fetch_to_file(store, name, piece)
+                _append(file, piece, pieces.size_bytes, name)
+            _append(file, path, path.stat().st_size, key)
+    except ObjectMissingError:
+        return False
+    else:
+        whole.replace(path)
+        return True
+    finally:
+        whole.unlink(missing_ok=True)
+        piece.unlink(missing_ok=True)
+
+
+def _append(file: BinaryIO, source: Path, size_bytes: int, name: str) -> None:
+    if source.stat().st_size != size_bytes:
+        raise _damaged(name, source.stat().st_size, size_bytes)
+    with source.open("rb") as begin:
+        shutil.copyfileobj(begin, file)
+
+
+def _checked(data: bytes, name: str, pieces: Pieces) -> bytes:
+    if len(data) != pieces.size_bytes:
+        raise _damaged(name, len(data), pieces.size_bytes)
+    return data
+
+
+def _keys(key: str, pieces: Pieces) -> list[str]:
+    return [piece_key(key, pieces.id, number) for number in range(pieces.count)]
+
+
+def _check_replaced(store: ObjectStore, key: str, e_tag: str) -> None:
+    """Raises PermanentError where a piece is missing although the table is still in the version that names it."""
+    found = store.head(key)
+    if found is not None and found.e_tag == e_tag:
+        raise PermanentError(
+            f"{key} names pieces below {piece_prefix(key)}, and one of them is missing.",
+            next_step=f"move {key} aside; it is then built again",
+        )
+
+
+def _damaged(name: str, size_bytes: int, wanted_bytes: int) -> PermanentError:
+    return PermanentError(
+        f"{name} has {size_bytes} bytes instead of {wanted_bytes}.",
+        next_step="move the table that it belongs to aside; it is then built again",
+    )
