@@ -26,6 +26,7 @@ from imgpipeline.lake.audit import audit
 from imgpipeline.lake.days_behind import days_behind
 from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
+from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings, utc_now
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.video import ingest_video
@@ -133,6 +134,8 @@ def _work(
         console.print(f"  The report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
     console.print("[bold]7[/] Audit: every offset, every day, every summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now())
+    for day in known_days(store):  # a report shows the last audit of its day
+        build_report(store, settings, day, now=utc_now())
     return judge(store, workspace.store, report, announced, list(read_truths(scenes)))
 
 
