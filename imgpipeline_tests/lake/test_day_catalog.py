@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, segment_key
+from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.day_catalog import DayCatalog, open_catalog
 from imgpipeline.lake.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.manifest import read_manifest
@@ -219,14 +220,15 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(days=st.none() | st.sets(st.sampled_from(DAYS), min_size=1).map(sorted))
     def query(self, days: list[date] | None) -> None:
-        found = Counter(s.header.days[0] for s in self.segments() if days is None or s.header.days[0] in days)
+        frames = {o.frame_id: o.day for s in self.segments() for o in s.outcomes() if isinstance(o, Frame)}
+        found = Counter(day for day in frames.values() if days is None or day in days)
         with open_lake(self.store, days=days) as session:
             rows = session.query("SELECT day, count(*) FROM frames GROUP BY day").rows
         assert dict(rows) == found
 
     @rule(chain=st.sampled_from(CHAINS), data=st.data())
     def repair(self, chain: ChainId, data: st.DataObject) -> None:
-        starts = list_segments(self.store, chain, 0, 10**6)
+        starts = list_segments(self.store, chain, 0, 10**6)[:-1]  # nobody here knows where the last one ended
         if starts:
             self.store.put(segment_key(chain, data.draw(st.sampled_from(starts))), b"damaged")
             repair_chain(self.store, chain)
