@@ -9,7 +9,7 @@ WORKERS ?= --numprocesses=2 --dist=loadfile
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults soak fuzz check servers bench venv constraints
+.PHONY: help demo quick test test-faults soak fuzz check servers bench venv constraints
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -17,6 +17,9 @@ help: ## show this list
 
 demo: venv ## run the whole pipeline on simulated cameras and show its numbers beside the truth
 	@$(BIN)/imgpipeline demo $(ARGS)
+
+quick: venv ## run the tests that need no servers: before each commit
+	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not servers" $(ARGS)
 
 test: venv ## run the tests; those with real servers need `make servers` once
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)

@@ -94,8 +94,13 @@ def _processes_of(mark: str) -> Iterator[tuple[int, str]]:
         pid = int(environ.parent.name)
         with contextlib.suppress(OSError):
             names = dict(entry.partition("=")[::2] for entry in environ.read_text(errors="replace").split("\0"))
-            if names.get(SESSION_MARK) == mark and pid != os.getpid():
+            if names.get(SESSION_MARK) == mark and pid != os.getpid() and not _is_of_python(environ.parent):
                 yield pid, names.get("PYTEST_CURRENT_TEST", "before the first test")
+
+
+def _is_of_python(process: Path) -> bool:
+    """Tell whether multiprocessing started a process, which ends with the tests."""
+    return b"multiprocessing.resource_tracker" in (process / "cmdline").read_bytes()
 
 
 @pytest.fixture(scope="session")

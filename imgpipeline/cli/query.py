@@ -26,7 +26,7 @@ def query(
         typer.Argument(
             help="DuckDB's SQL over frames, detections, label_counts, label_timestamps, label_totals, frame_stats, "
             "source_activity, frame_hours, frame_sizes, frame_dimensions, frame_brightness, frame_sharpness, "
-            "frame_latency, dead_letters, segments."
+            "frame_latency, dead_letters, notices, segments."
         ),
     ],
     day: OnlyDayOption = None,

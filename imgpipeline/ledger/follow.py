@@ -54,7 +54,7 @@ class LostCheckpointError(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class FollowedSegment:
-    """A segment that was come to."""
+    """A segment after the checkpoint."""
 
     chain: ChainId
     """Its chain."""
