@@ -253,9 +253,9 @@ def test_fault_26_a_record_beyond_the_limit_is_not_parsed(lane: LaneUnderTest, m
     parsed: list[int] = []
     from imgpipeline.detect import work  # noqa: PLC0415 - the module that is watched
 
-    original = work.parse_message
+    original = work.parse_record
     monkeypatch.setattr(
-        work, "parse_message", lambda record, **kw: (parsed.append(record.offset), original(record, **kw))[1]
+        work, "parse_record", lambda record, **kw: (parsed.append(record.offset), original(record, **kw))[1]
     )
     held = worked(lane.with_settings(max_message_bytes=4096), b"{" * 5000, message(note="x" * 5000))
     assert held.codes == {"TOO_LARGE": 2}

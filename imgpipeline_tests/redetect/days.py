@@ -92,8 +92,9 @@ def read_rows(store: ObjectStore, key: str) -> list[dict[str, Any]]:
 
 
 def live_rows(store: ObjectStore, table: str, day: date = DAY) -> list[dict[str, Any]]:
-    """Return the rows of a day table."""
-    return read_rows(store, day_table_key(table, day))
+    """Return the rows of a day table, without the column that redetections do not have."""
+    rows = read_rows(store, day_table_key(table, day))
+    return [{name: value for name, value in row.items() if name != "precision"} for row in rows]
 
 
 def redetected_rows(store: ObjectStore, table: str, choice: str = LOW, day: date = DAY) -> list[dict[str, Any]]:

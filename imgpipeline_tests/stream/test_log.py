@@ -8,6 +8,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline.stream.embedded import API_VERSION, EmbeddedBroker
 from imgpipeline.stream.log import read_log
+from imgpipeline_tests.servers.waiting import wait_until
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
@@ -34,7 +35,8 @@ def test_records_of_an_open_transaction_are_behind_the_end(settings: Settings) -
         assert read_log(settings)[0].log_end == 0
         producer.commit_transaction()
 
-    assert read_log(settings)[0].log_end == 2
+    # The coordinator answers the commit before its marker stands in the partition.
+    wait_until(lambda: read_log(settings)[0].log_end == 2, limit_s=30, what="the end behind the transaction's marker")
 
 
 def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -> None:
