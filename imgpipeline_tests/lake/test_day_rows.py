@@ -282,5 +282,6 @@ class TestGrowingDays(GrowingDays.TestCase):  # type: ignore[name-defined]  # ma
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 class TestGrowingDaysForLong(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
