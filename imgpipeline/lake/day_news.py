@@ -1,8 +1,8 @@
 """Which days have segments that something made of the ledger does not know yet, without asking each day.
 
 A table is *settled* in a version when nothing of its day lies behind that version's ends. It stays settled until a
-segment comes that touches the day. So days that are over cost nothing. Whoever follows the ledger notes each segment;
-of a day whose segments were all noted, the newest start in each chain is known, and says exactly what is behind.
+segment comes that touches the day. So days that are over cost nothing. A follower of the ledger notes each segment.
+If all segments of a day were noted, the newest start in each chain is known and shows exactly what the tables lack.
 """
 
 from collections.abc import Iterable, Mapping

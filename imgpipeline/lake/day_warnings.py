@@ -52,7 +52,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdic
     Args:
         store: The object store.
         day: The day.
-        now: The clock: today is built time and again, and looked at when it is over.
+        now: The clock: today is built repeatedly, and checked when it is over.
 
     Raises:
         ObjectMissingError: The day has no tables.

@@ -1,8 +1,8 @@
 """The list of all dead letters and replays: a stored object that follows the ledger.
 
 So listing them costs what came since the last time, and no day that is over. The object is saved as a whole, with its
-checkpoint in it, over the version that was read: whoever is slower leaves the list to the other. Lost or damaged it is
-made again from the start of the ledger.
+checkpoint in it, over the version that was read, so a slower process does not overwrite a faster one. A lost or
+damaged list is rebuilt from the start of the ledger.
 """
 
 import json

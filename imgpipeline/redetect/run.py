@@ -35,7 +35,7 @@ from imgpipeline.settings import Clock, Settings
 
 @dataclass(frozen=True, slots=True)
 class Redetection:
-    """How a day was looked at again, or that there was nothing to do."""
+    """How a day was re-processed, or that there was nothing to do."""
 
     manifest: RedetectionManifest
     """What is stored now."""
@@ -91,7 +91,7 @@ def redetect_day(
 
 
 class DayRedetection(Derived[RedetectionManifest]):
-    """A day looked at again by one model, as an entry of the contract. Its input is the day's table `frames`."""
+    """A day re-processed with one model, as an entry of the contract. Its input is the day's table `frames`."""
 
     insists = False
 

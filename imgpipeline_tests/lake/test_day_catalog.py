@@ -1,4 +1,4 @@
-"""The day catalogue: what is settled is not looked at again, and never taken for settled where it is not."""
+"""The day catalogue: a settled day is not read again, and no other day passes for settled."""
 
 import json
 from collections import Counter

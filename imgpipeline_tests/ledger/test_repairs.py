@@ -1,4 +1,4 @@
-"""The repair list has no gaps and loses no entry, whoever repairs at the same time."""
+"""The repair list has no gaps and loses no entry, however many repairs run at once."""
 
 from threading import Thread
 
