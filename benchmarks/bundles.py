@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.place import say
+from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.outcomes import Gap, GapReason
@@ -17,7 +17,7 @@ from imgpipeline.lake.session import open_lake
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends, read_day
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 
@@ -61,12 +61,7 @@ def _measure_day(s3: S3Server, count: int) -> dict[str, Any]:
 def _fill(s3: S3Server, name: str, frames: int, segment_frames: int) -> Settings:
     """Makes a day that is over: its chain goes on with another one."""
     bucket = s3.create_bucket(name)
-    settings = load_settings(
-        store_url=bucket.url,
-        s3_endpoint=bucket.endpoint,
-        s3_access_key_id=bucket.access_key_id,
-        s3_secret_access_key=bucket.secret_access_key,
-    )
+    settings = bucket_settings(bucket)
     store = open_store(settings)
     make_day(store, SyntheticDay(frames, partitions=1, segment_frames=segment_frames))
     for end in fix_ends(store).values():

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.place import say
+from benchmarks.place import bucket_settings, say
 from imgpipeline.contracts.keys import (
     BUCKET_OFFSETS,
     FOLLOWERS,
@@ -183,11 +183,4 @@ def _measure_partitions(s3: S3Server, folder: Path, partitions: int) -> dict[str
 
 
 def _open(bucket: S3Bucket, endpoint: str) -> ObjectStore:
-    return open_store(
-        load_settings(
-            store_url=bucket.url,
-            s3_endpoint=endpoint,
-            s3_access_key_id=bucket.access_key_id,
-            s3_secret_access_key=bucket.secret_access_key,
-        )
-    )
+    return open_store(bucket_settings(bucket, endpoint))

@@ -11,14 +11,14 @@ from typing import Any
 
 import duckdb
 
-from benchmarks.place import say
+from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.reading import fetch_to_file
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 
@@ -42,14 +42,7 @@ def _measure_day(s3: S3Server, folder: Path, count: int) -> dict[str, Any]:
     bucket = s3.create_bucket(f"growth-{count}")
     wanted = SyntheticDay((count + _ROUNDS) * _FRAMES, partitions=1, segment_frames=_FRAMES)
     with CountingRelay(s3.port) as relay:
-        store = open_store(
-            load_settings(
-                store_url=bucket.url,
-                s3_endpoint=relay.endpoint,
-                s3_access_key_id=bucket.access_key_id,
-                s3_secret_access_key=bucket.secret_access_key,
-            )
-        )
+        store = open_store(bucket_settings(bucket, relay.endpoint))
         make_day(store, wanted, slice(count))
         first_s, next_s, bare_s, requests = _build_s(store), [], [], []
         for number in range(count, count + _ROUNDS):

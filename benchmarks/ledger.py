@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from statistics import median
 from uuid import uuid4
 
+from benchmarks.place import bucket_settings
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, find_end
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
@@ -80,14 +80,7 @@ def _count_requests(s3: S3Server, bucket: S3Bucket) -> dict[str, float]:
 
 
 def _open(bucket: S3Bucket, endpoint: str) -> ObjectStore:
-    return open_store(
-        load_settings(
-            store_url=bucket.url,
-            s3_endpoint=endpoint,
-            s3_access_key_id=bucket.access_key_id,
-            s3_secret_access_key=bucket.secret_access_key,
-        )
-    )
+    return open_store(bucket_settings(bucket, endpoint))
 
 
 def _find_end_ms(found: Callable[[], bool]) -> float:

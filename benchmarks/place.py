@@ -15,7 +15,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.announce import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.servers.s3_server import S3Server
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 START = datetime(2026, 1, 9, tzinfo=UTC)
@@ -85,6 +85,16 @@ class Place:
     def server_pids(self) -> dict[str, int]:
         """Returns the process ids of broker and store."""
         return {"kafka": self.kafka.process.pid, "s3": self.s3.process.pid}
+
+
+def bucket_settings(bucket: S3Bucket, endpoint: str | None = None) -> Settings:
+    """Returns settings with a bucket as the store, reached through another endpoint where one is given."""
+    return load_settings(
+        store_url=bucket.url,
+        s3_endpoint=endpoint or bucket.endpoint,
+        s3_access_key_id=bucket.access_key_id,
+        s3_secret_access_key=bucket.secret_access_key,
+    )
 
 
 def bucket_url(settings: Settings) -> str:

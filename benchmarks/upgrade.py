@@ -11,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.place import say
+from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.lake.day_tables import rebuild_day
 from imgpipeline.lake.summaries import SUMMARIES, build_summary
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 
@@ -29,12 +29,7 @@ def measure_upgrade(s3: S3Server, count: int) -> None:
     """Prints what building a day of so many segments again costs, without bundles and with them."""
     bucket = s3.create_bucket(f"upgrade-{count}")
     with CountingRelay(s3.port) as relay:
-        settings = load_settings(
-            store_url=bucket.url,
-            s3_endpoint=relay.endpoint,
-            s3_access_key_id=bucket.access_key_id,
-            s3_secret_access_key=bucket.secret_access_key,
-        )
+        settings = bucket_settings(bucket, relay.endpoint)
         store = open_store(settings)
         make_day(store, SyntheticDay(count * _FRAMES, partitions=1, segment_frames=_FRAMES))
         rebuild_day(store, DAY, now=utc_now())
