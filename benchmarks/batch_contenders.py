@@ -107,8 +107,8 @@ def pandas_detections(task: Task) -> dict[str, Any]:
 
 def our_detections(task: Task) -> dict[str, Any]:
     """label@hour of detections in Parquet, with DuckDB as this project opens it, by the summaries' own SQL."""
-    from imgpipeline.lake.engine import open_engine, quoted  # noqa: PLC0415 - as above
-    from imgpipeline.lake.summaries import SUMMARIES  # noqa: PLC0415 - as above
+    from imgpipeline.lake.build.summaries import SUMMARIES  # noqa: PLC0415 - as above
+    from imgpipeline.lake.storage.engine import open_engine, quoted  # noqa: PLC0415 - as above
 
     counts = (
         'SELECT label, make_timestamptz(epoch_us("timestamp") // 3600000000 * 3600000000) AS hour, '
@@ -142,7 +142,7 @@ def _repeat(task: Task, ask: Callable[[], Any], write: Callable[[Any], Any]) -> 
 
 def build_day(task: Task) -> dict[str, Any]:
     """The day tables of a day, out of the ledger."""
-    from imgpipeline.lake.day_tables import rebuild_day  # noqa: PLC0415 - as above
+    from imgpipeline.lake.build.day_tables import rebuild_day  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
 
@@ -154,7 +154,7 @@ def build_day(task: Task) -> dict[str, Any]:
 
 def build_summary(task: Task) -> dict[str, Any]:
     """One summary of a day, out of the stored tables."""
-    from imgpipeline.lake import summaries  # noqa: PLC0415 - as above
+    from imgpipeline.lake.build import summaries  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
 

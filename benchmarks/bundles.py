@@ -11,9 +11,9 @@ from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends, read_day
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -21,7 +21,7 @@ from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say, store_pictures
 from benchmarks.processes import session_cpu_s
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import utc_now

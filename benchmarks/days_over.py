@@ -26,14 +26,14 @@ from imgpipeline.contracts.keys import (
     bucket_key,
 )
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
-from imgpipeline.lake.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.days_behind import days_behind
-from imgpipeline.lake.manifest import FOOTER_KEY, parse_footer
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.spans import open_summaries
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.summary_inputs import stored_key
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.stale_days import days_behind
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, find_end
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted

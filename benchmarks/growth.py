@@ -14,8 +14,8 @@ import duckdb
 from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.settings import utc_now

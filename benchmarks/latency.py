@@ -18,7 +18,7 @@ from benchmarks.networks import MissingDataError, Network, yolox_nano
 from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say, store_pictures
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import utc_now
 from imgpipeline.stream.announce import Announcer

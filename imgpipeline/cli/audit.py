@@ -11,7 +11,7 @@ from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.log import LogRange
-    from imgpipeline.lake.audit_report import AuditReport
+    from imgpipeline.lake.quality.audit_report import AuditReport
 
 _WAITING = {"not built": "whose tables are not built yet", "partly built": "some of whose tables are not built yet"}
 """What the states of days that were not compared mean."""
@@ -30,7 +30,7 @@ def audit(
     Exits with status 1 if anything is missing, overlaps or disagrees. Lag does not count as missing. Days that wait for
     their first build are listed as not compared. A store that holds only imports needs no Kafka.
     """
-    from imgpipeline.lake.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.quality.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from imgpipeline.cli.output import note, show_table, shown, write_text
 from imgpipeline.contracts.counts import counted
-from imgpipeline.lake.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
+from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
 
 
 def show_page(explanation: Explanation, limit: int) -> None:

@@ -39,7 +39,7 @@ def duckdb_file(
     The tables show one moment, including frames whose day is not built yet. Reading the file needs neither this project
     nor the object store. The file is never incomplete; an existing file is replaced only with --force.
     """
-    from imgpipeline.lake.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     span, settings = read_span(day, first, last), load_settings()
@@ -57,7 +57,7 @@ def duckdb_file(
 
 
 def _days(store: "ObjectStore", span: Span) -> "list[date]":
-    from imgpipeline.lake.nearest_days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
+    from imgpipeline.lake.sessions.nearest_days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
     days = days_of(store, span)

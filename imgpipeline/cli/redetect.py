@@ -78,9 +78,9 @@ def redetect(
 
 
 def _days(store: "ObjectStore", span: Span) -> list[date]:
-    from imgpipeline.lake.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.nearest_days import name_nearest_days  # noqa: PLC0415 - as above
-    from imgpipeline.lake.tables import FRAMES  # noqa: PLC0415 - as above
+    from imgpipeline.lake.build.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.schema import FRAMES  # noqa: PLC0415 - as above
+    from imgpipeline.lake.sessions.nearest_days import name_nearest_days  # noqa: PLC0415 - as above
 
     if span.first is not None and span.first == span.last:
         return [span.first]

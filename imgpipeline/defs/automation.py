@@ -15,8 +15,8 @@ from typing import Any
 
 import dagster as dg
 
+from imgpipeline.defs.idle_ticks import RestingAutomation, note_waiting
 from imgpipeline.defs.processes import describe_table
-from imgpipeline.defs.quiet_ticks import RestingAutomation, note_waiting
 from imgpipeline.defs.retries import FailedRecently
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
 from imgpipeline.defs.versions import SeenEvents

@@ -3,7 +3,7 @@
 Owns their names and descriptions, and how what is found of each day becomes Dagster's evaluations. What must hold is
 checked inside a build, before anything is put, and a build that breaks it fails: those checks are blocking, so that
 automation does not go on behind a day whose newest rows were refused. The others warn and stop nothing. The rules and
-judgements themselves belong to `lake.day_checks` and `lake.day_warnings`.
+judgements themselves belong to `lake.build.day_rules` and `lake.quality.day_warnings`.
 
 A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the days that fail,
 and once more for each of those days.
@@ -21,9 +21,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (  # n
 from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
-from imgpipeline.lake.day_checks import RULES, SCHEMA, UNIQUE, UnsoundRowsError
-from imgpipeline.lake.day_warnings import Verdict
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.build.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError
+from imgpipeline.lake.quality.day_warnings import Verdict
+from imgpipeline.lake.schema import DAY_TABLES
 
 _SHOWN_DAYS = 10
 _SOUND = Verdict(True, "Checked before the table was put.")

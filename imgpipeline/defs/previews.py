@@ -13,9 +13,9 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG  # a tag tha
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.engine import Engine, identifier
-from imgpipeline.lake.summary_inputs import open_tables
-from imgpipeline.lake.tables import Column, Table
+from imgpipeline.lake.build.summary_inputs import open_tables
+from imgpipeline.lake.schema import Column, Table
+from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 

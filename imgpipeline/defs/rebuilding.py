@@ -16,7 +16,7 @@ from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.days_behind import days_behind, days_to_seal
+from imgpipeline.lake.build.stale_days import days_behind, days_to_seal
 from imgpipeline.ledger import index_buckets
 from imgpipeline.settings import Settings, load_settings
 

@@ -13,9 +13,9 @@ import dagster as dg
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.previews import show_table
 from imgpipeline.errors import BadInputError
-from imgpipeline.lake.engine import disk_errors, open_engine
-from imgpipeline.lake.pieces import fetch_table
-from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.storage.engine import disk_errors, open_engine
+from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.previews import encode_preview

@@ -1,6 +1,6 @@
 """The columns of a table as Dagster shows them: types, units, meanings, and which column each is made of.
 
-Owns that translation. The columns themselves belong to `lake.tables`, from which docs/tables.md is made as well.
+The columns themselves stand in `lake.schema`, from which docs/tables.md is made as well.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipeline.lake.tables import Column, Table
+from imgpipeline.lake.schema import Column, Table
 
 _UNIQUE: Mapping[str, frozenset[str]] = {"frames": frozenset({"frame_id"})}
 """Columns that no two rows of a day have in common, by table."""

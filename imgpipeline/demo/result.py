@@ -11,7 +11,7 @@ from rich.table import Table
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.demo.verdict import Comparison, LabelHour, compare, read_counts
-from imgpipeline.lake.audit import AuditReport
+from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sources.simulator import FrameTruth
 

@@ -22,8 +22,8 @@ from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DagsterServer, dagster_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.days_behind import days_behind
+from imgpipeline.lake.build.stale_days import days_behind
+from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report

@@ -27,8 +27,8 @@ from imgpipeline.detect.reread import RecordSource, check_neighbours
 from imgpipeline.detect.restoring import Restoring
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.mended_days import build_noted_days, named_end
-from imgpipeline.lake.repair_notes import DaysToBuild
+from imgpipeline.lake.build.repair_notes import DaysToBuild
+from imgpipeline.lake.build.repaired_days import build_noted_days, named_end
 from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
 from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
 from imgpipeline.ledger.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of

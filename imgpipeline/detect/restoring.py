@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.detect.repair_steps import RepairStep
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.repair_notes import DaysToBuild
+from imgpipeline.lake.build.repair_notes import DaysToBuild
 from imgpipeline.ledger import DayIndex
 from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.bundles.checking import WrongBundle

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from imgpipeline.contracts.burial import bury
+from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import image_key
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
 from imgpipeline.contracts.notices import Notice, parse_record

@@ -1,8 +1,6 @@
-"""The lake: daily Parquet, summaries, query sessions, and the audit of all of it.
+"""The lake: the tables made of the ledger, the queries over them, and the proof that they agree with it.
 
-Owns the columns of the day tables (`tables`), their building (`day_tables`, `summaries`), the snapshot a query reads
-(`session`) and the audit (`audit`). It promises that every table says up to which end of which chain it was made, that
-this never goes backwards, and that no reader needs this project: one Parquet object a day and table, hive-style.
-
-Importing this package loads neither DuckDB nor pyarrow; its modules do.
+`schema` describes the columns, `storage` reads and writes Parquet objects, `build` makes day tables and summaries,
+`sessions` opens them for SQL, `query` answers questions, `lineage` follows a number back to its frames, and `quality`
+audits all of it. Importing this package loads neither DuckDB nor pyarrow; its modules do.
 """

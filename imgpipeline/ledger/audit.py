@@ -2,7 +2,7 @@
 
 Owns the walk over one chain and what it counts. It promises to read every segment whole, to compare each header with
 its body, and to go on behind whatever is wrong, so that one answer names all of it. What the day tables make of the
-chain, and what is kept between two audits, belongs to `lake.audit`.
+chain, and what is kept between two audits, belongs to `lake.quality.audit`.
 """
 
 import contextlib

@@ -17,10 +17,10 @@ from typing import Any
 from imgpipeline.contracts.keys import comparison_example_key, comparison_examples_prefix, summary_key
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.engine import Engine, identifier, open_engine
-from imgpipeline.lake.manifest import StoredObject, read_object
-from imgpipeline.lake.parquet_objects import write_rows
-from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
+from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
+from imgpipeline.lake.storage.manifest import StoredObject, read_object
+from imgpipeline.lake.storage.parquet_objects import write_rows
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.matching import read_sql
 from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair

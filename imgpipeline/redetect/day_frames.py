@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.lake.engine import Engine, all_rows, identifier, quoted
-from imgpipeline.lake.tables.redetections import REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.schema.redetections import REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, quoted
 from imgpipeline.redetect.look import FrameToSee
 
 _TO_SEE = """

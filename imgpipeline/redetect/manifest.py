@@ -12,7 +12,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.lake.manifest import StoredObject, read_object
+from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
-from imgpipeline.lake.engine import Engine, engine_errors
+from imgpipeline.lake.storage.engine import Engine, engine_errors
 
 Overlap = tuple[str, str, int, int, float]
 """Frame, label, number of the box of A, of B, and their IoU."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.lake.engine import Engine, open_engine
+from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.matching import match_found, read_sql
 from imgpipeline.redetect.sides import Side, open_side

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from imgpipeline.contracts.keys import begun_note_key, redetection_part_key, redetection_parts_prefix
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.engine import disk_errors
+from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.redetect.look import FrameToSee, SeenFrame
 from imgpipeline.redetect.manifest import FORMAT

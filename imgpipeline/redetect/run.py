@@ -17,13 +17,13 @@ from datetime import date
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.day_tables import list_days
-from imgpipeline.lake.engine import open_engine
-from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
-from imgpipeline.lake.pieces import read_table
-from imgpipeline.lake.tables import FRAMES
-from imgpipeline.lake.tables.redetections import REDETECTION_SCHEMA_VERSION
+from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
+from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
+from imgpipeline.lake.storage.engine import open_engine
+from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.engine import Engine, all_rows, disk_errors
-from imgpipeline.lake.manifest import FOOTER_KEY, Manifest, parse_footer
-from imgpipeline.lake.pieces import fetch_table
-from imgpipeline.lake.summary_inputs import Patience, agree
+from imgpipeline.lake.build.summary_inputs import Patience, agree
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors
+from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest, parse_footer
+from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.redetect.choice import LIVE
 

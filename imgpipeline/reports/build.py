@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, state_of
-from imgpipeline.lake.manifest import StoredObject
+from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs

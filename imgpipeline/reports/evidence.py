@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.lake.audit_report import DayFigures
-from imgpipeline.lake.snapshot import SHOWN_LETTERS
-from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.stored_day import DayQueries
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
-from imgpipeline.lake.local_time import hours_of, local_days
+from imgpipeline.lake.sessions.local_time import hours_of, local_days
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from importlib import resources
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_ends import covered_ends, has_news, join_ends, reach_differently
-from imgpipeline.lake.day_tables import list_days
-from imgpipeline.lake.day_verdicts import StoredVerdict, read_verdict
-from imgpipeline.lake.manifest import Manifest, Stored, read_stored
-from imgpipeline.lake.nearest_days import name_nearest_days, nearest_day
-from imgpipeline.lake.summaries import SUMMARIES, recipe
-from imgpipeline.lake.summary_inputs import Patience, agree
-from imgpipeline.lake.tables import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.build.day_ends import covered_ends, has_news, join_ends, reach_differently
+from imgpipeline.lake.build.day_tables import list_days
+from imgpipeline.lake.build.summaries import SUMMARIES, recipe
+from imgpipeline.lake.build.summary_inputs import Patience, agree
+from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
+from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
 from imgpipeline.ledger import fix_ends, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.hours import day_hours

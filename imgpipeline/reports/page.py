@@ -17,9 +17,9 @@ from markupsafe import Markup
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.lake.audit_report import DayFigures
-from imgpipeline.lake.local_time import LocalDay
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.sessions.local_time import LocalDay
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams

@@ -9,15 +9,15 @@ from typing import Protocol
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.replays import RecordReference
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.cache import open_cache
-from imgpipeline.lake.engine import Engine, all_rows, lock, open_engine
-from imgpipeline.lake.ledger_tables import say_what_became_of_them
-from imgpipeline.lake.manifest import parse_footer
-from imgpipeline.lake.overlay import WORKING
-from imgpipeline.lake.session import Answer, create_summary_views, query_errors
-from imgpipeline.lake.snapshot import SHOWN_LETTERS
-from imgpipeline.lake.summary_inputs import agree
-from imgpipeline.lake.tables import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
+from imgpipeline.lake.build.overlay import WORKING
+from imgpipeline.lake.build.summary_inputs import agree
+from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
+from imgpipeline.lake.sessions.ledger_tables import say_what_became_of_them
+from imgpipeline.lake.sessions.session import Answer, create_summary_views, query_errors
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import Engine, all_rows, lock, open_engine
+from imgpipeline.lake.storage.manifest import parse_footer
 from imgpipeline.ledger.dead_letters import ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.inputs import ReportInputs

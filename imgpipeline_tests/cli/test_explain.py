@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.keys import segment_key, summary_key
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run

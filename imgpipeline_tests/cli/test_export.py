@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from imgpipeline.lake.tables import ALL
+from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.cli.output import show_csv
-from imgpipeline.lake.tables import ALL
+from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen

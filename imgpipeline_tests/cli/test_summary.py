@@ -18,8 +18,8 @@ from imgpipeline.cli.app import app
 from imgpipeline.cli.summary import size_bar
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run

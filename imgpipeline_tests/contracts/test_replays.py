@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.burial import bury
+from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord, parse_message
 from imgpipeline.contracts.outcomes import DeadLetter

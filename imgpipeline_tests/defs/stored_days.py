@@ -10,7 +10,7 @@ import dagster as dg
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Outcome, make_frame_id
 from imgpipeline.definitions import defs
-from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import detection, seen
 from imgpipeline_tests.ledger.samples import write_chain

@@ -12,7 +12,7 @@ from dagster._core.test_utils import freeze_time
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import keep_tables_current, newest_events
-from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build, chain_of, newest

@@ -8,9 +8,9 @@ import pytest
 from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.partitions import DAYS
-from imgpipeline.lake.outcomes import RECIPE
-from imgpipeline.lake.summaries import SUMMARIES, recipe
-from imgpipeline.lake.tables import DAY_TABLES, SUMMARY_TABLES
+from imgpipeline.lake.build.ledger_rows import RECIPE
+from imgpipeline.lake.build.summaries import SUMMARIES, recipe
+from imgpipeline.lake.schema import DAY_TABLES, SUMMARY_TABLES
 from imgpipeline.settings import load_settings
 
 GRAPH = defs.resolve_asset_graph()

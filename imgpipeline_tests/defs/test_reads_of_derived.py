@@ -9,10 +9,10 @@ from urllib.parse import unquote
 import pytest
 
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import list_days, rebuild_day
-from imgpipeline.lake.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import load_settings

@@ -13,9 +13,9 @@ from imgpipeline.contracts.keys import summary_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.rebuilding import nightly_cron, nightly_rebuild, requests_for, stretches
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.days_behind import days_behind
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.stale_days import days_behind
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen

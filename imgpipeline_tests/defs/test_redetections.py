@@ -20,7 +20,7 @@ from imgpipeline.defs.assets.redetections import (
     redetection_tags,
 )
 from imgpipeline.defs.partitions import DAYS
-from imgpipeline.lake.manifest import read_object
+from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows

@@ -15,7 +15,7 @@ from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.assets.reports import report_assets
 from imgpipeline.defs.assets.summaries import summary_assets
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.lake import summaries
+from imgpipeline.lake.build import summaries
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, newest

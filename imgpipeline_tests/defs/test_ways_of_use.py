@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
-from imgpipeline.lake.summaries import SUMMARIES
+from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site

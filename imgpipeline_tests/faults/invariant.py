@@ -18,10 +18,10 @@ import zstandard
 
 from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, parse_bucket_key, parse_segment_key
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.log import read_log

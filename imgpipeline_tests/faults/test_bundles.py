@@ -9,7 +9,7 @@ import pytest
 
 from imgpipeline.contracts.bundle_keys import BUNDLES
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.audit import audit
+from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import find_end, list_chains, read_chain, read_day
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
 from imgpipeline.settings import utc_now

@@ -7,8 +7,8 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import list_chains, read_segment
 from imgpipeline.ledger.mending import LID
 from imgpipeline.ledger.segment import DamagedSegmentError, encode_segment

@@ -5,11 +5,11 @@ from datetime import date
 
 import pytest
 
-from imgpipeline.lake.day_ends import covered_ends
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.manifest import read_manifest, read_stored
-from imgpipeline.lake.summaries import build_summary
-from imgpipeline.lake.tables import DAY_TABLES
+from imgpipeline.lake.build.day_ends import covered_ends
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
@@ -23,8 +23,8 @@ OBJECTS = len(DAY_TABLES) + 1
 BUILD = f"""
 from datetime import date
 
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings, utc_now
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.manifest import read_manifest
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.settings import utc_now
 from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, encode, jpeg, message
 from imgpipeline_tests.detect.test_lane import FORBIDDEN

@@ -14,9 +14,9 @@ import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.defs.previews import show_table
-from imgpipeline.lake.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.announce import Announcer

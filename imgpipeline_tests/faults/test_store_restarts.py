@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import pytest
 
-from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.probe import check_store
 from imgpipeline.objectstore.reading import ObjectStream, fetch_tail, fetch_to_file

@@ -8,8 +8,8 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.lake.audit import AuditReport, audit
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.quality.audit import AuditReport, audit
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
 

@@ -10,10 +10,10 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, report_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.day_tables import DayTables, rebuild_day, stale_days
 from imgpipeline.lake.build.derived import Derived, State, state_of
-from imgpipeline.lake.day_tables import DayTables, rebuild_day, stale_days
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.summaries import SUMMARIES, DaySummary, build_summary
+from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, build_summary
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -19,8 +19,8 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Gap, GapReason, Outcome, make_frame_id
 from imgpipeline.detect.work import FrameWork
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store

@@ -5,9 +5,9 @@ from typing import Any
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.lake.audit import AuditReport, audit
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from imgpipeline.lake.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store

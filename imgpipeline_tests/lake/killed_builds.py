@@ -3,7 +3,7 @@
 import pytest
 
 from imgpipeline.lake.build import derived
-from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, NOON
 

@@ -3,10 +3,10 @@
 from datetime import date
 
 from imgpipeline.contracts.keys import summary_key
-from imgpipeline.lake.manifest import Manifest
-from imgpipeline.lake.parquet_objects import write_parquet
-from imgpipeline.lake.summary_inputs import find_inputs, open_inputs
-from imgpipeline.lake.tables import SCHEMA_VERSION
+from imgpipeline.lake.build.summary_inputs import find_inputs, open_inputs
+from imgpipeline.lake.schema import SCHEMA_VERSION
+from imgpipeline.lake.storage.manifest import Manifest
+from imgpipeline.lake.storage.parquet_objects import write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import NOON
 

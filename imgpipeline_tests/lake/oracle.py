@@ -7,7 +7,7 @@ import duckdb
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.lake.session import LakeSession
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import chosen_frames
 from imgpipeline_tests.ledger.samples import DAY

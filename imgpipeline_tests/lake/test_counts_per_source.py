@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.lake.day_tables import list_days, rebuild_day
-from imgpipeline.lake.day_warnings import LabelHistory
-from imgpipeline.lake.explain import explain
-from imgpipeline.lake.explanation import NumberId
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.lineage.explain import explain
+from imgpipeline.lake.lineage.explanation import NumberId
+from imgpipeline.lake.quality.day_warnings import LabelHistory
+from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.query.summaries import LabelChoice, ask
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.spans import open_summaries
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake import older_release
 from imgpipeline_tests.lake.audits import run_audit
+from imgpipeline_tests.lake.build.test_summary_numbers import SOURCES, assert_same, build_day, eventful
 from imgpipeline_tests.lake.samples import chosen_frames, seen
 from imgpipeline_tests.lake.summary_oracle import expected_rows
-from imgpipeline_tests.lake.test_summary_numbers import SOURCES, assert_same, build_day, eventful
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 
 OF_LABELS = ("label_counts", "label_timestamps", "label_totals")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.days_behind import days_behind
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.spans import open_summaries
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.stale_days import days_behind
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -6,9 +6,9 @@ from datetime import date, timedelta
 import pytest
 
 from imgpipeline.contracts.outcomes import Frame, make_frame_id_without_time
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.explain import explain
-from imgpipeline.lake.explanation import NumberId
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.lineage.explain import explain
+from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.query.frames import WantedFrames, list_frames
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

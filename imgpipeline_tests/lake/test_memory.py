@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.synthetic_days import SyntheticDay, make_day
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake import engine
-from imgpipeline.lake.engine import machine_memory_bytes, open_engine
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.spans import open_summaries
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.storage import engine
+from imgpipeline.lake.storage.engine import machine_memory_bytes, open_engine
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 
@@ -24,10 +24,10 @@ FRAMES = 500_000
 ALLOWANCE_MIB = 200
 _BUILDER = """
 import json, pathlib, resource, sys, tempfile
-from imgpipeline.lake.export import export_duckdb
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.session import open_lake
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.query.export import export_duckdb
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings, utc_now
 from benchmarks.synthetic_days import DAY

@@ -21,10 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.manifest import read_manifest, read_stored
-from imgpipeline.lake.summaries import build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.ledger import (
     ChainEnd,
     ChainWriter,

@@ -7,27 +7,27 @@ import duckdb
 
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.engine import Engine, all_rows, open_engine
-from imgpipeline.lake.long_views import long_sql
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.summary_inputs import stored_key
-from imgpipeline.lake.tables import (
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.schema import (
     ALL,
     DAY_TABLES,
     DEAD_LETTERS,
     DETECTIONS,
     FRAME_STATS,
     FRAMES,
-    LONG_VIEWS,
+    HISTOGRAM_VIEWS,
     NOTICES,
     STORED_DEAD_LETTERS,
     SUMMARY_TABLES,
     Table,
     tables_page,
 )
-from imgpipeline.lake.tables.exports import EXPORT_TABLES
-from imgpipeline.lake.tables.redetections import REDETECTION_TABLES
+from imgpipeline.lake.schema.exports import EXPORT_TABLES
+from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
+from imgpipeline.lake.sessions.histogram_views import histogram_sql
+from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import day_outcomes
@@ -102,8 +102,8 @@ def test_every_long_view_answers_the_columns_that_are_documented():
     with open_engine() as engine:
         typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in FRAME_STATS.columns)
         engine.run(f"CREATE TABLE frame_stats ({typed})")
-        for table in LONG_VIEWS:
-            assert described(engine, long_sql(table.name)) == documented(table)
+        for table in HISTOGRAM_VIEWS:
+            assert described(engine, histogram_sql(table.name)) == documented(table)
             assert all(made in FRAME_STATS.names for c in table.columns for _, made in [c.made_of[0].split(".")])
 
 
@@ -142,5 +142,5 @@ def test_the_columns_that_a_column_is_made_of_are_those_of_its_inputs():
 
 def test_the_page_of_the_docs_is_current():
     assert (REPOSITORY / "docs" / "tables.md").read_text() == tables_page(), (
-        "run: python -m imgpipeline.lake.tables > docs/tables.md"
+        "run: python -m imgpipeline.lake.schema > docs/tables.md"
     )

@@ -12,8 +12,8 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, redetection_key
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.detect.work import FrameWork
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.engine import open_engine
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.attempt import Redetector
 from imgpipeline.redetect.choice import load_chosen, parse_choice

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.manifest import read_object
+from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
@@ -189,7 +189,7 @@ def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings
 def test_a_redetection_between_its_two_puts_is_not_compared(
     settings: Settings, compared: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipeline.lake.summary_inputs.SETTLE_S", 0.0)
+    monkeypatch.setattr("imgpipeline.lake.build.summary_inputs.SETTLE_S", 0.0)
     older = compared.get(redetection_key(LOW, DAY, "detections"))
     build_live(settings, compared, [59])
     redetect_day(redetector(settings, compared), DAY)

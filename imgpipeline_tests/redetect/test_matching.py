@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.lake.engine import Engine, open_engine
+from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.redetect import matching
 from imgpipeline.redetect.matching import match_found
 from imgpipeline_tests.redetect.test_comparison import Box, matched_of

@@ -8,9 +8,9 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, redetection_key, summary_key
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import DeadLetterCode, PermanentError
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.engine import all_rows, open_engine
-from imgpipeline.lake.tables.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.look import FrameToSee, PictureLooker

@@ -9,9 +9,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from imgpipeline.lake.audit import audit
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.settings import Settings

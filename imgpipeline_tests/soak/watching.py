@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.day_tables import stale_days
+from imgpipeline.lake.build.day_tables import stale_days
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log

@@ -12,7 +12,7 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.errors import DeadLetterCode
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.settings import Settings
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.day_tables import rebuild_day
-from imgpipeline.lake.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.ledger import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings

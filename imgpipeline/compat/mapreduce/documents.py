@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imgpipeline.compat.mapreduce.inputs import BYTE_ORDER_MARK, COMPRESSED, open_each, reading
-from imgpipeline.lake.engine import disk_errors
+from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore.inputs import InputFile
 
 LONGEST_BYTES = 2**24

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.compat.mapreduce.lines import read_blocks
-from imgpipeline.lake.engine import Engine, open_engine
+from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.objectstore.outputs import open_output, write
 from imgpipeline.settings import Settings
 

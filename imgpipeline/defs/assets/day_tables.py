@@ -30,11 +30,11 @@ from imgpipeline.defs.previews import Preview, preview_dead_letters, preview_det
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
-from imgpipeline.lake.day_tables import DayBuild, rebuild_day
-from imgpipeline.lake.day_warnings import Verdict, judge_dead_letters, judge_stored_rows
-from imgpipeline.lake.manifest import read_stored
-from imgpipeline.lake.outcomes import RECIPE
-from imgpipeline.lake.tables import DAY_TABLES, Table
+from imgpipeline.lake.build.day_tables import DayBuild, rebuild_day
+from imgpipeline.lake.build.ledger_rows import RECIPE
+from imgpipeline.lake.quality.day_warnings import Verdict, judge_dead_letters, judge_stored_rows
+from imgpipeline.lake.schema import DAY_TABLES, Table
+from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import utc_now
 

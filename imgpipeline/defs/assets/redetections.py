@@ -25,8 +25,8 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.tables.redetections import MODEL_COMPARISON
-from imgpipeline.lake.tables.redetections import REDETECTIONS as REDETECTIONS_TABLE
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.schema.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.redetect.choice import chosen_models, parse_choice
 from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
 from imgpipeline.settings import load_settings, utc_now

@@ -19,8 +19,8 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.partitions import DAYS, days_of
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.versions import Built
-from imgpipeline.lake.summaries import SUMMARIES
-from imgpipeline.lake.tables import DAY_TABLES, LABEL_TIMESTAMPS
+from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.schema import DAY_TABLES, LABEL_TIMESTAMPS
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings, utc_now
 

@@ -20,10 +20,10 @@ from imgpipeline.defs.previews import Preview, preview_once, preview_summary
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
-from imgpipeline.lake.day_tables import list_days
-from imgpipeline.lake.day_warnings import LabelHistory, Verdict, judge_darkness
-from imgpipeline.lake.manifest import read_stored
-from imgpipeline.lake.summaries import SUMMARIES, Summary, SummaryBuild, build_summary, recipe
+from imgpipeline.lake.build.day_tables import list_days
+from imgpipeline.lake.build.summaries import SUMMARIES, Summary, SummaryBuild, build_summary, recipe
+from imgpipeline.lake.quality.day_warnings import LabelHistory, Verdict, judge_darkness
+from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
 

@@ -1,1 +1,1 @@
-"""What is built in the lake: the contract of all derived objects."""
+"""Building day tables and summaries, and deciding which of them are stale."""

@@ -19,8 +19,8 @@ from typing import Generic, TypeVar
 
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.manifest import DamagedObjectError, StoredObject
-from imgpipeline.lake.pieces import pieces_of, put_pieces, remove_pieces
+from imgpipeline.lake.storage.manifest import DamagedObjectError, StoredObject
+from imgpipeline.lake.storage.pieces import pieces_of, put_pieces, remove_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 Said = TypeVar("Said")

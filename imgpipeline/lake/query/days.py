@@ -6,7 +6,7 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.lake.nearest_days import name_nearest_days
+from imgpipeline.lake.sessions.nearest_days import name_nearest_days
 
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore

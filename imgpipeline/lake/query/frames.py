@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.lake.engine import quoted
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.session import LakeSession, open_lake
-from imgpipeline.lake.spans import open_summaries
-from imgpipeline.lake.tables import DETECTIONS, FRAMES, SOURCE_ACTIVITY
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

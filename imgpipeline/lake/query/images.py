@@ -4,9 +4,9 @@ from datetime import date
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode, PermanentError
-from imgpipeline.lake.engine import quoted
 from imgpipeline.lake.query.days import unknown_day
-from imgpipeline.lake.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings

@@ -19,8 +19,8 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.explain import explain
-from imgpipeline.lake.explanation import Explanation, NumberId
+from imgpipeline.lake.lineage.explain import explain
+from imgpipeline.lake.lineage.explanation import Explanation, NumberId
 from imgpipeline.lake.query.arguments import (
     Names,
     check_folder,
@@ -43,7 +43,7 @@ from imgpipeline.lake.query.days import (
 from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
 from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
-from imgpipeline.lake.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings

@@ -1,7 +1,7 @@
 """What was seen over some days: the questions behind `imgpipeline summary` and `Lake.label_counts`.
 
 Each question is one file in `sql/views` and reads stored summaries only, whatever the number of days; days whose
-summaries are out of date are counted from the day tables and the ledger (`lake.spans`).
+summaries are out of date are counted from the day tables and the ledger (`stored_summaries`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
-from imgpipeline.lake.local_time import in_zone
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.session import Answer
-from imgpipeline.lake.spans import SummarySpan, open_summaries
-from imgpipeline.lake.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
+from imgpipeline.lake.query.stored_summaries import SummarySpan, open_summaries
+from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
+from imgpipeline.lake.sessions.local_time import in_zone
+from imgpipeline.lake.sessions.session import Answer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -151,7 +151,7 @@ def _in_zone(answer: Answer, zone: tzinfo) -> Answer:
 
 def view_sql(name: str) -> str:
     """Returns the query of a question."""
-    return resources.files("imgpipeline.lake").joinpath("sql", "views", f"{name}.sql").read_text(encoding="utf-8")
+    return resources.files("imgpipeline.lake.query").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _mixed_models(span: SummarySpan, table: str) -> dict[date, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from imgpipeline.compat.imports.building import build_days, days_of
 from imgpipeline.compat.imports.detection_rows import ColumnNames
 from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, NOW, import_csv

@@ -13,7 +13,7 @@ from imgpipeline.compat.imports import documents as documents_module
 from imgpipeline.compat.imports.files import find_files
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import METADATA, import_documents

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.lake.day_tables import rebuild_day
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.query.frames import WantedFrames, latest_day
-from imgpipeline.lake.summaries import build_summary
-from imgpipeline.lake.tables import SOURCE_ACTIVITY
+from imgpipeline.lake.schema import SOURCE_ACTIVITY
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.detect.restoring import Restoring
 from imgpipeline.errors import LedgerError
-from imgpipeline.lake.repair_notes import DaysToBuild
+from imgpipeline.lake.build.repair_notes import DaysToBuild
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_segment
 from imgpipeline.ledger.bundles.making import RangeToBundle, find_ranges, make_bundle
 from imgpipeline.ledger.damage import find_damage

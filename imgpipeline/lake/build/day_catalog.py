@@ -1,0 +1,203 @@
+"""The day catalogue: which days the ledger has, and which of their tables are settled, followed with a checkpoint.
+
+One stored object answers for all days, so a call that names no day costs what is new and nothing for days that are
+over. It is a cache: lost or damaged it is made again, and where it does not know, the day index of that day tells.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import zstandard
+
+from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, follower_key
+from imgpipeline.errors import LedgerError, PermanentError
+from imgpipeline.lake.build.day_ends import has_news
+from imgpipeline.lake.build.known_days import KnownDays
+from imgpipeline.ledger import (
+    ChainEnd,
+    Checkpoint,
+    LostCheckpointError,
+    fix_ends,
+    follow,
+    index_buckets,
+    known_days,
+)
+from imgpipeline.ledger.checkpoint import Position
+from imgpipeline.ledger.repairs import last_handled, list_repairs
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_VERSION = 1
+_MOST_BYTES = 2**28
+_MOST_READ = 1_000
+"""Segments that are read to catch up; what is further behind is taken from the day index, as a whole."""
+_KEY = follower_key("days")
+
+
+@dataclass(slots=True)
+class DayCatalog:
+    """The catalogue as one call uses it. Made by `open_catalog`; not safe to use from several threads."""
+
+    store: ObjectStore
+    """The object store."""
+    news: KnownDays = field(default_factory=KnownDays)
+    """What is known of the days."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """Up to where the ledger was followed."""
+    fixed: Mapping[ChainId, ChainEnd] = field(default_factory=dict)
+    """The ends of all chains, as this call fixed them."""
+    _e_tag: str | None = None
+    _saved: bytes = b""
+
+    @property
+    def ends(self) -> dict[ChainId, int]:
+        """The ends of all chains, as this call fixed them."""
+        return {chain: end.offset for chain, end in self.fixed.items()}
+
+    @property
+    def days(self) -> list[date]:
+        """The days with segments, sorted; complete after `open_catalog` has followed the ledger."""
+        return sorted(self.news.days)
+
+    def has_news(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
+        """Tells whether a segment of a day lies behind a version of something; what has none is settled.
+
+        Args:
+            day: UTC day.
+            name: What it is, such as `tables`.
+            version: Which version of it; empty to remember nothing.
+            covered: Up to where that version reaches in each chain.
+
+        Raises:
+            LedgerError: A segment behind it cannot be read.
+        """
+        if self.news.is_settled(day, name, version):
+            return False
+        found = self.news.has_news(day, covered)
+        if found is None:
+            found = has_news(self.store, day, self.ends, covered)
+        if not found:
+            self.news.settle(day, name, version)
+        return found
+
+    def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
+        """Returns from where on a day has to be read, where the catalogue was opened without following the ledger.
+
+        Args:
+            day: UTC day.
+            name: As for `has_news`.
+            version: As for `has_news`.
+            covered: As for `has_news`.
+        """
+        found = dict(covered)
+        if self.news.is_settled(day, name, version):
+            for chain, end in self.checkpoint.ends.items():
+                found[chain] = max(end, found.get(chain, 0))
+        return found
+
+    def save(self) -> bool:
+        """Keeps the catalogue; False where another one was saved meanwhile, or this account may not write."""
+        data = _encode(self.news, self.checkpoint)
+        if data == self._saved or not self.checkpoint.chains:
+            return True
+        try:
+            return self.store.replace(_KEY, zstandard.compress(data), self._e_tag)
+        except PermanentError:
+            return False  # the next call only has to catch up further
+
+
+def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
+    """Reads the catalogue and brings it up to the ledger; makes it where there is none.
+
+    Args:
+        store: The object store.
+        is_followed: False to take it as it is, for a call that names its days: then it may lack news.
+
+    Returns:
+        The catalogue; `save` keeps what it has learnt.
+
+    Raises:
+        LedgerError: The end of a chain cannot be read.
+        TransientError: The store does not answer.
+    """
+    catalog = _load(store)
+    catalog.fixed = fix_ends(store, catalog.checkpoint.hints)
+    if is_followed:
+        _advance(catalog)
+    return catalog
+
+
+def _load(store: ObjectStore) -> DayCatalog:
+    try:
+        fetched = store.fetch(_KEY)
+    except ObjectMissingError:
+        return DayCatalog(store)
+    try:
+        data = zstandard.ZstdDecompressor().decompress(fetched.data, max_output_size=_MOST_BYTES)
+        read: dict[str, Any] = json.loads(data)
+        if read["version"] != _VERSION:
+            return DayCatalog(store, _e_tag=fetched.e_tag)
+        news, checkpoint = KnownDays.from_json(read["days"]), Checkpoint.from_json(read["checkpoint"])
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError):
+        return DayCatalog(store, _e_tag=fetched.e_tag)
+    return DayCatalog(store, news, checkpoint, _e_tag=fetched.e_tag, _saved=data)
+
+
+def _encode(news: KnownDays, checkpoint: Checkpoint) -> bytes:
+    data = {"version": _VERSION, "checkpoint": checkpoint.to_json(), "days": news.to_json()}
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def _advance(catalog: DayCatalog) -> None:
+    """Notes what the ledger has after the checkpoint, up to the ends that were fixed."""
+    if not catalog.checkpoint.chains:
+        # The ends come before the index: a segment before an end has its entry.
+        repairs = last_handled(list_repairs(catalog.store), after=0)
+        catalog.news, catalog.checkpoint = KnownDays(), Checkpoint({}, repairs)
+        catalog.news.begin(known_days(catalog.store))
+    else:
+        try:
+            _note_headers(catalog)
+        except LostCheckpointError:
+            catalog.checkpoint, catalog.news = Checkpoint(), KnownDays()
+            return _advance(catalog)
+        except LedgerError:
+            pass  # who reads that day says what is wrong with it
+        _doubt_what_is_left(catalog)
+    chains = {chain: Position.after(end.header) for chain, end in catalog.fixed.items() if end.header}
+    catalog.checkpoint = Checkpoint(chains, catalog.checkpoint.repairs)
+    return None
+
+
+def _note_headers(catalog: DayCatalog) -> None:
+    read = 0
+    for batch in follow(catalog.store, catalog.checkpoint, ends=catalog.fixed, headers_only=True):
+        for day in batch.days:
+            catalog.news.doubt(day)
+        for forgotten in batch.forgotten:
+            catalog.news.forget(forgotten)
+        for segment in batch.segments:
+            catalog.news.note(segment.chain, segment.start, segment.days)
+            read += bool(segment.mark)
+        catalog.checkpoint = batch.checkpoint
+        if read >= _MOST_READ:
+            return
+
+
+def _doubt_what_is_left(catalog: DayCatalog) -> None:
+    """Takes the days of segments that were not read from the day index."""
+    positions, ends = catalog.checkpoint.ends, catalog.ends
+    if all(positions.get(chain, 0) >= end for chain, end in ends.items()):
+        return
+    for bucket in index_buckets(catalog.store):
+        first, behind = bucket.number * BUCKET_OFFSETS, (bucket.number + 1) * BUCKET_OFFSETS
+        if first < ends.get(bucket.chain, 0) and positions.get(bucket.chain, 0) < behind:
+            catalog.news.doubt(bucket.day)
+
+
+def join_versions(versions: Iterable[str | None]) -> str:
+    """Returns what stands for the versions of several objects; empty where one of them is missing."""
+    named = list(versions)
+    return " ".join(version for version in named if version) if all(named) else ""

@@ -1,0 +1,295 @@
+"""The day tables `frames`, `detections` and `dead_letters`: one Parquet object a day and table.
+
+* All tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
+* A manifest never goes backwards: where another build was faster, everything is done again from the greater ends.
+* Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
+  puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until all
+  three have the same ends and the ledger has nothing behind them. A reader that joins them compares the manifests'
+  ends, or asks a query session (`session`), which brings frames and detections to one state. The dead letters come last
+  because neither of the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a
+  reader in between only sees fewer of them.
+* A table whose columns are of another version (or that is not there, since an older release has built the day) counts
+  as missing: its day is stale.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from functools import partial
+
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.build.day_ends import covered_ends, has_news, join_ends, reach_differently
+from imgpipeline.lake.build.day_rows import add_newer, read_whole
+from imgpipeline.lake.build.day_rules import refuse_unsound
+from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
+from imgpipeline.lake.build.known_days import KnownDays
+from imgpipeline.lake.build.ledger_rows import RECIPE
+from imgpipeline.lake.build.ledger_rows import stored as stored_columns
+from imgpipeline.lake.build.repair_notes import noted_days
+from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.lake.storage.engine import Engine, open_engine
+from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
+from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.ledger import fix_ends, index_buckets
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.settings import utc_now
+
+_NAMES = tuple(table.name for table in DAY_TABLES)
+_STORED = {table.name: stored_columns(table) for table in DAY_TABLES}
+_READERS = 16
+_SETTLED = f"tables {SCHEMA_VERSION}"
+_Found = Mapping[str, Stored | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DayBuild:
+    """How a day was built, or that there was nothing to do."""
+
+    day: date
+    """UTC day."""
+    skipped: bool
+    """Whether the stored tables had everything already."""
+    frames: int
+    """Rows of `frames`."""
+    detections: int
+    """Rows of `detections`."""
+    dead_letters: int
+    """Rows of `dead_letters`."""
+    duplicates: int
+    """Further outcomes of frames that are there already; they are left out."""
+    size_bytes: int
+    """Size of all three objects."""
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain is covered; chains without anything of this day are left out."""
+    built_at: datetime
+    """When the stored tables were made, UTC."""
+    duration_s: float
+    """How long this call took, in seconds."""
+    is_extended: bool = False
+    """Whether the stored tables were made by adding newer segments to older tables."""
+    corrected: tuple[str, ...] = ()
+    """Extended tables whose rows were not those of the ledger, so that this build has replaced them."""
+
+
+def rebuild_day(
+    store: ObjectStore,
+    day: date,
+    *,
+    force: bool = False,
+    seal: bool = False,
+    now: datetime,
+    ends: Mapping[ChainId, int] | None = None,
+) -> DayBuild:
+    """Brings all tables of a day up to the ledger.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        force: Read the whole day from the ledger, also where nothing is new.
+        seal: Where newer segments were added to the stored tables, read the whole day once and compare.
+        now: What the manifests say as the time of building.
+        ends: Ends of all chains, where they were fixed already; default: they are read.
+
+    Returns:
+        What is stored now.
+
+    Raises:
+        LedgerError: A segment cannot be read, or a chain has a hole.
+        TransientError: The store does not answer, or other builds of this day were faster time and again.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+    """
+    began_s = time.perf_counter()
+    entry = DayTables(store, day, ends, now)
+    done = build(entry, force=force)
+    if seal and any(manifest.is_extended for manifest in done.manifests.values()):
+        done = build(entry, force=True)
+    return replace(_report(entry, done), duration_s=time.perf_counter() - began_s)
+
+
+@dataclass(slots=True)
+class DayTables(Derived[Manifest]):
+    """The tables of one day, as an entry of the contract. Their input is the ledger, up to an end of each chain."""
+
+    store: ObjectStore
+    """The object store."""
+    day: date
+    """UTC day."""
+    fixed: Mapping[ChainId, int] | None
+    """Ends of all chains; None: they are found after the stored tables were read, near the ends that those name."""
+    now: datetime
+    """What the manifests say as the time of building."""
+    news: KnownDays | None = None
+    """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
+    has_outcomes: bool = False
+    """Whether there is anything of the day, in tables or in the ledger; known once the state is."""
+    is_under_repair: bool = False
+    """Whether an open repair has changed outcomes of the day; known once the tables were made."""
+    version: str = ""
+    """Versions of the stored tables; empty where one is missing. Known once the state is."""
+    ends: Mapping[ChainId, int] = field(default_factory=dict)
+    """Ends of all chains; those that stored tables name are joined to them."""
+    _listed: list[Bucket] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.day)
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns what is stored of each table."""
+        keys = [day_table_key(table, self.day) for table in _NAMES]
+        return {key: read_stored(self.store, key) for key in keys}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns the ends that a table was made up to; columns of another version reach nowhere."""
+        ends = manifest.ends if manifest.schema_version == SCHEMA_VERSION else {}
+        return Origin(_named(ends), manifest.made_by)
+
+    def wanted(self, stored: _Found, /) -> Origin:
+        """Returns the stored ends where the ledger has no more of the day, else those to build up to."""
+        manifests = [found.manifest if found else None for found in stored.values()]
+        self.version = join_versions(found.e_tag if found else None for found in stored.values())
+        named = join_ends(*(manifest.ends for manifest in manifests if manifest))
+        if self.fixed is None:
+            self.fixed = {chain: end.offset for chain, end in fix_ends(self.store, named).items()}
+        self.ends = join_ends(self.fixed, self.ends, named)
+        reached = covered_ends(*manifests)
+        if self.news and not reach_differently(*manifests) and self.news.has_news(self.day, reached) is False:
+            self.has_outcomes = bool(reached)
+            return Origin(_named(reached), RECIPE)
+        self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
+        if reach_differently(*manifests) or has_news(self.store, self.day, self.ends, reached, self._listed):
+            reached = self._covered()
+        self.has_outcomes = bool(reached)
+        return Origin(_named(reached), RECIPE)
+
+    def _covered(self) -> dict[ChainId, int]:
+        return {chain: self.ends[chain] for chain in sorted({bucket.chain for bucket in self._listed})}
+
+    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
+        """Adds newer segments to the stored tables where that does, else reads the whole day from the ledger."""
+        self.is_under_repair = self.day in noted_days(self.store)
+        extended = None if start.force else self._extensible(start)
+        with open_engine() as engine:
+            if extended is None:
+                rows = read_whole(engine, self.store, self.day, self.ends, self._listed)
+            else:
+                added = add_newer(engine, self.store, self.day, extended, self.ends, self._listed)
+                if added is None:
+                    return None
+                rows = added
+            refuse_unsound(engine, self.day)
+            made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
+                            duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
+            # All are written before the first is put: readers see tables of different ends as briefly as possible.
+            return {day_table_key(name, self.day): _write(engine, name, rows.queries[name], made) for name in _NAMES}
+
+    def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
+        """Returns the stored tables if newer segments can be added to them; None to read the day as a whole.
+
+        A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
+        """
+        found = {name: start.stored[day_table_key(name, self.day)] for name in _NAMES}
+        tables = {name: table for name, table in found.items() if table is not None}
+        manifests = [table.manifest for table in tables.values()]
+        if start.state is State.MISSING or not all(map(_is_of_this_recipe, manifests)) or reach_differently(*manifests):
+            return None
+        return None if self.is_under_repair else tables
+
+
+def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
+    return {str(chain): str(end) for chain, end in ends.items()}
+
+
+def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[date]:
+    """Returns the days whose tables are missing, damaged, of another version, or behind the ledger, sorted.
+
+    A day with a segment that cannot be read is one of them: its build says what is wrong, and no other day has to wait.
+    Days that were found current before, and that nothing has touched since, cost nothing.
+
+    Args:
+        store: The object store.
+        catalog: The day catalogue, where it was opened already; who has opened it saves it.
+
+    Raises:
+        LedgerError: The end of a chain cannot be read.
+        ForbiddenError: The store refuses access.
+        TransientError: The store does not answer.
+    """
+    if catalog is None:
+        catalog = open_catalog(store)
+        stale = stale_days(store, catalog)
+        catalog.save()
+        return stale
+    news, ends = catalog.news, catalog.ends
+    versions = [list_versions(store, table) for table in _NAMES]
+    stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
+    unsure = [day for day, version in stored.items() if not news.is_settled(day, _SETTLED, version)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [
+            day
+            for day, stale in zip(unsure, pool.map(partial(_is_stale, store, ends, news), unsure), strict=True)
+            if stale
+        ]
+
+
+def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, day: date) -> bool:
+    entry = DayTables(store, day, ends, utc_now(), news)
+    try:
+        # An entry of the index may stand for a segment that was never put: then there is nothing to build.
+        state = state_of(entry)
+    except ForbiddenError:
+        raise
+    except PermanentError:
+        return True
+    is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes)
+    if not is_stale:
+        news.settle(day, _SETTLED, entry.version)
+    return is_stale
+
+
+def _write(engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
+    """Writes the rows of one table."""
+    rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
+    data = write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows))  # noqa: S608 - own SQL
+    return Made(data, parse_footer(data, name))
+
+
+def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:
+    stored = {found.manifest.table: found.manifest.content for found in done.before.values() if found}
+    # What was current, and was not repaired, has to have the rows that the ledger gives.
+    compared = stored if done.state is State.CURRENT and not entry.is_under_repair else {}
+    manifests = {manifest.table: manifest for manifest in done.manifests.values()}
+    return DayBuild(
+        day=entry.day,
+        skipped=done.skipped,
+        frames=manifests[FRAMES.name].rows,
+        detections=manifests[DETECTIONS.name].rows,
+        dead_letters=manifests[STORED_DEAD_LETTERS.name].rows,
+        duplicates=max(manifest.duplicates for manifest in manifests.values()),
+        size_bytes=done.size_bytes,
+        ends=covered_ends(*manifests.values()),
+        built_at=max(manifest.built_at for manifest in manifests.values()),
+        duration_s=0.0,
+        is_extended=any(manifest.is_extended for manifest in manifests.values()),
+        corrected=tuple(name for name, content in compared.items() if content not in ("", manifests[name].content)),
+    )
+
+
+def _is_of_this_recipe(manifest: Manifest) -> bool:
+    return (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
+
+
+def list_days(store: ObjectStore, prefix: str) -> Iterator[date]:
+    """Yields the days that have an object below a prefix such as `frames` or `summaries/label_counts`, in order."""
+    names = (name.removeprefix("day=") for name in store.list_folders(prefix) if name.startswith("day="))
+    for name in names:
+        try:
+            yield date.fromisoformat(name)
+        except ValueError:
+            continue

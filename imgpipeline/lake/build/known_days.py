@@ -1,0 +1,107 @@
+"""Which days have segments that something made of the ledger does not know yet, without asking each day.
+
+A table is *settled* in a version when nothing of its day lies behind that version's ends. It stays settled until a
+segment comes that touches the day. So days that are over cost nothing. A follower of the ledger notes each segment.
+If all segments of a day were noted, the newest start in each chain is known and shows exactly what the tables lack.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.ledger.follow import OffsetRange
+
+_WHOLE_DAYS = 8
+"""Of so many settled days the newest starts are kept; of older ones only what is settled."""
+
+
+@dataclass(slots=True)
+class KnownDay:
+    """What is known of one day, up to where its owner has followed the ledger."""
+
+    settled: dict[str, str] = field(default_factory=dict)
+    """By name, the version of which nothing lies behind it."""
+    newest: dict[ChainId, int] = field(default_factory=dict)
+    """For chains in which a segment touches the day, the start of the last one."""
+    is_whole: bool = True
+    """Whether `newest` names every chain with a segment of the day."""
+
+
+@dataclass(slots=True)
+class KnownDays:
+    """What is known of all days. Not safe to change from several threads."""
+
+    days: dict[date, KnownDay] = field(default_factory=dict)
+    """By day; a day that is not named has no segment."""
+
+    def begin(self, days: Iterable[date]) -> None:
+        """Notes days of which nothing else is known."""
+        for day in days:
+            self.days.setdefault(day, KnownDay(is_whole=False))
+
+    def note(self, chain: ChainId, start: int, days: Iterable[date]) -> None:
+        """Notes a segment."""
+        for day in days:
+            known = self.days.setdefault(day, KnownDay())
+            known.settled.clear()
+            known.newest[chain] = max(start, known.newest.get(chain, 0))
+
+    def doubt(self, day: date) -> None:
+        """Notes that a day may have segments that were not noted."""
+        self.days[day] = KnownDay(is_whole=False)
+
+    def forget(self, offsets: OffsetRange) -> None:
+        """Notes that segments that start in a range are no longer what they were."""
+        for day, known in self.days.items():
+            if any(offsets.covers(chain, start) for chain, start in known.newest.items()):
+                self.days[day] = KnownDay(is_whole=False)
+
+    def is_settled(self, day: date, name: str, version: str) -> bool:
+        """Tells whether nothing of a day lies behind a version."""
+        known = self.days.get(day)
+        return known is not None and bool(version) and known.settled.get(name) == version
+
+    def settle(self, day: date, name: str, version: str) -> None:
+        """Notes that nothing of a day lies behind a version."""
+        if version and day in self.days:
+            self.days[day].settled[name] = version
+
+    def has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
+        """Tells whether a segment of a day lies behind some ends; None where that is not known."""
+        known = self.days.get(day)
+        if known is None:
+            return False
+        if any(start >= covered.get(chain, 0) for chain, start in known.newest.items()):
+            return True
+        return False if known.is_whole else None
+
+    def to_json(self) -> list[Any]:
+        """Returns it as JSON values, without the starts of days that were settled long ago."""
+        settled = sorted(day for day, known in self.days.items() if known.settled and known.newest)
+        short = set(settled[:-_WHOLE_DAYS])
+        return [_day_json(day, known, is_short=day in short) for day, known in sorted(self.days.items())]
+
+    @classmethod
+    def from_json(cls, data: Iterable[Any]) -> "KnownDays":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        return cls({date.fromisoformat(day): _known_day(known) for day, known in data})
+
+
+def _day_json(day: date, known: KnownDay, *, is_short: bool) -> list[Any]:
+    newest = [
+        [chain.topic, chain.topic_id, chain.partition, start]
+        for chain, start in sorted(known.newest.items())
+        if not is_short
+    ]
+    return [day.isoformat(), {"settled": known.settled, "newest": newest, "whole": known.is_whole and not is_short}]
+
+
+def _known_day(data: Mapping[str, Any]) -> KnownDay:
+    newest = {
+        ChainId(str(topic), str(topic_id), int(partition)): int(start)
+        for topic, topic_id, partition, start in data["newest"]
+    }
+    settled = {str(name): str(version) for name, version in data["settled"].items()}
+    return KnownDay(settled, newest, bool(data["whole"]))

@@ -1,0 +1,290 @@
+"""From segments to rows: the frames, dead letters and notices of whole days as DuckDB tables.
+
+Owns the one place where metadata documents are parsed in bulk, and the rule which of several frames with one
+`frame_id` counts. It promises that DuckDB reads what Python wrote: text, numbers and times survive unchanged. Where
+segments come from belongs to `ledger`; what is done with the rows to the modules beside.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Column, Table
+from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier
+from imgpipeline.ledger import Segment
+
+_NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")
+_DETECTION_TYPE = "STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[], detector INTEGER)[]"
+_LEAST_LINE_BYTES = 2**24
+"""DuckDB's own limit for one line; it is raised only where a segment could hold a longer one (a buffer is twice it)."""
+
+
+def _document_type() -> str:
+    fields = [f"{identifier(c.name)} {_read_as(c)}" for c in FRAMES.columns if c.name not in _NOT_IN_DOCUMENT]
+    return f"STRUCT({', '.join(fields)}, detections {_DETECTION_TYPE})"
+
+
+def _read_as(column: Column) -> str:
+    return "JSON" if column.name == "attributes" else column.duckdb_type
+
+
+def _selected(column: Column) -> str:
+    if column.name == "day":
+        return 'CAST(frame."timestamp" AS DATE) AS day'
+    if column.name == "source_kafka_topic_id":
+        return "spooled.topic_id AS source_kafka_topic_id"
+    return f"CAST(frame.{identifier(column.name)} AS {column.duckdb_type}) AS {identifier(column.name)}"
+
+
+_LOAD = f"""
+INSERT INTO found
+SELECT {", ".join(_selected(column) for column in FRAMES.columns)}, frame.detections
+FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
+               columns = {{frame: '{_document_type()}'}}) AS read
+JOIN spooled ON spooled.found = read.filename
+WHERE frame IS NOT NULL AND CAST(frame."timestamp" AS DATE) = spooled.day
+"""  # noqa: S608 - made of this module's own names
+
+_OF_CHAIN = ("topic", "topic_id", "partition")
+_IN_DOCUMENT = {"kafka_offset": "offset", "interval_start": "from", "interval_end": "to"}
+"""Columns that have another name in the documents of dead letters and notices."""
+
+
+def _load_single(kind: str, table: Table, into: str, day: str) -> str:
+    """Returns the statement that loads outcomes of which each is one row, in the order of their offsets."""
+    read = [c for c in table.columns if c.name not in _OF_CHAIN and (c.name != "day" or day == f"{kind}.day")]
+    fields = ", ".join(f"{identifier(_IN_DOCUMENT.get(c.name, c.name))} {_read_as(c)}" for c in read)
+    selected = {c.name: f"{kind}.{identifier(_IN_DOCUMENT.get(c.name, c.name))}::{c.duckdb_type}" for c in read}
+    selected |= {name: f"spooled.{identifier(name)}" for name in _OF_CHAIN} | {"day": day}
+    return f"""
+INSERT INTO {into}
+SELECT {", ".join(f"{selected[name]} AS {identifier(name)}" for name in table.names)}
+FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
+               columns = {{{kind}: 'STRUCT({fields})'}}) AS read
+JOIN spooled ON spooled.{into} = read.filename
+WHERE {kind} IS NOT NULL AND {day} = spooled.day AND {kind}."offset" >= spooled.since
+ORDER BY spooled.topic, spooled.topic_id, spooled.partition, {kind}."offset"
+"""  # noqa: S608 - made of this module's own names
+
+
+_LOAD_LETTERS = _load_single("dead_letter", STORED_DEAD_LETTERS, "buried", "dead_letter.day")
+_LOAD_NOTICES = _load_single("notice", NOTICES, "noticed", 'CAST(notice."from" AS DATE)')
+_NEW_FRAMES = "AND frame.source_kafka_offset >= spooled.since\n"
+"""Not part of the recipe: a build of a day reads from offset 0."""
+_MARKS = {"buried": b'{"dead_letter"', "noticed": b'{"notice"'}
+"""How the lines of dead letters and notices begin."""
+_KEEP_UNIQUE = """
+DELETE FROM found WHERE rowid IN (
+    SELECT rowid FROM (
+        SELECT rowid, row_number() OVER (
+            PARTITION BY day, frame_id
+            ORDER BY status <> 'processed', source_kafka_topic, source_kafka_partition, source_kafka_offset,
+                     source_kafka_topic_id, detections IS NULL) AS place
+        FROM found)
+    WHERE place > 1)
+"""
+"""Of several frames of one day with one `frame_id`: processed before gated, then the lowest topic, partition, offset.
+The incarnation of the topic only decides between two of one name; that a row without its list of detections comes last
+only matters in a snapshot, where one outcome can be there twice: as it was stored, and as the ledger has it."""
+
+_DETECTOR = "found.detectors[found.detection.detector + 1]"
+_OF_DETECTION = {
+    "detection_number": "CAST(place AS INTEGER)",
+    "label": "found.detection.label",
+    "class_id": "found.detection.class_id",
+    "confidence": "found.detection.confidence",
+    "x": "found.detection.box[1]",
+    "y": "found.detection.box[2]",
+    "width": "found.detection.box[3]",
+    "height": "found.detection.box[4]",
+    "model_used": f"coalesce({_DETECTOR}.model, found.model_used)",
+    "model_sha256": f"coalesce({_DETECTOR}.sha256, found.model_sha256)",
+    "precision": f'coalesce({_DETECTOR}."precision", found.detectors[1]."precision")',
+    "confidence_threshold": f"coalesce({_DETECTOR}.confidence_threshold, found.confidence_threshold)",
+}
+
+_STEPS_BACK = """
+SELECT count(*) FROM (
+    SELECT ("timestamp", frame_id) < lag(("timestamp", frame_id)) OVER () AS is_back FROM found)
+WHERE is_back
+"""
+
+FRAME_ROWS = f"SELECT {', '.join(identifier(name) for name in FRAMES.names)} FROM found"  # noqa: S608 - own names
+"""The rows of the table `frames`."""
+DETECTION_ROWS = f"""
+SELECT {", ".join(f"{_OF_DETECTION.get(n, identifier(n))} AS {identifier(n)}" for n in DETECTIONS.names)}
+FROM (SELECT * EXCLUDE (detections), unnest(detections) AS detection,
+             generate_subscripts(detections, 1) - 1 AS place FROM found) AS found
+"""  # noqa: S608 - made of this module's own names
+"""The rows of the table `detections`."""
+
+DEAD_LETTER_ROWS = f"SELECT {', '.join(identifier(name) for name in STORED_DEAD_LETTERS.names)} FROM buried"  # noqa: S608 - own names
+"""The rows of the table `dead_letters`: each offset is one."""
+
+NOTICE_ROWS = f"SELECT {', '.join(identifier(name) for name in NOTICES.names)} FROM noticed"  # noqa: S608 - own names
+"""The rows of the table `notices`: each offset is one."""
+
+ROWS = {
+    FRAMES.name: FRAME_ROWS,
+    DETECTIONS.name: DETECTION_ROWS,
+    STORED_DEAD_LETTERS.name: DEAD_LETTER_ROWS,
+    NOTICES.name: NOTICE_ROWS,
+}
+"""The rows of each day table, by its name."""
+
+
+def stored(table: Table) -> str:
+    """Returns the columns of a table that its Parquet file has: all but `day`, which readers take from the path."""
+    return ", ".join(identifier(name) for name in table.names if name != "day")
+
+
+RECIPE = sha256(
+    repr((
+        SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _LOAD_NOTICES, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS,
+        DEAD_LETTER_ROWS, NOTICE_ROWS,
+    )).encode()
+).hexdigest()[:16]  # fmt: skip
+"""Hash of the SQL that makes the day tables: another one means that they are to be built again."""
+
+
+def create_found(engine: Engine) -> None:
+    """Creates the empty table `found`: the columns of `frames`, and each frame's list of detections."""
+    columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in FRAMES.columns]
+    engine.run(f"CREATE OR REPLACE TABLE found ({', '.join(columns)}, detections {_DETECTION_TYPE})")
+
+
+def keep_unique(engine: Engine) -> int:
+    """Keeps of the frames with one `frame_id`, in the table `found`, the one that counts; the others' order stays.
+
+    Returns:
+        How many were left out.
+    """
+    # Nearly always there are none. Equal hashes of two names would only cost the second look.
+    rows, names = engine.run("SELECT count(*), count(DISTINCT hash(day, frame_id)) FROM found")[0]
+    if rows == names:
+        return 0
+    engine.run(_KEEP_UNIQUE)
+    return int(rows - engine.value("SELECT count(*) FROM found"))
+
+
+def sort_by_time(engine: Engine) -> None:
+    """Sorts the table `found` by time and `frame_id`; what is selected from it comes in that order too.
+
+    A step of its own: the frames are sorted once for both of their tables, and while documents are read, which takes
+    most of a small memory, nothing else has to be held.
+    """
+    if engine.value(_STEPS_BACK):
+        engine.run('CREATE TABLE in_order AS FROM found ORDER BY "timestamp", frame_id')
+        engine.run("DROP TABLE found")
+        engine.run("ALTER TABLE in_order RENAME TO found")
+
+
+def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]) -> None:
+    """Fills the tables `found` (frames of some days, duplicates included), `buried` (dead letters) and `noticed`.
+
+    Args:
+        engine: DuckDB with a folder for the spooled lines.
+        segments: Segments that touch these days, each once, those of a chain one after the other (`read_days`).
+        since: The days whose outcomes are taken, each with the offset from which a chain is taken; a chain that is not
+            named is taken from offset 0.
+
+    Raises:
+        LedgerError: A segment cannot be read (raised by the iterable).
+        PermanentError: A line cannot be parsed, or the disk is full.
+    """
+    create_found(engine)
+    for name, table in (("buried", STORED_DEAD_LETTERS), ("noticed", NOTICES)):
+        columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns]
+        engine.run(f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})")
+    with _spooled(engine, segments, since) as spool:
+        loads = {"found": f"{_LOAD}{_NEW_FRAMES}", "buried": _LOAD_LETTERS, "noticed": _LOAD_NOTICES}
+        for name, sql in loads.items():
+            files = [each.paths[name] for each in spool.files if name in each.paths]
+            if files:
+                engine.run(sql, {"files": files, "longest": spool.longest_bytes})
+
+
+@dataclass(slots=True)
+class _SpooledFile:
+    """The lines of one chain: the file of each kind of which there are some, by the table that they are loaded into."""
+
+    chain: ChainId
+    paths: dict[str, str] = field(default_factory=dict)
+    days: set[date] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Spool:
+    """Lines of segments in files, for DuckDB to read."""
+
+    files: list[_SpooledFile] = field(default_factory=list)
+    longest_bytes: int = _LEAST_LINE_BYTES
+
+
+@contextmanager
+def _spooled(
+    engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]
+) -> Iterator[_Spool]:
+    """Writes the lines into files, and the table `spooled` that says which days to take from each; removes both."""
+    with disk_errors(engine.folder):
+        folder = engine.folder / "spooled"
+        folder.mkdir(exist_ok=True)
+        spool = _Spool()
+        for number, (chain, group) in enumerate(groupby(segments, lambda segment: segment.header.chain)):
+            spool.files.append(_SpooledFile(chain))
+            _spool(folder / f"{number:08d}", spool, group)
+        engine.run(
+            "CREATE OR REPLACE TABLE spooled (found VARCHAR, buried VARCHAR, noticed VARCHAR, day DATE, since BIGINT, "
+            "topic VARCHAR, topic_id VARCHAR, partition INTEGER)"
+        )
+        rows: list[tuple[object, ...]] = [
+            (
+                *(f.paths.get(name) for name in ("found", *_MARKS)),
+                day,
+                since[day].get(f.chain, 0),
+                f.chain.topic,
+                f.chain.topic_id,
+                f.chain.partition,
+            )
+            for f in spool.files
+            for day in sorted(f.days & since.keys())
+        ]
+        if rows:
+            columns = ", ".join(["unnest(?)"] * 8)
+            engine.run(f"INSERT INTO spooled SELECT {columns}", [*map(list, zip(*rows, strict=True))])
+        yield spool
+        engine.run("DROP TABLE spooled")
+        for path in folder.iterdir():
+            path.unlink()
+
+
+def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
+    """Writes the lines of one chain: frames into one file, dead letters and notices into one each."""
+    found = spool.files[-1]
+    with ExitStack() as files:
+        opened: dict[str, BinaryIO] = {}
+
+        def open_for(name: str) -> BinaryIO:
+            if name not in opened:
+                found.paths[name] = f"{path}.{name}.jsonl"
+                opened[name] = files.enter_context(Path(found.paths[name]).open("wb"))
+            return opened[name]
+
+        for segment in segments:
+            header, body = segment.header, segment.body
+            found.days.update(header.days)
+            if header.frames + header.gated:
+                open_for("found").write(body)
+            counts = {"buried": header.dead_letters, "noticed": header.notices}
+            for name in (name for name, count in counts.items() if count):
+                lines = body.splitlines(keepends=True)
+                open_for(name).writelines(line for line in lines if line.startswith(_MARKS[name]))
+            if len(body) > spool.longest_bytes:
+                lengths = (len(line) + 1 for line in body.split(b"\n"))
+                spool.longest_bytes = max(spool.longest_bytes, *lengths)

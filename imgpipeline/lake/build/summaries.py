@@ -1,0 +1,315 @@
+"""Daily summaries: one `.sql` file each, over one day's tables and other summaries.
+
+A summary names the versions of the tables that it was made of and the very query that made it, so that `audit` can make
+it again. A new summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from typing import TypeVar
+
+from imgpipeline.contracts.keys import ChainId, summary_key
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
+from imgpipeline.lake.schema import (
+    DETECTIONS,
+    FRAME_STATS,
+    FRAMES,
+    LABEL_COUNTS,
+    LABEL_TIMESTAMPS,
+    LABEL_TOTALS,
+    NOTICES,
+    SCHEMA_VERSION,
+    SOURCE_ACTIVITY,
+    STORED_DEAD_LETTERS,
+    Table,
+)
+from imgpipeline.lake.storage.engine import Engine, identifier
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_THRESHOLD = "summary_threshold"
+_OBSERVED_GAP = "observed_gap_s"
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One registered summary."""
+
+    table: Table
+    """Its columns; its name is the summary's and, with `.sql`, the file's."""
+    inputs: tuple[str, ...]
+    """Names of the stored tables that it reads: day tables, or summaries that stand before it in the registry."""
+    question: str
+    """What it answers, as one Markdown sentence."""
+    parameters: tuple[str, ...] = ()
+    """Names of the settings that its query reads as variables of DuckDB."""
+
+    @property
+    def name(self) -> str:
+        """Its name in keys, commands and SQL."""
+        return self.table.name
+
+    @property
+    def sql(self) -> str:
+        """The query: reads its inputs by their names, without a final semicolon."""
+        return read_sql(self.name)
+
+    @property
+    def local_sql(self) -> str:
+        """The query by hours and days of a time zone: for a session with the macros of `local_time`; never stored."""
+        by_hour = self.sql.replace('time_bucket(INTERVAL 1 hour, "timestamp")', 'local_hour("timestamp")')
+        return by_hour.replace('CAST("timestamp" AS DATE)', 'local_day("timestamp")')
+
+
+@cache
+def read_sql(name: str) -> str:
+    """Returns the query of a summary, as its `.sql` file holds it."""
+    return resources.files("imgpipeline.lake.build").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+_FRAMES_AND_LETTERS = (FRAMES.name, STORED_DEAD_LETTERS.name)
+
+SUMMARIES: Mapping[str, Summary] = {
+    summary.name: summary
+    for summary in (
+        Summary(
+            LABEL_COUNTS,
+            (DETECTIONS.name,),
+            "How many of which label did each source see by hour?",
+            (_THRESHOLD,),
+        ),
+        Summary(LABEL_TIMESTAMPS, (DETECTIONS.name,), "When did each source see which label?", (_THRESHOLD,)),
+        Summary(LABEL_TOTALS, (LABEL_COUNTS.name,), "How many of which label did each source see all day?"),
+        Summary(
+            FRAME_STATS,
+            (*_FRAMES_AND_LETTERS, NOTICES.name),
+            "How many frames came from which source in which hour, how large, bright and sharp were they, and how "
+            "soon were they looked at? For how long was each source observed?",
+            (_OBSERVED_GAP,),
+        ),
+        Summary(
+            SOURCE_ACTIVITY,
+            _FRAMES_AND_LETTERS,
+            "Which sources were there, from when to when, and for how long was each silent?",
+        ),
+    )
+}
+"""All summaries by name, each behind the summaries that it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryBuild:
+    """How a summary was built, or that there was nothing to do."""
+
+    name: str
+    """The summary."""
+    day: date
+    """UTC day."""
+    skipped: bool
+    """Whether the stored summary was made of these inputs, by this query and these settings already."""
+    rows: int
+    """Its rows."""
+    size_bytes: int
+    """Size of its object."""
+    made_of: Mapping[str, str]
+    """Version (e-tag) of each input it was made of."""
+    made_by: str
+    """Hash of what made it; that of `recipe` where the summaries among its inputs are current too."""
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain is covered: those of the inputs."""
+    built_at: datetime
+    """When the stored summary was made, UTC."""
+    duration_s: float
+    """How long this call took, in seconds."""
+
+
+def find_summary(name: str) -> Summary:
+    """Returns a registered summary; raises ConfigurationError where there is none of that name."""
+    try:
+        return SUMMARIES[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"There is no summary {name!r}.", next_step=f"take one of: {', '.join(sorted(SUMMARIES))}"
+        ) from None
+
+
+def recipe(name: str, settings: Settings) -> str:
+    """Returns the hash of all that makes a summary but its day tables, 16 hexadecimal digits.
+
+    That is the version of the columns, its query, the settings it reads, and the same of each summary among its inputs.
+
+    Args:
+        name: A key of `SUMMARIES`.
+        settings: The settings.
+
+    Raises:
+        ConfigurationError: There is no such summary.
+    """
+    summary = find_summary(name)
+    below = {other: recipe(other, settings) for other in summary.inputs if other in SUMMARIES}
+    return _recipe(summary, settings, below)
+
+
+def _recipe(summary: Summary, settings: Settings, below: Mapping[str, str]) -> str:
+    parts = (SCHEMA_VERSION, summary.sql, sorted(parameters_of(summary, settings).items()), sorted(below.items()))
+    return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def parameters_of(summary: Summary, settings: Settings) -> dict[str, float]:
+    """Returns the settings that a summary's query reads, by name."""
+    return {name: float(getattr(settings, name)) for name in summary.parameters}
+
+
+def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
+    """Makes settings readable for queries, as variables of DuckDB."""
+    for name, value in parameters.items():
+        engine.run(f"SET VARIABLE {identifier(name)} = {float(value)!r}::DOUBLE")
+
+
+def build_summary(
+    store: ObjectStore, name: str, day: date, *, settings: Settings, force: bool = False, now: datetime
+) -> SummaryBuild:
+    """Brings a day's summary up to its inputs.
+
+    Args:
+        store: The object store.
+        name: A key of `SUMMARIES`.
+        day: UTC day.
+        settings: Those that queries read.
+        force: Build again also where nothing is new.
+        now: What the manifest says as the time of building.
+
+    Returns:
+        What is stored now.
+
+    Raises:
+        ConfigurationError: There is no such summary.
+        PermanentError: An input is missing or of another schema version, or a stored object is no Parquet file of
+            this project.
+        TransientError: The store does not answer, other builds were faster time and again, or the inputs do not come
+            from one reading of the ledger (a build of the day is under way, or was killed).
+    """
+    began_s = time.perf_counter()
+    done = build(DaySummary(store, find_summary(name), day, settings, now), force=force)
+    (manifest,) = done.manifests.values()
+    return SummaryBuild(
+        name=name,
+        day=day,
+        skipped=done.skipped,
+        rows=manifest.rows,
+        size_bytes=done.size_bytes,
+        made_of=manifest.made_of,
+        made_by=manifest.made_by,
+        ends=manifest.ends,
+        built_at=manifest.built_at,
+        duration_s=time.perf_counter() - began_s,
+    )
+
+
+@dataclass(slots=True)
+class DaySummary(Derived[Manifest]):
+    """A day's summary, as an entry of the contract. Its inputs are stored tables of the day."""
+
+    store: ObjectStore
+    """The object store."""
+    summary: Summary
+    """Which one."""
+    day: date
+    """UTC day."""
+    settings: Settings
+    """Those that queries read."""
+    now: datetime
+    """What the manifest says as the time of building."""
+    patience: Patience = field(default_factory=Patience)
+    """How long a build of the inputs that is between its puts is waited for."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.summary.name} of {self.day}"
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns what is stored."""
+        key = summary_key(self.summary.name, self.day)
+        return {key: read_stored(self.store, key)}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns what its manifest names."""
+        return summary_origin(manifest)
+
+    def wanted(self, _stored: Mapping[str, Stored | None], /) -> Origin:
+        """Returns the versions of its inputs, and its recipe over the summaries among them as they are stored."""
+        found = self._find()
+        below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
+        versions = {name: stored.e_tag for name, stored in found.items()}
+        return Origin(versions, _recipe(self.summary, self.settings, below))
+
+    def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
+        """Makes it; None where a build of its inputs was between its puts."""
+        found = self._find()
+        while not agree(each.manifest for each in found.values()):
+            self.patience.wait(self.summary.name, self.day)
+            found = self._find()
+        memory = self.settings.duckdb_memory
+        with open_inputs(self.store, found, self.day, wanted_by=self.summary.name, memory=memory) as inputs:
+            if inputs is None:
+                return None
+            manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)
+        return {summary_key(self.summary.name, self.day): Made(data, manifest)}
+
+    def _find(self) -> dict[str, Stored]:
+        return find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
+
+
+def summary_origin(manifest: Manifest) -> Origin:
+    """Returns what a stored summary was made of and by, as its manifest names it."""
+    return Origin(manifest.made_of, manifest.made_by)
+
+
+def make_summary(
+    summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
+) -> tuple[Manifest, memoryview]:
+    """Makes a summary out of one version of each of its inputs; nothing is put.
+
+    Args:
+        summary: What to make.
+        inputs: Its inputs, opened.
+        day: UTC day.
+        settings: Those that queries read.
+        now: What the manifest says as the time of building.
+
+    Returns:
+        The manifest, and the Parquet file.
+    """
+    engine, parameters = inputs.engine, parameters_of(summary, settings)
+    set_parameters(engine, parameters)
+    engine.run(f"CREATE TABLE made AS {summary.sql}")
+    below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
+    manifest = Manifest(
+        table=summary.name,
+        day=day,
+        schema_version=SCHEMA_VERSION,
+        made_by=_recipe(summary, settings, {name: below[name].made_by for name in below}),
+        ends=next(iter(inputs.manifests.values())).ends,
+        rows=engine.value("SELECT count(*) FROM made"),
+        built_at=now,
+        made_of=inputs.versions,
+        sql=summary.sql,
+        parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
+        queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
+    )
+    return manifest, write_parquet(engine, "SELECT * EXCLUDE (day) FROM made", manifest)
+
+
+def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
+    return {name: value for each in several for name, value in each.items()}

@@ -1,0 +1,197 @@
+"""What a summary is made of: stored tables of one day, each in one version, all made from one reading of the ledger."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_engine
+from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
+from imgpipeline.objectstore import ObjectStore
+
+_DAY_TABLES = tuple(table.name for table in DAY_TABLES)
+SETTLE_S = 20.0
+"""A build puts the tables of a day one after the other; a summary waits this long for the last one."""
+_LOOK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Stored tables of one day, opened."""
+
+    engine: Engine
+    """DuckDB, with each table under its name."""
+    manifests: Mapping[str, Manifest]
+    """What each of them says of itself."""
+    versions: Mapping[str, str]
+    """The version (e-tag) that each was read in."""
+
+
+def stored_key(table: str, day: date) -> str:
+    """Returns the key of a stored table of a day: a day table's, or a summary's."""
+    return day_table_key(table, day) if table in _DAY_TABLES else summary_key(table, day)
+
+
+def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
+    """Returns the version of each stored day of a table, by one listing."""
+    below = stored_key(table, date.min).split("/day=", 1)[0]
+    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
+    return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
+
+
+def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:
+    """Returns manifest and version of each of a summary's inputs.
+
+    Args:
+        store: The object store.
+        tables: Their names.
+        day: UTC day.
+        wanted_by: The summary, for messages.
+
+    Raises:
+        PermanentError: One is not there, is of another schema version, or is no Parquet file of this project.
+    """
+    found: dict[str, Stored] = {}
+    for table in tables:
+        stored = read_stored(store, stored_key(table, day))
+        if stored is None:
+            raise _missing(wanted_by, table, day)
+        _check_version(wanted_by, stored.manifest)
+        found[table] = stored
+    return found
+
+
+@contextmanager
+def open_inputs(
+    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None = None
+) -> Iterator[Inputs | None]:
+    """Opens stored tables of a day in DuckDB. Each version is fetched once for all who open it on this machine.
+
+    Args:
+        store: The object store.
+        found: What `find_inputs` has found; a newer version is taken where there is one by now.
+        day: UTC day.
+        wanted_by: The summary, for messages.
+        memory: What DuckDB may take; default: as for `open_engine`.
+
+    Yields:
+        The tables; None where they were made up to different ends: a build is between its puts.
+
+    Raises:
+        PermanentError: One is not there, is of another schema version or is no Parquet file of this project, or the
+            local disk cannot be used.
+    """
+    listed = {table: stored.e_tag for table, stored in found.items()}
+    with _opened(store, listed, day, wanted_by, memory) as (engine, versions):
+        manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
+        for manifest in manifests.values():
+            _check_version(wanted_by, manifest)
+        yield Inputs(engine, manifests, versions) if agree(manifests.values()) else None
+
+
+@contextmanager
+def open_tables(store: ObjectStore, tables: Iterable[str], day: date) -> Iterator[Engine]:
+    """Opens stored tables of a day in DuckDB, each as it is: for looking, not for counting.
+
+    Args:
+        store: The object store.
+        tables: Their names.
+        day: UTC day.
+
+    Yields:
+        DuckDB, with each table under its name, with the column `day`.
+
+    Raises:
+        PermanentError: One is not there, or the local disk cannot be used.
+    """
+    infos = {table: store.head(stored_key(table, day)) for table in tables}
+    versions = {table: info.e_tag if info else "" for table, info in infos.items()}
+    with _opened(store, versions, day, "a view of it") as (engine, _):
+        yield engine
+
+
+@contextmanager
+def _opened(
+    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None = None
+) -> Iterator[tuple[Engine, dict[str, str]]]:
+    """Opens DuckDB with tables of a day, and answers in which version each was read."""
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        read: dict[str, str] = {}
+        for table, version in versions.items():
+            linked = cache.link(stored_key(table, day), version, _path(engine, table))
+            if linked is None:
+                raise _missing(wanted_by, table, day)
+            read[table] = linked
+            engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(_path(engine, table), day=day)}")
+        cache.trim()
+        yield engine, read
+
+
+def _path(engine: Engine, table: str) -> Path:
+    return engine.folder / f"{table}-read.parquet"
+
+
+def agree(manifests: Iterable[Manifest]) -> bool:
+    """Tells whether tables were made up to the same ends of all chains."""
+    first, *others = manifests
+    return all(other.ends == first.ends for other in others)
+
+
+class Patience:
+    """Waits for a build that is between its puts."""
+
+    def __init__(self, settle_s: float | None = None) -> None:
+        """Begins at the first `wait`."""
+        self._settle_s = SETTLE_S if settle_s is None else settle_s
+        self._until_s: float | None = None
+
+    def wait(self, name: str, day: date) -> None:
+        """Pauses a moment.
+
+        Raises:
+            TransientError: It has taken too long.
+        """
+        now_s = time.monotonic()
+        if self._until_s is None:
+            self._until_s = now_s + self._settle_s
+        if now_s >= self._until_s:
+            raise TransientError(
+                f"{name} of {day} cannot be made yet: its tables were made up to different offsets, so that a build of "
+                "the day is under way or was killed.",
+                next_step=_build_again(day),
+            )
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _check_version(wanted_by: str, manifest: Manifest) -> None:
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise PermanentError(
+            f"{wanted_by} of {manifest.day} cannot be made: the table `{manifest.table}` has columns of version "
+            f"{manifest.schema_version}, expected {SCHEMA_VERSION}.",
+            next_step=_materialize_table(manifest.table, manifest.day),
+        )
+
+
+def _missing(wanted_by: str, table: str, day: date) -> PermanentError:
+    return PermanentError(
+        f"{wanted_by} of {day} cannot be made: the day has no table `{table}` yet.",
+        next_step=_materialize_table(table, day),
+    )
+
+
+def _materialize_table(table: str, day: date) -> str:
+    return _build_again(day) if table in _DAY_TABLES else _materialize(table, day)
+
+
+def _build_again(day: date) -> str:
+    return _materialize(",".join(_DAY_TABLES), day)
+
+
+def _materialize(assets: str, day: date) -> str:
+    return f"run `dagster asset materialize -m imgpipeline.definitions --select {assets} --partition {day}`"

@@ -1,0 +1,291 @@
+"""Following a number of a summary of labels back to the segments of the ledger.
+
+Owns that way: number → detections → frames → offsets → segments. It promises that what it answers with adds up to the
+number, and that every detection was found in the segment that is named for it; else it raises and says what disagrees.
+How the answer looks belongs to `explanation` and the command; the same by SQL is in `macros`.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
+from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
+from imgpipeline.lake.build.summaries import recipe
+from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, NumberId, SegmentBehind, StoredNumber
+from imgpipeline.lake.sessions.macros import COUNTED_DETECTIONS
+from imgpipeline.lake.sessions.nearest_days import name_nearest_days
+from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.lake.storage.engine import quoted
+from imgpipeline.lake.storage.manifest import parse_footer
+from imgpipeline.lake.storage.pieces import read_table
+from imgpipeline.ledger import Segment, known_days
+from imgpipeline.ledger.locating import segments_holding
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.settings import Settings
+
+Progress = Callable[[int, int], None]
+_COLUMNS = (
+    '"timestamp", source, frame_id, frame_number, detection_number, label, confidence, x, y, width, height, '
+    "source_image_path, source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source_kafka_offset, "
+    "processing_timestamp, model_used, model_sha256, confidence_threshold, nms_threshold, replay_of"
+)
+_AUDIT = "run `imgpipeline audit --full`: it names every day, table and segment that disagrees"
+
+
+def explain(
+    lake: LakeSession,
+    store: ObjectStore,
+    number: NumberId,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Follows one number back.
+
+    Args:
+        lake: A session that shows the number's day, opened with the same settings.
+        store: The store that the session was opened on.
+        number: Which number.
+        settings: Say which detections are counted.
+        progress: Told how many detections were found in their segments, and of how many.
+
+    Returns:
+        The number with all that it is made of.
+
+    Raises:
+        ConfigurationError: There is no such number; the message names those that there are.
+        LedgerError: Number, detections and segments disagree, or a segment cannot be read.
+    """
+    least = settings.summary_threshold
+    count = _count(lake, number, store, least)
+    rows = lake.query(f"SELECT {_COLUMNS} FROM {_counted(number)} ORDER BY ALL").rows  # noqa: S608 - own SQL, text quoted
+    found = [_detection(row) for row in rows]
+    if len(found) != count:
+        raise LedgerError(
+            f"{number.summary} says {count} {number}, but its detections are {len(found)}.", next_step=_AUDIT
+        )
+    segments, keys = _segments(store, found, progress or (lambda *_: None))
+    traced = tuple(replace(each, segment=keys[each.chain, each.offset]) for each in found)
+    stored = _stored(store, number, settings)
+    explanation = Explanation(number, count, least, _below(lake, number, least), traced, segments, stored)
+    _check_stored(lake, explanation)
+    return explanation
+
+
+def _counted(number: NumberId) -> str:
+    hour = "NULL" if number.hour is None else str(number.hour)
+    source = "NULL" if number.source is None else quoted(number.source)
+    return f"{COUNTED_DETECTIONS}(DATE '{number.day}', {hour}, {quoted(number.label)}, {source})"
+
+
+def _in_time(number: NumberId) -> str:
+    hour = "" if number.hour is None else f' AND hour("timestamp") = {number.hour}'
+    return f"day = DATE '{number.day}'{hour}{_of_source(number)}"
+
+
+def _of_source(number: NumberId) -> str:
+    return "" if number.source is None else f" AND source = {quoted(number.source)}"
+
+
+def _count(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> int:
+    hour = "" if number.hour is None else f" AND hour(hour) = {number.hour}"
+    chosen = f"day = DATE '{number.day}'{hour} AND label = {quoted(number.label)}{_of_source(number)}"
+    rows = lake.query(f"SELECT source, count FROM {number.summary} WHERE {chosen}").rows  # noqa: S608 - text quoted
+    sources = {source for source, _ in rows}
+    if len(rows) > len(sources):
+        raise LedgerError(
+            f"{number.summary} has {len(rows)} rows for {number}, expected one for each of {len(sources)} sources.",
+            next_step=_AUDIT,
+        )
+    if not rows:
+        raise _no_number(lake, number, store, least)
+    return sum(int(count) for _, count in rows)
+
+
+def _below(lake: LakeSession, number: NumberId, least: float) -> int:
+    condition = f"{_in_time(number)} AND label = {quoted(number.label)} AND confidence < {least!r}"
+    return int(lake.query(f"SELECT count(*) FROM detections WHERE {condition}").rows[0][0])  # noqa: S608 - text quoted
+
+
+def _detection(row: tuple[Any, ...]) -> CountedDetection:
+    time, source, frame_id, frame_number, place, label, confidence, x, y, width, height, picture = row[:12]
+    topic, topic_id, partition, offset, processed, model, sha256, threshold, nms, replay_of = row[12:]
+    if model is None:
+        raise LedgerError(
+            f"The frame {frame_id} at {topic}/{partition}/{offset} has detections, but no row in `frames`.",
+            next_step=_AUDIT,
+        )
+    return CountedDetection(
+        time,
+        source,
+        frame_id,
+        frame_number,
+        place,
+        label,
+        confidence,
+        None if x is None else (x, y, width, height),
+        picture,
+        ChainId(topic, topic_id, partition),
+        offset,
+        processed,
+        model,
+        sha256,
+        threshold,
+        nms,
+        replay_of,
+        segment="",
+    )
+
+
+def _segments(
+    store: ObjectStore, found: Iterable[CountedDetection], progress: Progress
+) -> tuple[tuple[SegmentBehind, ...], dict[tuple[ChainId, int], str]]:
+    """Reads the segments that hold the detections and finds each of them there; answers them, and the key of each."""
+    by_place: dict[ChainId, dict[int, list[CountedDetection]]] = defaultdict(lambda: defaultdict(list))
+    for each in found:
+        by_place[each.chain][each.offset].append(each)
+    total = sum(len(several) for offsets in by_place.values() for several in offsets.values())
+    segments: list[SegmentBehind] = []
+    keys: dict[tuple[ChainId, int], str] = {}
+    done = 0
+    for chain, offsets in sorted(by_place.items()):
+        for segment, held in segments_holding(store, chain, offsets):
+            expected = [each for offset in held for each in offsets[offset]]
+            _check_segment(segment, expected)
+            segments.append(_behind(segment, len(expected)))
+            keys |= {(chain, offset): segments[-1].key for offset in held}
+            done += len(expected)
+            progress(done, total)
+    return tuple(segments), keys
+
+
+def _behind(segment: Segment, detections: int) -> SegmentBehind:
+    header, made = segment.header, segment.header.provenance
+    return SegmentBehind(
+        key=segment_key(header.chain, header.start),
+        chain=header.chain,
+        start=header.start,
+        end=header.end,
+        detections=detections,
+        model_used=made.model_name,
+        model_sha256=made.model_sha256,
+        settings_hash=made.settings_hash,
+        run_id=made.run_id,
+        writer_id=header.writer_id,
+        created_at=header.created_at,
+    )
+
+
+def _check_segment(segment: Segment, expected: Iterable[CountedDetection]) -> None:
+    """Raises LedgerError where a detection is not in the segment as the tables have it."""
+    expected = list(expected)
+    documents = _documents(segment, {each.offset for each in expected}, expected[0].label)
+    for each in expected:
+        document = documents.get(each.offset, {"frame_id": "", "detections": []})
+        there = document["detections"][each.detection_number : each.detection_number + 1]
+        box = None if each.box_xywh is None else list(each.box_xywh)
+        same = [{"label": d["label"], "confidence": d["confidence"], "box": d["box"]} for d in there]
+        if document["frame_id"] != each.frame_id or same != [
+            {"label": each.label, "confidence": each.confidence, "box": box}
+        ]:
+            header = segment.header
+            raise LedgerError(
+                f"{segment_key(header.chain, header.start)} does not hold the detection {each.detection_number} of the "
+                f"frame {each.frame_id} at offset {each.offset} as the tables show it ({each.label} "
+                f"{each.confidence}); it has {same[0] if same else 'none'}.",
+                next_step=_AUDIT,
+            )
+
+
+def _documents(segment: Segment, offsets: set[int], label: str) -> dict[int, Mapping[str, Any]]:
+    """Returns the metadata documents of some offsets; only lines with the label in them are parsed."""
+    needle = json.dumps(label, ensure_ascii=False).encode()
+    lines = (json.loads(line) for line in segment.body.splitlines() if needle in line)
+    frames = (line["frame"] for line in lines if "frame" in line)
+    return {frame["source_kafka_offset"]: frame for frame in frames if frame["source_kafka_offset"] in offsets}
+
+
+def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredNumber | None:
+    key = summary_key(number.summary, number.day)
+    try:
+        data = read_table(store, key).data
+    except ObjectMissingError:
+        return None
+    manifest = parse_footer(data, key)
+    rows = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()  # `read_table` would import pandas
+    if number.source is not None and rows and "source" not in rows[0]:
+        return None  # an older release stored the sum over all sources
+    counts = [
+        row["count"]
+        for row in rows
+        if row["label"] == number.label
+        and (number.hour is None or row["hour"].hour == number.hour)
+        and (number.source is None or row["source"] == number.source)
+    ]
+    return StoredNumber(key, sum(counts), manifest, manifest.made_by == recipe(number.summary, settings))
+
+
+def _check_stored(lake: LakeSession, explanation: Explanation) -> None:
+    """Raises LedgerError where the stored number should be this one and is not."""
+    stored, number = explanation.stored, explanation.number
+    if stored is None or not stored.is_by_present_recipe or stored.count == explanation.count:
+        return
+    if not _differs_in_time(lake, number.day, stored.manifest.ends):
+        raise LedgerError(
+            f"{stored.key} says {stored.count} {number}, but there are {explanation.count} up to the same ends.",
+            next_step=_AUDIT,
+        )
+
+
+def _differs_in_time(lake: LakeSession, day: date, ends: Mapping[ChainId, int]) -> bool:
+    """Whether the session shows a frame of a day behind some ends, or these ends are behind the session's."""
+    rows = lake.query(
+        "SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, max(source_kafka_offset) "  # noqa: S608 - a day
+        f"FROM frames WHERE day = DATE '{day}' GROUP BY ALL"
+    ).rows
+    has_news = any(last >= ends.get(ChainId(*chain), 0) for *chain, last in rows)
+    return has_news or any(end > lake.snapshot.ends.get(chain, 0) for chain, end in ends.items())
+
+
+def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> PermanentError:
+    """Returns the error that says what there is instead."""
+    below = _below(lake, number, least)
+    if below:
+        return ConfigurationError(
+            f"None is counted: {counted(below, 'detection')} of {number}, all with a confidence below {least}.",
+            next_step="lower IMGPIPELINE_SUMMARY_THRESHOLD, if they are to be counted",
+        )
+    labels = _occurring(lake, "label", _in_time(number))
+    if labels:
+        named = ", ".join(f"{label} {count}" for label, count in labels.items())
+        return ConfigurationError(f"There is no {number}.", next_step=f"take one of the labels of that time: {named}")
+    sources = _occurring(lake, "source", f"{_in_time(replace(number, source=None))} AND label = {quoted(number.label)}")
+    if sources and number.source is not None:
+        named = ", ".join(f"{source} {count}" for source, count in sources.items())
+        return ConfigurationError(f"There is no {number}.", next_step=f"take one of the sources with it: {named}")
+    hours = _occurring(lake, 'hour("timestamp")', f"day = DATE '{number.day}'{_of_source(number)}")
+    if hours:
+        named = ", ".join(map(str, sorted(hours)))
+        return ConfigurationError(
+            f"Nothing was found on {number.time}.", next_step=f"take one of the hours with detections: {named}"
+        )
+    frames = lake.query(f"SELECT count(*) FROM frames WHERE day = DATE '{number.day}'").rows[0][0]  # noqa: S608 - a day
+    if frames:
+        return ConfigurationError(f"Nothing was found on {number.day}, in {counted(frames, 'frame')}.")
+    return ConfigurationError(
+        f"There is no frame of {number.day}: neither in tables nor in the ledger.",
+        next_step=f"take one of the days that the ledger knows: {name_nearest_days(known_days(store), number.day)}",
+    )
+
+
+def _occurring(lake: LakeSession, what: str, where: str) -> Mapping[Any, int]:
+    rows = lake.query(f"SELECT {what}, count(*) FROM detections WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1").rows  # noqa: S608 - own SQL
+    return Counter(dict(rows))

@@ -1,0 +1,295 @@
+"""The audit: has every offset exactly one outcome, and do tables and summaries agree with the ledger?
+
+The ends of the chains are fixed first, then Kafka is asked for the logs, so that a ledger that ends beyond its log is a
+contradiction and never a race. A ledger of imports alone has no logs. An audit continues where the last one ended;
+`full` reads everything again. It names everything that is wrong, and remembers only what was in order. A day that waits
+for its first build is counted and reported as not compared.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from hashlib import sha256
+
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.errors import LedgerError, PermanentError
+from imgpipeline.lake.build.day_catalog import join_versions
+from imgpipeline.lake.build.day_ends import covered_ends, has_news, reach_differently
+from imgpipeline.lake.build.known_days import KnownDays
+from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
+from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state
+from imgpipeline.lake.quality.day_audit import DayReader, compare_day, count_unbuilt
+from imgpipeline.lake.quality.day_verdicts import write_verdicts
+from imgpipeline.lake.quality.summary_audit import compare_summary
+from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, known_days, list_chains
+from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
+from imgpipeline.ledger.bundles.reading import list_reading
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+__all__ = ["AuditReport", "Progress", "audit"]
+
+_NAMES = tuple(table.name for table in DAY_TABLES)
+_SETTLED = f"tables {SCHEMA_VERSION}"
+
+Progress = Callable[[int, int], None]
+"""Called with the segments that were read, and how many there are to read (as far as is known)."""
+
+
+def audit(
+    store: ObjectStore,
+    read_logs: Callable[[], Sequence[LogRange]],
+    *,
+    full: bool = False,
+    allow_gaps: bool = False,
+    progress: Progress | None = None,
+    now: datetime,
+) -> AuditReport:
+    """Audits the ledger, the day tables and the summaries.
+
+    Args:
+        store: The object store.
+        read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed. Not called where all
+            chains are imports.
+        full: Read every segment again and compare the bundles with them. Otherwise only what came since the last audit
+            is read, through bundles where there are some.
+        allow_gaps: Offsets that expired unread are accepted.
+        progress: Told how far it is.
+        now: Noted in the state that is kept.
+
+    Returns:
+        The report; `problems` names what is not ok.
+
+    Raises:
+        TransientError: The store does not answer.
+        ImgpipelineError: What `read_logs` raises.
+    """
+    before = AuditState() if full else read_state(store)
+    hints = {chain: walked.position for chain, walked in before.chains.items()}
+    fixed_ends = for_each_chain(list_chains(store), lambda chain: fix_end(store, chain, hint=hints.get(chain)))
+    ends = _with_lost_closings(list(fixed_ends))
+    closed = {end.chain for end in ends if end.is_closed}
+    has_logs = not ends or any(not is_import(end.chain) for end in ends)
+    logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
+    fixed = {end.chain: end.offset for end in ends}
+    work = _Audit(store, before, AuditState(news=_news_before(store, before, fixed)), fixed, progress or _silent, full)
+    partitions = work.audit_partitions(ends, logs)
+    days, summaries = work.audit_days(), work.audit_summaries()
+    strays = tuple(stray_keys(store)) if full else ()
+    report = AuditReport(partitions, days, summaries, allow_gaps, strays)
+    work.after.verdicts = write_verdicts(store, report, before.verdicts, full=full, now=now)
+    write_state(store, work.after, now=now)
+    return report
+
+
+def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> KnownDays:
+    """Returns what earlier walks have noted of the days; where they have not, all days that there are."""
+    is_continued = all(walked.position <= ends.get(chain, 0) for chain, walked in before.chains.items())
+    if not before.chains:
+        return KnownDays()
+    if before.news is not None and is_continued:
+        return before.news
+    news = KnownDays()
+    news.begin(known_days(store))
+    return news
+
+
+def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
+    """Adds the problem that a chain goes on in a next one, but its own closing segment is not there."""
+    known = {end.chain for end in ends}
+    return [
+        end
+        if end.is_closed or end.problems or next_chain(end.chain) not in known
+        else replace(
+            end,
+            problems=(f"{end.chain} is not closed, but {next_chain(end.chain)} exists: its last segment was removed.",),
+        )
+        for end in ends
+    ]
+
+
+def _silent(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass(slots=True)
+class _Index:
+    """The day index, listed day by day as it is asked for, after the ends were fixed."""
+
+    store: ObjectStore
+    listed: dict[date, frozenset[Bucket]] = field(default_factory=dict)
+
+    def of(self, day: date) -> frozenset[Bucket]:
+        if day not in self.listed:
+            self.listed[day] = frozenset(index_buckets(self.store, day))
+        return self.listed[day]
+
+    def __contains__(self, bucket: object) -> bool:
+        return isinstance(bucket, Bucket) and bucket in self.of(bucket.day)
+
+
+@dataclass(slots=True)
+class _Audit:
+    """One audit under way."""
+
+    store: ObjectStore
+    before: AuditState
+    after: AuditState
+    ends: Mapping[ChainId, int]
+    progress: Progress
+    full: bool
+    done: int = 0
+    total: int = 0
+    news: KnownDays = field(init=False)
+    indexed: _Index = field(init=False)
+    versions: dict[str, dict[date, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.news = self.after.news or KnownDays()
+        self.indexed = _Index(self.store)
+        self.versions = {table: list_versions(self.store, table) for table in (*_NAMES, *SUMMARIES)}
+
+    def step(self) -> None:
+        self.done += 1
+        self.total = max(self.total, self.done)
+        self.progress(self.done, self.total)
+
+    def audit_partitions(
+        self, ends: Sequence[FixedEnd], logs: Mapping[ChainId, LogRange]
+    ) -> tuple[PartitionAudit, ...]:
+        since = {end.chain: self._since(end) for end in ends}
+        by_chain = {end.chain: end.offset for end in ends}
+        listed = for_each_chain(
+            by_chain,
+            lambda chain: list_reading(
+                self.store, chain, since[chain].position, by_chain[chain], through_bundles=not self.full
+            ),
+        )
+        to_read = dict(zip(by_chain, listed, strict=True))
+        self.total = sum(part.count for parts in to_read.values() for part in parts)
+        found = {chain: ChainAudit(chain) for chain in logs}
+        for end in ends:
+            walked = audit_chain(
+                self.store,
+                end,
+                since=since[end.chain],
+                listed=to_read[end.chain],
+                indexed=self.indexed,
+                compare_bundles=self.full,
+                seen=lambda header: self.news.note(header.chain, header.start, header.days),
+                progress=self.step,
+            )
+            problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))
+            found[end.chain] = replace(walked, problems=problems)
+            if walked.ok and not end.problems:
+                self.after.chains[end.chain] = walked
+            else:
+                self._doubt_days()
+        return tuple(PartitionAudit(found[chain], logs.get(chain)) for chain in sorted(found))
+
+    def _since(self, end: FixedEnd) -> ChainAudit:
+        before = self.before.chains.get(end.chain)
+        return before if before and before.position <= end.offset else ChainAudit(end.chain)
+
+    def _doubt_days(self) -> None:
+        """Forgets what was noted: some segments of a chain could not be read, and their days are in the index alone."""
+        self.after.news = None
+        for day in {*self.news.days, *known_days(self.store)}:
+            self.news.doubt(day)
+
+    def audit_days(self) -> tuple[DayAudit, ...]:
+        stored: dict[date, dict[str, str]] = defaultdict(dict)
+        for table in _NAMES:
+            for day, version in self.versions[table].items():
+                stored[day][table] = version
+        built = [self._audit_day(day, stored[day]) for day in sorted(stored)]
+        unbuilt = self._audit_unbuilt(
+            {day: sorted(self.indexed.of(day)) for day in sorted(self.news.days.keys() - stored.keys())}
+        )
+        return tuple(sorted((*built, *unbuilt), key=lambda found: found.day))
+
+    def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
+        """Counts days without tables, unless the last audit has counted them up to the same ends."""
+        marks = {day: self._ends_mark(several) for day, several in buckets.items()}
+        known = {day: self.before.days[day][1] for day, mark in marks.items() if self._is_known(day, mark)}
+        counted = count_unbuilt(
+            self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step
+        )
+        for day, mark in marks.items():
+            figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
+            if not problems:
+                self.after.days[day] = (mark, figures)
+            # An entry of the index may stand for a segment that was never put.
+            if not figures.has_nothing:
+                yield DayAudit(day, figures, stale=True, problems=problems, missing=_NAMES)
+
+    def _is_known(self, day: date, versions: str) -> bool:
+        return day in self.before.days and self.before.days[day][0] == versions
+
+    def _ends_mark(self, buckets: Iterable[Bucket]) -> str:
+        """Returns what stands for the versions of a day without tables: the ends of its chains."""
+        chains = sorted({bucket.chain for bucket in buckets} & self.ends.keys())
+        return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
+
+    def _audit_day(self, day: date, stored: Mapping[str, str]) -> DayAudit:
+        problems: list[str] = []
+        missing: tuple[str, ...] = ()
+        versions = " ".join(stored.get(table, "") for table in _NAMES)
+        if self._is_known(day, versions):
+            figures = self.before.days[day][1]
+        else:
+            compared = compare_day(DayReader(self.store, day, self.step))
+            versions, figures, missing = compared.versions, compared.figures, compared.missing
+            problems += compared.problems
+        if versions and figures.agree_on() and not problems:
+            self.after.days[day] = (versions, figures)
+        try:
+            stale = self._is_stale(day, join_versions(stored.get(table) for table in _NAMES))
+        except (LedgerError, PermanentError) as error:
+            stale = True
+            problems.append(f"{day}: {error.message}")
+        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
+
+    def _is_stale(self, day: date, version: str) -> bool:
+        if self.news.is_settled(day, _SETTLED, version):
+            return False
+        found = [read_stored(self.store, day_table_key(table, day)) for table in _NAMES]
+        manifests = [stored.manifest if stored else None for stored in found]
+        if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
+            return True
+        if reach_differently(*manifests):
+            return True
+        covered = covered_ends(*manifests)
+        is_stale = self.news.has_news(day, covered)
+        if is_stale is None:
+            is_stale = has_news(self.store, day, self.ends, covered, self.indexed.of(day))
+        if not is_stale:
+            self.news.settle(day, _SETTLED, join_versions(stored.e_tag if stored else None for stored in found))
+        return is_stale
+
+    def audit_summaries(self) -> tuple[SummaryAudit, ...]:
+        return tuple(
+            found
+            for name in sorted(SUMMARIES)
+            for day in sorted(self.versions[name])
+            for found in self._audit_summary(name, day)
+        )
+
+    def _audit_summary(self, name: str, day: date) -> Iterable[SummaryAudit]:
+        version = " ".join(self.versions[table].get(day, "") for table in (name, *SUMMARIES[name].inputs))
+        known = self.before.summaries.get((name, day))
+        if known and known[0] == version:
+            found = SummaryAudit(name, day, True, known[1])
+        else:
+            try:
+                found = compare_summary(DayReader(self.store, day, self.step), name)
+            except ObjectMissingError:
+                return
+        if found.ok:
+            self.after.summaries[(name, day)] = (version, found.stale)
+        yield found

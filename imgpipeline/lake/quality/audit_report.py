@@ -1,0 +1,257 @@
+"""What an audit says.
+
+Owns the report, when it is ok, and its JSON (`imgpipeline audit --json`). How the figures are found belongs to `audit`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.keys import ChainId, is_import
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.outcomes import GapReason
+from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.ledger.audit import ChainAudit
+
+_NAMES = tuple(table.name for table in DAY_TABLES)
+
+
+class DayState(StrEnum):
+    """What the ledger was compared with."""
+
+    COMPARED = "compared"
+    """All tables of the day."""
+    PARTLY_BUILT = "partly built"
+    """Some of them: the others are not stored yet, since a build was killed or an older release has made the day."""
+    NOT_BUILT = "not built"
+    """Nothing: the day waits for its first build."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAudit:
+    """One topic partition: its chain, and its log where it still has one."""
+
+    found: ChainAudit
+    """What the walk over the chain has found."""
+    log: LogRange | None
+    """The log; None where the broker no longer has it, or the chain is an import."""
+
+    @property
+    def why_not_compared(self) -> str | None:
+        """Why the chain was not compared with a log, for a person; None where it was."""
+        if self.log:
+            return None
+        return "an import has no log" if is_import(self.found.chain) else "the broker does not have its log any more"
+
+    @property
+    def lost(self) -> str | None:
+        """What was lost to retention, for a person; None where nothing was."""
+        chain, end = self.found.chain, self.found.position
+        expired = self.found.gaps.get(GapReason.EXPIRED.value, 0)
+        if expired:
+            return f"{chain}: {counted(expired, 'offset')} expired unread."
+        if self.log and 0 < end < self.log.log_start:
+            return f"{chain}: offsets [{end}, {self.log.log_start}) expired before they were read."
+        return None
+
+    @property
+    def contradiction(self) -> str | None:
+        """How ledger and log contradict each other; None where they do not."""
+        if self.log and self.found.position > self.log.log_end:
+            return (
+                f"{self.found.chain}: the ledger ends at {self.found.position}, behind the log's end "
+                f"{self.log.log_end}: the log was truncated, or it is another one (`imgpipeline ledger new-chain`)."
+            )
+        return None
+
+    def is_ok(self, *, allow_gaps: bool) -> bool:
+        """Whether every offset has exactly one outcome, and none was lost unless that is allowed."""
+        return self.found.ok and self.contradiction is None and (allow_gaps or self.lost is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns one entry of `partitions`."""
+        found, chain = self.found, self.found.chain
+        return {
+            "topic": chain.topic,
+            "topic_id": chain.topic_id,
+            "partition": chain.partition,
+            "log_compared": self.log is not None,
+            "log_start": self.log.log_start if self.log else None,
+            "log_end": self.log.log_end if self.log else None,
+            "ledger_start": 0,  # a chain always begins there
+            "ledger_end": found.position,
+            "frames": found.frames,
+            "gated": found.gated,
+            "dead_letters": found.dead_letters,
+            "notices": found.notices,
+            "gaps": dict(found.gaps),
+            "missing": found.missing,
+            "overlapping": found.overlapping,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigures:
+    """One day up to the ends of its tables' manifests, or of the chains without tables; None where it is unreadable."""
+
+    frames_in_ledger: int | None = 0
+    """Distinct `frame_id` in the ledger."""
+    frames_in_parquet: int | None = 0
+    """Distinct `frame_id` in the table `frames`."""
+    detections_in_ledger: int | None = 0
+    """Detections of those frames in the ledger."""
+    detections_in_parquet: int | None = 0
+    """Rows of the table `detections`."""
+    dead_letters_in_ledger: int | None = 0
+    """Dead letters listed under the day in the ledger."""
+    dead_letters_in_parquet: int | None = 0
+    """Distinct offsets in the table `dead_letters`."""
+    notices_in_ledger: int | None = 0
+    """Notices of the day in the ledger."""
+    notices_in_parquet: int | None = 0
+    """Distinct offsets in the table `notices`."""
+    duplicates: int | None = 0
+    """Rows of the tables beyond the distinct ones."""
+
+    def agree_on(self, tables: Iterable[str] = _NAMES) -> bool:
+        """Tells whether some tables have as many as the ledger, each once."""
+        return self.duplicates == 0 and all(
+            getattr(self, f"{table}_in_ledger") is not None
+            and getattr(self, f"{table}_in_ledger") == getattr(self, f"{table}_in_parquet")
+            for table in tables
+        )
+
+    @property
+    def has_nothing(self) -> bool:
+        """Whether neither the ledger nor a table has anything of the day."""
+        return not any(getattr(self, name) or getattr(self, name) is None for name in self.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class DayAudit:
+    """One day's tables."""
+
+    day: date
+    """UTC day."""
+    figures: DayFigures
+    """What was counted."""
+    stale: bool
+    """Whether a table is missing or of another version, or the ledger has more of this day (which is not wrong)."""
+    problems: tuple[str, ...] = ()
+    """What is wrong beyond the figures: rows that differ, objects that cannot be read."""
+    missing: tuple[str, ...] = ()
+    """The tables that are not stored: nothing was compared with them, which is not wrong."""
+    versions: str = ""
+    """Versions (e-tags) of the tables, in their order; empty where one is missing."""
+
+    @property
+    def state(self) -> DayState:
+        """What the ledger was compared with."""
+        if not self.missing:
+            return DayState.COMPARED
+        return DayState.NOT_BUILT if len(self.missing) == len(_NAMES) else DayState.PARTLY_BUILT
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the stored tables have as many rows as the ledger up to their ends."""
+        return self.figures.agree_on([name for name in _NAMES if name not in self.missing])
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stored tables hold what the ledger has up to their ends."""
+        return self.agrees and not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns one entry of `days`."""
+        counted = {name: getattr(self.figures, name) for name in DayFigures.__slots__}
+        return {"day": self.day.isoformat(), "state": self.state.value, **counted, "stale": self.stale}
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryAudit:
+    """One day's summary."""
+
+    name: str
+    """The summary."""
+    day: date
+    """UTC day."""
+    ok: bool
+    """Whether making it again gives the same rows."""
+    stale: bool
+    """Whether there is a newer version of what it was made of (which is not wrong)."""
+    problem: str | None = None
+    """Why it is not ok."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns one entry of `summaries`."""
+        return {"name": self.name, "day": self.day.isoformat(), "ok": self.ok}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit has found."""
+
+    partitions: tuple[PartitionAudit, ...]
+    """All chains and all logs, sorted."""
+    days: tuple[DayAudit, ...]
+    """All days of the ledger and all days with tables, sorted."""
+    summaries: tuple[SummaryAudit, ...]
+    """All stored summaries, sorted by name and day."""
+    allow_gaps: bool
+    """Whether offsets that expired unread are accepted."""
+    stray_keys: tuple[str, ...] = ()
+    """Keys below `metadata/` that are no segments (looked for in a full audit only); they are ignored."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every offset has exactly one outcome, and tables and summaries agree with the ledger."""
+        partitions = all(partition.is_ok(allow_gaps=self.allow_gaps) for partition in self.partitions)
+        return partitions and all(day.ok for day in self.days) and all(summary.ok for summary in self.summaries)
+
+    @property
+    def current(self) -> bool:
+        """Whether all tables and summaries have everything that the ledger has."""
+        built = {(summary.name, summary.day) for summary in self.summaries if not summary.stale}
+        names = {summary.name for summary in self.summaries} or {""}
+        return not any(day.stale for day in self.days) and all((n, d.day) in built for n in names for d in self.days)
+
+    @property
+    def not_compared(self) -> tuple[DayAudit, ...]:
+        """The days of which a table is not stored."""
+        return tuple(day for day in self.days if day.missing)
+
+    @property
+    def without_log(self) -> Mapping[str, tuple[ChainId, ...]]:
+        """The chains that were not compared with a log, by the reason."""
+        chains: dict[str, list[ChainId]] = defaultdict(list)
+        for partition in self.partitions:
+            if partition.why_not_compared:
+                chains[partition.why_not_compared].append(partition.found.chain)
+        return {why: tuple(found) for why, found in chains.items()}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is not ok, for a person: each names the key, chain, day or summary."""
+        found: list[str] = []
+        for partition in self.partitions:
+            lost = None if self.allow_gaps else partition.lost
+            found += [*partition.found.problems, *(text for text in (partition.contradiction, lost) if text)]
+        for day in self.days:
+            found += day.problems
+            if not day.agrees and not day.problems:
+                found.append(f"{day.day}: the tables have other figures than the ledger.")
+        found += [summary.problem for summary in self.summaries if summary.problem]
+        return tuple(dict.fromkeys(found))
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Returns the document of `imgpipeline audit --json`."""
+        return {
+            "ok": self.ok,
+            "partitions": [partition.to_json() for partition in self.partitions],
+            "days": [day.to_json() for day in self.days],
+            "summaries": [summary.to_json() for summary in self.summaries],
+        }

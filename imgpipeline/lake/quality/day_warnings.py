@@ -1,0 +1,182 @@
+"""What of a day a person should look at: damaged rows, many dead letters, dark pictures, a label that nearly vanished.
+
+These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
+`warning_limits`; what must hold of every row stands in `lake.build.day_rules`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES
+from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
+from imgpipeline.lake.storage.manifest import parse_footer, unreadable
+from imgpipeline.lake.storage.parquet_objects import hash_rows
+from imgpipeline.lake.storage.pieces import fetch_table, read_table
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.warning_limits import WarningLimits
+
+TRAILING_DAYS = 7
+"""A label's count is compared with its mean over so many stored days before."""
+_LEAST_DAYS = 3
+"""Fewer days before say nothing of what is usual."""
+_LEAST_MEAN = 20.0
+"""Rarer labels come and go by chance."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of one day."""
+
+    ok: bool
+    """Whether nothing has to be looked at."""
+    said: str
+    """The verdict for a person, with its figures."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """The figures by name."""
+
+
+def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdict:
+    """Reads a day's tables back: do they hold the rows that the build has read from the ledger?
+
+    The manifests name the hash of those rows. The ledger is not read again; that is what `imgpipeline audit` does.
+
+    Args:
+        store: The object store.
+        day: The day.
+        now: The clock: today is built repeatedly, and checked when it is over.
+
+    Raises:
+        ObjectMissingError: The day has no tables.
+        PermanentError: A table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    if day >= now.date():
+        return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
+    rows: dict[str, int] = {}
+    different: list[str] = []
+    with open_engine() as engine:
+        for table in DAY_TABLES:
+            key, path = day_table_key(table.name, day), engine.folder / f"{table.name}-read.parquet"
+            with disk_errors(engine.folder):
+                fetch_table(store, key, path)
+            manifest = parse_footer(path, key)
+            rows[table.name] = manifest.rows
+            if manifest.content not in ("", hash_rows(engine, all_rows(path))):
+                different.append(f"{key} has other rows than its build has read from the ledger.")
+    measured = {name: float(rows[name]) for name in (FRAMES.name, DETECTIONS.name)}
+    if different:
+        return Verdict(False, f"{' '.join(different)} Look at the store, and build the day again by force.", measured)
+    frames, detections = counted(rows[FRAMES.name], "frame"), counted(rows[DETECTIONS.name], "detection")
+    return Verdict(True, f"{frames} and {detections}, in the ledger as in the tables.", measured)
+
+
+def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) -> Verdict:
+    """Says whether the share of a day's records that became dead letters is as small as it should be."""
+    records = frames + dead_letters
+    share = dead_letters / records if records else 0.0
+    limit = f"limit {limits.warn_dead_letter_share:.1%}"
+    said = f"{dead_letters} of {counted(records, 'record')} became dead letters ({share:.1%}; {limit})."
+    if share > limits.warn_dead_letter_share:
+        said += " `imgpipeline dead-letters list` shows them."
+    return Verdict(share <= limits.warn_dead_letter_share, said, {"share": share, "dead_letters": float(dead_letters)})
+
+
+def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verdict:
+    """Says whether the share of dark frames is as small as it should be, by the day's `frame_stats`.
+
+    Raises:
+        ObjectMissingError: The day has no `frame_stats`.
+        PermanentError: They are no Parquet file.
+        TransientError: The store does not answer.
+    """
+    bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day, ["brightness"])]
+    measured = sum(sum(counts.values()) for counts in bins)
+    dark = sum(count for counts in bins for lowest, count in counts.items() if lowest < limits.dark_brightness)
+    share = dark / measured if measured else 0.0
+    return Verdict(
+        share <= limits.warn_dark_share,
+        f"{dark} of {counted(measured, 'frame')} had a brightness below {limits.dark_brightness:.0f} of 255 "
+        f"({share:.1%}; limit {limits.warn_dark_share:.1%}).",
+        {"share": share, "dark_frames": float(dark)},
+    )
+
+
+class LabelHistory:
+    """The counts of labels of stored days; each day is read once."""
+
+    def __init__(self, store: ObjectStore, days: Iterable[date]) -> None:
+        """Prepares.
+
+        Args:
+            store: The object store.
+            days: The days that have a `label_totals`.
+        """
+        self._store = store
+        self._days = sorted(days)
+        self._counts: dict[date, Counter[str]] = {}
+
+    def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
+        """Says whether every usual label was counted about as often as in the stored days before.
+
+        Args:
+            day: The day.
+            limits: What is too rare.
+            now: The clock: a day that is not over cannot be compared with whole ones.
+
+        Raises:
+            ObjectMissingError: The day has no `label_totals`.
+            PermanentError: They are no Parquet file.
+            TransientError: The store does not answer.
+        """
+        if day >= now.date():
+            return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
+        before = [stored for stored in self._days if stored < day][-TRAILING_DAYS:]
+        if len(before) < _LEAST_DAYS:
+            return Verdict(True, f"Stored before {day}: {counted(len(before), 'day')}; {_LEAST_DAYS} are needed.")
+        usual = _means([self._of(one) for one in before])
+        counts = self._of(day)
+        rare = {
+            label: (counts.get(label, 0), mean)
+            for label, mean in usual.items()
+            if mean >= _LEAST_MEAN and counts.get(label, 0) < limits.warn_label_share * mean
+        }
+        if not rare:
+            return Verdict(
+                True, f"No label fell below {limits.warn_label_share:.0%} of its mean over {len(before)} days."
+            )
+        shown = ", ".join(f"{label}: {n} (usually {mean:.0f})" for label, (n, mean) in sorted(rare.items())[:_SHOWN])
+        more = f" and {len(rare) - _SHOWN} more" if len(rare) > _SHOWN else ""
+        said = f"Counted less often than {limits.warn_label_share:.0%} of the mean over {len(before)} days before: "
+        return Verdict(False, f"{said}{shown}{more}.", {"labels": float(len(rare))})
+
+    def _of(self, day: date) -> dict[str, int]:
+        if day not in self._counts:
+            counts: Counter[str] = Counter()
+            for row in _rows(self._store, "label_totals", day, ["label", "count"]):
+                counts[row["label"]] += row["count"]  # a row for each source
+            self._counts[day] = counts
+        return self._counts[day]
+
+
+def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    labels = {label for counts in days for label in counts}
+    return {label: sum(counts.get(label, 0) for counts in days) / len(days) for label in labels}
+
+
+def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[dict[str, Any]]:
+    key = summary_key(name, day)
+    data = read_table(store, key).data
+    try:
+        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(key, error) from None
+    return rows

@@ -1,0 +1,207 @@
+"""All tables of a query session in one DuckDB file, for tools that do not know this project.
+
+The tables show one moment, that of the session. They are filled day by day, so that no more than a day is grouped or
+sorted at once, whatever the length of the history.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+
+from imgpipeline import __version__
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.schema import (
+    ALL,
+    DETECTIONS,
+    FRAME_STATS,
+    FRAMES,
+    HISTOGRAM_VIEWS,
+    NOTICES,
+    STORED_DEAD_LETTERS,
+    Table,
+)
+from imgpipeline.lake.schema.exports import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.sessions.histogram_views import histogram_sql
+from imgpipeline.lake.sessions.session import LakeSession, open_unlocked_lake
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.storage.engine import engine_errors, identifier, quoted
+from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_STORAGE = "v1.0.0"
+"""Format of the file. DuckDB 1, which the drivers of many tools contain, cannot open that of DuckDB 2."""
+_FILE = "exported"
+"""The file's name as an attached database."""
+_NEXT_STEP = "name another file, or replace this one with --force"
+
+Progress = Callable[[int, int], None]
+"""Told how many queries are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An exported file."""
+
+    path: Path
+    """Where it is."""
+    size_bytes: int
+    """Its size."""
+    rows: Mapping[str, int]
+    """Rows of each table."""
+    days: tuple[date, ...]
+    """UTC days that it holds, sorted."""
+    ends: Mapping[ChainId, int]
+    """Up to which offset it shows each chain."""
+
+
+def export_duckdb(
+    store: ObjectStore,
+    settings: Settings,
+    path: Path,
+    *,
+    now: datetime,
+    days: Sequence[date] | None = None,
+    force: bool = False,
+    progress: Progress = lambda _done, _all: None,
+    cache_dir: Path | None = None,
+) -> Export:
+    """Writes all tables into one DuckDB file, as a whole or not at all.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        path: The file; it is written beside its final place and moved there at the end.
+        now: What the file says as the time of its export.
+        days: Only these (UTC); default: all.
+        force: Replace a file that exists.
+        progress: Told how far it is.
+        cache_dir: Where fetched day tables are kept; default: as for a query session.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigurationError: The file exists, is in use, or cannot be written there.
+        LedgerError: A segment cannot be read.
+        PermanentError: A stored table is not a Parquet file of this project, or memory or disk do not suffice.
+        TransientError: The store does not answer.
+    """
+    path = path.resolve()  # a link stays one
+    _check_place(path, force=force)
+    with _folder_beside(path) as folder:
+        written = folder / path.name
+        with open_unlocked_lake(store, settings=settings, days=days, cache_dir=cache_dir) as lake, engine_errors():
+            shown = lake.snapshot
+            rows = _write(lake, written, progress)
+            about = {
+                "store_url": store.url,
+                "exported_at": now,
+                "imgpipeline_version": __version__,
+                "summary_threshold": settings.summary_threshold,
+                "all_days": days is None,
+                "first_day": shown.days[0] if shown.days else None,
+                "last_day": shown.days[-1] if shown.days else None,
+            }
+            _describe(lake.connection, about, shown.ends)
+            lake.connection.execute(f"DETACH {_FILE}")
+        _check_place(path, force=force)
+        written.replace(path)
+    return Export(path, path.stat().st_size, rows, shown.days, shown.ends)
+
+
+def _check_place(path: Path, *, force: bool) -> None:
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path} is a folder, a pipe or a device, not a file.", next_step="name a file")
+    if path.exists() and not force:
+        raise ConfigurationError(f"{path} exists.", next_step=_NEXT_STEP)
+    if path.with_name(f"{path.name}.wal").exists():
+        # DuckDB would apply what was written to the old file to the new one.
+        raise ConfigurationError(
+            f"{path.name}.wal lies beside {path}: a program has the file open for writing, or was killed meanwhile.",
+            next_step="close that program and open the file once with DuckDB, or name another file",
+        )
+
+
+@contextlib.contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Makes a folder on the disk of the final place: only there a file can be moved into place at once."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder(path.parent, f".{path.name}.export-"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be written: {error.strerror or error}.", next_step="name a file in another folder"
+            ) from error
+        yield folder
+
+
+def _write(lake: LakeSession, file: Path, progress: Progress) -> dict[str, int]:
+    """Creates and fills all tables; answers how many rows each has."""
+    connection = lake.connection  # reads the ledger for `dead_letters` and `segments`
+    connection.execute(f"ATTACH {quoted(str(file))} AS {_FILE} (STORAGE_VERSION '{_STORAGE}')")
+    queries = {table: list(_queries(table, lake.snapshot.days)) for table in ALL}
+    total, done = sum(map(len, queries.values())), 0
+    rows: dict[str, int] = {}
+    for table, parts in queries.items():
+        connection.execute("BEGIN")
+        _create(connection, table)
+        for query in parts:
+            connection.execute(f"INSERT INTO {_FILE}.{table.name} BY NAME SELECT * FROM ({query}\n)")  # noqa: S608 - own SQL
+            done += 1
+            progress(done, total)
+        connection.execute("COMMIT")
+        [(rows[table.name],)] = connection.execute(f"SELECT count(*) FROM {_FILE}.{table.name}").fetchall()  # noqa: S608 - own names
+    return rows
+
+
+def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
+    """Yields the queries that have a table's rows together, each after the tables that it reads."""
+    if table.name in SUMMARIES:
+        summary = SUMMARIES[table.name]
+        for day in days:
+            yield _over({name: _input(name, day) for name in summary.inputs}, summary.sql)
+    elif table in HISTOGRAM_VIEWS:
+        yield _over({FRAME_STATS.name: f"SELECT * FROM {_FILE}.{FRAME_STATS.name}"}, histogram_sql(table.name))  # noqa: S608 - own names
+    elif table in (FRAMES, DETECTIONS, NOTICES):
+        for day in days:
+            yield f"SELECT * FROM {table.name} WHERE day = DATE '{day}'"  # noqa: S608 - a day
+    else:
+        yield f"SELECT * FROM {table.name}"  # noqa: S608 - own names
+
+
+def _input(name: str, day: date) -> str:
+    # `dead_letters` of a session says more than the day table that summaries read, and is not of one day.
+    rows = SHOWN_LETTERS if name == STORED_DEAD_LETTERS.name else f"{_FILE}.{name}"
+    return f"SELECT * FROM {rows} WHERE day = DATE '{day}'"  # noqa: S608 - own names, a day
+
+
+def _over(inputs: Mapping[str, str], query: str) -> str:
+    """Returns a query that reads these rows instead of the tables of those names."""
+    shadows = ", ".join(f"{name} AS ({rows})" for name, rows in inputs.items())
+    return f"WITH {shadows} SELECT * FROM ({query}\n)"  # noqa: S608 - own SQL
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
+    connection.execute(f"CREATE TABLE {_FILE}.{table.name} ({typed})")
+    connection.execute(f"COMMENT ON TABLE {_FILE}.{table.name} IS {quoted(f'One row: {table.row}.')}")
+    for column in table.columns:
+        place, unit = f"{_FILE}.{table.name}.{identifier(column.name)}", f" [{column.unit}]" if column.unit else ""
+        connection.execute(f"COMMENT ON COLUMN {place} IS {quoted(column.meaning + unit)}")
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, about: Mapping[str, object], ends: Mapping[ChainId, int]) -> None:
+    """Adds the tables that say what the file is."""
+    chains = [(chain.topic, chain.topic_id, chain.partition, end) for chain, end in sorted(ends.items())]
+    for table, rows in ((ABOUT, [tuple(about[name] for name in ABOUT.names)]), (ABOUT_CHAINS, chains)):
+        _create(connection, table)
+        marks = ", ".join("?" * len(table.columns))
+        for row in rows:
+            connection.execute(f"INSERT INTO {_FILE}.{table.name} VALUES ({marks})", row)  # noqa: S608 - own names

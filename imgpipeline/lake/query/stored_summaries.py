@@ -1,0 +1,228 @@
+"""Summaries of a span of days, out of the stored summaries of its days.
+
+Owns finding out which stored summaries are current, and putting them together. It promises that a day's rows are those
+that a build of this moment would store: they are read from the store where the summary is current, and only of the days
+that are behind they are counted from the day tables and the ledger (as a query session does). So a year costs a few
+listings and a small file a day. What is summed up over the days is up to the query: columns that can be summed are
+named in docs/tables.md.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, tzinfo
+from pathlib import Path
+
+import pyarrow as pa
+
+from imgpipeline.contracts.keys import parse_day
+from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.build.derived import Origin, State, judge
+from imgpipeline.lake.build.summaries import SUMMARIES, find_summary, recipe, summary_origin
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, Table
+from imgpipeline.lake.sessions.local_time import create_time_macros, local_days, show_local_days, utc_days
+from imgpipeline.lake.sessions.session import Answer, create_summary_views, query_errors
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot
+from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, quoted
+from imgpipeline.lake.storage.manifest import Manifest, parse_footer
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_READERS = 16
+_SPAN = "span"
+_BY_HOUR = {FRAME_STATS.name, LABEL_COUNTS.name}
+"""Summaries whose rows are of one hour and can be added up for any day that is made of hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummarySpan:
+    """Summaries of some days, opened. Made by `open_summaries`."""
+
+    engine: Engine
+    """DuckDB with a table for each summary, under its name."""
+    days: tuple[date, ...]
+    """The UTC days that were read, sorted: those that are shown, for another time zone their neighbours too."""
+    counted_now: Mapping[str, tuple[date, ...]]
+    """For each summary the UTC days that were not read from the stored summary, sorted."""
+
+    def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
+        """Runs one query of this project over the summaries.
+
+        Args:
+            sql: Such as `SELECT label, sum(count) FROM label_counts GROUP BY label`.
+            parameters: Values for its placeholders, by place or by name.
+
+        Raises:
+            ConfigurationError: DuckDB refuses it.
+            PermanentError: Memory or disk of this machine do not do for it.
+        """
+        with query_errors():
+            answer = self.engine.connection.execute(sql, parameters)
+            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+    def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
+        """Runs one query like `query`, and returns an Arrow table: its types do not depend on the rows."""
+        with query_errors():
+            table: pa.Table = self.engine.connection.sql(sql, params=parameters).to_arrow_table()
+            return table
+
+
+@contextlib.contextmanager
+def open_summaries(
+    store: ObjectStore,
+    settings: Settings,
+    names: Iterable[str],
+    *,
+    days: Sequence[date] | None = None,
+    zone: tzinfo = UTC,
+    cache_dir: Path | None = None,
+) -> Iterator[SummarySpan]:
+    """Opens summaries of some days as tables, each with the column `day`.
+
+    In another time zone `day` and `hour` are local (`local_time`). Stored summaries by hour serve zones whose hours are
+    hours of UTC; whatever else is asked for is counted from the day tables.
+
+    Args:
+        store: The object store.
+        settings: Those that the summaries' queries read.
+        names: Which summaries; keys of `SUMMARIES`.
+        days: Only these, of the time zone; default: all that there are.
+        zone: Whose days and hours.
+        cache_dir: Where fetched files are kept; default: as for a query session.
+
+    Yields:
+        The summaries. Each day is shown as of this call or a moment later.
+
+    Raises:
+        ConfigurationError: There is no such summary.
+        LedgerError: A segment behind a day's tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    wanted = {name: find_summary(name).table for name in names}
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder, open_engine(folder, memory=settings.duckdb_memory) as engine:
+        cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+        read = days if zone is UTC or days is None else sorted(utc_days(days))
+        found = _Finding(store, settings, cache, folder / "summaries", read)
+        shown = sorted(set(found.known) | {day for name in wanted for day in found.versions(name)})
+        local = local_days(zone, shown[0], shown[-1]) if shown and zone is not UTC else None
+        create_time_macros(engine, local)
+        is_recounted = local is not None and not (local.has_whole_hours and _BY_HOUR.issuperset(wanted))
+        current = {name: {} if is_recounted else found.current(name) for name in wanted}
+        cache.trim()
+        found.catalog.save()
+        counted_now = {name: tuple(day for day in shown if day not in current[name]) for name in wanted}
+        behind = sorted({day for several in counted_now.values() for day in several})
+        if behind:
+            take_snapshot(store, engine, cache, behind)
+            if is_recounted:
+                show_local_days(engine, SHOWN_LETTERS)
+            create_summary_views(engine, settings, local=is_recounted)
+        engine.run(f"CREATE SCHEMA {_SPAN}")
+        for name, table in wanted.items():
+            _create(engine, table, list(current[name].values()), counted_now[name], all_days=is_recounted)
+            if local:
+                _move_days(engine, table, days)
+        engine.run(f"SET search_path = '{_SPAN}'")
+        lock(engine)
+        yield SummarySpan(engine, tuple(shown), counted_now)
+
+
+def _create(
+    engine: Engine, table: Table, paths: list[Path], counted_now: Sequence[date], *, all_days: bool = False
+) -> None:
+    columns = ", ".join(identifier(name) for name in table.names)
+    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
+    engine.run(f"CREATE TABLE {_SPAN}.{table.name} ({typed})")
+    if paths:
+        files = ", ".join(quoted(str(path)) for path in paths)
+        rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} SELECT {columns} FROM {rows}")  # noqa: S608 - own names
+    if counted_now:
+        only = f"SELECT {columns} FROM main.{table.name} WHERE ? OR list_contains(?, day)"  # noqa: S608 - own names
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} {only}", [all_days, list(counted_now)])
+
+
+def _move_days(engine: Engine, table: Table, days: Sequence[date] | None) -> None:
+    """Names rows by their local days, and drops those of days that are not wanted."""
+    if "hour" in table.names:
+        engine.run(f"UPDATE {_SPAN}.{table.name} SET day = local_day(hour) WHERE hour IS NOT NULL")  # noqa: S608 - own names
+    if days is not None:
+        engine.run(f"DELETE FROM {_SPAN}.{table.name} WHERE NOT list_contains(?, day)", [list(days)])  # noqa: S608 - own names
+
+
+@dataclass(slots=True)
+class _Finding:
+    """Finds the current summaries of some days."""
+
+    store: ObjectStore
+    settings: Settings
+    cache: LakeCache
+    folder: Path
+    days: Sequence[date] | None
+    catalog: DayCatalog = field(init=False)
+    known: list[date] = field(init=False)
+    _files: dict[str, dict[date, tuple[Manifest, str, Path]]] = field(default_factory=dict)
+    _versions: dict[str, dict[date, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.catalog = open_catalog(self.store)
+        self.known = [day for day in self.catalog.days if self.days is None or day in self.days]
+
+    def stored(self, name: str) -> dict[date, tuple[Manifest, str, Path]]:
+        """Returns a summary's stored days: manifest, version, and the local file."""
+        if name not in self._files:
+
+            def take(day: date, e_tag: str) -> tuple[date, tuple[Manifest, str, Path]] | None:
+                key = stored_key(name, day)
+                path = self.folder / key
+                return (day, (parse_footer(path, key), e_tag, path)) if self.cache.link(key, e_tag, path) else None
+
+            versions = self.versions(name)
+            with ThreadPoolExecutor(_READERS) as pool:
+                self._files[name] = dict(filter(None, pool.map(take, versions.keys(), versions.values())))
+        return self._files[name]
+
+    def versions(self, table: str) -> dict[date, str]:
+        """Returns the version of each stored day of a table, by one listing."""
+        if table not in self._versions:
+            prefix = f"summaries/{table}" if table in SUMMARIES else table
+            found = ((parse_day(info.key), info) for info in self.store.list_objects(prefix))
+            self._versions[table] = {
+                day: info.e_tag
+                for day, info in found
+                if day and info.key == stored_key(table, day) and (self.days is None or day in self.days)
+            }
+        return self._versions[table]
+
+    def current(self, name: str) -> dict[date, Path]:
+        """Returns the files of the days whose stored summary is what a build would make."""
+        self._look_up(name)
+        days = sorted(self.stored(name))
+        with ThreadPoolExecutor(_READERS) as pool:
+            is_current = pool.map(lambda day: self._is_current(name, day), days)
+            return {day: self._files[name][day][2] for day, yes in zip(days, is_current, strict=True) if yes}
+
+    def _look_up(self, name: str) -> None:
+        """Reads what the threads of `current` share."""
+        self.stored(name)
+        for table in SUMMARIES[name].inputs:
+            self.versions(table)
+            if table in SUMMARIES:
+                self._look_up(table)
+
+    def _is_current(self, name: str, day: date) -> bool:
+        manifest = self.stored(name)[day][0]
+        made_of = {table: self.versions(table).get(day, "") for table in SUMMARIES[name].inputs}
+        if judge([summary_origin(manifest)], Origin(made_of, recipe(name, self.settings))) is not State.CURRENT:
+            return False
+        below = (table for table in made_of if table in SUMMARIES)
+        return all(self._is_current(table, day) for table in below) and not self._has_news(name, day)
+
+    def _has_news(self, name: str, day: date) -> bool:
+        manifest, version, _ = self.stored(name)[day]
+        return self.catalog.has_news(day, name, version, manifest.ends)

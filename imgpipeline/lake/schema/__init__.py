@@ -1,0 +1,45 @@
+"""The columns of every table in the lake: names, types, units, meanings.
+
+Owns the one list that schemas, queries and docs/tables.md are made of (`python -m imgpipeline.lake.schema`). How tables
+are filled belongs to the modules beside this package.
+"""
+
+from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
+from imgpipeline.lake.schema.day_tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
+from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.schema.page import tables_page
+from imgpipeline.lake.schema.summaries import (
+    FRAME_STATS,
+    LABEL_COUNTS,
+    LABEL_TIMESTAMPS,
+    LABEL_TOTALS,
+    SOURCE_ACTIVITY,
+    SUMMARY_TABLES,
+)
+
+__all__ = [
+    "ALL",
+    "DAY_TABLES",
+    "DEAD_LETTERS",
+    "DETECTIONS",
+    "FRAMES",
+    "FRAME_STATS",
+    "HISTOGRAM_VIEWS",
+    "LABEL_COUNTS",
+    "LABEL_TIMESTAMPS",
+    "LABEL_TOTALS",
+    "NOTICES",
+    "READABLE_VERSIONS",
+    "SCHEMA_VERSION",
+    "SEGMENTS",
+    "SOURCE_ACTIVITY",
+    "STORED_DEAD_LETTERS",
+    "SUMMARY_TABLES",
+    "Column",
+    "Table",
+    "tables_page",
+]
+
+ALL = (FRAMES, DETECTIONS, NOTICES, *SUMMARY_TABLES, *HISTOGRAM_VIEWS, DEAD_LETTERS, SEGMENTS)
+"""Every table that a query session offers."""

@@ -1,0 +1,92 @@
+"""The columns of what other models found, and of comparisons.
+
+Owns their names, types, units and meanings. Where they are stored belongs to `contracts.keys`, making them to
+`redetect`, above the lake.
+"""
+
+from dataclasses import replace
+
+from imgpipeline.lake.schema.columns import Column, Table
+from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES
+
+REDETECTION_SCHEMA_VERSION = 2
+"""Version of these columns. Raising it makes every redetection look at its pictures again."""
+_DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
+_MODEL = Column("model", "VARCHAR", "`demo`, `demo@0.3`", "Which model looked again; in Parquet part of the path.")
+_FOUND = {"detection_number", "label", "class_id", "confidence", "x", "y", "width", "height", "model_used",
+          "model_sha256", "confidence_threshold", "nms_threshold"}  # fmt: skip
+"""Columns that the model's answer fills; the others are those of the frame."""
+
+
+def _taken_over(column: Column) -> Column:
+    made_of = () if column.name in {*_FOUND, "day"} else (f"frames.{column.name}",)
+    return replace(column, made_of=made_of)
+
+
+def _of_frame(name: str) -> Column:
+    return _taken_over(next(column for column in FRAMES.columns if column.name == name))
+
+
+REDETECTED_FRAMES = Table(
+    "redetected_frames",
+    "one frame of a day, with what became of it when another model looked at its picture again",
+    (
+        _MODEL,
+        _DAY,
+        *map(_of_frame, ("frame_id", "source", "timestamp", "frame_number", "source_image_path")),
+        Column(
+            "outcome",
+            "VARCHAR",
+            "`processed`, `gated`, `failed`",
+            "Whether the model looked at it: `gated` as live, `failed` where the picture cannot be had any more.",
+        ),
+        Column("code", "VARCHAR", "", "Why it failed (a code of dead letters) or was gated; NULL where processed."),
+        Column("message", "VARCHAR", "", "What was wrong, or NULL."),
+        Column("detections", "INTEGER", "detections", "How many objects were found."),
+        *map(_of_frame, ("model_used", "model_sha256", "confidence_threshold", "nms_threshold")),
+    ),
+)
+"""`redetections/model=…/day=…/frames.parquet`."""
+
+REDETECTIONS = Table(
+    "redetections",
+    "one object that another model found in one frame; beside `model`, the columns are those of `detections`, without "
+    "`precision`",
+    (_MODEL, *(_taken_over(column) for column in DETECTIONS.columns if column.name != "precision")),
+)
+"""`redetections/model=…/day=…/detections.parquet`."""
+
+
+def _compared(name: str, duckdb_type: str, unit: str, meaning: str, *made_of: str) -> Column:
+    both = tuple(f"{table}.{column}" for table in ("detections", "redetections") for column in made_of)
+    return Column(name, duckdb_type, unit, meaning, both)
+
+
+_BOX = ("label", "x", "y", "width", "height")
+_VERSION = ("model_used", "model_sha256", "confidence_threshold")
+
+MODEL_COMPARISON = Table(
+    "model_comparison",
+    "one label and one pair of models, over the frames that both have looked at",
+    (
+        Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path."),
+        Column("model_a", "VARCHAR", "`live`, `demo@0.3`", "One model; `live` is what detection runs found."),
+        Column("model_b", "VARCHAR", "`demo@0.3`", "The other one."),
+        _compared("label", "VARCHAR", "", "Class name.", "label"),
+        Column("frames", "BIGINT", "frames", "Frames of the day that both models have looked at."),
+        _compared("count_a", "BIGINT", "detections", "How many A found in them.", "label"),
+        _compared("count_b", "BIGINT", "detections", "How many B found in them.", "label"),
+        _compared("matched", "BIGINT", "pairs", "Detections of A and B with an IoU of 0.5 or more, one to one.", *_BOX),
+        _compared("only_a", "BIGINT", "detections", "Detections of A without one of B.", *_BOX),
+        _compared("only_b", "BIGINT", "detections", "Detections of B without one of A.", *_BOX),
+        _compared("agreement", "DOUBLE", "0 to 1", "`matched / (matched + only_a + only_b)`.", *_BOX),
+        _compared("mean_iou", "DOUBLE", "0.5 to 1", "Mean IoU of the matched pairs; NULL where there is none.", *_BOX),
+        _compared("models_a", "VARCHAR[]", "", "What A was, as `name hash >threshold`, sorted.", *_VERSION),
+        _compared("models_b", "VARCHAR[]", "", "What B was, as `name hash >threshold`, sorted.", *_VERSION),
+        Column("examples", "VARCHAR[]", "", "Keys of pictures of the pair in which only one model found this label."),
+    ),
+)
+"""Summary: `summaries/model_comparison/day=…/model_comparison.parquet`."""
+
+REDETECTION_TABLES = (REDETECTED_FRAMES, REDETECTIONS, MODEL_COMPARISON)
+"""What `redetect` stores."""

@@ -1,0 +1,184 @@
+"""Days and hours of a time zone in DuckDB, exact for every zone that `zoneinfo` knows.
+
+The offsets come from `zoneinfo` and not from DuckDB's own database, so that days are the same in SQL and in Python. A
+local hour is named by the instant at which it starts: an hour that is repeated when daylight saving time ends has two
+starts, and one in which the clock is changed starts at the change.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+
+from imgpipeline.lake.storage.engine import Engine
+
+_STEP = timedelta(hours=6)
+"""No zone has changed its offset and changed it back within six hours."""
+_HOUR = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A time without a change of the clock."""
+
+    start: datetime
+    """Its first instant, UTC."""
+    offset: timedelta
+    """Local time minus UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHour:
+    """One hour that a clock shows on a day."""
+
+    start: datetime
+    """Its first instant, UTC; inside of the hour where the clock was changed in it."""
+    hour: int
+    """What the clock shows, 0 to 23."""
+    offset: timedelta
+    """Local time minus UTC."""
+    is_repeated: bool
+    """Whether the clock shows this hour twice on the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDay:
+    """One day of a time zone."""
+
+    day: date
+    """The day."""
+    zone: tzinfo
+    """The time zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDays:
+    """A time zone over some days."""
+
+    zone: tzinfo
+    """The time zone."""
+    periods: tuple[Period, ...]
+    """All periods that touch the days, in order; the first has begun before them."""
+
+    @property
+    def has_whole_hours(self) -> bool:
+        """Whether local hours are hours of UTC."""
+        changes = [period.start - _EPOCH for period in self.periods[1:]]
+        return not any(span % _HOUR for span in (*changes, *(period.offset for period in self.periods)))
+
+
+def local_days(zone: tzinfo, first: date, last: date) -> LocalDays:
+    """Finds the offsets of a time zone.
+
+    Args:
+        zone: The time zone.
+        first: The first local day.
+        last: The last local day; it is included.
+    """
+    at, end = _midnight(first) - timedelta(days=2), _midnight(last) + timedelta(days=3)
+    periods = [Period(at, _offset(zone, at))]
+    while at < end:
+        following = at + _STEP
+        if _offset(zone, following) != periods[-1].offset:
+            change = _change(zone, at, following)
+            periods.append(Period(change, _offset(zone, change)))
+        at = following
+    return LocalDays(zone, tuple(periods))
+
+
+def utc_days(days: Sequence[date]) -> set[date]:
+    """Returns the UTC days whose partitions may hold something of some local days: those and their neighbours."""
+    return {day + timedelta(days=n) for day in days for n in (-1, 0, 1)}
+
+
+def hours_of(local: LocalDays, day: date) -> tuple[LocalHour, ...]:
+    """Returns the hours that a clock shows on a day, in order: 24, or one more or less where it is changed."""
+    hours = [hour for at, period in enumerate(local.periods) for hour in _hours_in(local, at, period, day)]
+    shown = [hour.hour for hour in hours]
+    return tuple(LocalHour(h.start, h.hour, h.offset, shown.count(h.hour) > 1) for h in hours)
+
+
+def _hours_in(local: LocalDays, at: int, period: Period, day: date) -> Iterator[LocalHour]:
+    end = local.periods[at + 1].start if at + 1 < len(local.periods) else datetime.max.replace(tzinfo=UTC)
+    for hour in range(24):
+        begins = _midnight(day) + hour * _HOUR - period.offset
+        start = max(begins, period.start)
+        if start < min(begins + _HOUR, end):
+            yield LocalHour(start, hour, period.offset, is_repeated=False)
+
+
+def create_time_macros(engine: Engine, local: LocalDays | None) -> None:
+    """Creates `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)`, the instant at which that hour starts.
+
+    Args:
+        engine: DuckDB.
+        local: The time zone over all days that are asked for; None: UTC.
+    """
+    periods = local.periods if local else (Period(_EPOCH, timedelta()),)
+    offset = _case([period.offset // _MICROSECOND for period in periods], periods)
+    start = _case([(period.start - _EPOCH) // _MICROSECOND for period in periods], periods)
+    hour = "epoch_us(date_trunc('hour', local_time(t)))"
+    for macro in (
+        f"working_offset_us(t) AS {offset}",
+        "local_time(t) AS make_timestamp(epoch_us(t) + working_offset_us(t))",
+        "local_day(t) AS CAST(local_time(t) AS DATE)",
+        f"local_hour(t) AS make_timestamptz(greatest({hour} - working_offset_us(t), {start}))"
+        if local
+        else "local_hour(t) AS time_bucket(INTERVAL 1 hour, t)",
+    ):
+        engine.run(f"CREATE MACRO {macro}")
+
+
+def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:
+    """Puts local days in the place of UTC days into the tables of a snapshot.
+
+    A dead letter is listed under the day of its frame; where its record was written on another UTC day, the local day
+    of the frame is not known, and the UTC day stays.
+
+    Args:
+        engine: DuckDB with the macros of `create_time_macros` and the views of a snapshot.
+        letters: Name of the view of dead letters.
+        days: Only rows of these local days; None: all.
+    """
+    of_letter = 'CASE WHEN CAST("timestamp" AS DATE) = day THEN local_day("timestamp") ELSE day END'
+    of_rows, of_notice = 'local_day("timestamp")', "local_day(interval_start)"
+    for view, day in (("frames", of_rows), ("detections", of_rows), (letters, of_letter), ("notices", of_notice)):
+        chosen = "" if days is None else " WHERE day IN (" + ", ".join(f"DATE '{one}'" for one in days) + ")"
+        schema, _, name = view.rpartition(".")
+        engine.run(f"ALTER VIEW {view} RENAME TO utc_{name}")
+        moved = f"SELECT * REPLACE ({day} AS day) FROM {schema or 'main'}.utc_{name}"  # noqa: S608 - own names
+        engine.run(f"CREATE VIEW {view} AS SELECT * FROM ({moved}){chosen}")  # noqa: S608 - own names
+
+
+def in_zone(instant: datetime, zone: tzinfo) -> datetime:
+    """Returns an instant as a clock shows it, with the offset from UTC that it has then."""
+    return instant.astimezone(timezone(_offset(zone, instant)))
+
+
+def _case(values: Sequence[int], periods: Sequence[Period]) -> str:
+    """Returns SQL for the value of the period that holds the instant `t`."""
+    if len(values) == 1:
+        return f"CAST({values[0]} AS BIGINT)"
+    branches = (
+        f"WHEN epoch_us(t) < {(following.start - _EPOCH) // _MICROSECOND} THEN {value}"
+        for value, following in zip(values[:-1], periods[1:], strict=True)
+    )
+    return f"CAST(CASE {' '.join(branches)} ELSE {values[-1]} END AS BIGINT)"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _offset(zone: tzinfo, at: datetime) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()
+
+
+def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
+    """Returns the first instant with the offset of `after`, to the second."""
+    offset = _offset(zone, after)
+    while after - before > timedelta(seconds=1):
+        middle = before + (after - before) // timedelta(seconds=2) * timedelta(seconds=1)
+        before, after = (before, middle) if _offset(zone, middle) == offset else (middle, after)
+    return after

@@ -1,0 +1,237 @@
+"""A query session: the lake's tables at one moment, for DuckDB's SQL.
+
+Owns opening the session and what SQL of a user may do. It promises that all tables of a session show one moment (see
+`snapshot`), that summaries are counted by the very queries that make the stored ones, and that a query can neither
+write a file nor read one that is not the session's own. Which columns there are belongs to `tables`.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from imgpipeline.contracts.counts import counted
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
+from imgpipeline.lake.schema import ALL, DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.sessions.histogram_views import create_histogram_views
+from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_ledger_tables
+from imgpipeline.lake.sessions.local_time import LocalDay, create_time_macros, local_days, show_local_days, utc_days
+from imgpipeline.lake.sessions.macros import LEDGER_MACROS, create_macros
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
+from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.storage.engine import Engine, lock, open_engine
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query answered."""
+
+    columns: tuple[str, ...]
+    """Names of the columns, in order."""
+    rows: list[tuple[Any, ...]]
+    """Rows as Python values; times are aware UTC."""
+
+
+class LakeSession:
+    """The lake at one moment. Made by `open_lake`; not safe to use from several threads."""
+
+    def __init__(self, store: ObjectStore, engine: Engine, snapshot: Snapshot, days: Sequence[date] | None) -> None:
+        """Takes over an engine with the views of a snapshot."""
+        self._store = store
+        self._engine = engine
+        self._days = days
+        self._ledger_tables_are_filled = False
+        self.snapshot = snapshot
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB's own connection with all tables, for Arrow, pandas and relations."""
+        self._fill_ledger_tables()
+        return self._engine.connection
+
+    def lock(self) -> None:
+        """Keeps queries from opening other files and changing settings from here on."""
+        lock(self._engine)
+
+    def query(self, sql: str) -> Answer:
+        """Runs one query.
+
+        Args:
+            sql: One SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN.
+
+        Returns:
+            All rows.
+
+        Raises:
+            ConfigurationError: DuckDB refuses it, or it is not one statement that only reads.
+            PermanentError: Memory or disk of this machine do not do for it.
+            LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
+        """
+        with query_errors():
+            answer = self.execute(sql)
+            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
+
+        Args:
+            sql: As for `query`.
+
+        Raises:
+            ConfigurationError: As for `query`; while rows are fetched, DuckDB's own errors can come.
+            LedgerError: As for `query`.
+        """
+        with query_errors():
+            return self._engine.connection.execute(self._checked(sql))
+
+    def arrow(self, sql: str) -> pa.Table:
+        """Runs one query and returns an Arrow table: its types do not depend on the rows.
+
+        Args:
+            sql: As for `query`.
+
+        Raises:
+            ConfigurationError: As for `query`.
+            PermanentError: As for `query`.
+            LedgerError: As for `query`.
+        """
+        with query_errors():
+            table: pa.Table = self._engine.connection.sql(self._checked(sql)).to_arrow_table()
+            return table
+
+    def _checked(self, sql: str) -> duckdb.Statement:
+        """Returns the one reading statement of a query; fills the tables of the ledger where it reads them."""
+        statements = self._engine.connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type not in _READING:
+            raise ConfigurationError(
+                f"Got {counted(len(statements), 'statement')}, or one that changes something; expected one that reads.",
+                next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
+            )
+        if self._asks_for_the_ledger(sql):
+            self._fill_ledger_tables()
+        return statements[0]
+
+    def _asks_for_the_ledger(self, sql: str) -> bool:
+        lowered, names = sql.lower(), {SEGMENTS.name, DEAD_LETTERS.name}
+        if any(name in lowered for name in LEDGER_MACROS):
+            return True
+        if not any(name in lowered for name in names):
+            return False
+        # A column or a text may have that name too. EXPLAIN cannot be parsed, nor what is named by a text.
+        parsed = json.loads(self._engine.value("SELECT json_serialize_sql(?)", [sql]))
+        return bool(parsed["error"]) or "query" in lowered or not names.isdisjoint(_tables_in(parsed))
+
+    def _fill_ledger_tables(self) -> None:
+        if not self._ledger_tables_are_filled:
+            fill_ledger_tables(self._engine, self._store, self.snapshot.ends, self._days)
+            self._ledger_tables_are_filled = True
+
+
+def _tables_in(parsed: object) -> Iterator[str]:
+    """Yields the names of the tables that a parsed query reads, in lower case."""
+    if isinstance(parsed, dict):
+        if parsed.get("type") == "BASE_TABLE":
+            yield str(parsed["table_name"]).lower()
+        parsed = list(parsed.values())
+    if isinstance(parsed, list):
+        for part in parsed:
+            yield from _tables_in(part)
+
+
+@contextlib.contextmanager
+def open_lake(
+    store: ObjectStore,
+    *,
+    settings: Settings | None = None,
+    cache_dir: Path | None = None,
+    days: Sequence[date] | None = None,
+    local_day: LocalDay | None = None,
+) -> Iterator[LakeSession]:
+    """Opens the lake as it is now.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read; default: their defaults, so that everything is counted.
+        cache_dir: Where fetched day tables are kept; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
+        days: Only these days (UTC); fewer days are fetched then. Default: all.
+        local_day: Only this day of a time zone, instead of `days`: `day` and `hour` of all tables but those of the
+            ledger are local then.
+
+    Yields:
+        The session; its files are removed when the context ends, the cache stays.
+
+    Raises:
+        LedgerError: A segment behind the day tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days, local_day=local_day) as lake:
+        lake.lock()
+        yield lake
+
+
+@contextlib.contextmanager
+def open_unlocked_lake(
+    store: ObjectStore,
+    *,
+    settings: Settings | None = None,
+    cache_dir: Path | None = None,
+    days: Sequence[date] | None = None,
+    local_day: LocalDay | None = None,
+) -> Iterator[LakeSession]:
+    """Opens the lake as `open_lake` does, for SQL of this project only: it can write files anywhere."""
+    cache_dir = cache_dir or default_cache_dir()
+    memory = settings.duckdb_memory if settings else None
+    with session_folder(cache_dir) as folder, open_engine(folder, memory=memory) as engine:
+        # Versions of a store in memory are numbers that mean nothing to the next process.
+        kept = cache_dir if store.url != "memory://" else folder / "cache"
+        days = sorted(utc_days([local_day.day])) if local_day else days
+        snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
+        if local_day:
+            create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
+            show_local_days(engine, SHOWN_LETTERS, [local_day.day])
+        create_summary_views(engine, settings, local=local_day is not None)
+        create_histogram_views(engine)
+        create_ledger_tables(engine)
+        create_macros(engine)
+        yield LakeSession(store, engine, snapshot, days)
+
+
+def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
+    """Creates a view for each summary, over the tables of a snapshot; by local hours after `show_local_days`."""
+    for summary in SUMMARIES.values():
+        if settings is not None:
+            set_parameters(engine, parameters_of(summary, settings))
+        # The name `dead_letters` belongs to the table that users see, which costs a reading of the ledger.
+        letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
+        sql = summary.local_sql if local else summary.sql
+        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
+
+
+@contextlib.contextmanager
+def query_errors() -> Iterator[None]:
+    """Turns what DuckDB refuses of a user's query into errors that say what to do."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise PermanentError(
+            f"The query cannot be answered here: {error}",
+            next_step="free memory or disk space, or ask for fewer days or columns",
+        ) from None
+    except duckdb.Error as error:
+        tables = ", ".join(table.name for table in ALL)
+        raise ConfigurationError(
+            f"DuckDB refuses the query: {error}",
+            next_step=f'ask for the columns: imgpipeline query "DESCRIBE frames"; the tables are {tables}',
+        ) from None

@@ -1,0 +1,198 @@
+"""One moment of the lake: the stored day tables, and over them what the ledger has behind them.
+
+Makes the tables `frames`, `detections` and `notices` of a query session, and the dead letters that its summaries count.
+They show everything up to one set of ends exactly once, whatever builds go on meanwhile:
+
+* Each day's files are taken first, each in one version. Then the ends are fixed, so no file reaches beyond them.
+* Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
+  one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
+  Dead letters and notices are named by their offsets.
+* The segments behind all days are read in a single pass, each once, however their days are mixed. The day catalogue
+  says which days have some: a session of all days costs nothing for those that are over.
+* A day with a file whose columns are of a version that this release does not read is read from the ledger.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
+from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.build.day_ends import common_ends, join_ends, reach_differently
+from imgpipeline.lake.build.ledger_rows import load_outcomes
+from imgpipeline.lake.build.overlay import WORKING, create_stored, lay_over
+from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.storage.cache import LakeCache
+from imgpipeline.lake.storage.engine import Engine
+from imgpipeline.lake.storage.manifest import Manifest, parse_footer
+from imgpipeline.lake.storage.older_versions import is_complete
+from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_READERS = 16
+SHOWN_LETTERS = f"{WORKING}.shown_letters"
+"""The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
+more of each, and costs a reading of the ledger."""
+_TABLES = tuple(table.name for table in DAY_TABLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a session shows."""
+
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain is shown."""
+    days: tuple[date, ...]
+    """The days that are shown, sorted."""
+    behind: int
+    """How many frames came from segments behind the stored tables."""
+
+
+def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
+    """Creates the views `frames`, `detections`, `notices` and `SHOWN_LETTERS`.
+
+    Args:
+        store: The object store.
+        engine: DuckDB with the session's folder.
+        cache: Where fetched files are kept.
+        days: Only these; None: all that there are.
+
+    Returns:
+        What is shown.
+
+    Raises:
+        LedgerError: A segment behind the tables cannot be read.
+        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+    """
+    files = _take_files(store, engine.folder, cache, days)
+    catalog = open_catalog(store, is_followed=days is None)
+    ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
+    behind = _Behind(store, catalog, ends, files, is_followed=days is None)
+    shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
+    engine.run(f"CREATE SCHEMA {WORKING}")
+    engine.run(f"SET search_path = '{WORKING},main'")
+    behind.look_for(shown)
+    load_outcomes(engine, behind.read(), behind.since)
+    catalog.save()
+    for table in DAY_TABLES:
+        create_stored(engine, table, {path: version for day in files.values() for path, version in day.of(table)})
+    overlay = lay_over(engine)
+    engine.run("DROP TABLE found")
+    engine.run("DROP TABLE buried")
+    engine.run("DROP TABLE noticed")
+    engine.run("SET search_path = 'main'")
+    for table in (FRAMES, DETECTIONS, NOTICES):
+        engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
+    engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
+    return Snapshot(ends, tuple(shown), overlay.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _DayFiles:
+    """The files of one day: all of its tables, as far as their version knows them."""
+
+    manifests: tuple[Manifest, ...]
+    paths: Mapping[str, Path]
+    version: str
+
+    def of(self, table: Table) -> Iterator[tuple[Path, int]]:
+        """Yields the file of a table with the version of its columns; nothing where the day has none."""
+        for manifest in self.manifests:
+            if manifest.table == table.name:
+                yield self.paths[table.name], manifest.schema_version
+
+    @property
+    def settled_as(self) -> str:
+        """Under which name the catalogue notes that nothing is behind them."""
+        return f"tables {min(manifest.schema_version for manifest in self.manifests)}"
+
+    @property
+    def settled(self) -> str:
+        """What stands for them in the catalogue; empty where they are not made up to the same ends."""
+        return "" if reach_differently(*self.manifests) else self.version
+
+
+_Files = dict[date, _DayFiles]
+
+
+@dataclass(slots=True)
+class _Behind:
+    """Reads what the ledger has behind the files."""
+
+    store: ObjectStore
+    catalog: DayCatalog
+    ends: Mapping[ChainId, int]
+    files: _Files
+    is_followed: bool
+    since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
+    """For each day that has to be looked at, the offset from which each chain is read."""
+
+    def look_for(self, days: Sequence[date]) -> None:
+        """Chooses the days to look at: all but those of which the catalogue knows that nothing is behind."""
+        for day in days:
+            files = self.files.get(day)
+            name, version = (files.settled_as, files.settled) if files else ("", "")
+            covered = common_ends(files.manifests) if files else {}
+            if self.is_followed:
+                is_quiet = self.catalog.news.is_settled(day, name, version)
+                if is_quiet or self.catalog.news.has_news(day, covered) is False:
+                    continue
+            self.since[day] = self.catalog.read_from(day, name, version, covered)
+
+    def read(self) -> Iterator[Segment]:
+        """Yields each segment behind any of the days once, and notes the days that have none."""
+        quiet = set(self.since)
+        unread = [day for day, since in self.since.items() if self._is_open(since)]
+        buckets = [
+            bucket for listed in map_ahead(self._index, unread, workers=_READERS, ahead=_READERS) for bucket in listed
+        ]
+        for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
+            quiet.difference_update(days_since(segment.header, self.since))
+            yield segment
+        for day in quiet & self.files.keys():
+            self.catalog.news.settle(day, self.files[day].settled_as, self.files[day].settled)
+
+    def _is_open(self, since: Mapping[ChainId, int]) -> bool:
+        return any(since.get(chain, 0) < end for chain, end in self.ends.items())
+
+    def _index(self, day: date) -> list[Bucket]:
+        return index_buckets(self.store, day)
+
+
+def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
+    """Links the files of all days, all tables of a day or none: where one is missing, the ledger tells the day."""
+    wanted: list[tuple[date, str, str, str]] = []
+    for table in _TABLES:
+        for info in store.list_objects(table):
+            day = parse_day(info.key)
+            if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
+                wanted.append((day, table, info.key, info.e_tag))
+
+    def take(key: str, e_tag: str) -> tuple[Manifest, Path] | None:
+        path = folder / key
+        if not cache.link(key, e_tag, path):
+            return None
+        return parse_footer(path, key), path
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        taken = list(pool.map(lambda item: take(item[2], item[3]), wanted))
+    cache.trim()
+    files: dict[date, dict[str, tuple[Manifest, Path]]] = defaultdict(dict)
+    versions: dict[date, list[str]] = defaultdict(list)
+    for (day, table, _, e_tag), found in zip(wanted, taken, strict=True):
+        if found:
+            files[day][table] = found
+            versions[day].append(e_tag)
+    return {
+        day: _DayFiles(
+            tuple(manifest for manifest, _ in tables.values()),
+            {table: path for table, (_, path) in tables.items()},
+            join_versions(versions[day]),
+        )
+        for day, tables in files.items()
+        if is_complete({name: manifest for name, (manifest, _) in tables.items()}, _TABLES)
+    }

@@ -1,0 +1,1 @@
+"""Tables as Parquet objects: their footers, tables of several objects, local copies, and the DuckDB that reads them."""

@@ -1,0 +1,165 @@
+"""The local cache of day tables, and the folder of one query session.
+
+Owns the files below `~/.cache/imgpipeline/lake`. It promises that a file is there whole or not at all, that its name
+stands for one version of one object (store, key, e-tag), that the cache stays near its limit, and that a session keeps
+the files it began with: it has links of its own to them, so that removing a file from the cache takes nothing from it.
+Folders of sessions that died are removed by the next one. The whole cache may be deleted at any time.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from imgpipeline.lake.storage.engine import disk_errors
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+MOST_BYTES = 4 * 2**30
+"""The cache is cut back to this size, the files longest unused first."""
+MOST_FILES = 4000
+"""And to this many files: looking at more would take longer than fetching them again."""
+
+
+def default_cache_dir() -> Path:
+    """Returns `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "imgpipeline" / "lake"
+
+
+class LakeCache:
+    """Fetched objects of one store.
+
+    Guarantees:
+        Safe to use from several threads and processes. What is linked is what the store holds under that version.
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
+        """Begins; nothing is fetched yet.
+
+        Args:
+            store: Where the objects are.
+            folder: Where the files are kept; made where it is missing.
+            most_bytes: Size that the cache is cut back to by `trim`.
+        """
+        self._store = store
+        self.folder = folder
+        self._folder = folder / "objects"
+        self._most_bytes = most_bytes
+        self._has_grown = False
+        with disk_errors(folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def link(self, key: str, e_tag: str, target: Path) -> str | None:
+        """Puts an object under a path, from the cache or from the store.
+
+        Args:
+            key: The object's key.
+            e_tag: Version that was listed; where it was replaced since, the newer one is taken.
+            target: Where it shall be; its folder is made.
+
+        Returns:
+            The version that is there now; None where the object is gone.
+
+        Raises:
+            PermanentError: The local disk cannot be used.
+        """
+        with disk_errors(self._folder):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self._link_cached(self._path(key, e_tag), target):
+                return e_tag
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix="fetching-")
+            os.close(handle)
+            path = Path(name)
+            try:
+                found = fetch_table(self._store, key, path)
+            except ObjectMissingError:
+                path.unlink()
+                return None
+            except BaseException:
+                path.unlink()
+                raise
+            if not self._link_cached(path, target):
+                shutil.copyfile(path, target)
+            path.replace(self._path(key, found))
+            self._has_grown = True
+            return found
+
+    def trim(self) -> None:
+        """Removes the files longest unused until the rest is within the limits, if anything was fetched."""
+        if not self._has_grown:
+            return
+        found: list[tuple[float, int, Path]] = []
+        for path in self._folder.iterdir():
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        excess, surplus = sum(size for _, size, _ in found) - self._most_bytes, len(found) - MOST_FILES
+        for _, size, path in sorted(found):
+            if excess <= 0 and surplus <= 0:
+                return
+            path.unlink(missing_ok=True)
+            excess, surplus = excess - size, surplus - 1
+
+    def _path(self, key: str, e_tag: str) -> Path:
+        name = sha256(f"{self._store.url}\n{key}\n{e_tag}".encode()).hexdigest()[:40]
+        return self._folder / f"{name}.parquet"
+
+    def _link_cached(self, path: Path, target: Path) -> bool:
+        """Links, or copies where the disk knows no links; False where there is no such file."""
+        try:
+            os.utime(path)
+            try:
+                target.hardlink_to(path)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                shutil.copyfile(path, target)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tuple[Path, LakeCache]]:
+    """Opens the cache of a store, and an empty folder beside it whose files can be links to those of the cache.
+
+    Args:
+        store: The object store.
+        cache_dir: The cache's folder; default: `default_cache_dir`.
+
+    Yields:
+        The folder, which is removed at the end, and the cache.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+    """
+    cache_dir = cache_dir or default_cache_dir()
+    with session_folder(cache_dir) as folder:
+        # Versions of a store in memory are numbers that mean nothing to the next process.
+        yield folder, LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+
+
+@contextlib.contextmanager
+def session_folder(cache_dir: Path) -> Iterator[Path]:
+    """Makes a folder for one session and removes it at the end.
+
+    Args:
+        cache_dir: The cache's folder, so that links to its files are possible.
+
+    Yields:
+        An empty folder.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+    """
+    sessions = cache_dir / "sessions"
+    with contextlib.ExitStack() as stack:
+        with disk_errors(cache_dir):
+            sessions.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(sessions, ""))
+        yield folder

@@ -1,0 +1,164 @@
+"""DuckDB as this project opens it.
+
+Owns its settings (UTC, no extensions from the network, how much memory it may take, spilling into the caller's folder)
+and the translation of its errors. It promises that what needs more memory than the limit goes to the disk, however
+large a day is. What is asked of it belongs to the modules beside.
+"""
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from imgpipeline.errors import ImgpipelineError, PermanentError
+from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.settings import load_settings
+
+_PREFIX = "imgpipeline-lake-"
+_SHARE = 4
+"""An engine takes a quarter of the machine's memory. DuckDB's own default is four fifths for each, which two builds at
+a time, or one beside a detection run, do not have."""
+_THREAD_BYTES = 2**28
+"""Each thread has buffers of its own, three of 32 MB where it reads documents; with less memory than this for each,
+there are fewer threads."""
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""What a container may take, by version 2 and 1 of control groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An opened DuckDB with a folder of its own."""
+
+    connection: duckdb.DuckDBPyConnection
+    """In memory; times are UTC."""
+    folder: Path
+    """For spooled and written files; removed when the engine is closed."""
+
+    def run(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Runs one statement of this project and returns all rows.
+
+        Raises:
+            PermanentError: DuckDB refuses; the message has its own words.
+        """
+        with engine_errors():
+            return self.connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        """Runs one statement and returns the first value of its first row."""
+        return self.run(sql, parameters)[0][0]
+
+
+@contextlib.contextmanager
+def open_engine(folder: Path | None = None, *, memory: str | None = None) -> Iterator[Engine]:
+    """Opens DuckDB in memory.
+
+    Args:
+        folder: Where it may spill and files are spooled to; default: a temporary one that is removed at the end, and
+            by the next engine where this process is killed.
+        memory: What it may take, such as `2GB`; default: the setting `duckdb_memory`, or a quarter of the machine's.
+
+    Yields:
+        The engine.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+        PermanentError: The temporary folder cannot be made, or is full.
+    """
+    memory = memory or load_settings().duckdb_memory or f"{machine_memory_bytes() // _SHARE}B"
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            parent = Path(tempfile.gettempdir())
+            with disk_errors(parent):
+                folder = stack.enter_context(scratch_folder(parent, _PREFIX))
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": str(folder / "spilled"),
+            "memory_limit": memory,
+        }
+        with engine_errors():
+            connection = duckdb.connect(":memory:", config=config)
+            stack.callback(connection.close)
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_progress_bar = false")  # it is drawn on stdout, into what commands print
+            _bound_threads(connection)
+        yield Engine(connection, folder)
+
+
+def _bound_threads(connection: duckdb.DuckDBPyConnection) -> None:
+    asked = "SELECT current_setting('threads'), parse_formatted_bytes(current_setting('memory_limit'))"
+    threads, limit_bytes = connection.execute(asked).fetchall()[0]
+    most = max(1, int(limit_bytes) // _THREAD_BYTES)
+    if most < threads:
+        connection.execute(f"SET threads = {most}")
+
+
+@functools.cache
+def machine_memory_bytes() -> int:
+    """Returns the memory of this machine, or of the container where that is less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+            found.append(int(path.read_text(encoding="ascii")))
+    return min(found)
+
+
+def lock(engine: Engine) -> None:
+    """From here on only files of the engine's folder can be opened, and no setting can be changed."""
+    engine.run("SET python_enable_replacements = false")
+    engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
+    engine.run("SET enable_external_access = false")
+    engine.run("SET lock_configuration = true")
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turns DuckDB's errors into this project's."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise PermanentError(
+            f"DuckDB has not enough memory: {error}",
+            next_step="raise IMGPIPELINE_DUCKDB_MEMORY (a build needs 200MB), or ask for fewer days at once",
+        ) from None
+    except duckdb.IOException as error:
+        raise PermanentError(f"DuckDB cannot read or write a file: {error}", next_step="free disk space") from None
+    except duckdb.Error as error:
+        raise PermanentError(f"DuckDB refuses: {error}") from None
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turns failures of the local disk into an error that names the folder."""
+    try:
+        yield
+    except ImgpipelineError:
+        raise
+    except OSError as error:
+        raise PermanentError(
+            f"The local folder {folder} cannot be used: {error.strerror or error}.",
+            next_step="free space there, or name another folder (TMPDIR; for the query cache XDG_CACHE_HOME)",
+        ) from error
+
+
+def quoted(text: str) -> str:
+    """Returns text as an SQL string, for the few places that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Returns a column's name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def all_rows(path: Path, *, day: date | None = None) -> str:
+    """Returns a query for all of one Parquet file, whatever its path looks like; with a day as a column `day`."""
+    first = f"{quoted(day.isoformat())}::DATE AS day, " if day else ""
+    return f"SELECT {first}* FROM read_parquet({quoted(str(path))}, hive_partitioning = false)"  # noqa: S608 - quoted

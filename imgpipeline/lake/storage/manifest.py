@@ -1,0 +1,212 @@
+"""The manifest: what a stored table says of itself, in its Parquet footer.
+
+It is read from the store without the table, together with the version (e-tag) of the object. Whether a table is current
+is decided by the contract of derived objects (`lake.build.derived`).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.storage.pieces import Pieces, pieces_of
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.reading import Tail, fetch_tail
+
+Said = TypeVar("Said")
+"""What an object says of itself."""
+FOOTER_KEY = "imgpipeline"
+"""Under which key of the Parquet footer the manifest is."""
+_TAIL_BYTES = 128 * 1024
+"""Enough for the footers of nearly all tables; longer ones cost a second request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one stored table was made of."""
+
+    table: str
+    """`frames`, `detections`, `dead_letters`, or a summary's name."""
+    day: date
+    """UTC day."""
+    schema_version: int
+    """Version of the columns."""
+    made_by: str
+    """Hash of the code and SQL that made it, 16 hexadecimal digits."""
+    ends: Mapping[ChainId, int]
+    """Up to which end each chain was read; a chain that is not named had nothing of this day."""
+    rows: int
+    """Rows of this table."""
+    built_at: datetime
+    """When it was made, UTC."""
+    duplicates: int = 0
+    """Frames that were left out because their `frame_id` was there already (day tables)."""
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """Version (e-tag) of each table that a summary was made of, by name; empty for day tables."""
+    sql: str = ""
+    """The query that made a summary; empty for day tables."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """The settings that a summary's query has read, or that of a summary it is made of."""
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
+    is_extended: bool = False
+    """Whether newer segments were added to an older version of the table (day tables)."""
+    content: str = ""
+    """Hash of the rows: two builds with the same rows have the same; empty in tables of older releases."""
+
+    def to_json(self) -> str:
+        """Returns the manifest as the footer holds it."""
+        ends = [
+            {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
+            for chain, end in sorted(self.ends.items())
+        ]
+        data = {
+            "table": self.table,
+            "day": self.day.isoformat(),
+            "schema_version": self.schema_version,
+            "made_by": self.made_by,
+            "ends": ends,
+            "rows": self.rows,
+            "duplicates": self.duplicates,
+            "built_at": format_time(self.built_at),
+            "content": self.content,
+            **({"is_extended": True} if self.is_extended else {}),
+        }
+        made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
+                "queries": dict(self.queries)} if self.sql else {}  # fmt: skip
+        return json.dumps({**data, **made}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        data = json.loads(text)
+        return cls(
+            table=data["table"],
+            day=date.fromisoformat(data["day"]),
+            schema_version=data["schema_version"],
+            made_by=data["made_by"],
+            ends={ChainId(e["topic"], e["topic_id"], e["partition"]): int(e["end"]) for e in data["ends"]},
+            rows=data["rows"],
+            built_at=parse_time(data["built_at"]),
+            duplicates=data["duplicates"],
+            made_of=_made_of(data.get("made_of", {})),
+            sql=data.get("sql", ""),
+            parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
+            queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
+            is_extended=data.get("is_extended", False),
+            content=data.get("content", ""),
+        )
+
+
+def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
+    """Summaries of older releases name the version of the detections alone."""
+    named = {"detections": value} if isinstance(value, str) else value
+    return {table: str(version) for table, version in named.items()}
+
+
+class DamagedObjectError(PermanentError):
+    """A stored object that is none of this project, or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject(Generic[Said]):
+    """What an object says of itself, with the version of the object it was read from."""
+
+    manifest: Said
+    """What it says of itself."""
+    e_tag: str
+    """Version of the object."""
+    size_bytes: int
+    """Size of the object, with its pieces."""
+    pieces: Pieces | None = None
+    """Where the beginning of a large table is; None for a table of one object."""
+
+
+Stored = StoredObject[Manifest]
+"""A stored day table or summary."""
+
+
+def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
+    """Returns the manifest of a day table, or None where the day has none; raises DamagedObjectError."""
+    found = read_stored(store, day_table_key(table, day))
+    return found.manifest if found else None
+
+
+def read_stored(store: ObjectStore, key: str) -> Stored | None:
+    """Returns the manifest of a day table or summary with its version, or None where there is no such object.
+
+    Raises:
+        DamagedObjectError: The object is no Parquet file of this project.
+    """
+    return read_object(store, key, Manifest.from_json)
+
+
+def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) -> StoredObject[Said] | None:
+    """Returns what an object says of itself with its version, or None where there is no such object.
+
+    Args:
+        store: The object store.
+        key: The object's key.
+        parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError where it is something else.
+
+    Raises:
+        DamagedObjectError: The object is no Parquet file of this project.
+    """
+    tail = fetch_footer(store, key)
+    if tail is None:
+        return None
+    pieces = pieces_of(tail.data)
+    size_bytes = tail.size_bytes + (pieces.all_bytes if pieces else 0)
+    return StoredObject(_parse(tail.data, key, parse), tail.e_tag, size_bytes, pieces)
+
+
+def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
+    """Returns the end of a Parquet file, with its whole footer in it; None where there is no such object."""
+    wanted = _TAIL_BYTES
+    try:
+        while True:
+            tail = fetch_tail(store, key, wanted)
+            footer_bytes = int.from_bytes(tail.data[-8:-4], "little") + 8
+            if footer_bytes <= len(tail.data) or len(tail.data) == tail.size_bytes:
+                return tail
+            wanted = footer_bytes
+    except ObjectMissingError:
+        return None
+
+
+def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
+    """Reads the manifest out of a Parquet file, or out of the end of one.
+
+    Args:
+        source: The file, or bytes with at least its footer.
+        key: The object's key, for messages.
+
+    Raises:
+        DamagedObjectError: It is no Parquet file, or one without a manifest.
+    """
+    return _parse(source, key, Manifest.from_json)
+
+
+def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], Said]) -> Said:
+    try:
+        file = source if isinstance(source, Path) else pa.BufferReader(source)
+        metadata: dict[bytes, bytes] = pq.read_metadata(file).metadata or {}
+        return parse(metadata[FOOTER_KEY.encode()])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(key, error) from None
+
+
+def unreadable(key: str, error: Any) -> DamagedObjectError:
+    """Returns the error for a stored table that cannot be read."""
+    return DamagedObjectError(
+        f"{key} is no Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
+        next_step="move that object aside; it is then built again",
+    )

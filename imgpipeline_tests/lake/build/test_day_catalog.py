@@ -1,0 +1,256 @@
+"""The day catalogue: a settled day is not read again, and no other day passes for settled."""
+
+import json
+from collections import Counter
+from datetime import date, timedelta
+
+import pytest
+import zstandard
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, segment_key
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.schema import DAY_TABLES, Table
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.storage.manifest import read_manifest
+from imgpipeline.ledger import Segment, known_days, list_segments
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.lake.audits import run_audit
+from imgpipeline_tests.lake.counting_store import CountingStore
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    append,
+    frame,
+    frames,
+    gap,
+    stored_segments,
+    write_chain,
+    writer,
+)
+from imgpipeline_tests.ledger.test_follow import repair_chain
+
+CATALOG = follower_key("days")
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture
+def counting(folder: ObjectStore) -> CountingStore:
+    return CountingStore(folder.clients, folder.url, folder=folder.folder)
+
+
+def count_frames(lake, store: CountingStore) -> tuple[int, int]:
+    """Open a session; answer how many frames it shows, and how many segments it has read."""
+    store.read = []
+    with lake(store) as session:
+        return session.query("SELECT count(*) FROM frames").rows[0][0], len(store.read)
+
+
+def one_day_and_most_of_a_bucket_behind_it(store: ObjectStore):
+    made = write_chain(store, frames(0, 3))
+    rebuild_day(store, DAY, now=NOON)
+    for offset in range(3, 43):
+        append(made, frames(offset, offset + 1, NEXT))
+    rebuild_day(store, NEXT, now=NOON)
+    return made
+
+
+def test_the_rest_of_a_day_s_last_bucket_is_read_by_the_first_session_only(counting: CountingStore, lake):
+    made = one_day_and_most_of_a_bucket_behind_it(counting)
+    shown, read = count_frames(lake, counting)
+    assert (shown, read >= 40) == (43, True)
+    shown, read = count_frames(lake, counting)
+    assert (shown, read) == (43, 1)  # the last segment: its header tells the end, and that the notes still hold
+    append(made, frames(43, 45, NEXT))
+    shown, read = count_frames(lake, counting)
+    assert (shown, read <= 6) == (45, True)
+
+
+def test_an_audit_reads_it_once_too(counting: CountingStore):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    for most in (1000, 4):
+        counting.read = []
+        assert not any(day.stale for day in run_audit(counting).days)
+        assert len(counting.read) <= most
+
+
+def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, lake):
+    made = one_day_and_most_of_a_bucket_behind_it(counting)
+    count_frames(lake, counting)
+    append(made, [seen(43, ["dog"])])
+    assert [count_frames(lake, counting)[0] for _ in range(2)] == [44, 44]
+    rebuild_day(counting, DAY, now=NOON)
+    assert [count_frames(lake, counting)[0] for _ in range(2)] == [44, 44]
+
+
+def test_a_store_that_was_made_anew_under_the_same_url_has_no_quiet_stretches(counting: CountingStore, lake):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    count_frames(lake, counting)
+    for info in list(counting.list_objects()):
+        counting.delete(info.key)
+    made = write_chain(counting, frames(0, 3))
+    rebuild_day(counting, DAY, now=NOON)
+    append(made, frames(3, 43))
+    assert count_frames(lake, counting)[0] == 43
+
+
+def test_tables_that_were_removed_are_made_up_for_from_the_beginning(counting: CountingStore, lake):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    count_frames(lake, counting)
+    counting.delete(f"frames/day={DAY}/frames.parquet")
+    assert count_frames(lake, counting)[0] == 43
+    assert segment_key(CHAIN, 0) in counting.read
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"{", None], ids=["empty", "no zstd", "cut", "of a newer release"])
+def test_a_catalogue_that_cannot_be_read_is_made_again(counting: CountingStore, lake, content: bytes | None):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    count_frames(lake, counting)
+    newer = zstandard.compress(json.dumps({"version": 99}).encode())
+    counting.put(CATALOG, newer if content is None else content)
+    assert count_frames(lake, counting)[0] == 43
+    assert stale_days(counting) == []
+    assert open_catalog(counting).days == [DAY, NEXT]
+
+
+def test_a_store_of_an_older_release_gets_its_catalogue_by_the_first_call(counting: CountingStore):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    assert counting.head(CATALOG) is None
+    assert stale_days(counting) == []
+    assert counting.head(CATALOG) is not None
+
+
+def test_of_two_calls_at_a_time_the_later_saving_loses(memory: ObjectStore):
+    made = write_chain(memory, frames(0, 3))
+    stale_days(memory)
+    sleeper = open_catalog(memory)
+    sleeper.news.settle(DAY, "whatever", "1")
+    append(made, frames(3, 5, NEXT))
+    stale_days(memory)
+    saved = memory.get(CATALOG)
+    assert not sleeper.save()
+    assert memory.get(CATALOG) == saved
+    assert open_catalog(memory, is_followed=False).checkpoint.ends == {CHAIN: 5}
+
+
+def test_an_account_that_may_not_write_reads_all_the_same(memory: ObjectStore):
+    write_chain(memory, frames(0, 3))
+
+    def refuse(*_: object) -> bool:
+        raise ForbiddenError("no")
+
+    memory.replace = refuse  # type: ignore[method-assign]  # this store only
+    assert stale_days(memory) == [DAY]
+    assert memory.head(CATALOG) is None
+
+
+def test_far_behind_the_day_index_is_read_instead_of_the_segments(counting: CountingStore):
+    one_day_and_most_of_a_bucket_behind_it(counting)
+    stale_days(counting)
+    made = writer(counting)
+    for offset in range(43, 43 + 1_500):
+        append(made, frames(offset, offset + 1, NEXT + timedelta(days=offset % 2)))
+    counting.read = []
+    assert stale_days(counting) == [NEXT, NEXT + timedelta(days=1)]
+    assert len(counting.read) < 1_400
+
+
+def test_a_damaged_segment_makes_its_own_days_stale_and_no_others(memory: ObjectStore):
+    write_chain(memory, frames(0, 3), [gap(3, 1_000)], frames(1_000, 1_003, NEXT))
+    for day in (DAY, NEXT):
+        rebuild_day(memory, day, now=NOON)
+    assert stale_days(memory) == []
+    append(writer(memory), frames(1_003, 1_006, NEXT))
+    append(writer(memory), frames(1_006, 1_009, NEXT))
+    memory.put(segment_key(CHAIN, 1_003), b"damaged")
+    assert stale_days(memory) == [NEXT]
+    assert stale_days(memory) == [NEXT]
+
+
+CHAINS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1)]
+DAYS = [DAY + timedelta(days=n) for n in range(3)]
+
+
+class CatalogMachine(RuleBasedStateMachine):
+    """Whatever is written, built, lost or saved late: the days behind are those that a look at everything finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = open_memory_store()
+        self.asleep: list[DayCatalog] = []
+
+    @rule(chain=st.sampled_from(CHAINS), day=st.sampled_from(DAYS), length=st.sampled_from([1, 700]))
+    def write(self, chain: ChainId, day: date, length: int) -> None:
+        made = writer(self.store, chain)
+        start = made.end.offset
+        rest = [gap(start + 1, start + length)] if length > 1 else []
+        assert append(made, [frame(start, day), *rest])
+
+    @rule(day=st.sampled_from(DAYS))
+    def build(self, day: date) -> None:
+        if day in known_days(self.store):
+            rebuild_day(self.store, day, now=NOON)
+
+    @rule(day=st.sampled_from(DAYS), table=st.sampled_from(DAY_TABLES))
+    def lose_a_table(self, day: date, table: Table) -> None:
+        self.store.delete(day_table_key(table.name, day))
+
+    @rule(is_followed=st.booleans())
+    def open_and_sleep(self, is_followed: bool) -> None:
+        self.asleep.append(open_catalog(self.store, is_followed=is_followed))
+
+    @precondition(lambda self: self.asleep)
+    @rule()
+    def save_late(self) -> None:
+        self.asleep.pop(0).save()
+
+    @rule(content=st.none() | st.just(b"damaged"))
+    def lose_the_catalogue(self, content: bytes | None) -> None:
+        if content is None:
+            self.store.delete(CATALOG)
+        else:
+            self.store.put(CATALOG, content)
+
+    @rule(days=st.none() | st.sets(st.sampled_from(DAYS), min_size=1).map(sorted))
+    def query(self, days: list[date] | None) -> None:
+        frames = {o.frame_id: o.day for s in self.segments() for o in s.outcomes() if isinstance(o, Frame)}
+        found = Counter(day for day in frames.values() if days is None or day in days)
+        with open_lake(self.store, days=days) as session:
+            rows = session.query("SELECT day, count(*) FROM frames GROUP BY day").rows
+        assert dict(rows) == found
+
+    @rule(chain=st.sampled_from(CHAINS), data=st.data())
+    def repair(self, chain: ChainId, data: st.DataObject) -> None:
+        starts = list_segments(self.store, chain, 0, 10**6)[:-1]  # nobody here knows where the last one ended
+        if starts:
+            self.store.put(segment_key(chain, data.draw(st.sampled_from(starts))), b"damaged")
+            repair_chain(self.store, chain)
+            # As `ledger repair` does: no end has moved.
+            for day in known_days(self.store):
+                rebuild_day(self.store, day, force=True, now=NOON)
+
+    def segments(self) -> list[Segment]:
+        return [segment for chain in CHAINS for segment in stored_segments(self.store, chain)]
+
+    @invariant()
+    def the_days_behind_are_those_that_a_look_at_everything_finds(self) -> None:
+        expected = set()
+        for segment in self.segments():
+            for day in segment.header.days:
+                made = [read_manifest(self.store, table.name, day) for table in DAY_TABLES]
+                ends = [m.ends.get(segment.header.chain, 0) if m else -1 for m in made]
+                if min(ends) <= segment.header.start or len({str(m and sorted(m.ends.items())) for m in made}) > 1:
+                    expected.add(day)
+        assert stale_days(self.store) == sorted(expected)
+
+
+TestCatalog = CatalogMachine.TestCase
+TestCatalog.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestCatalog.pytestmark = [pytest.mark.slow]

@@ -1,0 +1,287 @@
+"""A build that adds new segments to stored tables gives what one full build gives, and reads nothing but the new."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment_key
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.repair_notes import DaysToBuild, noted_days
+from imgpipeline.lake.build.repaired_days import build_noted_days
+from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.storage.manifest import Manifest, read_manifest
+from imgpipeline.ledger import Segment, list_segments, read_segments
+from imgpipeline.ledger.segment import describe, encode_segment
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.samples import LABELS, again, gated, seen
+from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    PROVENANCE,
+    append,
+    dead_letter,
+    notice,
+    write_chain,
+    writer,
+)
+
+LATER = NOON + timedelta(hours=1)
+DAYS = (DAY, DAY + timedelta(days=1))
+TABLES = tuple(table.name for table in DAY_TABLES)
+CHAINS = tuple(ChainId(topic, topic_id, partition) for topic, topic_id in (("cars", "id-1"), ("frames", "id-2"),
+               ("frames", "id-2~2")) for partition in (0, 1))  # fmt: skip
+
+
+class CountingStore(ObjectStore):
+    """A store in memory that notes which objects are read as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__(open_memory_store().clients, "memory://")  # the store is a wrapper around such a client
+        self.read: list[str] = []
+
+    def get(self, key: str) -> bytes:
+        self.read.append(key)
+        return super().get(key)
+
+    def segments_read(self) -> list[str]:
+        return [key for key in self.read if key.startswith(f"{METADATA}/")]
+
+
+def manifests(store: ObjectStore, day: date) -> dict[str, Manifest]:
+    found = {table: read_manifest(store, table, day) for table in TABLES}
+    return {table: manifest for table, manifest in found.items() if manifest is not None}
+
+
+def contents(store: ObjectStore, day: date) -> dict[str, tuple[int, int, str]]:
+    """Return what a build of a day has stored: rows, duplicates, and the hash of the rows."""
+    return {name: (m.rows, m.duplicates, m.content) for name, m in manifests(store, day).items()}
+
+
+def full_build(store: ObjectStore, day: date) -> dict[str, tuple[int, int, str]]:
+    """Return what one full build up to the ends of a day's tables gives, made in a copy of the ledger."""
+    copy = open_memory_store()
+    for info in list(store.list_objects()):
+        if info.key.startswith("metadata"):
+            copy.put(info.key, store.get(info.key))
+    rebuild_day(copy, day, now=NOON, ends=manifests(store, day)[TABLES[0]].ends)
+    return contents(copy, day)
+
+
+@pytest.mark.fault(50)
+def test_a_build_after_one_more_segment_reads_that_segment_alone():
+    store = CountingStore()
+    chain = write_chain(store, *([seen(2 * n), seen(2 * n + 1)] for n in range(30)))
+    assert not rebuild_day(store, DAY, now=NOON).is_extended
+    append(chain, [seen(60), dead_letter(61)])
+    store.read.clear()
+
+    build = rebuild_day(store, DAY, now=LATER)
+
+    newest = segment_key(CHAIN, 60)
+    assert build.is_extended
+    assert (build.frames, build.detections, build.dead_letters) == (61, 61, 1)
+    assert set(store.segments_read()) == {newest}
+    assert contents(store, DAY) == full_build(store, DAY)
+
+
+@pytest.mark.fault(50)
+@pytest.mark.parametrize(
+    "newer",
+    [
+        pytest.param([again(2, 0, ["dog", "car"])], id="a-frame-announced-again-loses"),
+        pytest.param([again(2, 0), again(3, 0)], id="twice-again"),
+        pytest.param([seen(2)], id="a-late-frame-between-older-ones"),
+        pytest.param([dead_letter(2), Gap(3, 9, GapReason.EXPIRED)], id="no-frame-at-all"),
+    ],
+)
+def test_added_rows_are_those_of_a_full_build(memory: ObjectStore, newer: Sequence[Outcome]):
+    chain = write_chain(memory, [seen(0, ["car"]), replace(seen(500), offset=1)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(chain, newer)
+
+    assert rebuild_day(memory, DAY, now=LATER).is_extended
+    assert contents(memory, DAY) == full_build(memory, DAY)
+
+
+def test_a_frame_that_was_gated_first_gets_the_detections_of_the_one_that_was_processed(memory: ObjectStore):
+    chain = write_chain(memory, [gated(0)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(chain, [again(1, 0, ["car", "dog"])])
+
+    build = rebuild_day(memory, DAY, now=LATER)
+
+    assert (build.is_extended, build.frames, build.detections, build.duplicates) == (True, 1, 2, 1)
+    assert contents(memory, DAY) == full_build(memory, DAY)
+
+
+def test_a_forced_build_reads_the_whole_day_again():
+    store = CountingStore()
+    chain = write_chain(store, [seen(0)], [seen(1)])
+    rebuild_day(store, DAY, now=NOON)
+    append(chain, [seen(2)])
+    rebuild_day(store, DAY, now=NOON)
+    store.read.clear()
+
+    build = rebuild_day(store, DAY, force=True, now=LATER)
+
+    assert not build.is_extended
+    assert {segment_key(CHAIN, n) for n in range(3)} <= set(store.segments_read())
+
+
+@pytest.mark.fault(50)
+def test_a_day_with_an_open_repair_is_read_as_a_whole(memory: ObjectStore):
+    chain = write_chain(memory, [seen(0)])
+    rebuild_day(memory, DAY, now=NOON)
+    DaysToBuild(memory).cover([DAY])
+    mend(memory, next(read_segments(memory, CHAIN, [0])))
+    append(chain, [seen(1)])
+
+    assert not rebuild_day(memory, DAY, now=LATER).is_extended
+    assert contents(memory, DAY) == full_build(memory, DAY)
+
+
+def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: ObjectStore):
+    made = write_chain(memory, [seen(0)], [seen(1), seen(2)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(made, [seen(3)])
+    memory.put(segment_key(CHAIN, 1), b"damaged")
+    assert rebuild_day(memory, DAY, now=LATER).is_extended
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 1)):
+        rebuild_day(memory, DAY, now=LATER, force=True)
+
+
+def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
+    chain = write_chain(memory, [seen(0)])
+    rebuild_day(memory, DAY, now=NOON)
+    append(chain, [seen(1)])
+    extended = rebuild_day(memory, DAY, now=NOON)
+    append(chain, [seen(2)])
+
+    sealed = rebuild_day(memory, DAY, now=LATER, seal=True)
+
+    assert (extended.is_extended, sealed.is_extended, sealed.frames, sealed.corrected) == (True, False, 3, ())
+    assert contents(memory, DAY) == full_build(memory, DAY)
+    assert rebuild_day(memory, DAY, now=LATER, seal=True).skipped
+
+
+@pytest.mark.fault(50)
+def test_sealing_names_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
+    other = open_memory_store()
+    for store, labels in ((memory, ["car"]), (other, ["dog"])):
+        chain = write_chain(store, [seen(0, labels)])
+        rebuild_day(store, DAY, now=NOON)
+        append(chain, [seen(1, labels)])
+        assert rebuild_day(store, DAY, now=NOON).is_extended
+    memory.put(day_table_key("detections", DAY), other.get(day_table_key("detections", DAY)))
+
+    sealed = rebuild_day(memory, DAY, now=LATER, seal=True)
+
+    assert sealed.corrected == ("detections",)
+    assert contents(memory, DAY) == full_build(memory, DAY)
+
+
+def mend(store: ObjectStore, segment: Segment) -> None:
+    """Put other outcomes of the same offsets over a segment, as a repair does."""
+    header = segment.header
+    outcomes: list[Outcome] = [Gap(header.start, header.end, GapReason.DAMAGED)]
+    made = describe(header.chain, outcomes, provenance=PROVENANCE, writer_id=f"mended-{header.writer_id}",
+                    fingerprint=header.fingerprint, created_at=NOON)  # fmt: skip
+    store.put(segment_key(header.chain, header.start), encode_segment(made, outcomes))
+
+
+table_puts = st.sampled_from(["none", "crash before", "crash after", "answer lost", "overtaken"])
+
+
+class GrowingDays(RuleBasedStateMachine):
+    """Chains of several topics grow, close, are renewed and repaired; builds die, race, and come with older ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = FaultyStore()
+        self.number = 0
+
+    @rule(data=st.data(), chain=st.sampled_from(CHAINS), count=st.integers(1, 4))
+    def append(self, data: st.DataObject, chain: ChainId, count: int) -> None:
+        to = writer(self.store, chain)
+        outcomes = [self.outcome(data.draw(st.integers(0, 40)), chain, to.end.offset + n) for n in range(count)]
+        assert append(to, outcomes)
+
+    def outcome(self, content: int, chain: ChainId, offset: int) -> Outcome:
+        """Return what becomes of a record: few names, so that many frames are announced again, late and elsewhere."""
+        day = DAYS[content % 2]
+        if content % 13 == 0:
+            return dead_letter(offset, day)
+        if content % 11 == 0:
+            return Gap(offset, offset + 1, GapReason.MARKER)
+        if content % 17 == 0:
+            return notice(offset, day, minute=content % 60)
+        self.number += 1
+        labels = [LABELS[(content + n) % 3] for n in range(content % 3)]
+        frame = (
+            seen(content % 7 * 100 + content % 3, labels, day) if content % 5 else gated(content % 7, source="cam-2")
+        )
+        return replace(frame, topic=chain.topic, partition=chain.partition, offset=offset)
+
+    @rule(data=st.data(), day=st.sampled_from(DAYS), faults=st.lists(table_puts, max_size=3), force=st.booleans())
+    def build(self, data: st.DataObject, day: date, faults: list[str], force: bool) -> None:
+        self.store.faults, self.store.in_between = {"table": faults}, lambda: rebuild_day(self.store, day, now=LATER)
+        try:
+            rebuild_day(self.store, day, now=NOON, force=force and data.draw(st.booleans()))
+        except (CrashError, TransientError):
+            pass  # the process died, or gave up
+        finally:
+            self.store.faults, self.store.in_between = {}, None
+
+    @rule(data=st.data(), finished=st.booleans())
+    def repair(self, data: st.DataObject, finished: bool) -> None:
+        chain = data.draw(st.sampled_from(CHAINS))
+        starts = list_segments(self.store, chain, 0, 10**6)
+        if starts:
+            segment = next(read_segments(self.store, chain, [data.draw(st.sampled_from(starts))]))
+            DaysToBuild(self.store).cover(segment.header.days)
+            mend(self.store, segment)
+        if finished:
+            self.finish_repairs()
+
+    @precondition(lambda self: noted_days(self.store))
+    @rule()
+    def finish_repairs(self) -> None:
+        build_noted_days(self.store, settings=Settings(), now=LATER)
+
+    @invariant()
+    def tables_are_those_of_one_full_build(self) -> None:
+        for day in set(DAYS) - noted_days(self.store):
+            found = manifests(self.store, day)
+            ends = [manifest.ends for manifest in found.values()]
+            if len(found) == len(TABLES) and all(each == ends[0] for each in ends):
+                assert contents(self.store, day) == full_build(self.store, day)
+
+    def teardown(self) -> None:
+        build_noted_days(self.store, settings=Settings(), now=LATER)
+        for day in DAYS:
+            if any(self.store.list_objects(f"metadata_days/day={day}")) or self.store.head(
+                day_table_key("frames", day)
+            ):
+                rebuild_day(self.store, day, now=LATER)
+        self.tables_are_those_of_one_full_build()
+
+
+class TestGrowingDays(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+    settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+class TestGrowingDaysForLong(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

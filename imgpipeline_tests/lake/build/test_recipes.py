@@ -1,0 +1,222 @@
+"""What a summary depends on: its query, the settings it reads, and the versions of its inputs; and nothing else."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.lake.build import derived, summaries, summary_inputs
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary, recipe
+from imgpipeline.lake.schema import SUMMARY_TABLES
+from imgpipeline.lake.storage.manifest import Stored, read_stored
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.audits import run_audit
+from imgpipeline_tests.lake.build.test_summary_numbers import build_day, stored_rows
+from imgpipeline_tests.lake.killed_builds import DiedError, die_after_detections, die_after_frames
+from imgpipeline_tests.lake.samples import day_outcomes, seen
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
+
+LATER = NOON + timedelta(hours=1)
+OF_LABELS = {"label_counts", "label_timestamps", "label_totals"}
+STRICT = Settings(summary_threshold=0.52)
+READERS = {"label_counts": {"label_counts", "label_totals"}}
+"""The summaries that change with the SQL of one, where that is more than itself."""
+
+
+def recipes(settings: Settings) -> dict[str, str]:
+    return {name: recipe(name, settings) for name in SUMMARIES}
+
+
+def stored(store: ObjectStore, name: str) -> Stored:
+    found = read_stored(store, summary_key(name, DAY))
+    assert found is not None
+    return found
+
+
+def build(store: ObjectStore, name: str, settings: Settings | None = None) -> bool:
+    """Build a summary if there is something to do; tell whether there was."""
+    return not build_summary(store, name, DAY, settings=settings or Settings(), now=LATER).skipped
+
+
+@pytest.fixture
+def other_sql(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Change the SQL of one summary."""
+
+    def change(name: str) -> None:
+        read = summaries.read_sql
+        monkeypatch.setattr(summaries, "read_sql", lambda which: read(which) + (" -- new" if which == name else ""))
+
+    return change
+
+
+def test_the_registry_is_in_the_order_in_which_summaries_can_be_built():
+    assert tuple(SUMMARIES) == tuple(table.name for table in SUMMARY_TABLES)
+    for place, summary in enumerate(SUMMARIES.values()):
+        inputs = set(summary.inputs)
+        assert inputs <= {"frames", "detections", "dead_letters", "notices", *list(SUMMARIES)[:place]}
+        assert summary.question.endswith("?")
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_another_query_changes_what_depends_on_it_and_nothing_else(name: str, other_sql):
+    before = recipes(Settings())
+    other_sql(name)
+    after = recipes(Settings())
+    assert {each for each in before if before[each] != after[each]} == READERS.get(name, {name})
+
+
+def test_another_threshold_changes_the_summaries_of_labels_and_nothing_else():
+    before, after = recipes(Settings()), recipes(STRICT)
+    assert {name for name in before if before[name] != after[name]} == OF_LABELS
+    assert recipes(Settings(lanes=7, confidence_threshold=0.3, nightly_at="02:00")) == before
+
+
+def test_an_unknown_summary_has_no_recipe():
+    with pytest.raises(ConfigurationError, match="take one of"):
+        recipe("colour_counts", Settings())
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_built_summary_has_its_recipe_and_is_not_built_again(memory: ObjectStore, name: str):
+    write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    assert stored(memory, name).manifest.made_by == recipe(name, Settings())
+    assert not build(memory, name)
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, other_sql):
+    write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    other_sql(name)
+    built = {each for each in SUMMARIES if build(memory, each)}
+    assert built == READERS.get(name, {name})
+    assert all(stored(memory, each).manifest.made_by == recipe(each, Settings()) for each in SUMMARIES)
+
+
+def test_a_summary_made_with_another_threshold_is_built_again(memory: ObjectStore, tmp_path):
+    write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
+    build_day(memory)
+    assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 2), ("cam-1", "dog", 1)]
+    assert {name for name in SUMMARIES if build(memory, name, STRICT)} == OF_LABELS
+    assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 1), ("cam-1", "dog", 1)]
+    assert stored(memory, "label_totals").manifest.parameters == {"summary_threshold": 0.52}
+    assert {name for name in SUMMARIES if build(memory, name)} == OF_LABELS
+
+
+def test_a_summary_of_a_summary_that_is_behind_says_so_and_follows_it(memory: ObjectStore):
+    """Between the two builds the totals are right for the counts that there are, and no recipe of now is claimed."""
+    write_chain(memory, [seen(0, ["car", "car", "dog"])])
+    build_day(memory)
+    assert not build(memory, "label_totals", STRICT)
+    assert stored(memory, "label_totals").manifest.made_by == recipe("label_totals", Settings())
+    assert build(memory, "label_counts", STRICT)
+    assert build(memory, "label_totals", STRICT)
+    assert stored(memory, "label_totals").manifest.made_by == recipe("label_totals", STRICT)
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: str):
+    made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    first, inputs = stored(memory, name), SUMMARIES[name].inputs
+    keys = {each: summary_key(each, DAY) if each in SUMMARIES else day_table_key(each, DAY) for each in inputs}
+    versions = {each: getattr(memory.head(key), "e_tag", None) for each, key in keys.items()}
+    assert first.manifest.made_of == versions
+    assert first.manifest.ends == {CHAIN: 7}
+    append(made, [seen(7, ["dog"]), dead_letter(8)])
+    rebuild_day(memory, DAY, now=LATER)
+    build(memory, "label_counts")
+    build(memory, name)
+    assert stored(memory, name).manifest.ends == {CHAIN: 9}
+    assert stored(memory, name).manifest.made_of.keys() == versions.keys()
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_forced_build_gives_the_same_rows(memory: ObjectStore, tmp_path, name: str):
+    write_chain(memory, day_outcomes(0, 40), [dead_letter(40)])
+    build_day(memory)
+    before, rows = stored(memory, name), stored_rows(memory, name, tmp_path)
+    build_summary(memory, name, DAY, settings=Settings(), now=LATER, force=True)
+    after = stored(memory, name)
+    assert after.manifest.built_at == LATER
+    assert stored_rows(memory, name, tmp_path) == rows
+    assert after.manifest.content == before.manifest.content != ""
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("die", [die_after_frames, die_after_detections])
+def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory: ObjectStore, monkeypatch, die):
+    made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    append(made, [seen(7), dead_letter(8)])
+    die(memory)
+    monkeypatch.setattr(summary_inputs, "SETTLE_S", 0.2)
+    with pytest.raises(TransientError, match=r"different offsets.*dagster asset materialize"):
+        build(memory, "frame_stats")
+    assert stored(memory, "frame_stats").manifest.ends == {CHAIN: 7}
+    monkeypatch.setattr(summary_inputs, "SETTLE_S", 20.0)
+    pauses: list[float] = []
+
+    def finish(pause_s: float) -> None:
+        pauses.append(pause_s)
+        rebuild_day(memory, DAY, now=LATER)
+
+    monkeypatch.setattr(summary_inputs.time, "sleep", finish)
+    assert build(memory, "frame_stats")
+    assert len(pauses) == 1
+    assert stored(memory, "frame_stats").manifest.ends == {CHAIN: 9}
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("is_put", [False, True], ids=["before the put", "after the put"])
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
+    memory: ObjectStore, monkeypatch, name: str, *, is_put: bool
+):
+    made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
+    build_day(memory)
+    append(made, [seen(7, ["dog"]), dead_letter(8)])
+    rebuild_day(memory, DAY, now=LATER)
+    build(memory, "label_counts")
+    put, force = derived.publish, name == "label_counts"
+
+    def die(*arguments) -> None:
+        if is_put:
+            put(*arguments)
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(derived, "publish", die)
+        with pytest.raises(DiedError):
+            build_summary(memory, name, DAY, settings=Settings(), now=LATER, force=force)
+    assert stored(memory, name).manifest.ends == {CHAIN: 9 if is_put or force else 7}
+    assert run_audit(memory).ok
+    assert build(memory, name) is not (is_put or force)
+    assert stored(memory, name).manifest.ends == {CHAIN: 9}
+
+
+def test_a_missing_input_is_named_with_the_command_that_makes_it(memory: ObjectStore):
+    write_chain(memory, day_outcomes(0, 6))
+    rebuild_day(memory, DAY, now=NOON)
+    with pytest.raises(
+        PermanentError, match=r"no table `label_counts` yet.*--select label_counts --partition 2026-01-09"
+    ):
+        build(memory, "label_totals")
+    memory.delete(day_table_key("dead_letters", DAY))
+    with pytest.raises(
+        PermanentError, match=r"no table `dead_letters` yet.*--select frames,detections,dead_letters,notices"
+    ):
+        build(memory, "source_activity")
+
+
+def test_a_table_with_columns_of_another_version_is_no_input(memory: ObjectStore, monkeypatch):
+    write_chain(memory, day_outcomes(0, 6))
+    rebuild_day(memory, DAY, now=NOON)
+    monkeypatch.setattr(summary_inputs, "SCHEMA_VERSION", 99)
+    with pytest.raises(PermanentError, match=r"columns of version \d+, expected 99"):
+        build(memory, "label_counts")

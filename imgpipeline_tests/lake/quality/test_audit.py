@@ -1,0 +1,285 @@
+"""An audit is ok where every offset has one outcome and tables agree; each test breaks one thing on purpose."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.keys import (
+    Bucket,
+    ChainId,
+    audit_state_key,
+    bucket_key,
+    day_table_key,
+    next_chain,
+    segment_key,
+)
+from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.errors import TransientError
+from imgpipeline.lake.quality import day_audit, summary_audit
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.quality.audit_state import read_state
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.ledger import close_chain, find_current_end
+from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
+from imgpipeline_tests.ledger.test_audit import smuggle
+
+NEXT = DAY + timedelta(days=1)
+
+
+def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
+    build_all(store)
+    report = run_audit(store, log_range(20))
+    assert report.to_json() == {
+        "ok": True,
+        "partitions": [
+            {
+                "topic": CHAIN.topic,
+                "topic_id": CHAIN.topic_id,
+                "partition": 0,
+                "log_compared": True,
+                "log_start": 0,
+                "log_end": 20,
+                "ledger_start": 0,
+                "ledger_end": 12,
+                "frames": 8,
+                "gated": 1,
+                "dead_letters": 1,
+                "gaps": {"marker": 2},
+                **dict.fromkeys(("notices", "missing", "overlapping"), 0),
+            }
+        ],
+        "days": [
+            {
+                "day": "2026-01-09",
+                "state": "compared",
+                "frames_in_ledger": 7,
+                "frames_in_parquet": 7,
+                "detections_in_ledger": 8,
+                "detections_in_parquet": 8,
+                "dead_letters_in_ledger": 1,
+                "dead_letters_in_parquet": 1,
+                **dict.fromkeys(("notices_in_ledger", "notices_in_parquet", "duplicates"), 0),
+                "stale": False,
+            }
+        ],
+        "summaries": [{"name": "label_counts", "day": "2026-01-09", "ok": True}],
+    }
+    assert (report.current, report.problems) == (True, ())
+
+
+def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
+    assert run_audit(memory).ok
+    report = run_audit(memory, log_range(50, start=10), log_range(0, chain=replace(CHAIN, partition=1)))
+    assert report.ok
+    assert [(p["log_start"], p["log_end"], p["ledger_end"]) for p in report.to_json()["partitions"]] == [
+        (10, 50, 0),
+        (0, 0, 0),
+    ]
+
+
+def test_a_ledger_of_imports_alone_is_audited_without_kafka(memory: ObjectStore):
+    def fail() -> list[LogRange]:
+        raise TransientError("no broker")
+
+    imported = ChainId("import.csv", "detections", 0)
+    write_chain(memory, frames(0, 3), chain=imported)
+    report = audit(memory, fail, now=NOON)
+    assert report.ok
+    assert [p["log_compared"] for p in report.to_json()["partitions"]] == [False]
+    assert report.without_log == {"an import has no log": (imported,)}
+    write_chain(memory, frames(0, 3))
+    with pytest.raises(TransientError, match="no broker"):
+        audit(memory, fail, now=NOON)
+
+
+def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStore):
+    write_chain(memory, frames(0, 3), chain=ChainId("import.csv", "file", 0))
+    build_all(memory)
+    report = run_audit(memory, log_range(12)).to_json()
+    assert [(p["topic"], p["log_start"], p["log_end"], p["frames"]) for p in report["partitions"]] == [
+        ("frames", 0, 12, 8),
+        ("import.csv", None, None, 3),
+    ]
+    assert report["ok"]
+
+
+def test_the_ledger_s_ends_are_read_before_the_log_s(memory: ObjectStore):
+    """What is committed while the log is asked must not look as if the ledger were ahead of it."""
+    made = build_all(memory)
+
+    def read_logs() -> list[LogRange]:
+        append(made, frames(12, 15))
+        return [log_range(15)]
+
+    report = audit(memory, read_logs, now=NOON)
+    assert report.partitions[0].found.position == 12
+    assert report.ok
+
+
+def test_a_ledger_that_ends_behind_its_log_is_a_contradiction(memory: ObjectStore):
+    build_all(memory)
+    report = run_audit(memory, log_range(11))
+    assert not report.ok
+    assert "truncated" in report.problems[0]
+
+
+@pytest.mark.parametrize("reason", GapReason)
+def test_only_expired_offsets_need_to_be_allowed(memory: ObjectStore, reason: GapReason):
+    write_chain(memory, [Gap(0, 5, reason)])
+    for report in (run_audit(memory), run_audit(memory)):
+        assert report.ok == (reason is not GapReason.EXPIRED)
+        assert bool(report.problems) == (reason is GapReason.EXPIRED)
+    assert run_audit(memory, allow_gaps=True).ok
+
+
+def test_offsets_that_expired_before_they_were_read_are_named_before_they_are_a_gap(memory: ObjectStore):
+    write_chain(memory, frames(0, 3))
+    report = run_audit(memory, log_range(20, start=10))
+    assert not report.ok
+    assert "[3, 10) expired" in report.problems[0]
+    assert run_audit(memory, log_range(20, start=10), allow_gaps=True).ok
+
+
+def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
+    build_all(store)
+    assert run_audit(store).ok
+    store.delete(segment_key(CHAIN, 0))
+    report = run_audit(store, full=True)
+    assert (report.ok, report.partitions[0].found.missing) == (False, 6)
+    assert any("[0, 6) have no outcome" in problem for problem in report.problems)
+    assert report.to_json()["days"][0]["frames_in_ledger"] is None
+
+
+def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore):
+    """Days are read through the index: without this, tables and audit would miss the same frames."""
+    made = build_all(memory)
+    append(made, frames(12, 14, NEXT))
+    entry = bucket_key(Bucket(NEXT, CHAIN, 0))
+    memory.delete(entry)
+    report = run_audit(memory)
+    assert not report.ok
+    assert any(entry in problem and segment_key(CHAIN, 12) in problem for problem in report.problems)
+
+
+def test_a_doubled_range_is_found(memory: ObjectStore):
+    build_all(memory)
+    smuggle(memory, frames(4, 8))
+    report = run_audit(memory)
+    assert (report.ok, report.partitions[0].found.overlapping) == (False, 4)
+
+
+def test_a_damaged_segment_is_named(store: ObjectStore):
+    build_all(store)
+    data = bytearray(store.get(segment_key(CHAIN, 6)))
+    data[len(data) // 2] ^= 0xFF
+    store.put(segment_key(CHAIN, 6), bytes(data))
+    report = run_audit(store)
+    assert not report.ok
+    assert all(segment_key(CHAIN, 6) in problem for problem in report.problems if "damaged" in problem)
+    assert any("damaged" in problem for problem in report.problems)
+
+
+class CountingStore(ObjectStore):
+    """A store that notes which objects are read whole."""
+
+    def fetch(self, key: str, *, max_bytes: int | None = None):
+        self.read: list[str] = [*getattr(self, "read", []), key]
+        return super().fetch(key, max_bytes=max_bytes)
+
+    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
+        self.read.append(key)
+        return fetch_table(store, key, path)
+
+
+def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+    counting = CountingStore(memory.clients, memory.url)
+    for module in (day_audit, summary_audit):
+        monkeypatch.setattr(module, "fetch_table", counting.fetch_table)
+    made = build_all(counting)
+    steps: list[tuple[int, int]] = []
+    run_audit(counting, progress=lambda done, total: steps.append((done, total)))
+    assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
+    assert steps[0][1] == 3
+    first = run_audit(counting).to_json()
+    counting.read = []
+    append(made, [gap(12, 1000)])
+    append(made, frames(1000, 1002, NEXT))
+    report = run_audit(counting)
+    assert set(counting.read) - {audit_state_key(), segment_key(CHAIN, 10)} == {
+        segment_key(CHAIN, 12),
+        segment_key(CHAIN, 1000),
+    }
+    assert report.partitions[0].found.frames == first["partitions"][0]["frames"] + 2
+    assert report.to_json()["days"][0] == first["days"][0]
+    counting.read = []
+    run_audit(counting, full=True)
+    assert {segment_key(CHAIN, 0), day_table_key("frames", DAY), SUMMARY} <= set(counting.read)
+
+
+def test_what_is_wrong_is_found_again_each_time(memory: ObjectStore):
+    build_all(memory)
+    run_audit(memory)
+    made = write_chain(memory)
+    append(made, frames(12, 14))
+    append(made, frames(14, 16))
+    memory.delete(segment_key(CHAIN, 12))
+    assert [run_audit(memory).ok for _ in range(3)] == [False, False, False]
+    assert CHAIN not in read_state(memory).chains
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b'{"version": 1}', b'{"version": 99, "chains": []}', b'{"version": 1, "chains": [1]}'],
+)
+def test_a_state_that_cannot_be_read_only_costs_a_longer_audit(memory: ObjectStore, content: bytes):
+    build_all(memory)
+    expected = run_audit(memory).to_json()
+    memory.put(audit_state_key(), content)
+    assert run_audit(memory).to_json() == expected
+
+
+def test_a_store_that_begins_anew_is_audited_from_its_beginning(memory: ObjectStore):
+    build_all(memory)
+    run_audit(memory)
+    for info in list(memory.list_objects("metadata")):
+        memory.delete(info.key)
+    write_chain(memory, [gap(0, 5)])
+    assert run_audit(memory).partitions[0].found.position == 5
+
+
+def test_an_auditor_who_may_not_write_gets_the_same_answer(memory: ObjectStore):
+    class ReadOnly(ObjectStore):
+        def put(self, key: str, data: bytes) -> None:
+            raise ForbiddenError(f"{key}: {len(data)} bytes refused")
+
+    build_all(memory)
+    assert run_audit(ReadOnly(memory.clients, memory.url)).ok
+
+
+def test_a_broker_that_does_not_answer_ends_the_audit(memory: ObjectStore):
+    def fail() -> list[LogRange]:
+        raise TransientError("no broker")
+
+    with pytest.raises(TransientError, match="no broker"):
+        audit(memory, fail, now=NOON)
+
+
+def test_stray_keys_are_listed_by_a_full_audit_and_do_no_harm(memory: ObjectStore):
+    build_all(memory)
+    memory.put("metadata/readme.txt", b"")
+    report = run_audit(memory, full=True)
+    assert (report.ok, report.stray_keys) == (True, ("metadata/readme.txt",))
+
+
+def test_a_closing_segment_that_was_removed_is_missed_since_the_next_chain_is_there(store: ObjectStore):
+    write_chain(store, frames(0, 3))
+    assert close_chain(store, find_current_end(store, CHAIN), run_id="closing", created_at=NOON)
+    write_chain(store, frames(0, 2), chain=next_chain(CHAIN))
+    assert "is not closed" not in str(run_audit(store, log_range(2)).problems)
+    store.delete(segment_key(CHAIN, 3))
+    assert f"{CHAIN} is not closed, but {next_chain(CHAIN)} exists" in str(run_audit(store, log_range(2)).problems)

@@ -1,0 +1,125 @@
+"""A span of days is read from its stored summaries; only the days that are behind are counted anew."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.build.test_summary_numbers import assert_same, build_day
+from imgpipeline_tests.lake.samples import gated, seen
+from imgpipeline_tests.lake.summary_oracle import expected_rows
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
+
+DAYS = [DAY + timedelta(days=n) for n in range(4)]
+STRICT = Settings(summary_threshold=0.52)
+
+
+class CountingStore(ObjectStore):
+    """A store that notes which segments are read."""
+
+    def fetch(self, key: str, *, max_bytes: int | None = None):
+        if key.startswith("metadata/"):
+            self.read: list[str] = [*getattr(self, "read", []), key]
+        return super().fetch(key, max_bytes=max_bytes)
+
+
+@pytest.fixture
+def counting(folder: ObjectStore) -> CountingStore:
+    return CountingStore(folder.clients, folder.url, folder=folder.folder)
+
+
+def several_days(store: ObjectStore):
+    """Write four days into one chain, a segment each; build the first three of them."""
+    made = write_chain(
+        store,
+        *([seen(10 * n, ["car", "dog", "car"], day), seen(10 * n + 1, ["car"], day), *rest(10 * n + 2, day)]
+          for n, day in enumerate(DAYS)),
+    )  # fmt: skip
+    for day in DAYS[:3]:
+        build_day(store, day)
+    return made
+
+
+def rest(offset: int, day: date) -> list:
+    bare = [frame(n, day) for n in range(offset + 2, offset + 8)]
+    return [
+        gated(offset, timestamp=frame(offset, day).timestamp, frame_id=f"{offset:032x}"),
+        dead_letter(offset + 1, day),
+        *bare,
+    ]
+
+
+def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], counted_now: list[date], names=SUMMARIES):
+    """Assert that each summary has the rows of an independent count, and which days were counted anew."""
+    with open_summaries(store, settings, names, days=days, cache_dir=tmp_path / "cache") as span:
+        assert span.days == tuple(days)
+        for name in names:
+            assert list(span.counted_now[name]) == counted_now, name
+            for day in days:
+                sql = f"SELECT * EXCLUDE (day) FROM {name} WHERE day = ? ORDER BY ALL NULLS LAST"  # noqa: S608 - own names
+                expected = expected_rows(store, name, day, settings.summary_threshold)
+                assert expected
+                assert_same(span.query(sql, [day]).rows, expected, name)
+
+
+def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStore, tmp_path):
+    made = several_days(store)
+    check(store, tmp_path, Settings(), DAYS, [DAYS[3]])
+    append(made, [seen(40, ["person"], DAYS[1]), dead_letter(41, DAYS[0])])
+    check(store, tmp_path, Settings(), DAYS, [DAYS[0], DAYS[1], DAYS[3]])
+    for day in (DAYS[0], DAYS[1], DAYS[3]):
+        build_day(store, day)
+    check(store, tmp_path, Settings(), DAYS, [])
+    check(store, tmp_path, Settings(), DAYS[1:3], [])
+
+
+def test_current_days_cost_no_reading_of_the_ledger(counting: CountingStore, tmp_path):
+    several_days(counting)
+    with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache"):
+        pass  # what is known of the chain's end is noted
+    counting.read = []
+    with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache") as span:
+        asked = "SELECT label, CAST(sum(count) AS BIGINT) FROM label_totals GROUP BY label ORDER BY label"
+        assert span.query(asked).rows == [("car", 9), ("dog", 3)]
+    assert len(counting.read) <= 2  # the ends of chains
+
+
+def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectStore, tmp_path):
+    several_days(memory)
+    with open_summaries(memory, Settings(), ["label_totals"], cache_dir=tmp_path / "cache") as span:
+        assert span.days == tuple(DAYS)
+        assert span.query("SELECT CAST(sum(count) AS BIGINT) FROM label_totals").rows == [(16,)]
+
+
+def test_another_threshold_counts_anew_what_depends_on_it(memory: ObjectStore, tmp_path):
+    several_days(memory)
+    of_labels = ["label_counts", "label_timestamps", "label_totals"]
+    check(memory, tmp_path, STRICT, DAYS[:3], DAYS[:3], of_labels)
+    check(memory, tmp_path, STRICT, DAYS[:3], [], ["frame_stats", "source_activity"])
+
+
+def test_a_summary_whose_inputs_were_built_since_is_behind(memory: ObjectStore, tmp_path):
+    """Also where only the summary that it is made of is behind, or gone."""
+    several_days(memory)
+    build_summary(memory, "label_counts", DAYS[1], settings=Settings(), force=True, now=NOON)
+    check(memory, tmp_path, Settings(), DAYS[:3], [DAYS[1]], ["label_totals"])
+    check(memory, tmp_path, Settings(), DAYS[:3], [], ["label_counts"])
+    memory.delete(day_table_key("detections", DAYS[0]))
+    check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:2], ["label_totals"])
+    memory.delete(summary_key("label_totals", DAYS[2]))
+    check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:3], ["label_totals"])
+
+
+def test_nothing_there_is_no_rows_and_an_unknown_name_is_refused(memory: ObjectStore, tmp_path):
+    with open_summaries(memory, Settings(), SUMMARIES, cache_dir=tmp_path / "cache") as span:
+        assert span.days == ()
+        assert [span.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names
+        with pytest.raises(ConfigurationError, match="DuckDB refuses the query"):
+            span.query("SELECT * FROM colour_counts")
+    with pytest.raises(ConfigurationError, match="take one of"), open_summaries(memory, Settings(), ["colour_counts"]):
+        pass

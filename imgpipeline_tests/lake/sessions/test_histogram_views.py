@@ -1,0 +1,107 @@
+"""The histogram views have the numbers of an independent count of the frames, with one row a bin."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.lake.samples import chosen_frames, gated, seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
+
+NEXT = DAY + timedelta(days=1)
+SIZES = (0, 1, 2, 3, 4, 1023, 1024, 4096, 2**40 + 1, 2**62)
+DELAYS_S = (-5.0, 0.0, 0.000001, 0.3, 0.5, 0.999999, 1.0, 1.5, 7.9, 8.0)
+
+
+def varied(offset: int) -> Frame:
+    """Return a frame that differs from its neighbours in everything that is binned."""
+    n = offset % 10
+    day, source = (DAY, NEXT)[offset % 2], ("gate", "it's a yard", "ü")[offset % 3]
+    time = frame(offset, day).timestamp + timedelta(hours=offset % 4)
+    return replace(
+        seen(offset, day=day),
+        timestamp=time,
+        source=source,
+        processing_timestamp=time + timedelta(seconds=DELAYS_S[n]),
+        size_bytes=SIZES[n],
+        image_width=640 + n // 3,
+        image_height=480,
+        brightness=25.5 * n,
+        sharpness=[0.0, 0.99, 1.0, 1.01, 2.0, 3.99, 4.0, 1000.0, 1e6, 2.0**53][n],
+    )
+
+
+@pytest.fixture
+def filled(store: ObjectStore) -> ObjectStore:
+    """Two days with frames in tables, and later ones that no table has yet."""
+    made = write_chain(store, [varied(n) for n in range(30)], [gated(30), dead_letter(31)])
+    rebuild_day(store, DAY, now=NOON)
+    append(made, [*(varied(n) for n in range(32, 60)), seen(60, size_bytes=None, brightness=None)])
+    return store
+
+
+def power_of_two(value: float) -> int:
+    return 0 if value < 1 else 1 << (int(value).bit_length() - 1)
+
+
+def latency_bin(one: Frame) -> tuple[float, float]:
+    taken_us = (one.processing_timestamp - one.timestamp) // timedelta(microseconds=1)  # type: ignore[operator]  # set above
+    low = 2.0 ** (math.frexp(taken_us / 1e6)[1] - 1) if taken_us > 0 else 0.0
+    return low, 2 * low or 1e-6
+
+
+def size_bin(one: Frame) -> tuple[int, int] | None:
+    if one.size_bytes is None:
+        return None
+    low = power_of_two(one.size_bytes)
+    return low, min(2 * low, 2**63 - 1) or 1
+
+
+def brightness_bin(one: Frame) -> tuple[int, int] | None:
+    return None if one.brightness is None else (int(one.brightness // 16) * 16, int(one.brightness // 16) * 16 + 16)
+
+
+def sharpness_bin(one: Frame) -> tuple[int, int]:
+    low = power_of_two(one.sharpness or 0)
+    return low, 2 * low or 1
+
+
+@pytest.mark.parametrize(
+    ("view", "bin_of"),
+    [
+        pytest.param("frame_sizes", size_bin, id="sizes"),
+        pytest.param("frame_dimensions", lambda one: (one.image_width, one.image_height), id="dimensions"),
+        pytest.param("frame_brightness", brightness_bin, id="brightness"),
+        pytest.param("frame_sharpness", sharpness_bin, id="sharpness"),
+        pytest.param("frame_latency", latency_bin, id="latency"),
+    ],
+)
+def test_each_frame_is_counted_once_in_its_bin(
+    filled: ObjectStore, lake, view: str, bin_of: Callable[[Frame], tuple[Hashable, ...] | None]
+):
+    expected = Counter(
+        (one.timestamp.date(), one.timestamp.replace(minute=0, second=0, microsecond=0), one.source, *found)
+        for day in (DAY, NEXT)
+        for one in chosen_frames(filled, day).values()
+        if (found := bin_of(one)) is not None
+    )
+    with lake(filled) as session:
+        rows = session.query(f"SELECT * FROM {view}").rows  # noqa: S608 - own names
+    assert {row[:-1]: row[-1] for row in rows} == expected
+    assert len(rows) == len(expected)
+
+
+def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_read(filled: ObjectStore, lake):
+    with lake(filled) as session:
+        hours = session.query("SELECT * FROM frame_hours ORDER BY ALL NULLS LAST")
+        columns = ", ".join(hours.columns)
+        assert hours.rows == session.query(f"SELECT {columns} FROM frame_stats ORDER BY ALL NULLS LAST").rows  # noqa: S608 - own names
+        kinds = {row[1] for row in session.query("DESCRIBE frame_hours").rows}
+    assert kinds == {"DATE", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "BIGINT", "DOUBLE"}
+    assert sum(row[hours.columns.index("frames")] for row in hours.rows) == 60

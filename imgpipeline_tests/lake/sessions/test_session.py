@@ -1,0 +1,252 @@
+"""A query session shows one moment: each frame once, whatever was built, killed or written meanwhile."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import duckdb
+import pytest
+
+from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
+from imgpipeline.lake.sessions import session as session_module
+from imgpipeline.lake.sessions import snapshot
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.killed_builds import die_after_frames
+from imgpipeline_tests.lake.oracle import check, expected_detections, expected_frames, shown_detections, shown_frames
+from imgpipeline_tests.lake.samples import again, chosen_frames, counted_labels, day_outcomes, gated, seen
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    append,
+    dead_letter,
+    gap,
+    stored_segments,
+    write_chain,
+)
+
+NEXT = DAY + timedelta(days=1)
+OTHER = ChainId("frames", "another_id", 4)
+
+
+def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
+    with lake(store) as session:
+        for table in ALL:
+            assert session.query(f"SELECT * FROM {table.name}").rows == []  # noqa: S608 - own names
+        assert [row[0] for row in session.query("SHOW TABLES").rows] == sorted(table.name for table in ALL)
+
+
+def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectStore, lake):
+    made = write_chain(store, day_outcomes(0, 5), [dead_letter(5), gap(6, 9)])
+    with lake(store) as session:
+        check(session, store)
+        assert session.snapshot.behind == 5
+    rebuild_day(store, DAY, now=NOON)
+    with lake(store) as session:
+        check(session, store)
+        assert session.snapshot.behind == 0
+    append(made, day_outcomes(9, 12))
+    with lake(store) as session:
+        check(session, store)
+        assert session.snapshot.behind == 3
+
+
+def test_of_a_frame_in_parquet_and_behind_it_the_rule_of_the_day_tables_decides(store: ObjectStore, lake):
+    made = write_chain(store, [seen(0, ["car"]), gated(1), seen(2, []), seen(3, ["dog", "car"])])
+    rebuild_day(store, DAY, now=NOON)
+    append(made, [
+        again(4, of=0, labels=["dog", "dog"]), again(5, of=1, labels=["person"]), again(6, of=2, labels=["car"]),
+    ])  # fmt: skip
+    write_chain(store, [replace(again(0, of=3, labels=["person"]), partition=4)], chain=OTHER)
+    with lake(store) as session:
+        check(session, store)
+        chosen = session.query("SELECT source_kafka_offset, label FROM detections").rows
+        assert sorted(chosen) == [(0, "car"), (3, "car"), (3, "dog"), (5, "person")]
+
+
+def test_both_tables_show_one_moment_also_between_the_two_puts_of_a_build(memory: ObjectStore, lake):
+    """A build died after `frames`; among what came behind is a second announcement of a stored frame."""
+    made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
+    rebuild_day(memory, DAY, now=NOON)
+    append(made, [again(3, of=0, labels=["dog"]), again(4, of=1, labels=["dog"]), seen(5, ["car", "dog"])])
+    die_after_frames(memory)
+    with lake(memory) as session:
+        check(session, memory)
+    append(made, [again(6, of=5, labels=["person"]), seen(7, ["person"])])
+    with lake(memory) as session:
+        check(session, memory)
+
+
+def test_a_table_that_is_missing_is_made_up_for_by_the_ledger(memory: ObjectStore, lake):
+    write_chain(memory, day_outcomes(0, 6))
+    rebuild_day(memory, DAY, now=NOON)
+    memory.delete(day_table_key("detections", DAY))
+    with lake(memory) as session:
+        check(session, memory)
+
+
+def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(folder: ObjectStore, lake, tmp_path):
+    write_chain(folder, day_outcomes(0, 30), [seen(30, ["dog"], NEXT)])
+    for day in (DAY, NEXT):
+        rebuild_day(folder, day, now=NOON)
+        build_summary(folder, "label_counts", day, settings=Settings(), now=NOON)
+    with lake(folder) as session:
+        live = session.query("SELECT * FROM label_counts ORDER BY day, hour, source, label")
+        columns = ", ".join(live.columns)
+        stored = []
+        for day in (DAY, NEXT):
+            path = f"{tmp_path}/store/{summary_key('label_counts', day)}"
+            with duckdb.connect() as connection:
+                asked = f"SELECT {columns} FROM read_parquet(?) ORDER BY hour, source, label"  # noqa: S608 - own names
+                stored += connection.execute(asked, [path]).fetchall()
+        assert live.rows == stored
+        columns = "hour, source, label, count, distinct_frames"
+        asked = f"SELECT {columns} FROM label_counts WHERE day = DATE '{DAY}' ORDER BY hour, source, label"  # noqa: S608 - a day
+        assert session.query(asked).rows == [row[:5] for row in counted_labels(chosen_frames(folder).values())]
+
+
+def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStore, lake):
+    made = write_chain(store, day_outcomes(0, 5), [dead_letter(5)])
+    rebuild_day(store, DAY, now=NOON)
+    append(made, day_outcomes(6, 8))
+    before = chosen_frames(store)
+    with lake(store) as session:
+        append(made, day_outcomes(8, 20))
+        append(made, [dead_letter(20)])
+        rebuild_day(store, DAY, now=NOON)
+        with lake(store) as later:
+            check(later, store)
+        assert shown_frames(session) == expected_frames(before)
+        assert shown_detections(session) == expected_detections(before)
+        assert session.query("SELECT count(*) FROM dead_letters").rows == [(1,)]
+        assert session.query("SELECT max(end_offset) FROM segments").rows == [(8,)]
+
+
+@pytest.mark.parametrize("overtaken", ["before", "after"])
+def test_a_build_between_fetching_the_tables_and_reading_what_is_behind_changes_nothing(
+    memory: ObjectStore, lake, monkeypatch, overtaken: str
+):
+    made = write_chain(memory, day_outcomes(0, 5))
+    fix_ends = snapshot.open_catalog
+
+    def overtake() -> None:
+        append(made, [*day_outcomes(5, 8), seen(8, ["car"], NEXT)])
+        rebuild_day(memory, DAY, now=NOON)
+
+    def fix_ends_and_be_overtaken(store, **options):
+        if overtaken == "before":
+            overtake()
+        catalog = fix_ends(store, **options)
+        if overtaken == "after":
+            overtake()
+        return catalog
+
+    monkeypatch.setattr(snapshot, "open_catalog", fix_ends_and_be_overtaken)
+    with lake(memory) as session:
+        end = 9 if overtaken == "before" else 5
+        assert session.snapshot.ends == {CHAIN: end}
+        assert session.query("SELECT max(source_kafka_offset) FROM frames").rows == [(end - 1,)]
+        days = session.query("SELECT DISTINCT day FROM frames ORDER BY day").rows
+        assert days == ([(DAY,), (NEXT,)] if overtaken == "before" else [(DAY,)])
+
+
+def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectStore, lake, tmp_path):
+    write_chain(store, day_outcomes(0, 5), [seen(5, ["dog"], NEXT), dead_letter(6, NEXT), dead_letter(7, None)])
+    for day in (DAY, NEXT):
+        rebuild_day(store, day, now=NOON)
+    with lake(store, days=[NEXT]) as session:
+        assert session.query("SELECT DISTINCT day FROM frames").rows == [(NEXT,)]
+        assert session.query("SELECT label FROM detections").rows == [("dog",)]
+        assert session.query("SELECT kafka_offset FROM dead_letters").rows == [(6,)]
+        assert session.query("SELECT start FROM segments").rows == [(5,)]
+    assert len(list((tmp_path / "cache" / "objects").iterdir())) == len(DAY_TABLES)
+
+
+def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, lake):
+    write_chain(store, [seen(0), dead_letter(1), dead_letter(2, None)], [gap(3, 10)], [gated(10)])
+    with lake(store) as session:
+        letters = session.query("SELECT * FROM dead_letters ORDER BY kafka_offset")
+        assert letters.columns[:4] == ("topic", "topic_id", "partition", "kafka_offset")
+        values = dict(zip(letters.columns, letters.rows[0], strict=True))
+        of_others = {*letters.columns[:3], "headers", "state", "became"}
+        expected = {
+            name: getattr(dead_letter(1), name.removeprefix("kafka_")) for name in values if name not in of_others
+        }
+        assert values == expected | {
+            "topic": CHAIN.topic,
+            "topic_id": CHAIN.topic_id,
+            "partition": 0,
+            "code": "DECODE_FAILED",
+            "headers": None,
+            "state": "open",
+            "became": None,
+        }
+        segments = session.query(
+            "SELECT start, end_offset, frames, gated, dead_letters, gaps, days, run_id, key FROM segments"
+        )
+        headers = [segment.header for segment in stored_segments(store)]
+        assert segments.rows == [
+            (h.start, h.end, h.frames, h.gated, h.dead_letters, dict(h.gaps), list(h.days), "run-1",
+             segment_key(CHAIN, h.start)) for h in headers
+        ]  # fmt: skip
+
+
+def test_times_are_utc_and_aware(memory: ObjectStore, lake):
+    write_chain(memory, [seen(0)])
+    with lake(memory) as session:
+        (time,) = session.query('SELECT "timestamp" FROM frames').rows[0]
+        assert time == NOON
+        assert time.utcoffset() == timedelta(0)
+        assert session.query("SELECT current_setting('TimeZone')").rows == [("UTC",)]
+
+
+def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore, lake):
+    write_chain(memory, day_outcomes(0, 5), [dead_letter(5)])
+    with lake(memory) as session:
+        assert session.connection.sql("FROM frames").df().shape == (5, len(FRAMES.names))
+        assert session.connection.sql("FROM dead_letters").fetchall()
+
+
+@pytest.mark.fault(40)
+def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake):
+    made = write_chain(memory, day_outcomes(0, 5))
+    append(made, day_outcomes(5, 6))
+    memory.put(segment_key(CHAIN, 0), b"")
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 0)), lake(memory):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ("SELECT sum(dead_letters) FROM frame_stats", False),
+        ("SELECT 'dead_letters, segments'", False),
+        ('SELECT count(*) FROM (SELECT * FROM "DEAD_LETTERS")', True),
+        ("EXPLAIN SELECT count(*) FROM segments", True),
+        ("WITH frames AS (SELECT * FROM main.segments) SELECT count(*) FROM frames", True),
+        ("SELECT * FROM query_table('segments')", True),
+    ],
+)
+def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, monkeypatch, sql: str, reads: bool):
+    """A column or a text of that name is no reason to read every segment."""
+    write_chain(memory, [seen(0), dead_letter(1)])
+    filled: list[object] = []
+    monkeypatch.setattr(session_module, "fill_ledger_tables", lambda *arguments: filled.append(arguments))
+    with lake(memory) as session:
+        session.query(sql)
+        assert bool(filled) is reads
+
+
+def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, tmp_path):
+    write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
+    with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
+        assert session.query("SELECT label, count FROM label_totals ORDER BY label").rows == [("car", 1), ("dog", 1)]
+        assert session.query("SELECT label, len(timestamps) FROM label_timestamps ORDER BY label").rows == [
+            ("car", 1), ("dog", 1),
+        ]  # fmt: skip
+        assert session.query("SELECT count(*) FROM detections").rows == [(3,)]

@@ -1,0 +1,128 @@
+"""The cache holds whole files of one version, stays within its limit, and takes nothing from a session."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.storage import cache
+from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+class CountingStore(ObjectStore):
+    """A store that counts what is fetched."""
+
+    fetches = 0
+
+    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
+        self.fetches += 1
+        return fetch_table(store, key, path)
+
+
+@pytest.fixture
+def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
+    counting = CountingStore(memory.clients, memory.url)
+    monkeypatch.setattr(cache, "fetch_table", counting.fetch_table)
+    return counting
+
+
+def version(store: ObjectStore, key: str) -> str:
+    info = store.head(key)
+    assert info is not None
+    return info.e_tag
+
+
+def test_a_version_is_fetched_once_and_another_one_again(counting: CountingStore, tmp_path: Path):
+    kept = LakeCache(counting, tmp_path / "cache")
+    counting.put("a/b.parquet", b"one")
+    for n in range(3):
+        assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / f"{n}" / "b.parquet")
+        assert (tmp_path / f"{n}" / "b.parquet").read_bytes() == b"one"
+    assert counting.fetches == 1
+    counting.put("a/b.parquet", b"two")
+    assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == b"two"
+    assert counting.fetches == 2
+
+
+def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_version(counting, tmp_path: Path):
+    kept = LakeCache(counting, tmp_path / "cache")
+    counting.put("k", b"one")
+    listed = version(counting, "k")
+    counting.put("k", b"two")
+    assert kept.link("k", listed, tmp_path / "first")
+    assert (tmp_path / "first").read_bytes() == b"two"
+    assert kept.link("k", version(counting, "k"), tmp_path / "second")
+    assert counting.fetches == 1
+
+
+def test_an_object_that_is_gone_is_no_error(counting: CountingStore, tmp_path: Path):
+    assert not LakeCache(counting, tmp_path).link("gone", "e-tag", tmp_path / "target")
+
+
+def test_the_longest_unused_files_go_first_and_sessions_keep_theirs(counting: CountingStore, tmp_path: Path):
+    kept = LakeCache(counting, tmp_path / "cache", most_bytes=250)
+    for n, name in enumerate("abc"):
+        counting.put(name, name.encode() * 100)
+        kept.link(name, version(counting, name), tmp_path / name)
+        for file in (tmp_path / "cache" / "objects").iterdir():
+            if file.stat().st_mtime > 1000:
+                os.utime(file, (n + 1, n + 1))
+    kept.link("a", version(counting, "a"), tmp_path / "a again")
+    kept.trim()
+    assert counting.fetches == 3
+    for name in "ac":
+        kept.link(name, version(counting, name), tmp_path / f"{name} kept")
+    assert counting.fetches == 3
+    assert (tmp_path / "b").read_bytes() == b"b" * 100
+    kept.link("b", version(counting, "b"), tmp_path / "b fetched again")
+    assert counting.fetches == 4
+
+
+def test_a_session_s_folder_is_removed_at_its_end_and_those_of_others_are_left_alone(tmp_path: Path):
+    with session_folder(tmp_path) as one:
+        (one / "file").write_text("x")
+        with session_folder(tmp_path) as other:
+            assert one.is_dir()
+            assert other != one
+        assert (one / "file").exists()
+        assert not other.exists()
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_the_folder_of_a_killed_session_is_removed_by_the_next(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from imgpipeline.lake.storage.cache import session_folder\n"
+        "with session_folder(Path(sys.argv[1])) as folder:\n    (folder / 'file').write_text('x'); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        wait_until(lambda: any(tmp_path.glob("sessions/*/file")), limit_s=30, what="the other session")
+        with session_folder(tmp_path):
+            assert len(list(tmp_path.glob("sessions/*"))) == 2
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    with session_folder(tmp_path) as folder:
+        assert list(tmp_path.glob("sessions/*")) == [folder]
+
+
+def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "imgpipeline" / "lake"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    assert default_cache_dir() == Path.home() / ".cache" / "imgpipeline" / "lake"
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_what_to_change(memory: ObjectStore, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PermanentError, match="XDG_CACHE_HOME") as error:
+        LakeCache(memory, tmp_path / "file")
+    assert str(tmp_path / "file") in str(error.value)
