@@ -188,6 +188,7 @@ def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
         image_path=None,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
+        attributes={"session": checked_text("header session", named)} if (named := record.header("session")) else {},
         image=value,
         replay_of=read_replay_of(record),
     )

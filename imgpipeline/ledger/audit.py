@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from imgpipeline.ledger.bundles.checking import BundleCheck
 from imgpipeline.ledger.bundles.reading import Listed, list_reading, read_bundles
 from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
+from imgpipeline.ledger.session_books import ChainBooks, count_repeats
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _BEHIND_ALL = 2**63
@@ -59,6 +61,8 @@ class ChainAudit:
     """What is wrong, each naming its key; holes and overlaps are among them."""
     notices: int = 0
     """Offsets that became notices."""
+    books: ChainBooks = field(default_factory=ChainBooks, compare=False)
+    """What the sessions of its sources account for."""
 
     @property
     def ok(self) -> bool:
@@ -144,6 +148,7 @@ def audit_chain(
         progress()
     if walk.position < end.offset:
         walk.skip_to(end.offset)
+    walk.close_books(store)
     return walk.found()
 
 
@@ -193,17 +198,25 @@ class _Walk:
     counts: Counter[str]
     gaps: Counter[str]
     problems: list[str]
+    books: ChainBooks
 
     @classmethod
     def after(cls, found: ChainAudit) -> "_Walk":
         counts = Counter({name: getattr(found, name) for name in _COUNTS})
-        return cls(found.chain, found.position, counts, Counter(found.gaps), list(found.problems))
+        books = deepcopy(found.books)
+        return cls(found.chain, found.position, counts, Counter(found.gaps), list(found.problems), books)
 
     def found(self) -> ChainAudit:
         counts = {name: self.counts[name] for name in _COUNTS}
-        return ChainAudit(
-            self.chain, self.position, **counts, gaps=dict(sorted(self.gaps.items())), problems=tuple(self.problems)
-        )
+        gaps, problems = dict(sorted(self.gaps.items())), tuple(self.problems)
+        return ChainAudit(self.chain, self.position, **counts, gaps=gaps, problems=problems, books=self.books)
+
+    def close_books(self, store: ObjectStore) -> None:
+        """Looks for repeated records where a session that has ended has more records than it announced."""
+        for found in self.books.sessions.values():
+            if found.is_ended and found.missing < 0:
+                with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
+                    found.counts["repeats"] = count_repeats(store, self.chain, found)
 
     def take(self, start: int, segment: Segment | str) -> None:
         if isinstance(segment, str):
@@ -216,7 +229,7 @@ class _Walk:
             doubled = min(header.end, self.position) - start
             self.counts["overlapping"] += doubled
             self.problems.append(f"{self.chain}: offsets [{start}, {start + doubled}) have more than one outcome.")
-        counts, gaps, problem = _count(segment)
+        counts, gaps, problem = _count(segment, self.books)
         if problem:
             self.problems.append(f"{segment_key(self.chain, start)} is not what its header says: {problem}.")
         self.counts.update({"segments": 1, **counts})
@@ -241,7 +254,7 @@ class _Walk:
         self.position = offset
 
 
-def _count(segment: Segment) -> tuple[Counter[str], Counter[str], str]:
+def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[str], str]:
     """Counts the outcomes of a segment; answers also what contradicts its header, empty where nothing does."""
     header = segment.header
     counts: Counter[str] = Counter()
@@ -250,7 +263,9 @@ def _count(segment: Segment) -> tuple[Counter[str], Counter[str], str]:
     position, hole = header.start, ""
     try:
         for line in segment.body.splitlines():
-            first, behind = _take_line(json.loads(line), counts, gaps, days)
+            outcome = json.loads(line)
+            first, behind = _take_line(outcome, counts, gaps, days)
+            books.take(outcome)
             if first != position and not hole:
                 hole = f"the outcome of {first} is where {position} was expected"
             position = behind

@@ -16,7 +16,7 @@ from imgpipeline_tests.sources.test_folder import write_picture
 
 PARTITION = {
     "topic", "topic_id", "partition", "log_compared", "log_start", "log_end", "ledger_start", "ledger_end", "frames",
-    "gated", "dead_letters", "notices", "gaps", "missing", "overlapping",
+    "gated", "dead_letters", "notices", "gaps", "missing", "overlapping", "session_problems",
 }  # fmt: skip
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]

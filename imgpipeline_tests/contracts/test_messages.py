@@ -94,6 +94,10 @@ class TestAcceptedForms:
         assert (message.image, message.image_path, message.source) == (image, None, "cam-1")
         assert (message.timestamp, message.has_own_timestamp) == (NOON, False)
 
+    def test_the_session_of_an_encoded_image_comes_from_its_header(self):
+        assert parse_message(record(b"\xff\xd8\xff", source=b"gate", session=b"b3f0")).attributes == {"session": "b3f0"}
+        assert parse_message(record(b"\xff\xd8\xff", source=b"gate")).attributes == {}
+
     def test_an_encoded_image_is_known_by_its_content_type_and_described_by_headers(self):
         headers = {"Content__Type": b"image/webp", "source": b"cam-2", "timestamp": b"2026-01-09T11:00:00Z"}
         message = parse_message(record(b"{anything", **headers))

@@ -68,9 +68,15 @@ class PartitionAudit:
             )
         return None
 
+    @property
+    def session_problems(self) -> tuple[str, ...]:
+        """What does not add up in the accounts of the chain's sessions."""
+        return self.found.books.problems(self.found.chain)
+
     def is_ok(self, *, allow_gaps: bool) -> bool:
-        """Whether every offset has exactly one outcome, and none was lost unless that is allowed."""
-        return self.found.ok and self.contradiction is None and (allow_gaps or self.lost is None)
+        """Whether every offset has exactly one outcome, none was lost unless that is allowed, and accounts add up."""
+        is_whole = self.found.ok and self.contradiction is None and not self.session_problems
+        return is_whole and (allow_gaps or self.lost is None)
 
     def to_json(self) -> dict[str, Any]:
         """Returns one entry of `partitions`."""
@@ -91,6 +97,7 @@ class PartitionAudit:
             "gaps": dict(found.gaps),
             "missing": found.missing,
             "overlapping": found.overlapping,
+            "session_problems": list(self.session_problems),
         }
 
 
@@ -240,6 +247,7 @@ class AuditReport:
         for partition in self.partitions:
             lost = None if self.allow_gaps else partition.lost
             found += [*partition.found.problems, *(text for text in (partition.contradiction, lost) if text)]
+            found += partition.session_problems
         for day in self.days:
             found += day.problems
             if not day.agrees and not day.problems:

@@ -15,6 +15,7 @@ from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.ledger.audit import ChainAudit
+from imgpipeline.ledger.session_books import ChainBooks
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 
 _VERSION = 1
@@ -100,6 +101,7 @@ def _chain_json(found: ChainAudit) -> dict[str, Any]:
         "partition": chain.partition,
         **{name: getattr(found, name) for name in _COUNTS},
         "gaps": dict(found.gaps),
+        "books": found.books.forget_settled().to_json(),
     }
 
 
@@ -107,4 +109,5 @@ def _read_chain(data: dict[str, Any]) -> ChainAudit:
     chain = ChainId(data["topic"], data["topic_id"], data["partition"])
     gaps = {str(reason): int(offsets) for reason, offsets in data["gaps"].items()}
     counts: dict[str, Any] = {name: int(data[name]) for name in _COUNTS}
-    return ChainAudit(chain, **counts, gaps=gaps)
+    books = ChainBooks.from_json(data["books"]) if "books" in data else ChainBooks()
+    return ChainAudit(chain, **counts, gaps=gaps, books=books)

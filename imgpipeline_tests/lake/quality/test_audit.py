@@ -51,6 +51,7 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
                 "dead_letters": 1,
                 "gaps": {"marker": 2},
                 **dict.fromkeys(("notices", "missing", "overlapping"), 0),
+                "session_problems": [],
             }
         ],
         "days": [

@@ -1,0 +1,109 @@
+"""What a session announces by its accounts is what the ledger holds of its records, or the books name it."""
+
+from dataclasses import replace
+
+import pytest
+
+from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
+from imgpipeline.ledger.session_books import ChainBooks
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.ledger.samples import CHAIN, append, write_chain
+from imgpipeline_tests.ledger.sessions import SESSION, account, buried, said, shot
+
+STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
+
+
+def walk(store: ObjectStore, since: ChainAudit | None = None) -> ChainAudit:
+    return audit_chain(store, fix_end(store, CHAIN), since=since)
+
+
+def problems_of(store: ObjectStore, *outcomes: Outcome) -> tuple[str, ...]:
+    write_chain(store, outcomes)
+    return walk(store).books.problems(CHAIN)
+
+
+def test_a_session_that_adds_up_has_no_problem(memory: ObjectStore):
+    assert not problems_of(
+        memory,
+        *(said(0, STARTED), shot(1), buried(2, "attributes"), buried(3, "header", source=None), buried(4, "nothing")),
+        *(account(5, 4, gated=2, dropped={"queue": 3}, failed=1), said(6, ENDED)),
+    )
+
+
+def test_an_announced_frame_without_a_record_is_named_with_source_session_and_offsets(memory: ObjectStore):
+    (found,) = problems_of(memory, said(0, STARTED), shot(1), account(2, 2), said(3, ENDED))
+    named = f"cam-1, session {SESSION} ({CHAIN}, offsets 0 to 3)"
+    assert found == f"{named}: its accounts announce 2 frames, the ledger holds 1 of its records."
+
+
+def test_an_account_that_does_not_add_up_is_named_with_its_offset(memory: ObjectStore):
+    (found,) = problems_of(memory, said(0, STARTED), shot(1), account(2, 1, gated=1, received=3))
+    assert "the account at offset 2 does not add up" in found
+
+
+def test_records_after_the_last_account_are_open_until_the_session_ends(memory: ObjectStore):
+    outcomes = [said(0, STARTED), shot(1), account(2, 1), shot(3), shot(4)]
+    assert not problems_of(memory, *outcomes)
+    append(write_chain(memory), [said(5, ENDED)])
+    (found,) = walk(memory).books.problems(CHAIN)
+    assert "announce 1 frame, the ledger holds 3" in found
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param(replace(shot(2), replay_of="frames/0/0"), id="replay"),
+        pytest.param(buried(2, "notice"), id="bad-notice"),
+        pytest.param(shot(2, session="other"), id="other-session"),
+        pytest.param(shot(2, source="cam-2"), id="other-source"),
+    ],
+)
+def test_what_is_no_record_of_a_session_is_not_counted(memory: ObjectStore, foreign: Outcome):
+    assert not problems_of(memory, said(0, STARTED), shot(1), foreign, account(3, 1), said(4, ENDED))
+
+
+def test_a_record_that_kafka_stored_twice_is_no_difference(memory: ObjectStore):
+    twice = replace(shot(2), frame_id=shot(1).frame_id)
+    assert not problems_of(memory, said(0, STARTED), shot(1), twice, shot(3), account(4, 2), said(5, ENDED))
+
+
+def test_records_that_expired_unread_are_no_second_problem(memory: ObjectStore):
+    lost = Gap(2, 5, GapReason.EXPIRED)
+    assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
+    other = replace(CHAIN, partition=1)
+    write_chain(memory, [said(0, STARTED), lost_from(1), account(5, 6), said(6, ENDED)], chain=other)
+    (found,) = audit_chain(memory, fix_end(memory, other)).books.problems(other)
+    assert "announce 6 frames" in found
+
+
+def lost_from(first: int) -> Gap:
+    return Gap(first, 5, GapReason.EXPIRED)
+
+
+def test_a_session_whose_start_was_not_seen_is_not_judged(memory: ObjectStore):
+    assert not problems_of(memory, shot(0), account(1, 100), said(2, ENDED))
+
+
+def test_records_without_a_name_belong_to_the_current_session(memory: ObjectStore):
+    (found,) = problems_of(
+        memory,
+        *(shot(0, session=None), said(1, STARTED), shot(2, session=None), account(3, 1), said(4, ENDED)),
+        *(shot(5, session=None), said(6, STARTED, session="two"), account(7, 1, session="two")),
+        said(8, ENDED, session="two"),
+    )
+    assert found.startswith("cam-1, session two")
+
+
+def test_books_that_are_continued_say_what_whole_ones_say(memory: ObjectStore):
+    made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
+    first = walk(memory)
+    kept = replace(first, books=ChainBooks.from_json(first.books.forget_settled().to_json()))
+    append(made, [account(4, 2, minute=1), said(5, ENDED)])
+    assert walk(memory, kept).books.problems(CHAIN) == walk(memory).books.problems(CHAIN) != ()
+
+
+def test_a_session_that_has_ended_and_adds_up_is_forgotten(memory: ObjectStore):
+    write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), said(3, ENDED), said(4, STARTED, session="two")])
+    assert [session for _, session in walk(memory).books.forget_settled().sessions] == ["two"]
