@@ -37,7 +37,7 @@ class GapReason(StrEnum):
     """Already gone when the topic was read for the first time."""
     CLOSED = "closed"
     """One offset that ends a chain for good: the log that it was made of is gone from here on. What the topic partition
-    holds since then has a chain of its own (`ledger.closing`)."""
+    holds since then has a chain of its own (`ledger.repair.closing`)."""
     DAMAGED = "damaged"
     """Its outcome was lost with a damaged segment, and Kafka no longer had the record (`ledger repair`)."""
 

@@ -2,7 +2,7 @@
 
 Owns starting it, talking to it, and what may be said of its end. It promises that such a process does not outlive the
 run's, and that it works only after the self-test has passed in it: whoever dies later did not die of a broken model or
-library alone. What a death means for a record belongs to `careful`.
+library alone. What a death means for a record is decided in `crash_search`.
 """
 
 import contextlib

@@ -29,7 +29,7 @@ from tenacity import (
 )
 
 from imgpipeline.contracts.log import LogRange
-from imgpipeline.detect.careful import CarefulRecordPool
+from imgpipeline.detect.crash_search import CarefulRecordPool
 from imgpipeline.detect.draft import SegmentDraft
 from imgpipeline.detect.images import open_image_reader
 from imgpipeline.detect.report import LaneReport, LaneTally

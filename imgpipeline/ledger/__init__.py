@@ -15,7 +15,6 @@ Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and 
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.checkpoint import Checkpoint
-from imgpipeline.ledger.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex, days_since, index_buckets, known_days, read_day, read_days
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, follow
 from imgpipeline.ledger.reading import (
@@ -29,6 +28,7 @@ from imgpipeline.ledger.reading import (
     read_segment,
     read_segments,
 )
+from imgpipeline.ledger.repair.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.segment import (
     Fingerprint,
     Provenance,

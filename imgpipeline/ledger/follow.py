@@ -34,7 +34,7 @@ from imgpipeline.ledger.reading import (
     read_segment,
     read_segments,
 )
-from imgpipeline.ledger.repairs import Repair, last_handled, list_repairs
+from imgpipeline.ledger.repair.repair_list import Repair, last_handled, list_repairs
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead

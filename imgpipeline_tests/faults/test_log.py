@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.detect.renewal import begin_new_chain, find_contradictions
+from imgpipeline.detect.repair.new_chain import begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance
 from imgpipeline.settings import Settings, utc_now

@@ -22,7 +22,7 @@ from imgpipeline_tests.servers.s3_server import S3Server
 pytestmark = pytest.mark.fault(40)
 
 REPAIR = """
-from imgpipeline.detect.repair import repair_ledger
+from imgpipeline.detect.repair.ledger_repair import repair_ledger
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings, utc_now
 
@@ -83,7 +83,7 @@ def test_fault_40_a_sleeping_writer_that_knows_the_lost_end_can_neither_double_n
 
     if wakes == "before":
         wake()
-    monkeypatch.setattr("imgpipeline.ledger.mending.reach", reach)
+    monkeypatch.setattr("imgpipeline.ledger.repair.mending.reach", reach)
     repair(followed)
     wake()
     followed.follow()
@@ -141,7 +141,7 @@ def test_fault_40_days_that_a_repair_left_to_be_built_are_built_by_the_next(
         raise DiedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("imgpipeline.detect.repair.build_noted_days", die)
+        patched.setattr("imgpipeline.detect.repair.ledger_repair.build_noted_days", die)
         with pytest.raises(DiedError):
             repair(followed)
     assert repair(followed).days == (START.date(),)

@@ -13,12 +13,12 @@ from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import Batch, Checkpoint, LostCheckpointError, close_chain, find_current_end, find_end, follow
 from imgpipeline.ledger.chain import ChainWriter
-from imgpipeline.ledger.damage import find_damage
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.follow import OffsetRange
-from imgpipeline.ledger.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.reading import list_chains
-from imgpipeline.ledger.repairs import close_repair, list_repairs, open_repair, still_open
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import Fetched, open_memory_store
 from imgpipeline_tests.faults.counting_relay import CountingRelay
@@ -140,7 +140,7 @@ class FollowMachine(RuleBasedStateMachine):
             steps += 1
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("imgpipeline.ledger.mending.reach", reach)
+            patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
             try:
                 for chain in list_chains(self.store):
                     repair_chain(self.store, chain)

@@ -26,7 +26,7 @@ from imgpipeline.ledger import (
     known_days,
 )
 from imgpipeline.ledger.checkpoint import Position
-from imgpipeline.ledger.repairs import last_handled, list_repairs
+from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _VERSION = 1

@@ -29,13 +29,13 @@ from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, 
 from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.ledger_rows import stored as stored_columns
-from imgpipeline.lake.build.repair_notes import noted_days
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.storage.parquet_objects import write_parquet
 from imgpipeline.ledger import fix_ends, index_buckets
+from imgpipeline.ledger.repair.days_to_build import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.settings import utc_now
 

@@ -8,10 +8,10 @@ from datetime import date, datetime
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, summary_key
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day
-from imgpipeline.lake.build.repair_notes import read_notes
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import read_manifest
+from imgpipeline.ledger.repair.days_to_build import read_notes
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

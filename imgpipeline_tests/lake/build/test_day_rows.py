@@ -13,11 +13,11 @@ from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.repair_notes import DaysToBuild, noted_days
 from imgpipeline.lake.build.repaired_days import build_noted_days
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
 from imgpipeline.ledger import Segment, list_segments, read_segments
+from imgpipeline.ledger.repair.days_to_build import DaysToBuild, noted_days
 from imgpipeline.ledger.segment import describe, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -12,10 +12,10 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.lake.build import summaries
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.repair_notes import DaysToBuild
 from imgpipeline.lake.build.repaired_days import build_noted_days
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
+from imgpipeline.ledger.repair.days_to_build import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import run_audit

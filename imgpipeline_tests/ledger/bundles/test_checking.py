@@ -5,7 +5,7 @@ import pytest
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
 from imgpipeline.ledger.bundles.reading import list_reading
-from imgpipeline.ledger.damage import find_damage
+from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, append, frames, write_chain, writer

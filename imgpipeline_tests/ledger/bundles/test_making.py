@@ -9,9 +9,9 @@ from imgpipeline.contracts.keys import segment_key
 from imgpipeline.ledger import DayIndex, find_end
 from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
-from imgpipeline.ledger.closing import close_chain
-from imgpipeline.ledger.damage import find_damage
-from imgpipeline.ledger.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.closing import close_chain
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, frames, gap, write_chain

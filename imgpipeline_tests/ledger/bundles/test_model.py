@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from imgpipeline.contracts.keys import METADATA
-from imgpipeline.detect.restoring import Restoring
 from imgpipeline.errors import LedgerError
-from imgpipeline.lake.build.repair_notes import DaysToBuild
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_segment
 from imgpipeline.ledger.bundles.making import RangeToBundle, find_ranges, make_bundle
-from imgpipeline.ledger.damage import find_damage
-from imgpipeline.ledger.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
@@ -147,8 +147,8 @@ class BundleMachine(RuleBasedStateMachine):
             if damage.is_none:
                 return
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("imgpipeline.ledger.mending.reach", reach)
-                patched.setattr("imgpipeline.detect.restoring.reach", reach)
+                patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
+                patched.setattr("imgpipeline.ledger.repair.restoring.reach", reach)
                 if restores:
                     notes = DaysToBuild(self.store)
                     damage = Restoring(self.store, CHAIN, notes, lambda _: None, dry_run=False).restore(damage)

@@ -17,8 +17,8 @@ from imgpipeline.contracts.keys import METADATA
 from imgpipeline.contracts.outcomes import offsets_of
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, find_end, list_segments
-from imgpipeline.ledger.damage import find_damage
-from imgpipeline.ledger.mending import LID, ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.mending import LID, ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
 from imgpipeline.ledger.segment import DamagedSegmentError, decode_segment
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, append, check_ledger, frame, frames, gap
@@ -119,7 +119,7 @@ class MendingMachine(RuleBasedStateMachine):
             if damage.is_none:
                 return
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("imgpipeline.ledger.mending.reach", reach)
+                patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
                 try:
                     for found in damage.covered:
                         self.mender().remove_covered(found)

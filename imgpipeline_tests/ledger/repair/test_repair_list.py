@@ -3,7 +3,7 @@
 from threading import Thread
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.ledger.repairs import close_repair, list_repairs, open_repair, still_open
+from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.bundles.samples import DAYS
 from imgpipeline_tests.ledger.samples import CHAIN

@@ -1,8 +1,4 @@
-"""Making the outcomes of an offset range again, from what Kafka still has of it.
-
-Owns reading exactly one range of one partition, and what stands for what is gone: a gap `damaged`. It promises that
-every offset of the range comes out exactly once, in order. Where the outcomes go belongs to `repair`.
-"""
+"""Makes the outcomes of an offset range again from what Kafka still has of it, and gaps `damaged` of the rest."""
 
 import time
 from collections.abc import Iterator
@@ -13,8 +9,8 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import Fingerprint
-from imgpipeline.ledger.damage import BrokenStretch
-from imgpipeline.ledger.mending import Made
+from imgpipeline.ledger.repair.damage import BrokenStretch
+from imgpipeline.ledger.repair.mending import Made
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record

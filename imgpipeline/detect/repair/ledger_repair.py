@@ -1,8 +1,8 @@
-"""`ledger repair`: giving an outcome again to offsets whose segment was damaged or removed.
+"""`imgpipeline ledger repair`: restores the outcomes of offsets whose segment was damaged or removed.
 
-The days are noted and the bad bytes kept. What a bundle has is put back as it was (`restoring`); the rest is read from
-Kafka and detected again, and put in the place of the damaged object. At the end the noted days are built again.
-`ledger.mending` says how segments are put so that no offset gets two outcomes.
+Segments that a bundle still has are put back byte for byte (`ledger.repair.restoring`). The others are read from Kafka
+and detected again (`reread`), and put so that no offset gets two outcomes (`ledger.repair.mending`). Then the tables of
+the affected days are built again. docs/repair.md explains the whole.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ from imgpipeline.contracts.keys import (
 )
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, RecordOutcome, offsets_of
-from imgpipeline.detect.repair_steps import RepairReport, RepairStep, counted, step_of
-from imgpipeline.detect.reread import RecordSource, check_neighbours
-from imgpipeline.detect.restoring import Restoring
+from imgpipeline.detect.repair.reread import RecordSource, check_neighbours
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.build.repair_notes import DaysToBuild
 from imgpipeline.lake.build.repaired_days import build_noted_days, named_end
 from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
-from imgpipeline.ledger.damage import BrokenStretch, ChainDamage, find_damage
-from imgpipeline.ledger.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
-from imgpipeline.ledger.repairs import close_repair, list_repairs, still_open
+from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, find_damage
+from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
+from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
+from imgpipeline.ledger.repair.restoring import Restoring
+from imgpipeline.ledger.repair.steps import RepairReport, RepairStep, first_step
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.connection import open_admin
@@ -270,9 +270,10 @@ class _Repair:
             return records.make(source.chain.partition, piece.start, piece.end)
 
         for done in mender.mend(stretch, pieces, make, lambda outcomes: self._check(source, outcomes), days=days):
-            if offsets_of(done.outcomes[0])[0] == done.piece.start:
-                self.steps.append(step_of(source.chain, done.piece, done.bad, done.kept))
-            self.steps[-1] = counted(self.steps[-1], done.outcomes)
+            start, end = done.piece.start, done.piece.end
+            if offsets_of(done.outcomes[0])[0] == start:
+                self.steps.append(first_step(source.chain, start, end, done.bad, done.kept))
+            self.steps[-1] = self.steps[-1].with_outcomes(done.outcomes)
             self.progress(len(done.outcomes))
 
     def _records(self, source: _Source) -> RecordSource:
@@ -303,7 +304,7 @@ def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterat
             bad = over.get(piece.start)
             first = source.log.log_start if source.log else piece.end
             made_of = "gap" if first >= piece.end else "kafka" if first <= piece.start else "kafka and gap"
-            yield replace(step_of(source.chain, piece, bad, None), source=made_of)
+            yield first_step(source.chain, piece.start, piece.end, bad, None, made_of)
 
 
 def _indexed_days(store: ObjectStore, chain: ChainId, start: int, end: int) -> list[date]:

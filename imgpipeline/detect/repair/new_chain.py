@@ -1,7 +1,6 @@
-"""Letting a log that is not the one of its chain begin a chain of its own.
+"""`imgpipeline ledger new-chain`: closes the chain of a log that was replaced, so that the log starts the next chain.
 
-Owns which partitions need it, and that nothing else gets it: a chain is closed only while its log contradicts it. Why
-that is safe beside runs that write is said in `ledger.closing`.
+A chain is closed only while its log contradicts it. `ledger.repair.closing` says why that is safe while runs write.
 """
 
 from collections.abc import Collection

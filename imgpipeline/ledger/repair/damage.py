@@ -1,8 +1,7 @@
-"""Finding what is broken in a chain: objects that are no segments any more, and offsets that no segment covers.
+"""Finds what is broken in a chain: objects that are no segments any more, and offsets that no segment covers.
 
-Owns the search. It promises to tell damage (bytes that are no whole segment, a removed object) from what only somebody
-with more knowledge may touch: a segment of a newer format, or two segments for one offset. Mending belongs to
-`mending`.
+A segment of a newer format, or two segments for one offset, are errors rather than damage: repairing those would need
+knowledge that the ledger does not hold.
 """
 
 from collections.abc import Iterator

@@ -26,10 +26,10 @@ from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.catalog import put_mark
-from imgpipeline.ledger.damage import BrokenStretch, DamagedObject
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import read_segment
-from imgpipeline.ledger.repairs import close_repair, open_repair
+from imgpipeline.ledger.repair.damage import BrokenStretch, DamagedObject
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import (
     DamagedSegmentError,
     Fingerprint,

@@ -1,0 +1,184 @@
+"""Putting damaged and removed segments back from their bundles, byte for byte.
+
+No outcome changes, so the bundles stay valid and no repair mark is needed. The conditions are those of every mending:
+an object is replaced only in the version that was found damaged, and put only where nothing is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.faultpoints import reach
+from imgpipeline.ledger import DayIndex
+from imgpipeline.ledger.bundles.catalog import find_bundles, put_mark
+from imgpipeline.ledger.bundles.checking import WrongBundle
+from imgpipeline.ledger.bundles.format import BundledSegment
+from imgpipeline.ledger.bundles.opening import OpenBundle, discard, open_bundled, try_open
+from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, DamagedObject
+from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.repair.mending import keep_bytes
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
+from imgpipeline.ledger.repair.steps import NO_SEGMENT, RepairStep, first_step
+from imgpipeline.ledger.segment import SegmentHeader
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_BEHIND_ALL = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class LostSegment:
+    """A segment that is damaged or gone, as a bundle still has it."""
+
+    header: SegmentHeader
+    """Its header."""
+    data: bytes
+    """Its whole object."""
+    over: DamagedObject | None
+    """What lies in its place; None where nothing does."""
+
+    @property
+    def key(self) -> str:
+        """Where it belongs."""
+        return segment_key(self.header.chain, self.header.start)
+
+
+@dataclass(slots=True)
+class Restoring:
+    """Puts back what bundles have of one chain."""
+
+    store: ObjectStore
+    """The object store."""
+    chain: ChainId
+    """Which chain."""
+    notes: DaysToBuild
+    """The days of what is put back are noted here before."""
+    progress: Callable[[int], None]
+    """Called with the outcomes that were put back."""
+    dry_run: bool
+    """Only say what would be put back."""
+    steps: list[RepairStep] = field(default_factory=list)
+    """What was put back, or would be: neighbouring segments in one step."""
+
+    def restore(self, damage: ChainDamage) -> ChainDamage:
+        """Removes bundles that are wrong, and puts back what the others have; returns what is left to be mended.
+
+        Raises:
+            TransientError: The store does not answer.
+        """
+        for wrong in damage.bundles:
+            self._withdraw(wrong)
+        left = [rest for stretch in damage.stretches for rest in self._restore(stretch)]
+        return replace(damage, stretches=tuple(left), bundles=())
+
+    def _withdraw(self, wrong: WrongBundle) -> None:
+        """Removes a bundle that differs from its segments; the mark keeps readers from it, wherever this ends."""
+        bundle = wrong.stored.bundle
+        if not self.dry_run:
+            # Followers may have read what the bundle had in place of the segments.
+            opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
+            put_mark(self.store, self.chain, bundle.first, bundle.behind)
+            reach("bundle marked", wrong.stored.key)
+            discard(self.store, wrong.stored)
+            close_repair(self.store, opened)
+        self.steps.append(RepairStep(self.chain, wrong.stored.key, wrong.offset, wrong.offset, wrong.why, "removed"))
+
+    def _restore(self, stretch: BrokenStretch) -> list[BrokenStretch]:
+        back: list[SegmentHeader] = []
+        for lost in find_lost(self.store, stretch):
+            kept = None
+            if not self.dry_run:
+                kept = keep_bytes(self.store, self.chain, lost.over) if lost.over else None
+                if not self._put(lost):
+                    return [stretch]  # somebody else has written there: whoever mends it notices, and looks again
+            self._tell(lost, kept, is_next=bool(back) and back[-1].end == lost.header.start)
+            back.append(lost.header)
+        return without(stretch, back)
+
+    def _put(self, lost: LostSegment) -> bool:
+        """Puts one segment back; returns whether it is there."""
+        self.notes.cover(lost.header.days)
+        DayIndex(self.store).cover(lost.header)
+        reach("restore put", lost.key)
+        if lost.over:
+            put = self.store.replace(lost.key, lost.data, lost.over.e_tag)
+        else:
+            put = self.store.create(lost.key, lost.data)
+        reach("restore put done", lost.key)
+        self.progress(lost.header.end - lost.header.start)
+        return put or self._is_there(lost)
+
+    def _is_there(self, lost: LostSegment) -> bool:
+        try:
+            return self.store.get(lost.key) == lost.data
+        except ObjectMissingError:
+            return False
+
+    def _tell(self, lost: LostSegment, kept: str | None, *, is_next: bool) -> None:
+        """Adds a segment to the steps: to the last one where both were removed and are neighbours."""
+        if not (is_next and lost.over is None and self.steps[-1].found == NO_SEGMENT):
+            start = lost.header.start
+            self.steps.append(first_step(self.chain, start, start, lost.over, kept, source="bundle"))
+        self.steps[-1] = self.steps[-1].with_segment(lost.header)
+
+
+def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:
+    """Yields the segments of a broken stretch that bundles have, in order.
+
+    Args:
+        store: The object store.
+        stretch: Offsets without a readable outcome.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    chain, behind = stretch.chain, stretch.end
+    if behind is None:
+        behind = stretch.objects[-1].start + 1 if stretch.objects else stretch.start
+    over = {found.start: found for found in stretch.objects}
+    # Segments cannot be listed where they were removed, so ranges up to the end of the stretch are looked for.
+    for stored in find_bundles(store, chain, stretch.start, behind, _BEHIND_ALL).values():
+        bundle = try_open(store, stored)
+        for segment in bundle.segments if bundle else ():
+            fits = stretch.start <= segment.start and (stretch.end is None or segment.end <= stretch.end)
+            if bundle and fits and segment.start < behind:
+                yield from _read(store, bundle, segment, over.get(segment.start))
+
+
+def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[BrokenStretch]:
+    """Returns what is left of a broken stretch once some of its segments are back.
+
+    Args:
+        stretch: Offsets without a readable outcome.
+        lost: Headers of segments that lie in it, in order.
+    """
+    left: list[BrokenStretch] = []
+    start, before = stretch.start, stretch.before
+    for header in lost:
+        if start < header.start:
+            left.append(_part(stretch, start, header.start, before, header))
+        start, before = header.end, header
+    if stretch.end is None or start < stretch.end:
+        rest = _part(stretch, start, stretch.end, before, stretch.behind)
+        # Behind the last segment, only an object that is there says that something was.
+        if stretch.end is not None or rest.objects:
+            left.append(rest)
+    return left
+
+
+def _part(
+    stretch: BrokenStretch, start: int, end: int | None, before: SegmentHeader | None, behind: SegmentHeader | None
+) -> BrokenStretch:
+    objects = tuple(o for o in stretch.objects if start <= o.start and (end is None or o.start < end))
+    return replace(stretch, start=start, end=end, objects=objects, before=before, behind=behind)
+
+
+def _read(
+    store: ObjectStore, bundle: OpenBundle, segment: BundledSegment, over: DamagedObject | None
+) -> Iterator[LostSegment]:
+    try:
+        data = bundle.cut(store, segment, segment)
+        header = open_bundled(bundle.stored, segment, data, segment).header
+    except (LedgerError, ObjectMissingError):
+        return  # then it is mended as it is without a bundle
+    yield LostSegment(header, data, over)
