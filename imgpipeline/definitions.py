@@ -27,7 +27,7 @@ from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.redetecting import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.setting_names import warn_of_unknown_settings
+from imgpipeline.defs.unknown_settings import warn_of_unknown_settings
 
 warn_of_unknown_settings()
 defs = dg.Definitions(

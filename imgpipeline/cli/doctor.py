@@ -9,8 +9,8 @@ from imgpipeline import __version__
 from imgpipeline.cli.checks import CHECKS, CheckResult, run_checks
 from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.setting_names import unknown_settings
 from imgpipeline.settings import load_settings
+from imgpipeline.settings.unknown import unknown_settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
 

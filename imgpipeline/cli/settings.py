@@ -1,8 +1,4 @@
-"""`imgpipeline settings`: the values in force, and the table of all settings for the docs.
-
-Owns how a setting is described: its variables, its default, its limits. It promises that a secret's value is never
-shown, only whether it is set. Which settings there are belongs to `imgpipeline.settings`.
-"""
+"""`imgpipeline settings`: the values in force, and the table of all settings for the docs. No secret is shown."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
@@ -13,8 +9,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
-from imgpipeline.setting_names import unknown_settings, variables
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.variables import variables
 
 app = typer.Typer(invoke_without_command=True, help="Show the current settings (secrets: only whether they are set).")
 
@@ -44,8 +41,7 @@ def table() -> None:
 def settings_table() -> str:
     """Returns the table of all settings in Markdown, made from the code."""
     head = "| setting | default | what it is |\n|---|---|---|\n"
-    fields = sorted(Settings.model_fields.items(), key=lambda field: field[0] not in Settings.__annotations__)
-    return head + "".join(_row(name, field) for name, field in fields)  # limits and warnings come last
+    return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 
 def _masked(value: Any) -> Any:

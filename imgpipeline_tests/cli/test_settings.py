@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.cli.settings import settings_table
-from imgpipeline.setting_names import variables
 from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import variables
 from imgpipeline_tests.cli.command import REPOSITORY, run
 
 DOCS = REPOSITORY / "docs" / "operations.md"

@@ -1,7 +1,7 @@
 """What of a day a person should look at: damaged rows, many dead letters, dark pictures, a label that nearly vanished.
 
 These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
-`warning_limits`; what must hold of every row stands in `lake.build.day_rules`.
+`settings.warnings`; what must hold of every row stands in `lake.build.day_rules`.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from imgpipeline.lake.storage.manifest import parse_footer, unreadable
 from imgpipeline.lake.storage.parquet_objects import hash_rows
 from imgpipeline.lake.storage.pieces import fetch_table, read_table
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.warning_limits import WarningLimits
+from imgpipeline.settings.warnings import WarningLimits
 
 TRAILING_DAYS = 7
 """A label's count is compared with its mean over so many stored days before."""

@@ -1,7 +1,4 @@
-"""The names of all settings, and variables that look like a setting but are none.
-
-A misspelt variable such as `IMGPIPELINE_STOR_URL` has no effect and would give no sign. Values are never shown.
-"""
+"""Finds variables that look like a setting and have no effect, such as `IMGPIPELINE_STOR_URL`. No value is shown."""
 
 import difflib
 import os
@@ -10,11 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices
-from pydantic.fields import FieldInfo
 
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
-from imgpipeline.settings import PREFIX, Settings
+from imgpipeline.settings.loading import Settings
+from imgpipeline.settings.variables import PREFIX, variables
 
 _NO_SETTINGS: Final = (
     f"{PREFIX}TRACEBACK",
@@ -43,13 +39,6 @@ class UnknownSetting:
     def __str__(self) -> str:
         meant = f" Did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.name} ({self.place}) is not a setting and has no effect.{meant}"
-
-
-def variables(name: str, field: FieldInfo) -> list[str]:
-    """Returns the environment variables of a setting, the project's own first."""
-    if isinstance(field.validation_alias, AliasChoices):
-        return list(dict.fromkeys(str(choice) for choice in field.validation_alias.choices))
-    return [PREFIX + name.upper()]
 
 
 def unknown_settings() -> list[UnknownSetting]:

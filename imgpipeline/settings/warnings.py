@@ -1,8 +1,4 @@
-"""Limits of a day beyond which a person is told.
-
-Owns the settings by which the warnings of the Dagster UI are given. They change no result and stop nothing; `settings`
-takes them in.
-"""
+"""When a warning about a day is shown in the Dagster UI. These limits change no result and stop nothing."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.setting_names import unknown_settings, variables
 from imgpipeline.settings import Settings
+from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.variables import variables
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

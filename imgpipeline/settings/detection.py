@@ -1,0 +1,55 @@
+"""Detection runs: when they start and end, what they read ahead, and which input they refuse."""
+
+from datetime import date
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class DetectionSettings(BaseSettings):
+    """Detection runs."""
+
+    lanes: int = Field(1, ge=1, le=1000, description="Detection runs at a time; topic partitions are spread over them.")
+    linger_s: float = Field(20.0, ge=0, description="A detection run ends when its lane was quiet for this long.")
+    max_run_s: float = Field(900.0, gt=0, description="A detection run ends after this long; the next one goes on.")
+    takeover_s: float = Field(
+        180.0, gt=0, description="A run without progress for this long is taken over by a new one."
+    )
+    retry_pause_s: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="Pause after the first run that failed at one place of the ledger. It doubles with each further "
+        "one, up to ten minutes.",
+    )
+    max_look_s: float = Field(
+        60.0,
+        gt=0,
+        description="Where runs have died, frames are worked one by one in a process of their own; one whose picture "
+        "takes longer than this to decode and detect there counts as one that ended the process.",
+    )
+    commit_interval_s: float = Field(
+        1.0,
+        gt=0,
+        description="A segment is closed at this age. Larger is cheaper, smaller is sooner visible.",
+    )
+    segment_max_records: int = Field(1000, ge=1, le=100_000, description="A segment is closed at this many outcomes.")
+    prefetch_images: int = Field(32, ge=1, le=1024, description="Images that are read ahead of the detector.")
+    max_message_bytes: int = Field(16 * 2**20, ge=1024, description="Larger Kafka records become `TOO_LARGE`.")
+    max_image_bytes: int = Field(64 * 2**20, ge=1024, description="Larger image objects become `TOO_LARGE`, unread.")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Images that claim more pixels are not decoded.")
+    dead_letter_raw_bytes: int = Field(65_536, ge=0, description="Largest record value that a dead letter keeps.")
+    first_day: date = Field(
+        date(2000, 1, 1),
+        description="First accepted day (UTC) and first daily partition; earlier frames are dead letters.",
+    )
+    max_future_s: float = Field(
+        3600.0,
+        ge=0,
+        le=86_400,
+        description="Frames whose time is further ahead of the clock are dead letters.",
+    )
+    allow_gaps: bool = Field(
+        False,
+        description="Go on where Kafka has dropped records that were not read yet; the loss is recorded as a gap.",
+    )

@@ -1,0 +1,71 @@
+"""The model, its thresholds, and the models that days are re-processed with."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from imgpipeline.settings.variables import split_list
+
+REDETECTION_MODEL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII)
+"""A model, and its threshold where it is not `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+
+
+class ModelSettings(BaseSettings):
+    """Models."""
+
+    model: str = Field("demo", description="Registered model (`imgpipeline models list`), or path of an ONNX file.")
+    model_decoder: Literal["yolox", "yolov4"] | None = Field(
+        None, description="Output layout of the model, where `IMGPIPELINE_MODEL` is a path."
+    )
+    model_labels: Path | None = Field(
+        None,
+        description="Text file with one label a line, where `IMGPIPELINE_MODEL` is a path. Default: COCO's 80.",
+    )
+    model_dir: Path | None = Field(
+        None, description="Folder of pulled models. Default: `imgpipeline/models` in the user's cache folder."
+    )
+    model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
+        "auto", description="Inference library; `auto` takes the fastest installed one."
+    )
+    model_threads: int | None = Field(
+        None, ge=1, le=256, description="Threads of one inference. Default: the cores are shared out to the workers."
+    )
+    detect_workers: int | None = Field(
+        None, ge=1, le=256, description="Pictures that are decoded and detected at a time. Default: one a core."
+    )
+    confidence_threshold: float = Field(
+        0.5, ge=0, lt=1, description="Detections have a confidence strictly above this."
+    )
+    nms_threshold: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Of two boxes that overlap (IoU) by more than this the weaker is dropped.",
+    )
+    nms_per_class: bool | None = Field(
+        None, description="Whether only boxes of one label compete. Default: as the model is registered."
+    )
+    reduced_decoding: bool = Field(
+        True,
+        description="Decode a JPEG that is at least twice as large as the model's input at 1/2, 1/4 or 1/8 of its "
+        "size. `false` decodes at full size: slower, and slightly different confidences (docs/performance.md).",
+    )
+    redetect_models: Annotated[tuple[str, ...], BeforeValidator(split_list), NoDecode] = Field(
+        (),
+        description="Models that Dagster can re-process days with, `NAME` or `NAME@THRESHOLD`, separated by commas: "
+        "`yolox-nano,demo@0.3`. Default: none.",
+    )
+    redetect_part_frames: int = Field(
+        500, ge=1, le=100_000, description="A redetection keeps what it has found each time it saw this many frames."
+    )
+
+    @field_validator("redetect_models")
+    @classmethod
+    def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not REDETECTION_MODEL.fullmatch(text):
+                raise ValueError(f"got {text!r}; expected NAME or NAME@THRESHOLD with a threshold from 0 to below 1")
+        return value

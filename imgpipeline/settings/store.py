@@ -1,0 +1,69 @@
+"""Where the objects are, who may read them, and how long the store may be silent."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode
+
+from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
+from imgpipeline.settings.variables import either, split_list
+
+_Location = Annotated[str, AfterValidator(check_image_location)]
+_Locations = Annotated[tuple[_Location, ...], BeforeValidator(split_list), NoDecode]
+
+
+def _default_store_url() -> str:
+    return (Path.cwd() / ".imgpipeline" / "store").as_uri()
+
+
+class StoreSettings(BaseSettings):
+    """The object store."""
+
+    store_url: Annotated[str, AfterValidator(check_store_url)] = Field(
+        default_factory=_default_store_url,
+        description="Object store and prefix: `s3://bucket/prefix` (also `s3a://`) or `file:///folder`. "
+        "Default: `.imgpipeline/store` below the working folder.",
+    )
+    s3_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
+        None, description="URL of an S3 server that is not AWS, such as `http://127.0.0.1:7070`."
+    )
+    s3_region: str = Field(
+        "us-east-1",
+        validation_alias=either("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="Region of the bucket.",
+    )
+    s3_access_key_id: SecretStr | None = Field(
+        None,
+        validation_alias=either("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
+        description="S3 access key id.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None,
+        validation_alias=either("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
+        description="S3 secret key.",
+    )
+    s3_session_token: SecretStr | None = Field(
+        None,
+        validation_alias=either("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"),
+        description="S3 session token.",
+    )
+    allowed_image_locations: _Locations = Field(
+        (),
+        description="Buckets and prefixes beside the store's own that images may be read from, separated by commas: "
+        "`s3://camera-archive/2026,s3://other`. Everything else becomes a `PATH_NOT_ALLOWED` dead letter.",
+    )
+    store_timeout_s: float = Field(
+        15.0,
+        gt=0,
+        le=600,
+        description="A request fails when the S3 store sends nothing for this long. Objects over 4 MB get more time to "
+        "be sent: one second for each 0.5 MB.",
+    )
+    store_patience_s: float = Field(
+        45.0,
+        ge=0,
+        le=600,
+        description="A request to the S3 store that failed in a way that may pass (connection refused or reset, no "
+        "answer in time, 5xx) is repeated for this long. `doctor` and `status` repeat it for 5 s at most.",
+    )
