@@ -33,6 +33,7 @@ from imgpipeline.cli import (
     repair,
     report,
     settings,
+    sources,
     status,
     summary,
     topics,
@@ -56,6 +57,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
+app.add_typer(sources.app, name="sources")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")

@@ -2,6 +2,8 @@
 
 from datetime import date
 
+import numpy as np
+
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode, PermanentError
 from imgpipeline.lake.query.days import unknown_day
@@ -70,6 +72,11 @@ def draw_preview(
         ).rows
     found = [Detection(label, number, sure, (x, y, w, h)) for label, number, sure, x, y, w, h in rows]
     return draw_detections(_read(store, settings, path, frame_id), found)
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """Returns BGR pixels as RGB."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def _is(day: date, frame_id: str) -> str:

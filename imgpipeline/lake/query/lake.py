@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import pyarrow as pa
 from typing_extensions import TypeVar
@@ -30,6 +30,7 @@ from imgpipeline.lake.query.arguments import (
     read_status,
     read_timezone,
 )
+from imgpipeline.lake.query.books import books_table, read_books
 from imgpipeline.lake.query.days import (
     ARGUMENTS,
     Day,
@@ -261,6 +262,19 @@ class Lake(Generic[TableT]):
         """Returns what came from each source, from when to when; arguments as `label_counts`."""
         return self._summary("sources", (day, from_day, to_day), timezone)
 
+    def books(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+    ) -> TableT:
+        """Returns the accounting of each source, session and UTC day; without any day, of all days."""
+        store, span = self._open(), self._span(day, from_day, to_day)
+        entries = read_books(store, self._settings, None if span.is_all else days_of(store, span), source)
+        return self._convert(books_table(entries))
+
     def sql(
         self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
     ) -> TableT:
@@ -301,9 +315,9 @@ class Lake(Generic[TableT]):
             ConfigurationError: There is no such day or frame.
             PermanentError: The image is gone, may not be read, or cannot be decoded.
         """
-        from imgpipeline.lake.query.images import read_image  # noqa: PLC0415 - loads OpenCV
+        from imgpipeline.lake.query.images import as_rgb, read_image  # noqa: PLC0415 - loads OpenCV
 
-        return _as_rgb(read_image(self._open(), self._settings, parse_day(day, ARGUMENTS.day), frame_id))
+        return as_rgb(read_image(self._open(), self._settings, parse_day(day, ARGUMENTS.day), frame_id))
 
     def preview(self, day: Day, frame_id: str, *, min_confidence: float = 0.0) -> "npt.NDArray[np.uint8]":
         """Returns the image of a frame with its detections drawn on it, as an RGB array like `image`.
@@ -317,11 +331,11 @@ class Lake(Generic[TableT]):
             ConfigurationError: There is no such day or frame.
             PermanentError: The image is gone, may not be read, or cannot be decoded.
         """
-        from imgpipeline.lake.query.images import draw_preview  # noqa: PLC0415 - loads OpenCV
+        from imgpipeline.lake.query.images import as_rgb, draw_preview  # noqa: PLC0415 - loads OpenCV
 
         wanted_day = parse_day(day, ARGUMENTS.day)
         drawn = draw_preview(self._open(), self._settings, wanted_day, frame_id, min_confidence=min_confidence)
-        return _as_rgb(drawn)
+        return as_rgb(drawn)
 
     def explain(
         self,
@@ -382,11 +396,5 @@ class Lake(Generic[TableT]):
 
 
 def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
-    """Opens the store of some settings for commands: with Arrow tables, and a folder that is made if it is missing."""
+    """Opens a store for commands: with Arrow tables, and a folder that is made if it is missing."""
     return Lake(open_store(settings), settings, lambda table: table)
-
-
-def _as_rgb(pixels: Any) -> "npt.NDArray[np.uint8]":
-    import numpy as np  # noqa: PLC0415 - only images need it
-
-    return np.ascontiguousarray(pixels[:, :, ::-1])

@@ -1,0 +1,38 @@
+"""`imgpipeline sources` shows the accounting of the sources without Kafka, from the store alone."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.ledger.samples import write_chain
+from imgpipeline_tests.ledger.sessions import account, said, shot
+
+OpenStore = Callable[[dict[str, str]], ObjectStore]
+STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
+
+
+def test_books_that_balance(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+    notices = [account(2, 1, gated=1, dropped={"queue": 2}), said(3, ENDED)]
+    write_chain(store_of(folder_site), [said(0, STARTED), shot(1), *notices])
+    ended = run("sources", "books", "--day", "2026-01-09", "--json", env=folder_site, cwd=tmp_path)
+    (entry,) = ended.json()
+    assert (ended.status, entry["received"], entry["announced"], entry["in_ledger"]) == (0, 4, 1, 1)
+    assert (entry["dropped"], entry["state"], entry["difference"]) == ({"queue": 2}, "closed", 0)
+    rows = list(csv.DictReader(io.StringIO(run("sources", "books", "--csv", env=folder_site, cwd=tmp_path).stdout)))
+    assert [(row["source"], row["session"], row["dropped"]) for row in rows] == [("cam-1", "b3f0", '{"queue": 2}')]
+    table = run("sources", "books", env=folder_site, cwd=tmp_path)
+    assert "queue 2" in table.stdout
+    assert run("sources", "books", "--source", "cam-2", env=folder_site, cwd=tmp_path).stderr.startswith("There is no")
+
+
+def test_books_that_do_not_balance_fail_and_name_the_session(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    write_chain(store_of(folder_site), [said(0, STARTED), shot(1), account(2, 2), said(3, ENDED)])
+    ended = run("sources", "books", env=folder_site, cwd=tmp_path)
+    assert ended.status == 1
+    assert "WRONG: cam-1, session b3f0, 2026-01-09: 2 announced frames, but 1 record in the ledger" in ended.stderr

@@ -1,0 +1,134 @@
+"""The books of the sources close over what the ledger holds, whatever was announced twice, lost or killed."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from imgpipeline import Lake
+from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.query.books import BookEntry, SessionState, books_table, read_books
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.audits import log_range, run_audit
+from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.ledger.sessions import account, buried, said, shot
+
+STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture(params=["built", "unbuilt"])
+def is_built(request: pytest.FixtureRequest) -> bool:
+    """Whether the tables are stored, or the ledger alone tells."""
+    return bool(request.param == "built")
+
+
+def books_of(store: ObjectStore, *outcomes: Outcome, is_built: bool = False) -> list[BookEntry]:
+    write_chain(store, outcomes)
+    if is_built:
+        for day in (DAY, NEXT):
+            rebuild_day(store, day, now=NOON)
+    return list(read_books(store, Settings()))
+
+
+def test_a_closed_session_balances(memory: ObjectStore, is_built: bool):
+    (entry,) = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), shot(2), buried(3, "attributes"), buried(4, "header")),
+        *(account(5, 4, gated=2, dropped={"queue": 3, "fps": 1}, failed=1, observed_s=59.5), said(6, ENDED)),
+        is_built=is_built,
+    )
+    assert (entry.source, entry.session, entry.day, entry.state) == ("cam-1", "b3f0", DAY, SessionState.CLOSED)
+    assert (entry.received, entry.announced, entry.in_ledger, entry.dead_letters) == (11, 4, 4, 2)
+    assert (entry.gated, entry.dropped, entry.failed, entry.observed_s) == (2, {"fps": 1, "queue": 3}, 1, 59.5)
+    assert (entry.duplicates, entry.open, entry.unaccounted, entry.difference) == (0, 0, 0, 0)
+    assert entry.balances
+
+
+def test_a_killed_session_leaves_an_open_interval(memory: ObjectStore, is_built: bool):
+    killed, later = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), account(2, 1), shot(3), shot(4)),
+        *(said(5, STARTED, session="two"), shot(6, session="two"), account(7, 1, session="two")),
+        said(8, ENDED, session="two"),
+        is_built=is_built,
+    )
+    assert (killed.state, killed.announced, killed.in_ledger, killed.open, killed.difference) == ("open", 1, 3, 2, 0)
+    assert (later.state, later.announced, later.in_ledger, later.open, later.difference) == ("closed", 1, 1, 0, 0)
+
+
+def test_frames_announced_again_by_a_later_session_are_its_duplicates(memory: ObjectStore, is_built: bool):
+    again = [replace(shot(offset, session="two"), frame_id=shot(of).frame_id) for offset, of in ((5, 1), (6, 2))]
+    first, second = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), shot(2), account(3, 2), said(4, ENDED)),
+        *(*again, shot(7, session="two"), account(8, 3, session="two"), said(9, ENDED, session="two")),
+        is_built=is_built,
+    )
+    assert (first.in_ledger, first.duplicates, first.difference) == (2, 0, 0)
+    assert (second.in_ledger, second.duplicates, second.difference) == (3, 2, 0)
+
+
+def test_a_record_that_kafka_stored_twice_is_a_duplicate(memory: ObjectStore):
+    twice = replace(shot(2), frame_id=shot(1).frame_id)
+    (entry,) = books_of(memory, said(0, STARTED), shot(1), twice, account(3, 1), said(4, ENDED))
+    assert (entry.announced, entry.in_ledger, entry.duplicates, entry.difference) == (1, 1, 0, 0)
+    assert run_audit(memory, log_range(5)).ok
+
+
+@pytest.mark.parametrize("announced", [1, 4], ids=["too-few", "too-many"])
+def test_books_and_audit_find_the_same_difference(memory: ObjectStore, is_built: bool, announced: int):
+    (entry,) = books_of(
+        memory, said(0, STARTED), shot(1), shot(2), account(3, announced), said(4, ENDED), is_built=is_built
+    )
+    assert (entry.difference, entry.balances) == (announced - 2, False)
+    (problem,) = run_audit(memory, log_range(5)).problems
+    assert "cam-1, session b3f0" in problem
+
+
+def test_a_session_over_midnight_balances_on_each_day(memory: ObjectStore, is_built: bool):
+    before, after = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), shot(2, day=NEXT), buried(3, "attributes", day=NEXT)),
+        *(account(4, 1), account(5, 2, day=NEXT), said(6, ENDED, day=NEXT)),
+        is_built=is_built,
+    )
+    assert [(e.day, e.announced, e.in_ledger, e.difference) for e in (before, after)] == [
+        (DAY, 1, 1, 0),
+        (NEXT, 2, 2, 0),
+    ]
+
+
+def test_records_without_a_session_have_an_entry_of_their_own(memory: ObjectStore, is_built: bool):
+    found = books_of(memory, shot(0, session=None), buried(1, "nothing", source="cam-2"), is_built=is_built)
+    assert [(e.source, e.session, e.state, e.received, e.in_ledger, e.difference) for e in found] == [
+        ("cam-1", None, None, None, 1, 0),
+        ("cam-2", None, None, None, 1, 0),
+    ]
+
+
+def test_a_dead_letter_that_names_another_session_than_the_last_notice_is_found_in_the_ledger(memory: ObjectStore):
+    one, two = books_of(
+        memory,
+        *(said(0, STARTED), said(1, STARTED, session="two"), buried(2, "attributes"), shot(3, session="two")),
+        *(account(4, 1), said(5, ENDED), account(6, 1, session="two"), said(7, ENDED, session="two")),
+    )
+    assert [(e.session, e.in_ledger, e.difference) for e in (one, two)] == [("b3f0", 1, 0), ("two", 1, 0)]
+
+
+def test_books_of_one_source_and_day_as_a_table(tmp_path):
+    settings = Settings(store_url=tmp_path.as_uri())
+    lake = Lake.open(settings)
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - here only
+
+    write_chain(
+        open_store(settings),
+        [said(0, STARTED), shot(1), account(2, 1), shot(3, source="cam-2"), shot(4, day=NEXT)],
+    )
+    table = lake.books(DAY, source="cam-1")
+    assert list(table["in_ledger"]) == [1]
+    assert list(table.columns) == books_table([]).column_names
+    assert len(lake.books()) == 3
