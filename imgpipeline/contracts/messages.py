@@ -119,7 +119,7 @@ class FrameMessage:
         data = {
             "source": self.source,
             "image_path": self.image_path,
-            "timestamp": format_time(self.timestamp),
+            "timestamp": format_time(self.timestamp) if self.has_own_timestamp else None,
             "frame_number": self.frame_number,
             "width": self.width,
             "height": self.height,

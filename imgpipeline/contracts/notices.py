@@ -7,6 +7,7 @@ An account says what became of the frames that a source received in a stretch of
 session started or ended, or that the source went offline or online, and carry a `reason`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -116,6 +117,15 @@ class Notice:
             **(_account_to_json(self.account) if self.account else {}),
             **{name: value for name, value in optional.items() if value},
         }
+
+    def to_value(self) -> bytes:
+        """Returns the record value that sends this notice; `parse_record` reads it."""
+        data = self.to_json()
+        del data["offset"]
+        if self.account is None:
+            data["timestamp"] = data.pop("from")
+            del data["to"]
+        return json.dumps(data, ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Notice":

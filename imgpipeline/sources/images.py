@@ -1,0 +1,103 @@
+"""From a captured frame to the bytes that are stored: encoding, and where they lie in the store."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import cv2
+import numpy as np
+
+from imgpipeline.contracts.keys import image_key
+from imgpipeline.contracts.times import day_of
+from imgpipeline.errors import BadInputError, PermanentError
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.vision.header import read_header
+
+JPEG_QUALITY = 90
+"""Of frames that a source delivers as pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of one image as they are stored."""
+
+    data: bytes
+    """The encoded image."""
+    sha256: str
+    """Lower-case hexadecimal SHA-256 of `data`."""
+    width: int | None
+    """Width of the upright image in pixels; None if the header cannot be read."""
+    height: int | None
+    """Height of the upright image in pixels; None if the header cannot be read."""
+
+
+def encode(frame: CapturedFrame) -> EncodedImage:
+    """Returns the frame's own bytes unchanged, or its pixels as JPEG.
+
+    Raises:
+        PermanentError: The frame has neither bytes nor pixels that can be encoded.
+    """
+    if frame.data is not None:
+        width, height = size_of(frame.data)
+        return EncodedImage(frame.data, sha256(frame.data).hexdigest(), width, height)
+    if frame.pixels is None:
+        raise PermanentError("A source yielded a frame without bytes and without pixels.")
+    data = encode_jpeg(frame.pixels)
+    return EncodedImage(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0])
+
+
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+    """Encodes uint8 [height, width, 3] BGR pixels as JPEG.
+
+    Raises:
+        PermanentError: OpenCV cannot encode them.
+    """
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise PermanentError(f"Pixels of shape {pixels.shape} cannot be encoded as JPEG.")
+    return data.tobytes()
+
+
+def size_of(data: bytes) -> tuple[int | None, int | None]:
+    """Returns width and height of the upright image, or neither if its header cannot be read."""
+    try:
+        header = read_header(data)
+    except BadInputError:
+        return None, None
+    turned = header.orientation >= 5
+    return (header.height, header.width) if turned else (header.width, header.height)
+
+
+def store_image(store: ObjectStore, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
+    """Stores an image create-only and returns its key; the same image stored again has the same key.
+
+    Args:
+        store: Where to put it.
+        source: Whose image it is.
+        time: Time of the frame, UTC.
+        name: File name that decides the key; None: time and content decide it.
+        image: What to store.
+
+    Returns:
+        `images/{source}/{day}/{name}`, or with `@digest` in the name if other bytes have that name already.
+
+    Raises:
+        TransientError: The store does not answer.
+        PermanentError: The store refuses.
+    """
+    digest = image.sha256[:16]
+    name = name or f"{time:%H%M%S%f}-{digest}{_ending(image.data)}"
+    key = image_key(source, day_of(time), name)
+    if store.create(key, image.data) or digest in name or sha256(store.get(key)).hexdigest() == image.sha256:
+        return key
+    stem, dot, ending = name.rpartition(".")
+    key = image_key(source, day_of(time), f"{stem}@{digest}{dot}{ending}")
+    store.create(key, image.data)
+    return key
+
+
+def _ending(data: bytes) -> str:
+    if data.startswith(b"\x89PNG"):
+        return ".png"
+    return ".jpg" if data.startswith(b"\xff\xd8") else ".img"

@@ -1,0 +1,63 @@
+"""Runs one source: captures its frames and publishes them until it ends or is stopped."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.protocol import Source, SourceKind
+from imgpipeline.sources.publisher import Publisher, PublishOptions
+
+
+def publish(
+    settings: Settings,
+    source: Source,
+    *,
+    stop: threading.Event | None = None,
+    options: PublishOptions | None = None,
+    store: ObjectStore | None = None,
+    progress: Callable[[Totals], None] | None = None,
+) -> Totals:
+    """Publishes a source until it ends or `stop` is set.
+
+    Args:
+        settings: Name store and topic.
+        source: What to capture.
+        stop: Ends the session gracefully; None: only the source's end does.
+        options: How to publish; None: the defaults of its kind.
+        store: Where the images go; None: the store of the settings.
+        progress: Called with the accounting after each captured item.
+
+    Returns:
+        The accounting of the session.
+
+    Raises:
+        ImgpipelineError: Source, store or Kafka cannot be used; the error says why.
+        KeyboardInterrupt: Ctrl-C; what was captured before is published first.
+    """
+    stop, chosen = stop or threading.Event(), options or default_options(source.kind)
+    publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store)
+    reason = "end of the source"
+    drain_s: float | None = None
+    try:
+        for captured in source.capture(stop):
+            publisher.offer(captured)
+            if progress:
+                progress(publisher.totals())
+        if stop.is_set():
+            reason = "stopped"
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {type(error).__name__}"
+        drain_s = chosen.drain_s
+        raise
+    finally:
+        totals = publisher.close(reason, drain_s=drain_s)
+    return totals
+
+
+def default_options(kind: SourceKind) -> PublishOptions:
+    """Returns the options of a kind: a live source stores two images at a time, so that many share a machine."""
+    options = PublishOptions()
+    return options if kind is SourceKind.FINITE else replace(options, writers=2)

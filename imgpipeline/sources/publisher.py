@@ -1,0 +1,403 @@
+"""Publishes the frames of one source: stores each image, announces it, and accounts for it in the ledger's topic.
+
+    offer ──► waiting ──► storing (several at a time) ──► announcing (in order, in batches) ──► settled
+
+* A frame is announced after its image is stored, and settled after Kafka has the announcement.
+* A finite source waits while the store or Kafka is away. A live one goes on, and its oldest waiting frames are dropped.
+* Accounts go out about once a minute, every ten minutes without frames, and at the end of the session.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import TypeVar
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.accounts import Accounts, Totals
+from imgpipeline.sources.images import encode, store_image
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.stream.batches import BatchSender, FencedError, Record
+from imgpipeline.stream.diagnosis import UnreachableBrokerError
+
+LOG = logging.getLogger(__name__)
+_BATCH = 500
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_SLOW_SEND_S = 2.0
+"""Kafka counts as away after this long without an answer."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """How the frames of a source are published."""
+
+    queue_frames: int = 64
+    """Frames that wait to be stored, at most."""
+    queue_bytes: int = 64 * 2**20
+    """Bytes of these frames, at most; one frame is always taken."""
+    writers: int = 8
+    """Images that are stored at a time."""
+    account_s: float = 60.0
+    """Seconds between two accounts while frames flow."""
+    idle_account_s: float = 600.0
+    """Seconds between two accounts of a live source without frames."""
+    commit_s: float = 0.2
+    """Least seconds between two announcements of a live source: each is a Kafka transaction."""
+    stall_s: float = 10.0
+    """Of a longer gap between two frames only this many seconds count as observed."""
+    drain_s: float = 30.0
+    """Seconds that closing a live source waits for store and Kafka; frames that still wait then are dropped."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A frame on its way."""
+
+    frame: CapturedFrame
+    number: int
+    received: datetime
+    size_bytes: int
+    stored: Future[FrameMessage] = field(default_factory=Future)
+
+
+class Publisher:
+    """Publishes one source in one session; `offer` is called by one thread, everything else by any."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        kind: SourceKind,
+        *,
+        options: PublishOptions | None = None,
+        store: ObjectStore | None = None,
+        clock: Clock = utc_now,
+        on_settled: Callable[[Settled, float], None] | None = None,
+    ) -> None:
+        """Opens a session: connects to Kafka, and takes over a live source from an older publisher.
+
+        Args:
+            settings: Name store and topic.
+            name: The source.
+            kind: Whether it waits or drops.
+            options: How to publish; None: the defaults.
+            store: Where the images go; None: the store of the settings.
+            clock: Tells the time.
+            on_settled: Called with what became of a frame and the seconds since it was received.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            TransientError: The broker does not answer.
+        """
+        self.name = name
+        self.kind = kind
+        self._settings = settings
+        self._options = options or PublishOptions()
+        self._store = store or open_store(settings)
+        self._clock = clock
+        self._on_settled = on_settled
+        self._accounts = Accounts(name, stall_s=self._options.stall_s)
+        self._sender = BatchSender(settings, fence=name if kind is SourceKind.LIVE else None)
+        self._sender.open()
+        self._changed = threading.Condition()
+        self._waiting: deque[_Entry] = deque()
+        self._waiting_bytes = 0
+        self._storing: deque[_Entry] = deque()
+        self._notices: deque[Notice] = deque()
+        self._stop = threading.Event()
+        self._closing = False
+        self._error: ImgpipelineError | None = None
+        self._blocked: str | None = None
+        self._sending_since: float | None = None
+        self._end_reason = ""
+        self._started = False
+        self._last_time: datetime | None = None
+        if kind is SourceKind.LIVE:
+            self._start(clock())
+        self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
+        self._thread = threading.Thread(target=self._run, name=f"announce {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def session(self) -> str:
+        """The name of the session."""
+        return self._accounts.session
+
+    @property
+    def queue_length(self) -> int:
+        """Frames that wait to be stored."""
+        return len(self._waiting)
+
+    @property
+    def blocked(self) -> str | None:
+        """What the publisher waits for: `store`, `kafka`, or None."""
+        since = self._sending_since
+        return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else self._blocked
+
+    def totals(self) -> Totals:
+        """Returns the accounting so far."""
+        return self._accounts.totals()
+
+    def offer(self, captured: Captured) -> None:
+        """Takes what a source yielded. Blocks while the queue of a finite source is full.
+
+        Raises:
+            ImgpipelineError: The session has failed; the error says why.
+        """
+        if self._error:
+            raise self._error
+        if isinstance(captured, Lost):
+            self._accounts.lose(self._last_time or self._clock(), captured.count, captured.kind, captured.reason)
+        elif isinstance(captured, StatusChange):
+            kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
+            self._note(kind, captured.at, captured.reason)
+        else:
+            self._offer_frame(captured)
+
+    def close(self, reason: str = "end of the source", *, drain_s: float | None = None) -> Totals:
+        """Publishes what still waits, sends the last accounts, ends the session and returns its accounting.
+
+        Args:
+            reason: Why the session ends, for the notice.
+            drain_s: How long to wait for store and Kafka; None: for a live source as its options say, otherwise for
+                as long as it takes.
+
+        Raises:
+            ImgpipelineError: The session has failed; what was not announced is counted as dropped.
+        """
+        if drain_s is None and self.kind is SourceKind.LIVE:
+            drain_s = self._options.drain_s
+        with self._changed:
+            self._closing, self._end_reason = True, reason
+            self._changed.notify_all()
+        self._thread.join(drain_s)
+        self.abort()
+        self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._sender.close()
+        if self._error:
+            raise self._error
+        return self.totals()
+
+    def abort(self) -> None:
+        """Stops waiting for store and Kafka: what is not announced yet is dropped."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _offer_frame(self, frame: CapturedFrame) -> None:
+        received = frame.received or self._clock()
+        self._last_time = frame.timestamp
+        if not self._started:
+            self._start(frame.timestamp)
+        size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
+        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size)
+        dropped: list[_Entry] = []
+        with self._changed:
+            if self.kind is SourceKind.FINITE:
+                self._changed.wait_for(lambda: self._has_room(size) or self._error or self._stop.is_set())
+            while self._waiting and not self._has_room(size):
+                dropped.append(self._take_waiting())
+            self._waiting.append(entry)
+            self._waiting_bytes += size
+            self._changed.notify_all()
+        for old in dropped:
+            self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
+
+    def _start(self, at: datetime) -> None:
+        self._started = True
+        self._note(NoticeKind.STARTED, at, None)
+
+    def _has_room(self, size: int) -> bool:
+        options = self._options
+        return not self._waiting or (
+            len(self._waiting) < options.queue_frames and self._waiting_bytes + size <= options.queue_bytes
+        )
+
+    def _take_waiting(self) -> _Entry:
+        entry = self._waiting.popleft()
+        self._waiting_bytes -= entry.size_bytes
+        return entry
+
+    def _note(self, kind: NoticeKind, at: datetime, reason: str | None) -> None:
+        with self._changed:
+            self._notices.append(self._accounts.notice(kind, at, reason))
+            self._changed.notify_all()
+
+    def _settle(self, entry: _Entry, how: Settled, reason: str = "") -> None:
+        self._accounts.settle(entry.number, how, reason)
+        if self._on_settled:
+            self._on_settled(how, (self._clock() - entry.received).total_seconds())
+        if entry.frame.settle:
+            entry.frame.settle(how)
+
+    # The thread that announces.
+
+    def _run(self) -> None:
+        try:
+            self._publish()
+        except ImgpipelineError as error:
+            self._error = error
+        except Exception as error:  # a defect must end the session, not only its thread
+            LOG.exception("publishing %s", self.name)
+            self._error = PermanentError(f"Publishing {self.name} failed: {type(error).__name__}: {error}.")
+        finally:
+            self._drop_rest("fenced" if isinstance(self._error, FencedError) else "shutdown")
+
+    def _publish(self) -> None:
+        accounted = monotonic()
+        while True:
+            ready = self._next_ready(accounted)
+            self._announce(ready)
+            idle_s = monotonic() - accounted
+            if self._closing and not (self._waiting or self._storing or self._notices):
+                break
+            flowing = self._accounts.has_open_days()
+            if idle_s >= (self._options.account_s if flowing else self._options.idle_account_s):
+                self._send_accounts(idle_s)
+                accounted = monotonic()
+        self._send_end()
+
+    def _next_ready(self, accounted: float) -> list[_Entry]:
+        """Submits waiting frames, and returns those at the front that are stored or have failed."""
+        with self._changed:
+            wake_s = max(0.0, accounted + self._options.account_s - monotonic())
+            self._changed.wait_for(self._has_work, timeout=wake_s)
+            while self._waiting and len(self._storing) < 2 * self._options.writers:
+                entry = self._take_waiting()
+                self._storing.append(entry)
+                self._pool.submit(self._store_frame, entry)
+                self._changed.notify_all()
+            ready: list[_Entry] = []
+            while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
+                ready.append(self._storing.popleft())
+            return ready
+
+    def _has_work(self) -> bool:
+        front_done = bool(self._storing) and self._storing[0].stored.done()
+        can_submit = bool(self._waiting) and len(self._storing) < 2 * self._options.writers
+        return front_done or can_submit or bool(self._notices) or (self._closing and not self._storing)
+
+    def _store_frame(self, entry: _Entry) -> None:
+        try:
+            message = self._retried("store", lambda: self._store_image(entry.frame))
+            entry.stored.set_result(message)
+        except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
+            entry.stored.set_exception(error)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _store_image(self, frame: CapturedFrame) -> FrameMessage:
+        image = encode(frame)
+        key = store_image(self._store, self.name, frame.timestamp, frame.name, image)
+        return FrameMessage(
+            source=self.name,
+            image_path=key,
+            timestamp=frame.timestamp,
+            has_own_timestamp=frame.has_own_timestamp,
+            frame_number=frame.number,
+            width=image.width,
+            height=image.height,
+            size_bytes=len(image.data),
+            sha256=image.sha256,
+            attributes={**frame.attributes, "session": self.session},
+            clock_source=frame.clock,
+        )
+
+    def _announce(self, entries: list[_Entry]) -> None:
+        with self._changed:
+            notices = [self._notices.popleft() for _ in range(len(self._notices))]
+        sent: list[_Entry] = []
+        records = [self._record_of(notice) for notice in notices]
+        for entry in entries:
+            error = entry.stored.exception()
+            if error is None:
+                sent.append(entry)
+                records.append(self._record_of(entry.stored.result()))
+            elif isinstance(error, TransientError):
+                self._settle(entry, Settled.DROPPED, "store_away" if not self._stop.is_set() else "shutdown")
+            elif isinstance(error, BadInputError) or self.kind is SourceKind.LIVE:
+                LOG.warning("%s: a frame could not be stored: %s", self.name, error)
+                self._settle(entry, Settled.FAILED)
+            else:
+                raise error
+        if not records:
+            return
+        try:
+            self._send(records)
+        except ImgpipelineError:
+            for entry in sent:
+                self._settle(entry, Settled.DROPPED, "not_announced")
+            raise
+        for entry in sent:
+            self._settle(entry, Settled.ANNOUNCED)
+
+    def _send(self, records: list[Record]) -> None:
+        self._sending_since = monotonic()
+        try:
+            self._retried("kafka", lambda: self._sender.send(records), always=True)
+        finally:
+            self._sending_since = None
+        if self.kind is SourceKind.LIVE:
+            self._stop.wait(self._options.commit_s)
+
+    def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
+        """Repeats what fails for a while. A live source gives an image up; announcing is repeated in any case."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = action()
+            except (TransientError, UnreachableBrokerError) as error:
+                if self._blocked != what:
+                    LOG.warning("%s waits for %s: %s", self.name, what, error)
+                self._blocked = what
+                if self._stop.is_set() or not (always or self.kind is SourceKind.FINITE):
+                    raise
+                self._stop.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                if self._blocked == what:
+                    self._blocked = None
+                return result
+
+    def _record_of(self, message: FrameMessage | Notice) -> Record:
+        settings, key = self._settings, self.name.encode()
+        if isinstance(message, Notice):
+            return Record(settings.kafka_topic, key, message.to_value())
+        stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
+        return Record(settings.kafka_topic, key, message.to_value(), timestamp_ms=stamp)
+
+    def _send_accounts(self, since_s: float) -> None:
+        notices = self._accounts.take_notices()
+        if not notices and self.kind is SourceKind.LIVE:
+            now = self._clock()
+            notices = [self._accounts.idle_notice(now - timedelta(seconds=since_s), now)]
+        if notices:
+            self._send([self._record_of(notice) for notice in notices])
+
+    def _send_end(self) -> None:
+        if not self._started and self.kind is SourceKind.FINITE:
+            return
+        at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else self._clock()
+        end = self._accounts.notice(NoticeKind.ENDED, at, self._end_reason)
+        self._send([self._record_of(notice) for notice in (*self._accounts.take_notices(), end)])
+
+    def _drop_rest(self, reason: str) -> None:
+        with self._changed:
+            rest = [*self._storing, *self._waiting]
+            self._storing.clear()
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._changed.notify_all()
+        for entry in rest:
+            self._settle(entry, Settled.DROPPED, reason)

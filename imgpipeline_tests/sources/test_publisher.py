@@ -1,0 +1,285 @@
+"""The publisher of every source: stored before announced, announced in order, settled once, and accounted for."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.publish import publish
+from imgpipeline.sources.publisher import Publisher, PublishOptions
+from imgpipeline.stream.batches import FencedError
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+
+pytestmark = pytest.mark.servers
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+FAST = PublishOptions(commit_s=0.0, drain_s=2.0)
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, topic: str) -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+
+
+def jpeg(shade: int) -> bytes:
+    return cv2.imencode(".jpg", np.full((8, 12, 3), shade % 256, np.uint8))[1].tobytes()
+
+
+def frame(number: int, *, start: datetime = NOON, step_s: float = 0.2, **fields: Any) -> CapturedFrame:
+    time = start + timedelta(seconds=number * step_s)
+    return CapturedFrame(time, ClockSource.PRODUCER, data=jpeg(number), number=number, **fields)
+
+
+class Listed:
+    """A finite source that yields what it is given."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(self, items: list[Captured], name: str = "gate") -> None:
+        self.items, self.name = items, name
+
+    def capture(self, stop: threading.Event) -> Iterator[Captured]:
+        for item in self.items:
+            if not stop.is_set():
+                yield item
+
+
+class SlowStore:
+    """A store whose every write waits for a permit."""
+
+    def __init__(self) -> None:
+        self.inner = open_memory_store()
+        self.permits = threading.Semaphore(0)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self.permits.acquire()
+        return self.inner.create(key, data)
+
+    def get(self, key: str) -> bytes:
+        return self.inner.get(key)
+
+
+class UnreachableStore:
+    """A store that does not answer."""
+
+    def create(self, key: str, _data: bytes) -> bool:
+        raise TransientError(f"The store does not answer for {key}.")
+
+
+def test_frames_are_stored_before_they_are_announced_and_announced_in_order(settings: Settings):
+    store = open_memory_store()
+    totals = publish(settings, Listed([frame(n) for n in range(100)]), store=store)
+    announced = frames_in(read_published(settings))
+    assert [message.frame_number for message in announced] == list(range(100))
+    for message in announced:
+        data = store.get(str(message.image_path))
+        assert sha256(data).hexdigest() == message.sha256
+        assert message.clock_source is ClockSource.PRODUCER
+        assert (message.width, message.height) == (12, 8)
+    assert (totals.received, totals.announced, totals.in_flight) == (100, 100, 0)
+    assert totals.closes
+
+
+def test_the_accounts_of_a_session_equal_what_stands_before_them_in_the_log(settings: Settings):
+    lost = [Lost("decode", 3, Settled.FAILED), Lost("frame_rate", 5, Settled.GATED), Lost("queue", 2)]
+    publish(settings, Listed([frame(0), *lost, *[frame(n) for n in range(1, 20)]]), store=open_memory_store())
+    found = read_published(settings)
+    assert isinstance(found[0], Notice)
+    assert found[0].kind is NoticeKind.STARTED
+    assert isinstance(found[-1], Notice)
+    assert found[-1].kind is NoticeKind.ENDED
+    [account] = accounts_in(found)
+    assert account.account is not None
+    assert account.account.received == 30
+    assert account.account.announced == len(frames_in(found)) == 20
+    assert (account.account.failed, account.account.gated, account.account.dropped) == (3, 5, {"queue": 2})
+    assert account.account.observed_s == pytest.approx(19 * 0.2)
+    assert {message.attributes["session"] for message in frames_in(found)} == {account.session}
+
+
+def test_an_account_never_spans_midnight(settings: Settings):
+    start = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
+    publish(settings, Listed([frame(n, start=start) for n in range(10)]), store=open_memory_store())
+    first, second = accounts_in(read_published(settings))
+    assert first.account is not None
+    assert second.account is not None
+    assert (first.day.day, second.day.day) == (9, 10)
+    assert (first.account.announced, second.account.announced) == (5, 5)
+    assert first.account.observed_s == pytest.approx(1.0)
+    assert second.account.observed_s == pytest.approx(0.8)
+
+
+def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
+    items: list[Captured] = [frame(0), frame(1, step_s=3600.0)]
+    publish(settings, Listed(items), store=open_memory_store(), options=PublishOptions(stall_s=4.0))
+    [account] = accounts_in(read_published(settings))
+    assert account.account is not None
+    assert account.account.observed_s == pytest.approx(4.0)
+
+
+def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(settings: Settings):
+    store, settled = SlowStore(), Counter[Settled]()
+    options = PublishOptions(queue_frames=4, writers=1, commit_s=0.0)
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)  # type: ignore[arg-type]
+    for number in range(50):
+        publisher.offer(frame(number, settle=lambda how: settled.update([how])))
+    store.permits.release(100)
+    totals = publisher.close()
+    announced = frames_in(read_published(settings))
+    assert announced[-1].frame_number == 49
+    assert totals.received == 50
+    assert totals.dropped == {"queue": 50 - len(announced)}
+    assert 4 <= len(announced) <= 7
+    assert settled == {Settled.ANNOUNCED: len(announced), Settled.DROPPED: 50 - len(announced)}
+    assert totals.closes
+
+
+def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
+    store = SlowStore()
+    options = PublishOptions(queue_frames=4, writers=1)
+    publisher = Publisher(settings, "folder", SourceKind.FINITE, store=store, options=options)  # type: ignore[arg-type]
+    feeder = threading.Thread(target=lambda: [publisher.offer(frame(n)) for n in range(50)])
+    feeder.start()
+    wait_until(lambda: publisher.queue_length == 4, limit_s=60, what="the queue is full")
+    store.permits.release(100)
+    feeder.join()
+    assert publisher.close().announced == 50
+
+
+def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: Settings):
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)  # type: ignore[arg-type]
+    for number in range(5):
+        publisher.offer(frame(number))
+    totals = publisher.close()
+    assert totals.dropped == {"store_away": 5}
+    assert [a.account.dropped for a in accounts_in(read_published(settings)) if a.account] == [{"store_away": 5}]
+
+
+def test_frames_that_cannot_be_encoded_have_failed(settings: Settings):
+    broken = CapturedFrame(NOON, ClockSource.RECEIVER, pixels=np.zeros((0, 0, 3), np.uint8))
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher.offer(broken)
+    publisher.offer(frame(1))
+    totals = publisher.close()
+    assert (totals.received, totals.failed, totals.announced) == (2, 1, 1)
+
+
+def test_a_finite_source_ends_with_the_error_of_a_frame_that_cannot_be_stored(settings: Settings):
+    broken = CapturedFrame(NOON, ClockSource.RECEIVER)
+    with pytest.raises(PermanentError, match="without bytes and without pixels"):
+        publish(settings, Listed([broken]), store=open_memory_store())
+
+
+def test_outages_are_notices(settings: Settings):
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
+    publisher.offer(StatusChange(online=True, reason="connected", at=NOON))
+    publisher.close()
+    kinds = [(n.kind, n.reason) for n in read_published(settings) if isinstance(n, Notice)]
+    assert kinds[1:3] == [(NoticeKind.OFFLINE, "no route to host"), (NoticeKind.ONLINE, "connected")]
+
+
+@pytest.mark.fault(52)
+def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(settings: Settings):
+    store = open_memory_store()
+    older = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
+    older.offer(frame(0))
+    wait_until(lambda: older.totals().announced == 1, limit_s=60, what="the first frame is announced")
+    newer = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
+    older.offer(frame(1))
+    with pytest.raises(FencedError, match="taken over camera"):
+        older.close()
+    assert older.totals().dropped == {"not_announced": 1}
+    newer.offer(frame(2))
+    newer.close()
+    assert [message.frame_number for message in frames_in(read_published(settings))] == [0, 2]
+
+
+def test_finite_sources_are_not_fenced(settings: Settings):
+    store = open_memory_store()
+    publishers = [Publisher(settings, "folder", SourceKind.FINITE, store=store) for _ in range(2)]
+    for number, publisher in enumerate(publishers):
+        publisher.offer(frame(number))
+    assert [publisher.close().announced for publisher in publishers] == [1, 1]
+
+
+def test_the_same_frame_published_twice_has_the_same_image_and_name(settings: Settings):
+    store = open_memory_store()
+    for _ in range(2):
+        publish(settings, Listed([frame(0)]), store=store)
+    first, second = frames_in(read_published(settings))
+    assert (first.image_path, first.timestamp, first.frame_number) == (
+        second.image_path,
+        second.timestamp,
+        second.frame_number,
+    )
+
+
+def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Settings):
+    store = open_memory_store()
+    for shade in (10, 200):
+        named = CapturedFrame(NOON, ClockSource.EXIF, data=jpeg(shade), name="a.jpg")
+        publish(settings, Listed([named]), store=store)
+    first, second = (str(message.image_path) for message in frames_in(read_published(settings)))
+    assert first == "images/gate/2026-01-09/a.jpg"
+    assert store.get(first) == jpeg(10)
+    assert store.get(second) == jpeg(200)
+
+
+def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settings):
+    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    with pytest.raises(PermanentError, match="imgpipeline topics create"):
+        Publisher(absent, "camera", SourceKind.LIVE, store=open_memory_store())
+
+
+@pytest.mark.fault(54)
+@pytest.mark.timeout(120, func_only=True)
+def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path: Path):
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("frames")
+        chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        store, options = open_memory_store(), PublishOptions(queue_frames=10, writers=2, commit_s=0.0)
+        live = Publisher(chosen, "camera", SourceKind.LIVE, store=store, options=options)
+        finite = Publisher(chosen, "folder", SourceKind.FINITE, store=store, options=options)
+        live.offer(frame(0))
+        wait_until(lambda: live.totals().announced == 1, limit_s=60, what="the first frame is announced")
+        broker.kill()
+        live.offer(frame(1))
+        wait_until(lambda: live.blocked == "kafka", limit_s=60, what="the publisher notices")
+        for number in range(2, 200):
+            live.offer(frame(number))
+        assert live.queue_length <= 10
+        feeder = threading.Thread(target=lambda: [finite.offer(frame(n)) for n in range(50)])
+        feeder.start()
+        broker.restart()
+        feeder.join()
+        totals, waited = live.close(), finite.close()
+        found = read_published(chosen)
+    assert waited.announced == 50
+    assert totals.received == 200
+    assert totals.closes
+    assert totals.dropped["kafka_away"] > 150
+    of_live = [message for message in frames_in(found) if message.source == "camera"]
+    assert len(of_live) == totals.announced
+    said = [account.account for account in accounts_in(found) if account.source == "camera" and account.account]
+    assert sum(account.received for account in said) == 200
+    assert sum(account.dropped.get("kafka_away", 0) for account in said) == totals.dropped["kafka_away"]
+
+
+def test_a_frame_is_one_of_the_contract() -> None:
+    assert FrameMessage("a", "b", NOON, has_own_timestamp=False).to_value() == b'{"source": "a", "image_path": "b"}'
