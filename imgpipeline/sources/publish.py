@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
-from imgpipeline.sources.protocol import Source, SourceKind
-from imgpipeline.sources.publisher import Publisher, PublishOptions
+from imgpipeline.sources.options import PublishOptions, default_options
+from imgpipeline.sources.protocol import Source
+from imgpipeline.sources.publisher import Publisher
 
 
 def publish(
@@ -55,9 +55,3 @@ def publish(
     finally:
         totals = publisher.close(reason, drain_s=drain_s)
     return totals
-
-
-def default_options(kind: SourceKind) -> PublishOptions:
-    """Returns the options of a kind: a live source stores two images at a time, so that many share a machine."""
-    options = PublishOptions()
-    return options if kind is SourceKind.FINITE else replace(options, writers=2)

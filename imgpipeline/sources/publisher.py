@@ -24,6 +24,7 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.images import encode, store_image
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.stream.batches import BatchSender, FencedError, Record
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
@@ -35,28 +36,6 @@ _LONGEST_PAUSE_S = 5.0
 _SLOW_SEND_S = 2.0
 """Kafka counts as away after this long without an answer."""
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class PublishOptions:
-    """How the frames of a source are published."""
-
-    queue_frames: int = 64
-    """Frames that wait to be stored, at most."""
-    queue_bytes: int = 64 * 2**20
-    """Bytes of these frames, at most; one frame is always taken."""
-    writers: int = 8
-    """Images that are stored at a time."""
-    account_s: float = 60.0
-    """Seconds between two accounts while frames flow."""
-    idle_account_s: float = 600.0
-    """Seconds between two accounts of a live source without frames."""
-    commit_s: float = 0.2
-    """Least seconds between two announcements of a live source: each is a Kafka transaction."""
-    stall_s: float = 10.0
-    """Of a longer gap between two frames only this many seconds count as observed."""
-    drain_s: float = 30.0
-    """Seconds that closing a live source waits for store and Kafka; frames that still wait then are dropped."""
 
 
 @dataclass(slots=True, eq=False)

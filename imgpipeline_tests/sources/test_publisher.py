@@ -18,9 +18,10 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
-from imgpipeline.sources.publisher import Publisher, PublishOptions
+from imgpipeline.sources.publisher import Publisher
 from imgpipeline.stream.batches import FencedError
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
