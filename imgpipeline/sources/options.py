@@ -1,0 +1,33 @@
+"""How the frames of a source are published: queue, writers, and the pace of accounts."""
+
+from dataclasses import dataclass, replace
+
+from imgpipeline.sources.protocol import SourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """How the frames of a source are published."""
+
+    queue_frames: int = 64
+    """Frames that wait to be stored, at most."""
+    queue_bytes: int = 64 * 2**20
+    """Bytes of these frames, at most; one frame is always taken."""
+    writers: int = 8
+    """Images that are stored at a time."""
+    account_s: float = 60.0
+    """Seconds between two accounts while frames flow."""
+    idle_account_s: float = 600.0
+    """Seconds between two accounts of a live source without frames."""
+    commit_s: float = 0.2
+    """Least seconds between two announcements of a live source: each is a Kafka transaction."""
+    stall_s: float = 10.0
+    """Of a longer gap between two frames only this many seconds count as observed."""
+    drain_s: float = 30.0
+    """Seconds that closing a live source waits for store and Kafka; frames that still wait then are dropped."""
+
+
+def default_options(kind: SourceKind) -> PublishOptions:
+    """Returns the options of a kind: a live source stores two images at a time, so that many share a machine."""
+    options = PublishOptions()
+    return options if kind is SourceKind.FINITE else replace(options, writers=2)
