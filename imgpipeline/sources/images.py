@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -10,12 +11,21 @@ import numpy as np
 from imgpipeline.contracts.keys import image_key
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, PermanentError
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.vision.header import read_header
 
 JPEG_QUALITY = 90
 """Of frames that a source delivers as pixels."""
+
+
+class ImageStore(Protocol):
+    """What a publisher needs of an object store."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Puts an object unless there is one; returns whether it did."""
+
+    def get(self, key: str) -> bytes:
+        """Returns the bytes of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ def size_of(data: bytes) -> tuple[int | None, int | None]:
     return (header.height, header.width) if turned else (header.width, header.height)
 
 
-def store_image(store: ObjectStore, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
+def store_image(store: ImageStore, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
     """Stores an image create-only and returns its key; the same image stored again has the same key.
 
     Args:

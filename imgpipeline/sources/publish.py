@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable
 
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Source
 from imgpipeline.sources.publisher import Publisher
@@ -17,7 +17,7 @@ def publish(
     *,
     stop: threading.Event | None = None,
     options: PublishOptions | None = None,
-    store: ObjectStore | None = None,
+    store: ImageStore | None = None,
     progress: Callable[[Totals], None] | None = None,
 ) -> Totals:
     """Publishes a source until it ends or `stop` is set.

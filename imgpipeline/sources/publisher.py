@@ -20,10 +20,10 @@ from typing import TypeVar
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
-from imgpipeline.sources.images import encode, store_image
+from imgpipeline.sources.images import ImageStore, encode, store_image
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.stream.batches import BatchSender, FencedError, Record
@@ -59,7 +59,7 @@ class Publisher:
         kind: SourceKind,
         *,
         options: PublishOptions | None = None,
-        store: ObjectStore | None = None,
+        store: ImageStore | None = None,
         clock: Clock = utc_now,
         on_settled: Callable[[Settled, float], None] | None = None,
     ) -> None:

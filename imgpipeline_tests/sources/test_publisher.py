@@ -136,7 +136,7 @@ def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
 def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(settings: Settings):
     store, settled = SlowStore(), Counter[Settled]()
     options = PublishOptions(queue_frames=4, writers=1, commit_s=0.0)
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)  # type: ignore[arg-type]
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)
     for number in range(50):
         publisher.offer(frame(number, settle=lambda how: settled.update([how])))
     store.permits.release(100)
@@ -153,7 +153,7 @@ def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(set
 def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
     store = SlowStore()
     options = PublishOptions(queue_frames=4, writers=1)
-    publisher = Publisher(settings, "folder", SourceKind.FINITE, store=store, options=options)  # type: ignore[arg-type]
+    publisher = Publisher(settings, "folder", SourceKind.FINITE, store=store, options=options)
     feeder = threading.Thread(target=lambda: [publisher.offer(frame(n)) for n in range(50)])
     feeder.start()
     wait_until(lambda: publisher.queue_length == 4, limit_s=60, what="the queue is full")
@@ -163,7 +163,7 @@ def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
 
 
 def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: Settings):
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)  # type: ignore[arg-type]
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
     for number in range(5):
         publisher.offer(frame(number))
     totals = publisher.close()
