@@ -94,6 +94,43 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch):
     assert (settings.model_threads, settings.s3_endpoint, settings.lanes) == (None, None, 1)
 
 
+def test_row_0_10_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.MonkeyPatch):
+    for name in ("HETZNER_S3_ACCESS_KEY", "HETZNER_S3_SECRET_KEY", "KAFKA_USER_PASSWORD"):
+        monkeypatch.setenv(name, f"value of {name}")
+    settings = load_settings()
+    secrets = (settings.s3_access_key_id, settings.s3_secret_access_key, settings.kafka_password)
+    assert [secret and secret.get_secret_value() for secret in secrets] == [
+        "value of HETZNER_S3_ACCESS_KEY",
+        "value of HETZNER_S3_SECRET_KEY",
+        "value of KAFKA_USER_PASSWORD",
+    ]
+    assert settings.kafka_username == "admin"
+
+
+@pytest.mark.parametrize(
+    ("variables", "user", "password"),
+    [
+        ({"KAFKA_USER_PASSWORD": "a", "KAFKA_USERNAME": "bob"}, "bob", "a"),
+        ({"KAFKA_USER_PASSWORD": "a", "KAFKA_PASSWORD": "b"}, None, "b"),
+        ({"KAFKA_PASSWORD": "b"}, None, "b"),
+    ],
+    ids=["the user is named", "the password is given twice", "no classic password"],
+)
+def test_row_0_10_the_user_is_admin_only_with_the_classic_password(
+    variables: dict[str, str], user: str | None, password: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.kafka_password is not None
+    assert (settings.kafka_username, settings.kafka_password.get_secret_value()) == (user, password)
+
+
+def test_the_former_name_of_the_path_template_is_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_VIDEO_FRAME_PATH", "videos/{video_id}/{frame_id}.png")
+    assert load_settings().image_path_template == "videos/{video_id}/{frame_id}.png"
+
+
 def test_image_locations_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", " s3://a/2026 ,s3://b,, ")
     assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
@@ -119,7 +156,9 @@ def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
         ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
         ("STORE_URL", "s3://bucket/p?x"), ("STORE_URL", "s3a://"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
         ("ALLOWED_IMAGE_LOCATIONS", "file:///etc"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
-        ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"),
+        ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"), ("TIMESTAMP_FIELDS", "image_path"), ("TIMESTAMP_FIELDS", ","),
+        ("MESSAGE_TIMEZONE", "Mars"), ("IMAGE_PATH_TEMPLATE", "../{n}"), ("SOURCE_TEMPLATE", "gate"),
+        ("IMAGE_KEY_TEMPLATE", "metadata/{name}"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
@@ -190,7 +229,8 @@ def test_the_hash_of_results_follows_what_changes_results_and_nothing_else(tmp_p
         {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
         {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},
         {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"}, {"reduced_decoding": False},
-        {"model_labels": tmp_path / "missing.txt"},
+        {"model_labels": tmp_path / "missing.txt"}, {"timestamp_fields": "time"}, {"message_timezone": "Asia/Tokyo"},
+        {"image_path_template": "{n}.jpg"}, {"source_template": "{key}"},
     ]  # fmt: skip
     hashes = {load_settings(**change).results_hash() for change in changes}
     assert len(hashes | {before}) == len(changes) + 1

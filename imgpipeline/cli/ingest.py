@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgpipeline.cli.announcing import KeyTemplateOption, MessageFormatOption, TopicOption, announcing_settings
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
@@ -28,7 +30,7 @@ def _group() -> None:
 
 
 @app.command("folder")
-def folder(
+def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
     path: Annotated[Path, typer.Argument(help="A folder including its subfolders, or one image.")],
     source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
     start: Annotated[
@@ -36,6 +38,9 @@ def folder(
         typer.Option(help="Time of the first image, such as 2026-01-09T12:00:00Z, instead of the images' own times."),
     ] = None,
     interval_s: Annotated[float, typer.Option(help="Seconds from one image to the next, with --start.")] = 1.0,
+    topic: TopicOption = None,
+    key_template: KeyTemplateOption = None,
+    message_format: MessageFormatOption = MessageFormat.NATIVE,
     timezone: TimezoneOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,11 +52,11 @@ def folder(
     """
     from imgpipeline.sources.folder import IngestInterrupted, ingest_folder  # noqa: PLC0415 - loads kafka-python
 
-    settings = load_settings(**timezone_settings(timezone))
+    settings = load_settings(**timezone_settings(timezone), **announcing_settings(topic, key_template))
     pace = _pace(start, interval_s, find_timezone(settings.timezone))
     try:
         with progress_bar("Ingesting", unit="pictures") as progress:
-            result = ingest_folder(settings, path, source, pace=pace, progress=progress)
+            result = ingest_folder(settings, path, source, pace=pace, message_format=message_format, progress=progress)
     except KeyboardInterrupt as interrupt:
         done = "before any frame was announced"
         if isinstance(interrupt, IngestInterrupted):

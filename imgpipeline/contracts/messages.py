@@ -2,34 +2,41 @@
 
 Any bytes give either a `FrameMessage` or a `BadInputError` with a code. Besides the contract itself (`source`,
 `image_path`, `timestamp`, `frame_number`, …), these values are understood: `{"image_path"}` alone;
-`{"bucket_name" | "bucket", "image_key", "timestamp"}`; `{"video_id", "frame_id", "timestamp"}`; and the encoded image
-itself, with its content type in the headers.
+`{"bucket_name" | "bucket", "image_key", "timestamp"}`; `{"video_id", "frame_id", "timestamp"}` or other fields that the
+path is made of (`message_form`); and the encoded image itself, with its content type in the headers.
 """
 
 import json
-import math
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, NoReturn
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+from typing import Any
 
 from imgpipeline.contracts.capture import ClockSource, Region, read_clock_source, read_region, region_to_json
+from imgpipeline.contracts.message_fields import (
+    MAX_TEXT,
+    checked_text,
+    invalid_field,
+    load_object,
+    read_attributes,
+    read_count,
+    read_sha256,
+)
+from imgpipeline.contracts.message_form import MessageForm
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
 from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
-from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import BadInputError, DeadLetterCode
 
-MAX_TEXT = 1_024
-"""Longest source or path, in characters."""
-_MAX_DEPTH = 32
-"""Deepest nesting of attributes."""
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
 IMAGE_FIELDS = frozenset({"image_path", *_OTHER_FORMS})
 """A message with one of these announces a frame."""
+SESSION = "session"
+"""Attribute that names the session of a frame's source; a header, where the value has no attributes."""
+_DEFAULT_FORM = MessageForm()
 _CONTRACT = frozenset(
-    {"source", "image_path", "timestamp", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
+    {"source", "image_path", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
 ).union(_OTHER_FORMS)
 
 
@@ -132,12 +139,43 @@ class FrameMessage:
         return json.dumps({k: v for k, v in data.items() if v is not None}, ensure_ascii=False).encode()
 
 
-def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{frame_id}.jpg") -> FrameMessage:
+class MessageFormat(StrEnum):
+    """How an announcement is written."""
+
+    NATIVE = "native"
+    """All fields of the contract."""
+    CLASSIC = "classic"
+    """`{"image_path": "s3://…", "upload_timestamp": "…"}`, as programs read it that came before this one."""
+
+
+def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
+    """Returns the record value that announces a frame to programs that know the classic form only.
+
+    Args:
+        message: The frame.
+        store_url: What the path lies below, if it is a key: the classic form names whole URLs. A path in a folder
+            store stays a key, since no URL of it could be read elsewhere.
+        zone: The local time zone of `upload_timestamp`, which names no offset.
+
+    Returns:
+        The value. As in `FrameMessage.to_value`, a record that is the image itself stays the image.
+    """
+    if message.image is not None:
+        return message.image
+    path = message.image_path or ""
+    if "://" not in path and store_url.startswith("s3://"):
+        path = f"{store_url}/{path}"
+    local = message.timestamp.astimezone(zone).replace(tzinfo=None)
+    data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}
+    return json.dumps(data, ensure_ascii=False).encode()
+
+
+def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> FrameMessage:
     """Reads a Kafka record as the announcement of a frame.
 
     Args:
         record: The fetched record.
-        video_frame_path: Key of the image of a `{"video_id", "frame_id"}` message, below the store's prefix.
+        form: What messages without the fields of the contract look like.
 
     Returns:
         The announced frame.
@@ -149,12 +187,12 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
     if not value:
         raise invalid_field("value", "an empty value" if value == b"" else "null", "JSON or an encoded image")
     if holds_image(record):
-        return _image_message(record, value)
+        return _image_message(record, value, form)
     data = load_object(value)
-    path, number = _path_and_number(data, video_frame_path)
-    timestamp = read_timestamp(data)
+    path, number = form.path_and_number_of(data)
+    timestamp = form.time_of(data)
     return FrameMessage(
-        source=_source(data, record, path),
+        source=form.source_of(data, path, _key_text(record), record.topic),
         image_path=path,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
@@ -163,7 +201,7 @@ def parse_message(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{f
         height=read_count(data, "height"),
         size_bytes=read_count(data, "size_bytes"),
         sha256=read_sha256(data),
-        attributes=_frame_attributes(data),
+        attributes=_session_of(record) | _frame_attributes(data, form),
         replay_of=read_replay_of(record),
         clock_source=read_clock_source(data),
         region_of_interest=read_region(data),
@@ -176,11 +214,11 @@ def holds_image(record: KafkaRecord) -> bool:
     return content_type.startswith("image/") or (record.value or b"").startswith(_IMAGE_MAGIC)
 
 
-def _image_message(record: KafkaRecord, value: bytes) -> FrameMessage:
-    source = record.header("source") or _key_text(record) or record.topic
+def _image_message(record: KafkaRecord, value: bytes, form: MessageForm) -> FrameMessage:
+    source = record.header("source") or form.source_of({}, None, _key_text(record), record.topic)
     announced = record.header("timestamp")
     try:
-        timestamp = parse_time(announced) if announced else None
+        timestamp = parse_time(announced, form.zone) if announced else None
     except ValueError:
         raise invalid_field("header timestamp", repr(announced), "an RFC 3339 time") from None
     return FrameMessage(
@@ -206,54 +244,9 @@ def read_replay_of(record: KafkaRecord) -> str | None:
     raise invalid_field("header replay_of", repr(text), "topic/partition/offset")
 
 
-def load_object(value: bytes) -> dict[str, Any]:
-    """Reads a record's value as a JSON object.
-
-    Raises:
-        BadInputError: It is not one that could be written back.
-    """
-
-    def refuse(constant: str) -> NoReturn:
-        raise invalid_field("value", constant, "JSON without NaN and Infinity")
-
-    def finite(text: str) -> float:
-        number = float(text)  # 1e999 is valid JSON, but cannot be written back as JSON
-        return number if math.isfinite(number) else refuse(text)
-
-    try:
-        data = json.loads(value.decode("utf-8"), parse_constant=refuse, parse_float=finite)
-    except UnicodeDecodeError as error:
-        raise invalid_field("value", f"a byte that is not UTF-8 at position {error.start}", "UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise invalid_field("value", f"no JSON ({error})", "a JSON object") from None
-    if not isinstance(data, dict):
-        raise invalid_field("value", f"a JSON {type(data).__name__}", "a JSON object")
-    return data
-
-
-def _path_and_number(data: Mapping[str, Any], video_frame_path: str) -> tuple[str, int | None]:
-    number = read_count(data, "frame_number")
-    if data.get("image_path") is not None:
-        return as_s3_url(checked_text("image_path", data["image_path"])), number
-    bucket = data["bucket_name"] if data.get("bucket_name") is not None else data.get("bucket")
-    if data.get("image_key") is not None and bucket is not None:
-        key = checked_text("image_key", data["image_key"]).lstrip("/")
-        return checked_text("bucket and image_key", f"s3://{checked_text('bucket', bucket)}/{key}"), number
-    if data.get("video_id") is not None and data.get("frame_id") is not None:
-        names = {name: checked_text(name, as_text(data[name])) for name in ("video_id", "frame_id")}
-        path = re.sub(r"\{(video_id|frame_id)\}", lambda match: names[match[1]], video_frame_path)
-        if number is None and re.fullmatch(r"[0-9]{1,18}", names["frame_id"]):
-            number = int(names["frame_id"])
-        return as_s3_url(checked_text("video_id and frame_id", path)), number
-    raise invalid_field("image_path", "nothing", "a path (or bucket_name and image_key, or video_id and frame_id)")
-
-
-def _source(data: Mapping[str, Any], record: KafkaRecord, path: str) -> str:
-    for name in ("source", "video_id"):
-        if data.get(name) is not None:
-            return checked_text(name, as_text(data[name]))
-    folder = path.rpartition("/")[0].rpartition("/")[2]
-    return checked_text("source", _key_text(record) or folder or record.topic)
+def _session_of(record: KafkaRecord) -> dict[str, Any]:
+    named = record.header(SESSION)
+    return {SESSION: checked_text(f"header {SESSION}", named)} if named else {}
 
 
 def _key_text(record: KafkaRecord) -> str | None:
@@ -272,129 +265,8 @@ def _record_time(record: KafkaRecord) -> datetime:
     return time
 
 
-def _frame_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A clock or region outside the contract stays an attribute."""
+def _frame_attributes(data: Mapping[str, Any], form: MessageForm) -> dict[str, Any]:
+    """A clock or region outside the contract stays an attribute, and so does a time that was not read."""
     read = {"clock_source": read_clock_source(data), "region_of_interest": read_region(data)}
-    return read_attributes(data, _CONTRACT.union(name for name, value in read.items() if value))
-
-
-def read_attributes(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Returns the `attributes` of a message, and its fields that are not known.
-
-    Raises:
-        BadInputError: They are not an object, or cannot be stored.
-    """
-    given = data.get("attributes")
-    if given is not None and not isinstance(given, dict):
-        raise invalid_field("attributes", f"a JSON {type(given).__name__}", "a JSON object")
-    others = {name: value for name, value in data.items() if name not in known}
-    merged = {**others, **(given or {})}
-    check_storable(merged)
-    return merged
-
-
-def invalid_field(name: str, found: object, expected: str) -> BadInputError:
-    """Returns the error for a field that does not hold what was expected."""
-    shown = str(found)
-    shown = shown if len(shown) <= 120 else shown[:117] + "..."
-    return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {shown}, expected {expected}.")
-
-
-def checked_text(name: str, value: object) -> str:
-    """Returns the value if it is storable text of 1 to `MAX_TEXT` characters.
-
-    Raises:
-        BadInputError: It is not; the message names the field.
-    """
-    if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
-        raise invalid_field(name, _shown(value), f"text of 1 to {MAX_TEXT} characters")
-    if not is_storable(value):
-        raise invalid_field(name, _shown(value), "text without null characters and lone surrogates")
-    return value
-
-
-def is_storable(text: str) -> bool:
-    """Returns whether text survives UTF-8, JSON, Parquet and SQL unchanged."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text
-
-
-def _shown(value: object) -> str:
-    """The value as an error shows it; of nested values only the type, since their text may be huge."""
-    return f"a JSON {type(value).__name__}" if isinstance(value, dict | list) else repr(value)
-
-
-def as_text(value: object) -> object:
-    """Returns a whole number as text, since a number may name a video, frame or camera; other values unchanged."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def read_count(data: Mapping[str, Any], name: str) -> int | None:
-    """Returns a whole number from 0 to 2**63 - 1, or None if the field is missing.
-
-    Raises:
-        BadInputError: It is something else; the message names the field.
-    """
-    value = data.get(name)
-    if value is None:
-        return None
-    whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
-    if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
-        raise invalid_field(name, _shown(value), "a whole number from 0")
-    return int(value)
-
-
-def read_sha256(data: Mapping[str, Any]) -> str | None:
-    """Returns 64 lower-case hexadecimal digits, or None if the field is missing.
-
-    Raises:
-        BadInputError: It is something else.
-    """
-    value = data.get("sha256")
-    if value is None:
-        return None
-    text = checked_text("sha256", value).lower()
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise invalid_field("sha256", _shown(value), "64 hexadecimal digits")
-    return text
-
-
-def read_timestamp(data: Mapping[str, Any]) -> datetime | None:
-    """Returns the announced time, or None if the field is missing.
-
-    Raises:
-        BadInputError: It is not a time.
-    """
-    value = data.get("timestamp")
-    if value is None or value == "":
-        return None
-    try:
-        if not isinstance(value, str | int | float):
-            raise ValueError("neither text nor a number")
-        return parse_time(value)
-    except (ValueError, OverflowError):
-        raise invalid_field("timestamp", _shown(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
-
-
-def check_storable(attributes: Mapping[str, Any]) -> None:
-    """Rejects what later readers cannot handle: deep nesting (they recurse), null characters, lone surrogates.
-
-    Raises:
-        BadInputError: `INVALID_MESSAGE`, naming the attributes.
-    """
-    level: list[Any] = [attributes]
-    for _ in range(_MAX_DEPTH):
-        parts = [part for value in level for part in _parts(value)]
-        level = [part for part in parts if isinstance(part, dict | list)]
-        if not all(is_storable(part) for part in parts if isinstance(part, str)):
-            raise invalid_field("attributes", "a null character or lone surrogate", "text that can be stored")
-        if not level:
-            return
-    raise invalid_field("attributes", "deeper nesting", f"at most {_MAX_DEPTH} levels")
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    return (*value.keys(), *value.values()) if isinstance(value, dict) else value
+    known = _CONTRACT.union(form.timestamp_fields, (name for name, value in read.items() if value))
+    return read_attributes(data, known)

@@ -14,17 +14,20 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from imgpipeline.contracts.message_fields import (
+    checked_text,
+    invalid_field,
+    load_object,
+    read_attributes,
+    read_count,
+)
+from imgpipeline.contracts.message_form import MessageForm
 from imgpipeline.contracts.messages import (
     IMAGE_FIELDS,
     FrameMessage,
     KafkaRecord,
-    checked_text,
     holds_image,
-    invalid_field,
-    load_object,
     parse_message,
-    read_attributes,
-    read_count,
     read_replay_of,
 )
 from imgpipeline.contracts.times import day_of, format_time, parse_time
@@ -170,12 +173,12 @@ def _account_from_json(data: Mapping[str, Any]) -> Account:
     )
 
 
-def parse_record(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{frame_id}.jpg") -> FrameMessage | Notice:
+def parse_record(record: KafkaRecord, form: MessageForm | None = None) -> FrameMessage | Notice:
     """Reads a Kafka record as a notice or as the announcement of a frame. One with an image field is never a notice.
 
     Args:
         record: The record as fetched.
-        video_frame_path: As for `parse_message`.
+        form: As for `parse_message`.
 
     Raises:
         BadInputError: As `parse_message`; also for a notice with a field that is missing or wrong.
@@ -185,7 +188,7 @@ def parse_record(record: KafkaRecord, *, video_frame_path: str = "{video_id}/{fr
         data = load_object(value)
         if data.get("kind") in list(NoticeKind) and IMAGE_FIELDS.isdisjoint(data):
             return _read_notice(data, record)
-    return parse_message(record, video_frame_path=video_frame_path)
+    return parse_message(record, form or MessageForm())
 
 
 def _read_notice(data: Mapping[str, Any], record: KafkaRecord) -> Notice:

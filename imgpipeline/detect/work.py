@@ -14,6 +14,7 @@ from hashlib import sha256
 
 from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import image_key
+from imgpipeline.contracts.message_form import MessageForm
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
 from imgpipeline.contracts.notices import Notice, parse_record
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome, make_frame_id, make_frame_id_without_time
@@ -65,8 +66,10 @@ class FrameWork:
     stages: StageClock = field(default_factory=StageClock)
     """Times the stages."""
     _image_detector: ImageDetector = field(init=False)
+    _form: MessageForm = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_form", self.settings.message_form((self.settings.kafka_topic,)))
         object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 
     def work(self, record: KafkaRecord) -> RecordOutcome:
@@ -94,7 +97,7 @@ class FrameWork:
         message: FrameMessage | None = None
         try:
             self._check_record(record)
-            found = parse_record(record, video_frame_path=self.settings.video_frame_path)
+            found = parse_record(record, form=self._form)
             if isinstance(found, Notice):
                 self._check_time(found.interval_start)
                 return found

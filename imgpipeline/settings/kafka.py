@@ -1,9 +1,9 @@
 """The brokers, the topic, and how to log in."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from imgpipeline.settings.variables import either
@@ -27,6 +27,12 @@ class KafkaSettings(BaseSettings):
     kafka_password: SecretStr | None = Field(
         None, validation_alias=either("KAFKA_PASSWORD", "KAFKA_PASSWORD"), description="Password for SASL."
     )
+    kafka_user_password: SecretStr | None = Field(
+        None,
+        validation_alias=either("KAFKA_USER_PASSWORD", "KAFKA_USER_PASSWORD"),
+        description="Password for SASL where `IMGPIPELINE_KAFKA_PASSWORD` is not set; the user is `admin` then, unless "
+        "`IMGPIPELINE_KAFKA_USERNAME` names one.",
+    )
     kafka_ca_file: Path | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
@@ -36,6 +42,13 @@ class KafkaSettings(BaseSettings):
         description="Protocol version of a broker that cannot be asked for it, such as `2.3` for the demo's; "
         "usually unset.",
     )
+
+    @model_validator(mode="after")
+    def _take_password_of_admin(self) -> Self:
+        if self.kafka_user_password and not self.kafka_password:
+            self.__dict__["kafka_password"] = self.kafka_user_password
+            self.__dict__["kafka_username"] = self.kafka_username or "admin"
+        return self
 
     @field_validator("kafka_topic")
     @classmethod

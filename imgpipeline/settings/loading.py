@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings.detection import DetectionSettings
 from imgpipeline.settings.kafka import KafkaSettings
+from imgpipeline.settings.messages import MessageSettings
 from imgpipeline.settings.model import ModelSettings
 from imgpipeline.settings.sources import SourceSettings
 from imgpipeline.settings.store import StoreSettings
@@ -22,7 +23,8 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, TableSettings, DetectionSettings, ModelSettings, SourceSettings, KafkaSettings, StoreSettings
+    WarningLimits, TableSettings, DetectionSettings, ModelSettings, SourceSettings, MessageSettings, KafkaSettings,
+    StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 
@@ -46,7 +48,7 @@ class Settings(
         labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale, *labels)  # fmt: skip
+                 *scale, *labels, *self.changed_form())  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What frames look like when a source announces them: times without an offset, image paths, and observed time."""
+"""What holds for all sources: times without an offset, and observed time."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -11,10 +11,6 @@ class SourceSettings(BaseSettings):
 
     timezone: TimezoneName = Field("UTC", description="IANA time zone of the site, such as `Asia/Kolkata`: for EXIF "
         "and other times without an offset, and for days and hours of `summary` and `report`.")  # fmt: skip
-    video_frame_path: str = Field(
-        "{video_id}/{frame_id}.jpg",
-        description="Where the image of a `{video_id, frame_id}` message lies below the store's prefix.",
-    )
     observed_gap_s: float = Field(
         60.0,
         gt=0,

@@ -35,12 +35,12 @@ class StoreSettings(BaseSettings):
     )
     s3_access_key_id: SecretStr | None = Field(
         None,
-        validation_alias=either("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
+        validation_alias=either("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID", "HETZNER_S3_ACCESS_KEY"),
         description="S3 access key id.",
     )
     s3_secret_access_key: SecretStr | None = Field(
         None,
-        validation_alias=either("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
+        validation_alias=either("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "HETZNER_S3_SECRET_KEY"),
         description="S3 secret key.",
     )
     s3_session_token: SecretStr | None = Field(

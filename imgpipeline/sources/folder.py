@@ -18,9 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.messages import MAX_TEXT, FrameMessage
-from imgpipeline.contracts.times import day_of
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.contracts.messages import FrameMessage, MessageFormat
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -118,6 +118,7 @@ def ingest_folder(
     source: str,
     *,
     pace: Pace | None = None,
+    message_format: MessageFormat = MessageFormat.NATIVE,
     store: ObjectStore | None = None,
     announcer: Announces | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -131,6 +132,7 @@ def ingest_folder(
         path: The folder, which is read with all folders below it, or one file.
         source: Under which the frames are announced, 1 to 1,024 characters.
         pace: Times instead of the pictures' own.
+        message_format: How the frames are announced; of no effect where an announcer is given.
         store: Where to put the images; None: the one of the settings.
         announcer: Already in its context; None: one of its own, for the topic of the settings.
         progress: Called with the number of announced pictures and of all.
@@ -149,7 +151,7 @@ def ingest_folder(
     store = store or open_store(settings)
     if announcer is not None:
         return _ingest(_Folder(settings, store, path, source, pace), announcer, files, skipped, progress)
-    own = Announcer(settings)
+    own = Announcer(settings, message_format=message_format)
     try:
         with own:
             return _ingest(_Folder(settings, store, path, source, pace), own, files, skipped, progress)
@@ -220,7 +222,7 @@ class _Folder:
         zone, modified = find_timezone(self.settings.timezone), datetime.fromtimestamp(stat.st_mtime, UTC)
         time = self.pace.time_of(number) if self.pace else (read_taken_time(data, zone) or modified)
         digest = sha256(data).hexdigest()
-        key, how = self._store(name, time, data, digest)
+        key, how = self._store(name, number, time, data, digest)
         width, height = _size_of(data)
         message = FrameMessage(
             source=self.source,
@@ -235,14 +237,14 @@ class _Folder:
         )
         return _Put(message, how)
 
-    def _store(self, name: str, time: datetime, data: bytes, digest: str) -> tuple[str, Stored]:
-        key = image_key(self.source, day_of(time), name)
+    def _store(self, name: str, number: int, time: datetime, data: bytes, digest: str) -> tuple[str, Stored]:
+        template = ImageKeyTemplate(self.settings.image_key_template)
+        key = template.key(self.source, time, digest, name=name, number=number)
         if self.store.create(key, data):
             return key, Stored.NEW
         if sha256(self.store.get(key)).hexdigest() == digest:
             return key, Stored.ALREADY_THERE
-        stem, dot, ending = name.rpartition(".")
-        key = image_key(self.source, day_of(time), f"{stem}@{digest[:16]}{dot}{ending}")
+        key = template.key(self.source, time, digest, name=name, number=number, beside_other=True)
         return key, Stored.CHANGED if self.store.create(key, data) else Stored.ALREADY_THERE
 
 

@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from kafka import KafkaProducer
 
-from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.replays import REPLAY_OF
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_producer
 from imgpipeline.stream.log import ask_topic
@@ -24,16 +25,25 @@ _BLOCK_MS = 10_000
 
 
 class Announcer:
-    """Announces frames on the topic of the settings; a context manager, used by one thread at a time.
+    """Announces frames on one topic; a context manager, used by one thread at a time.
 
     Guarantees:
         After `flush`, or after the context ended without an error, every announced frame was acknowledged by all
         replicas in sync. At most 1,000 announcements wait for that at a time; then `announce` waits too.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepares an announcer; the context connects. `acknowledged` counts what Kafka has confirmed."""
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, *, topic: str | None = None, message_format: MessageFormat = MessageFormat.NATIVE
+    ) -> None:
+        """Prepares an announcer; the context connects. `acknowledged` counts what Kafka has confirmed.
+
+        Args:
+            settings: Name the broker.
+            topic: Where to announce; None: the first topic of the settings.
+            message_format: How announcements are written.
+        """
+        self._settings = settings.model_copy(update={"kafka_topic": topic or settings.kafka_topic})
+        self._format = message_format
         self._context = contextlib.ExitStack()
         self._producer: KafkaProducer | None = None
         self._waiting: deque[Any] = deque()
@@ -80,7 +90,13 @@ class Announcer:
             TransientError: The broker did not take this or an earlier one in time.
         """
         sent = [*headers, *([(REPLAY_OF, message.replay_of.encode())] if message.replay_of else [])]
-        self.announce_record(message.to_value(), key=message.source.encode(), headers=sent)
+        if self._format is MessageFormat.CLASSIC:
+            zone = find_timezone(self._settings.message_timezone)
+            value = classic_value(message, store_url=self._settings.store_url, zone=zone)
+            sent += [(SESSION, str(message.attributes[SESSION]).encode())] if SESSION in message.attributes else []
+        else:
+            value = message.to_value()
+        self.announce_record(value, key=message.source.encode(), headers=sent)
 
     def announce_record(self, value: bytes, *, key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         """Announces with a record that was made elsewhere; otherwise as `announce`."""

@@ -77,8 +77,9 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
 
 @contextlib.contextmanager
 def open_producer(settings: Settings, **options: Any) -> Iterator[KafkaProducer]:
-    """Opens a producer that waits for all replicas, and closes it again; errors inside are explained."""
-    chosen = {**kafka_options(settings), "acks": "all", "linger_ms": 5, "metrics_enabled": False, **options}
+    """Opens an idempotent producer that waits for all replicas, and closes it again; errors inside are explained."""
+    own = {"acks": "all", "enable_idempotence": True, "linger_ms": 5, "metrics_enabled": False}
+    chosen = {**kafka_options(settings), **own, **options}
     with kafka_errors(settings), contextlib.closing(_open(settings, KafkaProducer, chosen)) as producer:
         yield producer
 

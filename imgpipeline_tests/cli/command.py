@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_OWN = ("IMGPIPELINE_", "AWS_", "KAFKA_")
+_OWN = ("IMGPIPELINE_", "AWS_", "KAFKA_", "HETZNER_")
 
 
 @dataclass(frozen=True, slots=True)

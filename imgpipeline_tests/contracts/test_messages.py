@@ -9,7 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.message_form import MessageForm
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, parse_message
+from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import json_values
 
@@ -85,7 +87,9 @@ class TestAcceptedForms:
 
     def test_a_video_form_keeps_an_announced_frame_number_and_fills_the_configured_path_once(self):
         value = json.dumps({"video_id": "{frame_id}", "frame_id": "2", "frame_number": 5}).encode()
-        message = parse_message(record(value), video_frame_path="videos/{video_id}/{frame_id}.png")
+        message = parse_message(
+            record(value), MessageForm(image_path=FieldTemplate("videos/{video_id}/{frame_id}.png"))
+        )
         assert (message.image_path, message.frame_number) == ("videos/{frame_id}/2.png", 5)
 
     @pytest.mark.parametrize("image", [b"\xff\xd8\xff\xe0 jpeg", b"\x89PNG\r\n\x1a\n png", b"BM bmp", b"II*\x00 tiff"])

@@ -18,6 +18,7 @@ from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore.client import open_bucket
+from imgpipeline.settings import load_settings
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
@@ -45,10 +46,15 @@ class Example:
     becomes: str
     """What the page says of its outcome."""
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that the line above it names, by field."""
+        return {name.lower(): value for name, value in re.findall(r"`IMGPIPELINE_(\w+)=([^`]+)`", self.name)}
+
 
 def examples() -> list[Example]:
     found = [Example(m["lead"].strip("# :"), m["language"], m["code"], m["becomes"]) for m in _EXAMPLE.finditer(page())]
-    assert len(found) == 12
+    assert len(found) == 15
     return found
 
 
@@ -72,7 +78,7 @@ def site(lane: LaneUnderTest, make_topic: Callable[..., str], s3: S3Server) -> L
     made = lane.with_settings(
         kafka_topic=make_topic(config={"retention.ms": "-1"}), allowed_image_locations=(f"s3://{ARCHIVE}/2026",)
     )
-    for key in ("images/gate/0007.jpg", "clip-17/42.jpg"):
+    for key in ("images/gate/0007.jpg", "clip-17/42.jpg", "image_database/00007.jpg"):
         made.put_image(key, bitmap())
     open_bucket(made.settings, ARCHIVE).put("2026/gate/0007.jpg", bitmap())
     return made
@@ -100,7 +106,7 @@ def send(example: Example, site: LaneUnderTest, producer: KafkaProducer, folder:
 
 
 def test_every_example_becomes_what_the_page_says(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
-    shown = examples()
+    shown = [example for example in examples() if not example.settings]
     for example in shown:
         send(example, site, producer, tmp_path)
     site.follow()
@@ -113,6 +119,19 @@ def test_every_example_becomes_what_the_page_says(site: LaneUnderTest, producer:
         else:
             assert isinstance(outcome, DeadLetter)
             check_dead_letter(example, outcome)
+
+
+@pytest.mark.parametrize(
+    "example", [e for e in examples() if e.settings], ids=lambda example: next(iter(example.settings))
+)
+def test_messages_of_other_programs_become_what_the_page_says(
+    example: Example, site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path
+):
+    own = LaneUnderTest(load_settings(**{**site.settings.model_dump(exclude_unset=True), **example.settings}))
+    send(example, own, producer, tmp_path)
+    own.follow()
+    [frame] = own.frames()
+    check_frame(example, frame)
 
 
 def check_frame(example: Example, frame: Frame) -> None:
@@ -154,5 +173,5 @@ def test_the_complete_producer_announces_a_frame(site: LaneUnderTest, bucket: S3
 
 
 def test_every_code_of_a_record_is_explained():
-    explained = set(re.findall(r"^\| `([A-Z_]+)` \|", page(), re.MULTILINE))
+    explained = set(re.findall(r"^\| `(?!IMGPIPELINE_)([A-Z_]+)` \|", page(), re.MULTILINE))
     assert explained == {code.value for code in DeadLetterCode if code not in OF_IMPORTS}

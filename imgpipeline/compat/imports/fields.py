@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from imgpipeline.compat.imports.rows import bad_row
-from imgpipeline.contracts.messages import MAX_TEXT, check_storable, is_storable
+from imgpipeline.contracts.message_fields import MAX_TEXT, check_storable, is_storable
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import BadInputError, DeadLetterCode
 

@@ -1,0 +1,44 @@
+"""The options of commands that store images and announce them."""
+
+from typing import Annotated
+
+import typer
+
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.messages import MessageFormat
+
+
+def _checked(text: str | None) -> str | None:
+    try:
+        return None if text is None else ImageKeyTemplate(text).text
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+
+
+KeyTemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-template",
+        metavar="TEMPLATE",
+        callback=_checked,
+        help="Where images are stored, such as images/{name}, with the fields source, day, time, digest, name and "
+        "number. Default: IMGPIPELINE_IMAGE_KEY_TEMPLATE.",
+    ),
+]
+MessageFormatOption = Annotated[
+    MessageFormat,
+    typer.Option(
+        "--message-format",
+        help="native: all fields. classic: only image_path (s3://…) and upload_timestamp.",
+    ),
+]
+TopicOption = Annotated[
+    str | None,
+    typer.Option("--topic", metavar="NAME", help="Where to announce. Default: the first of IMGPIPELINE_KAFKA_TOPIC."),
+]
+
+
+def announcing_settings(topic: str | None, key_template: str | None) -> dict[str, object]:
+    """Returns what overrides the settings: the options that were given."""
+    given = {"kafka_topic": topic, "image_key_template": key_template}
+    return {name: value for name, value in given.items() if value is not None}

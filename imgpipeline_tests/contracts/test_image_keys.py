@@ -1,0 +1,85 @@
+"""Key templates: the default, that of other systems, and what is refused when the settings are loaded."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.keys import image_key
+from imgpipeline.errors import UsageError
+
+NOON = datetime(2026, 1, 9, 12, 0, 0, 250_000, tzinfo=UTC)
+DIGEST = "0123456789abcdef" * 4
+
+
+def test_the_default_is_source_day_and_name():
+    assert ImageKeyTemplate().key("gate", NOON, DIGEST, name="0007.jpg") == "images/gate/2026-01-09/0007.jpg"
+
+
+def test_a_frame_without_a_name_is_named_by_its_time_and_content():
+    key = ImageKeyTemplate().key("gate", NOON, DIGEST, suffix=".png")
+    assert key == "images/gate/2026-01-09/120000250000-0123456789abcdef.png"
+
+
+def test_the_day_and_time_are_utc():
+    local = NOON.astimezone(timezone(timedelta(hours=14)))
+    assert ImageKeyTemplate("images/{day}/{time}").key("gate", local, DIGEST) == "images/2026-01-09/120000250000"
+
+
+def test_other_content_under_a_name_that_is_taken_gets_its_digest_before_the_suffix():
+    key = ImageKeyTemplate().key("gate", NOON, DIGEST, name="0007.jpg", beside_other=True)
+    assert key == image_key("gate", NOON.date(), "0007@0123456789abcdef.jpg")
+    assert key.startswith("images/gate/2026-01-09/0007-0123456789abcdef")
+    assert key.endswith(".jpg")
+
+
+def test_row_0_3_a_flat_folder_keeps_the_names_of_the_files():
+    flat = ImageKeyTemplate("images/{name}")
+    assert flat.key("gate", NOON, DIGEST, name="frame_000001.jpg") == "images/frame_000001.jpg"
+    beside = flat.key("gate", NOON, DIGEST, name="frame_000001.jpg", beside_other=True)
+    assert beside.startswith("images/frame_000001-0123456789abcdef")
+    assert beside.endswith(".jpg")
+
+
+def test_row_3_3_a_running_number_has_its_least_digits():
+    numbered = ImageKeyTemplate("image_database/{number:05d}.jpg")
+    assert numbered.key("gate", NOON, DIGEST, number=7) == "image_database/00007.jpg"
+    assert numbered.key("gate", NOON, DIGEST, number=7, beside_other=True) != "image_database/00007.jpg"
+    with pytest.raises(UsageError, match="have no number"):
+        numbered.key("gate", NOON, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{name}", "a folder of its own"),
+        ("{source}/{name}", "a folder of its own"),
+        ("metadata/{name}", "a folder of its own"),
+        ("summaries/{name}", "a folder of its own"),
+        ("images/../metadata/{name}", "no empty part"),
+        ("/images/{name}", "no empty part"),
+        ("images//{name}", "no empty part"),
+        ("images/{name}?x", "letters, digits"),
+        ("images/{source}/{day}", "the same key"),
+        ("images/{camera}/{name}", "no field {camera}"),
+        ("images/{name!r}", "cannot read"),
+        ("images/{name.__class__}", "cannot read"),
+        ("images/{name:>99999999}", "cannot read"),
+        ("images/{name", "cannot read"),
+    ],
+    ids=str,
+)
+def test_a_template_that_could_do_harm_is_refused(template: str, problem: str):
+    with pytest.raises(ValueError, match=problem):
+        ImageKeyTemplate(template)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.booleans())
+def test_no_source_and_no_name_leaves_the_folder(source: str, name: str, beside_other: bool):
+    key = ImageKeyTemplate("images/{source}/{name}").key(source, NOON, DIGEST, name=name, beside_other=beside_other)
+    first, *parts = key.split("/")
+    assert first == "images"
+    assert len(parts) == 2
+    assert not {"", ".", ".."} & set(parts)
