@@ -108,6 +108,13 @@ def shown(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def observed(seconds: float | None) -> str:
+    """Returns observed time as a table shows it; a source that was not observed is not one that saw nothing."""
+    if seconds is None:
+        return "not observed"
+    return f"{seconds:,.0f} s"
+
+
 def show_error(message: str, next_step: str | None) -> None:
     """Writes one error to stderr."""
     lines = [f"Error: {shown(message)}", *([f"Next: {shown(next_step)}"] if next_step else [])]

@@ -1,5 +1,6 @@
 """`imgpipeline sources`: the books of the sources, and how they are."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
     note,
+    observed,
     refuse_two_formats,
     show_csv,
     show_json,
@@ -16,16 +18,19 @@ from imgpipeline.cli.output import (
 )
 from imgpipeline.contracts.counts import counted
 from imgpipeline.lake.query.days import days_of, read_span
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.books import BookEntry
+    from imgpipeline.lake.query.source_status import SourceStatus
 
 app = typer.Typer(help="The sources: their accounting, and how they are.")
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 _BOOKS = ("day", "source", "session", "state", "received", "announced", "in ledger", "duplicates", "gated", "dropped",
           "failed", "open", "difference", "observed s")  # fmt: skip
+_STATUS = ("source", "state", "last frame", "last notice", "frames/s", "frames today", "dead letters", "dropped",
+           "observed today", "reason")  # fmt: skip
 
 
 @app.callback()
@@ -74,7 +79,7 @@ def books(
 
 def _book_cells(entry: "BookEntry") -> list[Any]:
     return [entry.day, entry.source, entry.session, entry.state, entry.received, entry.announced, entry.in_ledger,
-            entry.duplicates, entry.gated, ", ".join(f"{reason} {n:,}" for reason, n in entry.dropped.items()) or 0,
+            entry.duplicates, entry.gated, _dropped(entry.dropped),
             entry.failed, entry.open, entry.difference, entry.observed_s]  # fmt: skip
 
 
@@ -84,3 +89,33 @@ def _imbalance(entry: "BookEntry") -> str:
         return f"{named}: {counted(entry.unaccounted, 'received frame')} without an account of what became of them."
     said = counted(entry.announced or 0, "announced frame")
     return f"{named}: {said}, but {counted(entry.in_ledger, 'record')} in the ledger ({entry.topic}/{entry.partition})."
+
+
+@app.command("status")
+def status(as_json: JsonOption = False) -> None:
+    """Show how the sources of the last 30 days are, by their notices and frames in the ledger.
+
+    A source is `online`, `offline` or `ended` if its last notice says so, and `silent` if nothing came from it for
+    longer than IMGPIPELINE_SOURCE_SILENT_S. Counts are those of the UTC day so far. Needs no Kafka.
+    """
+    from imgpipeline.lake.query.source_status import read_source_status  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    found = read_source_status(open_store(settings), settings, now=utc_now())
+    if as_json:
+        show_json([{name: getattr(each, name) for name in each.__dataclass_fields__} for each in found])
+    elif found:
+        show_table(_STATUS, [_status_cells(each) for each in found])
+    else:
+        note("No source has sent anything in the last 30 days.")
+
+
+def _status_cells(each: "SourceStatus") -> list[Any]:
+    return [each.source, each.state, each.last_frame, each.last_notice, each.frames_per_s, each.frames_today,
+            each.dead_letters_today, _dropped(each.dropped_today), observed(each.observed_today_s),
+            each.reason]  # fmt: skip
+
+
+def _dropped(reasons: Mapping[str, int]) -> Any:
+    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import utc_now
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
@@ -36,3 +37,15 @@ def test_books_that_do_not_balance_fail_and_name_the_session(
     ended = run("sources", "books", env=folder_site, cwd=tmp_path)
     assert ended.status == 1
     assert "WRONG: cam-1, session b3f0, 2026-01-09: 2 announced frames, but 1 record in the ledger" in ended.stderr
+
+
+def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+    store = store_of(folder_site)
+    assert "No source" in run("sources", "status", env=folder_site, cwd=tmp_path).stderr
+    today = utc_now().date()
+    write_chain(store, [said(0, STARTED, day=today), said(1, NoticeKind.OFFLINE, reason="no route", day=today)])
+    ended = run("sources", "status", "--json", env=folder_site, cwd=tmp_path)
+    (found,) = ended.json()
+    assert (found["source"], found["state"], found["reason"]) == ("cam-1", "offline", "no route")
+    assert (found["frames_today"], found["observed_today_s"]) == (0, 0)
+    assert "no route" in run("sources", "status", env=folder_site, cwd=tmp_path).stdout

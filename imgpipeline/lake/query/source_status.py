@@ -1,0 +1,185 @@
+"""How the sources are: online, offline, ended or silent, by their notices and frames in the ledger.
+
+Reads the store alone. Which sources there are, `frame_stats` of the last 30 days tells; of older days only those are
+opened on which a source was there last.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from imgpipeline.contracts.times import day_of
+from imgpipeline.lake.query.days import Span, days_of
+from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.schema import FRAME_STATS
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.settings.warnings import SilenceLimits
+
+LISTED_DAYS = 30
+"""A source without a frame or notice for so many days is not listed."""
+RATE_S = 300.0
+"""The frame rate is that of the last five minutes."""
+
+_LAST_DAYS = "SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL GROUP BY source"
+_FRAMES = """
+SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
+       count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}')
+FROM frames GROUP BY source
+"""
+_TODAY = """
+SELECT source, sum(frames)::BIGINT AS frames, sum(gated)::BIGINT AS gated, sum(dead_letters)::BIGINT AS dead_letters,
+       sum(observed_s) AS observed_s
+FROM frame_stats WHERE day = DATE '{today}' AND source IS NOT NULL GROUP BY source
+"""
+_ACCOUNTS = """
+SELECT source, sum(received)::BIGINT AS received, sum(announced)::BIGINT AS announced, sum(gated)::BIGINT AS left_out,
+       sum(failed)::BIGINT AS failed, list(dropped) AS dropped
+FROM notices WHERE day = DATE '{today}' AND kind = 'account' GROUP BY source
+"""
+_NOTICES = """
+WITH told AS (SELECT *, coalesce(received_to, interval_end) AS told_at FROM notices)
+SELECT source, max(told_at) AS last_notice,
+       max((told_at, kafka_offset, kind, coalesce(reason, ''))) FILTER (WHERE kind <> 'account') AS last_change
+FROM told GROUP BY source
+"""
+"""An account has its time of frame time, which may be years ago; when it was sent is the receiver's."""
+
+
+class SourceState(StrEnum):
+    """How a source is."""
+
+    ONLINE = "online"
+    """It has sent a frame or notice lately."""
+    OFFLINE = "offline"
+    """It has said that it delivers no frames."""
+    ENDED = "ended"
+    """Its last session has ended."""
+    SILENT = "silent"
+    """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, and it has not said why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source."""
+
+    source: str
+    """The source."""
+    state: SourceState
+    """How it is."""
+    reason: str | None
+    """Why it is offline or has ended, if it said so."""
+    last_frame: datetime | None
+    """Time of its last frame, UTC; None without one on the days that were read."""
+    last_notice: datetime | None
+    """When it sent its last notice, UTC; None for a source that sends none."""
+    silent_s: float
+    """Seconds since its last frame was processed or its last notice was sent."""
+    frames_per_s: float
+    """Frames of the last five minutes, per second."""
+    frames_today: int
+    """Frames of the UTC day so far."""
+    received_today: int | None
+    """Frames it received, by its accounts; None if it sent none."""
+    gated_today: int
+    """Frames left out on purpose, announced or not."""
+    dropped_today: Mapping[str, int]
+    """Frames it lost, by reason."""
+    failed_today: int
+    """Frames it could not decode or store."""
+    dead_letters_today: int
+    """Records that could not become frames."""
+    observed_today_s: float | None
+    """Seconds during which it was delivering frames; None where nothing says so."""
+
+    @property
+    def sends_notices(self) -> bool:
+        """Whether it reports about itself."""
+        return self.last_notice is not None
+
+
+def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
+    """Returns how the sources of the last 30 days are, by name.
+
+    Args:
+        store: The object store.
+        settings: From when on a source is silent; otherwise as for a query session.
+        now: The clock.
+
+    Raises:
+        LedgerError: A segment newer than the tables cannot be read.
+        PermanentError: A stored table is not a Parquet file of this project, or memory or disk do not suffice.
+        TransientError: The store does not answer.
+    """
+    today = day_of(now)
+    first = today - timedelta(days=LISTED_DAYS)
+    listed = days_of(store, Span(first, None))
+    with open_summaries(store, settings, [FRAME_STATS.name], days=listed) as span:
+        last_days: dict[str, date] = dict(span.query(_LAST_DAYS).rows)
+    read = {today, today - timedelta(days=1), *last_days.values()}
+    with open_lake(store, settings=settings, days=sorted(read.intersection(listed))) as lake:
+        rows = _Rows.of(lake, now, today)
+    limits = settings.silence_limits
+    return tuple(rows.status(source, last_days[source], limits, now) for source in sorted(last_days))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a query session says of each source."""
+
+    frames: Mapping[str, tuple[Any, ...]]
+    today: Mapping[str, Mapping[str, Any]]
+    notices: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, lake: LakeSession, now: datetime, today: date) -> "_Rows":
+        since = now - timedelta(seconds=RATE_S)
+        frames = {source: tuple(values) for source, *values in lake.query(_FRAMES.format(since=since, now=now)).rows}
+        counts = _by_source(lake, _TODAY.format(today=today))
+        accounts = _by_source(lake, _ACCOUNTS.format(today=today))
+        both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}
+        return cls(frames, both, _by_source(lake, _NOTICES))
+
+    def status(self, source: str, last_day: date, limits: SilenceLimits, now: datetime) -> SourceStatus:
+        last_frame, last_processed, recent = self.frames.get(source, (None, None, 0))
+        today, notices = self.today.get(source, {}), self.notices.get(source, {})
+        last_notice, change = notices.get("last_notice"), notices.get("last_change")
+        midnight = datetime(last_day.year, last_day.month, last_day.day, tzinfo=now.tzinfo)
+        silent_s = (now - max(at for at in (last_processed, last_notice, midnight) if at)).total_seconds()
+        kind, reason = (change[2], change[3] or None) if change else (None, None)
+        state = _state(kind, silent_s, limits.of(source))
+        dropped: Counter[str] = Counter()
+        for reasons in today.get("dropped") or ():
+            dropped.update(reasons or {})
+        return SourceStatus(
+            source=source,
+            state=state,
+            reason=reason if state in (SourceState.OFFLINE, SourceState.ENDED) else None,
+            last_frame=last_frame,
+            last_notice=last_notice,
+            silent_s=max(0.0, silent_s),
+            frames_per_s=recent / RATE_S,
+            frames_today=today.get("frames") or 0,
+            received_today=today.get("received"),
+            gated_today=(today.get("gated") or 0) + (today.get("left_out") or 0),
+            dropped_today=dict(sorted(dropped.items())),
+            failed_today=today.get("failed") or 0,
+            dead_letters_today=today.get("dead_letters") or 0,
+            observed_today_s=today.get("observed_s"),
+        )
+
+
+def _by_source(lake: LakeSession, sql: str) -> dict[str, dict[str, Any]]:
+    answer = lake.query(sql)
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    return {row["source"]: row for row in rows}
+
+
+def _state(kind: str | None, silent_s: float, limit_s: float | None) -> SourceState:
+    if kind in (SourceState.ENDED.value, SourceState.OFFLINE.value):
+        return SourceState(kind)
+    return SourceState.SILENT if limit_s is not None and silent_s > limit_s else SourceState.ONLINE

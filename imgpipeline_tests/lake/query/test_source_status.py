@@ -1,0 +1,104 @@
+"""How a source is, by its notices and frames: each state, and the counts of the day so far."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.outcomes import Frame, Outcome
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.query.source_status import SourceState, SourceStatus, read_source_status
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.ledger.sessions import account, buried, minute_of, said, shot
+
+STARTED, ENDED, OFFLINE, ONLINE = NoticeKind.STARTED, NoticeKind.ENDED, NoticeKind.OFFLINE, NoticeKind.ONLINE
+LATER = DAY + timedelta(days=5)
+
+
+def seen_at(offset: int, minute: float, **options: object) -> Frame:
+    """Return a frame that was processed as soon as it was taken."""
+    at = minute_of(minute)
+    return replace(shot(offset, **options), timestamp=at, processing_timestamp=at)
+
+
+def status_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings: object) -> tuple[SourceStatus, ...]:
+    write_chain(store, outcomes)
+    return read_source_status(store, Settings(**settings), now=now)
+
+
+@pytest.mark.parametrize(
+    ("notices", "state", "reason"),
+    [
+        pytest.param([], SourceState.ONLINE, None, id="started"),
+        pytest.param([said(3, OFFLINE, minute=2, reason="no route")], SourceState.OFFLINE, "no route", id="offline"),
+        pytest.param(
+            [said(3, OFFLINE, minute=2, reason="no route"), said(4, ONLINE, minute=3)],
+            SourceState.ONLINE,
+            None,
+            id="back",
+        ),
+        pytest.param([said(3, ENDED, minute=2)], SourceState.ENDED, None, id="ended"),
+    ],
+)
+def test_the_last_notice_says_how_a_source_is(
+    memory: ObjectStore, notices: list[Notice], state: SourceState, reason: str | None
+):
+    (found,) = status_of(memory, said(0, STARTED), seen_at(1, 1), account(2, 1), *notices, now=minute_of(4))
+    assert (found.source, found.state, found.reason) == ("cam-1", state, reason)
+
+
+@pytest.mark.parametrize(
+    ("limit", "state"),
+    [
+        pytest.param("900", SourceState.SILENT, id="default"),
+        pytest.param("1200", SourceState.ONLINE, id="longer"),
+        pytest.param("off", SourceState.ONLINE, id="off"),
+        pytest.param("off,cam-1=60", SourceState.SILENT, id="named"),
+        pytest.param("900,cam-1=off", SourceState.ONLINE, id="named-off"),
+    ],
+)
+def test_a_source_is_silent_after_the_limit(memory: ObjectStore, limit: str, state: SourceState):
+    now = minute_of(1) + timedelta(seconds=901)
+    (found,) = status_of(memory, said(0, STARTED), seen_at(1, 1), now=now, source_silent_s=limit)
+    assert (found.state, found.silent_s) == (state, 901)
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_SOURCE_SILENT_S", "900,gate")
+    with pytest.raises(ConfigurationError, match="900,gate=60,uploads=off"):
+        load_settings()
+
+
+def test_counts_are_those_of_the_day_so_far(memory: ObjectStore):
+    lost = account(6, 3, gated=5, dropped={"queue": 2}, failed=1, observed_s=60)
+    one, two = status_of(
+        memory,
+        *(said(0, STARTED), seen_at(1, 1), seen_at(2, 2), seen_at(3, 2.5), shot(4, source="cam-2")),
+        *(buried(5, "attributes"), lost, account(7, 0, day=DAY - timedelta(days=1), dropped={"queue": 70})),
+        now=minute_of(3),
+    )
+    assert (one.frames_today, one.received_today, one.gated_today, one.failed_today) == (3, 11, 5, 1)
+    assert (one.dropped_today, one.dead_letters_today, one.observed_today_s) == ({"queue": 2}, 1, 60.0)
+    assert (one.frames_per_s, one.last_frame) == (3 / 300, minute_of(2.5))
+    assert (two.source, two.sends_notices, two.received_today, two.frames_today) == ("cam-2", False, None, 1)
+
+
+def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory: ObjectStore):
+    now = minute_of(0, LATER)
+    ended, lost = status_of(
+        memory,
+        *(said(0, STARTED), seen_at(1, 1), said(2, ENDED, minute=2)),
+        *(said(3, STARTED, source="cam-2"), seen_at(4, 1, source="cam-2")),
+        now=now,
+    )
+    assert (ended.state, ended.frames_today, ended.observed_today_s) == (SourceState.ENDED, 0, None)
+    assert (lost.state, lost.last_frame) == (SourceState.SILENT, minute_of(1))
+    assert read_source_status(memory, Settings(), now=now + timedelta(days=60)) == ()
+
+
+def test_a_session_after_one_that_has_ended_is_online(memory: ObjectStore):
+    (found,) = status_of(memory, said(0, ENDED), said(1, STARTED, session="two", minute=1), now=minute_of(2))
+    assert (found.state, found.frames_today, found.last_frame) == (SourceState.ONLINE, 0, None)
