@@ -13,12 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (  # no public name; `log_event` takes it
-    AssetCheckEvaluation,
-    AssetCheckEvaluationTargetMaterializationData,
-)
 
 from imgpipeline.contracts.counts import counted
+from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.lake.build.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError

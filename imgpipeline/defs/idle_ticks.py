@@ -8,10 +8,8 @@ import time
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import (
-    SensorExecutionData,
-)  # no public name; `evaluate_tick` returns it
 
+from imgpipeline.defs.dagster_internals import SensorExecutionData, lend_instance
 from imgpipeline.defs.instances import kept_instance
 
 LONGEST_REST_S = 60.0
@@ -61,7 +59,7 @@ class RestingAutomation(dg.AutomationConditionSensorDefinition):
         if self._can_rest(look):
             said = "Nothing new: no event since the last evaluation, and no day waits to be built."
             return SensorExecutionData(skip_message=said, cursor=context.cursor)
-        context._instance = instance  # noqa: SLF001 - or Dagster opens its storage again; it has no public way to lend it
+        lend_instance(context, instance)
         self._last = None  # an evaluation that fails is repeated
         told = super().evaluate_tick(context)
         self._last = look

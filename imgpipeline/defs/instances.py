@@ -6,7 +6,8 @@ Opening it makes Dagster read all of its database migrations: more than half of 
 import threading
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef  # no public name; `SensorEvaluationContext.instance_ref` returns it
+
+from imgpipeline.defs.dagster_internals import InstanceRef
 
 _lock = threading.Lock()
 _kept: list[tuple[InstanceRef, dg.DagsterInstance]] = []

@@ -8,8 +8,8 @@ last one, outside what the UI shows by default.
 from datetime import date
 
 import dagster as dg
-from dagster._check import CheckError  # what a day outside the definition answers
 
+from imgpipeline.defs.dagster_internals import CheckError
 from imgpipeline.settings import load_settings
 
 DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat(), timezone="UTC", end_offset=1)

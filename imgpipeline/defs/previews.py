@@ -9,9 +9,9 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG  # a tag that Dagster has no public name for
 
 from imgpipeline.contracts.detection import Detection
+from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import Column, Table

@@ -14,7 +14,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from imgpipeline.errors import PermanentError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.diagnosis import UnreachableBrokerError, explain_kafka_failure
-from imgpipeline.stream.header_names import accept_any_header_name
+from imgpipeline.stream.kafka_internals import accept_any_header_name
 from imgpipeline.stream.options import FIRST_TIMEOUT_MS, kafka_options
 
 Client = TypeVar("Client", KafkaAdminClient, KafkaConsumer, KafkaProducer)
@@ -70,8 +70,8 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
         "metrics_enabled": False,
         **options,
     }
-    accept_any_header_name()
     with kafka_errors(settings), contextlib.closing(_open(settings, KafkaConsumer, chosen)) as consumer:
+        accept_any_header_name(consumer)
         yield consumer
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import UnknownTopicOrPartitionError
-from kafka.protocol.consumer.offsets import IsolationLevel
 
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.diagnosis import missing_topic
+from imgpipeline.stream.kafka_internals import READ_COMMITTED
 
 
 def read_log(settings: Settings) -> list[LogRange]:
@@ -35,9 +35,7 @@ def ask_log(admin: KafkaAdminClient, settings: Settings) -> list[LogRange]:
     asked = [TopicPartition(settings.kafka_topic, number) for number in partitions]
     try:
         starts = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.EARLIEST))
-        ends = admin.list_partition_offsets(
-            dict.fromkeys(asked, OffsetSpec.LATEST), isolation_level=IsolationLevel.READ_COMMITTED
-        )
+        ends = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.LATEST), isolation_level=READ_COMMITTED)
     except UnknownTopicOrPartitionError as error:
         raise TransientError(f"The topic {settings.kafka_topic} changed while it was asked for its offsets.") from error
     if ask_topic(admin, settings)[0] != topic_id:

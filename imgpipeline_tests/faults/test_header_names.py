@@ -1,11 +1,14 @@
 """Records whose headers have names that are not UTF-8, as producers in other languages can write them."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import CorruptRecordError
 
-from imgpipeline.stream.connection import open_producer
+from imgpipeline.stream.connection import open_consumer, open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.faults.invariant import check
 
@@ -45,3 +48,22 @@ def test_fault_27_a_header_name_that_is_not_utf_8_holds_up_neither_its_record_no
     held = check(lane.settings)
     assert [frame["source_kafka_offset"] for frame in held.frames] == [0, 1, 2, 4, 5, 6]
     assert held.codes == {"INVALID_MESSAGE": 1}
+
+
+@pytest.mark.fault(27)
+def test_fault_27_other_consumers_of_the_process_keep_their_own_decoding(lane: LaneUnderTest) -> None:
+    send_odd(lane, [b"{}"], odd={0}, compression=None)
+    topic = lane.settings.kafka_topic
+
+    with open_consumer(lane.settings) as ours:
+        partitions = [TopicPartition(topic, number) for number in ours.partitions_for_topic(topic)]
+        ours.assign(partitions)
+        ours.seek_to_beginning(*partitions)
+        [[record]] = ours.poll(timeout_ms=20_000).values()
+        assert [name for name, _ in record.headers] == ["plain", "caf\ufffd\ufffd"]
+
+        servers = lane.settings.kafka_bootstrap_servers
+        with contextlib.closing(KafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")) as other:
+            other.assign(partitions)
+            with pytest.raises(CorruptRecordError, match="UnicodeDecodeError"):
+                other.poll(timeout_ms=20_000)

@@ -1,0 +1,84 @@
+"""The parts of kafka-python without a public name that this project depends on; no other module uses any.
+
+Kafka accepts any bytes as the name of a header. kafka-python decodes the name and raises inside `poll`, every time, so
+one such record would block its partition forever. `accept_any_header_name` lets one consumer read such a name with
+U+FFFD in place of the invalid bytes. Records with valid names are read by kafka-python's own code, as fast as before.
+"""
+
+from typing import Any, Final
+
+from kafka import KafkaConsumer
+from kafka.protocol.consumer.offsets import IsolationLevel
+from kafka.record.default_records import DefaultRecordBatch
+
+from imgpipeline.errors import PermanentError
+
+TESTED_VERSIONS: Final = ("3.0.12",)
+"""Releases of kafka-python with which the tests of this module have passed."""
+READ_COMMITTED: Final = IsolationLevel.READ_COMMITTED
+"""Asks for the end of a log up to which transactions are finished."""
+
+
+class _TolerantName(bytes):
+    """A part of a batch that can always be decoded."""
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
+
+
+class _TolerantBuffer(bytes):
+    """A batch whose parts can always be decoded."""
+
+    def __getitem__(self, place: Any) -> Any:
+        part = super().__getitem__(place)
+        return _TolerantName(part) if isinstance(part, bytes) else part
+
+
+class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python has no types
+    """A batch that reads a record a second time where the name of a header is not UTF-8."""
+
+    __slots__ = ()  # the layout of its base class, so that a batch can become one
+    _buffer: Any
+
+    def _read_msg(self, **options: Any) -> Any:
+        try:
+            return super()._read_msg(**options)
+        except UnicodeDecodeError:
+            # The position has not moved: it moves after a whole record. The rest of the batch is copied here, so it is
+            # read like this too.
+            self._buffer = _TolerantBuffer(self._buffer)
+            return super()._read_msg(**options)
+
+
+class _TolerantRecords:
+    """The batches of one fetch."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+
+    def next_batch(self) -> Any:
+        batch = self._records.next_batch()
+        if type(batch) is DefaultRecordBatch:
+            batch.__class__ = _TolerantBatch
+        return batch
+
+
+def accept_any_header_name(consumer: KafkaConsumer) -> None:
+    """Lets one consumer read records whose headers have names that are not UTF-8; other consumers are left as they are.
+
+    Raises:
+        PermanentError: The installed kafka-python has other internals.
+    """
+    fetcher = getattr(consumer, "_fetcher", None)
+    unpacked_by = getattr(fetcher, "PartitionRecords", None)
+    if fetcher is None or not hasattr(unpacked_by, "_unpack_records"):
+        raise PermanentError(
+            f"kafka-python has other internals than {', '.join(TESTED_VERSIONS)}, with which imgpipeline was tested.",
+            next_step=f"pip install kafka-python=={TESTED_VERSIONS[-1]}",
+        )
+
+    class TolerantPartitionRecords(unpacked_by):  # type: ignore[misc, valid-type]  # a class without types
+        def _unpack_records(self, partition: Any, records: Any, *deserializers: Any) -> Any:
+            return super()._unpack_records(partition, _TolerantRecords(records), *deserializers)
+
+    fetcher.PartitionRecords = TolerantPartitionRecords
