@@ -11,6 +11,7 @@ from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
     note,
+    observed,
     refuse_two_formats,
     show_csv,
     show_json,
@@ -149,17 +150,19 @@ def hours(
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how many frames and detections there were at each hour of the day.
+    """Show how many frames and detections there were at each hour of the day, and for how long sources were observed.
 
-    Over several days, each hour is the sum over the days. A dead letter whose record was written on another day than
-    the one it is listed under has no hour; these come last.
+    Over several days, each hour is the sum over the days. Observed seconds are summed over days and sources. An hour
+    that is not listed was not observed. A dead letter whose record was written on another day than the one it is
+    listed under has no hour; these come last.
     """
+    counts = ("frames", "detections", "gated", "dead_letters")
 
     def cells(row: _Row) -> list[Any]:
         hour = "none" if row["hour"] is None else f"{row['hour']:02d}:00"
-        return [hour, *(row[name] for name in ("frames", "detections", "gated", "dead_letters"))]
+        return [hour, *(row[name] for name in counts), observed(row["observed_s"])]
 
-    _summarise("hours", (day, first, last, timezone), cells, ("hour", "frames", "detections", "gated", "dead_letters"),
+    _summarise("hours", (day, first, last, timezone), cells, ("hour", *counts, "observed"),
                as_json=as_json, as_csv=as_csv, bars=True)  # fmt: skip
 
 

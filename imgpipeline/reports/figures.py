@@ -74,6 +74,34 @@ class SourceFigures:
     """Its detections by label."""
     size_bytes: int
     """Size of its encoded images."""
+    observed_s: float | None = None
+    """Seconds during which it was delivering frames; None where nothing says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBooks:
+    """What the sessions of one source account for."""
+
+    source: str
+    """The source."""
+    sessions: int
+    """How many sessions there were."""
+    open_sessions: int
+    """Of these, how many have not ended on this day."""
+    received: int
+    """Frames it received."""
+    announced: int
+    """Of these, announced."""
+    in_tables: int
+    """Records of the sessions in the day's tables."""
+    gated: int
+    """Frames left out on purpose and not announced."""
+    dropped: Mapping[str, int]
+    """Frames lost, by reason."""
+    failed: int
+    """Frames that could not be decoded or stored."""
+    unaccounted: int
+    """Received frames of which the accounts say nothing; 0 if they add up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +156,12 @@ class Figures:
     """Sizes in pixels such as `640x360`, each with its frames; most frequent first."""
     models: tuple[ModelUse, ...]
     """In the order of their first frames."""
+    books: tuple[SourceBooks, ...] = ()
+    """The accounting of the sources that send notices, by source."""
+    notices: int = 0
+    """Notices of the day."""
+    observed_s: float | None = None
+    """Seconds during which sources were delivering frames, summed over sources; None where nothing says so."""
 
     @property
     def frames(self) -> int:

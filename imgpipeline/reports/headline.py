@@ -71,6 +71,14 @@ class Headline:
     """The hours of the day."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
+    observed_s: float | None = None
+    """Seconds during which sources were delivering frames, summed over sources; None where nothing says so."""
+    notices: int = 0
+    """Notices that the sources have sent of the day."""
+    received: int | None = None
+    """Frames that the sources received, by their accounts; None where they sent none."""
+    dropped: int = 0
+    """Of these, lost."""
     recipe: str = ""
     """Hash of what made the page: code, templates, queries and settings; empty in pages of older releases."""
 

@@ -87,6 +87,10 @@ class DayContent:
             top=figures.top_labels(TOP_LABELS),
             hour_names=figures.clock.names,
             timezone=self.inputs.timezone,
+            observed_s=figures.observed_s,
+            notices=figures.notices,
+            received=sum(books.received for books in figures.books) if figures.books else None,
+            dropped=sum(sum(books.dropped.values()) for books in figures.books),
             recipe=self.inputs.recipe,
         )
 

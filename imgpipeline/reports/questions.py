@@ -7,7 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from imgpipeline.reports.figures import Figures, FrameHours, Histogram, LabelFigures, ModelUse, SourceFigures
+from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
+from imgpipeline.reports.figures import (
+    Figures,
+    FrameHours,
+    Histogram,
+    LabelFigures,
+    ModelUse,
+    SourceBooks,
+    SourceFigures,
+)
 from imgpipeline.reports.hours import DayHours
 from imgpipeline.reports.stored_day import DayQueries
 
@@ -20,7 +29,7 @@ FROM label_counts ORDER BY label, hour, source
 """
 _FRAME_HOURS = """
 SELECT source, hour, processed, gated, dead_letters, coalesce(size_bytes, 0), sizes, brightness, sharpness,
-       latency, dimensions
+       latency, dimensions, observed_s
 FROM frame_stats
 """
 """Asked once: in a session the summary is made anew for each query."""
@@ -64,6 +73,41 @@ def read_figures(session: DayQueries, clock: DayHours) -> Figures:
         latency=_histogram(row[9] for row in stats),
         dimensions=_dimensions(row[10] for row in stats),
         models=tuple(ModelUse(*row) for row in session.query(_MODELS).rows),
+        books=_books(read_entries(session)),
+        notices=session.query("SELECT count(*) FROM notices").rows[0][0],
+        observed_s=_observed(stats),
+    )
+
+
+def _observed(rows: Iterable[Sequence[Any]]) -> float | None:
+    seconds = [row[11] for row in rows if row[11] is not None]
+    return round(sum(seconds), 6) if seconds else None
+
+
+def _books(entries: Iterable[BookEntry]) -> tuple[SourceBooks, ...]:
+    """Sums up the sessions of each source that sends accounts."""
+    found: dict[str, list[BookEntry]] = defaultdict(list)
+    for entry in entries:
+        if entry.source and entry.session is not None:
+            found[entry.source].append(entry)
+    return tuple(_books_of(source, several) for source, several in sorted(found.items()))
+
+
+def _books_of(source: str, entries: Sequence[BookEntry]) -> SourceBooks:
+    dropped: Counter[str] = Counter()
+    for entry in entries:
+        dropped.update(entry.dropped)
+    return SourceBooks(
+        source=source,
+        sessions=len({entry.session for entry in entries}),
+        open_sessions=len({entry.session for entry in entries if entry.state is SessionState.OPEN}),
+        received=sum(entry.received or 0 for entry in entries),
+        announced=sum(entry.announced or 0 for entry in entries),
+        in_tables=sum(entry.in_ledger for entry in entries),
+        gated=sum(entry.gated or 0 for entry in entries),
+        dropped=dict(dropped),
+        failed=sum(entry.failed or 0 for entry in entries),
+        unaccounted=sum(abs(entry.unaccounted) for entry in entries),
     )
 
 
@@ -138,6 +182,7 @@ def _source(
         dead_letters=row[4],
         labels=labels_of.get(row[0] or "", {}),
         size_bytes=row[9] or 0,
+        observed_s=_observed(stats.get(row[0], [])),
     )
 
 

@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import utc_now
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import write_chain
+from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
@@ -49,3 +50,17 @@ def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: Open
     assert (found["source"], found["state"], found["reason"]) == ("cam-1", "offline", "no route")
     assert (found["frames_today"], found["observed_today_s"]) == (0, 0)
     assert "no route" in run("sources", "status", env=folder_site, cwd=tmp_path).stdout
+
+
+def test_hours_tell_an_hour_without_frames_from_one_that_was_not_observed(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    letter = dead_letter(2)
+    late = replace(letter, timestamp=letter.timestamp and letter.timestamp.replace(hour=15))
+    write_chain(store_of(folder_site), [said(0, STARTED), account(1, 0, observed_s=60), late])
+    ended = run("summary", "hours", "--json", env=folder_site, cwd=tmp_path)
+    seen = {row["hour"]: (row["frames"], row["observed_s"]) for row in ended.json()}
+    assert seen == {12: (0, 60), 15: (0, None)}
+    lines = run("summary", "hours", env=folder_site, cwd=tmp_path).stdout.splitlines()
+    assert ["60 s" in line for line in lines if "12:00" in line] == [True]
+    assert ["not observed" in line for line in lines if "15:00" in line] == [True]

@@ -1,7 +1,9 @@
 """Every number of a page is the one that plain Python counts in the ledger's segments."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.reports.headline import Headline, read_headline
-from imgpipeline.reports.wording import number, share
+from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY
 from imgpipeline_tests.reports.conftest import AFTERWARDS, audit_all, build_tables
@@ -51,6 +53,15 @@ def test_the_day_has_something_of_everything(busy: BusyDay):
     assert len({f.partition for f in busy.frames}) == 2
 
 
+def observed_s(frames: Iterable[Frame]) -> float:
+    """Return the gaps between the frames of each source, each up to a minute."""
+    times: dict[str, list[datetime]] = defaultdict(list)
+    for each in frames:
+        times[each.source].append(each.timestamp)
+    gaps = (later - sooner for several in times.values() for sooner, later in pairwise(sorted(several)))
+    return sum(min(60.0, gap.total_seconds()) for gap in gaps)
+
+
 def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
     hours = Counter(f.timestamp.hour for f in busy.frames for _ in f.detections)
     hour, count = max(sorted(hours.items()), key=lambda pair: pair[1])
@@ -60,6 +71,7 @@ def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
         "sources": number(len({f.source for f in busy.frames})),
         "busiest hour": f"{hour:02d}{DASH}{hour + 1:02d}",
         "gated": "3",
+        "observed": duration(observed_s(busy.frames)),
         "dead letters": "2",
     }
     assert f"{number(count)} detections" in busy.page.text
@@ -128,7 +140,7 @@ def test_the_activity_of_sources_is_that_of_the_ledger(busy: BusyDay):
             str(len({time.hour for time in times})),
         ]
         minutes, seconds = divmod(round(max(pauses).total_seconds()), 60)
-        assert rows[source][8] == " ".join(
+        assert rows[source][9] == " ".join(
             f"{value} {unit}"
             for value, unit in ((minutes // 60, "h"), (minutes % 60, "min"), (seconds if minutes < 60 else 0, "s"))
             if value

@@ -90,6 +90,10 @@ def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
         "frames": made.headline.frames,
         "detections": made.headline.detections,
         "dead_letters": made.headline.dead_letters,
+        "notices": made.headline.notices,
+        "dropped": made.headline.dropped,
+        **({"observed_s": made.headline.observed_s} if made.headline.observed_s is not None else {}),
+        **({"received": made.headline.received} if made.headline.received is not None else {}),
         **(
             {"picture": dg.MetadataValue.md(f"![{made.day}](data:image/svg+xml;base64,{picture})")}
             if with_picture

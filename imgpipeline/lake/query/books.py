@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.query.summaries import view_sql
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import Answer, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.ledger import index_buckets, read_days
 from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, ChainBooks
@@ -104,9 +104,21 @@ def read_books(
         TransientError: The store does not answer.
     """
     with open_lake(store, settings=settings, days=days) as lake:
-        rows = _read_rows(lake)
-        entries = [_entry(row) for row in rows if source is None or row["source"] == source]
+        entries = [entry for entry in read_entries(lake) if source is None or entry.source == source]
         return tuple(_recount(store, lake.snapshot.ends, entries))
+
+
+class Queries(Protocol):
+    """Answers queries over the day tables: a query session, or the stored tables of a day."""
+
+    def query(self, sql: str) -> Answer:
+        """Runs one query of this project."""
+
+
+def read_entries(tables: Queries) -> list[BookEntry]:
+    """Returns the books as the tables alone tell them: a difference may be frames that were announced before."""
+    answer = tables.query(view_sql("books").replace("{letters}", SHOWN_LETTERS))
+    return [_entry(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
 
 
 def books_table(entries: Iterable[BookEntry]) -> pa.Table:
@@ -123,11 +135,6 @@ _SCHEMA = {
     "dead_letters": _COUNT, "open": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT), "failed": _COUNT,
     "unaccounted": _COUNT, "difference": _COUNT, "observed_s": pa.float64(),
 }  # fmt: skip
-
-
-def _read_rows(lake: LakeSession) -> list[dict[str, Any]]:
-    answer = lake.query(view_sql("books").replace("{letters}", SHOWN_LETTERS))
-    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
 def _entry(row: Mapping[str, Any]) -> BookEntry:
