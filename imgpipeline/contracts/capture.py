@@ -1,7 +1,8 @@
-"""How a frame was captured: which clock its time is from, and which part of the image counts."""
+"""How a frame was captured: which clock its time is from, which part counts, and whether it was left out."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +23,35 @@ class ClockSource(StrEnum):
     """The clock of the machine that received the frame."""
     PRODUCER = "producer"
     """The producer's message, without saying more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """Why a frame was left out before detection."""
+
+    reason: str
+    """One word, such as `dark`."""
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    """What decided it, such as `brightness`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as one JSON object."""
+        return {"reason": self.reason, "measurements": dict(self.measurements)}
+
+
+def read_gated(data: Mapping[str, Any]) -> Gated | None:
+    """Returns why the producer left the frame out; None if it did not, or if that is not in the contract."""
+    value = data.get("gated")
+    if not isinstance(value, dict) or not isinstance(value.get("reason"), str) or not 0 < len(value["reason"]) <= 100:
+        return None
+    measured = value.get("measurements", {})
+    if (
+        not isinstance(measured, dict)
+        or len(measured) > 100
+        or not all(_is_number(number) for number in measured.values())
+    ):
+        return None
+    return Gated(value["reason"], {name: float(number) for name, number in measured.items()})
 
 
 def read_clock_source(data: Mapping[str, Any]) -> ClockSource | None:

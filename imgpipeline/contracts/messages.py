@@ -14,7 +14,15 @@ from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from imgpipeline.contracts.capture import ClockSource, Region, read_clock_source, read_region, region_to_json
+from imgpipeline.contracts.capture import (
+    ClockSource,
+    Gated,
+    Region,
+    read_clock_source,
+    read_gated,
+    read_region,
+    region_to_json,
+)
 from imgpipeline.contracts.message_fields import (
     MAX_TEXT,
     checked_text,
@@ -114,9 +122,11 @@ class FrameMessage:
     """Where `timestamp` is from; None if the producer does not say."""
     region_of_interest: Region = ()
     """The part of the image that counts; empty for all of it."""
+    gated: Gated | None = None
+    """Why the source left the frame out: it is recorded as gated, and its image is not read."""
 
-    def to_value(self) -> bytes:
-        """Returns the record value that announces this frame.
+    def to_value(self, *, with_time: bool = True) -> bytes:
+        """Returns the record value that announces this frame, with its time unless the Kafka record alone has it.
 
         If the record is the image itself, this is the image; its source and time are sent in the record's headers,
         as is `replay_of` in any case.
@@ -126,7 +136,7 @@ class FrameMessage:
         data = {
             "source": self.source,
             "image_path": self.image_path,
-            "timestamp": format_time(self.timestamp) if self.has_own_timestamp else None,
+            "timestamp": format_time(self.timestamp) if with_time else None,
             "frame_number": self.frame_number,
             "width": self.width,
             "height": self.height,
@@ -134,6 +144,7 @@ class FrameMessage:
             "sha256": self.sha256,
             "clock_source": self.clock_source,
             "region_of_interest": region_to_json(self.region_of_interest) or None,
+            "gated": self.gated.to_json() if self.gated else None,
             "attributes": dict(self.attributes) or None,
         }
         return json.dumps({k: v for k, v in data.items() if v is not None}, ensure_ascii=False).encode()
@@ -205,6 +216,7 @@ def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> Fra
         replay_of=read_replay_of(record),
         clock_source=read_clock_source(data),
         region_of_interest=read_region(data),
+        gated=read_gated(data),
     )
 
 
@@ -266,7 +278,8 @@ def _record_time(record: KafkaRecord) -> datetime:
 
 
 def _frame_attributes(data: Mapping[str, Any], form: MessageForm) -> dict[str, Any]:
-    """A clock or region outside the contract stays an attribute, and so does a time that was not read."""
-    read = {"clock_source": read_clock_source(data), "region_of_interest": read_region(data)}
+    """A clock, region or gate outside the contract stays an attribute, and so does a time that was not read."""
+    read: dict[str, object] = {"clock_source": read_clock_source(data), "region_of_interest": read_region(data)}
+    read["gated"] = read_gated(data)
     known = _CONTRACT.union(form.timestamp_fields, (name for name, value in read.items() if value))
     return read_attributes(data, known)

@@ -8,25 +8,35 @@ the object store, `look` computes.
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import image_key
 from imgpipeline.contracts.message_form import MessageForm
 from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
 from imgpipeline.contracts.notices import Notice, parse_record
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome, make_frame_id, make_frame_id_without_time
+from imgpipeline.contracts.outcomes import (
+    DeadLetter,
+    Frame,
+    FrameStatus,
+    RecordOutcome,
+    make_frame_id,
+    make_frame_id_without_time,
+)
 from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.detect.stages import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.settings import Clock, Settings
+from imgpipeline.vision.configured import configured_gate
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.gate import GateKeeper
 from imgpipeline.vision.header import ImageHeader, read_header
-from imgpipeline.vision.image_detector import DetectedImage, ImageDetector
+from imgpipeline.vision.image_detector import Decide, DetectedImage, ImageDetector
 from imgpipeline.vision.image_pool import ReadImage
 
 _SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
@@ -67,9 +77,11 @@ class FrameWork:
     """Times the stages."""
     _image_detector: ImageDetector = field(init=False)
     _form: MessageForm = field(init=False)
+    _gate: GateKeeper = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_form", self.settings.message_form((self.settings.kafka_topic,)))
+        object.__setattr__(self, "_gate", GateKeeper(configured_gate(self.settings)))
         object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 
     def work(self, record: KafkaRecord) -> RecordOutcome:
@@ -103,6 +115,9 @@ class FrameWork:
                 return found
             message = found
             self._check_time(message.timestamp)
+            gated = message.gated or self._gate.decide_by_time(message.timestamp)
+            if gated and message.image_path is not None:
+                return self._gated(record, message, gated)
             with self.stages.at(Stage.GET, since_s):
                 return self._get(record, message, admit)
         except BadInputError as error:
@@ -123,40 +138,75 @@ class FrameWork:
 
         try:
             _check_announced(read.message, read.data)
-            frame = self._frame(read, self._image_detector.detect(read.data, read.header, step=step))
+            found = self._image_detector.detect(read.data, read.header, step=step, decide=self._decide(read.message))
+            frame = self._frame(read, found)
         except BadInputError as error:
             return self.bury(read.record, read.message, error)
         reach("look done", looked_at)
         return frame
 
     def _frame(self, read: ReadFrame, found: DetectedImage) -> Frame:
-        detector, record, message = self.detector, read.record, read.message
+        gated = found.gated
+        return replace(
+            self._announced(read.record, read.message, read.path, read.e_tag),
+            image_width=found.width,
+            image_height=found.height,
+            size_bytes=len(read.data),
+            brightness=found.quality.brightness,
+            sharpness=found.quality.sharpness,
+            orientation=found.orientation,
+            status=FrameStatus.GATED if gated else FrameStatus.PROCESSED,
+            gate_reason=gated.reason if gated else None,
+            gate_measurements=gated.measurements if gated else {},
+            detections=found.detections,
+        )
+
+    def _gated(self, record: KafkaRecord, message: FrameMessage, gated: Gated) -> Frame:
+        """Returns the outcome of a frame that is left out unread."""
+        frame = self._announced(record, message, message.image_path or "", message.sha256 or "")
+        return replace(
+            frame,
+            brightness=gated.measurements.get("brightness"),
+            sharpness=gated.measurements.get("sharpness"),
+            status=FrameStatus.GATED,
+            gate_reason=gated.reason,
+            gate_measurements=gated.measurements,
+        )
+
+    def _announced(self, record: KafkaRecord, message: FrameMessage, path: str, e_tag: str) -> Frame:
+        """Returns what the announcement says of a frame."""
+        detector = self.detector
         return Frame(
-            frame_id=_frame_id(message, read.path, read.e_tag),
+            frame_id=_frame_id(message, path, e_tag),
             source=message.source,
-            source_image_path=read.path,
+            source_image_path=path,
             frame_number=message.frame_number,
             timestamp=message.timestamp,
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             processing_timestamp=self.clock(),
-            image_width=found.width,
-            image_height=found.height,
-            size_bytes=len(read.data),
-            brightness=found.quality.brightness,
-            sharpness=found.quality.sharpness,
+            image_width=message.width,
+            image_height=message.height,
+            size_bytes=message.size_bytes,
+            brightness=None,
+            sharpness=None,
             model_used=detector.model_name,
             model_sha256=detector.model_sha256,
             confidence_threshold=detector.confidence_threshold,
             nms_threshold=detector.nms_threshold,
-            orientation=found.orientation,
+            orientation=None,
             replay_of=message.replay_of,
             attributes=message.attributes,
-            detections=found.detections,
             clock_source=message.clock_source,
             region_of_interest=message.region_of_interest,
         )
+
+    def _decide(self, message: FrameMessage) -> Decide | None:
+        if not self._gate.gate:
+            return None
+        gate, source, time_ = self._gate, message.source, message.timestamp
+        return lambda image, quality: gate.decide_by_time(time_) or gate.decide(source, image, quality)
 
     def _check_record(self, record: KafkaRecord) -> None:
         size_bytes, limit = len(record.value or b""), self.settings.max_message_bytes

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings.detection import DetectionSettings
+from imgpipeline.settings.gating import GateSettings
 from imgpipeline.settings.kafka import KafkaSettings
 from imgpipeline.settings.messages import MessageSettings
 from imgpipeline.settings.model import ModelSettings
@@ -23,8 +24,8 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, TableSettings, DetectionSettings, ModelSettings, SourceSettings, MessageSettings, KafkaSettings,
-    StoreSettings
+    WarningLimits, TableSettings, GateSettings, DetectionSettings, ModelSettings, SourceSettings, MessageSettings,
+    KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 
@@ -46,9 +47,10 @@ class Settings(
         """
         scale = () if self.reduced_decoding else ("full size",)
         labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
+        gates = tuple((n, v) for n in GateSettings.model_fields if (v := getattr(self, n)) is not None)
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale, *labels, *self.changed_form())  # fmt: skip
+                 *scale, *labels, *self.changed_form(), *gates)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

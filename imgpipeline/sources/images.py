@@ -79,11 +79,11 @@ def size_of(data: bytes) -> tuple[int | None, int | None]:
     return (header.height, header.width) if turned else (header.width, header.height)
 
 
-def store_image(store: ImageStore, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
+def store_image(store: ImageStore | None, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
     """Stores an image create-only and returns its key; the same image stored again has the same key.
 
     Args:
-        store: Where to put it.
+        store: Where to put it; None: only return the key.
         source: Whose image it is.
         time: Time of the frame, UTC.
         name: File name that decides the key; None: time and content decide it.
@@ -99,7 +99,9 @@ def store_image(store: ImageStore, source: str, time: datetime, name: str | None
     digest = image.sha256[:16]
     name = name or f"{time:%H%M%S%f}-{digest}{_ending(image.data)}"
     key = image_key(source, day_of(time), name)
-    if store.create(key, image.data) or digest in name or sha256(store.get(key)).hexdigest() == image.sha256:
+    if store is None or store.create(key, image.data) or digest in name:
+        return key
+    if sha256(store.get(key)).hexdigest() == image.sha256:
         return key
     stem, dot, ending = name.rpartition(".")
     key = image_key(source, day_of(time), f"{stem}@{digest}{dot}{ending}")

@@ -1,7 +1,8 @@
 """How the frames of a source are published: queue, writers, and the pace of accounts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from imgpipeline.sources.preparing import Preparation
 from imgpipeline.sources.protocol import SourceKind
 
 
@@ -21,6 +22,8 @@ class PublishOptions:
     """Seconds between two accounts of a live source without frames."""
     commit_s: float = 0.2
     """Least seconds between two announcements of a live source: each is a Kafka transaction."""
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to the frames before they are stored."""
     stall_s: float = 10.0
     """Of a longer gap between two frames only this many seconds count as observed."""
     drain_s: float = 30.0

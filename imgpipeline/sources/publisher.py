@@ -23,9 +23,10 @@ from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, 
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
-from imgpipeline.sources.images import ImageStore, encode, store_image
+from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.storing import FrameStorer
 from imgpipeline.stream.batches import BatchSender, FencedError, Record
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 
@@ -46,6 +47,8 @@ class _Entry:
     number: int
     received: datetime
     size_bytes: int
+    before: threading.Event
+    prepared: threading.Event = field(default_factory=threading.Event)
     stored: Future[FrameMessage] = field(default_factory=Future)
 
 
@@ -82,10 +85,13 @@ class Publisher:
         self.kind = kind
         self._settings = settings
         self._options = options or PublishOptions()
-        self._store = store or open_store(settings)
         self._clock = clock
         self._on_settled = on_settled
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
+        store, preparation = store or open_store(settings), self._options.preparation
+        self._storer = FrameStorer(settings, name, self.session, store, preparation)
+        self._last_prepared = threading.Event()
+        self._last_prepared.set()
         self._sender = BatchSender(settings, fence=name if kind is SourceKind.LIVE else None)
         self._sender.open()
         self._changed = threading.Condition()
@@ -180,7 +186,7 @@ class Publisher:
         if not self._started:
             self._start(frame.timestamp)
         size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
-        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size)
+        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size, self._last_prepared)
         dropped: list[_Entry] = []
         with self._changed:
             if self.kind is SourceKind.FINITE:
@@ -254,6 +260,7 @@ class Publisher:
             self._changed.wait_for(self._has_work, timeout=wake_s)
             while self._waiting and len(self._storing) < 2 * self._options.writers:
                 entry = self._take_waiting()
+                entry.before, self._last_prepared = self._last_prepared, entry.prepared
                 self._storing.append(entry)
                 self._pool.submit(self._store_frame, entry)
                 self._changed.notify_all()
@@ -269,29 +276,12 @@ class Publisher:
 
     def _store_frame(self, entry: _Entry) -> None:
         try:
-            message = self._retried("store", lambda: self._store_image(entry.frame))
-            entry.stored.set_result(message)
+            prepared = self._storer.prepare(entry.frame, entry.before, entry.prepared)
+            entry.stored.set_result(self._retried("store", lambda: self._storer.store(entry.frame, prepared)))
         except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
             entry.stored.set_exception(error)
         with self._changed:
             self._changed.notify_all()
-
-    def _store_image(self, frame: CapturedFrame) -> FrameMessage:
-        image = encode(frame)
-        key = store_image(self._store, self.name, frame.timestamp, frame.name, image)
-        return FrameMessage(
-            source=self.name,
-            image_path=key,
-            timestamp=frame.timestamp,
-            has_own_timestamp=frame.has_own_timestamp,
-            frame_number=frame.number,
-            width=image.width,
-            height=image.height,
-            size_bytes=len(image.data),
-            sha256=image.sha256,
-            attributes={**frame.attributes, "session": self.session},
-            clock_source=frame.clock,
-        )
 
     def _announce(self, entries: list[_Entry]) -> None:
         with self._changed:
@@ -354,7 +344,8 @@ class Publisher:
         if isinstance(message, Notice):
             return Record(settings.kafka_topic, key, message.to_value())
         stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
-        return Record(settings.kafka_topic, key, message.to_value(), timestamp_ms=stamp)
+        value = message.to_value(with_time=message.has_own_timestamp)
+        return Record(settings.kafka_topic, key, value, timestamp_ms=stamp)
 
     def _send_accounts(self, since_s: float) -> None:
         notices = self._accounts.take_notices()

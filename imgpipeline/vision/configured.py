@@ -1,8 +1,10 @@
 """Loads the detector that the settings name."""
 
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.gate import Gate, Hours
 
 _MOST_WORKERS = 16
 """More workers would only wait for Python's lock; with more cores, each image gets several threads."""
@@ -21,6 +23,12 @@ def load_configured_detector(settings: Settings) -> Detector:
         labels=settings.model_labels,
         model_dir=settings.model_dir,
     )
+
+
+def configured_gate(settings: Settings) -> Gate:
+    """Returns which frames detection runs leave out."""
+    hours = Hours.parse(settings.gate_hours, find_timezone(settings.timezone)) if settings.gate_hours else None
+    return Gate(settings.gate_min_brightness, settings.gate_min_sharpness, settings.gate_min_change, hours)
 
 
 def detect_workers(settings: Settings) -> int:

@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.objectstore.weighted_limit import WeightedLimit
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
-from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.quality import Quality, measure_quality
@@ -17,6 +18,8 @@ from imgpipeline.vision.quality import Quality, measure_quality
 COMMON_PIXELS = 3840 * 2160
 """Images up to this size, which cameras commonly make, are decoded by all workers at once."""
 
+Decide = Callable[[DecodedImage, Quality], Gated | None]
+"""Tells why a decoded image is left out, or None."""
 Step = Callable[[Literal["decode", "infer"]], AbstractContextManager[object]]
 """Encloses a step, to time it."""
 
@@ -35,6 +38,8 @@ class DetectedImage:
     """Brightness and sharpness."""
     detections: tuple[Detection, ...]
     """The most confident first; boxes in pixels of the upright image."""
+    gated: Gated | None = None
+    """Why no detector looked at it; None if one did."""
 
 
 class ImageDetector:
@@ -52,7 +57,12 @@ class ImageDetector:
         self._pixels = WeightedLimit(max(settings.max_image_pixels, detect_workers(settings) * COMMON_PIXELS))
 
     def detect(
-        self, data: bytes, header: ImageHeader | None = None, *, step: Step = lambda _: nullcontext()
+        self,
+        data: bytes,
+        header: ImageHeader | None = None,
+        *,
+        step: Step = lambda _: nullcontext(),
+        decide: Decide | None = None,
     ) -> DetectedImage:
         """Finds the objects in an image.
 
@@ -60,6 +70,7 @@ class ImageDetector:
             data: The encoded image.
             header: Its header, if it was read before.
             step: Encloses decoding and inference.
+            decide: Whether the image is left out after decoding; None: it is not.
 
         Returns:
             What was found.
@@ -74,6 +85,9 @@ class ImageDetector:
             with step("decode"):
                 image = decode_image(data, self._limits, header=header, reduced_for=self._reduced_for)
                 quality = measure_quality(image)
+            gated = decide(image, quality) if decide else None
+            if gated:
+                return DetectedImage(image.width, image.height, image.orientation, quality, (), gated)
             with step("infer"):
                 found = self.detector.detect(image)
         return DetectedImage(image.width, image.height, image.orientation, quality, tuple(found))

@@ -4,11 +4,13 @@ import json
 import threading
 from datetime import UTC, datetime
 
+import cv2
+import numpy as np
 import pytest
 
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice, NoticeKind
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, RecordOutcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, RecordOutcome
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
@@ -111,3 +113,61 @@ def test_where_no_more_threads_are_to_be_had_those_that_there_are_go_on(
     monkeypatch.setattr(threading.Thread, "start", refuse_more_readers)
     found = outcomes_of(frame_work(store), *[record(n, image_path="images/one.jpg") for n in range(20)])
     assert all(isinstance(outcome, Frame) for outcome in found)
+
+
+def counted(of: FrameWork) -> list[int]:
+    """Counts the inferences of the work's detector."""
+    calls: list[int] = []
+    detect = of.detector.detect
+
+    def counting(image: object) -> object:
+        calls.append(1)
+        return detect(image)
+
+    object.__setattr__(of.detector, "detect", counting)
+    return calls
+
+
+def test_row_4_6_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_inference(store: ObjectStore):
+    store.put("images/dark.jpg", cv2.imencode(".jpg", np.full((90, 160, 3), 5, np.uint8))[1].tobytes())
+    of = frame_work(store, gate_min_brightness=30)
+    calls = counted(of)
+    dark = of.work(record(0, image_path="images/dark.jpg"))
+    bright = of.work(record(1, image_path="images/one.jpg"))
+    assert isinstance(dark, Frame)
+    assert isinstance(bright, Frame)
+    assert (dark.status, dark.gate_reason, dark.detections) == (FrameStatus.GATED, "dark", ())
+    assert dark.gate_measurements["brightness"] == pytest.approx(5)
+    assert bright.status is FrameStatus.PROCESSED
+    assert len(calls) == 1
+
+
+def test_a_frame_outside_the_hours_is_gated_unread(store: ObjectStore):
+    of = frame_work(store, gate_hours="20:00-21:00")
+    found = of.work(record(0, image_path="images/none.jpg"))
+    assert isinstance(found, Frame)
+    assert (found.status, found.gate_reason) == (FrameStatus.GATED, "time_of_day")
+
+
+def test_a_repetition_is_gated_if_a_least_change_is_set(store: ObjectStore):
+    of = frame_work(store, gate_min_change=2)
+    first, second = (of.work(record(n, image_path="images/one.jpg")) for n in range(2))
+    assert isinstance(first, Frame)
+    assert isinstance(second, Frame)
+    assert (first.gate_reason, second.gate_reason) == (None, "unchanged")
+
+
+def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(store: ObjectStore):
+    gated = {"reason": "unchanged", "measurements": {"brightness": 80.5, "change": 0.2}}
+    found = frame_work(store).work(record(0, image_path="images/none.jpg", gated=gated, width=640, height=360))
+    assert isinstance(found, Frame)
+    assert (found.status, found.gate_reason, found.brightness) == (FrameStatus.GATED, "unchanged", 80.5)
+    assert (found.image_width, found.image_height) == (640, 360)
+    assert found.gate_measurements == gated["measurements"]
+
+
+def test_what_is_no_gate_of_the_contract_stays_an_attribute(store: ObjectStore):
+    found = frame_work(store).work(record(0, image_path="images/one.jpg", gated="yes"))
+    assert isinstance(found, Frame)
+    assert found.status is FrameStatus.PROCESSED
+    assert found.attributes["gated"] == "yes"

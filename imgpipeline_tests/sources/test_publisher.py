@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.preparing import Preparation
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.publisher import Publisher
 from imgpipeline.stream.batches import FencedError
+from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
@@ -282,5 +283,25 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
     assert sum(account.dropped.get("kafka_away", 0) for account in said) == totals.dropped["kafka_away"]
 
 
-def test_a_frame_is_one_of_the_contract() -> None:
-    assert FrameMessage("a", "b", NOON, has_own_timestamp=False).to_value() == b'{"source": "a", "image_path": "b"}'
+def test_a_frame_named_by_its_content_has_the_time_of_its_record(settings: Settings):
+    item = frame(0, has_own_timestamp=False)
+    publish(settings, Listed([item]), store=open_memory_store())
+    [message] = frames_in(read_published(settings))
+    assert not message.has_own_timestamp
+    assert message.timestamp == NOON
+
+
+def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings: Settings):
+    store = open_memory_store()
+    shades = (10, 100, 100, 100, 200)
+    items = [
+        CapturedFrame(NOON + timedelta(seconds=n), ClockSource.RECEIVER, data=jpeg(shade), number=n)
+        for n, shade in enumerate(shades)
+    ]
+    preparation = Preparation(gate=Gate(min_brightness=20, min_change=5), store_gated=False)
+    publish(settings, Listed(list(items)), store=store, options=PublishOptions(preparation=preparation))
+    announced = frames_in(read_published(settings))
+    reasons = [message.gated.reason if message.gated else None for message in announced]
+    assert reasons == ["dark", None, "unchanged", "unchanged", None]
+    for message in announced:
+        assert (store.head(str(message.image_path)) is None) is (message.gated is not None)

@@ -1,0 +1,67 @@
+"""Stores the frames of one session, and makes their announcements."""
+
+from threading import Event
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.settings import Settings
+from imgpipeline.sources.images import ImageStore, store_image
+from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
+from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.vision.decode import ImageLimits
+
+SESSION = "session"
+"""The attribute that names the session of an announced frame."""
+NOT_STORED = "image_stored"
+"""The attribute that is false for a gated frame whose image was not stored."""
+
+
+class FrameStorer:
+    """Prepares and stores frames; thread-safe."""
+
+    def __init__(
+        self, settings: Settings, source: str, session: str, store: ImageStore, preparation: Preparation
+    ) -> None:
+        """Takes whose frames they are, where they go, and what is done to them."""
+        self._source = source
+        self._session = session
+        self._store = store
+        self._store_gated = preparation.store_gated
+        self._preparer = Preparer(preparation, ImageLimits(settings.max_image_pixels, settings.max_image_bytes))
+
+    def prepare(self, frame: CapturedFrame, before: Event, prepared: Event) -> PreparedFrame:
+        """Prepares a frame; errors as `Preparer.prepare`.
+
+        Args:
+            frame: The captured frame.
+            before: Set when the frame before it is prepared: waited for only if frames are compared.
+            prepared: Set when this one is prepared or has failed.
+        """
+        try:
+            if self._preparer.needs_order:
+                before.wait()
+            return self._preparer.prepare(self._source, frame)
+        finally:
+            prepared.set()
+
+    def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
+        """Stores a prepared frame and returns its announcement; errors as `store_image`."""
+        image, gated = prepared.image, prepared.gated
+        attributes = {**frame.attributes, SESSION: self._session}
+        is_stored = gated is None or self._store_gated
+        store = self._store if is_stored else None
+        if not is_stored:
+            attributes[NOT_STORED] = False
+        return FrameMessage(
+            source=self._source,
+            image_path=store_image(store, self._source, frame.timestamp, frame.name, image),
+            timestamp=frame.timestamp,
+            has_own_timestamp=frame.has_own_timestamp,
+            frame_number=frame.number,
+            width=image.width,
+            height=image.height,
+            size_bytes=len(image.data),
+            sha256=image.sha256,
+            attributes=attributes,
+            clock_source=frame.clock,
+            gated=gated,
+        )

@@ -1,0 +1,86 @@
+"""What is stored of a frame: masked, resized, gated, or as it was received."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.errors import BadInputError
+from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer, parse_polygon, parse_size
+from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.vision.decode import ImageLimits
+from imgpipeline.vision.gate import Gate
+
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+def jpeg(shade: int, *, width: int = 200, height: int = 100) -> bytes:
+    return cv2.imencode(".jpg", np.full((height, width, 3), shade, np.uint8))[1].tobytes()
+
+
+def prepare(preparation: Preparation, data: bytes | None = None, **fields: Any) -> PreparedFrame:
+    preparer = Preparer(preparation, ImageLimits(10**7, 10**7))
+    return preparer.prepare("gate", CapturedFrame(NOON, ClockSource.RECEIVER, data=data, **fields))
+
+
+def pixels_of(prepared: PreparedFrame) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(prepared.image.data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_received_bytes_are_stored_unchanged():
+    assert prepare(Preparation(), jpeg(100)).image.data == jpeg(100)
+
+
+def test_a_mask_is_painted_before_anything_is_stored():
+    prepared = prepare(Preparation(masks=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),)), jpeg(200))
+    pixels = pixels_of(prepared)
+    assert pixels[:, :90].max() < 20
+    assert pixels[:, 110:].min() > 180
+    assert (prepared.image.width, prepared.image.height) == (200, 100)
+
+
+def test_an_image_that_must_be_masked_and_cannot_be_decoded_is_not_stored():
+    with pytest.raises(BadInputError):
+        prepare(Preparation(masks=(((0, 0), (1, 0), (1, 1)),)), jpeg(200)[:60])
+
+
+def test_an_image_that_need_not_be_changed_is_stored_even_if_it_is_damaged():
+    damaged = jpeg(200)[:60]
+    assert prepare(Preparation(gate=Gate(min_brightness=10)), damaged).image.data == damaged
+
+
+def test_an_image_is_stretched_to_the_wanted_size():
+    prepared = prepare(Preparation(resize=(64, 36)), jpeg(100))
+    assert pixels_of(prepared).shape == (36, 64, 3)
+    assert (prepared.image.width, prepared.image.height) == (64, 36)
+
+
+def test_pixels_are_encoded():
+    assert pixels_of(prepare(Preparation(), pixels=np.full((20, 30, 3), 50, np.uint8))).shape == (20, 30, 3)
+
+
+def test_what_lies_below_a_mask_decides_nothing():
+    whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    gated = prepare(Preparation(gate=Gate(min_brightness=50), masks=(whole,)), jpeg(200)).gated
+    assert gated is not None
+    assert gated.measurements["brightness"] < 5
+
+
+def test_a_size_and_a_polygon_are_read():
+    assert parse_size("640x360") == (640, 360)
+    assert parse_polygon("0,0 0.5,0 0.5,0.25") == ((0, 0), (0.5, 0), (0.5, 0.25))
+
+
+@pytest.mark.parametrize("text", ["640", "0x10", "axb", "-1x5"])
+def test_what_is_no_size_is_refused(text: str):
+    with pytest.raises(ValueError, match="640x360"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["0,0 1,1", "0,0 1,1 2,2", "0,0 1 1,1"])
+def test_what_is_no_polygon_is_refused(text: str):
+    with pytest.raises(ValueError, match="three or more points"):
+        parse_polygon(text)
