@@ -47,7 +47,7 @@ class _Entry:
     number: int
     received: datetime
     size_bytes: int
-    before: threading.Event
+    before: threading.Event | None = None
     prepared: threading.Event = field(default_factory=threading.Event)
     stored: Future[FrameMessage] = field(default_factory=Future)
 
@@ -90,8 +90,7 @@ class Publisher:
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
         store, preparation = store or open_store(settings), self._options.preparation
         self._storer = FrameStorer(settings, name, self.session, store, preparation)
-        self._last_prepared = threading.Event()
-        self._last_prepared.set()
+        self._last_prepared: threading.Event | None = None
         self._sender = BatchSender(settings, fence=name if kind is SourceKind.LIVE else None)
         self._sender.open()
         self._changed = threading.Condition()
@@ -100,11 +99,10 @@ class Publisher:
         self._storing: deque[_Entry] = deque()
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
-        self._closing = False
         self._error: ImgpipelineError | None = None
         self._blocked: str | None = None
         self._sending_since: float | None = None
-        self._end_reason = ""
+        self._end_reason: str | None = None
         self._started = False
         self._last_time: datetime | None = None
         if kind is SourceKind.LIVE:
@@ -163,7 +161,7 @@ class Publisher:
         if drain_s is None and self.kind is SourceKind.LIVE:
             drain_s = self._options.drain_s
         with self._changed:
-            self._closing, self._end_reason = True, reason
+            self._end_reason = reason
             self._changed.notify_all()
         self._thread.join(drain_s)
         self.abort()
@@ -186,7 +184,7 @@ class Publisher:
         if not self._started:
             self._start(frame.timestamp)
         size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
-        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size, self._last_prepared)
+        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size)
         dropped: list[_Entry] = []
         with self._changed:
             if self.kind is SourceKind.FINITE:
@@ -245,7 +243,7 @@ class Publisher:
             ready = self._next_ready(accounted)
             self._announce(ready)
             idle_s = monotonic() - accounted
-            if self._closing and not (self._waiting or self._storing or self._notices):
+            if self._end_reason is not None and not (self._waiting or self._storing or self._notices):
                 break
             flowing = self._accounts.has_open_days()
             if idle_s >= (self._options.account_s if flowing else self._options.idle_account_s):
@@ -272,7 +270,7 @@ class Publisher:
     def _has_work(self) -> bool:
         front_done = bool(self._storing) and self._storing[0].stored.done()
         can_submit = bool(self._waiting) and len(self._storing) < 2 * self._options.writers
-        return front_done or can_submit or bool(self._notices) or (self._closing and not self._storing)
+        return front_done or can_submit or bool(self._notices) or (self._end_reason is not None and not self._storing)
 
     def _store_frame(self, entry: _Entry) -> None:
         try:

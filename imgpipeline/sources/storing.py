@@ -28,16 +28,16 @@ class FrameStorer:
         self._store_gated = preparation.store_gated
         self._preparer = Preparer(preparation, ImageLimits(settings.max_image_pixels, settings.max_image_bytes))
 
-    def prepare(self, frame: CapturedFrame, before: Event, prepared: Event) -> PreparedFrame:
+    def prepare(self, frame: CapturedFrame, before: Event | None, prepared: Event) -> PreparedFrame:
         """Prepares a frame; errors as `Preparer.prepare`.
 
         Args:
             frame: The captured frame.
-            before: Set when the frame before it is prepared: waited for only if frames are compared.
+            before: Set when the frame before it is prepared: waited for only if frames are compared; None: there is none.
             prepared: Set when this one is prepared or has failed.
         """
         try:
-            if self._preparer.needs_order:
+            if before and self._preparer.needs_order:
                 before.wait()
             return self._preparer.prepare(self._source, frame)
         finally:
