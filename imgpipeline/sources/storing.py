@@ -33,7 +33,7 @@ class FrameStorer:
 
         Args:
             frame: The captured frame.
-            before: Set when the frame before it is prepared: waited for only if frames are compared; None: there is none.
+            before: Set when the frame before it is prepared; only waited for if frames are compared.
             prepared: Set when this one is prepared or has failed.
         """
         try:
