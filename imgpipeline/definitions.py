@@ -1,6 +1,8 @@
 """The whole graph at a glance.
 
-    sources ──► Kafka topic ──frames_sensor──► detect_frames ──► frame_metadata                    (ledger)
+    sources ──► stored_images                                                                       (sources)
+                      │
+               Kafka topic ──frames_sensor──► detect_frames ──► frame_metadata                     (ledger)
                                                                       │
                                                       frames, detections, dead_letters             (day tables)
                                                                       │
@@ -19,6 +21,7 @@ from imgpipeline.defs.assets.day_tables import day_tables
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
 from imgpipeline.defs.assets.reports import reports
+from imgpipeline.defs.assets.sources import sources, stored_images
 from imgpipeline.defs.assets.summaries import summaries
 from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.bundling import bundle_segments, hourly_bundles, segment_bundles
@@ -27,14 +30,26 @@ from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.redetecting import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.silence import no_source_is_silent, source_silence
 from imgpipeline.defs.unknown_settings import warn_of_unknown_settings
 
 warn_of_unknown_settings()
 defs = dg.Definitions(
-    assets=[frame_metadata, segment_bundles, day_tables, *summaries, *reports, redetections, model_comparison],
+    assets=[
+        sources,
+        stored_images,
+        frame_metadata,
+        segment_bundles,
+        day_tables,
+        *summaries,
+        *reports,
+        redetections,
+        model_comparison,
+    ],
     jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments],
     schedules=[nightly_rebuild, weekly_redetect, hourly_bundles],
-    sensors=[frames_sensor, keep_tables_current],
+    asset_checks=[no_source_is_silent],
+    sensors=[frames_sensor, keep_tables_current, source_silence],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,
 )

@@ -17,6 +17,7 @@ import dagster as dg
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
+from imgpipeline.defs.assets.sources import image_materializations
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline
@@ -157,7 +158,7 @@ class LaneThread:
             if handover.is_end:
                 return handover.report
             reach("report stored", self._run_id)
-            for materialization in day_materializations(handover.report):
+            for materialization in (*image_materializations(handover.report), *day_materializations(handover.report)):
                 context.log_event(materialization)
             reach("report stored done", self._run_id)
             handover.taken.set()

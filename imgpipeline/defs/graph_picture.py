@@ -19,7 +19,13 @@ _WIDTH_PX, _HEIGHT_PX = 196, 62
 _COLUMN_GAP_PX, _ROW_GAP_PX, _BAND_GAP_PX = 64, 18, 34
 _ROW_PX = _HEIGHT_PX + _ROW_GAP_PX
 _PADDING_PX, _TITLE_PX, _MARGIN_PX = 16, 26, 14
-_COLOURS = {"ledger": "#8a5a00", "day_tables": "#1f5fa8", "summaries": "#2d7a46", "reports": "#9a2f6b"}
+_COLOURS = {
+    "sources": "#0f766e",
+    "ledger": "#8a5a00",
+    "day_tables": "#1f5fa8",
+    "summaries": "#2d7a46",
+    "reports": "#9a2f6b",
+}
 _OTHER_COLOUR = "#5b4aa8"
 _STYLE = (
     "text{font-family:system-ui,sans-serif;fill:#1c1c1a}.name{font:600 14px ui-monospace,monospace}"

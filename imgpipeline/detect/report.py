@@ -18,6 +18,36 @@ _LATENCIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class AccountSums:
+    """What the accounts of one day add up to, over all sources of a run."""
+
+    sources: frozenset[str]
+    """The sources that they are of."""
+    frames: Mapping[str, int]
+    """Frames that were `received`, `announced`, `gated`, `dropped` and `failed`."""
+    observed_s: float
+    """Observed seconds, summed over the sources."""
+
+    def plus(self, notice: Notice) -> "AccountSums":
+        """Returns the sums with one more notice."""
+        account = notice.account
+        if account is None:
+            return self
+        added = {
+            "received": account.received,
+            "announced": account.announced,
+            "gated": account.gated,
+            "dropped": sum(account.dropped.values()),
+            "failed": account.failed,
+        }
+        frames = {name: self.frames.get(name, 0) + count for name, count in added.items()}
+        return AccountSums(self.sources | {notice.source}, frames, self.observed_s + account.observed_s)
+
+
+_NO_ACCOUNTS = AccountSums(frozenset(), {}, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class DayReport:
     """What a run has added to one day."""
 
@@ -31,6 +61,8 @@ class DayReport:
     """Detections of this run."""
     notices: int = 0
     """Notices of this run."""
+    accounts: AccountSums | None = None
+    """What the accounts of this run add up to; None if none came since the last report."""
     data_version: str = ""
     """Differs whenever the day has new segments: a hash of the ends of the chains that touch it."""
 
@@ -73,6 +105,8 @@ class LaneTally:
         self._days: dict[date, DayReport] = defaultdict(DayReport)
         self._ends: dict[date, dict[ChainId, int]] = defaultdict(dict)
         self._new: set[date] = set()
+        self._accounts: dict[date, AccountSums] = {}
+        self._accounted: set[date] = set()
         self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
         self._records = 0
         self._frames = 0
@@ -132,6 +166,9 @@ class LaneTally:
             self._notices += 1
             day = self._days[outcome.day]
             self._days[outcome.day] = replace(day, notices=day.notices + 1)
+            if outcome.account is not None:
+                self._accounts[outcome.day] = self._accounts.get(outcome.day, _NO_ACCOUNTS).plus(outcome)
+                self._accounted.add(outcome.day)
         elif isinstance(outcome, DeadLetter):
             self._dead_letters += 1
             if outcome.day:
@@ -140,8 +177,16 @@ class LaneTally:
 
     def report(self, lag: int, stages: tuple[StageReport, ...] = (), ended_by: str | None = None) -> LaneReport:
         """Returns the state of the run, and forgets which days were new."""
-        days = {day: replace(self._days[day], data_version=_version(self._ends[day])) for day in sorted(self._new)}
+        days = {
+            day: replace(
+                self._days[day],
+                accounts=self._accounts[day] if day in self._accounted else None,
+                data_version=_version(self._ends[day]),
+            )
+            for day in sorted(self._new)
+        }
         self._new.clear()
+        self._accounted.clear()
         p50, p95 = _percentiles(list(self._latencies_s))
         seconds = (self._last - self._began).total_seconds() if self._last and self._began else 0.0
         return LaneReport(

@@ -16,7 +16,7 @@ from imgpipeline.settings import load_settings
 GRAPH = defs.resolve_asset_graph()
 FROM_FRAMES = {"frames", "dead_letters"}
 LAYERS = {
-    "frame_metadata": ("ledger", set()),
+    "frame_metadata": ("ledger", {"stored_images"}),
     "frames": ("day_tables", {"frame_metadata"}),
     "detections": ("day_tables", {"frame_metadata"}),
     "dead_letters": ("day_tables", {"frame_metadata"}),
@@ -140,7 +140,7 @@ def test_descriptions_are_plain_text() -> None:
 
 def test_what_starts_work_runs_without_being_switched_on() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
-    for name in ("frames_sensor", "keep_tables_current"):
+    for name in ("frames_sensor", "keep_tables_current", "source_silence"):
         assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
 
 

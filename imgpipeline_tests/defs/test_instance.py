@@ -70,6 +70,7 @@ def test_dev_starts_as_it_is_with_both_sensors_running(folder: Site, program: st
         assert {s["name"]: s["sensorState"]["status"] for s in sensors} == {
             "frames_sensor": "RUNNING",
             "keep_tables_current": "RUNNING",
+            "source_silence": "RUNNING",
         }
         wait_until(lambda: "Kafka" in log_path.read_text(), limit_s=60, what="the sensor's word on Kafka")
         assert "Traceback" not in log_path.read_text()

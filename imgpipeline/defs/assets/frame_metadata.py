@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.detect import LaneReport
 
@@ -15,6 +16,7 @@ FRAME_METADATA = dg.AssetKey("frame_metadata")
 
 frame_metadata = dg.AssetSpec(
     FRAME_METADATA,
+    deps=[STORED_IMAGES],
     partitions_def=DAYS,
     group_name="ledger",
     kinds={"kafka", "s3"},

@@ -41,7 +41,7 @@ SELECT source, sum(received)::BIGINT AS received, sum(announced)::BIGINT AS anno
        sum(failed)::BIGINT AS failed, list(dropped) AS dropped
 FROM notices WHERE day = DATE '{today}' AND kind = 'account' GROUP BY source
 """
-_NOTICES = """
+LAST_NOTICES = """
 WITH told AS (SELECT *, coalesce(received_to, interval_end) AS told_at FROM notices)
 SELECT source, max(told_at) AS last_notice,
        max((told_at, kafka_offset, kind, coalesce(reason, ''))) FILTER (WHERE kind <> 'account') AS last_change
@@ -142,7 +142,7 @@ class _Rows:
         counts = _by_source(lake, _TODAY.format(today=today))
         accounts = _by_source(lake, _ACCOUNTS.format(today=today))
         both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}
-        return cls(frames, both, _by_source(lake, _NOTICES))
+        return cls(frames, both, _by_source(lake, LAST_NOTICES))
 
     def status(self, source: str, last_day: date, limits: SilenceLimits, now: datetime) -> SourceStatus:
         last_frame, last_processed, recent = self.frames.get(source, (None, None, 0))

@@ -1,0 +1,113 @@
+"""Dagster is told when a source falls silent and when it is back; accounts become events of `stored_images`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster import AssetCheckEvaluation
+
+from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.defs.assets.sources import STORED_IMAGES, image_materializations
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.silence import CHECK, no_source_is_silent, source_silence
+from imgpipeline.detect.report import LaneTally
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, stored_segments, write_chain
+from imgpipeline_tests.ledger.sessions import account, minute_of, said, shot
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def build(store: ObjectStore, at: datetime) -> None:
+    rebuild_day(store, DAY, now=at)
+    build_summary(store, "source_activity", DAY, settings=Settings(), now=at)
+
+
+def tick(cursor: str | None, at: datetime, monkeypatch: pytest.MonkeyPatch) -> dg.SensorResult | dg.SkipReason:
+    monkeypatch.setattr("imgpipeline.defs.silence.utc_now", lambda: at)
+    with dg.build_sensor_context(cursor=cursor) as context:
+        answer = source_silence(context)
+    assert isinstance(answer, dg.SensorResult | dg.SkipReason)
+    return answer
+
+
+def evaluation_of(answer: dg.SensorResult | dg.SkipReason) -> AssetCheckEvaluation:
+    assert isinstance(answer, dg.SensorResult)
+    (evaluation,) = answer.asset_events
+    assert isinstance(evaluation, AssetCheckEvaluation)
+    return evaluation
+
+
+def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(
+    store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write_chain(store, [said(0, NoticeKind.STARTED), account(1, 0)])
+    build(store, minute_of(1))
+    first = tick(None, minute_of(2), monkeypatch)
+    assert evaluation_of(first).passed
+    silent = tick(first.cursor, minute_of(30), monkeypatch)
+    assert (evaluation_of(silent).passed, evaluation_of(silent).severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "cam-1 is silent since" in (evaluation_of(silent).description or "")
+    assert isinstance(tick(silent.cursor, minute_of(35), monkeypatch), dg.SkipReason)
+    append(made, [account(2, 0, minute=35)])
+    build(store, minute_of(36))
+    back = tick(silent.cursor, minute_of(36), monkeypatch)
+    assert evaluation_of(back).passed
+    for answer in (silent, back):
+        instance.report_runless_asset_event(evaluation_of(answer))
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(STORED_IMAGES, CHECK), limit=5
+    )
+    assert [record.status.value for record in records] == ["SUCCEEDED", "FAILED"]
+
+
+def test_a_store_without_sources_says_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.url
+    assert isinstance(tick(None, NOON, monkeypatch), dg.SkipReason)
+
+
+def test_the_check_can_be_asked_for_by_hand(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_chain(store, [said(0, NoticeKind.STARTED), account(1, 0)])
+    build(store, minute_of(1))
+    monkeypatch.setattr("imgpipeline.defs.silence.utc_now", lambda: minute_of(30))
+    defs = dg.Definitions(
+        assets=[dg.AssetSpec(STORED_IMAGES)], asset_checks=[no_source_is_silent], resources={"pipeline": Pipeline()}
+    )
+    job = dg.define_asset_job("ask", selection=dg.AssetSelection.checks(no_source_is_silent))
+    asked = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("ask").execute_in_process()
+    (evaluation,) = asked.get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.metadata["silent"].value) == (False, 1)
+
+
+def test_accounts_of_a_run_become_a_materialization_of_stored_images(store: ObjectStore) -> None:
+    outcomes = [account(0, 2, gated=1, dropped={"queue": 3}, failed=1), account(1, 1, source="cam-2")]
+    made = write_chain(store, outcomes)
+    append(made, [shot(2)])
+    first, second = stored_segments(store)
+    tally = LaneTally()
+    tally.add(first.header, first.outcomes(), [], NOON)
+    (event,) = image_materializations(tally.report(0))
+    assert (event.asset_key, event.partition) == (STORED_IMAGES, str(DAY))
+    said_of_run = {name: value.value for name, value in event.metadata.items()}
+    assert said_of_run == {
+        "sources": ["cam-1", "cam-2"], "received_of_run": 8, "announced_of_run": 3, "gated_of_run": 1,
+        "dropped_of_run": 3, "failed_of_run": 1, "observed_s_of_run": 120.0,
+    }  # fmt: skip
+    tally.add(second.header, second.outcomes(), [], NOON)
+    assert list(image_materializations(tally.report(0))) == [], f"no account is new ({CHAIN})"
