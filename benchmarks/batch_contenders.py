@@ -118,7 +118,7 @@ def our_detections(task: Task) -> dict[str, Any]:
     named = {"times": "label_timestamps", "all": "label_counts"}
     question = task["question"]
     sql = counts if question == "count" else SUMMARIES[named[question]].sql
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         day = "DATE '2026-01-09' AS day"
         engine.run(f"CREATE VIEW detections AS SELECT *, {day} FROM read_parquet({quoted(task['source'])})")  # noqa: S608 - quoted
         ask = f"CREATE OR REPLACE TEMP TABLE answer AS {sql}"

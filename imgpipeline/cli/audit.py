@@ -47,6 +47,7 @@ def audit(
             allow_gaps=allow_gaps or settings.allow_gaps,
             progress=progress,
             now=utc_now(),
+            memory=settings.duckdb_memory,
         )
     if as_json:
         show_json(report.to_json())

@@ -164,7 +164,7 @@ def compare_models(
     settings = load_settings()
     with from_arguments("`imgpipeline models list` shows the models"):
         names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
-    pair = compare(open_store(settings), wanted, *names)
+    pair = compare(open_store(settings), wanted, *names, memory=settings.duckdb_memory)
     columns = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
     rows = [[getattr(label, column) for column in columns] for label in pair.labels]
     if as_json:

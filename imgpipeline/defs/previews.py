@@ -92,7 +92,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Pre
         PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    with open_tables(store, ("detections",), day) as engine:
+    with open_tables(store, ("detections",), day, memory=settings.duckdb_memory) as engine:
         shown: Preview = {
             "labels": show_table(("label", "detections", "frames", "mean confidence"), engine.run(_LABELS))
         }
@@ -101,19 +101,19 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Pre
     return {**shown, "sample": picture} if picture else shown
 
 
-def preview_dead_letters(store: ObjectStore, day: date) -> Preview:
+def preview_dead_letters(settings: Settings, store: ObjectStore, day: date) -> Preview:
     """Returns what is shown of a day's dead letters: how many for which reason; nothing where there are none.
 
     Raises:
         PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    with open_tables(store, ("dead_letters",), day) as engine:
+    with open_tables(store, ("dead_letters",), day, memory=settings.duckdb_memory) as engine:
         rows = engine.run(_LETTERS)
     return {"reasons": show_table(("code", "dead letters", "for example"), rows)} if rows else {}
 
 
-def preview_summary(store: ObjectStore, table: Table, day: date) -> Preview:
+def preview_summary(settings: Settings, store: ObjectStore, table: Table, day: date) -> Preview:
     """Returns what is shown of a summary: its first rows, or those with the highest counts; lists and maps left out.
 
     Raises:
@@ -123,7 +123,7 @@ def preview_summary(store: ObjectStore, table: Table, day: date) -> Preview:
     columns = [column for column in table.columns if column.name != "day" and not _is_nested(column)]
     shown = ", ".join(_shown(column) for column in columns)
     order = "count DESC, label" if "count" in table.names else "ALL"
-    with open_tables(store, (table.name,), day) as engine:
+    with open_tables(store, (table.name,), day, memory=settings.duckdb_memory) as engine:
         query = f"SELECT {shown} FROM {identifier(table.name)} ORDER BY {order} LIMIT {_MOST_ROWS}"  # noqa: S608 - own names
         rows = engine.run(query)
     return {"rows": show_table([column.name for column in columns], rows)}

@@ -17,6 +17,7 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.storage.engine import disk_errors, open_engine
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.previews import encode_preview
 
@@ -35,13 +36,13 @@ ORDER BY only_a + only_b DESC, count_a + count_b DESC, model_a, model_b, label L
 """  # noqa: S608 - a number of our own
 
 
-def show_labels(store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+def show_labels(settings: Settings, store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
     """Returns the labels in which models differ most; nothing where the day has no comparison.
 
     Raises:
         TransientError: The store does not answer.
     """
-    with open_engine() as engine:
+    with open_engine(memory=settings.duckdb_memory) as engine:
         path = engine.folder / "comparison.parquet"
         try:
             with disk_errors(engine.folder):

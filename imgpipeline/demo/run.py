@@ -133,7 +133,7 @@ def _work(
     for day in known_days(store):
         console.print(f"  The report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
     console.print("[bold]7[/] Audit: every offset, every day, every summary")
-    report = audit(store, lambda: read_log(settings), full=True, now=utc_now())
+    report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # a report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
     return judge(store, workspace.store, report, announced, list(read_truths(scenes)))

@@ -112,7 +112,9 @@ def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
     return PairComparison(a.name, b.name, labels, examples)
 
 
-def compare_models(store: ObjectStore, day: date, model_a: str, model_b: str) -> PairComparison:
+def compare_models(
+    store: ObjectStore, day: date, model_a: str, model_b: str, *, memory: str | None = None
+) -> PairComparison:
     """Compares two models on a day; nothing is put.
 
     Args:
@@ -120,12 +122,13 @@ def compare_models(store: ObjectStore, day: date, model_a: str, model_b: str) ->
         day: UTC day.
         model_a: `live`, or a choice such as `demo@0.3`.
         model_b: The other one.
+        memory: What DuckDB may take (the setting `duckdb_memory`).
 
     Raises:
         PermanentError: One of them has nothing on that day.
         TransientError: The store does not answer, or a build of the day takes long.
     """
-    with open_engine() as engine:
+    with open_engine(memory=memory) as engine:
         sides = [open_side(store, engine, name, day, f"side{n}") for n, name in enumerate((model_a, model_b))]
         return compare_pair(engine, *sides)
 

@@ -82,8 +82,8 @@ def test_previews_and_checks_read_no_segment(proxy: AnswerLosingProxy) -> None:
     store = open_store(settings)
     build_all(store)
     assert preview_detections(settings, store, DAY)
-    assert preview_dead_letters(store, DAY)
-    assert all(preview_summary(store, summary.table, DAY) for summary in SUMMARIES.values())
+    assert preview_dead_letters(settings, store, DAY)
+    assert all(preview_summary(settings, store, summary.table, DAY) for summary in SUMMARIES.values())
     assert judge_stored_rows(store, DAY, now=NOW).ok
     assert judge_darkness(store, DAY, settings).ok
     assert LabelHistory(store, list_days(store, "summaries/label_totals")).judge(DAY, settings, now=NOW).ok

@@ -4,24 +4,37 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from benchmarks.synthetic_days import SyntheticDay, make_day
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.quality.day_warnings import judge_stored_rows
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.frames import WantedFrames, find_frames
 from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.schema import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage import engine
 from imgpipeline.lake.storage.engine import machine_memory_bytes, open_engine
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
+from imgpipeline_tests.ledger.samples import DAY, NOON
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MIB = 2**20
 LIMIT_MB = 250
 FRAMES = 500_000
 ALLOWANCE_MIB = 200
+TOO_LITTLE = "1KB"
+LITTLE = Settings(duckdb_memory=TOO_LITTLE)
 _BUILDER = """
 import json, pathlib, resource, sys, tempfile
 from imgpipeline.lake.query.export import export_duckdb
@@ -38,9 +51,9 @@ def peak_mib():
 settings = load_settings()
 store = open_store(settings)
 before = peak_mib()
-built = rebuild_day(store, DAY, now=utc_now())
+built = rebuild_day(store, DAY, now=utc_now(), memory=settings.duckdb_memory)
 summary = build_summary(store, "label_counts", DAY, settings=settings, now=utc_now())
-with open_lake(store) as session:
+with open_lake(store, settings=settings) as session:
     counted = session.query("SELECT sum(count)::BIGINT FROM label_counts").rows[0][0]
 with tempfile.TemporaryDirectory() as folder:
     exported = export_duckdb(store, settings, pathlib.Path(folder) / "lake.duckdb", now=utc_now()).rows
@@ -50,14 +63,39 @@ print(json.dumps({"frames": built.frames, "detections": built.detections, "dupli
 """
 
 
-def limit_mib() -> float:
-    with open_engine() as opened:
+def limit_mib(memory: str | None) -> float:
+    with open_engine(memory=memory) as opened:
         return int(opened.value("SELECT parse_formatted_bytes(current_setting('memory_limit'))")) / MIB
 
 
-def test_the_setting_bounds_every_engine(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
-    assert limit_mib() == pytest.approx(512, rel=0.01)
+def test_an_engine_keeps_to_the_limit_that_it_is_given(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
+    assert limit_mib("512MiB") == pytest.approx(512, rel=0.01)
+
+
+def test_an_engine_reads_no_settings_by_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
+    monkeypatch.setenv("IMGPIPELINE_LANES", "many")
+    assert limit_mib(None) == pytest.approx(machine_memory_bytes() / MIB / 4, rel=0.05)
+
+
+STEPS: dict[str, Callable[[ObjectStore], object]] = {
+    "build": lambda store: rebuild_day(store, DAY, force=True, now=NOON, memory=TOO_LITTLE),
+    "check": lambda store: judge_stored_rows(store, DAY, now=NOON + timedelta(days=1), memory=TOO_LITTLE),
+    "comparison": lambda store: compare_models(store, DAY, "live", "demo", memory=TOO_LITTLE),
+    "audit": lambda store: run_audit(store, log_range(12), memory=TOO_LITTLE),
+    "query": lambda store: find_frames(store, LITTLE, Span(DAY, DAY), WantedFrames()),
+    "detections preview": lambda store: preview_detections(LITTLE, store, DAY),
+    "dead letters preview": lambda store: preview_dead_letters(LITTLE, store, DAY),
+    "summary preview": lambda store: preview_summary(LITTLE, store, LABEL_COUNTS, DAY),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_gives_duckdb_the_limit_of_the_settings(step: str, memory: ObjectStore):
+    build_all(memory)
+    with pytest.raises(PermanentError, match="not enough memory"):
+        STEPS[step](memory)
 
 
 def test_settings_that_are_given_win_over_those_of_the_environment(
@@ -70,11 +108,6 @@ def test_settings_that_are_given_win_over_those_of_the_environment(
         assert session.query(asked).rows == [("300.0 MiB",)]
     with open_summaries(memory, given, ["label_counts"], cache_dir=tmp_path) as span:
         assert span.query(asked).rows == [("300.0 MiB",)]
-
-
-def test_without_the_setting_an_engine_takes_a_quarter_of_the_machine(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("IMGPIPELINE_DUCKDB_MEMORY", raising=False)
-    assert limit_mib() == pytest.approx(machine_memory_bytes() / MIB / 4, rel=0.05)
 
 
 def test_of_a_container_its_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

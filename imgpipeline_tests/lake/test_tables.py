@@ -89,7 +89,7 @@ def test_every_column_has_a_type_that_duckdb_knows_and_a_meaning():
 
 
 def test_every_summary_answers_the_columns_that_are_documented():
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         for table in DAY_TABLES:
             typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in table.columns)
             engine.run(f"CREATE TABLE {table.name} ({typed})")
@@ -99,7 +99,7 @@ def test_every_summary_answers_the_columns_that_are_documented():
 
 
 def test_every_long_view_answers_the_columns_that_are_documented():
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in FRAME_STATS.columns)
         engine.run(f"CREATE TABLE frame_stats ({typed})")
         for table in HISTOGRAM_VIEWS:
@@ -121,7 +121,7 @@ def test_every_stored_object_has_the_documented_columns(store: ObjectStore):
     rebuild_day(store, DAY, now=NOON)
     for name in SUMMARIES:
         build_summary(store, name, DAY, settings=Settings(), now=NOON)
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         for table in (*DAY_TABLES, *SUMMARY_TABLES):
             path = engine.folder / "object.parquet"
             path.write_bytes(store.get(stored_key(table.name, DAY)))

@@ -83,7 +83,7 @@ def redetector(settings: Settings, store: ObjectStore, choice: str = LOW, worker
 
 def read_rows(store: ObjectStore, key: str) -> list[dict[str, Any]]:
     """Return the rows of a stored table, in its order."""
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         path = engine.folder / "read.parquet"
         path.write_bytes(store.get(key))
         cursor = engine.connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(path)])

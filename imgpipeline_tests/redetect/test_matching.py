@@ -44,7 +44,7 @@ def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: py
         expected |= {
             (frame, label, a[i]["detection_number"], b[j]["detection_number"], iou) for i, j, iou in matched_of(a, b)
         }
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         fill(engine, "found_a", of_a)
         fill(engine, "found_b", of_b)
         match_found(engine)
@@ -55,7 +55,7 @@ def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: py
 def test_boxes_without_an_area_belong_to_none() -> None:
     """Boxes of imports may have none; nothing divided by nothing is no overlap."""
     flat: Box = {"frame_id": "f1", "detection_number": 0, "label": "car", "x": 5, "y": 5, "width": 0, "height": 4}
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         fill(engine, "found_a", [flat])
         fill(engine, "found_b", [flat, flat | {"detection_number": 1, "width": 3}])
         match_found(engine)

@@ -190,7 +190,7 @@ def test_the_stored_columns_are_the_documented_ones(settings: Settings, store: O
         redetection_key(LOW, DAY, "detections"): REDETECTIONS,
         summary_key("model_comparison", DAY): MODEL_COMPARISON,
     }
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         for key, table in places.items():
             path = engine.folder / "read.parquet"
             path.write_bytes(store.get(key))
@@ -205,7 +205,7 @@ def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, sto
     build_live(settings, store, range(4))
     redetect_day(redetector(settings, store), DAY)
     folder = settings.store_url.removeprefix("file://")
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         rows = engine.run(
             "SELECT DISTINCT model, day FROM read_parquet(?)", [f"{folder}/redetections/*/*/detections.parquet"]
         )

@@ -37,7 +37,7 @@ def build_days(
     """
     built = 0
     for done, day in enumerate(days, 1):
-        skipped = [rebuild_day(store, day, now=now()).skipped]
+        skipped = [rebuild_day(store, day, now=now(), memory=settings.duckdb_memory).skipped]
         skipped += [build_summary(store, name, day, settings=settings, now=now()).skipped for name in SUMMARIES]
         built += not all(skipped)
         progress(done, len(days))

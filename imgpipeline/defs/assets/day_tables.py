@@ -36,7 +36,7 @@ from imgpipeline.lake.quality.day_warnings import Verdict, judge_dead_letters, j
 from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import utc_now
+from imgpipeline.settings import Settings, utc_now
 
 _MOST_PREVIEWS = 3
 """Of a long range only the last days get a preview: each costs a read of the day, and room in the event log."""
@@ -87,21 +87,22 @@ def day_tables(
         settings, store = pipeline.settings(), pipeline.store()
 
         def build(day: date) -> DayBuilds:
-            report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now())
+            memory = settings.duckdb_memory
+            report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now(), memory=memory)
             reports[day] = report
             context.log.info(
                 f"{day}: {'nothing new' if report.skipped else 'built'}, {counted(report.frames, 'frame')}."
             )
             previews: Mapping[str, Callable[[], Preview]] = {
                 "detections": lambda: preview_detections(settings, store, day),
-                "dead_letters": lambda: preview_dead_letters(store, day) if report.dead_letters else {},
+                "dead_letters": lambda: preview_dead_letters(settings, store, day) if report.dead_letters else {},
             }
             wanted = previews if day in days[-_MOST_PREVIEWS:] else {}
             return {dg.AssetKey(t.name): _built(context, store, t.name, report, wanted.get(t.name)) for t in DAY_TABLES}
 
         step = build_days(context, days, [FRAME_METADATA], build)
         store_broken_rules(context, step.failed)
-        agrees = judge(_to_compare(step.done, reports), lambda day: _judge_rows(store, reports[day]))
+        agrees = judge(_to_compare(step.done, reports), lambda day: _judge_rows(settings, store, reports[day]))
         letters = {day: judge_dead_letters(r.frames, r.dead_letters, settings) for day, r in reports.items()}
     yield from step.results()
     yield from evaluate_rules(context, step.done)
@@ -117,11 +118,11 @@ def _to_compare(days: Iterable[date], reports: Mapping[date, DayBuild]) -> list[
     return [day for day in days if not reports[day].is_extended]
 
 
-def _judge_rows(store: ObjectStore, report: DayBuild) -> Verdict:
+def _judge_rows(settings: Settings, store: ObjectStore, report: DayBuild) -> Verdict:
     if report.corrected:
         return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: adding "
                        "segments to these tables went wrong. Please report this.")  # fmt: skip
-    return judge_stored_rows(store, report.day, now=utc_now())
+    return judge_stored_rows(store, report.day, now=utc_now(), memory=settings.duckdb_memory)
 
 
 def _built(

@@ -149,7 +149,7 @@ def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pip
                 "models": list(found.models),
                 "examples": [f"{store.url}/{key}" for key in found.examples],
                 **(
-                    {**show_labels(store, day), **show_examples(store, found.examples)}
+                    {**show_labels(settings, store, day), **show_examples(store, found.examples)}
                     if day in days[-_MOST_PREVIEWS:]
                     else {}
                 ),

@@ -65,7 +65,7 @@ def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
             def build_day(day: date) -> DayBuilds:
                 done = build_summary(store, summary.name, day, settings=now_settings, force=config.force, now=utc_now())
                 with_preview = day in days[-_MOST_PREVIEWS:]
-                return {dg.AssetKey(summary.name): _built(context, store, done, with_preview=with_preview)}
+                return {dg.AssetKey(summary.name): _built(context, settings, store, done, with_preview=with_preview)}
 
             step = build_days(context, days, _upstream(summary), build_day)
             verdicts = judge(step.done, _judge_of(store, now_settings, summary.name)) if check else {}
@@ -96,7 +96,9 @@ def _spec(summary: Summary, settings: Settings) -> dg.AssetSpec:
     )
 
 
-def _built(context: dg.AssetExecutionContext, store: ObjectStore, done: SummaryBuild, *, with_preview: bool) -> Built:
+def _built(
+    context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore, done: SummaryBuild, *, with_preview: bool
+) -> Built:
     """Returns what is stored of a summary now, and shown of it."""
     key = summary_key(done.name, done.day)
     stored = read_stored(store, key)
@@ -109,7 +111,7 @@ def _built(context: dg.AssetExecutionContext, store: ObjectStore, done: SummaryB
             asset,
             done.day,
             version,
-            lambda: preview_summary(store, table, done.day),
+            lambda: preview_summary(settings, store, table, done.day),
             skipped=done.skipped,
         )
     metadata = {

@@ -84,6 +84,7 @@ def rebuild_day(
     seal: bool = False,
     now: datetime,
     ends: Mapping[ChainId, int] | None = None,
+    memory: str | None = None,
 ) -> DayBuild:
     """Brings all tables of a day up to the ledger.
 
@@ -94,6 +95,7 @@ def rebuild_day(
         seal: Where newer segments were added to the stored tables, read the whole day once and compare.
         now: What the manifests say as the time of building.
         ends: Ends of all chains, where they were fixed already; default: they are read.
+        memory: What DuckDB may take (the setting `duckdb_memory`).
 
     Returns:
         What is stored now.
@@ -104,7 +106,7 @@ def rebuild_day(
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
     began_s = time.perf_counter()
-    entry = DayTables(store, day, ends, now)
+    entry = DayTables(store, day, ends, now, memory)
     done = build(entry, force=force)
     if seal and any(manifest.is_extended for manifest in done.manifests.values()):
         done = build(entry, force=True)
@@ -123,6 +125,8 @@ class DayTables(Derived[Manifest]):
     """Ends of all chains; None: they are found after the stored tables were read, near the ends that those name."""
     now: datetime
     """What the manifests say as the time of building."""
+    memory: str | None = None
+    """What DuckDB may take."""
     news: KnownDays | None = None
     """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
     has_outcomes: bool = False
@@ -175,7 +179,7 @@ class DayTables(Derived[Manifest]):
         """Adds newer segments to the stored tables where that does, else reads the whole day from the ledger."""
         self.is_under_repair = self.day in noted_days(self.store)
         extended = None if start.force else self._extensible(start)
-        with open_engine() as engine:
+        with open_engine(memory=self.memory) as engine:
             if extended is None:
                 rows = read_whole(engine, self.store, self.day, self.ends, self._listed)
             else:
@@ -239,7 +243,7 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
 
 
 def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, day: date) -> bool:
-    entry = DayTables(store, day, ends, utc_now(), news)
+    entry = DayTables(store, day, ends, utc_now(), news=news)
     try:
         # An entry of the index may stand for a segment that was never put: then there is nothing to build.
         state = state_of(entry)

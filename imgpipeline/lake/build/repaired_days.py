@@ -40,7 +40,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
     days = sorted({day for noted in notes.values() for day in noted})
     built = [day for day in days if any(read_manifest(store, table, day) for table in _TABLES)]
     for day in built:
-        rebuild_day(store, day, force=True, now=now)
+        rebuild_day(store, day, force=True, now=now, memory=settings.duckdb_memory)
         for name in SUMMARIES:
             if store.head(summary_key(name, day)):
                 build_summary(store, name, day, settings=settings, now=now)

@@ -69,7 +69,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 
 @contextmanager
 def open_inputs(
-    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None = None
+    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None
 ) -> Iterator[Inputs | None]:
     """Opens stored tables of a day in DuckDB. Each version is fetched once for all who open it on this machine.
 
@@ -78,7 +78,7 @@ def open_inputs(
         found: What `find_inputs` has found; a newer version is taken where there is one by now.
         day: UTC day.
         wanted_by: The summary, for messages.
-        memory: What DuckDB may take; default: as for `open_engine`.
+        memory: What DuckDB may take; None: as for `open_engine`.
 
     Yields:
         The tables; None where they were made up to different ends: a build is between its puts.
@@ -96,13 +96,14 @@ def open_inputs(
 
 
 @contextmanager
-def open_tables(store: ObjectStore, tables: Iterable[str], day: date) -> Iterator[Engine]:
+def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Engine]:
     """Opens stored tables of a day in DuckDB, each as it is: for looking, not for counting.
 
     Args:
         store: The object store.
         tables: Their names.
         day: UTC day.
+        memory: What DuckDB may take (the setting `duckdb_memory`).
 
     Yields:
         DuckDB, with each table under its name, with the column `day`.
@@ -112,13 +113,13 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date) -> Iterato
     """
     infos = {table: store.head(stored_key(table, day)) for table in tables}
     versions = {table: info.e_tag if info else "" for table, info in infos.items()}
-    with _opened(store, versions, day, "a view of it") as (engine, _):
+    with _opened(store, versions, day, "a view of it", memory) as (engine, _):
         yield engine
 
 
 @contextmanager
 def _opened(
-    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None = None
+    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None
 ) -> Iterator[tuple[Engine, dict[str, str]]]:
     """Opens DuckDB with tables of a day, and answers in which version each was read."""
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:

@@ -49,6 +49,7 @@ def audit(
     allow_gaps: bool = False,
     progress: Progress | None = None,
     now: datetime,
+    memory: str | None = None,
 ) -> AuditReport:
     """Audits the ledger, the day tables and the summaries.
 
@@ -61,6 +62,7 @@ def audit(
         allow_gaps: Offsets that expired unread are accepted.
         progress: Told how far it is.
         now: Noted in the state that is kept.
+        memory: What DuckDB may take (the setting `duckdb_memory`).
 
     Returns:
         The report; `problems` names what is not ok.
@@ -77,7 +79,8 @@ def audit(
     has_logs = not ends or any(not is_import(end.chain) for end in ends)
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     fixed = {end.chain: end.offset for end in ends}
-    work = _Audit(store, before, AuditState(news=_news_before(store, before, fixed)), fixed, progress or _silent, full)
+    after = AuditState(news=_news_before(store, before, fixed))
+    work = _Audit(store, before, after, fixed, progress or _silent, full, memory)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
     strays = tuple(stray_keys(store)) if full else ()
@@ -143,6 +146,7 @@ class _Audit:
     ends: Mapping[ChainId, int]
     progress: Progress
     full: bool
+    memory: str | None
     done: int = 0
     total: int = 0
     news: KnownDays = field(init=False)
@@ -218,7 +222,7 @@ class _Audit:
         marks = {day: self._ends_mark(several) for day, several in buckets.items()}
         known = {day: self.before.days[day][1] for day, mark in marks.items() if self._is_known(day, mark)}
         counted = count_unbuilt(
-            self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step
+            self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step, self.memory
         )
         for day, mark in marks.items():
             figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
@@ -243,7 +247,7 @@ class _Audit:
         if self._is_known(day, versions):
             figures = self.before.days[day][1]
         else:
-            compared = compare_day(DayReader(self.store, day, self.step))
+            compared = compare_day(DayReader(self.store, day, self.step, self.memory))
             versions, figures, missing = compared.versions, compared.figures, compared.missing
             problems += compared.problems
         if versions and figures.agree_on() and not problems:
@@ -287,7 +291,7 @@ class _Audit:
             found = SummaryAudit(name, day, True, known[1])
         else:
             try:
-                found = compare_summary(DayReader(self.store, day, self.step), name)
+                found = compare_summary(DayReader(self.store, day, self.step, self.memory), name)
             except ObjectMissingError:
                 return
         if found.ok:

@@ -83,6 +83,8 @@ class DayReader:
     """UTC day."""
     step: Callable[[], None]
     """Called for each segment."""
+    memory: str | None = None
+    """What DuckDB may take."""
 
     def load(self, engine: Engine, ends: Mapping[ChainId, int]) -> None:
         """Loads the day up to some ends: frames, with duplicates, into the table `found`, dead letters into `buried`.
@@ -103,7 +105,7 @@ def compare_day(reader: DayReader) -> DayComparison:
     versions: list[str] = []
     missing: list[str] = []
     counted: Mapping[str, int] = {}
-    with open_engine() as engine:
+    with open_engine(memory=reader.memory) as engine:
         loaded: Mapping[ChainId, int] | None = None
         for table in DAY_TABLES:
             key, path = day_table_key(table.name, reader.day), engine.folder / f"audited-{table.name}.parquet"
@@ -138,6 +140,7 @@ def count_unbuilt(
     buckets: Mapping[date, Collection[Bucket]],
     ends: Mapping[ChainId, int],
     step: Callable[[], None],
+    memory: str | None = None,
 ) -> dict[date, DayComparison]:
     """Counts what the ledger has of days without tables, in one pass over their segments.
 
@@ -146,6 +149,7 @@ def count_unbuilt(
         buckets: The days, each with its entries of the index.
         ends: Ends of the chains, fixed before the index was listed.
         step: Called for each segment.
+        memory: What DuckDB may take.
 
     Returns:
         What was counted, by day. Of a day with a segment that cannot be read, the counts are None.
@@ -158,13 +162,13 @@ def count_unbuilt(
     since: dict[date, Mapping[ChainId, int]] = {day: {} for day in buckets}
     missing = tuple(_UNIQUE)
     try:
-        with open_engine() as engine:
+        with open_engine(memory=memory) as engine:
             entries = [bucket for several in buckets.values() for bucket in several]
             load_outcomes(engine, _stepped(read_days(store, since, ends, buckets=entries), step), since)
             counted = _count_found(engine)
     except PermanentError as error:
         if len(buckets) > 1:
-            return {day: count_unbuilt(store, {day: buckets[day]}, ends, step)[day] for day in buckets}
+            return {day: count_unbuilt(store, {day: buckets[day]}, ends, step, memory)[day] for day in buckets}
         unknown = DayFigures(**dict.fromkeys([f"{name}_in_ledger" for name in missing]))
         return {day: DayComparison(unknown, "", (f"{day}: {error.message}",), missing) for day in buckets}
     return {

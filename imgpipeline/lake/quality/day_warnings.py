@@ -44,7 +44,7 @@ class Verdict:
     """The figures by name."""
 
 
-def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdict:
+def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: str | None = None) -> Verdict:
     """Reads a day's tables back: do they hold the rows that the build has read from the ledger?
 
     The manifests name the hash of those rows. The ledger is not read again; that is what `imgpipeline audit` does.
@@ -53,6 +53,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdic
         store: The object store.
         day: The day.
         now: The clock: today is built repeatedly, and checked when it is over.
+        memory: What DuckDB may take (the setting `duckdb_memory`).
 
     Raises:
         ObjectMissingError: The day has no tables.
@@ -63,7 +64,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime) -> Verdic
         return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
     rows: dict[str, int] = {}
     different: list[str] = []
-    with open_engine() as engine:
+    with open_engine(memory=memory) as engine:
         for table in DAY_TABLES:
             key, path = day_table_key(table.name, day), engine.folder / f"{table.name}-read.parquet"
             with disk_errors(engine.folder):

@@ -39,7 +39,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
     """
     day, key = reader.day, summary_key(name, reader.day)
     stale = True
-    with open_engine() as engine:
+    with open_engine(memory=reader.memory) as engine:
         path = engine.folder / "summary.parquet"
         with disk_errors(engine.folder):
             fetch_table(reader.store, key, path)

@@ -75,7 +75,7 @@ def find_frames(
         TransientError: The store does not answer.
     """
     span = _latest_if_all(store, settings, span, wanted)
-    with open_lake(store, days=[] if span.is_all else days_of(store, span)) as lake:
+    with open_lake(store, settings=settings, days=[] if span.is_all else days_of(store, span)) as lake:
         return replace(list_frames(lake, wanted, limit), span=span)
 
 
@@ -88,7 +88,7 @@ def find_detections(
     parts += [f"source = {quoted(wanted.source)}"] if wanted.source is not None else []
     parts += [f"label = {quoted(wanted.label)}"] if wanted.label is not None else []
     condition = " AND ".join(parts)
-    with open_lake(store, days=[] if span.is_all else days_of(store, span)) as lake:
+    with open_lake(store, settings=settings, days=[] if span.is_all else days_of(store, span)) as lake:
         table = lake.arrow(
             f"SELECT {_columns(DETECTIONS.names)} FROM detections WHERE {condition} "  # noqa: S608 - own names, quoted
             f"ORDER BY {_LATEST_FIRST}, detection_number{_limit(limit)}"

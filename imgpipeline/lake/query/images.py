@@ -40,7 +40,7 @@ def read_image(store: ObjectStore, settings: Settings, day: date, frame_id: str)
         PermanentError: The image is gone, may not be read, or cannot be decoded.
         TransientError: The store does not answer.
     """
-    with open_lake(store, days=[day]) as lake:
+    with open_lake(store, settings=settings, days=[day]) as lake:
         return _read(store, settings, _path(lake, store, day, frame_id), frame_id)
 
 
@@ -64,7 +64,7 @@ def draw_preview(
         PermanentError: As for `read_image`.
         TransientError: As for `read_image`.
     """
-    with open_lake(store, days=[day]) as lake:
+    with open_lake(store, settings=settings, days=[day]) as lake:
         path = _path(lake, store, day, frame_id)
         rows = lake.query(
             f"SELECT label, class_id, confidence, x, y, width, height FROM detections WHERE {_is(day, frame_id)} "  # noqa: S608 - text quoted

@@ -1,9 +1,4 @@
-"""DuckDB as this project opens it.
-
-Owns its settings (UTC, no extensions from the network, how much memory it may take, spilling into the caller's folder)
-and the translation of its errors. It promises that what needs more memory than the limit goes to the disk, however
-large a day is. What is asked of it belongs to the modules beside.
-"""
+"""Opens DuckDB: times in UTC, no extensions from the network, and limited memory, beyond which it spills to disk."""
 
 import contextlib
 import functools
@@ -19,7 +14,6 @@ import duckdb
 
 from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.lake.storage.scratch import scratch_folder
-from imgpipeline.settings import load_settings
 
 _PREFIX = "imgpipeline-lake-"
 _SHARE = 4
@@ -56,22 +50,21 @@ class Engine:
 
 
 @contextlib.contextmanager
-def open_engine(folder: Path | None = None, *, memory: str | None = None) -> Iterator[Engine]:
+def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[Engine]:
     """Opens DuckDB in memory.
 
     Args:
         folder: Where it may spill and files are spooled to; default: a temporary one that is removed at the end, and
             by the next engine where this process is killed.
-        memory: What it may take, such as `2GB`; default: the setting `duckdb_memory`, or a quarter of the machine's.
+        memory: What it may take, such as `2GB` (the setting `duckdb_memory`); None: a quarter of the machine's.
 
     Yields:
         The engine.
 
     Raises:
-        ConfigurationError: A setting is wrong.
         PermanentError: The temporary folder cannot be made, or is full.
     """
-    memory = memory or load_settings().duckdb_memory or f"{machine_memory_bytes() // _SHARE}B"
+    memory = memory or f"{machine_memory_bytes() // _SHARE}B"
     with contextlib.ExitStack() as stack:
         if folder is None:
             parent = Path(tempfile.gettempdir())

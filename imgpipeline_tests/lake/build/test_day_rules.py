@@ -86,7 +86,7 @@ def loaded(memory: ObjectStore) -> Iterator[Engine]:
     """Rows of a day as a build has them before it puts anything."""
     write_chain(memory, [*day_outcomes(0, 5), dead_letter(5)])
     ends = {chain: end.offset for chain, end in fix_ends(memory).items()}
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         load_outcomes(engine, read_day(memory, DAY, ends), {DAY: {}})
         keep_unique(engine)
         yield engine

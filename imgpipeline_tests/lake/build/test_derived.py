@@ -51,7 +51,7 @@ class LineCounts(Derived[Manifest]):
         self.made.append(text.data.decode())
         manifest = Manifest("line_counts", DAY, SCHEMA_VERSION, self.recipe, {}, rows=text.data.count(b"\n"),
                             built_at=NOON, made_of={"text": text.e_tag}, sql="count")  # fmt: skip
-        with open_engine() as engine:
+        with open_engine(memory=None) as engine:
             return {COUNTS: Made(write_parquet(engine, f"SELECT {manifest.rows} AS lines", manifest), manifest)}
 
 

@@ -37,7 +37,7 @@ def test_it_round_trips_through_json(manifest: Manifest):
 
 
 def put_manifest(store: ObjectStore, manifest: Manifest) -> int:
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         data = write_parquet(engine, "SELECT 1 AS a", manifest)
     store.put(day_table_key(manifest.table, manifest.day), data)
     return len(data)
@@ -59,7 +59,7 @@ def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_
 
 
 def test_a_parquet_file_of_somebody_else_is_named_with_what_to_do(memory: ObjectStore):
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         path = engine.folder / "other.parquet"
         engine.run(f"COPY (SELECT 1) TO '{path}'")
         memory.put(day_table_key("frames", DAY), path.read_bytes())

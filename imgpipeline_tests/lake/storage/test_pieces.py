@@ -193,7 +193,7 @@ def test_a_reader_that_is_overtaken_by_a_build_reads_the_newer_version(
         path.write_bytes(found.data)
     assert overtaken
     assert e_tag == stored(store).e_tag
-    with open_engine() as engine:
+    with open_engine(memory=None) as engine:
         assert engine.value(f"SELECT count(*) FROM read_parquet('{path}')") == 90  # noqa: S608 - own path
 
 
@@ -271,7 +271,7 @@ def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
 
 
 def test_the_object_holds_the_footer_whatever_the_limit(tmp_path: Path) -> None:
-    with open_engine(tmp_path) as engine:
+    with open_engine(tmp_path, memory=None) as engine:
         for rows in (10, 1_000, 100_000):
             data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}")  # noqa: S608 - a number
             named = pieces_of(data)
@@ -291,7 +291,7 @@ def _parse(text: bytes) -> str:
 
 def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path) -> int:
     """Publish a table of random numbers, read it back, and return how many pieces it has."""
-    with open_engine(tmp_path) as engine:
+    with open_engine(tmp_path, memory=None) as engine:
         data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}")  # noqa: S608 - a number
         assert derived.publish(store, "numbers.parquet", data, None)
         path = tmp_path / "fetched.parquet"

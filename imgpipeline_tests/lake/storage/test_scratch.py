@@ -13,7 +13,7 @@ from imgpipeline.lake.storage.scratch import scratch_folder
 _HOLDER = """
 import sys
 from imgpipeline.lake.storage.engine import open_engine
-with open_engine() as engine:
+with open_engine(memory=None) as engine:
     (engine.folder / "spooled").mkdir()
     (engine.folder / "spooled" / "lines.jsonl").write_text("half a line")
     print(engine.folder, flush=True)
@@ -42,7 +42,7 @@ def test_the_next_engine_sweeps_what_a_killed_process_left_and_nothing_that_is_i
         holders[0].kill()
         holders[0].wait(30)
         assert (killed / "spooled" / "lines.jsonl").exists()
-        with open_engine() as engine:
+        with open_engine(memory=None) as engine:
             assert not killed.exists()
             assert (alive / "spooled" / "lines.jsonl").exists()
             assert set(temporary.iterdir()) == {*others, alive, engine.folder}
