@@ -18,10 +18,10 @@ help: ## show this list
 demo: venv ## run the whole pipeline on simulated cameras and show its numbers beside the truth
 	@$(BIN)/imgpipeline demo $(ARGS)
 
-quick: venv ## run the tests that need no servers: before each commit
-	@$(BIN)/python -m pytest $(WORKERS) -m "not slow and not servers" $(ARGS)
+quick: venv ## run the quick tests, which need no servers: before each commit
+	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=quick -m "not medium and not slow and not servers" $(ARGS)
 
-test: venv ## run the tests; those with real servers need `make servers` once
+test: venv ## run all tests but the slow ones; those with servers need `make servers` once
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 test-faults: venv ## run the slow tests: killed daemons, long outages, hostile input

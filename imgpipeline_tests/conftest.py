@@ -14,8 +14,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
+from imgpipeline_tests.cli import command
+from imgpipeline_tests.examples import ALL_EXAMPLES
 from imgpipeline_tests.parameter_ids import short_id
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.postgres_server import PostgresServer
@@ -33,6 +36,11 @@ SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_", "HETZNER_")
 
 # Partitions are made when the definitions are imported, which is before any fixture; a test itself does not see this.
 os.environ["IMGPIPELINE_REDETECT_MODELS"] = "demo,yolox-nano,yolov4-tiny"
+
+# No deadline: a busy machine is slow for a moment. `make quick` takes the profile of the same name.
+hypothesis.settings.register_profile("all", max_examples=ALL_EXAMPLES, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=ALL_EXAMPLES // 10, deadline=None)
+hypothesis.settings.load_profile("all")
 
 Server = TypeVar("Server")
 
@@ -86,6 +94,13 @@ def no_process_is_left() -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert not left, f"Processes that tests have left running: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_command_is_left(no_process_is_left: None) -> Iterator[None]:
+    """End the process that runs the tests' commands."""
+    yield
+    command.warm.stop()
 
 
 def _processes_of(mark: str) -> Iterator[tuple[int, str]]:

@@ -51,6 +51,7 @@ def test_importing_the_package_loads_no_library():
     assert loaded_by("import imgpipeline").isdisjoint(THIRD_PARTY)
 
 
+@pytest.mark.medium
 def test_lake_loads_what_tables_need_alone():
     assert loaded_by("from imgpipeline import Lake").isdisjoint(NOT_FOR_TABLES)
 

@@ -169,6 +169,7 @@ def test_the_data_folder_holds_pictures(shared_data: Path):
     assert (shared_data / "images" / "dog.jpg").stat().st_size > 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("required", "outcome", "status"), [("0", "1 skipped", 0), ("1", "1 error", 1)])
 def test_a_missing_server_skips_its_tests_and_fails_them_where_servers_are_required(
     tmp_path: Path, required: str, outcome: str, status: int

@@ -61,6 +61,7 @@ def test_the_classic_job_and_ours_agree_on_the_material(tmp_path: Path):
     assert sum_of_counts(tmp_path / "lines") == 6_000
 
 
+@pytest.mark.medium
 def test_polars_and_the_summaries_give_one_answer(tmp_path: Path):
     make_detections(tmp_path / "rows.parquet", 5_000)
     task = {"source": str(tmp_path / "rows.parquet"), "question": "all", "rounds": 1}

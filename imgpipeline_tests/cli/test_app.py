@@ -14,7 +14,8 @@ from imgpipeline import __version__
 from imgpipeline.cli import app as cli_app
 from imgpipeline.cli.output import shown
 from imgpipeline.errors import ConfigurationError
-from imgpipeline_tests.cli.command import Ended, environment, interrupt, run
+from imgpipeline_tests.cli.command import Ended, environment, interrupt
+from imgpipeline_tests.cli.command import run_new as run
 from imgpipeline_tests.servers.ports import LOOPBACK
 
 HEAVY = {

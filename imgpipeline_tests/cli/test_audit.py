@@ -84,6 +84,7 @@ def test_expired_offsets_fail_unless_they_are_allowed(
     assert (allowed.status, allowed.json()["partitions"][0]["gaps"]) == (0, {"expired": 5})
 
 
+@pytest.mark.medium
 def test_a_store_of_imports_alone_is_audited_without_kafka(folder_site: dict[str, str], tmp_path: Path):
     rows = ["timestamp,detected_label,confidence", "2025-11-20 07:58:12,car,0.91", "2025-11-21 08:03:40,car,0.88"]
     (tmp_path / "gate.csv").write_text("\n".join(rows))

@@ -33,6 +33,7 @@ def filled(folder_site: dict[str, str], store_of: Callable[[dict[str, str]], Obj
     return folder_site
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "offsets"),
     [
@@ -100,6 +101,7 @@ def test_what_is_none_is_not_shown(filled: dict[str, str], tmp_path: Path):
     assert (ended.status, "is no dead letter" in ended.stderr) == (1, True)
 
 
+@pytest.mark.medium
 def test_what_became_of_each_is_listed_on_request(
     folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
 ):

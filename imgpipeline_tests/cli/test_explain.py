@@ -32,6 +32,7 @@ def filled(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
+@pytest.mark.medium
 def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path: Path):
     ended = run("explain", "label-counts", *HOUR, "--label", "car", env=filled, cwd=tmp_path)
     assert ended.status == 0
@@ -50,6 +51,7 @@ def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path:
     assert ended.stderr == ""
 
 
+@pytest.mark.medium
 def test_the_number_of_one_source_is_followed_back(filled: dict[str, str], tmp_path: Path):
     """Its part of the stored number too."""
     only = ("--label", "car", "--source", "cam-1")
@@ -59,6 +61,7 @@ def test_the_number_of_one_source_is_followed_back(filled: dict[str, str], tmp_p
     assert f"Stored:    2 in {summary_key('label_counts', DAY)}" in ended.stdout
 
 
+@pytest.mark.medium
 def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Path):
     ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
@@ -68,6 +71,7 @@ def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Pat
     ]
 
 
+@pytest.mark.medium
 def test_as_json_with_everything(filled: dict[str, str], tmp_path: Path):
     told = run(
         "explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", "--json", env=filled, cwd=tmp_path
@@ -81,6 +85,7 @@ def test_as_json_with_everything(filled: dict[str, str], tmp_path: Path):
     assert told["stored"]["ends"] == [{"topic": CHAIN.topic, "topic_id": CHAIN.topic_id, "partition": 0, "end": 3}]
 
 
+@pytest.mark.medium
 def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str], tmp_path: Path):
     env = {**filled, "IMGPIPELINE_SUMMARY_THRESHOLD": "0.8"}
     ended = run("explain", "label-totals", "--day", "2026-01-09", "--label", "car", env=env, cwd=tmp_path)
@@ -91,6 +96,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
     assert run("query", asked, "--json", env=env, cwd=tmp_path).json() == [{"n": 3}]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

@@ -31,6 +31,7 @@ def filled(
     return {**site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
+@pytest.mark.medium
 def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
     ended = run("export", "duckdb", "lake.duckdb", "--json", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "")
@@ -47,6 +48,7 @@ def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
     assert url == filled["IMGPIPELINE_STORE_URL"]
 
 
+@pytest.mark.medium
 def test_a_span_is_exported_and_a_file_replaced_by_force_only(filled: dict[str, str], tmp_path: Path):
     ended = run("export", "duckdb", "lake.duckdb", "--from", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0

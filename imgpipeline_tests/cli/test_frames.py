@@ -39,6 +39,7 @@ def filled(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "files"),
     [
@@ -91,6 +92,7 @@ def test_the_file_has_the_name_that_its_producer_gave_it(
     assert rows[-1]["source_image_path"] == "images/cam-1/0.jpg"
 
 
+@pytest.mark.medium
 def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
     row = next(line for line in ended.stdout.splitlines() if "SUM" in line)

@@ -84,6 +84,7 @@ def test_an_import_that_is_killed_is_gone_on_with(site: dict[str, str], store_of
     assert len({frame.frame_id for frame in frames}) == len(frames) == ROWS
 
 
+@pytest.mark.medium
 def test_a_damaged_end_of_an_import_is_mended_by_a_gap_and_the_import_goes_on(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):

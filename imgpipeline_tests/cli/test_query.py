@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.cli.output import show_csv
 from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.command import run, run_new
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 
@@ -37,7 +37,7 @@ def test_label_counts_by_hour_with_their_times(filled: dict[str, str], tmp_path:
 
 
 def test_label_counts_of_one_day_as_a_table(filled: dict[str, str], tmp_path: Path):
-    ended = run("summary", "label-counts", "--day", "2026-01-10", env=filled, cwd=tmp_path)
+    ended = run_new("summary", "label-counts", "--day", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0
     assert "dög" in ended.stdout
     assert "car" not in ended.stdout
@@ -61,6 +61,7 @@ def test_json_is_strict_and_loses_no_column(filled: dict[str, str], tmp_path: Pa
     assert row == {"n": 1, "n_1": 2, "x": None, "l": [1.5, None], "s": {"k": "2026-01-09"}, "d": 1.25}
 
 
+@pytest.mark.medium
 def test_many_rows_are_cut_in_the_table_only(filled: dict[str, str], tmp_path: Path):
     ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
     assert "1,000 of 1,500 rows" in ended.stderr
@@ -80,6 +81,7 @@ def test_csv_is_as_rfc_4180_has_it_and_holds_no_formula(capsysbinary: pytest.Cap
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "days"),
     [
@@ -94,6 +96,7 @@ def test_a_query_may_be_kept_to_some_days(options: list[str], days: list[str], f
     assert [row["day"] for row in asked.json()] == days
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("sql", ["SELEKT", "SELECT nothing FROM frames", "DROP VIEW frames", "SELECT 1; SELECT 2"])
 def test_what_duckdb_refuses_is_one_message(sql: str, filled: dict[str, str], tmp_path: Path):
     ended = run("query", sql, "--json", env=filled, cwd=tmp_path)

@@ -48,6 +48,7 @@ def document(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.medium
 def test_a_day_is_looked_at_again_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
     done = run("redetect", "--model", "demo", "--threshold", "0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
     assert (done.status, done.stderr) == (0, "")
@@ -59,6 +60,7 @@ def test_a_day_is_looked_at_again_and_compared(folder_site: dict[str, str], stor
     assert "agreement" in shown.stdout
 
 
+@pytest.mark.medium
 def test_a_span_of_days_is_looked_at_and_skipped_the_second_time(store: ObjectStore) -> None:
     arguments = ("redetect", "--model", "demo", "--from", "2026-01-01", "--to", "2026-12-31", "--shared")
     rows = document(*arguments)
@@ -70,6 +72,7 @@ def test_a_span_of_days_is_looked_at_and_skipped_the_second_time(store: ObjectSt
     assert [row["looked_at"] for row in document(*arguments, "--force")] == [4, 4]
 
 
+@pytest.mark.medium
 def test_the_comparison_is_given_as_json_and_csv(store: ObjectStore) -> None:
     document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
     expected = compare_models(store, FIRST, "live", "demo@0.05").labels
@@ -81,6 +84,7 @@ def test_the_comparison_is_given_as_json_and_csv(store: ObjectStore) -> None:
     assert [(row["label"], int(row["count_b"])) for row in rows] == [(label.label, label.count_b) for label in expected]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [

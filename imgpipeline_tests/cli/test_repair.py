@@ -11,6 +11,7 @@ from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import CHAIN, check_ledger, frames, write_chain
 
 
+@pytest.mark.medium
 @pytest.mark.fault(40)
 def test_fault_40_the_command_shows_and_mends_what_is_broken(
     folder_site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]

@@ -25,6 +25,7 @@ def filled(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
+@pytest.mark.medium
 def test_a_report_is_written_to_a_file_and_the_same_to_stdout(filled: dict[str, str], tmp_path: Path):
     before = sorted((tmp_path / "store").rglob("*"))
     out = tmp_path / "day.html"
@@ -67,6 +68,7 @@ def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, 
     assert not (tmp_path / "day.html").exists()
 
 
+@pytest.mark.medium
 def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(
     folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
 ):
@@ -101,6 +103,7 @@ def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_p
     assert "--out" in ended.stderr
 
 
+@pytest.mark.medium
 def test_a_pipe_is_not_replaced_by_a_report_and_nothing_is_left_behind(filled: dict[str, str], tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

@@ -65,6 +65,7 @@ def filled(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
+@pytest.mark.medium
 def test_label_counts_are_those_of_each_hour(filled: dict[str, str], tmp_path: Path):
     expected = Counter((frame.timestamp.replace(minute=0, second=0, microsecond=0), found.label)
                        for frame in FRAMES for found in frame.detections)  # fmt: skip
@@ -75,6 +76,7 @@ def test_label_counts_are_those_of_each_hour(filled: dict[str, str], tmp_path: P
     assert rows[0]["models"] == ["demo abababab >0.5"]
 
 
+@pytest.mark.medium
 def test_counts_by_source_label_hour_and_day(filled: dict[str, str], ask: Callable[..., Result]):
     found = [(frame, each.label) for frame in FRAMES for each in frame.detections]
     counted = Counter((f"{frame.day}", frame.source, label) for frame, label in found)
@@ -89,6 +91,7 @@ def test_counts_by_source_label_hour_and_day(filled: dict[str, str], ask: Callab
     assert {row["source"]: row["count"] for row in rows} == Counter(frame.source for frame, _ in found)
 
 
+@pytest.mark.medium
 def test_counts_of_one_source_in_local_time_are_those_of_pandas(
     filled: dict[str, str], ask: Callable[..., Result], tmp_path: Path
 ):
@@ -111,18 +114,21 @@ def test_counts_of_one_source_in_local_time_are_those_of_pandas(
     assert "2026-01-09 12:00+05:30" in lines
 
 
+@pytest.mark.medium
 def test_a_time_zone_that_does_not_exist_is_a_usage_error(filled: dict[str, str], ask: Callable[..., Result]):
     ended = ask(filled, "summary", "hours", "--timezone", "Asia/Kolkatta")
     assert ended.exit_code == 2
     assert "Asia/Kolkata" in ended.stderr
 
 
+@pytest.mark.medium
 def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: Callable[..., Result]):
     lines = ask(filled, "summary", "label-counts", "--by", "source", "--day", "2026-01-10").stdout.splitlines()
     assert [cell.strip() for cell in lines[1].strip("┃").split("┃")][:4] == ["source", "count", "sources", "first"]
     assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "days"),
     [([], {DAY, NEXT_DAY, THIRD_DAY}), (["--day", "2026-01-09"], {DAY}), (SPAN, {NEXT_DAY, THIRD_DAY})],
@@ -136,6 +142,7 @@ def test_totals_are_the_sum_of_the_days(filled: dict[str, str], tmp_path: Path, 
     assert {date.fromisoformat(row["last_day"]) for row in rows} <= days
 
 
+@pytest.mark.medium
 def test_hours_count_frames_and_detections_of_the_day(filled: dict[str, str], tmp_path: Path):
     frames = Counter(frame.timestamp.hour for frame in FRAMES)
     detections = Counter(frame.timestamp.hour for frame in FRAMES for _ in frame.detections)
@@ -150,6 +157,7 @@ def test_hours_count_frames_and_detections_of_the_day(filled: dict[str, str], tm
     )
 
 
+@pytest.mark.medium
 def test_sizes_are_a_histogram_without_holes(filled: dict[str, str], tmp_path: Path):
     rows = list(csv.DictReader(io.StringIO(run("summary", "sizes", "--csv", env=filled, cwd=tmp_path).stdout)))
     bins = [(int(row["from_bytes"]), int(row["below_bytes"]), int(row["frames"])) for row in rows]
@@ -159,6 +167,7 @@ def test_sizes_are_a_histogram_without_holes(filled: dict[str, str], tmp_path: P
     ]
 
 
+@pytest.mark.medium
 def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
     ended = run("summary", "sizes", env=filled, cwd=tmp_path)
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.stdout.splitlines() if "│" in line]
@@ -167,6 +176,7 @@ def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
     assert cells[7] == ["64 KiB to 128 KiB", "1", "█" * 10]
 
 
+@pytest.mark.medium
 def test_sources_from_when_to_when(filled: dict[str, str], tmp_path: Path):
     rows = run("summary", "sources", "--json", env=filled, cwd=tmp_path).json()
     expected = Counter(frame.source for frame in FRAMES)
@@ -189,6 +199,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return ask_in
 
 
+@pytest.mark.medium
 def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(filled, "summary", name, "--day", "2026-01-09")
@@ -196,6 +207,7 @@ def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
         assert ended.stdout.startswith("┏")
 
 
+@pytest.mark.medium
 def test_an_empty_lake_has_nothing_to_sum_up(folder_site: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(folder_site, "summary", name)
@@ -203,6 +215,7 @@ def test_an_empty_lake_has_nothing_to_sum_up(folder_site: dict[str, str], ask: C
         assert ask(folder_site, "summary", name, "--json").stdout == "[]\n"
 
 
+@pytest.mark.medium
 def test_a_day_without_frames_says_so(filled: dict[str, str], tmp_path: Path):
     ended = run("summary", "sizes", "--day", "2025-01-09", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stdout, ended.stderr) == (0, "", "There is no data (2025-01-09).\n")

@@ -187,6 +187,7 @@ def retries(graph: Graph, *, ticks: int, every_s: float) -> list[float]:
     return pauses
 
 
+@pytest.mark.medium
 def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_it_never_works(graph: Graph) -> None:
     graph.announce(TODAY)
     assert graph.tick()[TABLE] == {TODAY}
@@ -254,6 +255,7 @@ def test_a_build_that_ends_during_a_tick_is_not_requested_again() -> None:
         assert not result.get_requested_partitions(slow.key)
 
 
+@pytest.mark.medium
 def test_four_hundred_days_at_once(graph: Graph) -> None:
     days = [(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n)).date().isoformat() for n in range(400)]
     graph.announce(*days)

@@ -54,6 +54,7 @@ def add_frame(store: ObjectStore, day: date) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_build_notes_its_process_so_that_it_can_be_told_when_that_is_gone(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -70,6 +71,7 @@ def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapp
     return None
 
 
+@pytest.mark.medium
 def test_a_build_notes_what_it_had_seen_and_how_long_it_took(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     for _ in range(2):
@@ -83,6 +85,7 @@ def test_a_build_notes_what_it_had_seen_and_how_long_it_took(store: ObjectStore,
     assert said["size_bytes"].value == len(store.get(day_table_key("frames", DAY)))
 
 
+@pytest.mark.medium
 def test_a_second_build_skips_and_a_forced_one_does_not(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     seen = []
@@ -94,6 +97,7 @@ def test_a_second_build_skips_and_a_forced_one_does_not(store: ObjectStore, inst
     assert seen == [False, True, False]
 
 
+@pytest.mark.medium
 def test_a_preview_whose_image_is_gone_fails_nothing(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     assert build(instance, DAY).success
@@ -102,6 +106,7 @@ def test_a_preview_whose_image_is_gone_fails_nothing(store: ObjectStore, instanc
     assert "sample" not in said
 
 
+@pytest.mark.medium
 def test_a_day_that_cannot_be_built_is_named_and_keeps_no_other_from_it(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -132,6 +137,7 @@ def test_a_damaged_segment_is_the_failure_and_its_key_is_named(
     assert key in str(failure.step_failure_data.user_failure_data.description)
 
 
+@pytest.mark.medium
 def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert build(instance, DAY).success
     said = said_of(instance, FRAMES, DAY)
@@ -139,6 +145,7 @@ def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInsta
     assert said["dagster/row_count"].value == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_table_that_is_asked_for_alone_is_built_and_told_of_with_the_others(
     store: ObjectStore, instance: dg.DagsterInstance, count: int

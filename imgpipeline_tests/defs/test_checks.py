@@ -101,6 +101,7 @@ def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
     return evaluation.passed
 
 
+@pytest.mark.medium
 def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
 
+@pytest.mark.medium
 def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     for day in DAYS:
         add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)
@@ -142,6 +144,7 @@ def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, 
     assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
 
 
+@pytest.mark.medium
 def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_each(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -160,6 +163,7 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
     assert ("frames", "schema", None) in evaluations(instance, result)
 
 
+@pytest.mark.medium
 def test_automation_does_not_go_on_behind_a_day_that_was_refused_and_does_behind_others(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -188,6 +192,7 @@ def test_automation_does_not_go_on_behind_a_day_that_was_refused_and_does_behind
     assert requested() == {str(day) for day in DAYS[:2]}
 
 
+@pytest.mark.medium
 def test_a_run_that_automation_launches_records_every_check(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     """Dagster names the checks of assets that cannot be built alone, and then runs no others."""
     add_frames(store, DAY, 0.6, 0.9)
@@ -197,6 +202,7 @@ def test_a_run_that_automation_launches_records_every_check(store: ObjectStore, 
     assert evaluations(instance, result) == {(*check, str(DAY)): True for check in every_check()}
 
 
+@pytest.mark.medium
 def test_a_blocking_check_that_failed_passes_again_when_automation_builds_the_repaired_day(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:

@@ -1,12 +1,11 @@
-"""The picture in the README is the one of the definitions, shows every asset and dependency, and nothing overlaps."""
+"""The picture in the README is the one of the definitions, shows every asset and dependency."""
 
-from itertools import combinations
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.graph_picture import Place, draw_graph, drawn_lines, place_nodes, read_nodes
+from imgpipeline.defs.graph_picture import draw_graph, drawn_lines, read_nodes
 from imgpipeline_tests.defs.site import REPOSITORY
 
 COMMAND = "python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg"
@@ -36,18 +35,3 @@ def test_the_lines_say_all_of_what_each_asset_is_made_of() -> None:
         assert parents <= nodes[name].parents
         above[name] = parents.union(*(above[parent] for parent in parents))
         assert nodes[name].parents <= above[name]
-
-
-def overlap(one: Place, other: Place) -> bool:
-    beside = one.x + one.width <= other.x or other.x + other.width <= one.x
-    below = one.y + one.height <= other.y or other.y + other.height <= one.y
-    return not (beside or below)
-
-
-def test_no_two_boxes_overlap_and_each_asset_is_inside_its_group_alone() -> None:
-    nodes = read_nodes(defs)
-    places, groups = place_nodes(nodes)
-    assert not any(overlap(one, other) for one, other in combinations(places.values(), 2))
-    assert not any(overlap(one, other) for one, other in combinations(groups.values(), 2))
-    for name, place in places.items():
-        assert {group for group, box in groups.items() if overlap(place, box)} == {nodes[name].group}

@@ -80,6 +80,7 @@ def test_a_tick_without_news_is_skipped(server: Server) -> None:
     assert server.cursor == cursor
 
 
+@pytest.mark.medium
 def test_a_day_that_is_reported_is_requested_by_the_next_tick(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_day_that_is_reported_is_requested_by_the_next_tick(
     assert "frames" in requested(server.tick())
 
 
+@pytest.mark.medium
 def test_a_day_that_waits_for_its_pause_is_requested_when_the_pause_is_over(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_day_that_waits_for_its_pause_is_requested_when_the_pause_is_over(
     assert "frames" in requested(server.tick(after_s=300))
 
 
+@pytest.mark.medium
 def test_a_request_that_was_lost_with_the_daemon_is_made_again(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_request_that_was_lost_with_the_daemon_is_made_again(
     assert requested(server.tick()), "no event came, and the day still waits"
 
 
+@pytest.mark.medium
 def test_ticks_rest_again_once_everything_is_built(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
@@ -123,6 +127,7 @@ def test_ticks_rest_again_once_everything_is_built(
     assert server.tick().skip_message == SKIPPED
 
 
+@pytest.mark.medium
 def test_everything_is_compared_once_a_minute(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = time.monotonic()
     monkeypatch.setattr(keep_tables_current, "clock", lambda: now_s)

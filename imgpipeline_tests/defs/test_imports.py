@@ -17,6 +17,7 @@ DAY = date(2026, 3, 1)
 HEAVY = ("cv2", "kafka", "onnx", "onnxruntime", "pandas", "jinja2", "confluent_kafka", "openvino")
 
 
+@pytest.mark.medium
 def test_the_code_location_loads_no_detector_no_kafka_client_and_no_pandas() -> None:
     code = "import json, sys; import imgpipeline.definitions; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

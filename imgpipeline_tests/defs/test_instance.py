@@ -43,10 +43,12 @@ def ask(port: int, query: str) -> str | None:
         return None
 
 
+@pytest.mark.medium
 def test_definitions_are_valid(folder: Site) -> None:
     folder.run("dagster", "definitions", "validate")
 
 
+@pytest.mark.medium
 def test_dg_finds_the_same(folder: Site) -> None:
     done = folder.run("dg", "check", "defs")
     assert "All definitions loaded successfully" in done.stdout + done.stderr
@@ -55,6 +57,7 @@ def test_dg_finds_the_same(folder: Site) -> None:
         assert f'"{name}"' in listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["dagster", "dg"])
 def test_dev_starts_as_it_is_with_both_sensors_running(folder: Site, program: str) -> None:
     """DAGSTER_HOME is not set; without Kafka the sensor says so instead of failing."""

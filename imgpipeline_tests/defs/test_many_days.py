@@ -62,6 +62,7 @@ def announce(instance: dg.DagsterInstance, days: Sequence[date]) -> None:
         instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=day.isoformat()))
 
 
+@pytest.mark.medium
 def test_four_hundred_days_are_one_backfill_of_one_run(instance: dg.DagsterInstance) -> None:
     days = [FIRST + timedelta(days=n) for n in range(400)]
     announce(instance, days)
@@ -78,6 +79,7 @@ def test_four_hundred_days_are_one_backfill_of_one_run(instance: dg.DagsterInsta
     assert {key.to_user_string() for key in run.asset_selection or ()} == DAILY
 
 
+@pytest.mark.medium
 def test_days_with_holes_are_one_run_for_each_stretch(instance: dg.DagsterInstance) -> None:
     days = [FIRST + timedelta(days=n) for n in range(400) if n % 100 != 99]
     announce(instance, days)

@@ -60,6 +60,7 @@ def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -
     assert "Nothing to build: nothing was announced for 2026-01-10" in str(tick())
 
 
+@pytest.mark.medium
 def test_yesterday_gets_its_last_build_also_when_nothing_is_behind(store: ObjectStore) -> None:
     write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
     build_all(store, DAY, NEXT)
@@ -68,6 +69,7 @@ def test_yesterday_gets_its_last_build_also_when_nothing_is_behind(store: Object
     assert "last build" in request.tags["imgpipeline/reason"]
 
 
+@pytest.mark.medium
 def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) -> None:
     far = DAY + timedelta(days=5)
     chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
@@ -80,6 +82,7 @@ def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) 
     assert all("the ledger has more" in request.tags["imgpipeline/reason"] for request in requests)
 
 
+@pytest.mark.medium
 def test_a_day_that_is_over_is_read_once_as_a_whole_where_segments_were_added_to_its_tables(store: ObjectStore) -> None:
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)
@@ -95,6 +98,7 @@ def test_a_day_that_is_over_is_read_once_as_a_whole_where_segments_were_added_to
     assert isinstance(tick(datetime.now(UTC)), str)
 
 
+@pytest.mark.medium
 def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store: ObjectStore) -> None:
     write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("script", [LOAD, LOAD_TWICE], ids=["code server", "with a run"])
 def test_a_misspelt_setting_is_logged_once(script: str, tmp_path: Path):
     file = tmp_path / "load.py"

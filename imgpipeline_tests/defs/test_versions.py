@@ -93,6 +93,7 @@ def test_what_was_just_built_is_not_stale_and_not_requested(built: ObjectStore, 
     assert requested(instance, defs) == {}
 
 
+@pytest.mark.medium
 def test_the_same_content_has_the_same_version_however_often_it_is_built(
     built: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_same_content_has_the_same_version_however_often_it_is_built(
     assert all(stale(instance, defs, day) == set() for day in DAYS)
 
 
+@pytest.mark.medium
 def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_requests_nothing(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,7 @@ def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_r
     assert {name for name in ALL if after[name] != before[name]} == {*OF_LABELS, "daily_report"}
 
 
+@pytest.mark.medium
 def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +143,7 @@ def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
     assert requested(instance, changed) == {}
 
 
+@pytest.mark.medium
 def test_rows_that_a_day_has_more_make_stale_what_is_made_of_them(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -156,6 +160,7 @@ def test_rows_that_a_day_has_more_make_stale_what_is_made_of_them(
     assert [stale(instance, defs, day) for day in DAYS] == [set(), made_of_them, set()]
 
 
+@pytest.mark.medium
 def test_news_without_content_leave_what_is_behind_them_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     """A second announcement of a frame changes the ledger and the manifests, but no row."""
     before = versions(instance)

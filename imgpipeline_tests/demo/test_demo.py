@@ -53,6 +53,7 @@ def run_demo(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
 def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
     done = run_demo(folder)
@@ -67,6 +68,7 @@ def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
     assert "The UI stays" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
 def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) -> None:
     model = shared_data / "models" / "yolox_nano.onnx"
@@ -84,6 +86,7 @@ def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) 
     assert "Audit: ok: 2 frames" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path) -> None:
     demo = subprocess.Popen([*COMMAND, "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -99,6 +102,7 @@ def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path) -> Non
     assert demo.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.medium
 def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
     folder.mkdir()
     precious = folder / "precious.txt"
@@ -111,6 +115,7 @@ def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
     assert precious.read_text() == "keep me"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "said", "status"),
     [

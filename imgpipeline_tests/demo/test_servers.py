@@ -47,6 +47,7 @@ def test_a_start_whose_process_ends_is_given_up_at_once(start: Start):
         start("raise SystemExit(3)").await_answer()
 
 
+@pytest.mark.medium
 def test_a_start_that_never_ends_is_given_up_after_the_longest_time(start: Start):
     with pytest.raises(PermanentError, match="not done after 1 s"):
         start("while True: pass").await_answer(quiet_limit_s=300.0, longest_s=1.0)

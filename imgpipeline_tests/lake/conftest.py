@@ -5,17 +5,12 @@ from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store
-
-# A busy machine is slow for a moment; the limit of pytest-timeout is enough.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
 
 OpenLake = Callable[..., AbstractContextManager[LakeSession]]
 

@@ -41,6 +41,7 @@ def older(memory: ObjectStore) -> ObjectStore:
     return memory
 
 
+@pytest.mark.medium
 def test_totals_over_all_sources_are_the_rows_of_the_older_query(memory: ObjectStore):
     """To the last digit of the mean: `label-counts` answers what it has always answered."""
     write_chain(memory, eventful(), [seen(16 + n, ["car"] * (n % 4), source=f"cam-{n % 5}") for n in range(40)])
@@ -53,6 +54,7 @@ def test_totals_over_all_sources_are_the_rows_of_the_older_query(memory: ObjectS
     assert max(row[5] for row in now.rows) > 3, "several sources saw the same label in one hour"
 
 
+@pytest.mark.medium
 def test_counts_by_source_are_those_of_the_frames(memory: ObjectStore):
     write_chain(memory, eventful())
     build_day(memory)
@@ -78,6 +80,7 @@ def test_frames_are_not_summed_over_labels(memory: ObjectStore):
     assert dict(zip(only.columns, only.rows[0], strict=True))["distinct_frames"] == 2
 
 
+@pytest.mark.medium
 def test_the_audit_of_an_older_store_passes(older: ObjectStore):
     """Each summary is made again by the query in its manifest, from tables and from the ledger."""
     found = {audited.name: (audited.ok, audited.stale) for audited in run_audit(older, full=True).summaries}
@@ -89,6 +92,7 @@ def test_the_audit_of_an_older_store_passes(older: ObjectStore):
     assert found["label_counts"] == (True, True)
 
 
+@pytest.mark.medium
 def test_summaries_of_an_older_release_are_not_current_and_their_days_are_counted_live(older: ObjectStore):
     for built in (False, True):
         with open_summaries(older, SETTINGS, OF_LABELS, days=[DAY]) as span:
@@ -100,6 +104,7 @@ def test_summaries_of_an_older_release_are_not_current_and_their_days_are_counte
         assert [done.skipped for done in builds] == [built] * 3
 
 
+@pytest.mark.medium
 def test_a_number_of_an_older_store_is_followed_back(older: ObjectStore):
     with open_lake(older, settings=SETTINGS, days=[DAY]) as lake:
         of_all = explain(lake, older, NumberId(DAY, None, "car"), SETTINGS)
@@ -109,6 +114,7 @@ def test_a_number_of_an_older_store_is_followed_back(older: ObjectStore):
     assert (of_one.stored, of_one.count) == (None, 1)
 
 
+@pytest.mark.medium
 def test_usual_counts_are_sums_over_sources_in_both_forms(memory: ObjectStore):
     """Three days of 30 cars from two cameras, one of them stored by an older release; then a day of 6."""
     days = [DAY + timedelta(days=n) for n in range(4)]

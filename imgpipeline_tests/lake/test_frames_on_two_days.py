@@ -36,6 +36,7 @@ def lake_of_two_days(request: pytest.FixtureRequest, memory: ObjectStore) -> Obj
     return memory
 
 
+@pytest.mark.medium
 def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
     with lake(lake_of_two_days) as session:
         assert session.query("SELECT day, frame_id, source_kafka_offset FROM frames ORDER BY day").rows == [
@@ -56,6 +57,7 @@ def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
     assert run_audit(lake_of_two_days, full=True).ok
 
 
+@pytest.mark.medium
 def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days: ObjectStore, lake: OpenLake):
     joined = (
         "SELECT day, f.source_kafka_offset, count(*) FROM frames AS f JOIN detections AS d USING (day, frame_id) "
@@ -66,6 +68,7 @@ def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days: ObjectSto
         assert session.query("SELECT count(*) FROM frames JOIN detections USING (day, frame_id)").rows == [(5,)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("day", "offset", "cars"), [(DAY, 0, 1), (NEXT, 1, 2)], ids=["first day", "second day"])
 def test_a_number_is_followed_back_to_the_frame_of_its_day(
     lake_of_two_days: ObjectStore, lake: OpenLake, day: date, offset: int, cars: int

@@ -35,6 +35,7 @@ from imgpipeline.ledger import (
     fix_ends,
 )
 from imgpipeline.settings import Settings
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.faults.invariant import Held, chosen, count_labels, read_ledger, shown_counts, shown_frames
 from imgpipeline_tests.lake.samples import LABELS, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
@@ -250,9 +251,9 @@ class LakeMachine(RuleBasedStateMachine):
 
 
 class TestLake(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
+    settings = settings(max_examples=examples(8), stateful_step_count=15)
 
 
 @pytest.mark.slow
 class TestLakeForLong(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=examples(25), stateful_step_count=25)

@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
@@ -116,6 +117,7 @@ def documented(table: Table) -> list[tuple[str, str]]:
     return [(column.name, column.duckdb_type) for column in table.columns]
 
 
+@pytest.mark.medium
 def test_every_stored_object_has_the_documented_columns(store: ObjectStore):
     write_chain(store, day_outcomes(0, 4), [dead_letter(4)])
     rebuild_day(store, DAY, now=NOON)

@@ -1,16 +1,11 @@
 """Stores for the tests of the ledger."""
 
-import hypothesis
 import pytest
 
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.stores import ALL_KINDS, SHARED_KINDS, fresh_store, store_settings
-
-# A busy machine is slow for a moment; the limit of pytest-timeout is enough.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
 
 
 @pytest.fixture(params=ALL_KINDS)

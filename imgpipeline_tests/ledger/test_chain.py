@@ -143,6 +143,7 @@ def _follow_in_process(settings: Settings, number: int, report: Connection) -> N
     report.send(won)
 
 
+@pytest.mark.medium
 def test_processes_that_race_write_one_chain(settings: Settings):
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(3)]

@@ -15,6 +15,7 @@ from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letter
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, frame, gap, write_chain, writer
 from imgpipeline_tests.ledger.test_dead_letters import good, letter
 from imgpipeline_tests.ledger.test_follow import NotingStore, repair_chain
@@ -117,7 +118,7 @@ steps = st.lists(
               st.integers(0, 6), st.booleans()), max_size=20)  # fmt: skip
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(steps=steps)
 def test_followed_step_by_step_it_is_what_one_reading_gives(steps: list[tuple[ChainId, str, int, bool]]) -> None:
     store, whole = open_memory_store(), open_memory_store()

@@ -21,6 +21,7 @@ from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import Fetched, open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, sparse
 from imgpipeline_tests.ledger.samples import (
@@ -212,7 +213,7 @@ def make(piece: Piece) -> Iterator[Made]:
 
 
 TestFollow = FollowMachine.TestCase
-TestFollow.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestFollow.settings = settings(max_examples=examples(60), stateful_step_count=20)
 TestFollow.pytestmark = [pytest.mark.slow]
 
 

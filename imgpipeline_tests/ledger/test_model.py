@@ -15,6 +15,7 @@ from imgpipeline.contracts.outcomes import Outcome, RecordOutcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_day
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
@@ -154,4 +155,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(max_examples=examples(150), stateful_step_count=25)

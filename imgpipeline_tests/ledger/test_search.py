@@ -12,6 +12,7 @@ from imgpipeline.contracts.keys import ChainId, chain_prefix, segment_key
 from imgpipeline.ledger import search
 from imgpipeline.ledger.search import find_last_start
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.objectstore.stores import s3_settings
@@ -50,7 +51,7 @@ _strays = st.sets(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(_starts, _hints, _strays)
 def test_whatever_is_there_and_whatever_is_hinted_the_greatest_start_is_found(
     starts: set[int], hint: int | None, strays: set[str]

@@ -1,14 +1,9 @@
 """Stores for the tests of this folder."""
 
-import hypothesis
 import pytest
 
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.objectstore.stores import ALL_KINDS, fresh_store
-
-# A busy machine is slow for a moment; the limit of pytest-timeout is enough.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
 
 
 @pytest.fixture(params=ALL_KINDS)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.objectstore.weighted_limit import Share, WeightedLimit
+from imgpipeline_tests.examples import examples
 
 
 def claimed(share: Share, weight: int) -> threading.Event:
@@ -16,7 +17,7 @@ def claimed(share: Share, weight: int) -> threading.Event:
     return admitted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.integers(1, 20), st.lists(st.integers(1, 30), max_size=40))
 def test_what_is_admitted_fits_and_everything_is_admitted_in_the_end(capacity: int, weights: list[int]):
     limit, lock, used, most = WeightedLimit(capacity), threading.Lock(), [0], [0]

@@ -90,6 +90,7 @@ def compared(settings: Settings, store: ObjectStore) -> ObjectStore:
     return store
 
 
+@pytest.mark.medium
 def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, compared: ObjectStore) -> None:
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert done.models == ("live", LOW, HIGH)
@@ -124,6 +125,7 @@ def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: 
     assert pair.examples
 
 
+@pytest.mark.medium
 def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetection(
     settings: Settings, compared: ObjectStore
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetectio
     assert (done.skipped, done.models) == (False, ("live", "demo", LOW, HIGH))
 
 
+@pytest.mark.medium
 def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
     footer = read_object(compared, TABLE, json.loads)
@@ -145,6 +148,7 @@ def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compar
     assert footer.manifest["made_of"][LOW] == [info.e_tag for info in stored if info]
 
 
+@pytest.mark.medium
 def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
@@ -165,6 +169,7 @@ def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Sett
     assert named
 
 
+@pytest.mark.medium
 def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
     for table in ("frames", "detections"):
@@ -186,6 +191,7 @@ def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings
         compare_models(store, DAY, "live", "demo")
 
 
+@pytest.mark.medium
 def test_a_redetection_between_its_two_puts_is_not_compared(
     settings: Settings, compared: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +222,7 @@ def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -
     assert [(i, j, iou) for _, _, i, j, iou in chosen] == matched_of(of_a, of_b)
 
 
+@pytest.mark.medium
 def test_the_footer_is_json_that_any_reader_understands(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
     footer = read_object(compared, TABLE, json.loads)

@@ -153,6 +153,7 @@ def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(
     site.check_whole()
 
 
+@pytest.mark.medium
 def test_several_at_once_share_the_work_and_double_nothing(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(40))
     settings = settings.model_copy(update={"prefetch_images": 2})  # less than a part: nobody begins two at once
@@ -179,6 +180,7 @@ def test_several_at_once_share_the_work_and_double_nothing(settings: Settings, s
     assert sum(each.looked_at for each in done) <= 40 + 6 * PART_FRAMES
 
 
+@pytest.mark.medium
 def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(
     settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

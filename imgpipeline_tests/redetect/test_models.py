@@ -19,6 +19,7 @@ from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
 
+@pytest.mark.medium
 def test_yolox_nano_finds_what_is_in_photographs_that_the_demo_model_cannot_read(
     settings: Settings, store: ObjectStore, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from imgpipeline_tests.redetect.days import (
 )
 
 
+@pytest.mark.medium
 def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detection_found(
     settings: Settings, store: ObjectStore
 ) -> None:
@@ -46,6 +47,7 @@ def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detec
     assert {table: store.get(day_table_key(table, DAY)) for table in before} == before
 
 
+@pytest.mark.medium
 def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
     settings: Settings, store: ObjectStore
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_day_with_nothing_new_is_skipped_and_a_forced_one_gives_the_same(
     assert redetected_rows(store, "detections") == rows
 
 
+@pytest.mark.medium
 def test_of_a_day_with_late_frames_only_those_are_looked_at(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store), DAY)
@@ -131,6 +134,7 @@ def test_of_a_day_with_late_frames_only_those_are_looked_at(settings: Settings, 
     assert redetected_rows(store, "detections") == rows
 
 
+@pytest.mark.medium
 def test_failed_frames_are_tried_again_once_the_day_has_news(settings: Settings, store: ObjectStore) -> None:
     frames = build_live(settings, store, range(4))
     path = frames[2].source_image_path

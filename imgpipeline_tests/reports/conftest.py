@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import cv2
-import hypothesis
 import numpy as np
 import pytest
 
@@ -17,10 +16,6 @@ from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY
 from imgpipeline_tests.reports.reading import ReadPage
-
-# A busy machine is slow for a moment; the limit of pytest-timeout is enough.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
 
 AFTERWARDS = datetime(2026, 1, 12, 1, 30, tzinfo=UTC)
 

@@ -61,6 +61,7 @@ def test_nothing_is_made_again_where_nothing_is_new(store: ObjectStore, report: 
     assert replace(again, skipped=False, duration_s=0) == replace(first, duration_s=0)
 
 
+@pytest.mark.medium
 def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Settings, report: MakeReport):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
@@ -69,6 +70,7 @@ def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Se
     assert report().skipped
 
 
+@pytest.mark.medium
 def test_a_late_frame_makes_the_report_again_once_it_is_in_the_tables(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
@@ -82,6 +84,7 @@ def test_a_late_frame_makes_the_report_again_once_it_is_in_the_tables(
     assert (after.skipped, after.headline.frames) == (False, 2)
 
 
+@pytest.mark.medium
 def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, settings: Settings, report: MakeReport):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
@@ -105,6 +108,7 @@ def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, setting
     assert report().headline.verdict == "ok"
 
 
+@pytest.mark.medium
 def test_an_audit_that_finds_nothing_new_leaves_the_report_as_it_is(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
@@ -123,6 +127,7 @@ def test_a_day_without_tables_says_how_they_are_built(store: ObjectStore, report
     assert "dagster asset materialize" in str(error.value.next_step)
 
 
+@pytest.mark.medium
 def test_a_summary_that_was_built_later_is_in_the_next_report(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
@@ -165,6 +170,7 @@ def test_a_page_of_something_else_is_made_again(store: ObjectStore, report: Make
     assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "1"
 
 
+@pytest.mark.medium
 def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(n) for n in range(20)])
     rebuild_day(store, DAY, now=AFTERWARDS)
@@ -179,6 +185,7 @@ def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, sett
         assert len(set(pool.map(build, range(3)))) == 1
 
 
+@pytest.mark.medium
 def test_a_slow_build_does_not_take_the_place_of_a_newer_one(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
@@ -263,6 +270,7 @@ def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: S
         report(tables=False)
 
 
+@pytest.mark.medium
 def test_tables_that_disagree_with_the_ledger_are_said(
     store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
 ):
@@ -302,6 +310,7 @@ def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store:
     assert b"0 detections in 1 frame" in picture_svg
 
 
+@pytest.mark.medium
 def test_a_writer_that_goes_on_is_seen(store: ObjectStore, report: MakeReport):
     """The fingerprint follows the tables also where a second writer has taken the chain over."""
     write_chain(store, [seen(0, labels=LABELS)])

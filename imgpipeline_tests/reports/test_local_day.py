@@ -45,6 +45,7 @@ def read(store: ObjectStore, settings: Settings, zone: str, day: date, tmp_path:
     return html, ReadPage(html)
 
 
+@pytest.mark.medium
 @cases
 def test_the_numbers_are_those_of_the_local_day(
     store: ObjectStore, settings: Settings, tmp_path: Path, zone: str, day: date
@@ -72,6 +73,7 @@ def test_the_numbers_are_those_of_the_local_day(
     assert_self_contained(page)
 
 
+@pytest.mark.medium
 def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_days(store, settings, CASES["25 hours"][1])
     html, page = read(store, settings, *CASES["25 hours"], tmp_path)
@@ -81,6 +83,7 @@ def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store: ObjectStore
     assert "02–03 +01:00" in [row[0] for row in page.section("Detections by hour and label")]  # noqa: RUF001 - a dash
 
 
+@pytest.mark.medium
 def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Settings, tmp_path: Path):
     """One of the two is not built: what is compared is right, and the tables are behind."""
     write_days(store, settings, date(2026, 1, 9))
@@ -94,6 +97,7 @@ def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Setting
     assert "Audit: ok" in page.text
 
 
+@pytest.mark.medium
 def test_what_is_not_there_is_said(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_days(store, settings, date(2026, 1, 9))
     with pytest.raises(PermanentError, match="calendar skips that day"):

@@ -47,6 +47,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
     return BusyDay(frames, built, html, ReadPage(html))
 
 
+@pytest.mark.medium
 def test_the_day_has_something_of_everything(busy: BusyDay):
     assert len(busy.frames) == 67
     assert {f.status for f in busy.frames} == set(FrameStatus)

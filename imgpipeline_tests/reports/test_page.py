@@ -32,6 +32,7 @@ HOSTILE = (
 Read = Callable[[], ReadPage]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_text_from_outside_stays_text(hostile: str, store: ObjectStore, read: Read):
     letter = DeadLetter(
@@ -49,6 +50,7 @@ def test_text_from_outside_stays_text(hostile: str, store: ObjectStore, read: Re
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", page.text)
 
 
+@pytest.mark.medium
 def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: ObjectStore, report: MakeReport):
     frames = [
         seen(n, hour=n % 24, labels=tuple(f"label-{(n * 5 + k) % 400}" for k in range(5)), source=f"cam-{n}")
@@ -65,6 +67,7 @@ def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: Objec
     assert page.text.count("cut short") == 3
 
 
+@pytest.mark.medium
 def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings, read: Read):
     write_chain(store, [replace(frame(0), timestamp=frame(0).timestamp + timedelta(days=1))])
     build_tables(store, settings)

@@ -18,12 +18,13 @@ from imgpipeline.reports.wording import (
     size,
     visible,
 )
+from imgpipeline_tests.examples import examples
 
 HOSTILE = ("$(touch x)", "`id`", "a'b", "; rm -rf /", "new\nline", "\u202eabc", "'\n\\", "--day", "\x7f\x1b[0m")
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_a_shell_reads_a_word_as_it_was(text: str):
     done = subprocess.run(
         ["bash", "-c", f"printf %s {shell_word(text)}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}

@@ -99,6 +99,7 @@ def test_an_object_behind_another_one_is_less_visible_and_its_box_covers_only_wh
         assert any(_touch(truth, other) for other in truths if other.track_id != truth.track_id)
 
 
+@pytest.mark.medium
 def test_objects_overlap_only_as_much_as_was_asked_for():
     def worst(overlap: float) -> float:
         truths = [Scene(seed, objects=12, overlap=overlap).jpeg(25)[1] for seed in range(20)]
@@ -109,6 +110,7 @@ def test_objects_overlap_only_as_much_as_was_asked_for():
     assert worst(1) < worst(0.35) < 0.95
 
 
+@pytest.mark.medium
 def test_objects_move_enter_and_leave():
     entered = left = 0
     for seed in range(30):
@@ -133,6 +135,7 @@ def test_an_object_keeps_its_track_id_and_label_and_does_not_jump():
             assert abs(_centre_x(after) - _centre_x(before)) < 12
 
 
+@pytest.mark.medium
 def test_every_class_is_drawn_about_as_often():
     labels = [t.label for seed in range(60) for t in Scene(seed).jpeg(25)[1]]
 
@@ -161,6 +164,7 @@ def test_no_hour_gives_a_black_or_a_burnt_out_picture(hour: float, seed: int):
     assert 0.25 < gain.min() <= gain.max() < 1.4
 
 
+@pytest.mark.medium
 def test_without_an_hour_the_seed_chooses_one():
     hours = [Scene(seed).hour for seed in range(40)]
 

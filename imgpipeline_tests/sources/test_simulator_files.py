@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.sources.simulator import FrameTruth, Scene, read_truth, write_scene
+from imgpipeline_tests.examples import examples
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
@@ -93,7 +94,7 @@ def test_a_damaged_truth_file_is_named_with_its_line(line: str, tmp_path: Path):
         list(read_truth(path))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(text=st.text())
 def test_whatever_a_truth_file_holds_reading_it_ends_in_values_or_a_named_error(
     text: str, tmp_path_factory: pytest.TempPathFactory

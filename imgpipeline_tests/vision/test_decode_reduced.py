@@ -38,6 +38,7 @@ def reduced(data: bytes, wanted: NetworkInput = INPUT) -> DecodedImage:
     return decode_image(data, LIMITS, reduced_for=wanted)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("reduction", SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_jpeg_is_the_picture_that_averaging_would_make(kind, reduction):
@@ -74,6 +75,7 @@ def test_other_formats_keep_their_size(ending):
     assert reduced(encode(ending, two_halves(1400, 700))).reduction == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("reduction", SIZES)
 @pytest.mark.parametrize("kind", ["jpeg", "restarts", "4:4:4", "4:1:1"])
 def test_a_cut_jpeg_with_a_new_end_marker_is_refused(kind, reduction):
@@ -127,6 +129,7 @@ def test_a_box_in_the_input_is_the_same_box_of_the_original(model, reduction):
     np.testing.assert_allclose(everything, [[0, 0, width, height]])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (2592, 1944), (3840, 2160)])
 @pytest.mark.parametrize("noise", [0, 8])
 def test_brightness_and_sharpness_are_those_of_the_full_decoding(size, noise):
@@ -141,6 +144,7 @@ def test_brightness_and_sharpness_are_those_of_the_full_decoding(size, noise):
     assert small.sharpness == pytest.approx(full.sharpness, rel=0.02)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("width", [1280, 1920, 3840])
 def test_sure_detections_in_real_pictures_are_found_again(shared_data, width):
     """Same label, IoU >= 0.8, confidence within 0.12, for what has a confidence above 0.6 in either decoding."""
@@ -187,6 +191,7 @@ def iou(one: Detection, other: Detection) -> float:
     return common_w * common_h / (w * h + other_w * other_h - common_w * common_h)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_in_simulated_scenes_recall_and_precision_do_not_fall(width):
     detector, scores = load_detector("demo"), {"full": Score(), "reduced": Score()}

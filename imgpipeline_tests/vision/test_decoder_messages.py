@@ -61,6 +61,7 @@ def stderr_of(program: str) -> list[str]:
     return done.stderr.splitlines()
 
 
+@pytest.mark.medium
 def test_damaged_pictures_in_several_threads_print_nothing_and_the_rest_arrives():
     expected = [f"{how} {number}" for how in ("python", "stdio") for number in range(40)]
     assert sorted(stderr_of(PROGRAM)) == sorted([*expected, "afterwards"])
@@ -94,6 +95,7 @@ with decoder_messages_held():
     assert any("most recent call first" in line for line in said)
 
 
+@pytest.mark.medium
 def test_a_damaged_video_prints_nothing(tmp_path: Path):
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(500))
     program = f"""

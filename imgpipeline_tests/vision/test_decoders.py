@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.decoders import Candidates, decode_outputs, suppress, yolox_grid
+from imgpipeline_tests.examples import examples
 
 SIZE = (64, 32)
 CELLS = 8 * 4 + 4 * 2 + 2 * 1
@@ -123,7 +124,7 @@ def test_nothing_gives_nothing():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.sampled_from([0.2, 0.4, 0.7]), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_suppression_equals_opencvs(seed, count, threshold, per_class):
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, 60, (count, 2)), rng.uniform(5, 60, (count, 2))

@@ -32,6 +32,7 @@ def load_yolox(shared_data):
     return lambda **options: load_detector(str(path), decoder="yolox", **options)
 
 
+@pytest.mark.medium
 def test_a_real_model_finds_what_is_in_real_pictures(backend, load_yolox, pictures):
     detector = load_yolox(backend=backend)
     dog = {d.label: d for d in detector.detect(pictures["dog"])}
@@ -42,6 +43,7 @@ def test_a_real_model_finds_what_is_in_real_pictures(backend, load_yolox, pictur
     assert (x, y, x + w, y + h) == pytest.approx((131, 220, 310, 541), abs=20), "where a person would draw it"
 
 
+@pytest.mark.medium
 def test_all_backends_find_the_same_in_real_pictures(load_yolox, pictures):
     """Scores within 1e-4, boxes within 0.05 pixels, in the same order."""
     detectors = [load_yolox(backend=name, confidence_threshold=0.3) for name in installed_backends()]

@@ -112,6 +112,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", [f"{HEADER},confidence", "1,2,3,4"]))
 
 
+@pytest.mark.medium
 def test_label_counts_are_those_of_pandas(folder_settings: Settings, tmp_path: Path):
     store = open_store(folder_settings)
     path = write_csv(tmp_path / "counts.csv", csv_lines(4_000))

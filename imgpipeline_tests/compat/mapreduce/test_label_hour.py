@@ -17,6 +17,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.compat.mapreduce import classic
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import gated, seen
 from imgpipeline_tests.ledger.samples import dead_letter, gap, write_chain
 
@@ -250,9 +251,10 @@ FILES = st.one_of(
 )
 
 
+@pytest.mark.medium
 @given(st.lists(FILES, max_size=4), st.sampled_from([0, 20_000]))
 @example([b'{"a": "\\ud800"}', document(T, "car")], 0)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
 def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], few: int):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(label_hour, "FEW_ROWS", few)

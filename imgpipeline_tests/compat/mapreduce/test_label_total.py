@@ -11,6 +11,7 @@ from imgpipeline.compat.mapreduce import label_total, lines
 from imgpipeline.compat.mapreduce.label_total import LabelTotal, total_labels
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.compat.mapreduce import classic
+from imgpipeline_tests.examples import examples
 
 HEADER = b"timestamp,detected_label,confidence\n"
 
@@ -83,7 +84,7 @@ ODD = st.sampled_from([b"", b" ", b"timestamp", b" timestamp,car,1", b"1,timesta
 
 @given(st.lists(st.builds(lambda rows, newline: newline.join(rows), st.lists(ROWS | GOOD | ODD, max_size=8),
                           st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=3), st.integers(1, 30))  # fmt: skip
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
 def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], block_bytes: int):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK_BYTES", block_bytes)

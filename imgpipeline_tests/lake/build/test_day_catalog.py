@@ -20,6 +20,7 @@ from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger import Segment, known_days, list_segments
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.audits import run_audit
 from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.samples import seen
@@ -62,6 +63,7 @@ def one_day_and_most_of_a_bucket_behind_it(store: ObjectStore):
     return made
 
 
+@pytest.mark.medium
 def test_the_rest_of_a_day_s_last_bucket_is_read_by_the_first_session_only(counting: CountingStore, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     shown, read = count_frames(lake, counting)
@@ -81,6 +83,7 @@ def test_an_audit_reads_it_once_too(counting: CountingStore):
         assert len(counting.read) <= most
 
 
+@pytest.mark.medium
 def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
@@ -90,6 +93,7 @@ def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, l
     assert [count_frames(lake, counting)[0] for _ in range(2)] == [44, 44]
 
 
+@pytest.mark.medium
 def test_a_store_that_was_made_anew_under_the_same_url_has_no_quiet_stretches(counting: CountingStore, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
@@ -101,6 +105,7 @@ def test_a_store_that_was_made_anew_under_the_same_url_has_no_quiet_stretches(co
     assert count_frames(lake, counting)[0] == 43
 
 
+@pytest.mark.medium
 def test_tables_that_were_removed_are_made_up_for_from_the_beginning(counting: CountingStore, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
@@ -109,6 +114,7 @@ def test_tables_that_were_removed_are_made_up_for_from_the_beginning(counting: C
     assert segment_key(CHAIN, 0) in counting.read
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("content", [b"", b"{}", b"{", None], ids=["empty", "no zstd", "cut", "of a newer release"])
 def test_a_catalogue_that_cannot_be_read_is_made_again(counting: CountingStore, lake, content: bytes | None):
     one_day_and_most_of_a_bucket_behind_it(counting)
@@ -151,6 +157,7 @@ def test_an_account_that_may_not_write_reads_all_the_same(memory: ObjectStore):
     assert memory.head(CATALOG) is None
 
 
+@pytest.mark.medium
 def test_far_behind_the_day_index_is_read_instead_of_the_segments(counting: CountingStore):
     one_day_and_most_of_a_bucket_behind_it(counting)
     stale_days(counting)
@@ -252,5 +259,5 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 TestCatalog = CatalogMachine.TestCase
-TestCatalog.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestCatalog.settings = settings(max_examples=examples(25), stateful_step_count=15)
 TestCatalog.pytestmark = [pytest.mark.slow]

@@ -22,6 +22,7 @@ from imgpipeline.ledger.segment import describe, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import LABELS, again, gated, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import (
@@ -95,6 +96,7 @@ def test_a_build_after_one_more_segment_reads_that_segment_alone():
     assert contents(store, DAY) == full_build(store, DAY)
 
 
+@pytest.mark.medium
 @pytest.mark.fault(50)
 @pytest.mark.parametrize(
     "newer",
@@ -161,6 +163,7 @@ def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: Ob
         rebuild_day(memory, DAY, now=LATER, force=True)
 
 
+@pytest.mark.medium
 def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
@@ -175,6 +178,7 @@ def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
     assert rebuild_day(memory, DAY, now=LATER, seal=True).skipped
 
 
+@pytest.mark.medium
 @pytest.mark.fault(50)
 def test_sealing_names_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
     other = open_memory_store()
@@ -278,10 +282,10 @@ class GrowingDays(RuleBasedStateMachine):
 
 
 class TestGrowingDays(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
+    settings = settings(max_examples=examples(10), stateful_step_count=15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 class TestGrowingDaysForLong(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=examples(25), stateful_step_count=40)

@@ -193,6 +193,7 @@ def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_
         assert manifest.ends == {CHAIN: 9}
 
 
+@pytest.mark.medium
 def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 2))
     monkeypatch.setattr(derived, "publish", lambda *_: False)
@@ -218,6 +219,7 @@ class DiedError(Exception):
     """The process ended here."""
 
 
+@pytest.mark.medium
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("dies_at", [0, 1, 2])
 def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_mends(
@@ -249,6 +251,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
     assert stale_days(memory) == []
 
 
+@pytest.mark.medium
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
 def test_tables_of_different_ends_are_made_equal_though_the_ledger_has_nothing_new_of_the_day(memory: ObjectStore):

@@ -16,6 +16,7 @@ from imgpipeline.lake.schema import FRAMES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.contracts.strategies import frames as any_frame
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.oracle import rows
 from imgpipeline_tests.lake.samples import chosen_frames, seen
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, write_chain
@@ -47,13 +48,15 @@ def test_hostile_text_numbers_and_depth_round_trip(memory: ObjectStore, tmp_path
     assert rows(memory, "detections", "label", tmp_path) == [(name,)]
 
 
+@pytest.mark.medium
 def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, attributes={"long": "x" * (17 * 2**20)}), seen(1)])
     assert rebuild_day(memory, DAY, now=NOON).frames == 2
     assert rows(memory, "frames", "max(len(attributes))", tmp_path)[0][0] > 17 * 2**20
 
 
-@settings(max_examples=25)
+@pytest.mark.medium
+@settings(max_examples=examples(25))
 @given(st.lists(any_frame, min_size=1, max_size=4))
 def test_whatever_a_frame_may_hold_comes_out_as_python_wrote_it(tmp_path_factory, made: list[Frame]):
     store = open_memory_store()

@@ -67,6 +67,7 @@ def summarised(store: ObjectStore) -> list[int]:
     return [each.manifest.ends.get(CHAIN, 0) if each else 0 for each in found]
 
 
+@pytest.mark.medium
 @pytest.mark.fault(30)
 @pytest.mark.fault(32)
 def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
@@ -103,6 +104,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
         check(session, store)
 
 
+@pytest.mark.medium
 @pytest.mark.fault(5)
 def test_a_builder_killed_at_any_moment_leaves_tables_that_are_right(settings: Settings, lake):
     store = open_store(settings)

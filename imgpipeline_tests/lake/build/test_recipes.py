@@ -80,6 +80,7 @@ def test_an_unknown_summary_has_no_recipe():
         recipe("colour_counts", Settings())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_a_built_summary_has_its_recipe_and_is_not_built_again(memory: ObjectStore, name: str):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
@@ -88,6 +89,7 @@ def test_a_built_summary_has_its_recipe_and_is_not_built_again(memory: ObjectSto
     assert not build(memory, name)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, other_sql):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
@@ -98,6 +100,7 @@ def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, othe
     assert all(stored(memory, each).manifest.made_by == recipe(each, Settings()) for each in SUMMARIES)
 
 
+@pytest.mark.medium
 def test_a_summary_made_with_another_threshold_is_built_again(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     build_day(memory)
@@ -119,6 +122,7 @@ def test_a_summary_of_a_summary_that_is_behind_says_so_and_follows_it(memory: Ob
     assert stored(memory, "label_totals").manifest.made_by == recipe("label_totals", STRICT)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: str):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
@@ -136,6 +140,7 @@ def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: s
     assert stored(memory, name).manifest.made_of.keys() == versions.keys()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_a_forced_build_gives_the_same_rows(memory: ObjectStore, tmp_path, name: str):
     write_chain(memory, day_outcomes(0, 40), [dead_letter(40)])
@@ -148,6 +153,7 @@ def test_a_forced_build_gives_the_same_rows(memory: ObjectStore, tmp_path, name:
     assert after.manifest.content == before.manifest.content != ""
 
 
+@pytest.mark.medium
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("die", [die_after_frames, die_after_detections])
 def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory: ObjectStore, monkeypatch, die):
@@ -172,6 +178,7 @@ def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory:
     assert stored(memory, "frame_stats").manifest.ends == {CHAIN: 9}
 
 
+@pytest.mark.medium
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("is_put", [False, True], ids=["before the put", "after the put"])
 @pytest.mark.parametrize("name", SUMMARIES)

@@ -85,6 +85,7 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
 
 
+@pytest.mark.medium
 @pytest.mark.fault(32)
 def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: ObjectStore, monkeypatch):
     made = write_chain(memory, day_outcomes(0, 6))

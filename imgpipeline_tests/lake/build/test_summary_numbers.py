@@ -20,6 +20,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import again, gated, seen
 from imgpipeline_tests.lake.summary_oracle import Row, expected_rows
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, write_chain
@@ -90,6 +91,7 @@ def eventful() -> list[Outcome]:
     ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("threshold", [0.0, 0.515])
 def test_an_eventful_day(store: ObjectStore, tmp_path: Path, threshold: float):
     chosen = Settings(summary_threshold=threshold)
@@ -114,6 +116,7 @@ def test_a_day_with_dead_letters_only_still_has_its_rows(memory: ObjectStore, tm
     assert stored_rows(memory, "label_counts", tmp_path) == []
 
 
+@pytest.mark.medium
 def test_an_hour_without_frames_has_a_row_where_the_source_says_why(memory: ObjectStore, tmp_path: Path):
     at = BEGIN + timedelta(hours=9, minutes=55)
     first = Account(600, 0, gated=600, observed_s=480.0)
@@ -145,6 +148,7 @@ def test_an_hour_without_frames_has_a_row_where_the_source_says_why(memory: Obje
     assert stored_rows(memory, "frame_stats", tmp_path)[0][-2:] == (20.0, "gaps")
 
 
+@pytest.mark.medium
 def test_dead_letters_behind_the_stored_table_are_counted_once(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, [dead_letter(0), seen(1)])
     build_day(memory)
@@ -227,14 +231,15 @@ def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: in
     )  # fmt: skip
 
 
-@settings(max_examples=4)
+@pytest.mark.medium
+@settings(max_examples=examples(4))
 @given(outcomes=days(), cut=st.integers(0, 14))
 def test_any_day_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
     check_day(tmp_path_factory, outcomes, cut)
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(outcomes=days(), cut=st.integers(0, 14))
 def test_many_days_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
     check_day(tmp_path_factory, outcomes, cut)

@@ -120,6 +120,7 @@ def check_every_number(store: ObjectStore, session: LakeSession, settings: Setti
         )
 
 
+@pytest.mark.medium
 def test_follows_a_number_back(memory: ObjectStore, tmp_path: Path):
     """Every number of both summaries of labels: with segments behind the tables, and once all is built."""
     day = BusyDay(memory)
@@ -135,6 +136,7 @@ def test_follows_a_number_back(memory: ObjectStore, tmp_path: Path):
         check_every_number(memory, session, SETTINGS)
 
 
+@pytest.mark.medium
 def test_follows_a_number_back_that_leaves_weak_detections_out(memory: ObjectStore, tmp_path: Path):
     day = BusyDay(memory, seed=7)
     day.write(segments=3)
@@ -175,6 +177,7 @@ def number(hour: int | None = 12, label: str = "car", day: date = DAY, source: s
     return NumberId(day, hour, label, source)
 
 
+@pytest.mark.medium
 def test_what_made_the_stored_summary_is_told_and_whether_it_would_be_made_so_today(memory: ObjectStore, lake):
     made = write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"])])
     with lake(memory) as session:
@@ -239,6 +242,7 @@ def test_what_an_import_does_not_know_stays_unknown(memory: ObjectStore, lake):
     assert (listed["size_bytes"], listed["file"], listed["detections"]) == (None, "", [("car", 1)])
 
 
+@pytest.mark.medium
 def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: ObjectStore, lake):
     """As after a repair whose day was not built again, or where somebody changed an object."""
     write_chain(memory, [seen(0, ["dog"])], [seen(1, ["car"]), seen(2, ["car"])])

@@ -146,6 +146,7 @@ def test_offsets_that_expired_before_they_were_read_are_named_before_they_are_a_
     assert run_audit(memory, log_range(20, start=10), allow_gaps=True).ok
 
 
+@pytest.mark.medium
 def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
     build_all(store)
     assert run_audit(store).ok
@@ -197,6 +198,7 @@ class CountingStore(ObjectStore):
         return fetch_table(store, key, path)
 
 
+@pytest.mark.medium
 def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     counting = CountingStore(memory.clients, memory.url)
     for module in (day_audit, summary_audit):
@@ -233,6 +235,7 @@ def test_what_is_wrong_is_found_again_each_time(memory: ObjectStore):
     assert CHAIN not in read_state(memory).chains
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"{}", b'{"version": 1}', b'{"version": 99, "chains": []}', b'{"version": 1, "chains": [1]}'],

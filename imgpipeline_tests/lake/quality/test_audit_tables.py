@@ -48,6 +48,7 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("table", "sql", "figure"), CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_table_is_found(memory: ObjectStore, tmp_path, table: str, sql: str, figure: str | None):
     build_all(memory)
@@ -102,6 +103,7 @@ def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore)
     ]
 
 
+@pytest.mark.medium
 def test_a_summary_of_older_detections_is_held_against_the_ledger_as_it_was(memory: ObjectStore):
     made = build_all(memory)
     append(made, [seen(12, ["dog", "dog"])])
@@ -113,6 +115,7 @@ def test_a_summary_of_older_detections_is_held_against_the_ledger_as_it_was(memo
     assert run_audit(memory).current
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("puts", "figures"), [(1, (8, 8, 1)), (2, (8, 10, 1))])
 def test_between_the_puts_of_a_build_all_tables_are_right_for_their_own_ends(
     memory: ObjectStore, monkeypatch, puts: int, figures: tuple[int, ...]

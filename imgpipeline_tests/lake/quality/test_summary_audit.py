@@ -46,6 +46,7 @@ def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
     return {found.name: (found.ok, found.stale) for found in run_audit(store, **options).summaries}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("threshold", [0.0, 0.515])
 def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are_behind(
     store: ObjectStore, threshold: float
@@ -67,6 +68,7 @@ def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are
     assert audited(store) == {name: (True, name == "label_totals") for name in SUMMARIES}
 
 
+@pytest.mark.medium
 def test_a_summary_of_a_summary_that_was_built_otherwise_since_is_made_again_as_it_was(
     memory: ObjectStore, monkeypatch
 ):
@@ -89,6 +91,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, name: str):
     made = write_chain(memory, eventful())
@@ -103,6 +106,7 @@ def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, 
     assert audited(memory)[name][0] is False
 
 
+@pytest.mark.medium
 def test_an_audit_reads_a_summary_again_only_where_it_or_an_input_is_new(memory: ObjectStore, monkeypatch):
     write_chain(memory, eventful())
     build_day(memory)
@@ -121,6 +125,7 @@ def test_an_audit_reads_a_summary_again_only_where_it_or_an_input_is_new(memory:
     assert set(compared[2:]) == set(SUMMARIES)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -144,6 +149,7 @@ def test_a_manifest_that_was_tampered_with_can_do_no_more_than_read_its_tables(
     assert [problem for problem in report.problems if key in problem and says in problem], report.problems
 
 
+@pytest.mark.medium
 def test_mended_days_build_all_their_summaries_again_in_order(memory: ObjectStore):
     """After a repair no end has moved: all are built, and those made of others after them."""
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
@@ -155,6 +161,7 @@ def test_mended_days_build_all_their_summaries_again_in_order(memory: ObjectStor
     assert run_audit(memory).current
 
 
+@pytest.mark.medium
 def test_a_summary_of_an_older_release_is_made_again_by_its_own_query(memory: ObjectStore, tmp_path):
     """It named the version of the detections alone, and knew no settings."""
     write_chain(memory, eventful())

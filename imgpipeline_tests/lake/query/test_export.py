@@ -84,6 +84,7 @@ def as_shown(store: ObjectStore, cache: Path, days: list | None = None) -> dict[
         }
 
 
+@pytest.mark.medium
 def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_built(filled: ObjectStore, tmp_path: Path):
     done = export(filled, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
@@ -95,6 +96,7 @@ def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_buil
     assert (done.days, dict(done.ends)) == ((DAY, NEXT), {CHAIN: 55})
 
 
+@pytest.mark.medium
 def test_the_file_says_what_it_is(filled: ObjectStore, tmp_path: Path):
     export(filled, tmp_path / "lake.duckdb")
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
@@ -108,6 +110,7 @@ def test_the_file_says_what_it_is(filled: ObjectStore, tmp_path: Path):
         assert all(meaning for (meaning,) in meanings)
 
 
+@pytest.mark.medium
 def test_only_the_days_that_are_asked_for(filled: ObjectStore, tmp_path: Path):
     done = export(filled, tmp_path / "day.duckdb", days=[NEXT])
     found = as_others_see_it(tmp_path / "day.duckdb", tmp_path)
@@ -117,6 +120,7 @@ def test_only_the_days_that_are_asked_for(filled: ObjectStore, tmp_path: Path):
     assert found["about"][0][-3:] == ["False", str(NEXT), str(NEXT)]
 
 
+@pytest.mark.medium
 def test_an_empty_store_gives_all_tables_without_rows(store: ObjectStore, tmp_path: Path):
     export(store, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
@@ -142,6 +146,7 @@ def test_progress_ends_with_all_that_there_is(memory: ObjectStore, tmp_path: Pat
     assert {total for _, total in told} == {len(told)}
 
 
+@pytest.mark.medium
 def test_a_file_is_replaced_as_a_whole_and_only_by_force(memory: ObjectStore, tmp_path: Path):
     made = write_chain(memory, day_outcomes(0, 5))
     path = tmp_path / "lake.duckdb"
@@ -159,6 +164,7 @@ def test_a_file_is_replaced_as_a_whole_and_only_by_force(memory: ObjectStore, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "lake.duckdb"]
 
 
+@pytest.mark.medium
 def test_a_link_stays_a_link(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, day_outcomes(0, 5))
     (tmp_path / "elsewhere").mkdir()
@@ -202,6 +208,7 @@ def test_a_place_that_cannot_be_written_is_named(memory: ObjectStore, tmp_path: 
         export(memory, tmp_path / name, force=True)
 
 
+@pytest.mark.medium
 def test_the_views_of_the_docs_read_what_is_stored_without_an_export(folder: ObjectStore, tmp_path: Path):
     write_chain(folder, [varied(n) for n in range(30)])
     for day in (DAY, NEXT):

@@ -27,6 +27,7 @@ Rows = Callable[[pd.DataFrame], pd.Series]
 Command = Callable[..., str]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("asked", "chosen"),
     [
@@ -53,6 +54,7 @@ def test_frames_and_detections_are_those_that_were_stored(site: Site, asked: dic
     assert list(table[columns].itertuples(index=False)) == list(expected[columns].itertuples(index=False))
 
 
+@pytest.mark.medium
 def test_frames_with_a_label_of_a_status_and_the_latest_ones(folder_site: Site):
     lake, frames = Lake.open(), folder_site.frame_table()
     with_dog = frames[frames["labels"].map(lambda labels: "dog" in labels)]
@@ -71,6 +73,7 @@ def test_detections_of_a_label_from_a_confidence_on_and_the_latest_ones(folder_s
     assert list(lake.detections(**SPAN, label="dog", limit=1)["frame_id"]) == list(dogs["frame_id"][:1])
 
 
+@pytest.mark.medium
 def test_frames_are_those_of_the_command(site: Site, command: Command):
     for options, asked in (((), {}), (("--from", "2026-01-09", "--label", "dog"), {"from_day": DAY, "label": "dog"})):
         shown = json.loads(command("frames", "list", *options, "--json"))
@@ -78,6 +81,7 @@ def test_frames_are_those_of_the_command(site: Site, command: Command):
         assert [as_json(row) for row in rows] == shown
 
 
+@pytest.mark.medium
 def test_counts_are_those_of_pandas(site: Site):
     found = site.detection_table()
     lake = Lake.open()
@@ -103,6 +107,7 @@ def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
     assert Lake.open().label_counts(date(2026, 1, 8), timezone="America/Lima").empty, "next to a day that is known"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["label-counts", "label-totals", "hours", "sizes", "sources"])
 def test_summaries_are_those_of_the_command(site: Site, command: Command, name: str):
     for options, asked in (
@@ -116,6 +121,7 @@ def test_summaries_are_those_of_the_command(site: Site, command: Command, name: 
         assert shown != []
 
 
+@pytest.mark.medium
 def test_sql_is_that_of_the_command(site: Site, command: Command):
     query = 'SELECT source, count(*) AS n, min("timestamp") AS first FROM frames GROUP BY source ORDER BY source'
     for options, asked in (((), {}), (("--day", "2026-01-10"), {"day": NEXT_DAY})):
@@ -167,6 +173,7 @@ def test_an_explanation_is_that_of_the_command(site: Site, command: Command):
     assert [one.key for one in explanation.segments] == [row["key"] for row in shown["segments"]]
 
 
+@pytest.mark.medium
 def test_images_are_rgb_and_previews_have_boxes(site: Site):
     lake = Lake.open()
     row = lake.frames(DAY, label="dog", limit=1).iloc[0]
@@ -180,6 +187,7 @@ def test_images_are_rgb_and_previews_have_boxes(site: Site):
     assert (lake.preview(DAY, row["frame_id"], min_confidence=0.95) == image).all()
 
 
+@pytest.mark.medium
 def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
     frame = own_site.frames[0]
     open_store(load_settings()).delete(frame.source_image_path)
@@ -187,6 +195,7 @@ def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
         Lake.open().image(frame.day, frame.frame_id)
 
 
+@pytest.mark.medium
 def test_types_do_not_depend_on_the_rows(folder_site: Site):
     """Of an empty table, of one where a column is NULL everywhere, and of a full one."""
     lake = Lake.open()
@@ -233,6 +242,7 @@ def test_errors_name_what_was_wrong_and_the_next_step(folder_site: Site, name: s
         ask(Lake.open())
 
 
+@pytest.mark.medium
 def test_more_than_one_model_in_a_day_is_a_warning(own_site: Site):
     assert Lake.open().label_counts(DAY).shape[0] > 0
     store = open_store(load_settings())

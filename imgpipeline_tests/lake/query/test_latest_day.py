@@ -37,6 +37,7 @@ def find(store: ObjectStore, wanted: WantedFrames, tmp_path: Path) -> tuple[date
     return day, len(list((cache / "objects").iterdir()))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("wanted", "day", "fetched"),
     [

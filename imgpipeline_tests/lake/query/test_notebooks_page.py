@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from imgpipeline_tests.lake.query.site import Site
 
@@ -15,6 +16,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "notebooks.md"
 _EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<shown>.*?)```", re.DOTALL)
 
 
+@pytest.mark.medium
 def test_each_block_shows_what_the_page_says(folder_site: Site):
     page = PAGE.read_text(encoding="utf-8")
     names: dict[str, Any] = {}

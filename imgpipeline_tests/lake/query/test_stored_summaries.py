@@ -67,6 +67,7 @@ def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], co
                 assert_same(span.query(sql, [day]).rows, expected, name)
 
 
+@pytest.mark.medium
 def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStore, tmp_path):
     made = several_days(store)
     check(store, tmp_path, Settings(), DAYS, [DAYS[3]])
@@ -78,6 +79,7 @@ def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStor
     check(store, tmp_path, Settings(), DAYS[1:3], [])
 
 
+@pytest.mark.medium
 def test_current_days_cost_no_reading_of_the_ledger(counting: CountingStore, tmp_path):
     several_days(counting)
     with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache"):
@@ -89,6 +91,7 @@ def test_current_days_cost_no_reading_of_the_ledger(counting: CountingStore, tmp
     assert len(counting.read) <= 2  # the ends of chains
 
 
+@pytest.mark.medium
 def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectStore, tmp_path):
     several_days(memory)
     with open_summaries(memory, Settings(), ["label_totals"], cache_dir=tmp_path / "cache") as span:
@@ -96,6 +99,7 @@ def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectSto
         assert span.query("SELECT CAST(sum(count) AS BIGINT) FROM label_totals").rows == [(16,)]
 
 
+@pytest.mark.medium
 def test_another_threshold_counts_anew_what_depends_on_it(memory: ObjectStore, tmp_path):
     several_days(memory)
     of_labels = ["label_counts", "label_timestamps", "label_totals"]
@@ -103,6 +107,7 @@ def test_another_threshold_counts_anew_what_depends_on_it(memory: ObjectStore, t
     check(memory, tmp_path, STRICT, DAYS[:3], [], ["frame_stats", "source_activity"])
 
 
+@pytest.mark.medium
 def test_a_summary_whose_inputs_were_built_since_is_behind(memory: ObjectStore, tmp_path):
     """Also where only the summary that it is made of is behind, or gone."""
     several_days(memory)

@@ -72,6 +72,7 @@ def sharpness_bin(one: Frame) -> tuple[int, int]:
     return low, 2 * low or 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("view", "bin_of"),
     [

@@ -54,6 +54,7 @@ def engine() -> Iterator[Engine]:
         yield opened
 
 
+@pytest.mark.medium
 @given(
     st.sampled_from(
         [*CHANGES.values(), ("Pacific/Apia", date(2011, 12, 30)), ("Africa/Casablanca", date(2026, 3, 22))]
@@ -120,6 +121,7 @@ def detections(store: ObjectStore, zone: str) -> pd.DataFrame:
     return found
 
 
+@pytest.mark.medium
 @stored_cases
 def test_local_days_and_hours_are_those_of_pandas(around: ObjectStore, zone: str, day: date):
     """Over all days, and of one local day out of its neighbouring UTC partitions."""
@@ -148,6 +150,7 @@ def check_frames(store: ObjectStore, zone: str, day: date) -> None:
     assert {row["first_seen"].date() for row in rows} == {day}
 
 
+@pytest.mark.medium
 def test_stored_summaries_serve_zones_of_whole_hours(memory: ObjectStore):
     """Zones with half hours are counted from the day tables, and nothing is asked of a zone that is UTC."""
     day = date(2026, 1, 9)

@@ -15,6 +15,7 @@ from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 
 
+@pytest.mark.medium
 def test_every_number_of_frames_is_followed_back(memory: ObjectStore, lake):
     """With segments behind the tables; the frame is looked for in the segment that is named."""
     day = BusyDay(memory)

@@ -41,6 +41,7 @@ def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
         assert [row[0] for row in session.query("SHOW TABLES").rows] == sorted(table.name for table in ALL)
 
 
+@pytest.mark.medium
 def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectStore, lake):
     made = write_chain(store, day_outcomes(0, 5), [dead_letter(5), gap(6, 9)])
     with lake(store) as session:
@@ -69,6 +70,7 @@ def test_of_a_frame_in_parquet_and_behind_it_the_rule_of_the_day_tables_decides(
         assert sorted(chosen) == [(0, "car"), (3, "car"), (3, "dog"), (5, "person")]
 
 
+@pytest.mark.medium
 def test_both_tables_show_one_moment_also_between_the_two_puts_of_a_build(memory: ObjectStore, lake):
     """A build died after `frames`; among what came behind is a second announcement of a stored frame."""
     made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
@@ -90,6 +92,7 @@ def test_a_table_that_is_missing_is_made_up_for_by_the_ledger(memory: ObjectStor
         check(session, memory)
 
 
+@pytest.mark.medium
 def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(folder: ObjectStore, lake, tmp_path):
     write_chain(folder, day_outcomes(0, 30), [seen(30, ["dog"], NEXT)])
     for day in (DAY, NEXT):
@@ -110,6 +113,7 @@ def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(fol
         assert session.query(asked).rows == [row[:5] for row in counted_labels(chosen_frames(folder).values())]
 
 
+@pytest.mark.medium
 def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStore, lake):
     made = write_chain(store, day_outcomes(0, 5), [dead_letter(5)])
     rebuild_day(store, DAY, now=NOON)

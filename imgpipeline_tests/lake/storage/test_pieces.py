@@ -71,6 +71,7 @@ def named(store: ObjectStore, key: str = FRAMES) -> set[str]:
     return {found.id} if found else set()
 
 
+@pytest.mark.medium
 def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -> None:
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
@@ -80,6 +81,7 @@ def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -
         check(session, store)
 
 
+@pytest.mark.medium
 def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(
     assert {key: builds_with_pieces(store, key) for key in KEYS} == {key: set() for key in KEYS}
 
 
+@pytest.mark.medium
 def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_go(store: ObjectStore, lake: OpenLake) -> None:
     made = write_chain(store, day_outcomes(0, 60))
     build_all(store)
@@ -116,6 +119,7 @@ def test_what_is_shown_of_a_table_counts_all_its_bytes(store: ObjectStore) -> No
     assert rebuild_day(store, DAY, now=NOON).size_bytes == built.size_bytes
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("step", ["first piece", "last piece", "object"])
 def test_a_build_that_is_killed_between_its_puts_changes_nothing(
     store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch, step: str
@@ -151,6 +155,7 @@ def _die(patched: pytest.MonkeyPatch, step: str) -> None:
     patched.setattr(pieces, "reach", reach)
 
 
+@pytest.mark.medium
 def test_of_two_builds_one_wins_and_the_pieces_of_the_other_go(
     store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +181,7 @@ def test_of_two_builds_one_wins_and_the_pieces_of_the_other_go(
         check(session, store)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("read", ["file", "bytes"])
 def test_a_reader_that_is_overtaken_by_a_build_reads_the_newer_version(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: str
@@ -242,6 +248,7 @@ def test_a_cut_piece_is_named(store: ObjectStore, tmp_path: Path) -> None:
         fetch_table(store, FRAMES, tmp_path / "frames")
 
 
+@pytest.mark.medium
 def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
     made, over = write_chain(store, day_outcomes(0, 60)), threading.Event()
     rebuild_day(store, DAY, now=NOON)

@@ -106,6 +106,7 @@ def test_an_unknown_version_is_no_damage(monkeypatch: pytest.MonkeyPatch):
     assert not isinstance(refused.value, DamagedBundleError)
 
 
+@pytest.mark.medium
 def test_a_long_footer_is_read_by_a_second_request():
     store = open_memory_store()
     made = writer(store)

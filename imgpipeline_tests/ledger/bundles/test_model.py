@@ -23,6 +23,7 @@ from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, append, check_ledger, frame, gap, stored_segments
 
@@ -204,5 +205,5 @@ class BundleMachine(RuleBasedStateMachine):
 
 
 TestBundles = BundleMachine.TestCase
-TestBundles.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestBundles.settings = settings(max_examples=examples(100), stateful_step_count=25)
 TestBundles.pytestmark = [pytest.mark.slow]

@@ -37,6 +37,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
     return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
+@pytest.mark.medium
 @given(layouts, layouts, st.data())
 def test_any_layout_day_end_and_since_is_read_as_without_bundles(one, other, data: st.DataObject):
     store = open_memory_store()
@@ -138,6 +139,7 @@ def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(
     assert bundle_keys(store) == keys
 
 
+@pytest.mark.medium
 def test_a_damaged_segment_under_a_bundle_stops_no_reader_until_the_bundle_is_gone(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})

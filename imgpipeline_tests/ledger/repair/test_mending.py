@@ -21,6 +21,7 @@ from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import LID, ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
 from imgpipeline.ledger.segment import DamagedSegmentError, decode_segment
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, append, check_ledger, frame, frames, gap
 
 WRITERS = range(3)
@@ -158,7 +159,7 @@ class MendingMachine(RuleBasedStateMachine):
 
 
 class TestMending(MendingMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
-    settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=examples(150), stateful_step_count=30)
     pytestmark = pytest.mark.fault(40)
 
 

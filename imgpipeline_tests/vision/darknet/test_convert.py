@@ -15,6 +15,7 @@ from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.darknet.cfg import parse_cfg
 from imgpipeline.vision.darknet.network import plan_network
 from imgpipeline.vision.darknet.weights import read_weights
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER, ONE_CONVOLUTION
 
@@ -100,7 +101,7 @@ def outcome(text: str) -> str:
 
 
 @given(cut=st.integers(1, FLOATS))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_short_weights_name_the_layer_and_both_numbers(cut):
     network = plan_network(parse_cfg(ONE_CONVOLUTION))
     data = random_weights(ONE_CONVOLUTION, 1)

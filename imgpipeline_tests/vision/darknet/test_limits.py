@@ -13,6 +13,7 @@ from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.darknet.cfg import parse_cfg
 from imgpipeline.vision.darknet.limits import LARGEST_CFG_BYTES, LARGEST_SIDE, MOST_BOXES, MOST_CHANNELS, MOST_LAYERS
 from imgpipeline.vision.darknet.network import Convolution, Network, Yolo, plan_network
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 
 NET = "[net]\nwidth=32\nheight=32\nchannels=3\n"
@@ -113,7 +114,7 @@ def count_weights(network: Network) -> int:
     )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(cfg=cfgs)
 def test_whatever_a_cfg_says_it_is_planned_within_the_bounds_or_refused(cfg: str):
     tracemalloc.start()
@@ -130,7 +131,7 @@ def test_whatever_a_cfg_says_it_is_planned_within_the_bounds_or_refused(cfg: str
 LINEAR = "[convolutional]\nfilters=18\nsize=1\nstride=1\nactivation=linear\n"
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(
     net=st.lists(lines, max_size=2), convolution=st.lists(lines, max_size=2), between=st.lists(known_layers, max_size=3)
 )
