@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Source
@@ -19,6 +20,7 @@ def publish(
     options: PublishOptions | None = None,
     store: ImageStore | None = None,
     progress: Callable[[Totals], None] | None = None,
+    watch: SourceWatch | None = None,
 ) -> Totals:
     """Publishes a source until it ends or `stop` is set.
 
@@ -29,6 +31,7 @@ def publish(
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting after each captured item.
+        watch: Told what happens to the source.
 
     Returns:
         The accounting of the session.
@@ -38,7 +41,7 @@ def publish(
         KeyboardInterrupt: Ctrl-C; what was captured before is published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
-    publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store)
+    publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
     reason = "end of the source"
     drain_s: float | None = None
     try:

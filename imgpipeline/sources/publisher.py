@@ -23,6 +23,7 @@ from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, 
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
+from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
@@ -64,7 +65,7 @@ class Publisher:
         options: PublishOptions | None = None,
         store: ImageStore | None = None,
         clock: Clock = utc_now,
-        on_settled: Callable[[Settled, float], None] | None = None,
+        watch: SourceWatch | None = None,
     ) -> None:
         """Opens a session: connects to Kafka, and takes over a live source from an older publisher.
 
@@ -75,7 +76,7 @@ class Publisher:
             options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
             clock: Tells the time.
-            on_settled: Called with what became of a frame and the seconds since it was received.
+            watch: Told what happens to the source.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -85,22 +86,20 @@ class Publisher:
         self.kind = kind
         self._settings = settings
         self._options = options or PublishOptions()
-        self._clock = clock
-        self._on_settled = on_settled
+        self._clock, self._watch = clock, watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
-        store, preparation = store or open_store(settings), self._options.preparation
-        self._storer = FrameStorer(settings, name, self.session, store, preparation)
+        preparation = self._options.preparation
+        self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
         self._last_prepared: threading.Event | None = None
         self._sender = BatchSender(settings, fence=name if kind is SourceKind.LIVE else None)
         self._sender.open()
         self._changed = threading.Condition()
-        self._waiting: deque[_Entry] = deque()
-        self._waiting_bytes = 0
-        self._storing: deque[_Entry] = deque()
+        self._waiting, self._waiting_bytes = deque[_Entry](), 0
+        self._storing = deque[_Entry]()
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
-        self._blocked: str | None = None
+        self._blocked: str | None = None  # by the store, or by Kafka after an error
         self._sending_since: float | None = None
         self._end_reason: str | None = None
         self._started = False
@@ -108,6 +107,8 @@ class Publisher:
         if kind is SourceKind.LIVE:
             self._start(clock())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
+        if watch:
+            watch.follow_queue(lambda: self.queue_length, lambda: self.blocked)
         self._thread = threading.Thread(target=self._run, name=f"announce {name}", daemon=True)
         self._thread.start()
 
@@ -139,6 +140,8 @@ class Publisher:
         """
         if self._error:
             raise self._error
+        if self._watch:
+            self._watch.captured(captured)
         if isinstance(captured, Lost):
             self._accounts.lose(self._last_time or self._clock(), captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
@@ -219,8 +222,8 @@ class Publisher:
 
     def _settle(self, entry: _Entry, how: Settled, reason: str = "") -> None:
         self._accounts.settle(entry.number, how, reason)
-        if self._on_settled:
-            self._on_settled(how, (self._clock() - entry.received).total_seconds())
+        if self._watch:
+            self._watch.settled(how, reason, (self._clock() - entry.received).total_seconds())
         if entry.frame.settle:
             entry.frame.settle(how)
 

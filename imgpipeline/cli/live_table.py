@@ -1,0 +1,74 @@
+"""The live table of running sources: state, frame rates, queue, drops, last frame, clock offset, errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Event, Thread
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from imgpipeline.settings import Clock, utc_now
+from imgpipeline.sources.board import Board, SourceState, SourceStatus
+from imgpipeline.sources.protocol import Settled
+
+_COLOURS = {
+    SourceState.ONLINE: "green",
+    SourceState.STARTING: "yellow",
+    SourceState.OFFLINE: "red",
+    SourceState.RESTARTING: "red",
+    SourceState.TAKEN_OVER: "red",
+    SourceState.ENDED: "dim",
+}
+
+
+def table_of(statuses: list[SourceStatus], now: datetime) -> Table:
+    """Returns the table of these sources."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("source", overflow="fold")
+    table.add_column("state")
+    for heading in ("fps in", "fps out", "queue", "announced", "gated", "dropped", "failed", "last frame", "clock"):
+        table.add_column(heading, justify="right")
+    table.add_column("", overflow="fold")
+    for status in statuses:
+        settled, colour = status.settled, _COLOURS[status.state]
+        table.add_row(
+            status.source,
+            f"[{colour}]{status.state.value}[/]",
+            f"{status.fps_in:.1f}",
+            f"{status.fps_out:.1f}",
+            str(status.queue),
+            *(f"{settled.get(how, 0):,}" for how in Settled),
+            _age(status.last_frame, now),
+            "" if status.clock_offset_s is None else f"{status.clock_offset_s:+.1f} s",
+            status.error or (f"waits for {status.blocked}" if status.blocked else ""),
+        )
+    return table
+
+
+@contextmanager
+def live_table(board: Board, console: Console, clock: Clock = utc_now) -> Iterator[None]:
+    """Shows the board's sources while the context lasts: in a terminal twice a second, otherwise once a minute."""
+    if console.is_terminal:
+        with Live(get_renderable=lambda: table_of(board.statuses(), clock()), console=console, refresh_per_second=2):
+            yield
+        return
+    stop = Event()
+
+    def show() -> None:
+        while not stop.wait(60):
+            console.print(table_of(board.statuses(), clock()))
+
+    thread = Thread(target=show, name="live table", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        console.print(table_of(board.statuses(), clock()))
+
+
+def _age(time: datetime | None, now: datetime) -> str:
+    return "" if time is None else f"{(now - time).total_seconds():.0f} s ago"

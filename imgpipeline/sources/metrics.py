@@ -1,0 +1,129 @@
+"""Prometheus metrics and a health page of running sources, served on loopback unless another address is given.
+
+Names follow the Prometheus conventions: counters end in `_total`, times are in seconds.
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, SourceState, SourceStatus
+from imgpipeline.sources.protocol import Settled
+
+_PREFIX = "imgpipeline_source"
+_BAD = (SourceState.RESTARTING, SourceState.TAKEN_OVER, SourceState.OFFLINE)
+
+
+class SourceCollector(Collector):
+    """Collects the metrics of a board's sources."""
+
+    def __init__(self, board: Board) -> None:
+        """Takes whose sources are collected."""
+        self._board = board
+
+    def collect(self) -> Iterable[Metric]:
+        """Returns all metrics as they are now."""
+        received = CounterMetricFamily(f"{_PREFIX}_received_frames", "Frames received.", labels=["source"])
+        frames = CounterMetricFamily(
+            f"{_PREFIX}_frames", "Frames by what became of them.", labels=["source", "outcome", "reason"]
+        )
+        reconnects = CounterMetricFamily(f"{_PREFIX}_reconnects", "Reconnects and restarts.", labels=["source"])
+        queue = GaugeMetricFamily(f"{_PREFIX}_queue_frames", "Frames that wait to be stored.", labels=["source"])
+        up = GaugeMetricFamily(f"{_PREFIX}_up", "1 while the source delivers frames.", labels=["source"])
+        last = GaugeMetricFamily(
+            f"{_PREFIX}_last_frame_timestamp_seconds", "When the last frame arrived.", labels=["source"]
+        )
+        latency = HistogramMetricFamily(
+            f"{_PREFIX}_publish_seconds", "From received to announced in Kafka.", labels=["source"]
+        )
+        for status in self._board.statuses():
+            name = [status.source]
+            received.add_metric(name, status.received)
+            reconnects.add_metric(name, status.reconnects)
+            queue.add_metric(name, status.queue)
+            up.add_metric(name, float(status.state is SourceState.ONLINE))
+            if status.last_frame:
+                last.add_metric(name, status.last_frame.timestamp())
+            for outcome, reason, count in _outcomes(status):
+                frames.add_metric([status.source, outcome, reason], count)
+            latency.add_metric(name, _buckets(status), status.latency_sum_s)
+        return (received, frames, reconnects, queue, up, last, latency)
+
+
+@contextmanager
+def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Iterator[int]:
+    """Serves `/metrics` and `/health` while the context lasts.
+
+    Args:
+        board: Whose sources are shown.
+        port: TCP port; 0: any free one.
+        address: Address to listen on.
+
+    Yields:
+        The port.
+
+    Raises:
+        OSError: The port cannot be opened.
+    """
+    registry = CollectorRegistry()
+    registry.register(SourceCollector(board))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
+            elif self.path == "/health":
+                problems = problems_of(board)
+                body = json.dumps({"healthy": not problems, "problems": problems}).encode()
+                status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+                self._answer(status, "application/json", body)
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"/metrics or /health\n")
+
+        def log_message(self, *_: object) -> None:
+            """Scrapes are not logged."""
+
+        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer((address, port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def problems_of(board: Board) -> dict[str, str]:
+    """Returns what is wrong, by source; empty if all is well."""
+    return {status.source: status.error or status.state.value for status in board.statuses() if status.state in _BAD}
+
+
+def _outcomes(status: SourceStatus) -> Iterator[tuple[str, str, int]]:
+    for how, count in status.settled.items():
+        if how is not Settled.DROPPED:
+            yield how.value, "", count
+    for reason, count in status.dropped.items():
+        yield Settled.DROPPED.value, reason, count
+
+
+def _buckets(status: SourceStatus) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip((*map(str, LATENCY_BOUNDS_S), "+Inf"), status.latency_counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets

@@ -1,0 +1,101 @@
+"""The board shows what sources are doing, and the metrics and the health page say the same."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.metrics import problems_of, serve_metrics
+from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
+
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def watched() -> tuple[Board, Clock]:
+    clock = Clock()
+    board = Board(clock)
+    watch = board.watch("gate", SourceKind.LIVE)
+    for _ in range(20):
+        clock.now += timedelta(seconds=0.5)
+        watch.captured(CapturedFrame(clock.now, ClockSource.RTCP, data=b"x", attributes={"clock_offset_s": 1.5}))
+        watch.settled(Settled.ANNOUNCED, "", 0.2)
+    watch.captured(Lost("frame_rate", 7, Settled.GATED))
+    watch.captured(CapturedFrame(clock.now, ClockSource.RTCP, data=b"x", attributes={"clock_offset_s": 1.5}))
+    watch.settled(Settled.DROPPED, "queue", 3.0)
+    return board, clock
+
+
+def scrape(port: int) -> dict[tuple[str, ...], float]:
+    text = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    families = text_string_to_metric_families(text)
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_the_status_counts_frames_and_rates():
+    board, _ = watched()
+    [status] = board.statuses()
+    assert (status.state, status.received, status.dropped) == (SourceState.ONLINE, 28, {"queue": 1})
+    assert status.settled == {Settled.ANNOUNCED: 20, Settled.GATED: 7, Settled.DROPPED: 1}
+    assert status.fps_out == pytest.approx(2.0, abs=0.1)
+    assert status.clock_offset_s == 1.5
+
+
+def test_a_rate_falls_to_zero_without_frames():
+    board, clock = watched()
+    clock.now += timedelta(seconds=11)
+    assert board.statuses()[0].fps_in == 0
+
+
+def test_an_outage_is_a_problem_until_the_source_is_back():
+    board, clock = watched()
+    watch = board.watch("gate", SourceKind.LIVE)
+    watch.captured(StatusChange(online=False, reason="connection refused", at=clock.now))
+    assert problems_of(board) == {"gate": "connection refused"}
+    watch.captured(StatusChange(online=True, reason="connected", at=clock.now))
+    assert problems_of(board) == {}
+    assert board.statuses()[0].reconnects == 1
+
+
+def test_counts_go_on_after_a_restart():
+    board, _ = watched()
+    board.watch("gate", SourceKind.LIVE).change(SourceState.RESTARTING, "crashed")
+    assert board.statuses()[0].received == 28
+
+
+def test_metrics_follow_the_naming_conventions_and_equal_the_board():
+    board, _ = watched()
+    with serve_metrics(board, 0) as port:
+        found = scrape(port)
+    assert found["imgpipeline_source_received_frames_total", "gate"] == 28
+    assert found["imgpipeline_source_frames_total", "", "announced", "gate"] == 20
+    assert found["imgpipeline_source_frames_total", "dropped", "gate", "queue"] == 1
+    assert found["imgpipeline_source_publish_seconds_bucket", "0.25", "gate"] == 20
+    assert found["imgpipeline_source_publish_seconds_bucket", "0.1", "gate"] == 0
+    assert found["imgpipeline_source_publish_seconds_sum", "gate"] == pytest.approx(4.0)
+    assert found["imgpipeline_source_up", "gate"] == 1
+
+
+def test_the_health_page_names_what_is_wrong():
+    board, clock = watched()
+    with serve_metrics(board, 0) as port:
+        assert json.loads(urlopen(f"http://127.0.0.1:{port}/health").read()) == {"healthy": True, "problems": {}}
+        board.watch("gate", SourceKind.LIVE).captured(StatusChange(online=False, reason="timed out", at=clock.now))
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"http://127.0.0.1:{port}/health")
+        assert refused.value.code == 503
+        assert json.loads(refused.value.read())["problems"] == {"gate": "timed out"}
