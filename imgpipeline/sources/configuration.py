@@ -1,0 +1,180 @@
+"""The file `sources.toml`: which sources a supervisor runs, and how.
+
+[defaults]
+gate = { min_brightness = 20 }
+
+[[source]]
+name = "yard"
+kind = "rtsp"
+url = "rtsp://192.168.1.20/stream1"
+credentials_env = "YARD_CREDENTIALS"
+fps = 5
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.preparing import Polygon, Preparation, parse_size
+from imgpipeline.vision.gate import Gate, Hours
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S(.*\S)?$")]
+_Fraction = Annotated[float, Field(ge=0, le=1)]
+_HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GateConfig(_Strict):
+    """`gate = { … }`: which frames are left out."""
+
+    min_brightness: float | None = Field(None, ge=0, le=255)
+    min_sharpness: float | None = Field(None, ge=0)
+    min_change: float | None = Field(None, ge=0, le=255)
+    hours: str | None = Field(None, pattern=_HOURS)
+    store_images: bool = True
+
+
+class SourceConfig(_Strict):
+    """What every kind of source has."""
+
+    name: Name
+    gate: GateConfig = Field(default_factory=lambda: GateConfig.model_validate({}))
+    masks: tuple[Annotated[tuple[tuple[_Fraction, _Fraction], ...], Field(min_length=3)], ...] = ()
+    resize: str | None = Field(None, pattern=r"^\d{1,5}x\d{1,5}$")
+    queue_frames: int = Field(64, ge=1, le=100_000)
+
+    def preparation(self, settings: Settings) -> Preparation:
+        """Returns what is done to the frames of the source."""
+        gate, zone = self.gate, find_timezone(settings.timezone)
+        masks: tuple[Polygon, ...] = self.masks
+        return Preparation(
+            gate=Gate(
+                gate.min_brightness,
+                gate.min_sharpness,
+                gate.min_change,
+                Hours.parse(gate.hours, zone) if gate.hours else None,
+            ),
+            store_gated=gate.store_images,
+            masks=masks,
+            resize=parse_size(self.resize) if self.resize else None,
+        )
+
+
+class RtspConfig(SourceConfig):
+    """A camera."""
+
+    kind: Literal["rtsp"]
+    url: str = Field(pattern=r"^rtsps?://")
+    credentials_env: str | None = None
+    credentials_file: Path | None = None
+    fps: float | None = Field(None, gt=0, le=1000)
+    stall_s: float = Field(10.0, gt=0, le=3600)
+
+
+class MqttConfig(SourceConfig):
+    """Images published to an MQTT broker; a `+` in the topic names the source."""
+
+    kind: Literal["mqtt"]
+    host: str = "localhost"
+    port: int = Field(1883, ge=1, le=65_535)
+    topic: str = "images/raw"
+    username: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    payload: Literal["image", "json"] = "image"
+
+
+class FolderConfig(SourceConfig):
+    """A folder that fills up."""
+
+    kind: Literal["folder"]
+    path: Path
+    after: Literal["keep", "delete", "move"] = "keep"
+    move_to: Path | None = None
+    rescan_s: float = Field(5.0, gt=0, le=3600)
+
+
+class VideoConfig(SourceConfig):
+    """Video files, played once."""
+
+    kind: Literal["video"]
+    path: Path
+    every: int | None = Field(None, ge=1)
+    fps: float | None = Field(None, gt=0, le=1000)
+    realtime: bool = False
+
+
+class SequenceConfig(SourceConfig):
+    """Numbered images, played once."""
+
+    kind: Literal["sequence"]
+    path: Path
+    fps: float | None = Field(None, gt=0, le=1000)
+
+
+AnyConfig = Annotated[
+    RtspConfig | MqttConfig | FolderConfig | VideoConfig | SequenceConfig, Field(discriminator="kind")
+]
+"""One `[[source]]` of the file."""
+
+
+class SourcesFile(_Strict):
+    """The whole file."""
+
+    source: tuple[AnyConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "SourcesFile":
+        names = [config.name for config in self.source]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two sources are named {doubled[0]!r}")
+        return self
+
+
+def load_sources(path: Path) -> tuple[AnyConfig, ...]:
+    """Reads `sources.toml`; `[defaults]` hold for every source that does not say otherwise.
+
+    Raises:
+        ConfigurationError: There is no such file, or it is wrong; the message names the source and the field, never a
+            secret's value.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"There is no file {path}.", next_step="see docs/sources.md for an example") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}.", next_step="correct the file") from None
+    defaults, sources = data.pop("defaults", {}), data.get("source", [])
+    if isinstance(defaults, dict) and isinstance(sources, list):
+        data["source"] = [{**defaults, **source} if isinstance(source, dict) else source for source in sources]
+    try:
+        return SourcesFile.model_validate(data).source
+    except ValidationError as error:
+        problems = "; ".join(_problem(found["loc"], found["msg"], sources) for found in _errors(error))
+        raise ConfigurationError(
+            f"{path} is wrong. {problems}.", next_step="correct the file; docs/sources.md lists the fields"
+        ) from None
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    return error.errors(include_input=False, include_url=False)
+
+
+def _problem(location: tuple[int | str, ...], message: str, sources: Any) -> str:
+    """Names a field as `source "yard": fps: …`."""
+    if len(location) > 1 and isinstance(location[1], int) and isinstance(sources[location[1]], dict):
+        name = sources[location[1]].get("name", f"number {location[1] + 1}")
+        fields = ".".join(str(part) for part in location[3:]) or "kind"
+        return f'source "{name}": {fields}: {message}'
+    return f"{'.'.join(str(part) for part in location) or 'file'}: {message}"

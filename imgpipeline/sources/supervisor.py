@@ -1,0 +1,149 @@
+"""Runs many sources side by side: restarts what fails, follows changes of `sources.toml`, stops gracefully.
+
+Each source has a thread of its own; capturing that can hang or crash (cameras) has a process of its own below that. So
+one source that fails does not touch the others.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.configuration import AnyConfig, load_sources
+from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.stream.batches import FencedError
+
+LOG = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_HEALTHY_S = 60.0
+"""A source that ran this long before it failed starts again with the first pause."""
+
+Run = Callable[[threading.Event], None]
+"""Publishes one source until it ends or the event is set; raises what made it fail."""
+Build = Callable[[AnyConfig, Board], Run]
+"""Makes ready to run a source; raises nothing that `Run` may not."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """The thread of one source."""
+
+    config: AnyConfig
+    run: Run
+    board: Board
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread = field(init=False)
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._keep_running, name=f"source {self.config.name}", daemon=True)
+        self.thread.start()
+
+    def _keep_running(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self.stop.is_set():
+            started_s = monotonic()
+            try:
+                self.run(self.stop)
+            except FencedError as error:
+                self._change(SourceState.TAKEN_OVER, str(error))
+                return
+            except Exception as error:  # the border around one source: recorded, and tried again
+                said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
+                LOG.exception("%s failed", self.config.name)
+                self._change(SourceState.RESTARTING, said)
+            else:
+                self._change(SourceState.ENDED)
+                return
+            pause_s = _FIRST_PAUSE_S if monotonic() - started_s > _HEALTHY_S else pause_s
+            self.stop.wait(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads restarts, keeps no secret
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _change(self, state: SourceState, error: str | None = None) -> None:
+        self.board.watch(self.config.name, SourceKind.LIVE).change(state, error)
+
+
+class Supervisor:
+    """Keeps the sources of a file running."""
+
+    def __init__(self, path: Path, build: Build, board: Board, *, rescan_s: float = 2.0) -> None:
+        """Reads the file for the first time.
+
+        Args:
+            path: `sources.toml`.
+            build: Makes ready to run a source.
+            board: Shows what the sources do.
+            rescan_s: How often the file is looked at.
+
+        Raises:
+            ConfigurationError: The file is wrong.
+        """
+        self._path = path
+        self._build = build
+        self._board = board
+        self._rescan_s = rescan_s
+        self._wanted = load_sources(path)
+        self._version = self._file_version()
+        self._workers: dict[str, _Worker] = {}
+
+    def run(self, stop: threading.Event, *, grace_s: float = 40.0) -> None:
+        """Runs until `stop` is set, or until every source has ended; then waits for what is in flight.
+
+        A change of the file touches only the sources that it concerns; a file that is wrong is refused as a whole, and
+        everything goes on as it was.
+
+        Args:
+            stop: Ends all sources gracefully.
+            grace_s: How long to wait for them at most.
+        """
+        self._apply()
+        while not stop.wait(self._rescan_s) and (not self._workers or self._is_running()):
+            if (version := self._file_version()) != self._version:
+                self._version = version
+                self._reload()
+        self._end(list(self._workers), grace_s)
+
+    def _is_running(self) -> bool:
+        return any(worker.thread.is_alive() for worker in self._workers.values())
+
+    def _reload(self) -> None:
+        try:
+            self._wanted = load_sources(self._path)
+        except ImgpipelineError as error:
+            LOG.error("the changed file is not used: %s", error)  # noqa: TRY400 - the error says it all
+            return
+        self._apply()
+
+    def _apply(self) -> None:
+        wanted = {config.name: config for config in self._wanted}
+        changed = [name for name, worker in self._workers.items() if wanted.get(name) != worker.config]
+        self._end(changed, 40.0)
+        for name in changed:
+            if name not in wanted:
+                self._board.remove(name)
+        for name, config in wanted.items():
+            if name not in self._workers:
+                LOG.info("starting %s (%s)", name, config.kind)
+                self._workers[name] = _Worker(config, self._build(config, self._board), self._board)
+                self._workers[name].start()
+
+    def _end(self, names: list[str], grace_s: float) -> None:
+        ending = [self._workers.pop(name) for name in names]
+        for worker in ending:
+            LOG.info("stopping %s", worker.config.name)
+            worker.stop.set()
+        deadline_s = monotonic() + grace_s
+        for worker in ending:
+            worker.thread.join(max(0.0, deadline_s - monotonic()))
+
+    def _file_version(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino

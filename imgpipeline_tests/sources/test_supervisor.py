@@ -1,0 +1,153 @@
+"""A supervisor keeps sources running, each by itself, and follows its file."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.configuration import AnyConfig, load_sources
+from imgpipeline.sources.supervisor import Run, Supervisor
+from imgpipeline.stream.batches import FencedError
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+def entry(name: str, fields: str = "") -> str:
+    return f'[[source]]\nname = "{name}"\nkind = "rtsp"\nurl = "rtsp://127.0.0.1/{name}"\n{fields}\n'
+
+
+def sources_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sources.toml"
+    path.write_text(text)
+    return path
+
+
+class Sources:
+    """Stands in for the sources themselves: each run is recorded, and ends when it is stopped."""
+
+    def __init__(self, run: Callable[[str, threading.Event], None] | None = None) -> None:
+        self.started: list[str] = []
+        self.stopped: list[str] = []
+        self._run = run or (lambda _, stop: stop.wait())
+
+    def build(self, config: AnyConfig, _board: Board) -> Run:
+        def run(stop: threading.Event) -> None:
+            self.started.append(config.name)
+            self._run(config.name, stop)
+            self.stopped.append(config.name)
+
+        return run
+
+
+@contextmanager
+def running(path: Path, sources: Sources, board: Board) -> Iterator[None]:
+    stop = threading.Event()
+    supervisor = Supervisor(path, sources.build, board, rescan_s=0.05)
+    thread = threading.Thread(target=supervisor.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def state_of(board: Board, name: str) -> SourceState:
+    return next(status.state for status in board.statuses() if status.source == name)
+
+
+def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path: Path):
+    sources = Sources()
+    with running(sources_file(tmp_path, entry("a") + entry("b")), sources, Board()):
+        wait_until(lambda: sorted(sources.started) == ["a", "b"], limit_s=10, what="both sources")
+    assert sorted(sources.stopped) == ["a", "b"]
+
+
+def test_a_source_that_fails_is_started_again_and_the_others_run_on(tmp_path: Path):
+    failures = iter([TransientError("The camera is away."), OSError("broken pipe")])
+
+    def run(name: str, stop: threading.Event) -> None:
+        if name == "bad" and (error := next(failures, None)):
+            raise error
+        stop.wait()
+
+    sources, board = Sources(run), Board()
+    with running(sources_file(tmp_path, entry("bad") + entry("good")), sources, board):
+        wait_until(lambda: sources.started.count("bad") == 3, limit_s=20, what="the third start")
+        assert sources.started.count("good") == 1
+    assert board.statuses()[0].reconnects == 2
+
+
+def test_a_source_that_was_taken_over_is_not_started_again(tmp_path: Path):
+    def run(_name: str, _stop: threading.Event) -> None:
+        raise FencedError("Another process has taken over a.")
+
+    sources, board = Sources(run), Board()
+    with running(sources_file(tmp_path, entry("a")), sources, board):
+        wait_until(lambda: bool(board.statuses()), limit_s=10, what="the source's state")
+    assert state_of(board, "a") is SourceState.TAKEN_OVER
+    assert sources.started == ["a"]
+
+
+def test_a_supervisor_ends_when_all_its_sources_have_ended(tmp_path: Path):
+    sources, board = Sources(lambda *_: None), Board()
+    Supervisor(sources_file(tmp_path, entry("a")), sources.build, board, rescan_s=0.05).run(threading.Event())
+    assert state_of(board, "a") is SourceState.ENDED
+
+
+def test_a_change_of_the_file_touches_only_the_sources_it_concerns(tmp_path: Path):
+    sources, board = Sources(), Board()
+    path = sources_file(tmp_path, entry("kept") + entry("changed") + entry("removed"))
+    with running(path, sources, board):
+        wait_until(lambda: len(sources.started) == 3, limit_s=10, what="the first sources")
+        path.write_text(entry("kept") + entry("changed", "fps = 2") + entry("added"))
+        wait_until(lambda: len(sources.started) == 5, limit_s=10, what="the changed and the added source")
+        assert sorted(sources.stopped) == ["changed", "removed"]
+        assert sources.started.count("kept") == 1
+
+
+def test_a_changed_file_that_is_wrong_is_refused_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    sources = Sources()
+    path = sources_file(tmp_path, entry("a"))
+    with running(path, sources, Board()):
+        wait_until(lambda: sources.started == ["a"], limit_s=10, what="the source")
+        path.write_text(entry("b", "fps = -1"))
+        wait_until(lambda: "fps" in caplog.text, limit_s=10, what="the complaint")
+    assert sources.started == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[source]]\nname = "a"\nkind = "rtps"', 'source "a": kind: '),
+        (entry("a", "fps = 0"), 'source "a": fps: Input should be greater than 0'),
+        (entry("a", "speed = 3"), 'source "a": speed: Extra inputs are not permitted'),
+        (entry("a") + entry("a"), "two sources are named 'a'"),
+        (entry("a", "masks = [[[0, 0], [1, 1]]]"), 'source "a": masks.0: '),
+        ("[[source]\n", "cannot be read"),
+    ],
+    ids=["kind", "range", "unknown", "doubled", "mask", "syntax"],
+)
+def test_a_wrong_file_is_refused_with_the_source_and_the_field(tmp_path: Path, text: str, said: str):
+    with pytest.raises(ConfigurationError) as refused:
+        load_sources(sources_file(tmp_path, text))
+    assert said in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match=r"There is no file .*sources.toml"):
+        load_sources(tmp_path / "sources.toml")
+
+
+def test_defaults_hold_for_every_source_that_does_not_say_otherwise(tmp_path: Path):
+    text = '[defaults]\nfps = 2.0\ngate = { min_brightness = 20, hours = "06:00-20:00" }\n'
+    first, second = load_sources(sources_file(tmp_path, text + entry("a") + entry("b", "fps = 5.0")))
+    assert [first.model_dump()["fps"], second.model_dump()["fps"]] == [2.0, 5.0]
+    gate = first.preparation(Settings(_env_file=None)).gate
+    assert gate.min_brightness == 20
+    assert gate.hours is not None
