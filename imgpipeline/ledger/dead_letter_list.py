@@ -10,26 +10,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import zstandard
-
-from imgpipeline.contracts.keys import ChainId, follower_key
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import RecordReference
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.errors import PermanentError
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, ReplayTrail, Wanted, may_have_moved
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
+from imgpipeline.ledger.follower_object import FollowerObject
 from imgpipeline.ledger.reading import ChainEnd, fix_ends
 from imgpipeline.ledger.segment import Segment
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 _VERSION = 1
 _MOST_BYTES = 2**30
 _SAVED_EVERY = 40
 """Batches of a long way after which the list is saved: a call that is ended has not read in vain."""
-_KEY = follower_key("dead_letters")
+_NAME = "dead_letters"
 
 
 @dataclass(slots=True)
@@ -133,8 +131,9 @@ def find_dead_letters(
         LedgerError: A segment cannot be read.
         TransientError: The store does not answer.
     """
-    stored, e_tag = _load(store)
-    if stored is None and wanted.day is not None:
+    stored = FollowerObject(store, _NAME, _MOST_BYTES)
+    known = stored.load(DeadLetterList.from_json)
+    if known is None and wanted.day is not None:
         of_day = DeadLetterList()
         ends = {chain: end.offset for chain, end in fix_ends(store).items()}
         for segment in read_day(store, wanted.day, ends):
@@ -142,37 +141,25 @@ def find_dead_letters(
         found = of_day.find(wanted)
         if not any(buried.state is LetterState.OPEN and may_have_moved(buried) for buried in found):
             return found, of_day.trail
-    followed = _follow(store, stored or DeadLetterList(), e_tag, progress)
+    followed = _follow(stored, known or DeadLetterList(), progress)
     return followed.find(wanted), followed.trail
 
 
-def _load(store: ObjectStore) -> tuple[DeadLetterList | None, str | None]:
-    try:
-        fetched = store.fetch(_KEY)
-        data = zstandard.ZstdDecompressor().decompress(fetched.data, max_output_size=_MOST_BYTES)
-        return DeadLetterList.from_json(data), fetched.e_tag
-    except ObjectMissingError:
-        return None, None
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return None, fetched.e_tag
-
-
-def _follow(store: ObjectStore, known: DeadLetterList, e_tag: str | None, progress: Progress | None) -> DeadLetterList:
-    ends = fix_ends(store, known.checkpoint.hints)
+def _follow(stored: FollowerObject, known: DeadLetterList, progress: Progress | None) -> DeadLetterList:
+    ends = fix_ends(stored.store, known.checkpoint.hints)
     before = known.checkpoint
-    saving = _Saving(store, e_tag)
     try:
-        for number, batch in enumerate(follow(store, known.checkpoint, ends=ends), start=1):
+        for number, batch in enumerate(follow(stored.store, known.checkpoint, ends=ends), start=1):
             known.take(batch)
             if progress:
                 progress(_offsets(known.checkpoint.ends) - _offsets(before.ends), _lag(before, ends))
             if number % _SAVED_EVERY == 0:
-                saving.save(known)
+                stored.save(known.to_json())
     except LostCheckpointError:
-        return _follow(store, DeadLetterList(), e_tag, progress)
+        return _follow(stored, DeadLetterList(), progress)
     finally:
         if known.checkpoint != before:
-            saving.save(known)
+            stored.save(known.to_json())
     return known
 
 
@@ -182,28 +169,6 @@ def _offsets(ends: Mapping[ChainId, int]) -> int:
 
 def _lag(before: Checkpoint, ends: Mapping[ChainId, ChainEnd]) -> int:
     return sum(max(end.offset - before.ends.get(chain, 0), 0) for chain, end in ends.items())
-
-
-@dataclass(slots=True)
-class _Saving:
-    """Saves the list again and again, while nobody else does."""
-
-    store: ObjectStore
-    e_tag: str | None
-    is_lost: bool = False
-
-    def save(self, known: DeadLetterList) -> None:
-        if self.is_lost:
-            return
-        data = zstandard.compress(known.to_json())
-        try:
-            self.is_lost = not self.store.replace(_KEY, data, self.e_tag)
-            fetched = self.store.fetch(_KEY)
-        except PermanentError:  # this account may not write, or somebody has removed the list
-            self.is_lost = True
-            return
-        self.is_lost = self.is_lost or fetched.data != data
-        self.e_tag = fetched.e_tag
 
 
 def _named(record: RecordReference, number: Mapping[ChainId, int]) -> Iterable[int]:

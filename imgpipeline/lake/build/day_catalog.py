@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import zstandard
-
-from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId, follower_key
-from imgpipeline.errors import LedgerError, PermanentError
+from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId
+from imgpipeline.errors import LedgerError
 from imgpipeline.lake.build.day_ends import has_news
 from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.ledger import (
@@ -26,14 +24,15 @@ from imgpipeline.ledger import (
     known_days,
 )
 from imgpipeline.ledger.checkpoint import Position
+from imgpipeline.ledger.follower_object import FollowerObject
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 _VERSION = 1
 _MOST_BYTES = 2**28
 _MOST_READ = 1_000
 """Segments that are read to catch up; what is further behind is taken from the day index, as a whole."""
-_KEY = follower_key("days")
+_NAME = "days"
 
 
 @dataclass(slots=True)
@@ -42,14 +41,14 @@ class DayCatalog:
 
     store: ObjectStore
     """The object store."""
+    stored: FollowerObject
+    """Where the catalogue is kept."""
     news: KnownDays = field(default_factory=KnownDays)
     """What is known of the days."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """Up to where the ledger was followed."""
     fixed: Mapping[ChainId, ChainEnd] = field(default_factory=dict)
     """The ends of all chains, as this call fixed them."""
-    _e_tag: str | None = None
-    _saved: bytes = b""
 
     @property
     def ends(self) -> dict[ChainId, int]:
@@ -99,13 +98,7 @@ class DayCatalog:
 
     def save(self) -> bool:
         """Keeps the catalogue; False where another one was saved meanwhile, or this account may not write."""
-        data = _encode(self.news, self.checkpoint)
-        if data == self._saved or not self.checkpoint.chains:
-            return True
-        try:
-            return self.store.replace(_KEY, zstandard.compress(data), self._e_tag)
-        except PermanentError:
-            return False  # the next call only has to catch up further
+        return not self.checkpoint.chains or self.stored.save(_encode(self.news, self.checkpoint))
 
 
 def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
@@ -130,19 +123,15 @@ def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
 
 
 def _load(store: ObjectStore) -> DayCatalog:
-    try:
-        fetched = store.fetch(_KEY)
-    except ObjectMissingError:
-        return DayCatalog(store)
-    try:
-        data = zstandard.ZstdDecompressor().decompress(fetched.data, max_output_size=_MOST_BYTES)
-        read: dict[str, Any] = json.loads(data)
-        if read["version"] != _VERSION:
-            return DayCatalog(store, _e_tag=fetched.e_tag)
-        news, checkpoint = KnownDays.from_json(read["days"]), Checkpoint.from_json(read["checkpoint"])
-    except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError):
-        return DayCatalog(store, _e_tag=fetched.e_tag)
-    return DayCatalog(store, news, checkpoint, _e_tag=fetched.e_tag, _saved=data)
+    stored = FollowerObject(store, _NAME, _MOST_BYTES)
+    return DayCatalog(store, stored, *(stored.load(_decode) or ()))
+
+
+def _decode(text: bytes) -> tuple[KnownDays, Checkpoint]:
+    data: dict[str, Any] = json.loads(text)
+    if data["version"] != _VERSION:
+        raise ValueError("another version")
+    return KnownDays.from_json(data["days"]), Checkpoint.from_json(data["checkpoint"])
 
 
 def _encode(news: KnownDays, checkpoint: Checkpoint) -> bytes:
