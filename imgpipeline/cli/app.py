@@ -22,6 +22,7 @@ from imgpipeline.cli import (
     explain,
     export,
     frames,
+    health,
     imports,
     ingest,
     ledger,
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from imgpipeline.settings import Clock, utc_now
-from imgpipeline.sources.board import Board, SourceState, SourceStatus
+from imgpipeline.sources.board import Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
 
 _COLOURS = {
@@ -23,7 +23,7 @@ _COLOURS = {
 }
 
 
-def table_of(statuses: list[SourceStatus], now: datetime) -> Table:
+def table_of(statuses: list[RunningSource], now: datetime) -> Table:
     """Returns the table of these sources."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source", overflow="fold")

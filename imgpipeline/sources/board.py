@@ -33,7 +33,7 @@ class SourceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SourceStatus:
+class RunningSource:
     """One source at one moment."""
 
     source: str
@@ -132,11 +132,11 @@ class SourceWatch:
             self._state, self._error = state, error
             self._reconnects += state is SourceState.RESTARTING
 
-    def status(self) -> SourceStatus:
+    def status(self) -> RunningSource:
         """Returns the source as it is now."""
         with self._lock:
             now_s = self._clock().timestamp()
-            return SourceStatus(
+            return RunningSource(
                 source=self._source,
                 kind=self._kind,
                 state=self._state,
@@ -180,7 +180,7 @@ class Board:
         with self._lock:
             self._watches.pop(source, None)
 
-    def statuses(self) -> list[SourceStatus]:
+    def statuses(self) -> list[RunningSource]:
         """Returns all sources as they are now, sorted by name."""
         with self._lock:
             watches = [watch for _, watch in sorted(self._watches.items())]

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, SourceState, SourceStatus
+from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
 
 _PREFIX = "imgpipeline_source"
@@ -113,7 +113,7 @@ def problems_of(board: Board) -> dict[str, str]:
     return {status.source: status.error or status.state.value for status in board.statuses() if status.state in _BAD}
 
 
-def _outcomes(status: SourceStatus) -> Iterator[tuple[str, str, int]]:
+def _outcomes(status: RunningSource) -> Iterator[tuple[str, str, int]]:
     for how, count in status.settled.items():
         if how is not Settled.DROPPED:
             yield how.value, "", count
@@ -121,7 +121,7 @@ def _outcomes(status: SourceStatus) -> Iterator[tuple[str, str, int]]:
         yield Settled.DROPPED.value, reason, count
 
 
-def _buckets(status: SourceStatus) -> list[tuple[str, float]]:
+def _buckets(status: RunningSource) -> list[tuple[str, float]]:
     total, buckets = 0, []
     for bound, count in zip((*map(str, LATENCY_BOUNDS_S), "+Inf"), status.latency_counts, strict=True):
         total += count
