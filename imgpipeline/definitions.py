@@ -30,6 +30,7 @@ from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.redetecting import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.retention import deleted_images, hourly_retention, retain_images_job
 from imgpipeline.defs.silence import no_source_is_silent, source_silence
 from imgpipeline.defs.unknown_settings import warn_of_unknown_settings
 
@@ -40,14 +41,15 @@ defs = dg.Definitions(
         stored_images,
         frame_metadata,
         segment_bundles,
+        deleted_images,
         day_tables,
         *summaries,
         *reports,
         redetections,
         model_comparison,
     ],
-    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments],
-    schedules=[nightly_rebuild, weekly_redetect, hourly_bundles],
+    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments, retain_images_job],
+    schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
     asset_checks=[no_source_is_silent],
     sensors=[frames_sensor, keep_tables_current, source_silence],
     resources={"pipeline": Pipeline()},

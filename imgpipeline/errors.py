@@ -89,3 +89,10 @@ class BadInputError(ImgpipelineError):
     def __init__(self, code: DeadLetterCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ImageDeletedError(BadInputError):
+    """The image is gone because image retention deleted images of its source and day; the message says when."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(DeadLetterCode.OBJECT_NOT_FOUND, message)

@@ -23,6 +23,7 @@ from imgpipeline.cli import (
     export,
     frames,
     health,
+    images,
     imports,
     ingest,
     ledger,
@@ -60,6 +61,7 @@ app.add_typer(ingest.app, name="ingest")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")
+app.add_typer(images.app, name="images")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")

@@ -19,6 +19,10 @@ def show_page(explanation: Explanation, limit: int) -> None:
     # No table: keys are long, and somebody will want to copy them.
     segments = (_segment(place, each) for place, each in enumerate(explanation.segments[:limit], 1))
     write_text("\nSegments:\n" + "".join(segments))
+    for deleted in explanation.deleted_images:
+        images = counted(deleted.images, "image")
+        on = deleted.deleted_at.date()
+        note(f"Image retention deleted {images} of {deleted.source} of {deleted.day} on {on}.")
     _note_what_is_left_out("detections", explanation.detections, limit)
     _note_what_is_left_out("segments", explanation.segments, limit)
 

@@ -23,6 +23,8 @@ FOLLOWERS = "metadata_followers"
 """Prefix of what followers of the ledger keep with their checkpoints; may be deleted at any time."""
 IMAGES = "images"
 """Prefix of the stored images."""
+DELETED_IMAGES = "deleted_images"
+"""Prefix of the record of deleted images."""
 REDETECTIONS = "redetections"
 """Prefix of what other models found."""
 REPORTS = "reports"
@@ -290,6 +292,16 @@ def parse_day(key: str) -> date | None:
 def image_key(source: str, day: date, name: str) -> str:
     """Returns the key under which an image is stored: `images/{source}/{day}/{name}`."""
     return f"{IMAGES}/{safe_name(source)}/{day.isoformat()}/{safe_name(name)}"
+
+
+def deleted_images_key(source: str, day: date) -> str:
+    """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`.
+
+    Args:
+        source: The source as `image_key` writes it.
+        day: UTC day below which the images were stored.
+    """
+    return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
 
 def safe_name(name: str) -> str:

@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImageDeletedError, ImgpipelineError
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import Column, Table
 from imgpipeline.lake.storage.engine import Engine, identifier
@@ -157,11 +157,16 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Me
 def show_picture(
     settings: Settings, store: ObjectStore, path: str, detections: Sequence[Detection]
 ) -> dg.MetadataValue[str] | None:
-    """Returns a picture with boxes for the UI, at most 20 kB; None where the image can no longer be read."""
+    """Returns a picture with boxes for the UI, at most 20 kB; None where the image can no longer be read.
+
+    Of an image that image retention has deleted it returns when.
+    """
     from imgpipeline.vision.previews import draw_preview, read_pixels  # noqa: PLC0415 - loads OpenCV
 
     try:
         pixels = read_pixels(ImageReader(store, settings), path)
+    except ImageDeletedError as error:
+        return dg.MetadataValue.md(_cell(error.message))
     except ImgpipelineError:
         return None
     encoded = draw_preview(pixels, detections, max_side=_LONGEST_SIDE, most_bytes=_MOST_BYTES)

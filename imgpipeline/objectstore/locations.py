@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
+from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError, TransientError
 from imgpipeline.objectstore.client import Fetched, ObjectStore, open_bucket
+from imgpipeline.objectstore.deleted_images import deleted_of
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError, ObjectTooLargeError
 from imgpipeline.settings import Settings
 
@@ -116,10 +117,18 @@ class ImageReader:
             return self.retry_missing(lambda: self._read_bounded(store, location.key, path, admit))
         except ObjectMissingError:
             self._prove_store_works()
-            raise BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.") from None
+            raise self._missing(location, path) from None
         except ForbiddenError:
             self._prove_store_works()
             raise BadInputError(DeadLetterCode.OBJECT_FORBIDDEN, f"The store refuses access to {path}.") from None
+
+    def _missing(self, location: ImageLocation, path: str) -> BadInputError:
+        """Returns why an image is not there: image retention, if it has deleted images of the source and day."""
+        deleted = deleted_of(self.store, [location.key]) if location.bucket is None else ()
+        if not deleted:
+            return BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.")
+        on = deleted[0].deleted_at.date()
+        return ImageDeletedError(f"Image deleted on {on} by image retention: {path}.")
 
     def _prove_store_works(self) -> None:
         """Raises if the pipeline's own store cannot be read either: then the object is not to blame.

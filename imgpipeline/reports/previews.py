@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports.palette import Colour
 from imgpipeline.reports.stored_day import DayQueries
@@ -140,6 +140,8 @@ class _Easel:
         """Returns the preview, or why there is none."""
         try:
             pixels = read_pixels(self.reader, path)
+        except ImageDeletedError as error:
+            return None, error.message
         except BadInputError as error:
             return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
         drawn = draw_preview(

@@ -67,3 +67,16 @@ class StoreSettings(BaseSettings):
         description="A request to the S3 store that failed in a way that may pass (connection refused or reset, no "
         "answer in time, 5xx) is repeated for this long. `doctor` and `status` repeat it for 5 s at most.",
     )
+    keep_images_days: float | None = Field(
+        None,
+        gt=0,
+        le=36_500,
+        description="Images that this project stored are deleted this many days after they were taken and stored, once "
+        "their frames have an outcome. Unset: never.",
+    )
+    keep_images_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="The oldest images that this project stored are deleted until the others have at most this size in "
+        "bytes. Unset: no limit.",
+    )

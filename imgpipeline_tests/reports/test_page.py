@@ -13,6 +13,7 @@ import pytest
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.deleted_images import DeletedImages, write_deleted
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
 from imgpipeline_tests.reports.conftest import MakeReport, build_tables, picture
@@ -170,3 +171,11 @@ def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, setting
     built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
     assert built.headline.detections == 1
     assert "a confidence of at least 0.6" in ReadPage(store.get(built.key)).text
+
+
+def test_a_picture_that_image_retention_has_deleted_says_so(store: ObjectStore, read: Read):
+    key = f"images/gate/{DAY}/a.jpg"
+    write_chain(store, [seen(0, source_image_path=key)])
+    at = frame(0).timestamp + timedelta(days=30)
+    write_deleted(store, DeletedImages("gate", DAY, at, 1, 10, 0, at))
+    assert f"Image deleted on {at.date()} by image retention: {key}." in read().text

@@ -5,9 +5,10 @@ number, and that every detection was found in the segment that is named for it; 
 How the answer looks belongs to `explanation` and the command; the same by SQL is in `macros`.
 """
 
+import contextlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
-from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
+from imgpipeline.errors import BadInputError, ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.build.summaries import recipe
 from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, NumberId, SegmentBehind, StoredNumber
 from imgpipeline.lake.sessions.macros import COUNTED_DETECTIONS
@@ -29,6 +30,8 @@ from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import Segment, known_days
 from imgpipeline.ledger.locating import segments_holding
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.deleted_images import deleted_of
+from imgpipeline.objectstore.locations import resolve_image_path
 from imgpipeline.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -75,9 +78,17 @@ def explain(
     segments, keys = _segments(store, found, progress or (lambda *_: None))
     traced = tuple(replace(each, segment=keys[each.chain, each.offset]) for each in found)
     stored = _stored(store, number, settings)
-    explanation = Explanation(number, count, least, _below(lake, number, least), traced, segments, stored)
+    deleted = deleted_of(store, _own_keys(traced, settings))
+    explanation = Explanation(number, count, least, _below(lake, number, least), traced, segments, stored, deleted)
     _check_stored(lake, explanation)
     return explanation
+
+
+def _own_keys(found: Iterable[CountedDetection], settings: Settings) -> Iterator[str]:
+    """Yields the keys of images in the store itself."""
+    for path in {each.source_image_path for each in found}:
+        with contextlib.suppress(BadInputError):  # in another bucket, or no path at all
+            yield resolve_image_path(path, settings.store_url, ()).key
 
 
 def _counted(number: NumberId) -> str:

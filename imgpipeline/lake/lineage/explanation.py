@@ -11,6 +11,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.storage.manifest import Manifest
+from imgpipeline.objectstore.deleted_images import DeletedImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class Explanation:
     """The segments that hold them, by chain and offset."""
     stored: StoredNumber | None
     """The stored summary; None where the day has none yet."""
+    deleted_images: tuple[DeletedImages, ...] = ()
+    """The sources and days of the detections of which image retention has deleted images."""
 
     @property
     def frames(self) -> int:
@@ -177,6 +180,10 @@ class Explanation:
             "least_confidence": self.least_confidence,
             "not_counted": self.not_counted,
             "stored": self.stored and _stored_json(self.stored),
+            "deleted_images": [
+                {name: getattr(each, name) for name in ("source", "day", "deleted_at", "images")}
+                for each in self.deleted_images
+            ],
             "segments": [_flat(segment) for segment in self.segments],
             "detections": [_flat(found) for found in self.detections],
         }

@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode, PermanentError
+from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode, ImageDeletedError, PermanentError
 from imgpipeline.lake.query.days import unknown_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
@@ -101,6 +101,11 @@ def _path(lake: LakeSession, store: ObjectStore, day: date, frame_id: str) -> st
 def _read(store: ObjectStore, settings: Settings, path: str, frame_id: str) -> Pixels:
     try:
         return read_pixels(ImageReader(store, settings), path)
+    except ImageDeletedError as error:
+        raise PermanentError(
+            f"The image of the frame {frame_id} cannot be shown. {error}",
+            next_step="raise IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES to keep later images longer",
+        ) from None
     except BadInputError as error:
         raise PermanentError(
             f"The image of the frame {frame_id} cannot be shown. {error}", next_step=_NEXT_STEPS.get(error.code)

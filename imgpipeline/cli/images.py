@@ -1,0 +1,60 @@
+"""`imgpipeline images`: the images that this project stored."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.counts import counted
+from imgpipeline.settings import load_settings, utc_now
+
+app = typer.Typer(help="The images that this project stored.")
+
+
+@app.callback()
+def _group() -> None:
+    """The images that this project stored."""
+
+
+@app.command("retain")
+def retain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; show what would be deleted.")] = False,
+    limit_s: Annotated[
+        float | None, typer.Option("--limit-s", min=1, help="Stop after this many seconds; the next run continues.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the oldest images by IMGPIPELINE_KEEP_IMAGES_DAYS and IMGPIPELINE_KEEP_IMAGES_BYTES.
+
+    Only images below images/ whose frames have an outcome in the ledger are deleted, at most 100,000 in one run.
+    Frames, detections and all numbers stay. Dagster does this every hour if a limit is set (retain_images).
+    """
+    from imgpipeline.lake.query.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    began_s = time.monotonic()
+    with progress_bar("Deleting", unit="images") as bar:
+        report = retain_images(
+            open_store(settings),
+            settings,
+            now=utc_now(),
+            dry_run=dry_run,
+            is_over=lambda: limit_s is not None and time.monotonic() - began_s > limit_s,
+            progress=lambda done: bar(done, 0),
+        )
+    if as_json:
+        rows = [{name: getattr(each, name) for name in ("source", "day", "images", "size_bytes")} for each in
+                report.deleted]  # fmt: skip
+        show_json({"dry_run": dry_run, "images": report.images, "size_bytes": report.size_bytes, "left": report.left,
+                   "complete": report.is_complete, "deleted": rows})  # fmt: skip
+    elif report.deleted:
+        cells = [(each.source, each.day, each.images, each.size_bytes / 1e6) for each in report.deleted]
+        show_table(("source", "day", "images", "MB"), cells)
+    images, size = counted(report.images, "image"), f"{report.size_bytes / 1e6:,.1f} MB"
+    note(f"Would delete {images}, {size}. Nothing was changed." if dry_run else f"Deleted {images}, {size}.")
+    if report.left:
+        note(f"Kept although due: {counted(report.left, 'image')} whose frames have no outcome in the ledger.")
+    if not report.is_complete:
+        note("More images are due; the next run continues.")

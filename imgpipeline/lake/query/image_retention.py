@@ -1,0 +1,252 @@
+"""Image retention: deletes the oldest images that this project stored, by age or until they fit into a size limit.
+
+Only images below `images/` whose frame has an outcome in the ledger are deleted, so a frame that waits for detection
+keeps its image. A run deletes a bounded number; the next one continues.
+"""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+
+from imgpipeline.contracts.keys import IMAGES
+from imgpipeline.contracts.times import day_of
+from imgpipeline.errors import BadInputError, UsageError
+from imgpipeline.faultpoints import reach
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.objectstore import ObjectInfo, ObjectStore
+from imgpipeline.objectstore.deleted_images import DeletedImages, image_place, read_deleted, write_deleted
+from imgpipeline.objectstore.locations import resolve_image_path
+from imgpipeline.settings import Settings
+
+MOST_IMAGES = 100_000
+"""A run deletes no more."""
+_BATCH = 1_000
+_LOOK_AGAIN = timedelta(days=1)
+"""A day that had to keep images is looked at again after this time."""
+_OUTCOMES = f"""
+SELECT DISTINCT source_image_path FROM frames WHERE source_image_path <> ''
+UNION
+SELECT DISTINCT image_path FROM {SHOWN_LETTERS} WHERE image_path <> ''
+"""  # noqa: S608 - own names
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionReport:
+    """What a run has deleted, or would delete."""
+
+    deleted: tuple[DeletedImages, ...]
+    """By source and day: what this run has deleted."""
+    left: int
+    """Images that are due, but whose frames have no outcome in the ledger."""
+    is_complete: bool
+    """Whether everything that is due was looked at; False if the next run has to continue."""
+
+    @property
+    def images(self) -> int:
+        """How many images were deleted."""
+        return sum(each.images for each in self.deleted)
+
+    @property
+    def size_bytes(self) -> int:
+        """Their size."""
+        return sum(each.size_bytes for each in self.deleted)
+
+
+def is_retained(settings: Settings) -> bool:
+    """Whether a limit is set, so that images are deleted at all."""
+    return settings.keep_images_days is not None or settings.keep_images_bytes is not None
+
+
+def retain_images(
+    store: ObjectStore,
+    settings: Settings,
+    *,
+    now: datetime,
+    dry_run: bool = False,
+    most_images: int = MOST_IMAGES,
+    is_over: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> RetentionReport:
+    """Deletes images that are older than the settings allow, and the oldest ones above the size limit.
+
+    Args:
+        store: The object store.
+        settings: The limits.
+        now: The clock.
+        dry_run: Delete nothing; report what would be deleted.
+        most_images: Delete no more than this.
+        is_over: Asked before each batch; True ends the run.
+        progress: Told how many images were deleted so far.
+
+    Raises:
+        UsageError: No limit is set.
+        LedgerError: A segment newer than a day's tables cannot be read.
+        PermanentError: The store refuses to delete, or a stored table cannot be read.
+        TransientError: The store does not answer.
+    """
+    if not is_retained(settings):
+        raise UsageError(
+            "No images are deleted: neither limit is set.",
+            next_step="set IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES",
+        )
+    work = _Work(store, settings, now, dry_run, most_images, is_over, progress)
+    work.run()
+    return RetentionReport(tuple(work.done[place] for place in sorted(work.done)), work.left, not work.is_full)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run."""
+
+    store: ObjectStore
+    settings: Settings
+    now: datetime
+    dry_run: bool
+    most_images: int
+    is_over: Callable[[], bool]
+    progress: Callable[[int], None]
+    done: dict[tuple[str, date], DeletedImages] = field(default_factory=dict)
+    left: int = 0
+    deleted: int = 0
+    is_full: bool = False
+    _excess_bytes: int = 0
+    _simulated: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        days: dict[date, list[str]] = {}
+        for source in self.store.list_folders(IMAGES):
+            for name in self.store.list_folders(f"{IMAGES}/{source}"):
+                place = image_place(f"{IMAGES}/{source}/{name}/")
+                if place:
+                    days.setdefault(place[1], []).append(source)
+        for day in sorted(days):
+            if not self._is_done():
+                self._delete_aged(day, days[day])
+        self._excess_bytes = self._measure(days)
+        for day in sorted(days):
+            if self._excess_bytes > 0 and not self._is_done():
+                self._delete_oldest(day, days[day])
+
+    def _is_done(self) -> bool:
+        self.is_full = self.is_full or self.is_over()
+        return self.is_full
+
+    def _measure(self, days: dict[date, list[str]]) -> int:
+        """Returns by how much all images exceed the size limit."""
+        limit = self.settings.keep_images_bytes
+        if limit is None or self.is_full:
+            return 0
+        sizes = (info.size_bytes for day, sources in days.items() for info in self._list(day, sources))
+        simulated = sum(each.size_bytes for each in self.done.values()) if self.dry_run else 0
+        return sum(sizes) - simulated - limit
+
+    def _delete_aged(self, day: date, sources: list[str]) -> None:
+        """Deletes the images of a day that is over for long enough, and that were stored as long ago."""
+        keep_days = self.settings.keep_images_days
+        if keep_days is None:
+            return
+        before = self.now - timedelta(days=keep_days)
+        if day >= day_of(before):
+            return
+        due = {source: self._count_due(day, source, before) for source in sources}
+        wanted = [source for source in sources if due[source]]
+        if wanted:
+            paths = self._outcomes(day)
+            for source in wanted:
+                aged = (info for info in self._list(day, [source]) if info.last_modified < before)
+                self._delete(day, aged, paths, math.inf)
+
+    def _count_due(self, day: date, source: str, before: datetime) -> int:
+        """Counts the images that are due; 0 if an earlier run of the last day had to leave as many."""
+        count = sum(1 for info in self._list(day, [source]) if info.last_modified < before)
+        known = read_deleted(self.store, source, day)
+        if known and known.left == count and self.now - known.looked_at < _LOOK_AGAIN:
+            self.left += count
+            return 0
+        return count
+
+    def _delete_oldest(self, day: date, sources: list[str]) -> None:
+        """Deletes the images of a day that were stored first, until the others fit."""
+        room = self.most_images - self.deleted + 1
+        listed = (info for info in self._list(day, sources) if info.key not in self._simulated)
+        oldest = heapq.nsmallest(room, listed, key=lambda info: (info.last_modified, info.key))
+        if oldest:
+            self._delete(day, iter(oldest), self._outcomes(day), self._excess_bytes)
+
+    def _delete(self, day: date, images: Iterator[ObjectInfo], paths: set[str], until_bytes: float) -> None:
+        batch: list[ObjectInfo] = []
+        left: Counter[str] = Counter()
+        for info in images:
+            if until_bytes <= 0 or self.is_full:
+                break
+            if info.key not in paths:
+                left[info.key.split("/")[1]] += 1
+                continue
+            if self.deleted + len(batch) >= self.most_images:
+                self.is_full = True
+                break
+            batch.append(info)
+            until_bytes -= info.size_bytes
+            if len(batch) == _BATCH:
+                self._delete_batch(day, batch)
+                batch = []
+                self._is_done()
+        self._delete_batch(day, batch)
+        self.left += left.total()
+        for source, count in left.items():
+            self._note(source, day, [], left=count)
+
+    def _delete_batch(self, day: date, batch: list[ObjectInfo]) -> None:
+        by_source: dict[str, list[ObjectInfo]] = {}
+        for info in batch:
+            by_source.setdefault(info.key.split("/")[1], []).append(info)
+        for source, several in by_source.items():
+            self._note(source, day, several, left=0)
+            if self.dry_run:
+                self._simulated.update(info.key for info in several)
+                continue
+            reach("delete images", source)
+            self.store.delete_all([info.key for info in several])
+            reach("delete images done", source)
+        self.deleted += len(batch)
+        self._excess_bytes -= sum(info.size_bytes for info in batch)
+        if batch:
+            self.progress(self.deleted)
+
+    def _note(self, source: str, day: date, deleted: list[ObjectInfo], *, left: int) -> None:
+        """Adds deleted images to the report and to the stored record."""
+        count, size_bytes = len(deleted), sum(info.size_bytes for info in deleted)
+        new = DeletedImages(source, day, self.now, count, size_bytes, left, self.now)
+        if count:
+            self.done[source, day] = _joined(self.done.get((source, day)), new)
+        if not self.dry_run:
+            write_deleted(self.store, _joined(read_deleted(self.store, source, day), new))
+
+    def _outcomes(self, day: date) -> set[str]:
+        """Returns the keys of the images whose frames of a day have an outcome in the ledger."""
+        with open_lake(self.store, settings=self.settings, days=[day]) as lake:
+            paths = [str(path) for (path,) in lake.query(_OUTCOMES).rows]
+        keys = set()
+        for path in paths:
+            try:
+                location = resolve_image_path(path, self.settings.store_url, ())
+            except BadInputError:  # in another bucket, or no path at all
+                continue
+            keys.add(location.key)
+        return keys
+
+    def _list(self, day: date, sources: list[str]) -> Iterator[ObjectInfo]:
+        for source in sources:
+            yield from self.store.list_objects(f"{IMAGES}/{source}/{day.isoformat()}")
+
+
+def _joined(known: DeletedImages | None, new: DeletedImages) -> DeletedImages:
+    if known is None:
+        return new
+    at = new.deleted_at if new.images else known.deleted_at
+    images, size_bytes = known.images + new.images, known.size_bytes + new.size_bytes
+    return replace(new, deleted_at=at, images=images, size_bytes=size_bytes)
