@@ -20,11 +20,12 @@ from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
+from imgpipeline_tests.objectstore.stores import folder_settings
 
 THIRD_DAY = date(2026, 1, 11)
 NAMES = ("label-counts", "label-totals", "hours", "sizes", "sources")
@@ -51,18 +52,27 @@ FRAMES = BUILT + SINCE
 """The first day's summaries are current, the second day's are behind, the third day was never built."""
 
 
-@pytest.fixture
-def filled(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-) -> dict[str, str]:
-    store = store_of(folder_site)
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a store of two days that are built, and of frames since; for reading only."""
+    return fill(folder_settings(tmp_path_factory.mktemp("summaries")))
+
+
+def fill(settings: Settings) -> str:
+    store = open_store(settings)
     chain = write_chain(store, [*BUILT, dead_letter(4)])
     for day in (DAY, NEXT_DAY):
         rebuild_day(store, day, now=NOON)
         for name in SUMMARIES:
-            build_summary(store, name, day, settings=Settings(_env_file=None), now=NOON)
+            build_summary(store, name, day, settings=settings, now=NOON)
     append(chain, SINCE)
-    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return settings.store_url
+
+
+@pytest.fixture
+def filled(stored: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a site with that store."""
+    return {"IMGPIPELINE_STORE_URL": stored, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
 @pytest.mark.medium
@@ -92,11 +102,11 @@ def test_counts_by_source_label_hour_and_day(filled: dict[str, str], ask: Callab
 
 
 @pytest.mark.medium
-def test_counts_of_one_source_in_local_time_are_those_of_pandas(
-    filled: dict[str, str], ask: Callable[..., Result], tmp_path: Path
-):
+def test_counts_of_one_source_in_local_time_are_those_of_pandas(ask: Callable[..., Result], tmp_path: Path):
     """`--timezone Asia/Kolkata`, counted independently in the Parquet files of detections."""
-    store = open_store(Settings(_env_file=None, store_url=filled["IMGPIPELINE_STORE_URL"]))
+    settings = folder_settings(tmp_path)
+    filled = {"IMGPIPELINE_STORE_URL": fill(settings), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    store = open_store(settings)
     for day in (DAY, NEXT_DAY, THIRD_DAY):
         rebuild_day(store, day, now=NOON)
     stored = (store.get(day_table_key("detections", day)) for day in (DAY, NEXT_DAY, THIRD_DAY))

@@ -51,6 +51,7 @@ def test_without_configuration_it_follows_all_partitions_and_reports_each_day(si
     assert run.dagster_run.tags["imgpipeline/work"] == "detection"
 
 
+@pytest.mark.slow
 def test_new_segments_of_a_day_give_it_another_data_version(site: Site) -> None:
     for _ in range(2):
         announce_frames(site.settings, 2)

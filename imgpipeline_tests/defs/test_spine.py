@@ -75,6 +75,7 @@ def materializations(site: Site, asset: str, partition: str | None = None) -> li
     return [record.asset_materialization for record in records if record.asset_materialization]
 
 
+@pytest.mark.slow
 def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket:
     assert len(site.runs()) <= 8
 
 
+@pytest.mark.slow
 def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
     announce_frames(site.settings, 2)
     site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
@@ -143,6 +145,7 @@ def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucke
     assert label_counts(bucket, DAY, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_launched_job_without_configuration_is_worked_off_by_the_daemon(site: Site, tmp_path: Path) -> None:
     with site.instance() as instance:
         assert instance.run_coordinator is not None
@@ -156,6 +159,7 @@ def test_a_launched_job_without_configuration_is_worked_off_by_the_daemon(site: 
     )
 
 
+@pytest.mark.slow
 def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket: S3Bucket) -> None:
     days = [DAY - timedelta(days=n) for n in range(3)]
     for n, day in enumerate(days):

@@ -208,25 +208,25 @@ def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUn
 
 
 def test_a_run_ends_after_its_longest_time_and_the_next_goes_on(lane: LaneUnderTest) -> None:
-    lane.announce(1500)
+    lane.announce(600)
 
     first = lane.with_settings(max_run_s=1.0).follow()
     lane.follow()
 
     assert first.ended_by == "max_run"
-    assert 0 < first.frames < 1500
-    assert [f.offset for f in lane.frames()] == list(range(1500))
+    assert 0 < first.frames < 600
+    assert [f.offset for f in lane.frames()] == list(range(600))
 
 
 def test_two_runs_over_one_lane_double_nothing(lane: LaneUnderTest) -> None:
-    lane.announce(400)
+    lane.announce(600)
     other = LaneUnderTest(lane.settings)
 
     with running(other.follow), running(lane.follow):
         pass
     lane.follow()
 
-    assert [f.offset for f in lane.frames()] == list(range(400))
+    assert [f.offset for f in lane.frames()] == list(range(600))
 
 
 @pytest.mark.fault(39)

@@ -107,13 +107,15 @@ def check_tables(store: ObjectStore, held: Held) -> None:
     """Asserts that live view, Parquet and summaries show what the ledger holds."""
     expected_frames, expected_counts = chosen(held.frames), count_labels(held.frames)
     days = sorted({date.fromisoformat(frame["timestamp"][:10]) for frame in held.frames})
-    assert shown_frames(store) == expected_frames, "the live view does not show the ledger's frames"
-    assert shown_counts(store) == expected_counts, "the live counts are not those of the ledger's detections"
+    frames, counts = shown(store)
+    assert frames == expected_frames, "the live view does not show the ledger's frames"
+    assert counts == expected_counts, "the live counts are not those of the ledger's detections"
     for day in days:
         rebuild_day(store, day, now=utc_now())
         build_summary(store, "label_counts", day, settings=Settings(), now=utc_now())
-    assert shown_frames(store) == expected_frames, "the day tables do not show the ledger's frames"
-    assert shown_counts(store) == expected_counts, "the summaries are not those of the ledger's detections"
+    frames, counts = shown(store)
+    assert frames == expected_frames, "the day tables do not show the ledger's frames"
+    assert counts == expected_counts, "the summaries are not those of the ledger's detections"
 
 
 def check_audit(store: ObjectStore, logs: Iterable[LogRange], *, allow_gaps: bool = False) -> None:
@@ -169,7 +171,7 @@ def _take(held: Held, chain: ChainId, line: Mapping[str, Any], position: int) ->
 
 
 def chosen(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Returns the rows of `shown_frames` that DESIGN's rule leaves: each frame_id once a day."""
+    """Returns the frames of `shown` that DESIGN's rule leaves: each frame_id once a day."""
     return sorted((name, *rank) for (_, name), rank in _best(frames).items())
 
 
@@ -201,17 +203,16 @@ def count_labels(frames: Iterable[Mapping[str, Any]]) -> list[Row]:
     return sorted((*key, count) for key, count in counts.items())
 
 
-def shown_frames(store: ObjectStore) -> list[Row]:
-    """Returns the frames that a reader sees now: name, whether gated, topic, partition, offset, topic id."""
+def shown(store: ObjectStore) -> tuple[list[Row], list[Row]]:
+    """Returns what a reader sees now.
+
+    Returns:
+        The frames (name, whether gated, topic, partition, offset, topic id), and the label counts by source.
+    """
     asked = (
         "SELECT frame_id, status <> 'processed', source_kafka_topic, source_kafka_partition, source_kafka_offset, "
         "source_kafka_topic_id FROM frames"
     )
     with open_lake(store) as session:
-        return sorted(session.query(asked).rows)
-
-
-def shown_counts(store: ObjectStore) -> list[Row]:
-    """Returns the label counts that a reader sees now, by source."""
-    with open_lake(store) as session:
-        return sorted(session.query("SELECT hour, source, label, count FROM label_counts").rows)
+        counts = session.query("SELECT hour, source, label, count FROM label_counts")
+        return sorted(session.query(asked).rows), sorted(counts.rows)

@@ -14,7 +14,7 @@ from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
-from imgpipeline_tests.faults.invariant import check, check_audit, chosen, read_ledger, shown_frames
+from imgpipeline_tests.faults.invariant import check, check_audit, chosen, read_ledger, shown
 
 DAY: date = START.date()
 SUMMARY = f"summaries/label_counts/day={DAY}/label_counts.parquet"
@@ -57,7 +57,7 @@ def grown(lane: LaneUnderTest) -> LaneUnderTest:
 def check_readers(lane: LaneUnderTest) -> None:
     """What is stored is whole, and readers see all frames, before anybody builds again."""
     check_audit(lane.store, read_log(lane.settings))
-    assert shown_frames(lane.store) == chosen(read_ledger(lane.store).frames)
+    assert shown(lane.store)[0] == chosen(read_ledger(lane.store).frames)
 
 
 @pytest.mark.fault(5)

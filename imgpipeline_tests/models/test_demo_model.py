@@ -63,9 +63,9 @@ def test_the_model_has_the_layout_that_its_decoder_reads():
 def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(detector: Detector):
     assert HELD_OUT.stop <= FIRST_TRAINING_SEED
 
-    score = score_of(detector, HELD_OUT, step=5)
+    score = score_of(detector, HELD_OUT, step=10)
 
-    assert score.hits + score.misses > 5000
+    assert score.hits + score.misses > 2500
     assert score.recall >= 0.99
     assert score.precision >= 0.99
 
@@ -73,9 +73,9 @@ def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(det
 @pytest.mark.medium
 @pytest.mark.parametrize("hour", [NIGHT, DAY])
 def test_it_sees_by_night_as_by_day(hour: float, detector: Detector):
-    score = score_of(detector, HELD_OUT, step=10, hour=hour)
+    score = score_of(detector, HELD_OUT, step=30, hour=hour)
 
-    assert score.hits + score.misses > 2500
+    assert score.hits + score.misses > 800
     assert score.recall >= 0.99
     assert score.precision >= 0.99
 

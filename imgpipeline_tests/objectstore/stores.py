@@ -1,5 +1,7 @@
 """Opening the three kinds of store for a test: a folder, memory, and a prefix of the real S3 server's bucket."""
 
+from pathlib import Path
+
 import pytest
 
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -25,11 +27,16 @@ def s3_settings(bucket: S3Bucket, **changes: object) -> Settings:
     return Settings(**(values | changes))  # type: ignore[arg-type]  # the fields check what they are given
 
 
+def folder_settings(parent: Path) -> Settings:
+    """Return the settings of a store in the folder `store` below another one."""
+    return Settings(_env_file=None, store_url=(parent / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+
+
 def store_settings(kind: str, request: pytest.FixtureRequest) -> Settings:
     """Return the settings of a fresh store of a kind that can be opened again."""
     if kind == "s3":
         return s3_settings(request.getfixturevalue("bucket"))
-    return Settings(_env_file=None, store_url=(request.getfixturevalue("tmp_path") / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return folder_settings(request.getfixturevalue("tmp_path"))
 
 
 def fresh_store(kind: str, request: pytest.FixtureRequest) -> ObjectStore:

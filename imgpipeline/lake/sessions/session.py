@@ -201,8 +201,8 @@ def open_unlocked_lake(
         if local_day:
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
             show_local_days(engine, SHOWN_LETTERS, [local_day.day])
-        create_summary_views(engine, settings, local=local_day is not None)
         create_histogram_views(engine)
+        create_summary_views(engine, settings, local=local_day is not None)
         create_ledger_tables(engine)
         create_macros(engine)
         yield LakeSession(store, engine, snapshot, days)

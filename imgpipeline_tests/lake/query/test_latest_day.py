@@ -11,13 +11,28 @@ from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.query.frames import WantedFrames, latest_day
 from imgpipeline.lake.schema import SOURCE_ACTIVITY
 from imgpipeline.ledger import known_days
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, folder_settings, s3_settings
+from imgpipeline_tests.servers.s3_server import S3Server
 
 DAYS = [DAY + timedelta(days=n) for n in range(10)]
 LOST = DAYS[3]
+
+
+@pytest.fixture(scope="module", params=SHARED_KINDS)
+def ten_days(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    """A filled store in a folder, and one in a real S3 bucket; both for reading only."""
+    if request.param == "folder":
+        made = folder_settings(tmp_path_factory.mktemp("ten-days"))
+    else:
+        s3: S3Server = request.getfixturevalue("s3")
+        made = s3_settings(s3.create_bucket("ten-days"))
+    store = open_store(made)
+    fill(store)
+    return store
 
 
 def fill(store: ObjectStore) -> None:
@@ -50,10 +65,9 @@ def find(store: ObjectStore, wanted: WantedFrames, tmp_path: Path) -> tuple[date
     ],
 )
 def test_one_small_file_a_day_is_read_back_to_the_day_that_has_frames(
-    store: ObjectStore, tmp_path: Path, wanted: WantedFrames, day: date | None, fetched: int
+    ten_days: ObjectStore, tmp_path: Path, wanted: WantedFrames, day: date | None, fetched: int
 ):
-    fill(store)
-    assert find(store, wanted, tmp_path) == (day, fetched)
+    assert find(ten_days, wanted, tmp_path) == (day, fetched)
 
 
 def test_frames_that_no_table_has_yet_count(store: ObjectStore, tmp_path: Path):
