@@ -20,6 +20,7 @@ from typing import TypeVar
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
@@ -182,6 +183,7 @@ class Publisher:
             self._changed.notify_all()
 
     def _offer_frame(self, frame: CapturedFrame) -> None:
+        reach("frame captured", self.name)
         received = frame.received or self._clock()
         self._last_time = frame.timestamp
         if not self._started:
@@ -309,6 +311,7 @@ class Publisher:
             for entry in sent:
                 self._settle(entry, Settled.DROPPED, "not_announced")
             raise
+        reach("frames announced", self.name)
         for entry in sent:
             self._settle(entry, Settled.ANNOUNCED)
 

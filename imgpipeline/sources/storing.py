@@ -3,6 +3,7 @@
 from threading import Event
 
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.sources.images import ImageStore, store_image
 from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
@@ -51,9 +52,11 @@ class FrameStorer:
         store = self._store if is_stored else None
         if not is_stored:
             attributes[NOT_STORED] = False
+        path = store_image(store, self._source, frame.timestamp, frame.name, image)
+        reach("frame stored", path)
         return FrameMessage(
             source=self._source,
-            image_path=store_image(store, self._source, frame.timestamp, frame.name, image),
+            image_path=path,
             timestamp=frame.timestamp,
             has_own_timestamp=frame.has_own_timestamp,
             frame_number=frame.number,

@@ -1,0 +1,40 @@
+"""A process that publishes thirty frames, for tests that kill it: `python -m … KIND`, settings by the environment."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from time import sleep
+
+import numpy as np
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.settings import load_settings
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
+from imgpipeline.sources.publish import publish
+
+FRAMES = 30
+
+
+class Shades:
+    """Frames in thirty shades of grey, a hundred a second."""
+
+    name = "camera"
+
+    def __init__(self, kind: SourceKind) -> None:
+        self.kind = kind
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        start = datetime(2026, 1, 9, 12, tzinfo=UTC)
+        for number in range(FRAMES):
+            if not stop.is_set():
+                sleep(0.01)
+                pixels = np.full((8, 12, 3), 8 * number, np.uint8)
+                yield CapturedFrame(
+                    start + timedelta(seconds=number), ClockSource.PRODUCER, pixels=pixels, number=number
+                )
+
+
+if __name__ == "__main__":
+    publish(load_settings(), Shades(SourceKind(sys.argv[1])), options=PublishOptions(account_s=0.1, commit_s=0.01))
