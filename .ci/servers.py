@@ -30,6 +30,14 @@ APT_PACKAGES = {
 }
 """The Debian package of each tool, in the order in which they are asked for."""
 
+RTSP_PACKAGES = (
+    "python3-gst-1.0",
+    "gir1.2-gst-rtsp-server-1.0",
+    "gstreamer1.0-plugins-good",
+    "gstreamer1.0-plugins-bad",
+)
+"""Debian's RTSP server for the system's Python; as in `imgpipeline.sources.simulator.rtsp_simulator`."""
+
 OLDEST_GO = (1, 21)
 """From this version on, Go fetches by itself the newer one that a program asks for."""
 
@@ -50,7 +58,8 @@ def main() -> int:
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    say(f"Kafka, Hadoop, versitygw (S3), toxiproxy and PostgreSQL are ready after {time.monotonic() - started_s:.1f} s")
+    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL and GStreamer (RTSP)"
+    say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
 
@@ -61,19 +70,21 @@ def install_tools() -> None:
         InstallError: There is no apt or no way to become root, or apt failed.
     """
     missing = missing_tools()
-    if not missing:
+    packages = [APT_PACKAGES[name] for name in missing] + ([] if is_there(programs.rtsp_python) else [*RTSP_PACKAGES])
+    if not packages:
         return
-    packages = [APT_PACKAGES[name] for name in missing]
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
     as_root = [] if os.geteuid() == 0 else ["sudo"]
-    advice = f"missing: {', '.join(missing)}. On Debian or Ubuntu, as root: {' '.join(install)}"
+    advice = f"missing: {', '.join(packages)}. On Debian or Ubuntu, as root: {' '.join(install)}"
     if shutil.which("apt-get") is None or (as_root and shutil.which("sudo") is None):
         raise InstallError(advice)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run([*as_root, "apt-get", "update", "--quiet"], advice, environment=environment)
     run([*as_root, *install], advice, environment=environment)
-    if missing_tools():
-        raise InstallError(f"{', '.join(missing_tools())} cannot be found, though apt installed {' '.join(packages)}")
+    if missing_tools() or not is_there(programs.rtsp_python):
+        raise InstallError(
+            f"{', '.join([*missing_tools(), 'GStreamer'])} cannot be found, though apt installed {' '.join(packages)}"
+        )
 
 
 def missing_tools() -> list[str]:

@@ -6,6 +6,7 @@ only. How a program is installed belongs to `.ci/servers.py`, how it is run to t
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"  # 4.4.0 asks for an artifact that was never published
@@ -87,6 +88,18 @@ def openssl() -> Path:
         MissingProgramError: There is none.
     """
     return _on_path("openssl")
+
+
+def rtsp_python() -> Path:
+    """Return the Python that has GStreamer's RTSP server: the system's.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    python, probe = Path("/usr/bin/python3"), "import gi; gi.require_version('GstRtspServer', '1.0')"
+    if not python.exists() or subprocess.run([python, "-c", probe], check=False, capture_output=True).returncode:
+        raise _missing("GStreamer's RTSP server")
+    return python
 
 
 def postgres_folder() -> Path:

@@ -128,11 +128,12 @@ def _to_json(frame: FrameTruth) -> dict[str, Any]:
         "source": frame.source,
         "frame_number": frame.frame_number,
         "timestamp": frame.timestamp.isoformat().replace("+00:00", "Z"),
-        "objects": [_object_to_json(truth) for truth in frame.objects],
+        "objects": [object_to_json(truth) for truth in frame.objects],
     }
 
 
-def _object_to_json(truth: Truth) -> dict[str, Any]:
+def object_to_json(truth: Truth) -> dict[str, Any]:
+    """Returns one object as it stands in `truth.jsonl`."""
     left, top, right, bottom = truth.box_xyxy
     box_xywh = [left, top, right - left, bottom - top]
     return {

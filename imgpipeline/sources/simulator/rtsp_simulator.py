@@ -1,0 +1,141 @@
+"""Simulated cameras over real RTSP: starts the server program (`rtsp_program`) and follows who reads which camera."""
+
+import contextlib
+import json
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from imgpipeline.errors import ConfigurationError, TransientError
+
+_PYTHON = "/usr/bin/python3"
+_PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+_START_LIMIT_S = 60.0
+PACKAGES = "python3-gst-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+"""Debian's packages that the server program needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedCamera:
+    """One path of the server."""
+
+    path: str
+    """Path of its URL, without the first slash."""
+    clip: str
+    """File with its packets (`clip.write_clip`)."""
+    codec: str
+    """`h264` or `mjpeg`."""
+    fps: float
+    """Frames a second."""
+    user: str | None = None
+    """Who may read it; None: everybody."""
+    password: str | None = None
+    """Password of that user."""
+    clock_shift_s: float = 0.0
+    """How far the clock of its sender reports is ahead."""
+
+
+class RtspSimulator:
+    """An RTSP server with simulated cameras; a context manager."""
+
+    def __init__(self, cameras: Sequence[SimulatedCamera], *, host: str = "127.0.0.1", port: int = 8554) -> None:
+        self.cameras, self.host, self.port = tuple(cameras), host, port
+        self.readers: Mapping[str, int] = {}
+        """How many clients read each path."""
+        self._process: subprocess.Popen[str] | None = None
+        self._ready = threading.Event()
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The server's process."""
+        if self._process is None:
+            raise RuntimeError("the RTSP server was not started")
+        return self._process
+
+    def url(self, path: str) -> str:
+        """Returns the URL of a camera, without user and password."""
+        return f"rtsp://{self.host}:{self.port}/{path}"
+
+    def start(self) -> None:
+        """Starts the server and returns when it listens.
+
+        Raises:
+            ConfigurationError: The system's Python has no GStreamer.
+            TransientError: The port is taken, or the server does not start in time.
+        """
+        check_program()
+        self._ready.clear()
+        program = Path(__file__).with_name("rtsp_program.py")
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [_PYTHON, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        plan = {"host": self.host, "port": self.port, "cameras": [asdict(camera) for camera in self.cameras]}
+        self._tell(plan)
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self._ready.wait(_START_LIMIT_S)
+        if self._process.poll() is not None or not self._ready.is_set():
+            self.stop()
+            raise TransientError(
+                f"The RTSP server did not start on {self.host}:{self.port}.",
+                next_step="choose another --port if another program uses this one",
+            )
+
+    def shift_clock(self, path: str, *, shifted: bool) -> None:
+        """Switches the clock of one camera's sender reports while it streams."""
+        self._tell({"path": path, "shifted": shifted})
+
+    def stop(self) -> None:
+        """Ends the server."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe:
+                    pipe.close()
+        self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _tell(self, document: Mapping[str, object]) -> None:
+        stdin = self.process.stdin
+        if stdin:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(json.dumps(document) + "\n")
+                stdin.flush()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(ValueError):  # closed while it is read
+            for line in process.stdout or ():
+                self.readers = json.loads(line)
+                self._ready.set()
+        self._ready.set()
+
+
+def check_program() -> None:
+    """Checks that the server program can run here.
+
+    Raises:
+        ConfigurationError: It cannot; the message says what to install.
+    """
+    with contextlib.suppress(OSError):
+        if not subprocess.run([_PYTHON, "-c", _PROBE], check=False, capture_output=True).returncode:  # noqa: S603 - ours
+            return
+    raise ConfigurationError(
+        f"Simulated cameras need GStreamer's RTSP server for {_PYTHON}, which is not installed.",
+        next_step=f"on Debian or Ubuntu, as root: apt-get install --no-install-recommends {PACKAGES}",
+    )
