@@ -127,7 +127,9 @@ class ChainBooks:
             self.nameless.setdefault(source, {}).setdefault((day, kind), [offset, 0])[1] += 1
 
     def _add(self, found: SessionBooks, day: str, kind: str, records: int) -> None:
-        found.days.setdefault(day, Counter())[kind] += records
+        if day not in found.days:
+            found.days[day] = Counter()
+        found.days[day][kind] += records
         found.counts[kind] += records
 
     def _take_notice(self, notice: Mapping[str, Any]) -> None:
@@ -148,7 +150,9 @@ class ChainBooks:
             _add_account(found, notice)
 
     def _of(self, source: str, session: str, offset: int) -> SessionBooks:
-        found = self.sessions.setdefault((source, session), SessionBooks(source, session, offset, offset))
+        found = self.sessions.get((source, session))
+        if found is None:
+            found = self.sessions[source, session] = SessionBooks(source, session, offset, offset)
         found.first, found.last = min(found.first, offset), max(found.last, offset)
         return found
 

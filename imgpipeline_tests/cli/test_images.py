@@ -14,6 +14,8 @@ from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 
+pytestmark = pytest.mark.medium
+
 OpenStore = Callable[[dict[str, str]], ObjectStore]
 AT_ONCE = {"IMGPIPELINE_KEEP_IMAGES_DAYS": "0.000001"}
 EXPLAIN = ("explain", "label-totals", "--day", str(DAY), "--label", "car")

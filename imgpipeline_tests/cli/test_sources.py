@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import utc_now
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
+
+pytestmark = pytest.mark.medium
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED

@@ -11,6 +11,8 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.ledger.samples import NOON, frame, write_chain
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(autouse=True)
 def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, stored_segments, write_chain
 from imgpipeline_tests.ledger.sessions import account, minute_of, said, shot
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:

@@ -9,6 +9,7 @@ from imgpipeline.contracts.keys import day_table_key, redetection_key, summary_k
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.query.image_retention import retain_images
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
@@ -214,3 +215,13 @@ def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, sto
             "SELECT DISTINCT model, day FROM read_parquet(?)", [f"{folder}/redetections/*/*/detections.parquet"]
         )
     assert rows == [(LOW.replace("@", "~"), DAY)]
+
+
+@pytest.mark.medium
+def test_a_picture_that_image_retention_has_deleted_says_so(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(2))
+    limits = settings.model_copy(update={"keep_images_bytes": 1})
+    assert retain_images(store, limits, now=NOON).images == 2
+    redetect_day(redetector(settings, store), DAY)
+    messages = {row["message"] for row in redetected_rows(store, "frames")}
+    assert {str(message).split(" by ")[0] for message in messages} == {f"Image deleted on {NOON.date()}"}

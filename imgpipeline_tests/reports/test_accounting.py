@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
 from imgpipeline_tests.reports.conftest import MakeReport
 from imgpipeline_tests.reports.reading import ReadPage
+
+pytestmark = pytest.mark.medium
 
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
 ACCOUNTS = "What the sources received, and what became of it"

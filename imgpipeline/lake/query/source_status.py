@@ -28,7 +28,8 @@ RATE_S = 300.0
 _LAST_DAYS = "SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL GROUP BY source"
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
-       count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}')
+       count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
+       bool_and(starts_with(source_kafka_topic, 'import.'))
 FROM frames GROUP BY source
 """
 _TODAY = """
@@ -58,7 +59,7 @@ class SourceState(StrEnum):
     OFFLINE = "offline"
     """It has said that it delivers no frames."""
     ENDED = "ended"
-    """Its last session has ended."""
+    """Its last session has ended, or it was imported."""
     SILENT = "silent"
     """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, and it has not said why."""
 
@@ -145,12 +146,14 @@ class _Rows:
         return cls(frames, both, _by_source(lake, LAST_NOTICES))
 
     def status(self, source: str, last_day: date, limits: SilenceLimits, now: datetime) -> SourceStatus:
-        last_frame, last_processed, recent = self.frames.get(source, (None, None, 0))
+        last_frame, last_processed, recent, is_import = self.frames.get(source, (None, None, 0, False))
         today, notices = self.today.get(source, {}), self.notices.get(source, {})
         last_notice, change = notices.get("last_notice"), notices.get("last_change")
         midnight = datetime(last_day.year, last_day.month, last_day.day, tzinfo=now.tzinfo)
         silent_s = (now - max(at for at in (last_processed, last_notice, midnight) if at)).total_seconds()
         kind, reason = (change[2], change[3] or None) if change else (None, None)
+        if is_import and kind is None:
+            kind, reason = SourceState.ENDED.value, "imported"
         state = _state(kind, silent_s, limits.of(source))
         dropped: Counter[str] = Counter()
         for reasons in today.get("dropped") or ():

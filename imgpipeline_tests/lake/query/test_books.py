@@ -16,6 +16,8 @@ from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.ledger.sessions import account, buried, said, shot
 
+pytestmark = pytest.mark.medium
+
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
 NEXT = DAY + timedelta(days=1)
 

@@ -16,6 +16,8 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
 
+pytestmark = pytest.mark.medium
+
 NEXT = DAY + timedelta(days=1)
 
 

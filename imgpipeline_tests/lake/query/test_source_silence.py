@@ -15,6 +15,8 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 from imgpipeline_tests.ledger.sessions import account, minute_of, said, shot
 
+pytestmark = pytest.mark.medium
+
 STARTED, ENDED, OFFLINE, ONLINE = NoticeKind.STARTED, NoticeKind.ENDED, NoticeKind.OFFLINE, NoticeKind.ONLINE
 BUILT = minute_of(2)
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import ConfigurationError
@@ -13,6 +14,8 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.ledger.sessions import account, buried, minute_of, said, shot
+
+pytestmark = pytest.mark.medium
 
 STARTED, ENDED, OFFLINE, ONLINE = NoticeKind.STARTED, NoticeKind.ENDED, NoticeKind.OFFLINE, NoticeKind.ONLINE
 LATER = DAY + timedelta(days=5)
@@ -102,3 +105,10 @@ def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory: Object
 def test_a_session_after_one_that_has_ended_is_online(memory: ObjectStore):
     (found,) = status_of(memory, said(0, ENDED), said(1, STARTED, session="two", minute=1), now=minute_of(2))
     assert (found.state, found.frames_today, found.last_frame) == (SourceState.ONLINE, 0, None)
+
+
+def test_an_import_is_not_silent(memory: ObjectStore):
+    imported = ChainId("import.csv", "detections", 0)
+    write_chain(memory, [replace(shot(0, session=None), topic=imported.topic)], chain=imported)
+    (found,) = read_source_status(memory, Settings(), now=minute_of(60))
+    assert (found.state, found.reason) == (SourceState.ENDED, "imported")
