@@ -35,6 +35,8 @@ IMPORT_TOPICS = "import."
 
 FAN_OUT_OFFSETS = 100_000
 """Offsets a folder of segments holds, so that listings stay small."""
+OFFSET_LIMIT = 2**63
+"""Greater than every offset in Kafka."""
 BUCKET_OFFSETS = 1_000
 """Offsets one entry of the day index stands for."""
 

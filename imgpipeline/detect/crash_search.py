@@ -1,9 +1,9 @@
-"""Working record by record, to find the one that ends its process.
+"""Works record by record in a child process, to find the record that kills it.
 
-Owns when a record is blamed for a death: twice in a row the process has died at it, the second time freshly started
-and proven by the self-test, and after that another fresh one passes the self-test again. So whoever kills processes
-now and then makes no dead letter. A machine that lacks memory for one picture alone, time and again, does: that cannot
-be told from a picture that takes too much. The process itself belongs to `child`.
+A record is blamed if the process dies at it twice in a row, the second time freshly started and after a self-test, and
+if another fresh process then passes the self-test again. So an operator who kills a process now and then causes no dead
+letter. A machine that repeatedly runs out of memory at one image does: that looks the same as an image that needs too
+much.
 """
 
 import logging

@@ -1,15 +1,14 @@
 """The ledger: for every topic partition a chain of immutable segments that holds the outcome of every offset.
 
-Owns the format of a segment, the rule by which chains grow, and reading them. It promises that an offset has exactly
-one outcome, whoever writes when and dies where:
+An offset has exactly one outcome, whoever writes and dies at any moment:
 
-* A segment is put create-only, at the end of the chain that its writer has seen, and an end is only ever the `end`
-  of a header that was read. Of two writers one wins; the other leaves the chain to it.
-* A chain begins at offset 0 and has no holes. One whose log is gone is closed, and its log goes on in the next chain.
+* A segment is created only if nothing exists under its key, at the end of the chain that its writer has read. Of two
+  writers one wins; the other one drops its work.
+* A chain begins at offset 0 and has no holes. If its log is gone, the chain is closed, and the log gets the next one.
 * The day index names every segment of a day (it may name more).
-* `follow` yields each outcome after a checkpoint once, also those that a repair has changed before it.
+* `follow` yields each outcome after a checkpoint once, and again where a repair has changed it.
 
-Knows neither Dagster nor Kafka: what a record means belongs to `contracts` and `detect`, fetching it to `stream`.
+This package knows neither Dagster nor Kafka.
 """
 
 from imgpipeline.ledger.bundles.reading import read_chain

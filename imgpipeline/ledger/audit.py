@@ -1,8 +1,7 @@
-"""Walking a chain: has every offset exactly one outcome?
+"""Walks a chain: does every offset have exactly one outcome?
 
-Owns the walk over one chain and what it counts. It promises to read every segment whole, to compare each header with
-its body, and to go on behind whatever is wrong, so that one answer names all of it. What the day tables make of the
-chain, and what is kept between two audits, belongs to `lake.quality.audit`.
+Reads every segment whole, compares each header with its body, and continues after a fault, so that one walk finds all
+of them.
 """
 
 import contextlib
@@ -15,6 +14,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import (
     METADATA,
+    OFFSET_LIMIT,
     Bucket,
     ChainId,
     bucket_key,
@@ -31,7 +31,6 @@ from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-_BEHIND_ALL = 2**63
 _COUNTS = ("segments", "frames", "gated", "dead_letters", "notices", "missing", "overlapping")
 
 
@@ -98,7 +97,7 @@ def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> F
     try:
         end: ChainEnd = find_end(store, chain, hint=hint)
     except LedgerError as error:
-        last = list_segments(store, chain, 0, _BEHIND_ALL)[-1]
+        last = list_segments(store, chain, 0, OFFSET_LIMIT)[-1]
         return FixedEnd(chain, last + 1, (error.message,))
     return FixedEnd(chain, end.offset, is_closed=end.is_closed)
 

@@ -1,7 +1,7 @@
-"""Adding a segment to the end of a chain.
+"""Adds a segment to the end of a chain.
 
-Owns the one rule that makes the ledger exactly-once: a writer writes only at the end that it has seen, and an end is
-only ever the `end` of a header that was read (or 0 where there is no segment). No locks, no fencing, nothing to sweep.
+This is the rule that makes the ledger exactly-once: a writer writes only at an end that it has read from a header (or
+at 0 if there is no segment), and only if nothing exists there. No locks, no fencing, nothing to clean up.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """The day index: which segments touch a day.
 
-Owns writing its entries before the segments they stand for, and reading a day through it. An entry may stand for a
-bucket of segments with nothing of that day, but no segment of a day is without an entry. Reading promises that what a
-bucket should hold is there: every offset of a bucket that is read lies in a segment, or the reading fails.
+An entry is written before the segments that it stands for. So an entry may stand for segments without anything of that
+day, but no segment of a day lacks an entry. Reading a day fails if an offset that an entry covers lies in no segment.
 """
 
 import contextlib

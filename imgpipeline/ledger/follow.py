@@ -17,7 +17,7 @@ from datetime import date
 from itertools import accumulate
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
@@ -45,7 +45,6 @@ _TURN_BYTES = 2**20
 """Size of the segments of one turn, compressed: several turns are held in memory."""
 _TURNS_AHEAD = 8
 _BATCH_BYTES = 32 * 2**20
-_BEHIND_ALL = 2**63
 
 
 class LostCheckpointError(LedgerError):
@@ -203,7 +202,7 @@ class _Following:
         chain, end = repaired.chain, self.ends[repaired.chain]
         before = last_segment_before(self.store, chain, repaired.first + 1)
         first = before.start if before and before.end > repaired.first else repaired.first
-        stop = min(repaired.behind or _BEHIND_ALL, position.end, end.offset)
+        stop = min(repaired.behind or OFFSET_LIMIT, position.end, end.offset)
         yield Batch((), (OffsetRange(chain, first, repaired.behind),), days, self._checkpoint())
         last: FollowedSegment | None = None
         at = first

@@ -1,7 +1,4 @@
-"""Which segments hold given offsets of a chain.
-
-Owns finding and reading just those. Reading whole days belongs to `days`, whole chains to `reading`.
-"""
+"""Finds the segments that hold given offsets of a chain."""
 
 from bisect import bisect_right
 from collections import defaultdict

@@ -1,7 +1,6 @@
-"""Reading chains: which there are, where they end, and their segments.
+"""Reads chains: which ones exist, where they end, and their segments.
 
-Owns listing and reading. It promises that an end is only ever read from a header, keys in order on every store, and
-many segments several at a time without holding more than a few in memory. Writing belongs to `chain`.
+An end is always read from a header. Many segments are read in parallel, with a few at a time in memory.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

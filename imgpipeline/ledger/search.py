@@ -1,8 +1,7 @@
-"""Finding the last segment of a chain by listings alone.
+"""Finds the last segment of a chain by listings alone, in few requests.
 
-Owns the search. It promises the greatest start among all segments of a chain, whatever is hinted, in few requests: an
-answer to a listing holds 1,000 keys, so a folder of 100,000 segments is searched in steps and halves and not listed as
-a whole. What that segment says of its end belongs to `reading`.
+One listing returns 1,000 keys, so a folder of 100,000 segments is searched in steps and halves. A wrong hint costs
+requests, but does not change the result.
 """
 
 from collections.abc import Iterable

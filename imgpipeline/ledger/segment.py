@@ -4,9 +4,6 @@ A segment is a zstd-compressed JSON Lines file. Its first line is the header; ev
 one offset, or one gap, in the order of offsets: together they cover `[start, end)` exactly once. The header's
 `checksum` is the SHA-256 of the header without it (as it is written) and all further lines. Version 2 adds notices, and
 fields of frames that version 1 lacks; a segment that needs neither is written as version 1.
-
-Owns writing and reading that format. It promises that what it reads is whole, or an error that names the key. Where
-segments lie and which one comes next belongs to `chain`.
 """
 
 import json

@@ -1,11 +1,8 @@
-"""What must hold of a day's rows before anybody can see them.
+"""Rules that every row of a day must satisfy before its tables are stored.
 
-Owns the rules, and looking at the rows of a build before the first table is put. It promises that a build whose rows
-break a rule puts nothing: the tables stay as they were, and the error names the rule, a frame and its offset. The
-ledger cannot be changed, so a row that breaks a rule means that the code which wrote or reads it is wrong. Other
-programs may have drawn boxes over the edge of an image: rows of imports are held to what is needed to count them.
-
-How rows come to be belongs to `ledger_rows`; what may merely be looked at by a person to the checks of `defs`.
+If a row breaks a rule, the build stores nothing, and the error names the rule, a frame and its offset. Since the ledger
+is immutable, a broken rule means that the code that wrote or reads it is wrong. Rows of imports are checked only for
+what counting needs: other programs may draw boxes that exceed the image.
 """
 
 from collections.abc import Mapping, Sequence

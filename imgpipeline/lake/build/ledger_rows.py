@@ -1,8 +1,6 @@
-"""From segments to rows: the frames, dead letters and notices of whole days as DuckDB tables.
+"""Turns segments into rows: the frames, dead letters and notices of whole days as DuckDB tables.
 
-Owns the one place where metadata documents are parsed in bulk, and the rule which of several frames with one
-`frame_id` counts. It promises that DuckDB reads what Python wrote: text, numbers and times survive unchanged. Where
-segments come from belongs to `ledger`; what is done with the rows to the modules beside.
+Also decides which of several frames with the same `frame_id` counts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

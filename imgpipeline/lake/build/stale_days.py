@@ -1,8 +1,7 @@
-"""Which days have tables or summaries that are behind what they are made of, and why.
+"""Finds the days whose tables or summaries are older than what they are made of, and says why.
 
-Owns that comparison over all days at once: by the day index, listings and manifests, never by reading tables. What an
-older release or another setting has made is not behind: whether history is built anew is for a person to decide.
-Building belongs to `day_tables` and `summaries`.
+Compares all days by the day index, listings and manifests, without reading tables. Tables of another release or made
+with other settings do not count: whether to rebuild history is the user's decision.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,8 +1,6 @@
-"""Following a number of a summary of labels back to the segments of the ledger.
+"""Traces a number of a summary of labels back to the segments: number → detections → frames → offsets → segments.
 
-Owns that way: number → detections → frames → offsets → segments. It promises that what it answers with adds up to the
-number, and that every detection was found in the segment that is named for it; else it raises and says what disagrees.
-How the answer looks belongs to `explanation` and the command; the same by SQL is in `macros`.
+Raises an error if the detections do not add up to the number, or if a segment does not hold a detection that it should.
 """
 
 import contextlib

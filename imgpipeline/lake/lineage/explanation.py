@@ -1,7 +1,4 @@
-"""What stands behind one number of a summary of labels: the values that `explain` answers with.
-
-Owns those values and their JSON. Finding them belongs to `explain`.
-"""
+"""The answer of `explain`: a number with its detections, frames and segments, and its JSON."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""What an audit says.
-
-Owns the report, when it is ok, and its JSON (`imgpipeline audit --json`). How the figures are found belongs to `audit`.
-"""
+"""The result of an audit: its figures, whether all is well, and its JSON (`imgpipeline audit --json`)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
-"""What an audit leaves for the next one: how far each chain was walked, which versions of tables were compared.
+"""What an audit keeps for the next one: how far each chain was walked, and which versions of tables were compared.
 
-Owns that object, `audit/state.json`. It promises that only what was found in order is kept, so that whatever is wrong
-is found again each time, and that a state which cannot be read only costs a longer audit.
+Only what was found correct is kept, so every fault is found again each time. If `audit/state.json` cannot be read, the
+next audit takes longer.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Comparing a stored summary with what its own manifest says it was made of.
+"""Makes a stored summary again and compares it with the stored one.
 
-Owns making a summary again: by the queries and settings that its manifest names, from the tables it was made of where
-those are still stored, else from the ledger up to the same ends. It promises that a query that comes from the store can
-do no more than read these tables. Which summaries are compared belongs to `audit`.
+Uses the queries and settings in the summary's manifest, and the tables that the manifest names; where those are no
+longer stored, the ledger up to the same ends. A query from the store can do no more than read these tables.
 """
 
 import re

@@ -1,10 +1,7 @@
-"""Summaries of a span of days, out of the stored summaries of its days.
+"""Summaries over several days, put together from the stored summaries of each day.
 
-Owns finding out which stored summaries are current, and putting them together. It promises that a day's rows are those
-that a build of this moment would store: they are read from the store where the summary is current, and only of the days
-that are behind they are counted from the day tables and the ledger (as a query session does). So a year costs a few
-listings and a small file a day. What is summed up over the days is up to the query: columns that can be summed are
-named in docs/tables.md.
+A current summary is read from the store. Stale ones are counted from the day tables and the ledger, as a build would.
+So a year costs a few listings and one small file per day. docs/tables.md names the columns that can be added up.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """The columns of every table in the lake: names, types, units, meanings.
 
-Owns the one list that schemas, queries and docs/tables.md are made of (`python -m imgpipeline.lake.schema`). How tables
-are filled belongs to the modules beside this package.
+Schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are made from this list.
 """
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table

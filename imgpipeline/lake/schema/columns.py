@@ -1,7 +1,4 @@
-"""What a column and a table are, and the version of all columns.
-
-Owns these values. Which columns there are belongs to the modules beside.
-"""
+"""What a column and a table are, and the version of all columns."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """The columns of the day tables `frames`, `detections`, `dead_letters` and `notices`.
 
-Owns their names, types, units and meanings. It promises that the names of `frames` are those of the metadata contract.
+The columns of `frames` have the names of the metadata contract.
 """
 
 from imgpipeline.lake.schema.columns import Column, Table

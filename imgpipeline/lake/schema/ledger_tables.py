@@ -1,7 +1,4 @@
-"""The columns of the ledger as tables: `dead_letters` and `segments` of a query session.
-
-Owns their names, types, units and meanings. Filling them belongs to `lake.sessions.ledger_tables`.
-"""
+"""The columns of the ledger as tables: `dead_letters` and `segments` of a query session."""
 
 from imgpipeline.lake.schema.columns import Column, Table
 

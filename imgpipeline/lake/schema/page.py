@@ -1,7 +1,4 @@
-"""docs/tables.md, made from the columns.
-
-Owns the page's words and layout. `python -m imgpipeline.lake.schema` prints it.
-"""
+"""The text of docs/tables.md, made from the columns. `python -m imgpipeline.lake.schema` prints it."""
 
 from collections.abc import Sequence
 

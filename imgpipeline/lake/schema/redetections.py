@@ -1,8 +1,4 @@
-"""The columns of what other models found, and of comparisons.
-
-Owns their names, types, units and meanings. Where they are stored belongs to `contracts.keys`, making them to
-`redetect`, above the lake.
-"""
+"""The columns of redetections and of comparisons of models."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""The ledger as tables: `segments` and `dead_letters`.
+"""The ledger as tables of a query session: `segments` and `dead_letters`.
 
-Owns reading them for a query session. Nothing of them is stored as Parquet; every segment of the days in question is
-read, so they are made only when a query asks for them.
+They are not stored as Parquet. Filling them reads every segment of the days in question, so they are filled only when a
+query uses them.
 """
 
 import json

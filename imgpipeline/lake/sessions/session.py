@@ -1,8 +1,7 @@
-"""A query session: the lake's tables at one moment, for DuckDB's SQL.
+"""A query session: SQL over the lake's tables at one moment.
 
-Owns opening the session and what SQL of a user may do. It promises that all tables of a session show one moment (see
-`snapshot`), that summaries are counted by the very queries that make the stored ones, and that a query can neither
-write a file nor read one that is not the session's own. Which columns there are belongs to `tables`.
+All tables show the same moment (`snapshot`), summaries are counted by the queries that make the stored ones, and a
+user's query can neither write a file nor read one outside the session.
 """
 
 import contextlib

@@ -1,9 +1,8 @@
-"""The local cache of day tables, and the folder of one query session.
+"""The local cache of day tables below `~/.cache/imgpipeline/lake`, and the folder of one query session.
 
-Owns the files below `~/.cache/imgpipeline/lake`. It promises that a file is there whole or not at all, that its name
-stands for one version of one object (store, key, e-tag), that the cache stays near its limit, and that a session keeps
-the files it began with: it has links of its own to them, so that removing a file from the cache takes nothing from it.
-Folders of sessions that died are removed by the next one. The whole cache may be deleted at any time.
+A cached file is complete or absent, and its name identifies one version of one object (store, key, e-tag). A session
+keeps the files that it started with through links of its own, so trimming the cache takes nothing from it. Folders of
+sessions that died are removed by the next one. The cache may be deleted at any time.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Folders for the files of one build or query, which go away with their process.
+"""Temporary folders for a build or query, removed with their process.
 
-Owns making them, and sweeping those of processes that were killed. It promises that a folder which is in use is never
-swept: its process holds a lock on it, and the system lets go of the lock whenever the process ends, however it does.
+A process holds a lock on its folder. The system releases the lock however the process ends, so the next process can
+remove folders that were left behind, and never one that is in use.
 """
 
 import contextlib

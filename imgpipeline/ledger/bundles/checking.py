@@ -6,14 +6,12 @@ The headers are compared: each holds the id of the attempt that wrote it, so equ
 from dataclasses import dataclass, field
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId
 from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
 from imgpipeline.ledger.bundles.format import DamagedBundleError
 from imgpipeline.ledger.bundles.opening import discard, neighbours, open_bundled, try_open
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-
-_BEHIND_ALL = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class BundleCheck:
 
     def __post_init__(self) -> None:
         """Lists the bundles that readers would use."""
-        self._bundles = find_bundles(self.store, self.chain, 0, _BEHIND_ALL, _BEHIND_ALL)
+        self._bundles = find_bundles(self.store, self.chain, 0, OFFSET_LIMIT, OFFSET_LIMIT)
 
     def take(self, header: SegmentHeader) -> WrongBundle | None:
         """Compares one segment; returns its bundle where that is the first to differ."""

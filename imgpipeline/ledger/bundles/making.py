@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
-from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, ChainId, chain_prefix, segment_key
+from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.catalog import StoredBundle, list_bundles, list_marks, readable
@@ -28,7 +28,6 @@ MOST_BYTES = 2**27
 """Size of the largest bundle: it is made in memory, and put by one request."""
 _READERS = 16
 _AHEAD = 64
-_BEHIND_ALL = 2**63 // BUNDLE_OFFSETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
         LedgerError: The chain's last segment cannot be read.
     """
     marks = list_marks(store, chain)  # before anything is read: see above
-    bundles = list_bundles(store, chain, 0, _BEHIND_ALL)
+    bundles = list_bundles(store, chain, 0, OFFSET_LIMIT // BUNDLE_OFFSETS)
     known = readable(bundles, marks)
     outdated: dict[int, list[StoredBundle]] = defaultdict(list)
     for stored in bundles:

@@ -7,7 +7,7 @@ knowledge that the ledger does not hold.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.checking import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments
@@ -17,7 +17,6 @@ from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 _AHEAD = 32
-_BEHIND_ALL = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
 
 
 def _look_at_all(store: ObjectStore, chain: ChainId) -> Iterator[SegmentHeader | DamagedObject]:
-    starts = list_segments(store, chain, 0, _BEHIND_ALL)
+    starts = list_segments(store, chain, 0, OFFSET_LIMIT)
     looked = map_ahead(lambda start: _look(store, chain, start), starts, workers=_READERS, ahead=_AHEAD)
     yield from (found for found in looked if found is not None)
 

@@ -1,17 +1,14 @@
-"""Putting outcomes where a chain is broken, without ever giving an offset two of them.
+"""Puts outcomes into the broken range of a chain without giving any offset a second one.
 
-Owns how a damaged object is replaced. It promises that the bad bytes are kept first, that an object is replaced only in
-the version that was found damaged (`If-Match`; on a folder under a lock), that what was removed is put create-only, and
-that whatever ends this work half-way leaves a chain that can be mended again from where it is. Before its first put it
-puts a repair mark: from then on nobody reads these offsets through a bundle of what was there before. An entry of the
-repair list tells followers to read them again.
+Before its first put it keeps the damaged bytes, puts a repair mark, so that nobody reads these offsets through an older
+bundle, and adds an entry to the repair list, so that followers read them again. A damaged object is replaced only in
+the version that was read; a removed one is put create-only. A repair that dies can be continued by the next one.
 
-Where the broken offsets lie between two whole segments, their range is known. Behind the last whole segment it is not:
-only the damaged object said where it ended, and a writer that sleeps may still know, and go on there. So there every
-offset gets a segment of its own, each put create-only: whatever end that writer has in mind, it meets a segment there
-and loses, or its segment is met and the rest is left to it. While that goes on, no run may find an end in the middle:
-a *lid*, an object that is no segment, lies under the last of these offsets, so that whoever looks for the end of the
-chain finds the lid and stops. It is replaced last, by its own offset's segment.
+Between two intact segments the range is known. After the last intact one it is not: only the damaged object said where
+it ended, and a paused writer may still know that and continue there. So each offset gets a segment of its own: wherever
+that writer continues, it meets a segment and loses, or its segment is met and the rest is left to it. Meanwhile a
+*lid*, an object that is not a segment, lies under the last of these offsets, so that no run finds an end in the middle.
+The lid is replaced last. docs/repair.md has the whole picture.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

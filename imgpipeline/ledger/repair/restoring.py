@@ -7,7 +7,7 @@ an object is replaced only in the version that was found damaged, and put only w
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import DayIndex
@@ -22,8 +22,6 @@ from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.repair.steps import NO_SEGMENT, RepairStep, first_step
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-
-_BEHIND_ALL = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegmen
         behind = stretch.objects[-1].start + 1 if stretch.objects else stretch.start
     over = {found.start: found for found in stretch.objects}
     # Segments cannot be listed where they were removed, so ranges up to the end of the stretch are looked for.
-    for stored in find_bundles(store, chain, stretch.start, behind, _BEHIND_ALL).values():
+    for stored in find_bundles(store, chain, stretch.start, behind, OFFSET_LIMIT).values():
         bundle = try_open(store, stored)
         for segment in bundle.segments if bundle else ():
             fits = stretch.start <= segment.start and (stretch.end is None or segment.end <= stretch.end)
