@@ -35,8 +35,13 @@ MaskOption = Annotated[
 ]
 ResizeOption = Annotated[str | None, typer.Option("--resize", help="Stretch stored images to this size: 640x360.")]
 
+DeriveOption = Annotated[
+    list[str] | None,
+    typer.Option("--derive", help="Also store a derived image: gray, edges, or a size such as 640x360. Repeatable."),
+]
 
-def preparation_of(
+
+def preparation_of(  # noqa: PLR0913 - one per option
     settings: "Settings",
     *,
     min_brightness: float | None = None,
@@ -46,12 +51,14 @@ def preparation_of(
     store_gated: bool = True,
     masks: list[str] | None = None,
     resize: str | None = None,
+    derive: list[str] | None = None,
 ) -> "Preparation":
     """Returns what the options say is done to frames.
 
     Raises:
         UsageError: An option has a wrong form.
     """
+    from imgpipeline.sources.derived_images import check_derivation  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.sources.preparing import Preparation, parse_polygon, parse_size  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.vision.gate import Gate, Hours  # noqa: PLC0415 - loads OpenCV
 
@@ -62,6 +69,7 @@ def preparation_of(
             store_gated=store_gated,
             masks=tuple(parse_polygon(text) for text in masks or ()),
             resize=parse_size(resize) if resize else None,
+            derive=tuple(check_derivation(text) for text in derive or ()),
         )
     except ValueError as error:
         raise UsageError(f"An option is wrong: {error}.", next_step="see --help of the command") from None

@@ -41,6 +41,7 @@ BUCKET_OFFSETS = 1_000
 """Offsets one entry of the day index stands for."""
 
 _MODEL = "model="
+_DERIVED = "derived"
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}")
 """Names of topics as Kafka allows them, and their ids; 255 is the longest part of a path in most stores."""
 _CHAIN_NAME = re.compile(r"(?=.{1,255}$)(?!\.{1,2}$)[A-Za-z0-9._-]+(?:~(?!1$)[1-9]\d*)?", re.ASCII)
@@ -304,6 +305,18 @@ def deleted_images_key(source: str, day: date) -> str:
         day: UTC day below which the images were stored.
     """
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
+
+
+def derived_image_key(key: str, derivation: str) -> str:
+    """Returns the key of an image derived from another one: `images/yard/2026-01-09/derived/gray/0001.jpg`."""
+    folder, _, name = key.rpartition("/")
+    return f"{folder}/{_DERIVED}/{derivation}/{name}"
+
+
+def original_image_key(key: str) -> str:
+    """Returns the key of the image that a derived one was made of; of any other image its own key."""
+    parts = key.split("/")
+    return "/".join((*parts[:-3], parts[-1])) if len(parts) > 3 and parts[-3] == _DERIVED else key
 
 
 def safe_name(name: str) -> str:

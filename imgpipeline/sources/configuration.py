@@ -15,11 +15,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
+from imgpipeline.sources.derived_images import check_derivation
 from imgpipeline.sources.preparing import Polygon, Preparation, parse_size
 from imgpipeline.vision.gate import Gate, Hours
 
@@ -49,6 +50,7 @@ class SourceConfig(_Strict):
     gate: GateConfig = Field(default_factory=lambda: GateConfig.model_validate({}))
     masks: tuple[Annotated[tuple[tuple[_Fraction, _Fraction], ...], Field(min_length=3)], ...] = ()
     resize: str | None = Field(None, pattern=r"^\d{1,5}x\d{1,5}$")
+    derive: tuple[Annotated[str, AfterValidator(check_derivation)], ...] = ()
     queue_frames: int = Field(64, ge=1, le=100_000)
 
     def preparation(self, settings: Settings) -> Preparation:
@@ -65,6 +67,7 @@ class SourceConfig(_Strict):
             store_gated=gate.store_images,
             masks=masks,
             resize=parse_size(self.resize) if self.resize else None,
+            derive=self.derive,
         )
 
 

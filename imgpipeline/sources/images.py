@@ -69,6 +69,12 @@ def encode_jpeg(pixels: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def stretch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretches pixels to a width and height: averaged where the image shrinks, interpolated where it grows."""
+    interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation))
+
+
 def size_of(data: bytes) -> tuple[int | None, int | None]:
     """Returns width and height of the upright image, or neither if its header cannot be read."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.sources.images import EncodedImage, encode
+from imgpipeline.sources.images import EncodedImage, encode, stretch
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
 from imgpipeline.vision.gate import Gate, GateKeeper
@@ -36,6 +36,9 @@ class Preparation:
     """Parts of the image that are painted black."""
     resize: tuple[int, int] | None = None
     """Width and height in pixels of the stored image, which is stretched to them; None: as received."""
+
+    derive: tuple[str, ...] = ()
+    """Images that are derived from the stored one and stored beside it (`derived_images`)."""
 
     @property
     def changes_images(self) -> bool:
@@ -91,8 +94,7 @@ class Preparer:
             cv2.fillPoly(pixels, [points], (0, 0, 0))
         size = self._preparation.resize
         if size and size != (width, height):
-            shrinks = size[0] < width
-            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+            pixels = stretch(pixels, size)
         return pixels
 
     def _decide(self, source: str, frame: CapturedFrame) -> Gated | None:

@@ -5,6 +5,7 @@ from threading import Event
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
+from imgpipeline.sources.derived_images import store_derived
 from imgpipeline.sources.images import ImageStore, store_image
 from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
 from imgpipeline.sources.protocol import CapturedFrame
@@ -27,7 +28,9 @@ class FrameStorer:
         self._session = session
         self._store = store
         self._store_gated = preparation.store_gated
-        self._preparer = Preparer(preparation, ImageLimits(settings.max_image_pixels, settings.max_image_bytes))
+        self._derive = preparation.derive
+        self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+        self._preparer = Preparer(preparation, self._limits)
 
     def prepare(self, frame: CapturedFrame, before: Event | None, prepared: Event) -> PreparedFrame:
         """Prepares a frame; errors as `Preparer.prepare`.
@@ -53,6 +56,8 @@ class FrameStorer:
         if not is_stored:
             attributes[NOT_STORED] = False
         path = store_image(store, self._source, frame.timestamp, frame.name, image)
+        if store and self._derive:
+            attributes["derived"] = dict(store_derived(store, path, image.data, self._derive, self._limits))
         reach("frame stored", path)
         return FrameMessage(
             source=self._source,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
-from imgpipeline.contracts.keys import IMAGES
+from imgpipeline.contracts.keys import IMAGES, original_image_key
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.faultpoints import reach
@@ -183,7 +183,7 @@ class _Work:
         for info in images:
             if until_bytes <= 0 or self.is_full:
                 break
-            if info.key not in paths:
+            if original_image_key(info.key) not in paths:
                 left[info.key.split("/")[1]] += 1
                 continue
             if self.deleted + len(batch) >= self.most_images:
