@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import variables
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _PREFIX = "IMGPIPELINE_"
@@ -82,8 +83,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 def variables_of(settings: Settings) -> dict[str, str]:
     """Returns the settings that were chosen, by their names in the environment."""
-    values = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return {f"{_PREFIX}{name.upper()}": _text(value) for name, value in values.items() if value is not None}
+    fields = Settings.model_fields
+    values = {variables(name, fields[name])[0]: getattr(settings, name) for name in settings.model_fields_set}
+    return {name: _text(value) for name, value in values.items() if value is not None}
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ from confluent_kafka import Producer
 
 from benchmarks.synthetic_ledger import make_chain
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.log import Partition
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import open_store
@@ -60,7 +61,7 @@ def measure_sensor(kafka: KafkaBroker, s3: S3Server, segments: int = 1_000_000) 
         make_chain(open_store(settings), folder, log.chain, per_chain)
     make_chain(open_store(settings), folder, _LONG_CHAIN, segments)
     with open_group(settings) as group:
-        group.write(dict.fromkeys(range(_PARTITIONS), per_chain))
+        group.write({Partition(_TOPIC, number): per_chain for number in range(_PARTITIONS)})
     results = _measure_ticks(s3, kafka, bucket, "nothing new")
     _produce(kafka, _NEW_RECORDS)
     return results | _measure_ticks(s3, kafka, bucket, "all behind") | _measure_find_end(settings, segments)

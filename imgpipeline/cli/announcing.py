@@ -6,6 +6,8 @@ import typer
 
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.errors import UsageError
+from imgpipeline.settings import Settings
 
 
 def _checked(text: str | None) -> str | None:
@@ -36,6 +38,20 @@ TopicOption = Annotated[
     str | None,
     typer.Option("--topic", metavar="NAME", help="Where to announce. Default: the first of IMGPIPELINE_KAFKA_TOPIC."),
 ]
+
+
+def one_of_the_topics(settings: Settings, topic: str) -> str:
+    """Returns a topic that was given, if it is one of the settings.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if topic not in settings.kafka_topics:
+        raise UsageError(
+            f"{topic} is not one of the topics that are followed: {', '.join(settings.kafka_topics)}.",
+            next_step="name one of them, or add it to IMGPIPELINE_KAFKA_TOPIC",
+        )
+    return topic
 
 
 def announcing_settings(topic: str | None, key_template: str | None) -> dict[str, object]:

@@ -1,12 +1,13 @@
 """`imgpipeline audit`: has every offset exactly one outcome, and do tables and summaries agree with it?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -32,17 +33,21 @@ def audit(
     """
     from imgpipeline.lake.quality.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
 
-    def read_logs() -> "list[LogRange]":
-        return read_log(settings)
+    unreadable: list[ImgpipelineError] = []
+
+    def ranges() -> "Sequence[LogRange]":
+        logs = read_logs(settings)
+        unreadable.extend(logs.unreadable.values())
+        return logs.ranges
 
     with progress_bar("Auditing", unit="segments") as progress:
         report = audit_ledger(
             open_store(settings),
-            read_logs,
+            ranges,
             full=full,
             allow_gaps=allow_gaps or settings.allow_gaps,
             progress=progress,
@@ -58,6 +63,8 @@ def audit(
     if report.stray_keys:
         strays = counted(len(report.stray_keys), "other object")
         note(f"Ignored below metadata/: {strays}, such as {report.stray_keys[0]}.")
+    for why in unreadable:
+        note(f"Log not compared: {why}")
     for line in _not_compared(report):
         note(line)
     note(_verdict(report))

@@ -6,13 +6,16 @@ All checks run in parallel, each with a time limit, and a failure says what is w
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from imgpipeline.contracts.log import LogRange
 
 LIMIT_S = 25.0
 """How long a check may take."""
@@ -102,16 +105,23 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
 
 
 def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the broker lets us in, and that the topic is there."""
+    """Checks that the broker lets us in, and that the topics are there."""
     from imgpipeline.stream.connection import open_admin  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.stream.log import ask_log  # noqa: PLC0415 - as above
+    from imgpipeline.stream.log import ask_logs  # noqa: PLC0415 - as above
 
     with open_admin(settings) as admin:
         user = f" as {settings.kafka_username}" if settings.kafka_security_protocol.startswith("SASL") else ""
         yield "Kafka", f"{settings.kafka_bootstrap_servers} answers, {settings.kafka_security_protocol}{user}"
-        logs = ask_log(admin, settings)
-        records = sum(log.log_end - log.log_start for log in logs)
-        yield "topic", f"{settings.kafka_topic}: {counted(len(logs), 'partition')}, {counted(records, 'offset')}"
+        logs = ask_logs(admin, settings)
+        for why in logs.unreadable.values():
+            raise why
+        yield "topic", "; ".join(_describe_topic(topic, logs.ranges) for topic in settings.kafka_topics)
+
+
+def _describe_topic(topic: str, logs: "Sequence[LogRange]") -> str:
+    own = [log for log in logs if log.topic == topic]
+    records = sum(log.log_end - log.log_start for log in own)
+    return f"{topic}: {counted(len(own), 'partition')}, {counted(records, 'offset')}"
 
 
 def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:

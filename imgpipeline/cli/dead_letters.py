@@ -130,7 +130,7 @@ def replay(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Announce the records of open dead letters again, on the topic IMGPIPELINE_KAFKA_TOPIC.
+    """Announce the records of open dead letters again, on the (first) topic of IMGPIPELINE_KAFKA_TOPIC.
 
     A record keeps its value, key, headers and time, so its frame has the frame_id it would have had, and counts once.
     The dead letters stay in the ledger. Records that were announced again and wait for a detection run, or became a

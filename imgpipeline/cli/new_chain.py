@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.announcing import one_of_the_topics
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings, utc_now
@@ -18,6 +19,7 @@ def new_chain(
     partition: Annotated[
         list[int] | None, typer.Option(min=0, help="Only this partition; repeat it for several. Default: all.")
     ] = None,
+    topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC. Default: all.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,6 +33,8 @@ def new_chain(
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     settings = load_settings()
+    if topic is not None:
+        settings = settings.model_copy(update={"kafka_topic": one_of_the_topics(settings, topic)})
     store = open_store(settings)
     found = find_contradictions(settings, store, partition or ())
     for one in found:
@@ -40,11 +44,14 @@ def new_chain(
         _confirm(len(found))
     done = [_as_json(one, begin_new_chain(settings, store, one, now=utc_now())) for one in found]
     if as_json:
-        show_json({"topic": settings.kafka_topic, "new_chains": done})
+        show_json({"topic": ",".join(settings.kafka_topics), "new_chains": done})
     for row in done:
-        note(f"Partition {row['partition']} continues in the chain {row['new_topic_id']}; the next run starts it.")
+        note(
+            f"Partition {row['partition']} of {row['topic']} continues in the chain {row['new_topic_id']}; "
+            "the next run starts it."
+        )
     if not found:
-        note(f"Nothing to do: no log of {settings.kafka_topic} contradicts its chain.")
+        note(f"Nothing to do: no log of {', '.join(settings.kafka_topics)} contradicts its chain.")
 
 
 def _confirm(count: int) -> None:
@@ -55,6 +62,7 @@ def _confirm(count: int) -> None:
 
 def _as_json(found: "Contradiction", chain: "ChainId") -> dict[str, Any]:
     return {
+        "topic": found.log.topic,
         "partition": found.log.partition,
         "why": found.why,
         "closed_topic_id": found.end.chain.topic_id,

@@ -1,6 +1,6 @@
 """`imgpipeline status`: how far the ledger lags behind the log, one row for each topic partition."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -60,15 +60,18 @@ def status(
 ) -> None:
     """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
     # The ledger's ends are read first: then none can lie beyond the log's end that is read afterwards.
-    ends = _ledger_ends(store, settings.kafka_topic)
-    rows = list(_rows(store, ends, read_log(settings), segments))
+    ends = _ledger_ends(store, settings.kafka_topics)
+    logs = read_logs(settings)
+    rows = list(_rows(store, ends, logs.ranges, segments))
     if as_json:
-        show_json({"topic": settings.kafka_topic, "partitions": [_as_json(row) for row in rows]})
+        unreadable = {topic: why.message for topic, why in logs.unreadable.items()}
+        partitions = [_as_json(row) for row in rows]
+        show_json({"topic": ",".join(settings.kafka_topics), "partitions": partitions, "unreadable": unreadable})
         return
     columns = ("topic", "partition", "log end", "ledger end", "lag", "last commit", "dead letters")
     show_table(
@@ -79,18 +82,20 @@ def status(
             for r in rows
         ],
     )  # fmt: skip
+    for why in logs.unreadable.values():
+        note(str(why))
     if any(row.counted_from for row in rows):
         note(f"Dead letters: of the last {counted(segments, 'segment')} of a partition; --segments counts more.")
 
 
-def _ledger_ends(store: "ObjectStore", topic: str) -> "dict[ChainId, ChainEnd]":
+def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, ChainEnd]":
     from imgpipeline.ledger import find_ends, list_chains  # noqa: PLC0415 - loads obstore
 
-    return find_ends(store, list_chains(store, topic))
+    return find_ends(store, [chain for topic in topics for chain in list_chains(store, topic)])
 
 
 def _rows(
-    store: "ObjectStore", ends: "dict[ChainId, ChainEnd]", logs: "list[LogRange]", segments: int
+    store: "ObjectStore", ends: "dict[ChainId, ChainEnd]", logs: "Sequence[LogRange]", segments: int
 ) -> Iterator[PartitionStatus]:
     from imgpipeline.ledger import current_chain  # noqa: PLC0415 - loads obstore
 

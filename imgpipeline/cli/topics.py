@@ -1,19 +1,21 @@
-"""`imgpipeline topics`: the topic of the announced frames."""
+"""`imgpipeline topics`: the topics of the announced frames."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json
+from imgpipeline.cli.peek import peek
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="The Kafka topic of the frames.")
+app = typer.Typer(help="The Kafka topics of the frames.")
+app.command("peek")(peek)
 
 
 @app.callback()
 def _group() -> None:
-    """The Kafka topic of the frames."""
+    """The Kafka topics of the frames."""
 
 
 @app.command("create")
@@ -24,16 +26,20 @@ def create(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create the topic that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
+    """Create the topics that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
     from imgpipeline.stream.announce import create_topic  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
 
     settings = load_settings()
-    created = create_topic(settings, partitions=partitions, replication_factor=replication_factor)
-    found = len(read_log(settings))
+    done: list[dict[str, Any]] = []
+    for topic in settings.kafka_topics:
+        own = settings.model_copy(update={"kafka_topic": topic})
+        created = create_topic(own, partitions=partitions, replication_factor=replication_factor)
+        done.append({"topic": topic, "created": created, "partitions": len(read_log(own))})
     if as_json:
-        show_json({"topic": settings.kafka_topic, "created": created, "partitions": found})
+        show_json(done[0] if len(done) == 1 else {"topics": done})
         return
-    how = "was created" if created else "already exists, unchanged,"
-    there = counted(found, "partition")
-    note(f"The topic {settings.kafka_topic} {how} with {there} at {settings.kafka_bootstrap_servers}.")
+    for one in done:
+        how = "was created" if one["created"] else "already exists, unchanged,"
+        there = counted(one["partitions"], "partition")
+        note(f"The topic {one['topic']} {how} with {there} at {settings.kafka_bootstrap_servers}.")

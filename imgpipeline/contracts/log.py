@@ -1,8 +1,21 @@
 """What Kafka says of one topic partition: which log it is, and from where to where it reaches."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from imgpipeline.contracts.keys import ChainId
+
+
+class Partition(NamedTuple):
+    """One partition of one of the topics that are followed."""
+
+    topic: str
+    """Kafka topic."""
+    number: int
+    """Kafka partition, from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.number}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,6 +32,11 @@ class LogRange:
     """First offset that is still there."""
     log_end: int
     """Last stable offset: everything below it can be read with `read_committed`."""
+
+    @property
+    def at(self) -> Partition:
+        """Which partition of which topic it is."""
+        return Partition(self.topic, self.partition)
 
     @property
     def chain(self) -> ChainId:

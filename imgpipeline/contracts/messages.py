@@ -23,6 +23,7 @@ from imgpipeline.contracts.capture import (
     read_region,
     region_to_json,
 )
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.message_fields import (
     MAX_TEXT,
     checked_text,
@@ -66,6 +67,11 @@ class KafkaRecord:
     """The record's value."""
     headers: tuple[tuple[str, bytes], ...] = ()
     """The record's headers, in order."""
+
+    @property
+    def at(self) -> Partition:
+        """Which partition of which topic it is from."""
+        return Partition(self.topic, self.partition)
 
     @property
     def time(self) -> datetime | None:

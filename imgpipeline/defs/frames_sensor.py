@@ -51,7 +51,7 @@ _SERVING_SINCE = utc_now()
     target=detect_frames,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Watches the Kafka topic of frames. Starts a detect_frames run for each lane that is behind and has "
+    description="Watches the Kafka topics of frames. Starts a detect_frames run for each lane that is behind and has "
     "no run that makes progress, and one where a failed run may not have reported its days; backs off while runs fail "
     "at one place. Switch it off to pause detection.",
 )
@@ -65,7 +65,7 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     try:
         settings = pipeline.settings()
         store = pipeline.store(patience_s=_STORE_PATIENCE_S)
-        views, memory = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
+        views, memory, unreadable = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
@@ -86,14 +86,14 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     reach("tick requested")
     return dg.SensorResult(
         run_requests=[request_run(start, settings) for start in starts],
-        skip_reason=None if starts else dg.SkipReason(explain(decision, views)),
+        skip_reason=None if starts else dg.SkipReason(" ".join([*map(str, unreadable), explain(decision, views)])),
         cursor=memory.to_cursor(),
     )
 
 
 def observe(
     settings: Settings, store: ObjectStore, memory: SensorMemory, now: datetime
-) -> tuple[list[PartitionView], SensorMemory]:
+) -> tuple[list[PartitionView], SensorMemory, list[ImgpipelineError]]:
     """Reads how far log and ledger reach.
 
     Args:
@@ -103,16 +103,18 @@ def observe(
         now: The clock.
 
     Returns:
-        The view of every known partition, and the memory for the next tick.
+        The view of every known partition, the memory for the next tick, and why topics cannot be followed now.
 
     Raises:
         ImgpipelineError: Kafka or the store do not answer, or a setting is wrong.
     """
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
+    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
 
-    logs = read_log(settings)
-    chosen = memory.choose(logs)
-    return memory.look(logs, _find_ends(store, chosen, _hints(settings, memory, chosen)), now=now)
+    logs = read_logs(settings)
+    chosen = memory.choose(logs.ranges)
+    ends = _find_ends(store, chosen, _hints(settings, memory, chosen))
+    views, memory = memory.look(logs.ranges, ends, now=now, topics=settings.kafka_topics)
+    return views, memory, list(logs.unreadable.values())
 
 
 def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
@@ -121,9 +123,9 @@ def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -
         return {log.chain: memory.seen[log.chain].end.hint for log in logs}
     from imgpipeline.stream.group import ask_group  # noqa: PLC0415 - as above
 
-    told = ask_group(settings, [log.partition for log in logs if log.chain not in memory.seen])
+    told = ask_group(settings, [log.at for log in logs if log.chain not in memory.seen])
     return {
-        log.chain: seen.end.hint if (seen := memory.seen.get(log.chain)) else told.get(log.partition, log.log_end)
+        log.chain: seen.end.hint if (seen := memory.seen.get(log.chain)) else told.get(log.at, log.log_end)
         for log in logs
     }
 

@@ -4,6 +4,7 @@ The tag `ENDS_TAG` of a requested run says where the ledger ended in each partit
 ends are what the back-off counts.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from imgpipeline.defs.lost_runs import LAUNCHED, is_lost
 from imgpipeline.defs.processes import end_process, is_gone
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun
+from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 from imgpipeline.stream.lanes_to_report import GoodRun
 
 _MOST_ENDS = 64
@@ -94,15 +95,19 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
 
 
-def format_ends(ends: Mapping[int, int]) -> str:
-    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions in the given order."""
-    return " ".join(f"{partition}:{end}" for partition, end in list(ends.items())[:_MOST_ENDS])
+def format_ends(ends: Mapping[Place, int]) -> str:
+    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions in the given order.
+
+    A partition of another topic than the first has the place of its topic before it: `1/0:7`.
+    """
+    shown = ((f"{at.topic}/{at.partition}" if at.topic else f"{at.partition}", end) for at, end in ends.items())
+    return " ".join(f"{partition}:{end}" for partition, end in list(shown)[:_MOST_ENDS])
 
 
-def parse_ends(tag: str) -> dict[int, int]:
+def parse_ends(tag: str) -> dict[Place, int]:
     """Reads what `format_ends` wrote; what is something else is left out."""
-    pairs = (part.partition(":") for part in tag.split())
-    return {int(p): int(end) for p, _, end in pairs if p.isdecimal() and end.isdecimal()}
+    found = (re.fullmatch(r"(?:(\d{1,9})/)?(\d{1,9}):(\d{1,18})", part, re.ASCII) for part in tag.split())
+    return {Place(int(match[1] or 0), int(match[2])): int(match[3]) for match in found if match}
 
 
 def _live_run(

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
@@ -20,8 +21,8 @@ _MAX_BYTES = 4 * 2**20
 class SegmentDraft:
     """What the next segment of one partition holds so far."""
 
-    partition: int
-    """Kafka partition."""
+    partition: Partition
+    """Which partition of which topic it is of."""
     outcomes: list[Outcome] = field(default_factory=list)
     """In the order of offsets."""
     record_times: list[datetime] = field(default_factory=list)

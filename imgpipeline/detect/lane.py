@@ -6,6 +6,7 @@ there, and reports again what may not have been reported. The work itself belong
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,10 @@ from imgpipeline.stream.connection import kafka_errors, open_admin
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane, partitions_of
-from imgpipeline.stream.log import ask_log
+from imgpipeline.stream.log import ask_logs
 from imgpipeline.vision.configured import load_configured_detector
 
+_log = logging.getLogger(__name__)
 _RESUMED_AT_ONCE = 8
 
 
@@ -66,18 +68,21 @@ def follow_lane(
     check_store(store)
     made_by = Provenance(detector.model_name, detector.model_sha256, settings.results_hash(), run_id)
     with open_admin(settings) as admin, open_group(settings) as group:
-        logs = {log.partition: log for log in ask_log(admin, settings)}
-        followed = {n: logs[n] for n in partitions_of(lane, sorted(logs))}
+        found = ask_logs(admin, settings)
+        for why in found.unreadable.values():
+            _log.warning("A topic is left out: %s", why)
+        logs = {log.at: log for log in found.ranges}
+        followed = {at: logs[at] for at in partitions_of(lane, logs, settings.kafka_topics)}
         with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
-            found = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
-            resumed = dict(zip(followed, found, strict=True))
+            ends = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
+            resumed = dict(zip(followed, ends, strict=True))
         flow = Flow(stop or threading.Event())
         run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful)
-        reach("run begin", settings.kafka_topic)
+        reach("run begin", ",".join(settings.kafka_topics))
         with _losing_a_broker_may_pass(settings):
             run.revisit(resumed)
             run.begin(resumed)
-            return run.work(detector, {n: r.position for n, r in resumed.items()})
+            return run.work(detector, {at: r.position for at, r in resumed.items()})
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
 
 def _ask_again(settings: Settings, log: LogRange) -> LogRange:
     """Asks for the log once more: since it was asked, another run may rightly have come beyond its end."""
-    fresh = next((other for other in read_log(settings) if other.partition == log.partition), None)
+    fresh = next((other for other in read_log(settings) if other.at == log.at), None)
     if fresh is None or fresh.chain != log.chain:
         raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
     return fresh
@@ -91,7 +91,7 @@ def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str 
     mark = end.header.fingerprint if end.header else None
     if mark is None or mark.offset < log.log_start:
         return None
-    record = read_record(settings, log.partition, mark.offset)
+    record = read_record(settings, log.at, mark.offset)
     if record is None or Fingerprint.of(record) == mark:
         return None
     return f"the record at offset {mark.offset} is not the one that was read there before"

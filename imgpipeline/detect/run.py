@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.log import LogRange, Partition
 from imgpipeline.detect.crash_search import CarefulRecordPool
 from imgpipeline.detect.draft import SegmentDraft
 from imgpipeline.detect.images import open_image_reader
@@ -44,7 +44,7 @@ from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.gap_reasons import HoleExplainer
 from imgpipeline.stream.group import Group
 from imgpipeline.stream.lanes import Lane, partitions_of
-from imgpipeline.stream.log import ask_log, ask_topic, read_log
+from imgpipeline.stream.log import ask_logs, ask_topics, read_log
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_pool import ImagePool
 
@@ -73,19 +73,19 @@ class LaneRun:
     clock: Clock
     flow: Flow
     lane: Lane
-    logs: dict[int, LogRange]
+    logs: dict[Partition, LogRange]
     is_careful: bool = False
     tally: LaneTally = field(default_factory=LaneTally)
     stages: StageClock = field(default_factory=StageClock)
-    writers: dict[int, ChainWriter] = field(default_factory=dict)
-    told: dict[int, int] = field(default_factory=dict)
+    writers: dict[Partition, ChainWriter] = field(default_factory=dict)
+    told: dict[Partition, int] = field(default_factory=dict)
     reported_at_s: float = -math.inf
     asked_at_s: float = -math.inf
-    """When the topic's id was last asked for and compared, by a monotonic clock."""
+    """When the ids of the topics were last asked for and compared, by a monotonic clock."""
     looked_at_s: float = -math.inf
-    """When the topic was last asked for its partitions, by a monotonic clock."""
+    """When the topics were last asked for their partitions, by a monotonic clock."""
 
-    def revisit(self, resumed: dict[int, Resumption]) -> None:
+    def revisit(self, resumed: dict[Partition, Resumption]) -> None:
         """Notes the days of segments that an earlier run put but may not have reported."""
         self.told = self.group.read(resumed)
         for number, resumption in resumed.items():
@@ -96,13 +96,13 @@ class LaneRun:
             for segment in read_segments(self.store, end.chain, starts[-_MOST_REVISITED:]):
                 self.tally.revisit(segment.header)
 
-    def begin(self, resumed: dict[int, Resumption]) -> None:
+    def begin(self, resumed: dict[Partition, Resumption]) -> None:
         """Opens a writer for each chain and records the gaps that were found."""
         index = DayIndex(self.store)
         self.writers = {number: ChainWriter(self.store, r.end, index) for number, r in resumed.items()}
         self._put([SegmentDraft(number, [r.gap]) for number, r in resumed.items() if r.gap])
 
-    def work(self, detector: Detector, positions: dict[int, int]) -> LaneReport:
+    def work(self, detector: Detector, positions: dict[Partition, int]) -> LaneReport:
         """Runs the workers and puts what they hand on, until there is nothing more."""
         settings, flow, stages = self.settings, self.flow, self.stages
         flow.items = queue.Queue(settings.prefetch_images)
@@ -124,13 +124,13 @@ class LaneRun:
                 if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
                     self._tell(None)
 
-    def _last_put(self, number: int) -> datetime:
+    def _last_put(self, partition: Partition) -> datetime:
         """Returns when a chain was last added to.
 
         Records of the one that stood still longest are fetched first: where runs died is among them, and a careful run
         ends before it has seen the backlog of many others.
         """
-        header = self.writers[number].end.header
+        header = self.writers[partition].end.header
         return header.created_at if header else datetime.min.replace(tzinfo=UTC)
 
     def _open_pool(self, work: FrameWork) -> RecordPool:
@@ -158,16 +158,16 @@ class LaneRun:
             if self.tally.has_news and time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
                 self._tell(None)
             if time.monotonic() - self.looked_at_s >= _LOOK_EVERY_S:
-                self._ask_topic()
+                self._ask_topics()
         return []
 
     def _put(self, drafts: list[SegmentDraft]) -> None:
         """Puts segments: those of one partition in their order, those of several partitions at the same time."""
-        chains: dict[int, list[SegmentDraft]] = defaultdict(list)
+        chains: dict[Partition, list[SegmentDraft]] = defaultdict(list)
         for draft in drafts:
             if draft.partition not in self.flow.dropped:
                 chains[draft.partition].append(draft)
-        self._check_topic(chains)
+        self._check_topics(chains)
         with ThreadPoolExecutor(_PUT_AT_ONCE) if len(chains) > 1 else contextlib.nullcontext() as pool:
             put = pool.map(self._put_chain, chains.values()) if pool else map(self._put_chain, chains.values())
             for number, done in zip(chains, put, strict=True):
@@ -178,22 +178,32 @@ class LaneRun:
                     # The next run follows it again: the sensor believes this one to, as long as it lives.
                     self.flow.must_end_by = self.flow.must_end_by or "superseded"
 
-    def _check_topic(self, chains: dict[int, list[SegmentDraft]]) -> None:
-        """Asks for the topic's id after the records were fetched, and before they are put."""
+    def _check_topics(self, chains: dict[Partition, list[SegmentDraft]]) -> None:
+        """Asks for the ids of the topics after the records were fetched, and before they are put.
+
+        Leaves out the chains of a topic that is gone: where its records are from cannot be proven.
+        """
         if all(draft.ready_at_s < self.asked_at_s for drafts in chains.values() for draft in drafts):
             return  # their records are older than the last answer
         self.asked_at_s = time.monotonic()
-        topic_id = self._ask_topic()
-        for number in chains:
-            _check_same_topic(self.logs[number], topic_id)
+        ids = self._ask_topics()
+        for partition in list(chains):
+            if partition in self.flow.dropped:
+                del chains[partition]
+            else:
+                _check_same_topic(self.logs[partition], ids[partition.topic])
 
-    def _ask_topic(self) -> str:
-        """Returns the topic's id; where the lane has got more partitions, ends the run for the next to follow them."""
+    def _ask_topics(self) -> Mapping[str, str]:
+        """Returns the ids of the topics that can be read.
+
+        Where the lane has other partitions than before, the run ends for the next one to follow them.
+        """
         self.looked_at_s = time.monotonic()
-        topic_id, partitions = self._patiently(lambda: ask_topic(self.admin, self.settings))
-        if partitions_of(self.lane, partitions) != sorted(self.logs):
+        topics = self._patiently(lambda: ask_topics(self.admin, self.settings))
+        self.flow.dropped |= {partition for partition in self.logs if partition.topic not in topics.ids}
+        if partitions_of(self.lane, topics.partitions, self.settings.kafka_topics) != sorted(self.logs):
             self.flow.must_end_by = "partitions"
-        return topic_id
+        return topics.ids
 
     def _put_chain(self, drafts: list[SegmentDraft]) -> list[tuple[SegmentDraft, SegmentHeader]]:
         """Puts segments of one partition; answers those that are in the chain, up to the first that another has won."""
@@ -229,13 +239,14 @@ class LaneRun:
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
         said = self.tally.report(lag, self.stages.report(), ended_by)
         self.report(said)
-        news = {n: end for n, end in ends.items() if n not in self.flow.dropped and self.told.get(n) != end}
+        told = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
+        news = {n: ends[n] for n in told if self.told.get(n) != ends[n]}
         if news and self.group.write(news):
             self.told |= news
         return said
 
-    def _fresh_logs(self) -> dict[int, LogRange]:
-        fresh = {log.partition: log for log in self._patiently(lambda: ask_log(self.admin, self.settings))}
+    def _fresh_logs(self) -> dict[Partition, LogRange]:
+        fresh = {log.at: log for log in self._patiently(lambda: ask_logs(self.admin, self.settings)).ranges}
         return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
@@ -250,15 +261,15 @@ class LaneRun:
         )
         return attempts(ask)
 
-    def _at_log_end(self, positions: dict[int, int]) -> bool:
+    def _at_log_end(self, positions: dict[Partition, int]) -> bool:
         """Whether nothing is left to fetch; asked from the fetching thread, so through a client of its own."""
-        now = {log.partition: log for log in self._patiently(lambda: read_log(self.settings))}
+        now = {log.at: log for log in self._patiently(lambda: read_log(self.settings))}
         followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
         for number, position in followed.items():
             _check_same_topic(self.logs[number], now[number].topic_id)
             if position < now[number].log_start:
                 # After an outage kafka-python may go on without records where it should say so.
-                raise TransientError(f"The log of {self.settings.kafka_topic}/{number} moved while it was read.")
+                raise TransientError(f"The log of {number} moved while it was read.")
         return all(position >= now[number].log_end for number, position in followed.items())
 
 

@@ -80,7 +80,7 @@ class FrameWork:
     _gate: GateKeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_form", self.settings.message_form((self.settings.kafka_topic,)))
+        object.__setattr__(self, "_form", self.settings.message_form(self.settings.kafka_topics))
         object.__setattr__(self, "_gate", GateKeeper(configured_gate(self.settings)))
         object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 

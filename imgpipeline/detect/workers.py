@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Gap, Outcome, RecordOutcome
 from imgpipeline.detect.draft import SegmentDraft
@@ -29,7 +30,7 @@ _FINISH_S = 2.0
 """How long a stopped run still works on what was fetched; the rest is left to the next one."""
 
 Found = RecordOutcome | list[Gap]
-Item = tuple[int, KafkaRecord | None, Future[Any]]
+Item = tuple[Partition, KafkaRecord | None, Future[Any]]
 """Partition, its record (None for a hole), and what was `Found` in it, which may be under way."""
 
 
@@ -61,7 +62,7 @@ class Flow:
     """Set when nothing more will be taken from `items`."""
     room: threading.Event = field(default_factory=threading.Event)
     """Set when `items`, having been full, has room for a good many again."""
-    dropped: set[int] = field(default_factory=set)
+    dropped: set[Partition] = field(default_factory=set)
     """Partitions that another writer has taken on."""
     must_end_by: str | None = None
     """Set inside: why fetching has to end, in order; what was fetched is finished. None: it goes on."""
@@ -103,10 +104,10 @@ class FetchWorker:
     """Fetches the records of a lane and hands each to the pool that works on it."""
 
     settings: Settings
-    """Topic, limits and times."""
+    """Limits and times."""
     flow: Flow
     """Shared with the other threads."""
-    positions: dict[int, int]
+    positions: dict[Partition, int]
     """Offset to begin with, by partition."""
     pool: RecordPool
     """Turns records into outcomes."""
@@ -116,7 +117,7 @@ class FetchWorker:
     """Takes the time of fetching."""
     on_first_record: Callable[[], None]
     """Called when the first record has come."""
-    at_log_end: Callable[[dict[int, int]], bool]
+    at_log_end: Callable[[dict[Partition, int]], bool]
     """Asks the broker whether these positions are the ends of the log."""
 
     def run(self) -> None:
@@ -166,7 +167,7 @@ class FetchWorker:
                 break
             if time.monotonic() >= until_s:  # with a slow model, what one poll has brought may take minutes
                 break
-            self.positions[step.partition] = behind
+            self.positions[step.at] = behind
         return bool(steps)
 
     def _await_room(self) -> None:
@@ -180,9 +181,9 @@ class FetchWorker:
 
     def _submit(self, step: KafkaRecord | Hole, asking: ThreadPoolExecutor) -> tuple[Item, int]:
         if isinstance(step, Hole):
-            return (step.partition, None, asking.submit(self.holes.explain, step)), step.end
+            return (step.at, None, asking.submit(self.holes.explain, step)), step.end
         self.on_first_record()
-        return (step.partition, step, self.pool.submit(step)), step.offset + 1
+        return (step.at, step, self.pool.submit(step)), step.offset + 1
 
 
 @dataclass(slots=True)
@@ -195,7 +196,7 @@ class CollectWorker:
     """Shared with the other threads."""
     detector: Detector
     """Is tested before frames are blamed for what may be its own fault."""
-    drafts: dict[int, SegmentDraft] = field(default_factory=dict)
+    drafts: dict[Partition, SegmentDraft] = field(default_factory=dict)
     """Segments in the making, by partition."""
     stopped_at_s: float | None = None
     """When the run was seen to be stopped, by a monotonic clock."""
@@ -224,7 +225,7 @@ class CollectWorker:
             self.stopped_at_s = self.stopped_at_s or time.monotonic()
         return self.flow.abort.is_set() or time.monotonic() - (self.stopped_at_s or math.inf) > _FINISH_S
 
-    def _take(self, partition: int, record: KafkaRecord | None, future: Future[Found]) -> bool:
+    def _take(self, partition: Partition, record: KafkaRecord | None, future: Future[Found]) -> bool:
         """Adds the outcome of one item; returns False where it will not come, so that nothing behind it may be put."""
         if partition in self.flow.dropped:
             future.cancel()

@@ -1,19 +1,26 @@
-"""The brokers, the topic, and how to log in."""
+"""The brokers, the topics, and how to log in."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode
 
-from imgpipeline.settings.variables import either
+from imgpipeline.settings.variables import PREFIX, either, split_list
 
 
 class KafkaSettings(BaseSettings):
     """Kafka."""
 
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Brokers, `host:port`, separated by commas.")
-    kafka_topic: str = Field("frames", pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="Topic of the announced frames.")
+    kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("frames",),
+        validation_alias=either("KAFKA_TOPIC"),
+        description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. All "
+        "are followed by the same detectors; our own sources announce on the first.",
+    )
     kafka_group: str = Field("imgpipeline", description="Consumer group under which progress is shown to other tools.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers."
@@ -50,9 +57,42 @@ class KafkaSettings(BaseSettings):
             self.__dict__["kafka_username"] = self.kafka_username or "admin"
         return self
 
-    @field_validator("kafka_topic")
+    @property
+    def kafka_topic(self) -> str:
+        """The first topic, on which our own sources announce."""
+        return self.kafka_topics[0]
+
+    @model_validator(mode="before")
     @classmethod
-    def _check_topic(cls, value: str) -> str:
-        if value in (".", "..") or value.startswith("import."):
-            raise ValueError("`.`, `..` and what begins with `import.` (imports) are no names of topics")
+    def _take_single_topic(cls, values: dict[str, object]) -> dict[str, object]:
+        return _with_topics(values)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy with other values; `kafka_topic` stands for a list of one topic."""
+        return super().model_copy(update=_with_topics(update or {}), deep=deep)
+
+    @field_validator("kafka_topics", mode="before")
+    @classmethod
+    def _split_topics(cls, value: object) -> object:
+        return split_list(value)
+
+    @field_validator("kafka_topics")
+    @classmethod
+    def _check_topics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in value:
+            if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic):
+                raise ValueError(f"{topic[:60]!r} is no name of a topic; expected letters, digits and . _ -")
+            if topic in (".", "..") or topic.startswith("import."):
+                raise ValueError("`.`, `..` and what begins with `import.` (imports) are no names of topics")
+        if not value or len(set(value)) < len(value):
+            raise ValueError("expected at least one topic, and each once")
         return value
+
+
+def _with_topics(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values by field name with a single `kafka_topic`, if there is one, as the list of topics."""
+    others = {name: value for name, value in values.items() if name != "kafka_topic"}
+    if "kafka_topic" not in values:
+        return others
+    others.pop(f"{PREFIX}KAFKA_TOPIC", None)
+    return others | {"kafka_topics": split_list(values["kafka_topic"])}

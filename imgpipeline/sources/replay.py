@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgpipeline.contracts.keys import ChainId, is_import
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.log import LogRange, Partition
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
@@ -47,8 +47,8 @@ class ReplayPlan:
     """How many that match ended the process that worked on them: they have to be asked for by their code."""
     imported: int
     """How many that match are rows of imports: Kafka has no record of them."""
-    chains: Mapping[int, ChainId]
-    """The present chain of each partition of the topic that is announced to."""
+    chains: Mapping[Partition, ChainId]
+    """The present chain of each partition of the topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def plan_replay(
     ends = {chain: end.offset for chain, end in fixed.items()}
     closed = {chain for chain, end in fixed.items() if end.is_closed}
     logs = read_log(settings)
-    chains = {log.partition: current_chain(log.chain, closed) for log in logs}
+    chains = {log.at: current_chain(log.chain, closed) for log in logs}
     found, trail = find_dead_letters(store, wanted, progress=progress)
     announced = _read_backlog(settings, logs, chains, ends, progress)
     waiting = {trail.root(record) for record in announced}
@@ -124,13 +124,13 @@ def plan_replay(
 def _read_backlog(
     settings: Settings,
     logs: Sequence[LogRange],
-    chains: Mapping[int, ChainId],
+    chains: Mapping[Partition, ChainId],
     ends: Mapping[ChainId, int],
     progress: Progress | None,
 ) -> set[RecordReference]:
     """Returns what is announced again by records that no run has come to: those behind the ends that were fixed."""
-    positions = {log.partition: max(log.log_start, ends.get(chains[log.partition], 0)) for log in logs}
-    behind = {log.partition: log.log_end for log in logs if positions[log.partition] < log.log_end}
+    positions = {log.at: max(log.log_start, ends.get(chains[log.at], 0)) for log in logs}
+    behind = {log.at: log.log_end for log in logs if positions[log.at] < log.log_end}
     begins = {number: positions[number] for number in behind}
     found: set[RecordReference] = set()
     if not behind:
@@ -141,11 +141,11 @@ def _read_backlog(
             steps = fetcher.poll(_POLL_S)
             idle = 0 if steps else idle + 1
             if idle > _IDLE_POLLS:
-                raise TransientError(f"The broker does not send what is in {settings.kafka_topic} behind the ledger.")
+                raise TransientError("The broker does not send what is in its topics behind the ledger.")
             for step in steps:
-                positions[step.partition] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
+                positions[step.at] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
                 if isinstance(step, KafkaRecord) and step.replay_of:
-                    meant = resolve_reference(step.replay_of, chains[step.partition])
+                    meant = resolve_reference(step.replay_of, chains[step.at])
                     found |= {meant} if meant else set()
             if progress:
                 read = sum(min(positions[n], end) - begins[n] for n, end in behind.items())
@@ -174,11 +174,12 @@ def replay(
     """
     refused: list[Refusal] = []
     announced = 0
+    carried_by = [chain for at, chain in plan.chains.items() if at.topic == settings.kafka_topic]
     with Announcer(settings) as announcer:
         for done, (buried, letter) in enumerate(read_letters(store, plan.chosen)):
             try:
                 original = read_original(settings, buried.reference, letter, lambda: plan.chains)
-                headers = [*_without_replay(original.headers), *_headers(buried.reference, letter, plan.chains)]
+                headers = [*_without_replay(original.headers), *_headers(buried.reference, letter, carried_by)]
                 _check_size(settings, original, headers)
             except NoRecordError as error:
                 refused.append(Refusal(buried.reference, error.message))
@@ -203,7 +204,7 @@ class Original:
 
 
 def read_original(
-    settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[int, ChainId]]
+    settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[Partition, ChainId]]
 ) -> Original:
     """Returns the record of a dead letter: as it was kept, else from Kafka.
 
@@ -226,9 +227,10 @@ def read_original(
         raise NoRecordError("its value is null: there is nothing that could become a frame")
     if is_import(at.chain):
         raise NoRecordError("it was too large to be kept; it is where the message above says, in what was imported")
-    if present().get(at.chain.partition) != at.chain:
+    partition = Partition(at.chain.topic, at.chain.partition)
+    if present().get(partition) != at.chain:
         raise NoRecordError("it was too large to be kept, and its topic is no more what it was")
-    record = read_record(settings, at.chain.partition, at.offset)
+    record = read_record(settings, partition, at.offset)
     if record is None or record.value is None:
         raise NoRecordError("it was too large to be kept, and Kafka has dropped it")
     if len(record.value) != letter.raw_size_bytes or record.time != letter.timestamp:
@@ -236,17 +238,17 @@ def read_original(
     return Original(record.value, record.key, record.headers)
 
 
-def present_chains(settings: Settings, store: ObjectStore) -> dict[int, ChainId]:
-    """Returns the present chain of each partition of the topic of the settings; errors as `plan_replay`."""
-    return {log.partition: find_current_end(store, log.chain).chain for log in read_log(settings)}
+def present_chains(settings: Settings, store: ObjectStore) -> dict[Partition, ChainId]:
+    """Returns the present chain of each partition of the topics; errors as `plan_replay`."""
+    return {log.at: find_current_end(store, log.chain).chain for log in read_log(settings)}
 
 
 def _without_replay(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in headers if name.lower() not in (REPLAY_OF, REPLAY_TIMESTAMP)]
 
 
-def _headers(at: RecordReference, letter: DeadLetter, chains: Mapping[int, ChainId]) -> list[tuple[str, bytes]]:
-    headers = [(REPLAY_OF, at.to_header(list(chains.values())).encode())]
+def _headers(at: RecordReference, letter: DeadLetter, carried_by: Sequence[ChainId]) -> list[tuple[str, bytes]]:
+    headers = [(REPLAY_OF, at.to_header(carried_by).encode())]
     if letter.timestamp is not None:
         headers.append((REPLAY_TIMESTAMP, b"%d" % round(letter.timestamp.timestamp() * 1000)))
     return headers

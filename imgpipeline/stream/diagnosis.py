@@ -62,7 +62,7 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
             next_step=f"have that right granted to the user, or set {_LOGIN} to one that has it",
         )
     if isinstance(error, kafka_python.UnknownTopicOrPartitionError):
-        return missing_topic(settings)
+        return missing_topic(settings, ", ".join(settings.kafka_topics))
     if isinstance(error, kafka_python.IncompatibleBrokerVersion):
         return PermanentError(
             f"{where} cannot do this: {_one_line(error)}.",
@@ -83,10 +83,10 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
     )
 
 
-def missing_topic(settings: Settings) -> ConfigurationError:
-    """Returns the error that says that the topic does not exist."""
+def missing_topic(settings: Settings, topic: str) -> ConfigurationError:
+    """Returns the error that says that a topic does not exist."""
     return ConfigurationError(
-        f"There is no topic {settings.kafka_topic!r} at {settings.kafka_bootstrap_servers}.",
+        f"There is no topic {topic!r} at {settings.kafka_bootstrap_servers}.",
         next_step="run `imgpipeline topics create`, or set IMGPIPELINE_KAFKA_TOPIC to the topic that you have",
     )
 

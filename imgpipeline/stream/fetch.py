@@ -12,6 +12,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
@@ -38,8 +39,8 @@ detection. More would let one camera's backlog starve the others."""
 class Hole:
     """A half-open range of offsets for which Kafka has no readable record."""
 
-    partition: int
-    """Kafka partition."""
+    at: Partition
+    """Where it is."""
     start: int
     """First offset of the hole."""
     end: int
@@ -49,29 +50,29 @@ class Hole:
 class LaneFetcher:
     """Reads some partitions from given positions on. Used by one thread at a time."""
 
-    def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[int, int]) -> None:
+    def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[Partition, int]) -> None:
         """Starts to fetch.
 
         Args:
             consumer: Opened by `open_consumer`.
-            settings: Name the topic.
+            settings: Name the broker.
             positions: First offset to fetch, by partition.
         """
         self._consumer = consumer
         self._settings = settings
         self._next = dict(positions)
-        self._partitions = {number: TopicPartition(settings.kafka_topic, number) for number in positions}
+        self._partitions = {partition: TopicPartition(*partition) for partition in positions}
         consumer.assign(list(self._partitions.values()))
-        for number, partition in self._partitions.items():
-            consumer.seek(partition, positions[number])
+        for partition, assigned in self._partitions.items():
+            consumer.seek(assigned, positions[partition])
 
-    def drop(self, partition: int) -> None:
+    def drop(self, partition: Partition) -> None:
         """Stops reading a partition."""
         if self._partitions.pop(partition, None) is not None:
             del self._next[partition]
             self._consumer.assign(list(self._partitions.values()))
-            for number, kept in self._partitions.items():
-                self._consumer.seek(kept, self._next[number])
+            for other, kept in self._partitions.items():
+                self._consumer.seek(kept, self._next[other])
 
     def poll(self, timeout_s: float) -> list[KafkaRecord | Hole]:
         """Returns the next steps, in the order of offsets within a partition; none after the time-out.
@@ -87,29 +88,32 @@ class LaneFetcher:
             try:
                 polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
             except (OffsetOutOfRangeError, LogTruncationError) as error:
-                raise TransientError(f"The log of {self._settings.kafka_topic} moved while it was read.") from error
+                raise TransientError(f"The log of {self._named()} moved while it was read.") from error
             except UnsupportedCodecError as error:
                 raise ConfigurationError(
-                    f"The records of {self._settings.kafka_topic} are compressed in a way that cannot be read here: "
+                    f"The records of {self._named()} are compressed in a way that cannot be read here: "
                     f"{error.args[0] if error.args else error}.",
                     next_step="install that library (`pip install lz4`, `pip install python-snappy`)",
                 ) from error
             steps: list[KafkaRecord | Hole] = []
-            for number, partition in self._partitions.items():
-                steps += self._follow(number, polled.get(partition, ()), self._consumer.position(partition))
+            for partition, assigned in self._partitions.items():
+                steps += self._follow(partition, polled.get(assigned, ()), self._consumer.position(assigned))
             return steps
 
-    def _follow(self, number: int, records: Any, position: int | None) -> Iterator[KafkaRecord | Hole]:
+    def _follow(self, partition: Partition, records: Any, position: int | None) -> Iterator[KafkaRecord | Hole]:
         for record in records:
-            if record.offset < self._next[number]:
+            if record.offset < self._next[partition]:
                 continue
-            if record.offset > self._next[number]:
-                yield Hole(number, self._next[number], record.offset)
+            if record.offset > self._next[partition]:
+                yield Hole(partition, self._next[partition], record.offset)
             yield to_record(record)
-            self._next[number] = record.offset + 1
-        if position is not None and position > self._next[number]:
-            yield Hole(number, self._next[number], position)
-            self._next[number] = position
+            self._next[partition] = record.offset + 1
+        if position is not None and position > self._next[partition]:
+            yield Hole(partition, self._next[partition], position)
+            self._next[partition] = position
+
+    def _named(self) -> str:
+        return ", ".join(sorted({partition.topic for partition in self._partitions}))
 
 
 def to_record(record: Any) -> KafkaRecord:
@@ -119,13 +123,13 @@ def to_record(record: Any) -> KafkaRecord:
     return KafkaRecord(record.topic, record.partition, record.offset, timestamp_ms, record.key, record.value, headers)
 
 
-def read_record(settings: Settings, partition: int, offset: int) -> KafkaRecord | None:
+def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaRecord | None:
     """Returns the record at one offset, or None if it is gone.
 
     Raises:
         TransientError: The broker did not answer.
     """
-    where = TopicPartition(settings.kafka_topic, partition)
+    where = TopicPartition(*partition)
     with open_consumer(settings, isolation_level="read_uncommitted", max_poll_records=1) as consumer:
         consumer.assign([where])
         if not consumer.beginning_offsets([where])[where] <= offset < consumer.end_offsets([where])[where]:
@@ -136,5 +140,5 @@ def read_record(settings: Settings, partition: int, offset: int) -> KafkaRecord 
     if not records and position > offset:
         return None
     if not records:
-        raise TransientError(f"The broker did not send {settings.kafka_topic}/{partition}/{offset} in time.")
+        raise TransientError(f"The broker did not send {partition}/{offset} in time.")
     return to_record(records[0]) if records[0].offset == offset else None

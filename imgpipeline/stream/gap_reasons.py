@@ -35,7 +35,7 @@ class HoleExplainer:
         self._lock = threading.Lock()
         self._clients = contextlib.ExitStack()
         self._consumer: KafkaConsumer | None = None
-        self._absent = GapReason.MARKER
+        self._absent: dict[str, GapReason] = {}
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -53,14 +53,15 @@ class HoleExplainer:
             TransientError: The broker does not answer, or not for the whole hole.
         """
         with self._lock, kafka_errors(self._settings):
-            if self._consumer is None:
+            topic = hole.at.topic
+            if topic not in self._absent:
                 with open_admin(self._settings) as admin:
-                    compacted = _is_compacted(admin, self._settings.kafka_topic)
-                self._absent = GapReason.COMPACTED if compacted else GapReason.MARKER
+                    compacted = _is_compacted(admin, topic)
+                self._absent[topic] = GapReason.COMPACTED if compacted else GapReason.MARKER
+            if self._consumer is None:
                 options = {**FETCH_OPTIONS, "isolation_level": "read_uncommitted"}
                 self._consumer = self._clients.enter_context(open_consumer(self._settings, **options))
-            where = TopicPartition(self._settings.kafka_topic, hole.partition)
-            return cover_hole(hole, _offsets_there(self._consumer, where, hole), self._absent)
+            return cover_hole(hole, _offsets_there(self._consumer, TopicPartition(*hole.at), hole), self._absent[topic])
 
 
 def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:

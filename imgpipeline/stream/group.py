@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer
@@ -27,22 +28,22 @@ class Group:
         self._consumer = consumer
         self._settings = settings
 
-    def read(self, partitions: Iterable[int]) -> dict[int, int]:
+    def read(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Returns the group's offset by partition, for those that have one."""
-        offsets: dict[int, int] = {}
-        for number in partitions:
+        offsets: dict[Partition, int] = {}
+        for partition in partitions:
             try:
-                found = self._consumer.committed(self._topic_partition(number), timeout_ms=_ANSWER_MS)
+                found = self._consumer.committed(TopicPartition(*partition), timeout_ms=_ANSWER_MS)
             except KafkaError as error:
                 _log.info("The group %s cannot be asked for its offsets (%s).", self._settings.kafka_group, error)
                 return offsets
             if found is not None and found >= 0:
-                offsets[number] = found
+                offsets[partition] = found
         return offsets
 
-    def write(self, offsets: Mapping[int, int]) -> bool:
+    def write(self, offsets: Mapping[Partition, int]) -> bool:
         """Commits offsets by partition; returns whether the broker took them."""
-        wanted = {self._topic_partition(n): OffsetAndMetadata(offset, "", -1) for n, offset in offsets.items()}
+        wanted = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
         reach("group told", self._settings.kafka_group)
         try:
             self._consumer.commit(wanted, timeout_ms=_ANSWER_MS)
@@ -52,9 +53,6 @@ class Group:
         reach("group told done", self._settings.kafka_group)
         return True
 
-    def _topic_partition(self, number: int) -> TopicPartition:
-        return TopicPartition(self._settings.kafka_topic, number)
-
 
 @contextlib.contextmanager
 def open_group(settings: Settings) -> Iterator[Group]:
@@ -63,22 +61,22 @@ def open_group(settings: Settings) -> Iterator[Group]:
         yield Group(consumer, settings)
 
 
-def ask_group(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
+def ask_group(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """Returns the group's offset by partition, in one request; nothing where it cannot be told.
 
     Args:
-        settings: Name broker, topic and group.
+        settings: Name broker and group.
         partitions: Which to ask for. By name, as not every broker answers for "all there are".
 
     Raises:
         ConfigurationError: A setting keeps the broker from answering.
         TransientError: The broker does not answer.
     """
-    wanted = [TopicPartition(settings.kafka_topic, number) for number in partitions]
+    wanted = [TopicPartition(*partition) for partition in partitions]
     with open_admin(settings) as admin:
         try:
             offsets = admin.list_group_offsets({settings.kafka_group: wanted})[settings.kafka_group]
         except KafkaError as error:
             _log.info("The group %s cannot be asked for its offsets (%s).", settings.kafka_group, error)
             return {}
-        return {where.partition: found.offset for where, found in offsets.items() if found.offset >= 0}
+        return {Partition(*where): found.offset for where, found in offsets.items() if found.offset >= 0}

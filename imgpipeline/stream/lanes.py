@@ -1,6 +1,6 @@
 """Lanes, and the decision which of them get a detection run.
 
-A lane is a share of a topic's partitions; one detection run follows one lane. The sensor's decision is a pure
+A lane is a share of the topics' partitions; one detection run follows one lane. The sensor's decision is a pure
 function of the lag of each partition, live runs, failed runs, and the clock:
 
 * A lane with lag and no run gets one, at the latest when its back-off is over.
@@ -17,8 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import NamedTuple
 
 from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.log import Partition
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0
@@ -28,9 +30,21 @@ DEATHS_TO_CARE = 3
 _LONGEST_PATIENCE_S = 3600.0
 
 
+class Place(NamedTuple):
+    """A partition by the place of its topic in the settings, which tags and tests can name shortly."""
+
+    topic: int
+    """Place of its topic in the list of topics, from 0."""
+    partition: int
+    """Kafka partition, from 0."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Lane:
-    """The partitions that one detection run follows: those whose number leaves `number` when divided by `lanes`."""
+    """The partitions that one detection run follows: those whose number leaves `number` when divided by `lanes`.
+
+    Of several topics, the partitions of each begin with another lane, so that topics of few partitions share all lanes.
+    """
 
     number: int
     """From 0 to `lanes` - 1."""
@@ -47,14 +61,21 @@ class Lane:
     def __str__(self) -> str:
         return f"{self.number}/{self.lanes}"
 
-    def covers(self, partition: int) -> bool:
-        """Tells whether a partition belongs to this lane."""
-        return partition % self.lanes == self.number
+    def covers(self, place: Place, topics: int = 1) -> bool:
+        """Tells whether a partition belongs to this lane; `topics` is how many topics are followed."""
+        return (place.partition + place.topic * self.lanes // topics) % self.lanes == self.number
 
 
-def partitions_of(lane: Lane, partitions: Iterable[int]) -> list[int]:
-    """Returns those of the partitions that belong to a lane, sorted."""
-    return sorted(partition for partition in partitions if lane.covers(partition))
+def partitions_of(lane: Lane, partitions: Iterable[Partition], topics: Sequence[str]) -> list[Partition]:
+    """Returns those of the partitions that belong to a lane, sorted.
+
+    Args:
+        lane: The lane.
+        partitions: All partitions of the topics.
+        topics: The topics in the order of the settings.
+    """
+    places = ((at, Place(topics.index(at.topic), at.number)) for at in partitions)
+    return sorted(at for at, place in places if lane.covers(place, len(topics)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,19 @@ class PartitionView:
     """When the ledger's end was last seen to move (or was seen first), UTC."""
     behind_since: datetime | None
     """Since when it has had lag without a pause, UTC; None without lag."""
+    topic: int = 0
+    """Place of its topic in the list of topics, from 0."""
+    topics: int = 1
+    """How many topics are followed."""
+
+    @property
+    def place(self) -> Place:
+        """Which partition of which topic it is."""
+        return Place(self.topic, self.partition)
+
+    def is_in(self, lane: Lane) -> bool:
+        """Tells whether it belongs to a lane."""
+        return lane.covers(self.place, self.topics)
 
     @property
     def lag(self) -> int:
@@ -103,7 +137,7 @@ class LiveRun:
     """Whether it waits for a slot; such a run is not overtaken, since another one would wait too."""
     is_gone: bool = False
     """Whether its process is known to be gone."""
-    ends: Mapping[int, int] = field(default_factory=dict)
+    ends: Mapping[Place, int] = field(default_factory=dict)
     """Ledger end of each partition that had lag when the run was requested; none where it has not begun to work."""
 
     def ended(self, ending: Ending, now: datetime) -> "FailedRun":
@@ -121,7 +155,7 @@ class FailedRun:
     """What it followed."""
     ended_at: datetime
     """When it failed, UTC."""
-    ends: Mapping[int, int]
+    ends: Mapping[Place, int]
     """Ledger end of each partition that had lag when the run was requested."""
     ending: Ending = Ending.FAILED
     """How it has ended."""
@@ -135,7 +169,7 @@ class Start:
     """What it follows."""
     lag: int
     """Offsets without an outcome in the lane."""
-    ends: Mapping[int, int]
+    ends: Mapping[Place, int]
     """Ledger end of each partition with lag."""
     reason: str
     """Why now, for a person."""
@@ -168,7 +202,7 @@ def decide(
     """Decides which lanes get a run.
 
     Args:
-        partitions: All partitions of the topic.
+        partitions: All partitions of the topics.
         runs: The detection runs that have not ended.
         failures: The runs that failed lately, in any order.
         lanes: How many lanes there are.
@@ -184,10 +218,10 @@ def decide(
     failures = [*failures, *(run.ended(Ending.DIED, now) for run in runs if run.is_gone)]
     waiting: list[str] = []
     for lane in (Lane(number, lanes) for number in range(lanes)):
-        behind = [view for view in partitions if lane.covers(view.partition) and view.lag]
+        behind = [view for view in partitions if view.is_in(lane) and view.lag]
         if not behind:
             continue
-        alive = [run for run in runs if not run.is_gone and any(run.lane.covers(v.partition) for v in behind)]
+        alive = [run for run in runs if not run.is_gone and any(v.is_in(run.lane) for v in behind)]
         stalled = {
             run.run_id: f"it made no progress for {idle_s:.0f} s while its lane had lag; it has been running for "
             f"{(now - run.began_at).total_seconds():.0f} s"
@@ -219,7 +253,7 @@ def _why_wait(
     now: datetime,
 ) -> str | None:
     """Returns why a lane gets no run now, or None where it gets one."""
-    if all(any(run.lane.covers(view.partition) for run in healthy) for view in behind):
+    if all(any(view.is_in(run.lane) for run in healthy) for view in behind):
         queued = [run for run in healthy if run.is_queued]
         if queued:
             return f"run {queued[0].run_id[:8]} waits for a slot (run_coordinator in dagster.yaml)."
@@ -242,8 +276,8 @@ def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun])
     """Returns the runs that failed at the present ledger end of the partition where most did, oldest first."""
     most: list[FailedRun] = []
     for view in behind:
-        n, end = view.partition, view.ledger_end
-        most = max(most, [f for f in failures if f.lane.covers(n) and f.ends.get(n) == end], key=len)
+        at, end = view.place, view.ledger_end
+        most = max(most, [f for f in failures if view.is_in(f.lane) and f.ends.get(at) == end], key=len)
     return sorted(most, key=lambda failure: failure.ended_at)
 
 
@@ -251,14 +285,14 @@ def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) ->
     """Returns for how long a run could have made progress and made none."""
     if run.is_queued:
         return 0.0
-    own = [view for view in partitions if run.lane.covers(view.partition)]
+    own = [view for view in partitions if view.is_in(run.lane)]
     behind_since = [view.behind_since or now for view in own if view.lag]
     signs_of_life = [run.began_at, *(view.moved_at for view in own), min(behind_since, default=now)]
     return (now - max(signs_of_life)).total_seconds()
 
 
 def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], takeover_s: float) -> float:
-    failed = len(_failures_at([view for view in behind if lane.covers(view.partition)], failures))
+    failed = len(_failures_at([view for view in behind if view.is_in(lane)], failures))
     return max(takeover_s, min(_LONGEST_PATIENCE_S, takeover_s * 2.0 ** min(failed, 30)))
 
 
@@ -270,7 +304,7 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     if is_careful:
         reason += f" {deaths} runs died or hung at this ledger end: it is worked record by record, in a process apart."
     # What stands still longest comes first, since a tag may not hold them all: where runs die is among those.
-    ends = {v.partition: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.partition))}
+    ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
     return Start(lane, _lag(behind), ends, reason, is_careful)
 
 

@@ -35,7 +35,7 @@ def report_again(
     """Decides which lanes without lag get a run that reports their days again.
 
     Args:
-        partitions: All partitions of the topic.
+        partitions: All partitions of the topics.
         runs: The detection runs that have not ended.
         failures: The runs that failed recently, in any order.
         good_runs: The runs that ended normally since the first of these failures.
@@ -48,7 +48,7 @@ def report_again(
     """
     starts = []
     for lane in (Lane(number, lanes) for number in range(lanes)):
-        own = [view for view in partitions if lane.covers(view.partition)]
+        own = [view for view in partitions if view.is_in(lane)]
         if any(view.lag for view in own) or any(_share(run.lane, own) for run in runs):
             continue
         silent = [failed for failed in failures if _share(failed.lane, own) and not _is_settled(failed, own, good_runs)]
@@ -66,4 +66,4 @@ def _is_settled(failed: FailedRun, own: Sequence[PartitionView], good_runs: Sequ
 
 
 def _share(lane: Lane, partitions: Sequence[PartitionView]) -> bool:
-    return any(lane.covers(view.partition) for view in partitions)
+    return any(view.is_in(lane) for view in partitions)

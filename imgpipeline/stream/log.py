@@ -1,63 +1,119 @@
-"""Reads a topic's id and partitions, and the first and last offset of each.
+"""Reads ids and partitions of the topics, and the first and last offset of each partition.
 
 The ids are read from the broker at each call, because the client's fetcher does not notice that a topic was deleted and
-re-created.
+re-created. Of several topics, one that cannot be read does not keep the others from being read.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import UnknownTopicOrPartitionError
 
-from imgpipeline.contracts.log import LogRange
-from imgpipeline.errors import TransientError
+from imgpipeline.contracts.log import LogRange, Partition
+from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.diagnosis import missing_topic
 from imgpipeline.stream.kafka_internals import READ_COMMITTED
 
 
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What the broker says of the topics."""
+
+    ids: Mapping[str, str]
+    """The id of each topic that can be read."""
+    partitions: Sequence[Partition]
+    """Their partitions: in the order of the topics, then by number."""
+    unreadable: Mapping[str, ImgpipelineError] = field(default_factory=dict)
+    """Why each of the others cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The logs of the topics at one moment."""
+
+    ranges: Sequence[LogRange]
+    """The log of each partition that can be read: in the order of the topics, then by number."""
+    unreadable: Mapping[str, ImgpipelineError] = field(default_factory=dict)
+    """Topics that cannot be read, with the reason."""
+
+
 def read_log(settings: Settings) -> list[LogRange]:
-    """Returns the log of every partition of the topic, sorted by partition.
+    """Returns the log of every partition of the topics that can be read; order and errors as `read_logs`."""
+    return list(read_logs(settings).ranges)
+
+
+def read_logs(settings: Settings) -> Logs:
+    """Reads the logs of all partitions of the topics.
 
     Raises:
-        ConfigurationError: The topic does not exist, or a setting keeps the broker from answering.
-        TransientError: The broker does not answer, or the topic changed while it was asked.
+        ConfigurationError: None of the topics exists, or a setting keeps the broker from answering.
+        TransientError: The broker does not answer, or the only topic changed while it was asked.
     """
     with open_admin(settings) as admin:
-        return ask_log(admin, settings)
+        return ask_logs(admin, settings)
 
 
-def ask_log(admin: KafkaAdminClient, settings: Settings) -> list[LogRange]:
-    """Returns the log of every partition through an open client; errors as `read_log`, broker errors unexplained."""
-    topic_id, partitions = ask_topic(admin, settings)
-    asked = [TopicPartition(settings.kafka_topic, number) for number in partitions]
+def ask_logs(admin: KafkaAdminClient, settings: Settings) -> Logs:
+    """Reads the logs through an open client; errors as `read_logs`, broker errors unexplained."""
+    topics = ask_topics(admin, settings)
+    asked = [TopicPartition(*partition) for partition in topics.partitions]
     try:
         starts = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.EARLIEST))
         ends = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.LATEST), isolation_level=READ_COMMITTED)
     except UnknownTopicOrPartitionError as error:
-        raise TransientError(f"The topic {settings.kafka_topic} changed while it was asked for its offsets.") from error
-    if ask_topic(admin, settings)[0] != topic_id:
-        raise TransientError(f"The topic {settings.kafka_topic} was created anew while it was asked for its offsets.")
-    return [LogRange(settings.kafka_topic, topic_id, tp.partition, starts[tp].offset, ends[tp].offset) for tp in asked]
+        names = ", ".join(topics.ids)
+        raise TransientError(f"The topic {names} changed while it was asked for its offsets.") from error
+    again = ask_topics(admin, settings)
+    changed = {
+        topic: TransientError(f"The topic {topic} was created anew while it was asked for its offsets.")
+        for topic, topic_id in topics.ids.items()
+        if again.ids.get(topic) != topic_id
+    }
+    unreadable = changed | dict(again.unreadable)
+    found = [
+        LogRange(at.topic, topics.ids[at.topic], at.partition, starts[at].offset, ends[at].offset)
+        for at in asked
+        if at.topic not in unreadable
+    ]
+    if not found and unreadable:
+        raise next(iter(unreadable.values()))
+    return Logs(found, unreadable)
+
+
+def ask_topics(admin: KafkaAdminClient, settings: Settings) -> Topics:
+    """Asks for the topics.
+
+    Raises:
+        ConfigurationError: None of them exists.
+        TransientError: The broker does not know yet.
+    """
+    ids: dict[str, str] = {}
+    partitions: list[Partition] = []
+    unreadable: dict[str, ImgpipelineError] = {}
+    described = {found["name"]: found for found in admin.describe_topics(list(settings.kafka_topics))}
+    for topic in settings.kafka_topics:
+        found = described.get(topic) or {"error_code": UnknownTopicOrPartitionError.errno}
+        why = _why_unreadable(settings, topic, found)
+        if why is not None:
+            unreadable[topic] = why
+            continue
+        ids[topic] = topic_id_of(admin, found)
+        partitions += sorted(Partition(topic, part["partition_index"]) for part in found["partitions"])
+    if not ids:
+        raise next(iter(unreadable.values()))
+    return Topics(ids, partitions, unreadable)
 
 
 def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[int]]:
-    """Returns the topic's id and its partitions, sorted.
-
-    Raises:
-        ConfigurationError: The topic does not exist.
-        TransientError: The broker does not know yet.
-    """
-    name = settings.kafka_topic
-    found: dict[str, Any] = admin.describe_topics([name])[0]
-    if found["error_code"] == UnknownTopicOrPartitionError.errno or not (found["error_code"] or found["partitions"]):
-        raise missing_topic(settings)
-    if found["error_code"]:
-        raise TransientError(f"The broker cannot describe the topic {name!r} (code {found['error_code']}).")
-    partitions = sorted(part["partition_index"] for part in found["partitions"])
-    return topic_id_of(admin, found), partitions
+    """Returns id and partitions of the first topic, on which our own sources announce; errors as `ask_topics`."""
+    topic = settings.kafka_topic
+    found = ask_topics(admin, settings.model_copy(update={"kafka_topic": topic}))
+    return found.ids[topic], [partition.number for partition in found.partitions]
 
 
 def topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
@@ -68,3 +124,19 @@ def topic_id_of(admin: KafkaAdminClient, found: dict[str, Any]) -> str:
 
     log_id = start_id(admin.list_topics()) or admin.describe_cluster().get("cluster_id") or "cluster"
     return f"{log_id}.{found['name']}"
+
+
+def _why_unreadable(settings: Settings, topic: str, found: Mapping[str, Any]) -> ImgpipelineError | None:
+    code = found["error_code"]
+    if code == UnknownTopicOrPartitionError.errno or not (code or found["partitions"]):
+        return missing_topic(settings, topic)
+    if code:
+        return TransientError(f"The broker cannot describe the topic {topic!r} (code {code}).")
+    # Asked for the offsets of such a partition, the broker would not answer for the others either.
+    lost = [part["partition_index"] for part in found["partitions"] if part["leader_id"] < 0]
+    if lost and len(settings.kafka_topics) > 1:
+        return TransientError(
+            f"No broker leads partition {lost[0]} of the topic {topic!r}.",
+            next_step="start the broker that has it; the topic is followed again then",
+        )
+    return None

@@ -85,7 +85,7 @@ class SensorMemory:
         """Returns the partitions to look up in this tick.
 
         Args:
-            logs: All partitions of the topic.
+            logs: All partitions of the topics.
 
         Returns:
             Those that seem to lag (or are unknown), up to `MOST_ASKED` in turn, and `OTHERS_ASKED` others in turn.
@@ -96,14 +96,20 @@ class SensorMemory:
         return _in_turn(behind, MOST_ASKED, self.turn) + _in_turn(others, OTHERS_ASKED, self.turn)
 
     def look(
-        self, logs: Sequence[LogRange], ends: Mapping[ChainId, FoundEnd], *, now: datetime
+        self,
+        logs: Sequence[LogRange],
+        ends: Mapping[ChainId, FoundEnd],
+        *,
+        now: datetime,
+        topics: Sequence[str] = (),
     ) -> tuple[list[PartitionView], "SensorMemory"]:
         """Combines what was seen in this tick with the memory.
 
         Args:
-            logs: All partitions of the topic, read before the ends.
+            logs: All partitions of the topics, read before the ends.
             ends: The ends of the partitions that were looked up.
             now: The clock, UTC.
+            topics: The topics in the order of the settings; none named: there is one.
 
         Returns:
             The view of every known partition, and the memory for the next tick.
@@ -119,7 +125,8 @@ class SensorMemory:
             moved_at = before.moved_at if before and before.end.offset == end.offset else now
             behind_since = None if log_end == end.offset else (before and before.behind_since) or now
             seen[log.chain] = Seen(end, moved_at, behind_since)
-            views.append(PartitionView(log.partition, log_end, end.offset, moved_at, behind_since))
+            place = (topics.index(log.topic), len(topics)) if topics else (0, 1)
+            views.append(PartitionView(log.partition, log_end, end.offset, moved_at, behind_since, *place))
         return views, SensorMemory(seen, self.turn + 1)
 
 

@@ -21,7 +21,7 @@ from imgpipeline.defs.run_records import (
 )
 from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, LANE_TAG, PROCESS_TAG, noted
 from imgpipeline.detect import follow_lane
-from imgpipeline.stream.lanes import Ending, FailedRun, Lane
+from imgpipeline.stream.lanes import Ending, FailedRun, Lane, Place
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.sensor import EVERYTHING, Sensor
 from imgpipeline_tests.defs.site import Site
@@ -255,7 +255,7 @@ def test_fault_9_a_cursor_that_claims_another_end_hides_no_frame(sensor: Sensor,
     cursor["chains"][0][3:5] = [end, hint]
     sensor.cursor = json.dumps(cursor)
     (request,) = sensor.requests()
-    assert parse_ends(request.tags[ENDS_TAG]) == {0: 3}
+    assert parse_ends(request.tags[ENDS_TAG]) == {Place(0, 0): 3}
     follow(sensor.site)
     assert "Nothing new" in sensor.skip_reason()
     check(sensor.site.settings)
@@ -286,8 +286,18 @@ def test_a_broker_that_is_away_is_a_skip_reason_within_the_time_of_a_tick(sensor
     assert "Kafka" in sensor.skip_reason()
 
 
+def test_row_2_6_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Sensor) -> None:
+    topic = sensor.site.settings.kafka_topic
+    sensor.set(IMGPIPELINE_KAFKA_TOPIC=f"absent,{topic}", IMGPIPELINE_LANES="2")
+    assert "There is no topic 'absent'" in sensor.skip_reason()
+    announce_frames(sensor.site.settings.model_copy(update={"kafka_topic": topic}), 3)
+    [request] = sensor.requests()
+    assert parse_ends(request.tags[ENDS_TAG]) == {Place(1, 0): 0}
+    assert lane_of(request.run_config) == Lane(1, 2)
+
+
 def test_ledger_ends_survive_their_tag() -> None:
-    ends = {n: n * 1000 for n in range(64)}
+    ends = {Place(n % 2, n): n * 1000 for n in range(64)}
     assert parse_ends(format_ends(ends)) == ends
-    assert parse_ends(format_ends({99: 5, **ends})) == {99: 5, **{n: n * 1000 for n in range(63)}}
-    assert parse_ends("garbage 1:x :3 2:5") == {2: 5}
+    assert parse_ends(format_ends({Place(0, 99): 5, **ends})) == {Place(0, 99): 5, **dict(list(ends.items())[:63])}
+    assert parse_ends("garbage 1:x :3 a/1:3 2:5") == {Place(0, 2): 5}

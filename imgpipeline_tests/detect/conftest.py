@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.detect import LaneReport, follow_lane
@@ -38,6 +39,9 @@ class LaneUnderTest:
     @property
     def store(self) -> ObjectStore:
         return open_store(self.settings)
+
+    def partition(self, number: int = 0) -> Partition:
+        return Partition(self.settings.kafka_topic, number)
 
     def with_settings(self, **changes: Any) -> "LaneUnderTest":
         return LaneUnderTest(self.settings.model_copy(update=changes))

@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from kafka import KafkaConsumer, TopicPartition
 
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome
 from imgpipeline.detect.report import LaneTally
 from imgpipeline.errors import (
@@ -42,7 +43,7 @@ def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lan
     lane.send(b"1", b"2", b"3")
 
     with HoleExplainer(lane.settings) as holes, pytest.raises(TransientError, match="up to 9"):
-        holes.explain(Hole(0, 3, 9))
+        holes.explain(Hole(lane.partition(), 3, 9))
 
 
 @pytest.mark.parametrize("rubbish", [False, True])
@@ -95,7 +96,7 @@ def test_a_markers_only_tail_and_an_empty_partition_end_the_run(lane: LaneUnderT
 
 
 def test_a_hole_of_many_offsets_costs_no_memory() -> None:
-    hole = Hole(0, 0, 10**12)
+    hole = Hole(Partition("frames", 0), 0, 10**12)
 
     gaps = cover_hole(hole, [5, 6, 10**9], GapReason.COMPACTED)
 
@@ -114,8 +115,8 @@ def test_the_backlog_of_one_camera_does_not_starve_the_others(lane: LaneUnderTes
 
     before = 0
     with open_consumer(lane.settings, **FETCH_OPTIONS) as consumer:
-        fetcher = LaneFetcher(consumer, lane.settings, {0: 0, 1: 0})
-        while not any(step.partition == 1 for step in fetcher.poll(0.2)):
+        fetcher = LaneFetcher(consumer, lane.settings, {lane.partition(0): 0, lane.partition(1): 0})
+        while not any(step.at.number == 1 for step in fetcher.poll(0.2)):
             before = consumer.position(TopicPartition(lane.settings.kafka_topic, 0))
 
     assert before <= 1500

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE, note_of
 from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import variables
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.faults.invariant import Held, read_ledger
 from imgpipeline_tests.servers.waiting import wait_until
@@ -74,9 +75,15 @@ def child_run(
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """Return the environment by which another process has the same settings."""
-    values = {name: getattr(settings, name) for name in settings.model_fields_set}
-    plain = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
-    return {**os.environ, **{f"IMGPIPELINE_{name.upper()}": str(value) for name, value in plain.items()}}
+    fields = Settings.model_fields
+    values = {variables(name, fields[name])[0]: getattr(settings, name) for name in settings.model_fields_set}
+    return {**os.environ, **{name: _as_text(value) for name, value in values.items()}}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def variables_of(plan: str, once: Path | None = None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from imgpipeline.defs.run_records import live_runs
 from imgpipeline.settings import utc_now
 from imgpipeline.stream import lanes
 from imgpipeline.stream.connection import open_admin
-from imgpipeline.stream.lanes import LONGEST_BACK_OFF_S, FailedRun, Lane, LiveRun, PartitionView, decide
+from imgpipeline.stream.lanes import LONGEST_BACK_OFF_S, FailedRun, Lane, LiveRun, PartitionView, Place, decide
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.sensor import Sensor
 from imgpipeline_tests.defs.site import REPOSITORY, Site
@@ -49,9 +49,11 @@ def hour_of_ticks(ends_after_s: float | None) -> tuple[list[int], int]:
         now = NOON + timedelta(seconds=second)
         for run in [run for run in live if ends_after_s and (now - run.began_at).total_seconds() >= ends_after_s]:
             live.remove(run)
-            failed.append(FailedRun(run.run_id, run.lane, now, {0: 100}))
+            failed.append(FailedRun(run.run_id, run.lane, now, {Place(0, 0): 100}))
         made = decide([PartitionView(0, 150, 100, NOON, NOON)], live, failed, **LIMITS, now=now)
-        failed += [FailedRun(run.run_id, run.lane, now, {0: 100}) for run in live if run.run_id in made.overtaken]
+        failed += [
+            FailedRun(run.run_id, run.lane, now, {Place(0, 0): 100}) for run in live if run.run_id in made.overtaken
+        ]
         live = [run for run in live if run.run_id not in made.overtaken]
         live += [LiveRun(f"run-{second}", start.lane, now) for start in made.starts]
         started += [second for _ in made.starts]
@@ -71,7 +73,7 @@ def test_fault_41_an_hour_in_which_every_run_fails_sees_a_handful_of_runs(
 
 @pytest.mark.fault(41)
 def test_fault_41_after_a_lasting_fault_the_next_run_comes_within_the_longest_pause() -> None:
-    failed = [FailedRun(f"failed-{n}", Lane(0, 1), NOON, {0: 100}) for n in range(500)]
+    failed = [FailedRun(f"failed-{n}", Lane(0, 1), NOON, {Place(0, 0): 100}) for n in range(500)]
     view = PartitionView(0, 150, 100, NOON, NOON)
     later = NOON + timedelta(seconds=LONGEST_BACK_OFF_S)
     assert decide([view], [], failed, **LIMITS, now=later).starts

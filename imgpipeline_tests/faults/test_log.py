@@ -180,7 +180,7 @@ def test_fault_13_what_compaction_removed_is_a_gap_and_the_range_ends_by_positio
 
         def is_compacted() -> bool:
             own.announce(1, first=10)  # the cleaner leaves the last segment alone, and a new one begins with a record
-            return read_record(own.settings, 0, 0) is None
+            return read_record(own.settings, own.partition(), 0) is None
 
         wait_until(is_compacted, limit_s=60, what="the cleaner", interval_s=0.5)
         report = own.follow()

@@ -95,7 +95,7 @@ def test_fault_40_a_sleeping_writer_that_knows_the_lost_end_can_neither_double_n
 
 def append_frames(lane: LaneUnderTest, writer: ChainWriter, start: int, end: int) -> bool:
     """Appends frames as a run would that has fetched their records."""
-    record = read_record(lane.settings, 0, end - 1)
+    record = read_record(lane.settings, lane.partition(), end - 1)
     assert record is not None
     return writer.append(
         [replace(o, topic=lane.settings.kafka_topic) for o in frames(start, end) if isinstance(o, Frame)],

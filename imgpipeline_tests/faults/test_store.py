@@ -37,7 +37,7 @@ def first_times(fate: Fate, times: int, *parts: str) -> Callable[[str, str, int]
 
 def told_group(lane: LaneUnderTest) -> int:
     with open_group(lane.settings) as group:
-        return group.read([0]).get(0, 0)
+        return group.read([lane.partition()]).get(lane.partition(), 0)
 
 
 @pytest.mark.fault(14)

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import FrameMessage, parse_message
 from imgpipeline.errors import ConfigurationError, ImgpipelineError
 from imgpipeline.settings import Settings
@@ -32,7 +33,7 @@ def test_announcements_arrive_by_the_contract_with_key_and_headers(kafka: KafkaB
     with Announcer(chosen) as announcer:
         announcer.announce(message(0), headers=[("trace", b"1")])
         announcer.announce(replay)
-    first, second = read_record(chosen, 0, 0), read_record(chosen, 0, 1)
+    first, second = read_record(chosen, Partition(topic, 0), 0), read_record(chosen, Partition(topic, 0), 1)
     assert first is not None
     assert second is not None
     assert parse_message(first) == message(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import create_topic
@@ -57,7 +58,7 @@ def test_a_record_goes_through_it_and_the_log_counts_it():
         assert {log.log_end for log in read_log(settings)} == {0}
         partition, offset = send(settings, b"frame")
         assert read_log(settings)[partition].log_end == offset + 1
-        record = read_record(settings, partition, offset)
+        record = read_record(settings, Partition(settings.kafka_topic, partition), offset)
         assert record is not None
         assert (record.key, record.value) == (b"gate", b"frame")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 from kafka import TopicPartition
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import TransientError
@@ -18,17 +19,22 @@ from imgpipeline.stream.group import open_group
 Step = KafkaRecord | Hole
 
 
+def at(settings: Settings, number: int) -> Partition:
+    return Partition(settings.kafka_topic, number)
+
+
 def fetch(settings: Settings, positions: Mapping[int, int], until: int) -> list[Step]:
     """Fetches until every partition has come to an offset."""
     steps: list[Step] = []
-    reached = dict(positions)
+    starts = {at(settings, number): offset for number, offset in positions.items()}
+    reached = dict(starts)
     deadline_s = time.monotonic() + 30
     with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-        fetcher = LaneFetcher(consumer, settings, positions)
+        fetcher = LaneFetcher(consumer, settings, starts)
         while min(reached.values()) < until:
             assert time.monotonic() < deadline_s, f"only {reached}"
             for step in fetcher.poll(0.1):
-                reached[step.partition] = step.end if isinstance(step, Hole) else step.offset + 1
+                reached[step.at] = step.end if isinstance(step, Hole) else step.offset + 1
                 steps.append(step)
     return steps
 
@@ -90,7 +96,7 @@ def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> N
 
     assert [s.offset if isinstance(s, KafkaRecord) else (s.start, s.end) for s in steps] == [0, (1, 4)]
     with HoleExplainer(settings) as holes:
-        gaps = holes.explain(Hole(0, 1, 4))
+        gaps = holes.explain(Hole(at(settings, 0), 1, 4))
     assert gaps == [
         Gap(1, 2, GapReason.MARKER),
         Gap(2, 3, GapReason.ABORTED),
@@ -112,7 +118,7 @@ def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
         producer.commit_transaction()
 
     with HoleExplainer(compacted) as holes:
-        gaps = holes.explain(Hole(0, 1, 2))
+        gaps = holes.explain(Hole(at(compacted, 0), 1, 2))
     assert gaps == [Gap(1, 2, GapReason.COMPACTED)]
 
 
@@ -129,11 +135,11 @@ def test_a_log_that_moved_under_the_reader_is_an_error_not_a_jump(settings: Sett
 def test_one_record_is_read_by_its_offset(settings: Settings) -> None:
     send(settings, 5)
 
-    found = read_record(settings, 0, 3)
+    found = read_record(settings, at(settings, 0), 3)
 
     assert found is not None
     assert (found.offset, found.value) == (3, b"3")
-    assert read_record(settings, 0, 5) is None
+    assert read_record(settings, at(settings, 0), 5) is None
 
 
 def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic: object) -> None:
@@ -141,19 +147,19 @@ def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic
     for partition in (0, 1):
         send(two, 3, partition=partition)
     with open_consumer(two, **FETCH_OPTIONS) as consumer:
-        fetcher = LaneFetcher(consumer, two, {0: 0, 1: 0})
-        fetcher.drop(0)
+        fetcher = LaneFetcher(consumer, two, {at(two, 0): 0, at(two, 1): 0})
+        fetcher.drop(at(two, 0))
         steps: list[Step] = []
         deadline_s = time.monotonic() + 30
         while len(steps) < 3 and time.monotonic() < deadline_s:
             steps += fetcher.poll(0.1)
 
-    assert {s.partition for s in steps} == {1}
+    assert {s.at.number for s in steps} == {1}
 
 
 def test_the_group_keeps_what_it_was_told(settings: Settings) -> None:
     with open_group(settings) as group:
-        assert group.read([0]) == {}
-        assert group.write({0: 3})
+        assert group.read([at(settings, 0)]) == {}
+        assert group.write({at(settings, 0): 3})
     with open_group(settings) as group:
-        assert group.read([0]) == {0: 3}
+        assert group.read([at(settings, 0)]) == {at(settings, 0): 3}

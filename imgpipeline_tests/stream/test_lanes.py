@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgpipeline.contracts.log import Partition
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import (
     LONGEST_BACK_OFF_S,
@@ -16,6 +17,7 @@ from imgpipeline.stream.lanes import (
     Lane,
     LiveRun,
     PartitionView,
+    Place,
     back_off_s,
     decide,
     partitions_of,
@@ -39,7 +41,9 @@ def partition(
 
 
 def failed(count: int, *, last_s: float, end: int = 100, lane: Lane = EVERYTHING) -> list[FailedRun]:
-    return [FailedRun(f"failed-{n}", lane, seconds_ago(last_s + n * 5), {lane.number: end}) for n in range(count)]
+    return [
+        FailedRun(f"failed-{n}", lane, seconds_ago(last_s + n * 5), {Place(0, lane.number): end}) for n in range(count)
+    ]
 
 
 def decision(
@@ -63,7 +67,7 @@ def test_a_lane_without_lag_gets_no_run() -> None:
 def test_a_lane_with_lag_gets_a_run_that_knows_where_it_begins() -> None:
     made = decision([partition(0, lag=10, end=100), partition(1, lag=0), partition(2, lag=5, end=7)])
     (start,) = made.starts
-    assert (start.lane, start.lag, dict(start.ends)) == (EVERYTHING, 15, {0: 100, 2: 7})
+    assert (start.lane, start.lag, dict(start.ends)) == (EVERYTHING, 15, {Place(0, 0): 100, Place(0, 2): 7})
 
 
 def test_each_lane_looks_at_its_own_partitions_only() -> None:
@@ -180,9 +184,9 @@ def test_fault_38_runs_that_failed_with_an_error_do_not_make_the_next_one_carefu
 
 @pytest.mark.fault(38)
 def test_fault_38_a_run_that_is_found_dead_or_hung_just_now_counts_at_once() -> None:
-    gone = LiveRun("gone", EVERYTHING, seconds_ago(60), is_gone=True, ends={0: 100})
+    gone = LiveRun("gone", EVERYTHING, seconds_ago(60), is_gone=True, ends={Place(0, 0): 100})
     assert "3 runs failed at this ledger end" in decision([partition()], (gone,), died(2)).waiting[0]
-    stuck = LiveRun("stuck", EVERYTHING, seconds_ago(1e5), ends={0: 100})
+    stuck = LiveRun("stuck", EVERYTHING, seconds_ago(1e5), ends={Place(0, 0): 100})
     assert decision([partition(behind_s=1e5)], (stuck,), died(2)).starts[0].is_careful
     assert not decision([partition(behind_s=1e5)], (stuck,), died(1)).starts[0].is_careful
 
@@ -190,7 +194,7 @@ def test_fault_38_a_run_that_is_found_dead_or_hung_just_now_counts_at_once() -> 
 @pytest.mark.fault(38)
 def test_fault_38_runs_that_died_elsewhere_do_not_count() -> None:
     views = [partition(0, end=100), partition(1, end=50)]
-    other = [replace(run, ends={1: 49}) for run in died(3)]
+    other = [replace(run, ends={Place(0, 1): 49}) for run in died(3)]
     assert not decision(views, failures=[*died(2), *other]).starts[0].is_careful
     assert not decision([partition(end=101)], failures=died(5)).starts[0].is_careful
 
@@ -203,7 +207,7 @@ def test_fault_38_a_run_that_hung_is_all_that_is_seen_of_one_that_died_in_anothe
 
 def test_the_partition_that_stood_still_longest_is_named_first_since_a_tag_may_not_hold_all() -> None:
     views = [replace(partition(n), moved_at=seconds_ago(n)) for n in range(5)]
-    assert list(decision(views).starts[0].ends) == [4, 3, 2, 1, 0]
+    assert [place.partition for place in decision(views).starts[0].ends] == [4, 3, 2, 1, 0]
 
 
 def test_a_ledger_beyond_the_log_gets_a_run_that_says_so() -> None:
@@ -215,10 +219,44 @@ def test_a_lane_that_does_not_exist_is_refused() -> None:
         Lane(2, 2)
 
 
-@given(st.integers(1, 40), st.sets(st.integers(0, 200)))
-def test_lanes_share_all_partitions_without_overlap(lanes: int, partitions: set[int]) -> None:
-    shares = [partitions_of(Lane(number, lanes), partitions) for number in range(lanes)]
+TOPICS = ("car-frames", "person-frames", "third")
+
+
+@given(st.integers(1, 40), st.sets(st.builds(Partition, st.sampled_from(TOPICS), st.integers(0, 200))))
+def test_lanes_share_all_partitions_without_overlap(lanes: int, partitions: set[Partition]) -> None:
+    shares = [partitions_of(Lane(number, lanes), partitions, TOPICS) for number in range(lanes)]
     assert sorted(p for share in shares for p in share) == sorted(partitions)
+
+
+def shares(lanes: int, *counts: int) -> list[int]:
+    """Return how many partitions each lane has, where the topics have so many."""
+    topics = TOPICS[: len(counts)]
+    all_of_them = [Partition(topic, n) for topic, count in zip(topics, counts, strict=True) for n in range(count)]
+    return [len(partitions_of(Lane(number, lanes), all_of_them, topics)) for number in range(lanes)]
+
+
+def test_the_lanes_of_one_topic_are_those_of_earlier_releases() -> None:
+    for lanes in range(1, 7):
+        for number in range(20):
+            assert Lane(number % lanes, lanes).covers(Place(0, number))
+
+
+def test_row_2_6_topics_of_few_partitions_share_all_lanes() -> None:
+    assert shares(2, 1, 1) == [1, 1]
+    assert shares(3, 1, 1, 1) == [1, 1, 1]
+    assert shares(6, 3, 3) == [1] * 6
+    assert sorted(shares(3, 4, 4)) == [2, 3, 3]
+    assert shares(2, 6, 1) == [3, 4]
+
+
+def test_row_2_6_the_lanes_of_a_topic_do_not_depend_on_the_partitions_of_the_others() -> None:
+    people = [Partition("person-frames", number) for number in range(4)]
+    cars = [Partition("car-frames", number) for number in range(7)]
+    for number in range(3):
+        with_cars = partitions_of(Lane(number, 3), [*cars, *people], TOPICS[:2])
+        assert [p for p in with_cars if p.topic == "person-frames"] == partitions_of(
+            Lane(number, 3), people, TOPICS[:2]
+        )
 
 
 # Properties over whatever the sensor may see.
@@ -249,7 +287,7 @@ _failures = st.lists(
         st.uuids().map(str),
         _lanes,
         _age_s.map(seconds_ago),
-        st.dictionaries(st.integers(0, 9), st.integers(0, 3)),
+        st.dictionaries(st.integers(0, 9).map(lambda number: Place(0, number)), st.integers(0, 3)),
     ),
     max_size=6,
 )
@@ -274,9 +312,7 @@ def test_who_is_overtaken_is_gone_or_was_idle_long_enough(
     by_id = {run.run_id: run for run in runs}
     for run_id in made.overtaken:
         run = by_id[run_id]
-        idle = all(
-            (NOW - view.moved_at).total_seconds() > TAKEOVER_S for view in views if run.lane.covers(view.partition)
-        )
+        idle = all((NOW - view.moved_at).total_seconds() > TAKEOVER_S for view in views if view.is_in(run.lane))
         assert run.is_gone or (not run.is_queued and idle and (NOW - run.began_at).total_seconds() > TAKEOVER_S)
 
 

@@ -132,6 +132,15 @@ def test_a_ledger_that_stays_beyond_the_log_is_a_contradiction() -> None:
     assert views[0].lag == -10
 
 
+def test_row_2_6_partitions_of_several_topics_are_remembered_apart() -> None:
+    topics = ("car-frames", "person-frames")
+    logs = [LogRange(topic, f"id-{topic}", 0, 0, 100) for topic in topics]
+    ends = {logs[0].chain: FoundEnd(100, 90), logs[1].chain: FoundEnd(40, 30)}
+    views, watch = SensorMemory().look(logs, ends, now=NOW, topics=topics)
+    assert [(view.place, view.lag) for view in views] == [((0, 0), 0), ((1, 0), 60)]
+    assert SensorMemory.from_cursor(watch.to_cursor(), now=NOW) == watch
+
+
 def test_a_topic_made_anew_is_not_known() -> None:
     _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
     anew = LogRange("frames", "other", 0, 0, 3)

@@ -36,7 +36,7 @@ from imgpipeline.ledger.repair.steps import RepairReport, RepairStep, first_step
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.stream.connection import open_admin
-from imgpipeline.stream.log import ask_log, ask_topic
+from imgpipeline.stream.log import ask_logs, ask_topic
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import Detector, self_test
 
@@ -219,7 +219,7 @@ class _Repair:
         with open_admin(settings) as admin:
             topic_id = chain.topic_id.partition("~")[0]
             try:
-                logs = ask_log(admin, settings)
+                logs = ask_logs(admin, settings).ranges
             except ConfigurationError as error:
                 raise ConfigurationError(
                     f"{chain} cannot be mended from Kafka: {error.message}",

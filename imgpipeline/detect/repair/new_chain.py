@@ -35,26 +35,27 @@ class Contradiction:
 def find_contradictions(
     settings: Settings, store: ObjectStore, partitions: Collection[int] = ()
 ) -> list[Contradiction]:
-    """Finds the partitions of the topic whose log is not the one that their chain was made of.
+    """Finds the partitions of the topics whose log is not the one that their chain was made of.
 
     Args:
-        settings: Name broker and topic.
+        settings: Name broker and topics.
         store: Holds the ledger.
-        partitions: Only these; none named: all.
+        partitions: Only those of these numbers; none named: all.
 
     Returns:
-        Those that contradict each other, sorted by partition.
+        Those that contradict each other, by topic and partition.
 
     Raises:
-        ConfigurationError: The topic has no such partition.
+        ConfigurationError: There is no such partition, or none of the topics.
         LedgerError: The last segment of a chain cannot be read.
         TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
     """
     before = read_log(settings)
     absent = sorted(set(partitions) - {log.partition for log in before})
     if absent:
+        most = max(log.partition for log in before) + 1
         raise ConfigurationError(
-            f"The topic {settings.kafka_topic} has no partition {absent[0]}; it has {len(before)}, from 0.",
+            f"The topic {', '.join(settings.kafka_topics)} has no partition {absent[0]}; it has {most}, from 0.",
             next_step="give a partition that it has, or none for all",
         )
     # Ends first, then the logs once more: so no run that goes on meanwhile can look like a contradiction.
@@ -63,7 +64,7 @@ def find_contradictions(
     for log in read_log(settings):
         end = ends.get(log.chain)
         if end is None:
-            raise TransientError(f"The topic {settings.kafka_topic} was made anew while its ledger was looked for.")
+            raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
         why = find_contradiction(settings, log, end) if not partitions or log.partition in partitions else None
         if why:
             found.append(Contradiction(log, end, why))
@@ -95,5 +96,5 @@ def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction
         return chain
     with open_group(settings) as group:
         # Runs report again what lies between the group's offset and the ledger's end: the old one would hide that.
-        group.write({found.log.partition: 0})
+        group.write({found.log.at: 0})
     return find_current_end(store, found.log.chain).chain

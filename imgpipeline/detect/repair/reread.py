@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.log import LogRange, Partition
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import LedgerError, TransientError
@@ -45,15 +45,16 @@ class RecordSource:
             yield from self._read(self.work, partition, first, end)
 
     def _read(self, work: FrameWork, partition: int, start: int, end: int) -> Iterator[Made]:
+        at = Partition(self.settings.kafka_topic, partition)
         with open_consumer(self.settings, **FETCH_OPTIONS) as consumer, HoleExplainer(self.settings) as holes:
-            fetcher = LaneFetcher(consumer, self.settings, {partition: start})
+            fetcher = LaneFetcher(consumer, self.settings, {at: start})
             position, heard_at_s = start, time.monotonic()
             while position < end:
                 for step in fetcher.poll(_POLL_S):
                     if position >= end:
                         return
                     if isinstance(step, Hole):
-                        yield from ((gap, None) for gap in holes.explain(Hole(partition, position, min(step.end, end))))
+                        yield from ((gap, None) for gap in holes.explain(Hole(at, position, min(step.end, end))))
                         position = step.end
                     else:
                         yield work.work(step), Fingerprint.of(step)
@@ -61,7 +62,7 @@ class RecordSource:
                     heard_at_s = time.monotonic()  # what was done with the record is not the broker's silence
                 if time.monotonic() - heard_at_s > _SILENT_S:
                     raise TransientError(
-                        f"The broker did not send {self.settings.kafka_topic}/{partition} from {position} to {end}.",
+                        f"The broker did not send {at} from {position} to {end}.",
                         next_step="run the command again; what was mended stays mended",
                     )
 
@@ -77,7 +78,7 @@ def check_neighbours(settings: Settings, log: LogRange, stretch: BrokenStretch) 
         mark = header.fingerprint if header else None
         if mark is None or not log.log_start <= mark.offset:
             continue
-        record = read_record(settings, log.partition, mark.offset) if mark.offset < log.log_end else None
+        record = read_record(settings, log.at, mark.offset) if mark.offset < log.log_end else None
         if mark.offset >= log.log_end or (record is not None and Fingerprint.of(record) != mark):
             raise _another_log(log, mark.offset)
 

@@ -1,0 +1,135 @@
+"""`imgpipeline topics peek`: shows records of the topics."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.announcing import one_of_the_topics
+from imgpipeline.cli.output import JsonOption, note, show_json, shown, write_text
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.messages import holds_image
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import BadInputError, UsageError
+from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.contracts.messages import KafkaRecord
+    from imgpipeline.stream.peek import Start
+
+_SHOWN_TEXT = 120
+
+
+def peek(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most records to show.")] = 10,
+    start: Annotated[
+        str,
+        typer.Option("--from", help="beginning, end (the last records), an offset, or a time: 2026-01-09T12:00:00Z."),
+    ] = "end",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show new records as they come.")] = False,
+    idle_s: Annotated[float, typer.Option(min=0.1, help="Stop after this many seconds without a record.")] = 10.0,
+    topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show records: topic, partition, offset, time, key and value, in the order of their times.
+
+    Nothing is committed, and no consumer group is left behind. With --json and --follow, each record is one line.
+    """
+    from imgpipeline.stream import peek as peeking  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
+
+    settings, begin = load_settings(), _start(start)
+    if topic is not None:
+        settings = settings.model_copy(update={"kafka_topic": one_of_the_topics(settings, topic)})
+    logs = read_log(settings)
+    records = peeking.peek(settings, logs, begin, limit=limit, idle_s=idle_s)
+    if as_json and not follow:
+        show_json([_as_json(record) for record in records])
+    else:
+        for record in records:
+            _write(record, as_json=as_json)
+    if not follow:
+        waiting = sum(log.log_end - log.log_start for log in logs)
+        note(f"{counted(len(records), 'record')} shown; Kafka has {counted(waiting, 'offset')}.")
+        return
+    for record in peeking.follow(settings, logs, idle_s=idle_s):
+        _write(record, as_json=as_json)
+    note(f"No record for {idle_s:g} s.")
+
+
+def _start(text: str) -> "Start":
+    from imgpipeline.stream.peek import Edge  # noqa: PLC0415 - loads kafka-python
+
+    try:
+        if text in set(Edge):
+            return Edge(text)
+        return int(text) if text.isdecimal() and len(text) < 19 else parse_time(text)
+    except ValueError:
+        raise UsageError(
+            f"--from {text!r} is not a start.",
+            next_step="give beginning, end, an offset, or a time such as 2026-01-09T12:00:00Z",
+        ) from None
+
+
+def _write(record: "KafkaRecord", *, as_json: bool) -> None:
+    if as_json:
+        line = json.dumps(_as_json(record), ensure_ascii=False, allow_nan=False, default=_time_text)
+    else:
+        time = format_time(record.time)[:23] + "Z" if record.time else "-"
+        where = (record.topic, str(record.partition), str(record.offset))
+        line = shown("  ".join((*where, time, _key(record) or "-", _value(record)))).replace("\n", "\\n")
+    write_text(f"{line}\n")
+
+
+def _time_text(value: object) -> str:
+    return format_time(value) if isinstance(value, datetime) else str(value)
+
+
+def _as_json(record: "KafkaRecord") -> dict[str, Any]:
+    text = None if holds_image(record) else _text(record.value)
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.time,
+        "key": _key(record),
+        "headers": {name: _text(value) or value.hex() for name, value in record.headers},
+        "size_bytes": len(record.value or b""),
+        "value": text,
+        "shown_as": _value(record),
+    }
+
+
+def _key(record: "KafkaRecord") -> str | None:
+    return None if record.key is None else _text(record.key) or record.key.hex()
+
+
+def _value(record: "KafkaRecord") -> str:
+    """Returns a value in one line: an image by its format and size, anything else shortened."""
+    if record.value is None:
+        return "null"
+    size = counted(len(record.value), "byte")
+    if holds_image(record):
+        return f"{_format(record.value)}, {size}"
+    text = _text(record.value)
+    if text is None:
+        return f"binary, {size}"
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_TEXT else f"{line[: _SHOWN_TEXT - 1]}…"
+
+
+def _format(data: bytes) -> str:
+    from imgpipeline.vision.header import read_header  # noqa: PLC0415 - only images need it
+
+    try:
+        return {"webp": "WebP"}.get(name := read_header(data).format, name.upper())
+    except BadInputError:
+        return "image"
+
+
+def _text(data: bytes | None) -> str | None:
+    try:
+        return None if data is None else data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

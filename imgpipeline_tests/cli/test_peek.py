@@ -1,0 +1,111 @@
+"""`imgpipeline topics peek`: what is in the topics, without leaving anything behind."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from imgpipeline_tests.cli.command import environment, run
+from imgpipeline_tests.detect.conftest import jpeg
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+
+NOON_MS = 1_767_960_000_000
+
+
+@pytest.fixture
+def producer(site: dict[str, str]) -> Iterator[KafkaProducer]:
+    opened = KafkaProducer(bootstrap_servers=site["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"])
+    yield opened
+    opened.close()
+
+
+def send(producer: KafkaProducer, topic: str, *values: bytes | None, first: int = 0) -> None:
+    for number, value in enumerate(values, first):
+        producer.send(topic, value, key=b"gate", timestamp_ms=NOON_MS + number * 1000)
+    producer.flush()
+
+
+def test_row_0_17_it_shows_the_last_records_with_partition_offset_time_key_and_value(
+    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
+):
+    picture = jpeg()
+    send(producer, topic, b"{}", b'{"image_path":\n "a/0007.jpg"}', picture, b"\xff\xfe\x00", None)
+    ended = run("topics", "peek", "--limit", "4", env=site, cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.stdout.splitlines() == [
+        f'{topic}  0  1  2026-01-09T12:00:01.000Z  gate  {{"image_path": "a/0007.jpg"}}',
+        f"{topic}  0  2  2026-01-09T12:00:02.000Z  gate  JPEG, {len(picture):,} bytes",
+        f"{topic}  0  3  2026-01-09T12:00:03.000Z  gate  binary, 3 bytes",
+        f"{topic}  0  4  2026-01-09T12:00:04.000Z  gate  null",
+    ]
+    assert "4 records shown; Kafka has 5 offsets." in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("start", "offsets"),
+    [("beginning", [0, 1]), ("end", [4, 5]), ("3", [3, 4]), ("2026-01-09T12:00:02Z", [2, 3]), ("2030-01-01", [])],
+    ids=["beginning", "end", "offset", "time", "a time after the last record"],
+)
+def test_row_0_17_it_begins_where_it_is_told_to(
+    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path, start: str, offsets: list[int]
+):
+    send(producer, topic, *[b"%d" % n for n in range(6)])
+    shown = run("topics", "peek", "--limit", "2", "--from", start, "--json", env=site, cwd=tmp_path).json()
+    assert [record["offset"] for record in shown] == offsets
+    assert [record["value"] for record in shown] == [str(offset) for offset in offsets]
+
+
+def test_row_0_17_it_leaves_no_group_and_no_commit_behind(
+    site: dict[str, str], topic: str, producer: KafkaProducer, kafka: KafkaBroker, tmp_path: Path
+):
+    admin = kafka.admin()
+    before = admin.list_groups()
+    send(producer, topic, b"{}")
+    assert run("topics", "peek", env=site, cwd=tmp_path).status == 0
+    assert admin.list_groups() == before
+    admin.close()
+
+
+def test_row_0_17_it_follows_until_nothing_comes(
+    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
+):
+    send(producer, topic, b"0")
+    command = [sys.executable, "-m", "imgpipeline.cli", "topics", "peek", "--follow", "--idle-s", "4", "--json"]
+    with subprocess.Popen(
+        command, env=environment(site), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["value"] == "0"
+        send(producer, topic, b"1", b"2", first=1)
+        assert [json.loads(process.stdout.readline())["value"] for _ in range(2)] == ["1", "2"]
+        assert process.wait(60) == 0
+        assert "No record for 4 s." in process.stderr.read()
+
+
+def test_row_0_17_records_of_several_topics_come_in_the_order_of_their_times(
+    site: dict[str, str], topic: str, producer: KafkaProducer, make_topic: Callable[..., str], tmp_path: Path
+):
+    other = make_topic()
+    send(producer, topic, b"0")
+    send(producer, other, b"1", first=1)
+    send(producer, topic, b"2", first=2)
+    env = {**site, "IMGPIPELINE_KAFKA_TOPIC": f"{topic},{other}"}
+    shown = run("topics", "peek", "--json", env=env, cwd=tmp_path).json()
+    assert [(record["topic"], record["value"]) for record in shown] == [(topic, "0"), (other, "1"), (topic, "2")]
+    only = run("topics", "peek", "--topic", other, "--json", env=env, cwd=tmp_path).json()
+    assert [record["value"] for record in only] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("--from", "yesterday"), "--from 'yesterday'"), (("--topic", "other"), "other is not one of the topics")],
+)
+def test_a_start_or_topic_that_is_none_is_refused(arguments: tuple[str, ...], named: str, tmp_path: Path):
+    ended = run("topics", "peek", *arguments, cwd=tmp_path)
+    assert ended.status == 2
+    assert named in ended.stderr

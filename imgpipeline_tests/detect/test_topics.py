@@ -1,0 +1,170 @@
+"""A lane over several topics: one ledger, the same detectors, and a frame that is in several of them counts once."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.stream.group import ask_group
+from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+
+
+@pytest.fixture
+def site(lane: LaneUnderTest, make_topic: Callable[..., str]) -> LaneUnderTest:
+    """A lane over two topics of one and of two partitions."""
+    topics = (make_topic(), make_topic(partitions=2))
+    return lane.with_settings(kafka_topics=topics, image_path_template="{video_id}_{frame_id}.jpg")
+
+
+@pytest.fixture
+def producer(lane: LaneUnderTest) -> Iterator[KafkaProducer]:
+    opened = KafkaProducer(bootstrap_servers=lane.settings.kafka_bootstrap_servers)
+    yield opened
+    opened.close()
+
+
+def announce(
+    site: LaneUnderTest, producer: KafkaProducer, count: int, *, topics: tuple[str, ...] | None = None
+) -> None:
+    """Announce frames of a video in each topic, as a data generator does: without a key."""
+    for number in range(count):
+        name = f"frame_{number:05d}"
+        site.put_image(f"clip_{name}.jpg")
+        value = {"frame_id": name, "timestamp": f"2026-03-01T12:00:{number:02d}+00:00", "video_id": "clip"}
+        for topic in topics or site.settings.kafka_topics:
+            producer.send(topic, json.dumps(value).encode())
+    producer.flush()
+
+
+def environment_of(site: LaneUnderTest) -> dict[str, str]:
+    settings = site.settings
+    assert settings.s3_access_key_id is not None
+    assert settings.s3_secret_access_key is not None
+    return {
+        "IMGPIPELINE_KAFKA_TOPIC": ",".join(settings.kafka_topics),
+        "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "IMGPIPELINE_STORE_URL": settings.store_url,
+        "IMGPIPELINE_S3_ENDPOINT": str(settings.s3_endpoint),
+        "AWS_ACCESS_KEY_ID": settings.s3_access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.s3_secret_access_key.get_secret_value(),
+        "PATH": os.environ["PATH"],
+    }
+
+
+def test_row_2_6_a_frame_in_two_topics_is_one_frame(site: LaneUnderTest, producer: KafkaProducer):
+    announce(site, producer, 5)
+    report = site.follow()
+    assert (report.frames, report.dead_letters, report.lag) == (10, 0, 0)
+    frames = site.frames()
+    assert {frame.topic for frame in frames} == set(site.settings.kafka_topics)
+    assert len({frame.frame_id for frame in frames}) == 5
+    assert {frame.source for frame in frames} == {"clip"}
+    for frame_id in {frame.frame_id for frame in frames}:
+        one, other = (frame for frame in frames if frame.frame_id == frame_id)
+        assert one.detections == other.detections
+
+
+def test_row_2_6_the_tables_and_the_audit_count_such_a_frame_once(
+    site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path
+):
+    announce(site, producer, 3)
+    site.follow()
+    env = environment_of(site)
+    found = run("query", "SELECT count(*) AS n FROM frames", "--json", env=env, cwd=tmp_path).json()
+    assert found == [{"n": 3}]
+    report = audit(site.store, lambda: read_log(site.settings), full=True, now=utc_now())
+    assert report.ok
+    assert sum(partition.found.frames for partition in report.partitions) == 6
+
+
+def test_row_2_6_every_partition_of_every_topic_has_a_chain_and_a_group_offset(
+    site: LaneUnderTest, producer: KafkaProducer
+):
+    announce(site, producer, 8)
+    for number in range(2):
+        site.follow(Lane(number, 2))
+    logs = read_log(site.settings)
+    assert [log.topic for log in logs] == [site.settings.kafka_topics[0], *[site.settings.kafka_topics[1]] * 2]
+    told = ask_group(site.settings, [log.at for log in logs])
+    assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
+
+
+def test_row_2_6_a_second_run_goes_on_where_the_first_ended_in_each_topic(site: LaneUnderTest, producer: KafkaProducer):
+    announce(site, producer, 2)
+    site.follow()
+    announce(site, producer, 4, topics=site.settings.kafka_topics[1:])
+    assert site.follow().frames == 4
+    assert len({frame.frame_id for frame in site.frames()}) == 4
+
+
+def test_row_2_6_a_topic_that_is_added_later_is_read_from_its_beginning(
+    lane: LaneUnderTest, producer: KafkaProducer, make_topic: Callable[..., str]
+):
+    lane.announce(2)
+    lane.follow()
+    both = lane.with_settings(kafka_topics=(lane.settings.kafka_topic, make_topic()))
+    for message in lane.announce(3):
+        producer.send(both.settings.kafka_topics[1], message.to_value())
+    producer.flush()
+    assert both.follow().frames == 6
+    assert len({frame.frame_id for frame in both.frames()}) == 3
+
+
+def test_our_own_sources_announce_on_the_first_topic(site: LaneUnderTest, tmp_path: Path):
+    (tmp_path / "0001.jpg").write_bytes(jpeg())
+    ingest_folder(site.settings, tmp_path, "gate")
+    site.follow()
+    assert [frame.topic for frame in site.frames()] == [site.settings.kafka_topic]
+
+
+@pytest.mark.slow
+def test_row_2_6_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
+    announce(site, producer, 1)
+    first, second = site.settings.kafka_topics
+    producer.send(second, b'{"video_id": "clip", "frame_id": "late", "timestamp": "2026-03-01T12:01:00Z"}', partition=1)
+    producer.flush()
+    site.follow()
+    env = environment_of(site) | {"IMGPIPELINE_IMAGE_PATH_TEMPLATE": "{video_id}_{frame_id}.jpg"}
+    status = run("status", "--json", env=env, cwd=tmp_path).json()
+    assert [(row["topic"], row["partition"], row["lag"]) for row in status["partitions"]] == [
+        (first, 0, 0),
+        (second, 0, 0),
+        (second, 1, 0),
+    ]
+    doctor = run("doctor", env=env, cwd=tmp_path)
+    assert f"{first}: 1 partition, 1 offset; {second}: 2 partitions, 2 offsets" in doctor.stdout
+    site.put_image("clip_late.jpg")
+    replayed = run("dead-letters", "replay", "--yes", "--json", env=env, cwd=tmp_path).json()
+    assert (replayed["announced"], replayed["topic"]) == (1, first)
+    site.follow()
+    [late] = [frame for frame in site.frames() if frame.source_image_path == "clip_late.jpg"]
+    assert (late.topic, late.replay_of.split("/")[0] if late.replay_of else None) == (first, second)
+    assert run("dead-letters", "list", "--json", env=env, cwd=tmp_path).json() == []
+
+
+def test_row_2_6_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
+    names = [f"{lane.settings.kafka_topic}-{kind}" for kind in ("cars", "people")]
+    env = environment_of(lane) | {"IMGPIPELINE_KAFKA_TOPIC": ", ".join(names)}
+    made = run("topics", "create", "--partitions", "2", "--json", env=env, cwd=tmp_path).json()
+    assert made == {"topics": [{"topic": name, "created": True, "partitions": 2} for name in names]}
+
+
+def test_a_list_of_topics_is_separated_by_commas():
+    assert load_settings(kafka_topic="a, b").kafka_topics == ("a", "b")
+
+
+@pytest.mark.parametrize("value", [",", "a,a", "a,b c", "a,import.b"], ids=str)
+def test_a_list_of_topics_names_each_once(value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_KAFKA_TOPIC", value)
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_KAFKA_TOPIC"):
+        load_settings()
