@@ -8,7 +8,7 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings, utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.log import LogRange
@@ -33,21 +33,13 @@ def audit(
     """
     from imgpipeline.lake.quality.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
-
     unreadable: list[ImgpipelineError] = []
-
-    def ranges() -> "Sequence[LogRange]":
-        logs = read_logs(settings)
-        unreadable.extend(logs.unreadable.values())
-        return logs.ranges
-
     with progress_bar("Auditing", unit="segments") as progress:
         report = audit_ledger(
             open_store(settings),
-            ranges,
+            lambda: _read_logs(settings, unreadable),
             full=full,
             allow_gaps=allow_gaps or settings.allow_gaps,
             progress=progress,
@@ -70,6 +62,15 @@ def audit(
     note(_verdict(report))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _read_logs(settings: Settings, unreadable: list[ImgpipelineError]) -> "Sequence[LogRange]":
+    """Returns the logs, and notes why topics cannot be read."""
+    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
+
+    logs = read_logs(settings)
+    unreadable.extend(logs.unreadable.values())
+    return logs.ranges
 
 
 def _not_compared(report: "AuditReport") -> Iterator[str]:
