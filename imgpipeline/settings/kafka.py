@@ -17,7 +17,7 @@ class KafkaSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Brokers, `host:port`, separated by commas.")
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         ("frames",),
-        validation_alias=either("KAFKA_TOPIC"),
+        validation_alias=either("KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"),
         description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. All "
         "are followed by the same detectors; our own sources announce on the first.",
     )
@@ -94,5 +94,6 @@ def _with_topics(values: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in values.items() if name != "kafka_topic"}
     if "kafka_topic" not in values:
         return others
-    others.pop(f"{PREFIX}KAFKA_TOPIC", None)
+    for variable in (f"{PREFIX}KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"):
+        others.pop(variable, None)
     return others | {"kafka_topics": split_list(values["kafka_topic"])}

@@ -10,6 +10,8 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import variables
 from imgpipeline_tests.cli.command import REPOSITORY, run
 
+NAMED_OTHERWISE = {"kafka_topics": "KAFKA_TOPIC"}
+"""Settings whose variable has kept its name while the field became a list."""
 DOCS = REPOSITORY / "docs" / "operations.md"
 STABLE = (
     "STORE_URL", "S3_ENDPOINT", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "KAFKA_SECURITY_PROTOCOL",
@@ -27,7 +29,7 @@ def test_the_table_in_the_docs_is_the_one_made_from_the_code():
 def test_every_setting_is_described_with_its_own_name_first():
     for name, field in Settings.model_fields.items():
         assert field.description, name
-        assert variables(name, field)[0] == f"IMGPIPELINE_{name.upper()}"
+        assert variables(name, field)[0] == f"IMGPIPELINE_{NAMED_OTHERWISE.get(name, name.upper())}"
     assert settings_table().count("\n") == len(Settings.model_fields) + 2
 
 
@@ -67,11 +69,11 @@ def test_a_misspelt_setting_stands_below_the_others_without_its_value(tmp_path: 
 
 @pytest.mark.parametrize("command", [["models", "list"], ["settings"], ["settings", "--json"]], ids=" ".join)
 def test_every_command_warns_once_of_a_misspelt_setting(command: list[str], tmp_path: Path):
-    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPICS=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
+    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPC=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
     ended = run(*command, env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
     assert ended.status == 0
     warnings = [
-        "KAFKA_TOPICS (.env) is not a setting and has no effect. Did you mean IMGPIPELINE_KAFKA_TOPIC?",
+        "KAFKA_TOPC (.env) is not a setting and has no effect. Did you mean IMGPIPELINE_KAFKA_TOPIC?",
         "STOR_URL (environment) is not a setting and has no effect. Did you mean IMGPIPELINE_STORE_URL?",
     ]
     assert ended.stderr.splitlines() == [f"Warning: IMGPIPELINE_{warning}" for warning in warnings]
