@@ -6,7 +6,6 @@ The patterns are put together here from pieces, so that this file does not hold 
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -43,11 +42,10 @@ def tracked_files() -> tuple[Path, ...]:
     return tuple(file for file in files if file.is_file())
 
 
-def modules() -> Iterator[tuple[str, ast.Module, int]]:
-    for file in tracked_files():
-        if file.suffix == ".py":
-            text = file.read_text()
-            yield named(file), ast.parse(text), len(text.splitlines())
+@cache
+def modules() -> list[tuple[str, ast.Module, int]]:
+    texts = {file: file.read_text() for file in tracked_files() if file.suffix == ".py"}
+    return [(named(file), ast.parse(text), len(text.splitlines())) for file, text in texts.items()]
 
 
 def named(file: Path) -> str:

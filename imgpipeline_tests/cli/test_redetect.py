@@ -132,6 +132,7 @@ def test_days_must_be_named(store: ObjectStore) -> None:
         call("redetect", "--model", "demo")
 
 
+@pytest.mark.medium
 def test_one_day_that_cannot_be_read_keeps_no_other_from_it(store: ObjectStore) -> None:
     key = f"redetections/model=demo/day={FIRST}/frames.parquet"
     store.put(key, b"this is no Parquet file of anybody")

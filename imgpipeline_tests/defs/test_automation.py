@@ -216,6 +216,7 @@ def test_one_broken_day_does_not_make_another_wait(graph: Graph) -> None:
     assert graph.tick()[TABLE] == {TODAY}
 
 
+@pytest.mark.medium
 @pytest.mark.fault(44)
 def test_fault_44_a_build_that_is_killed_after_minutes_is_requested_again_a_minute_later(graph: Graph) -> None:
     """The moment of a cron condition would pass while the build is still shown as running."""

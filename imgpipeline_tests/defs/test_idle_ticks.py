@@ -73,6 +73,7 @@ def requested(told: SensorExecutionData) -> set[str]:
     return {key.to_user_string() for request in told.run_requests or [] for key in request.asset_selection or []}
 
 
+@pytest.mark.medium
 def test_a_tick_without_news_is_skipped(server: Server) -> None:
     assert server.tick().skip_message != SKIPPED, "the first one looks at everything"
     cursor = server.cursor

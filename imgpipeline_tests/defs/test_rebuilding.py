@@ -113,6 +113,7 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store
     assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
 
 
+@pytest.mark.medium
 def test_a_day_that_cannot_be_read_keeps_no_other_from_being_asked_for(store: ObjectStore) -> None:
     """A damaged segment of an old day, and a damaged summary of another; the run of each names what is wrong."""
     later = NEXT + timedelta(days=1)
@@ -124,6 +125,7 @@ def test_a_day_that_cannot_be_read_keeps_no_other_from_being_asked_for(store: Ob
     assert ranges(tick(NIGHT + timedelta(days=1))) == [(str(DAY), str(later))]
 
 
+@pytest.mark.medium
 def test_another_setting_asks_for_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [seen(0)])
     build_all(store, DAY)

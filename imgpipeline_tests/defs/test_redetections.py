@@ -95,6 +95,7 @@ def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, 
     assert said_of(instance, REDETECTIONS, model_day_key("demo", SECOND))["processed"] == 6
 
 
+@pytest.mark.medium
 def test_a_model_that_is_not_here_is_an_error_with_its_command(
     store: ObjectStore, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def broken_comparison() -> None:
     raise dg.Failure("broken")
 
 
+@pytest.mark.medium
 def test_a_comparison_that_failed_is_tried_again_until_it_works(
     instance: dg.DagsterInstance,
 ) -> None:

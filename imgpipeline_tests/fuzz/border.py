@@ -27,7 +27,7 @@ from imgpipeline.vision.reduction import NetworkInput
 from imgpipeline.vision.registry import registered_model
 from imgpipeline_tests.fuzz.cases import FRAME, HostileImage, HostileRecord, Tally
 from imgpipeline_tests.fuzz.images import MOST_PIXELS
-from imgpipeline_tests.fuzz.messages import MOST_OBJECT_BYTES, MOST_RECORD_BYTES, STORED
+from imgpipeline_tests.fuzz.messages import MOST_OBJECT_BYTES, MOST_RECORD_BYTES, stored_objects
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 RECORD_TIME_MS = 1_772_366_400_000
@@ -65,7 +65,7 @@ def hostile_settings(store_url: str, **more: object) -> Settings:
 def store_objects(settings: Settings) -> None:
     """Puts what the records announce."""
     store = open_store(settings)
-    for key, data in STORED.items():
+    for key, data in stored_objects().items():
         store.put(key, data)
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -10,17 +11,23 @@ from imgpipeline_tests.fuzz.cases import ANY_CODE, FRAME, HostileRecord, any_tex
 from imgpipeline_tests.fuzz.images import good_files, huge_claims
 
 GOOD = "fuzz/good.jpg"
-STORED = {
-    GOOD: good_files()["jpeg 160x120"],
-    "fuzz/wide.jpg": good_files()["jpeg 1281x721"],
-    "fuzz/cut.jpg": good_files()["jpeg 160x120"][:900],
-    "fuzz/empty.jpg": b"",
-    "fuzz/huge.png": huge_claims()["30000x30000 png"],
-    "fuzz/heavy.bmp": good_files()["bmp 160x120"] + bytes(2**20),
-    "fuzz/😀 'quote'.jpg": good_files()["jpeg 33x70"],
-    "fuzz/video/7.jpg": good_files()["jpeg 33x70"],
-}
-"""Objects that the records announce; they are put into the store first."""
+
+
+@cache
+def stored_objects() -> dict[str, bytes]:
+    """Returns the objects that the records announce, by key; they are put into the store first."""
+    return {
+        GOOD: good_files()["jpeg 160x120"],
+        "fuzz/wide.jpg": good_files()["jpeg 1281x721"],
+        "fuzz/cut.jpg": good_files()["jpeg 160x120"][:900],
+        "fuzz/empty.jpg": b"",
+        "fuzz/huge.png": huge_claims()["30000x30000 png"],
+        "fuzz/heavy.bmp": good_files()["bmp 160x120"] + bytes(2**20),
+        "fuzz/😀 'quote'.jpg": good_files()["jpeg 33x70"],
+        "fuzz/video/7.jpg": good_files()["jpeg 33x70"],
+    }
+
+
 MOST_OBJECT_BYTES = 2**20
 MOST_RECORD_BYTES = 2**16
 """The limits that the records are worked on with."""
@@ -201,7 +208,7 @@ def _long(rng: random.Random) -> HostileRecord:
 
 
 def _announced_otherwise(rng: random.Random) -> HostileRecord:
-    data = STORED[GOOD]
+    data = stored_objects()[GOOD]
     right = {"size_bytes": len(data), "sha256": sha256(data).hexdigest().upper()}
     if rng.random() < 0.3:
         return _record("announced as it is", only(FRAME), _good(rng, **right))

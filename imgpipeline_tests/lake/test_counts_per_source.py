@@ -70,6 +70,7 @@ def test_counts_by_source_are_those_of_the_frames(memory: ObjectStore):
     assert {row[0]: row[1] for row in rows} == {source: counted[source, "car"] for source in (SOURCES[1], "import")}
 
 
+@pytest.mark.medium
 def test_frames_are_not_summed_over_labels(memory: ObjectStore):
     """A frame with a car and a dog is one frame: without labels in the groups there is no such column."""
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car", "car"])])

@@ -112,6 +112,7 @@ def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, 
         assert sum(row["only_a"] + row["only_b"] for row in of_pair) > 0
 
 
+@pytest.mark.medium
 def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store, "demo"), DAY)

@@ -203,6 +203,7 @@ def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(
     assert redetect_day(eyes, DAY).looked_at in (4, 8)
 
 
+@pytest.mark.medium
 def test_parts_of_others_that_vanish_are_made_again(settings: Settings, store: ObjectStore) -> None:
     """Somebody who has finished an older version removes the parts of a newer one: only work is lost."""
     build_live(settings, store, range(12))

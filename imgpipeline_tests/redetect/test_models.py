@@ -40,6 +40,7 @@ def test_yolox_nano_finds_what_is_in_photographs_that_the_demo_model_cannot_read
     assert len(done.examples) == 2
 
 
+@pytest.mark.medium
 def test_a_network_of_the_users_own_looks_again_under_its_files_name(
     settings: Settings, store: ObjectStore, tmp_path: Path
 ) -> None:

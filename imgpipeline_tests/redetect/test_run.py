@@ -79,6 +79,7 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
     assert counted == {f.frame_id: sum(row["frame_id"] == f.frame_id for row in rows) for f in frames}
 
 
+@pytest.mark.medium
 def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(
     settings: Settings, store: ObjectStore
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_gated_frame_stays_gated(settings: Settings, store: ObjectStore) -> No
     assert (row["frame_id"], row["outcome"], row["code"], row["detections"]) == ("ab" * 16, "gated", "dark", 0)
 
 
+@pytest.mark.medium
 def test_a_day_with_nothing_new_is_skipped_and_a_forced_one_gives_the_same(
     settings: Settings, store: ObjectStore
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_summary_that_was_built_later_is_in_the_next_report(
     assert "not built yet" not in ReadPage(store.get(again.key)).text
 
 
+@pytest.mark.medium
 def test_the_end_of_the_day_makes_the_report_again(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
@@ -152,6 +153,7 @@ def test_the_end_of_the_day_makes_the_report_again(store: ObjectStore, report: M
     assert "The day is not over" not in ReadPage(store.get(midnight.key)).text
 
 
+@pytest.mark.medium
 def test_another_threshold_of_the_summaries_makes_the_report_again(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
@@ -239,6 +241,7 @@ def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, t
     assert store.get(report_key(DAY)) == page
 
 
+@pytest.mark.medium
 def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
@@ -262,6 +265,7 @@ def test_a_day_without_anything_is_an_error_that_names_other_days(store: ObjectS
     assert error.value.next_step == "imgpipeline report --day 2026-01-20"
 
 
+@pytest.mark.medium
 def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: Settings, report: MakeReport):
     write_chain(store, [seen(0)])
     build_tables(store, settings)

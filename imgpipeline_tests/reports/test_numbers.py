@@ -63,6 +63,7 @@ def observed_s(frames: Iterable[Frame]) -> float:
     return sum(min(60.0, gap.total_seconds()) for gap in gaps)
 
 
+@pytest.mark.medium
 def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
     hours = Counter(f.timestamp.hour for f in busy.frames for _ in f.detections)
     hour, count = max(sorted(hours.items()), key=lambda pair: pair[1])

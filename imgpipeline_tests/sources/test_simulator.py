@@ -85,6 +85,7 @@ def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
     assert np.allclose((x, y, x + width, y + height), truth.box_xyxy, atol=5)
 
 
+@pytest.mark.medium
 def test_an_object_behind_another_one_is_less_visible_and_its_box_covers_only_what_is_seen():
     hidden = [
         (truth, truths)
@@ -124,6 +125,7 @@ def test_objects_move_enter_and_leave():
     assert left >= 5
 
 
+@pytest.mark.medium
 def test_an_object_keeps_its_track_id_and_label_and_does_not_jump():
     frames = [{t.track_id: t for t in truth} for _, truth in Scene(2)]
     steps = [(before[i], after[i]) for before, after in pairwise(frames) for i in before.keys() & after.keys()]

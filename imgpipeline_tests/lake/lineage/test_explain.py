@@ -146,6 +146,7 @@ def test_follows_a_number_back_that_leaves_weak_detections_out(memory: ObjectSto
         check_every_number(memory, session, STRICT)
 
 
+@pytest.mark.medium
 def test_follows_a_number_back_on_every_store(store: ObjectStore, lake):
     day = BusyDay(store, seed=6)
     day.write(segments=1)
@@ -260,6 +261,7 @@ def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: Obj
         explain(session, memory, number(), SETTINGS)
 
 
+@pytest.mark.medium
 def test_a_stored_number_that_is_not_what_its_ends_give_is_an_error(memory: ObjectStore, lake):
     write_chain(memory, [seen(0, ["car"])])
     build(memory)

@@ -88,6 +88,7 @@ def test_a_changed_summary_is_found(store: ObjectStore, tmp_path):
     assert SUMMARY in report.problems[0]
 
 
+@pytest.mark.medium
 def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore):
     made = build_all(store)
     append(made, [seen(12, ["dog"]), again(13, of=0, labels=["car"])])
@@ -139,6 +140,7 @@ def test_between_the_puts_of_a_build_all_tables_are_right_for_their_own_ends(
     assert day["stale"]
 
 
+@pytest.mark.medium
 def test_a_build_that_runs_during_an_audit_does_not_look_wrong(memory: ObjectStore):
     made = build_all(memory)
 

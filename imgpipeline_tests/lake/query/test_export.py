@@ -128,6 +128,7 @@ def test_an_empty_store_gives_all_tables_without_rows(store: ObjectStore, tmp_pa
     assert set(found) == {table.name for table in (*ALL, ABOUT, ABOUT_CHAINS)}
 
 
+@pytest.mark.medium
 def test_the_file_has_the_format_of_duckdb_1(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, day_outcomes(0, 5))
     export(memory, tmp_path / "lake.duckdb")

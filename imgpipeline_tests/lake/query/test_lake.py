@@ -65,6 +65,7 @@ def test_frames_with_a_label_of_a_status_and_the_latest_ones(folder_site: Site):
     assert lake.frames(status="gated")["day"].unique() == [pd.Timestamp(DAY)], "the latest day with such a frame"
 
 
+@pytest.mark.medium
 def test_detections_of_a_label_from_a_confidence_on_and_the_latest_ones(folder_site: Site):
     lake, found = Lake.open(), folder_site.detection_table()
     sure = found[found["confidence"] >= 0.64]
@@ -163,6 +164,7 @@ def test_sql_can_only_read_the_tables(folder_site: Site, tmp_path: Path, query: 
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.medium
 def test_an_explanation_is_that_of_the_command(site: Site, command: Command):
     explanation = Lake.open().explain(DAY, "car", hour=7)
     shown = json.loads(

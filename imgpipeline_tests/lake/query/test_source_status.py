@@ -75,6 +75,7 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch):
         load_settings()
 
 
+@pytest.mark.medium
 def test_counts_are_those_of_the_day_so_far(memory: ObjectStore):
     lost = account(6, 3, gated=5, dropped={"queue": 2}, failed=1, observed_s=60)
     one, two = status_of(
@@ -89,6 +90,7 @@ def test_counts_are_those_of_the_day_so_far(memory: ObjectStore):
     assert (two.source, two.sends_notices, two.received_today, two.frames_today) == ("cam-2", False, None, 1)
 
 
+@pytest.mark.medium
 def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory: ObjectStore):
     now = minute_of(0, LATER)
     ended, lost = status_of(
