@@ -49,7 +49,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "idle": lambda place, effort: measure_idle(place, effort, effort.before),
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
-    "growth": lambda place, effort: measure_growth(place.s3, place.folder, effort.bundled_segments),
+    "growth": lambda place, effort: measure_growth(place.s3, place.folder, effort.grown_segments),
     "days": lambda place, effort: measure_days_over(place.s3, place.folder, effort.days_over, effort.day_partitions),
     "bundles": lambda place, effort: measure_bundles(place.s3, effort.bundled_segments),
     "batch": measure_batch,
@@ -69,6 +69,8 @@ def main() -> None:
         sys.stdout.write(render_page(PAGE.read_text(encoding="utf-8"), results))
         return
     effort = replace(QUICK if chosen.quick else FULL, before=tuple(chosen.before))
+    if chosen.bundled:
+        effort = replace(effort, bundled_segments=chosen.bundled)
     results = measure(chosen.only, effort)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -103,6 +105,10 @@ def _arguments() -> argparse.Namespace:
         "--before", type=_checkout, action="append", default=[], metavar="FOLDER",
         help="an older checkout that `idle` measures beside this one; may be given several times, oldest first",
     )  # fmt: skip
+    parser.add_argument(
+        "--bundled", type=_counts, metavar="COUNTS",
+        help="segments of the days that `bundles` reads, such as 64000 (about fifteen minutes)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
     return parser.parse_args()
@@ -113,6 +119,16 @@ def _checkout(text: str) -> Path:
     if not (folder / "imgpipeline" / "definitions.py").exists():
         raise argparse.ArgumentTypeError(f"got {text!r}, expected the folder of a checkout of imgpipeline")
     return folder
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(sorted(int(count) for count in text.split(",")))
+    except ValueError:
+        counts = ()
+    if not counts or counts[0] < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers such as 1000,4000")
+    return counts
 
 
 def _names(text: str) -> list[str]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.bundles import WORKS
 from benchmarks.table import Table, at_least, at_most
 
-_WORKS = ("reading", "live query", "audit", "build")
 _FEWER = 50.0
 _SLOWER = 2.0
 
@@ -20,13 +20,13 @@ def bundle_tables(part: Mapping[str, Any]) -> list[Table]:
 
 
 def _figures(part: Mapping[str, Any]) -> Table:
-    columns = ("segments of 5 frames", "read from", "added ms a request", *(f"{work}: requests, s" for work in _WORKS))
+    columns = ("segments of 5 frames", "read from", "added ms a request", *(f"{work}: requests, s" for work in WORKS))
     rows = [
         (
             f"{day['segments']:,}",
             way["way"],
             f"{1000 * way['delay_s']:.0f}",
-            *(f"{way[work]['requests']:,}, {way[work]['s']:.2f}" for work in _WORKS),
+            *(f"{way[work]['requests']:,}, {way[work]['s']:.2f}" for work in WORKS),
         )
         for day in part["days"]
         for way in day["ways"]
@@ -48,8 +48,8 @@ def _comparison(part: Mapping[str, Any]) -> Table:
     for day in part["days"]:
         ways = {(way["way"], way["delay_s"]): way for way in day["ways"]}
         for delay_s in sorted({delay_s for _, delay_s in ways}):
-            small, bundled, long = (ways[name, delay_s] for name in ("small segments", "bundles", "long segments"))
-            for work in _WORKS:
+            small, bundled, long = ways["small segments", 0.0], ways["bundles", delay_s], ways["long segments", delay_s]
+            for work in WORKS:
                 fewer = small[work]["requests"] / bundled[work]["requests"]
                 slower = bundled[work]["s"] / long[work]["s"]
                 rows.append(

@@ -35,7 +35,9 @@ class Effort:
     ledger_segments: int
     """Segments that are put one after the other."""
     bundled_segments: tuple[int, ...]
-    """Segments of five frames in the days that are built segment by segment, and read with and without bundles."""
+    """Segments of five frames in the days that are read with and without bundles."""
+    grown_segments: tuple[int, ...]
+    """Segments of five frames in the days that are built segment by segment."""
     days_over: tuple[int, ...]
     """Days that are over, for calls that name no day."""
     day_partitions: int
@@ -68,7 +70,8 @@ FULL = Effort(
     idle_runs=3,
     memory_messages=100_000,
     ledger_segments=300,
-    bundled_segments=(1_000, 4_000, 16_000, 64_000),
+    bundled_segments=(1_000, 4_000, 16_000),
+    grown_segments=(1_000, 4_000, 16_000, 64_000),
     days_over=(10, 100, 400),
     day_partitions=9_800,
     sensor_segments=1_000_000,
@@ -92,6 +95,7 @@ QUICK = Effort(
     memory_messages=4_000,
     ledger_segments=60,
     bundled_segments=(2_000,),
+    grown_segments=(2_000,),
     days_over=(2, 6),
     day_partitions=50,
     sensor_segments=2_000,

@@ -192,9 +192,10 @@ def _import(
 
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> _Built:
-    from imgpipeline.compat.imports.building import build_days, days_of  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.imports.building import build_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.ledger import days_of_chain  # noqa: PLC0415 - as above
 
-    days = days_of(store, chain)
+    days = days_of_chain(store, chain)
     with progress_bar("Building", unit="days") as progress:
         built = build_days(settings, store, days, now=utc_now, progress=progress)
     return _Built(built, len(days) - built)

@@ -150,11 +150,12 @@ def parse_segment_key(key: str) -> tuple[ChainId, int] | None:
 
 def bucket_key(bucket: Bucket) -> str:
     """Returns the key of an entry of the day index."""
-    chain = bucket.chain
-    return (
-        f"{DAY_INDEX}/{bucket.day.isoformat()}/{chain.topic}/{chain.topic_id}"
-        f"/{chain.partition:05d}/{bucket.number:015d}"
-    )
+    return f"{bucket_prefix(bucket.day, bucket.chain)}/{bucket.number:015d}"
+
+
+def bucket_prefix(day: date, chain: ChainId) -> str:
+    """Returns the prefix of a chain's entries of the day index for a day."""
+    return f"{DAY_INDEX}/{day.isoformat()}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}"
 
 
 def bucket_of(day: date, chain: ChainId, start: int) -> Bucket:

@@ -14,7 +14,16 @@ This package knows neither Dagster nor Kafka.
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.checkpoint import Checkpoint
-from imgpipeline.ledger.days import DayIndex, days_since, index_buckets, known_days, read_day, read_days
+from imgpipeline.ledger.days import (
+    DayIndex,
+    days_of_chain,
+    days_since,
+    has_segment,
+    index_buckets,
+    known_days,
+    read_day,
+    read_days,
+)
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, follow
 from imgpipeline.ledger.reading import (
     ChainEnd,
@@ -50,6 +59,7 @@ __all__ = [
     "SegmentHeader",
     "close_chain",
     "current_chain",
+    "days_of_chain",
     "days_since",
     "decode_segment",
     "encode_segment",
@@ -59,6 +69,7 @@ __all__ = [
     "fix_ends",
     "follow",
     "for_each_chain",
+    "has_segment",
     "index_buckets",
     "known_days",
     "list_chains",

@@ -7,7 +7,9 @@ day, but no segment of a day lacks an entry. Reading a day fails if an offset th
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
 from imgpipeline.contracts.keys import (
     BUCKET_OFFSETS,
@@ -16,15 +18,22 @@ from imgpipeline.contracts.keys import (
     ChainId,
     bucket_key,
     bucket_of,
+    bucket_prefix,
     parse_bucket_key,
+    segment_key,
 )
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.catalog import find_bundles
+from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
 from imgpipeline.ledger.bundles.format import BundledSegment
-from imgpipeline.ledger.bundles.reading import Covered, join_stretches, read_stretches
+from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, join_stretches, read_stretches
+from imgpipeline.ledger.reading import list_segments, read_segment
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_READERS = 16
+_AHEAD = 32
 
 
 class DayIndex:
@@ -62,6 +71,35 @@ def known_days(store: ObjectStore) -> list[date]:
         with contextlib.suppress(ValueError):  # no folder of ours
             days.append(date.fromisoformat(name))
     return sorted(days)
+
+
+def days_of_chain(store: ObjectStore, chain: ChainId, first: int = 0, behind: int | None = None) -> list[date]:
+    """Returns the days that segments of a chain may touch: one short listing per day, several at a time.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        first: First offset of the segments.
+        behind: First offset after them; None for the whole chain.
+
+    Returns:
+        The days, sorted.
+    """
+
+    def has_entry(day: date) -> bool:
+        before = Bucket(day, chain, first // BUCKET_OFFSETS - 1)
+        after = bucket_key(before) if before.number >= 0 else None
+        for info in store.list_objects(bucket_prefix(day, chain), after=after):
+            bucket = parse_bucket_key(info.key)
+            if bucket and bucket.number > before.number and (behind is None or bucket.number * BUCKET_OFFSETS < behind):
+                return True
+            if bucket and store.lists_in_order:
+                return False
+        return False
+
+    days = known_days(store)
+    found = map_ahead(has_entry, days, workers=_READERS, ahead=_AHEAD)
+    return [day for day, is_there in zip(days, found, strict=True) if is_there]
 
 
 def read_day(
@@ -117,6 +155,62 @@ def read_days(
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
     """
+    for has_bundles, group in groupby(_plans(store, since, ends, buckets), key=lambda plan: bool(plan.bundles)):
+        if has_bundles:
+            for plan in group:
+                yield from _read_bundled(store, plan, since)
+        else:
+            yield from _read_plain(store, group, since)
+
+
+def has_segment(
+    store: ObjectStore,
+    day: date,
+    ends: Mapping[ChainId, int],
+    *,
+    since: Mapping[ChainId, int],
+    buckets: Iterable[Bucket] | None = None,
+) -> bool:
+    """Tells whether `read_day` would yield a segment. What a bundle's footer answers is not read from its segments.
+
+    Raises:
+        LedgerError: As `read_days`.
+    """
+    days = {day: since}
+    for plan in _plans(store, days, ends, index_buckets(store, day) if buckets is None else buckets, ahead=1):
+        found = _unread_parts(store, plan, days) if plan.bundles else _read_plain(store, [plan], days)
+        if next(iter(found), None) is not None:
+            return True
+    return False
+
+
+def _unread_parts(
+    store: ObjectStore, plan: "_Plan", since: Mapping[date, Mapping[ChainId, int]]
+) -> Iterator[Segment | BundledSegment]:
+    """Yields what a chain with bundles has of some days, without reading the segments that are in bundles."""
+    named: list[BundledSegment] = []
+
+    def note(segment: BundledSegment) -> bool:
+        if _unread_days(plan.chain, segment, since):
+            named.append(segment)
+        return False
+
+    for part in _bundled_parts(store, plan, note):
+        yield from named
+        named.clear()
+        if isinstance(part, Segment) and days_since(part.header, since):
+            yield part
+
+
+def _plans(
+    store: ObjectStore,
+    since: Mapping[date, Mapping[ChainId, int]],
+    ends: Mapping[ChainId, int],
+    buckets: Iterable[Bucket] | None,
+    *,
+    ahead: int = _AHEAD,
+) -> Iterator["_Plan"]:
+    """Yields how each chain with entries of some days is read, planning a few ahead."""
     ranges: dict[ChainId, list[tuple[int, int]]] = defaultdict(list)
     for bucket in index_buckets(store) if buckets is None else buckets:
         if bucket.day in since:
@@ -124,8 +218,12 @@ def read_days(
             behind = min((bucket.number + 1) * BUCKET_OFFSETS, ends.get(bucket.chain, 0))
             if first < behind:
                 ranges[bucket.chain].append((first, behind))
-    for chain, found in sorted(ranges.items()):
-        yield from _read_ranges(store, chain, list(_merged(found)), ends[chain], since)
+    return map_ahead(
+        lambda chain: _plan(store, chain, list(_merged(ranges[chain])), ends[chain]),
+        sorted(ranges),
+        workers=_READERS,
+        ahead=ahead,
+    )
 
 
 def days_since(header: SegmentHeader, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
@@ -153,22 +251,70 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield current
 
 
-def _read_ranges(
-    store: ObjectStore,
-    chain: ChainId,
-    ranges: Sequence[tuple[int, int]],
-    end: int,
-    since: Mapping[date, Mapping[ChainId, int]],
-) -> Iterator[Segment]:
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Offsets of a chain that are read. What was listed of them counts only where the chain has no bundles there."""
+
+    first: int
+    behind: int
+    covered: Covered | None = None
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is read of a chain."""
+
+    chain: ChainId
+    end: int
+    ranges: tuple[_Range, ...]
+    bundles: Mapping[int, StoredBundle]
+
+
+def _plan(store: ObjectStore, chain: ChainId, ranges: Sequence[tuple[int, int]], end: int) -> _Plan:
     bundles = find_bundles(store, chain, ranges[0][0], ranges[-1][1], end)
+    if bundles:
+        return _Plan(chain, end, tuple(_Range(first, behind) for first, behind in ranges), bundles)
+    listed: list[_Range] = []
     for first, behind in ranges:
-        stretches = join_stretches(bundles, first, behind)
-        parts = read_stretches(
-            store, chain, stretches, end=end, wanted=lambda segment: bool(_unread_days(chain, segment, since))
-        )
-        for part in _checked(chain, first, behind, parts):
-            if isinstance(part, Segment) and days_since(part.header, since):
-                yield part
+        starts = tuple(list_segments(store, chain, first, behind))
+        listed.append(_Range(first, behind, find_covering(store, chain, first, starts), starts))
+    return _Plan(chain, end, tuple(listed), bundles)
+
+
+def _read_plain(
+    store: ObjectStore, plans: Iterable[_Plan], since: Mapping[date, Mapping[ChainId, int]]
+) -> Iterator[Segment]:
+    """Reads chains without bundles: the segments of all of them one behind the other, a few ahead."""
+    # A range without segments has a step too, or nobody would notice that it is a hole.
+    steps = (
+        (plan.chain, part, start) for plan in plans for part in plan.ranges for start in (part.covered, *part.starts)
+    )
+
+    def read(step: tuple[ChainId, _Range, Covered | int | None]) -> tuple[ChainId, _Range, Segment | Covered | None]:
+        chain, part, start = step
+        return chain, part, read_segment(store, segment_key(chain, start)) if isinstance(start, int) else start
+
+    found = map_ahead(read, steps, workers=_READERS, ahead=_AHEAD)
+    for (chain, first, behind), group in groupby(found, key=lambda read: (read[0], read[1].first, read[1].behind)):
+        parts = (part for _, _, part in group if part is not None)
+        yield from _wanted(_checked(chain, first, behind, parts), since)
+
+
+def _read_bundled(store: ObjectStore, plan: _Plan, since: Mapping[date, Mapping[ChainId, int]]) -> Iterator[Segment]:
+    parts = _bundled_parts(store, plan, lambda segment: bool(_unread_days(plan.chain, segment, since)))
+    yield from _wanted(parts, since)
+
+
+def _bundled_parts(store: ObjectStore, plan: _Plan, wanted: Wanted) -> Iterator[Segment | Covered]:
+    for part in plan.ranges:
+        stretches = join_stretches(plan.bundles, part.first, part.behind)
+        found = read_stretches(store, plan.chain, stretches, end=plan.end, wanted=wanted)
+        yield from _checked(plan.chain, part.first, part.behind, found)
+
+
+def _wanted(parts: Iterator[Segment | Covered], since: Mapping[date, Mapping[ChainId, int]]) -> Iterator[Segment]:
+    return (part for part in parts if isinstance(part, Segment) and days_since(part.header, since))
 
 
 def _checked(

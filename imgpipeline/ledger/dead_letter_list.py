@@ -111,8 +111,23 @@ class DeadLetterList:
         return found
 
 
+def fix_ends_by_list(store: ObjectStore) -> dict[ChainId, ChainEnd]:
+    """Fixes the ends of all chains; the search begins where the stored list ends.
+
+    Raises:
+        LedgerError: The last segment of a chain cannot be read.
+        TransientError: The store does not answer.
+    """
+    known = FollowerObject(store, _NAME, _MOST_BYTES).load(DeadLetterList.from_json)
+    return fix_ends(store, known.checkpoint.hints if known else None)
+
+
 def find_dead_letters(
-    store: ObjectStore, wanted: Wanted, *, progress: Progress | None = None
+    store: ObjectStore,
+    wanted: Wanted,
+    *,
+    ends: Mapping[ChainId, ChainEnd] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[BuriedRecord], ReplayTrail]:
     """Finds the dead letters that match, whatever became of them.
 
@@ -122,6 +137,7 @@ def find_dead_letters(
     Args:
         store: The object store.
         wanted: Which ones.
+        ends: Ends of all chains that were fixed before (`fix_ends_by_list`). Default: they are found now.
         progress: Told how far it is.
 
     Returns:
@@ -135,18 +151,21 @@ def find_dead_letters(
     known = stored.load(DeadLetterList.from_json)
     if known is None and wanted.day is not None:
         of_day = DeadLetterList()
-        ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-        for segment in read_day(store, wanted.day, ends):
+        ends = fix_ends(store) if ends is None else ends
+        for segment in read_day(store, wanted.day, {chain: end.offset for chain, end in ends.items()}):
             of_day.add(segment)
         found = of_day.find(wanted)
         if not any(buried.state is LetterState.OPEN and may_have_moved(buried) for buried in found):
             return found, of_day.trail
-    followed = _follow(stored, known or DeadLetterList(), progress)
+    known = known or DeadLetterList()
+    ends = fix_ends(store, known.checkpoint.hints) if ends is None else ends
+    followed = _follow(stored, known, ends, progress)
     return followed.find(wanted), followed.trail
 
 
-def _follow(stored: FollowerObject, known: DeadLetterList, progress: Progress | None) -> DeadLetterList:
-    ends = fix_ends(stored.store, known.checkpoint.hints)
+def _follow(
+    stored: FollowerObject, known: DeadLetterList, ends: Mapping[ChainId, ChainEnd], progress: Progress | None
+) -> DeadLetterList:
     before = known.checkpoint
     try:
         for number, batch in enumerate(follow(stored.store, known.checkpoint, ends=ends), start=1):
@@ -156,7 +175,7 @@ def _follow(stored: FollowerObject, known: DeadLetterList, progress: Progress | 
             if number % _SAVED_EVERY == 0:
                 stored.save(known.to_json())
     except LostCheckpointError:
-        return _follow(stored, DeadLetterList(), progress)
+        return _follow(stored, DeadLetterList(), ends, progress)
     finally:
         if known.checkpoint != before:
             stored.save(known.to_json())

@@ -199,7 +199,11 @@ def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, par
     chains = [c for c in list_chains(store, topic) if c.partition == partition and topic_id in (None, c.topic_id)]
     found: list[Segment] = []
     for chain in chains:
-        header = last_segment_before(store, chain, offset + 1) if find_end(store, chain).offset > offset else None
+        header = (
+            last_segment_before(store, chain, offset + 1)
+            if find_end(store, chain, hint=offset).offset > offset
+            else None
+        )
         segment = read_segment(store, segment_key(chain, header.start)) if header else None
         if segment and offset in _letters_of(segment):
             found.append(segment)

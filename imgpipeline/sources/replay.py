@@ -16,8 +16,8 @@ from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
-from imgpipeline.ledger import current_chain, find_current_end, fix_ends
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
+from imgpipeline.ledger import current_chain, find_current_end
+from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_list
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, read_letters
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -95,12 +95,12 @@ def plan_replay(
         LedgerError: A segment cannot be read.
         TransientError: Store or broker do not answer.
     """
-    fixed = fix_ends(store)
+    fixed = fix_ends_by_list(store)
     ends = {chain: end.offset for chain, end in fixed.items()}
     closed = {chain for chain, end in fixed.items() if end.is_closed}
     logs = read_log(settings)
     chains = {log.at: current_chain(log.chain, closed) for log in logs}
-    found, trail = find_dead_letters(store, wanted, progress=progress)
+    found, trail = find_dead_letters(store, wanted, ends=fixed, progress=progress)
     announced = _read_backlog(settings, logs, chains, ends, progress)
     waiting = {trail.root(record) for record in announced}
     imported = sum(is_import(buried.reference.chain) for buried in found)

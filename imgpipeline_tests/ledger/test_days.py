@@ -1,7 +1,8 @@
 """A day is read whole and as of fixed ends, or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from threading import Barrier
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,20 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import DayIndex, find_end, fix_ends, index_buckets, read_day, read_days
+from imgpipeline.ledger import (
+    DayIndex,
+    days_of_chain,
+    find_end,
+    fix_ends,
+    has_segment,
+    index_buckets,
+    read_day,
+    read_days,
+)
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.objectstore.client import Fetched, open_memory_store
+from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline_tests.ledger.bundles.samples import bundle_all
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -217,3 +229,95 @@ def test_the_index_is_put_once_a_bucket_and_run():
     assert CountingStore.puts == 1
     assert store.head(bucket_key(Bucket(DAY, CHAIN, 0))) is not None
     assert find_end(store, CHAIN).offset == 20
+
+
+class MemoryStore(ObjectStore):
+    """A store in memory that notes what is listed and fetched, and lets reads of segments wait for each other."""
+
+    def __init__(self) -> None:
+        memory = open_memory_store()
+        super().__init__(memory.clients, memory.url)
+        self.shown: list[str] = []
+        self.fetched: list[str] = []
+        self.meeting: Barrier | None = None
+
+    def list_objects(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        for info in super().list_objects(prefix, after=after):
+            self.shown.append(info.key)
+            yield info
+
+    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
+        self.fetched.append(key)
+        if self.meeting is not None and key.startswith("metadata/"):
+            self.meeting.wait(timeout=30)
+        return super().fetch(key, max_bytes=max_bytes)
+
+
+def test_segments_of_different_chains_are_read_at_the_same_time():
+    store = MemoryStore()
+    chains = [ChainId("frames", CHAIN.topic_id, partition) for partition in range(4)]
+    for chain in chains:
+        write_chain(store, frames(0, 2), chain=chain)
+    ends = ends_of(store)
+    store.meeting = Barrier(len(chains))  # broken where they are read one after the other
+    assert [segment.header.chain for segment in read_day(store, DAY, ends)] == chains
+
+
+def test_chains_with_and_without_bundles_come_in_order(store: ObjectStore):
+    chains = [ChainId("frames", CHAIN.topic_id, partition) for partition in range(5)]
+    for chain in chains[1:3]:
+        write_chain(store, frames(0, 2), [gap(2, 9_999)], frames(9_999, 10_001), frames(10_001, 10_002), chain=chain)
+    assert bundle_all(store)
+    for chain in (chains[0], *chains[3:]):
+        write_chain(store, frames(0, 2), [gap(2, 3)], frames(3, 4), chain=chain)
+    found = [(segment.header.chain.partition, segment.header.start) for segment in read_day(store, DAY, ends_of(store))]
+    assert found == [
+        (0, 0),
+        (0, 3),
+        (1, 0),
+        (1, 9_999),
+        (1, 10_001),
+        (2, 0),
+        (2, 9_999),
+        (2, 10_001),
+        (3, 0),
+        (3, 3),
+        (4, 0),
+        (4, 3),
+    ]
+
+
+def test_whether_a_day_has_a_segment_is_told_by_the_footer_of_a_bundle():
+    store = MemoryStore()
+    made = write_chain(store, frames(0, 2), [gap(2, 9_000)], frames(9_000, 9_001, NEXT), [gap(9_001, 10_002)])
+    append(made, frames(10_002, 10_003, NEXT))
+    assert bundle_all(store)
+    ends = ends_of(store)
+    store.fetched.clear()
+    assert has_segment(store, DAY, ends, since={})
+    assert has_segment(store, NEXT, ends, since={CHAIN: 3})
+    assert not has_segment(store, DAY, ends, since={CHAIN: 2})
+    assert store.fetched == []
+    assert has_segment(store, NEXT, ends, since={CHAIN: 9_001})
+    assert not has_segment(store, NEXT, ends, since={CHAIN: 10_003})
+    assert store.fetched == [segment_key(CHAIN, 10_002)]
+
+
+def test_the_days_of_a_chain_are_those_that_its_index_entries_name(store: ObjectStore):
+    write_chain(store, frames(0, 900), frames(900, 1500, NEXT), [gap(1500, 3000)], frames(3000, 3001, DAY))
+    write_chain(store, frames(0, 1, NEXT + timedelta(days=1)), chain=OTHER)
+    assert days_of_chain(store, CHAIN) == [DAY, NEXT]
+    assert days_of_chain(store, OTHER) == [NEXT + timedelta(days=1)]
+    assert days_of_chain(store, CHAIN, 1000, 2000) == days_of_chain(store, CHAIN, 2000, 3000) == []
+    assert days_of_chain(store, CHAIN, 500, 901) == [DAY, NEXT]
+    assert days_of_chain(store, CHAIN, 2500) == [DAY]
+
+
+def test_the_days_of_a_chain_cost_no_listing_of_all_entries():
+    store = MemoryStore()
+    for day in (DAY, NEXT):
+        for number in range(50):
+            store.put(bucket_key(Bucket(day, CHAIN, number)), b"")
+            store.put(bucket_key(Bucket(day, OTHER, number)), b"")
+    assert days_of_chain(store, CHAIN, 30_000, 31_000) == [DAY, NEXT]
+    assert store.shown == [bucket_key(Bucket(day, CHAIN, 30)) for day in (DAY, NEXT)]

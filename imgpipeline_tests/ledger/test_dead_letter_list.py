@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import ChainId, follower_key, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters
+from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters, fix_ends_by_list
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
@@ -46,6 +46,17 @@ def test_a_second_listing_reads_what_came_since() -> None:
     store.read.clear()
     assert len(listed(store, Wanted(day=DAY))) == 20
     assert store.read == [LIST, segment_key(CHAIN, 20)]
+
+
+def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
+    store = NotingStore()
+    write_chain(store, *([letter(n)] for n in range(20)))
+    ends = fix_ends_by_list(store)
+    append(writer(store), [letter(20)])
+    store.read.clear()
+    assert len(find_dead_letters(store, Wanted(), ends=ends)[0]) == 20
+    assert segment_key(CHAIN, 20) not in store.read
+    assert fix_ends_by_list(store)[CHAIN].offset == 21
 
 
 def test_what_a_repair_has_made_of_a_dead_letter_replaces_it(memory: ObjectStore) -> None:

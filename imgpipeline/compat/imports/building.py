@@ -3,17 +3,10 @@
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.ledger import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
-
-
-def days_of(store: ObjectStore, chain: ChainId) -> list[date]:
-    """Returns all days with outcomes of an import, sorted."""
-    return sorted({bucket.day for bucket in index_buckets(store) if bucket.chain == chain})
 
 
 def build_days(

@@ -8,12 +8,10 @@ the affected days are built again. docs/repair.md explains the whole.
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
 
 from kafka import KafkaAdminClient
 
 from imgpipeline.contracts.keys import (
-    BUCKET_OFFSETS,
     ChainId,
     audit_state_key,
     is_import,
@@ -26,7 +24,7 @@ from imgpipeline.detect.repair.reread import RecordSource, check_neighbours
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.build.repaired_days import build_noted_days, named_end
-from imgpipeline.ledger import DayIndex, Provenance, index_buckets, list_chains
+from imgpipeline.ledger import DayIndex, Provenance, days_of_chain, list_chains
 from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, find_damage
 from imgpipeline.ledger.repair.days_to_build import DaysToBuild
 from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
@@ -261,7 +259,7 @@ class _Repair:
         pieces = source.pieces(self.store, stretch)
         records = self._records(source)
         mender = self._mender(source, stretch)
-        days = _indexed_days(self.store, source.chain, stretch.start, pieces[-1].end)
+        days = days_of_chain(self.store, source.chain, stretch.start, pieces[-1].end)
         self.notes.cover(days)
 
         def make(piece: Piece) -> Iterator[Made]:
@@ -305,9 +303,3 @@ def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterat
             first = source.log.log_start if source.log else piece.end
             made_of = "gap" if first >= piece.end else "kafka" if first <= piece.start else "kafka and gap"
             yield first_step(source.chain, piece.start, piece.end, bad, None, made_of)
-
-
-def _indexed_days(store: ObjectStore, chain: ChainId, start: int, end: int) -> list[date]:
-    """Returns the days that lost segments may have touched: their entries were put before them."""
-    numbers = range(start // BUCKET_OFFSETS, (end - 1) // BUCKET_OFFSETS + 1)
-    return sorted({b.day for b in index_buckets(store) if b.chain == chain and b.number in numbers})

@@ -6,7 +6,7 @@ from datetime import date
 from imgpipeline.contracts.keys import Bucket, ChainId
 from imgpipeline.lake.schema import SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import Manifest
-from imgpipeline.ledger import read_day
+from imgpipeline.ledger import has_segment
 from imgpipeline.objectstore import ObjectStore
 
 
@@ -56,5 +56,4 @@ def has_news(
     Raises:
         LedgerError: A segment there cannot be read.
     """
-    segments = read_day(store, day, ends, since=since, buckets=buckets)
-    return next(iter(segments), None) is not None
+    return has_segment(store, day, ends, since=since, buckets=buckets)

@@ -19,6 +19,8 @@ from imgpipeline.ledger import Segment
 
 _NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")
 _DETECTION_TYPE = "STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[], detector INTEGER)[]"
+_BUFFER_BYTES = 2**20
+"""Of a file that lines are written into: each real write waits for the threads that read ahead."""
 _LEAST_LINE_BYTES = 2**24
 """DuckDB's own limit for one line; it is raised only where a segment could hold a longer one (a buffer is twice it)."""
 
@@ -271,7 +273,7 @@ def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
         def open_for(name: str) -> BinaryIO:
             if name not in opened:
                 found.paths[name] = f"{path}.{name}.jsonl"
-                opened[name] = files.enter_context(Path(found.paths[name]).open("wb"))
+                opened[name] = files.enter_context(Path(found.paths[name]).open("wb", buffering=_BUFFER_BYTES))
             return opened[name]
 
         for segment in segments:

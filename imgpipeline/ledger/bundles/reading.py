@@ -16,8 +16,8 @@ from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
 
-_READERS = 8
-_AHEAD = 8
+_READERS = 4
+_AHEAD = 4
 _OPENED_AHEAD = 4
 
 
@@ -228,8 +228,23 @@ def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: 
 
 def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: bool) -> Iterator[Segment | Covered]:
     starts = list_segments(store, chain, stretch.first, stretch.behind)
-    if leads and stretch.first not in starts[:1]:
-        before = last_segment_before(store, chain, stretch.first)
-        if before:
-            yield Covered(before.start, before.end)
+    before = find_covering(store, chain, stretch.first, starts) if leads else None
+    if before:
+        yield before
     yield from read_segments(store, chain, starts)
+
+
+def find_covering(store: ObjectStore, chain: ChainId, first: int, starts: Sequence[int]) -> Covered | None:
+    """Returns the offsets of the segment that starts before an offset, where none of those listed starts there.
+
+    Args:
+        store: The object store.
+        chain: Which chain.
+        first: The offset.
+        starts: Where the segments from this offset on start, sorted.
+
+    Raises:
+        LedgerError: That segment cannot be read.
+    """
+    before = None if first in starts[:1] else last_segment_before(store, chain, first)
+    return Covered(before.start, before.end) if before else None
