@@ -44,5 +44,7 @@ def _by_partitions(part: Mapping[str, Any]) -> Table:
     )
 
 
-def _figure(found: Mapping[str, float]) -> str:
+def _figure(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return ""
     return f"{found['requests']:,}, {found['s']:.2f}"

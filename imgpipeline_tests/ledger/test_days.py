@@ -320,4 +320,4 @@ def test_the_days_of_a_chain_cost_no_listing_of_all_entries():
             store.put(bucket_key(Bucket(day, CHAIN, number)), b"")
             store.put(bucket_key(Bucket(day, OTHER, number)), b"")
     assert days_of_chain(store, CHAIN, 30_000, 31_000) == [DAY, NEXT]
-    assert store.shown == [bucket_key(Bucket(day, CHAIN, 30)) for day in (DAY, NEXT)]
+    assert sorted(store.shown) == [bucket_key(Bucket(day, CHAIN, 30)) for day in (DAY, NEXT)]

@@ -1,24 +1,29 @@
 """A follower sees every outcome after its checkpoint, whatever is written, repaired or bundled, wherever it dies."""
 
+import contextlib
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import Batch, Checkpoint, LostCheckpointError, close_chain, find_current_end, find_end, follow
+from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.follow import OffsetRange
-from imgpipeline.ledger.reading import list_chains
+from imgpipeline.ledger.reading import list_chains, read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
+from imgpipeline.ledger.segment import SegmentHeader, seal_segment
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import Fetched, open_memory_store
 from imgpipeline_tests.examples import examples
@@ -91,6 +96,14 @@ class FollowMachine(RuleBasedStateMachine):
         self.store = open_memory_store()
         self.follower = Follower()
 
+    @initialize(counts=st.tuples(*(st.integers(0, 4) for _ in LOGS)), is_followed=st.booleans())
+    def begin(self, counts: tuple[int, ...], is_followed: bool) -> None:
+        """Without it most examples end before a follower has read anything that could change."""
+        for log, count in zip(LOGS, counts, strict=True):
+            self.write(log, 3, count)
+        if is_followed:
+            self.follow(None)
+
     @rule(log=st.sampled_from(LOGS), length=st.sampled_from([1, 3, 700, 9_000]), times=st.integers(1, 9))
     def write(self, log: ChainId, length: int, times: int) -> None:
         for number in range(times):
@@ -109,6 +122,7 @@ class FollowMachine(RuleBasedStateMachine):
             return
         if end.header is not None:
             assert close_chain(self.store, end, run_id="test", created_at=NOON)
+            self.write(log, 1, 1)
 
     @rule()
     def bundle(self) -> None:
@@ -148,6 +162,34 @@ class FollowMachine(RuleBasedStateMachine):
             except CrashError:
                 pass
 
+    @rule(data=st.data(), dies_at=st.none() | st.integers(0, 3), followed_at=st.integers(0, 3))
+    def replace_whole_segments(self, data: st.DataObject, dies_at: int | None, followed_at: int) -> None:
+        """A repair may change segments that can be read, one by one, until it closes its entry."""
+        whole = [chain for chain in list_chains(self.store) if chain not in self.damaged()]
+        segments = stored_segments(self.store, data.draw(st.sampled_from(whole))) if whole else []
+        if not segments:
+            return
+        at = data.draw(st.integers(0, len(segments) - 1))
+        replaced = [segment.header for segment in segments[at : at + 2]]
+        steps = iter(range(4))
+
+        def step() -> None:
+            number = next(steps)
+            if number == followed_at:
+                self.follow(None)
+            if number == dies_at:
+                raise CrashError
+
+        with contextlib.suppress(CrashError):
+            chain, first, behind = replaced[0].chain, replaced[0].start, replaced[-1].end
+            put_mark(self.store, chain, first, behind)
+            opened = open_repair(self.store, chain, first, behind, DAYS)
+            for header in replaced:
+                step()
+                replace_segment(self.store, header)
+            step()
+            close_repair(self.store, opened)
+
     @rule(batches=st.none() | st.integers(0, 4))
     def follow(self, batches: int | None) -> None:
         """It may die between two batches."""
@@ -161,9 +203,9 @@ class FollowMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_follower_at_the_end_knows_what_the_ledger_holds(self) -> None:
-        """Of a chain that is damaged it knows what was there; every other one is as it is now."""
-        if still_open(list_repairs(self.store)):
-            return  # a repair has died: what it has put is read again each time until the next one closes it
+        """Of a chain that is damaged it knows what was there; every other one is as it is now, also while a repair that
+        has died is open: what it has put is read again each time until the next one closes it.
+        """
         damaged = self.damaged()
         resumed = deepcopy(self.follower)
         try:
@@ -172,6 +214,8 @@ class FollowMachine(RuleBasedStateMachine):
             assert damaged
         truth = {chain: found for chain, found in self.in_whole_chains(damaged).items() if found}
         assert {chain: resumed.known[chain] for chain in truth} == truth
+        if not damaged and not still_open(list_repairs(self.store)):
+            assert not list(follow(self.store, resumed.checkpoint)), "what was followed to its end comes again"
 
     def in_whole_chains(self, damaged: list[ChainId]) -> dict[ChainId, dict[int, tuple[int, str]]]:
         return {
@@ -205,6 +249,13 @@ def repair_chain(store: ObjectStore, chain: ChainId) -> None:
             last = stretch.objects[-1] if stretch.objects else None
             list(mender.mend(stretch, pieces_of(stretch, last.start + 1 if last else 0), make, lambda _: None))
     raise AssertionError("it never ends")
+
+
+def replace_segment(store: ObjectStore, header: SegmentHeader) -> None:
+    """Put other bytes in the place of a segment, as a repair does: it covers the same offsets."""
+    again = replace(header, writer_id=uuid4().hex)
+    body = read_segment(store, segment_key(header.chain, header.start)).body
+    store.put(segment_key(header.chain, header.start), seal_segment(again, body))
 
 
 def make(piece: Piece) -> Iterator[Made]:

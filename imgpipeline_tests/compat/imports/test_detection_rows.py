@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imgpipeline.compat.imports.building import build_days, days_of
+from imgpipeline.compat.imports.building import build_days
 from imgpipeline.compat.imports.detection_rows import ColumnNames
 from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.ledger import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, NOW, import_csv
@@ -117,7 +118,7 @@ def test_label_counts_are_those_of_pandas(folder_settings: Settings, tmp_path: P
     store = open_store(folder_settings)
     path = write_csv(tmp_path / "counts.csv", csv_lines(4_000))
     import_csv(folder_settings, path)
-    days = days_of(store, DETECTIONS)
+    days = days_of_chain(store, DETECTIONS)
     assert len(days) > 1
     expected = expected_counts(path)
     before = counted(store, tmp_path / "before")
