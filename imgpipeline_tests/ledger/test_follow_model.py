@@ -1,0 +1,190 @@
+"""Followers, writers, repairs and bundlers in any order: a stateful test of `follow`."""
+
+import contextlib
+from copy import deepcopy
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger import close_chain, find_current_end, follow
+from imgpipeline.ledger.bundles.catalog import put_mark
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import list_chains, read_segment
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
+from imgpipeline.ledger.segment import SegmentHeader, seal_segment
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
+from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, sparse
+from imgpipeline_tests.ledger.samples import (
+    NOON,
+    append,
+    stored_segments,
+)
+from imgpipeline_tests.ledger.test_follow import LOGS, Follower, in_ledger, repair_chain
+
+
+class CrashError(Exception):
+    """The process of a follower or a repair ends here."""
+
+
+class FollowMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = open_memory_store()
+        self.follower = Follower()
+
+    @initialize(counts=st.tuples(*(st.integers(0, 4) for _ in LOGS)), is_followed=st.booleans())
+    def begin(self, counts: tuple[int, ...], is_followed: bool) -> None:
+        """Without it most examples end before a follower has read anything that could change."""
+        for log, count in zip(LOGS, counts, strict=True):
+            self.write(log, 3, count)
+        if is_followed:
+            self.follow(None)
+
+    @rule(log=st.sampled_from(LOGS), length=st.sampled_from([1, 3, 700, 9_000]), times=st.integers(1, 9))
+    def write(self, log: ChainId, length: int, times: int) -> None:
+        for number in range(times):
+            try:
+                end = find_current_end(self.store, log)
+            except LedgerError:
+                return  # the run stops and names the damaged segment
+            outcomes = sparse(end.offset, length, DAYS[number % len(DAYS)])
+            assert append(ChainWriter(self.store, end, DayIndex(self.store)), outcomes)
+
+    @rule(log=st.sampled_from(LOGS[:2]))
+    def begin_a_new_chain(self, log: ChainId) -> None:
+        try:
+            end = find_current_end(self.store, log)
+        except LedgerError:
+            return
+        if end.header is not None:
+            assert close_chain(self.store, end, run_id="test", created_at=NOON)
+            self.write(log, 1, 1)
+
+    @rule()
+    def bundle(self) -> None:
+        try:
+            bundle_all(self.store)
+        except LedgerError:
+            assert self.damaged()
+
+    @precondition(lambda self: any(len(known) > 1 for known in self.follower.known.values()))
+    @rule(data=st.data(), removed=st.booleans())
+    def hurt_a_segment(self, data: st.DataObject, removed: bool) -> None:
+        keys = sorted(info.key for info in self.store.list_objects(METADATA))
+        key = data.draw(st.sampled_from(keys))
+        if removed and any(other > key and other.rpartition("/")[0] == key.rpartition("/")[0] for other in keys):
+            self.store.delete(key)
+        else:
+            self.store.put(key, b"damaged")
+
+    @rule(dies_at=st.none() | st.integers(0, 8), followed_at=st.integers(0, 8))
+    def repair(self, dies_at: int | None, followed_at: int) -> None:
+        """It may die at any step; at another one, the follower looks."""
+        steps = 0
+
+        def reach(_step: str, _key: str) -> None:
+            nonlocal steps
+            if steps == followed_at:
+                self.follow(None)
+            if steps == dies_at:
+                raise CrashError
+            steps += 1
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
+            try:
+                for chain in list_chains(self.store):
+                    repair_chain(self.store, chain)
+            except CrashError:
+                pass
+
+    @rule(data=st.data(), dies_at=st.none() | st.integers(0, 3), followed_at=st.integers(0, 3))
+    def replace_whole_segments(self, data: st.DataObject, dies_at: int | None, followed_at: int) -> None:
+        """A repair may change segments that can be read, one by one, until it closes its entry."""
+        whole = [chain for chain in list_chains(self.store) if chain not in self.damaged()]
+        segments = stored_segments(self.store, data.draw(st.sampled_from(whole))) if whole else []
+        if not segments:
+            return
+        at = data.draw(st.integers(0, len(segments) - 1))
+        replaced = [segment.header for segment in segments[at : at + 2]]
+        steps = iter(range(4))
+
+        def step() -> None:
+            number = next(steps)
+            if number == followed_at:
+                self.follow(None)
+            if number == dies_at:
+                raise CrashError
+
+        with contextlib.suppress(CrashError):
+            chain, first, behind = replaced[0].chain, replaced[0].start, replaced[-1].end
+            put_mark(self.store, chain, first, behind)
+            opened = open_repair(self.store, chain, first, behind, DAYS)
+            for header in replaced:
+                step()
+                replace_segment(self.store, header)
+            step()
+            close_repair(self.store, opened)
+
+    @rule(batches=st.none() | st.integers(0, 4))
+    def follow(self, batches: int | None) -> None:
+        """It may die between two batches."""
+        try:
+            self.follower.follow(self.store, batches)
+        except LedgerError:
+            assert self.damaged()
+
+    def damaged(self) -> list[ChainId]:
+        return [chain for chain in list_chains(self.store) if not find_damage(self.store, chain).is_none]
+
+    @invariant()
+    def a_follower_at_the_end_knows_what_the_ledger_holds(self) -> None:
+        """Of a chain that is damaged it knows what was there; every other one is as it is now, also while a repair that
+        has died is open: what it has put is read again each time until the next one closes it.
+        """
+        damaged = self.damaged()
+        resumed = deepcopy(self.follower)
+        try:
+            resumed.follow(self.store)
+        except LedgerError:
+            assert damaged
+        truth = {chain: found for chain, found in self.in_whole_chains(damaged).items() if found}
+        assert {chain: resumed.known[chain] for chain in truth} == truth
+        if not damaged and not still_open(list_repairs(self.store)):
+            assert not list(follow(self.store, resumed.checkpoint)), "what was followed to its end comes again"
+
+    def in_whole_chains(self, damaged: list[ChainId]) -> dict[ChainId, dict[int, tuple[int, str]]]:
+        return {
+            chain: {s.header.start: (s.header.end, s.header.writer_id) for s in stored_segments(self.store, chain)}
+            for chain in list_chains(self.store)
+            if chain not in damaged
+        }
+
+    @rule()
+    def a_new_follower_sees_the_same(self) -> None:
+        if not self.damaged():
+            fresh = Follower()
+            fresh.follow(self.store)
+            assert fresh.known == in_ledger(self.store)
+
+
+def replace_segment(store: ObjectStore, header: SegmentHeader) -> None:
+    """Put other bytes in the place of a segment, as a repair does: it covers the same offsets."""
+    again = replace(header, writer_id=uuid4().hex)
+    body = read_segment(store, segment_key(header.chain, header.start)).body
+    store.put(segment_key(header.chain, header.start), seal_segment(again, body))
+
+
+TestFollow = FollowMachine.TestCase
+TestFollow.settings = settings(max_examples=examples(60), stateful_step_count=20)
+TestFollow.pytestmark = [pytest.mark.slow]
