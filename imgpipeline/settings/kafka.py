@@ -43,6 +43,11 @@ class KafkaSettings(BaseSettings):
     kafka_ca_file: Path | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
     )
+    kafka_transactions: bool = Field(
+        True,
+        description="Announce live sources in transactions, so that a newer supervisor takes over from an older one. "
+        "`false` for brokers without transactions, such as the demo's.",
+    )
     kafka_api_version: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)+$",

@@ -92,7 +92,7 @@ class Publisher:
         preparation = self._options.preparation
         self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
         self._last_prepared: threading.Event | None = None
-        self._sender = BatchSender(settings, fence=name if kind is SourceKind.LIVE else None)
+        self._sender = BatchSender(settings, fence=_fence_of(settings, name, kind))
         self._sender.open()
         self._changed = threading.Condition()
         self._waiting, self._waiting_bytes = deque[_Entry](), 0
@@ -375,3 +375,8 @@ class Publisher:
             self._changed.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)
+
+
+def _fence_of(settings: Settings, name: str, kind: SourceKind) -> str | None:
+    """Returns what only one publisher at a time may send for; None where several may."""
+    return name if kind is SourceKind.LIVE and settings.kafka_transactions else None

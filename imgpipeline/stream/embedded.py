@@ -118,6 +118,8 @@ def _environment(bootstrap_servers: str) -> dict[str, str]:
         "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "IMGPIPELINE_KAFKA_API_VERSION": API_VERSION,
+        # The mock's transactional batches have wrong checksums.
+        "IMGPIPELINE_KAFKA_TRANSACTIONS": "false",
     }
 
 

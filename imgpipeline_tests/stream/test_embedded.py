@@ -4,19 +4,27 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
+from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.log import Partition
 from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.protocol import CapturedFrame, SourceKind
+from imgpipeline.sources.publisher import Publisher
 from imgpipeline.stream.announce import create_topic
 from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import frames_in, read_published
+
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
 def settings_of(environment: dict[str, str]) -> Settings:
@@ -147,3 +155,15 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
     ):
         pass
     assert "no interpreter" in (tmp_path / "broker.log").read_text()
+
+
+def test_a_live_source_can_be_published_to_it():
+    with EmbeddedBroker() as broker:
+        settings = settings_of(broker.environment())
+        publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store())
+        for number in range(3):
+            publisher.offer(
+                CapturedFrame(NOON + timedelta(seconds=number), ClockSource.RECEIVER, data=b"a", number=number)
+            )
+        publisher.close()
+        assert [message.frame_number for message in frames_in(read_published(settings))] == [0, 1, 2]
