@@ -18,6 +18,7 @@ from imgpipeline.cli import (
     bundle,
     dead_letters,
     demo,
+    detect,
     doctor,
     explain,
     export,
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 
 app.command("demo")(demo.demo)
+app.command("detect")(detect.detect)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.add_typer(ingest.app, name="ingest")

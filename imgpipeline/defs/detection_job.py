@@ -48,7 +48,10 @@ class LaneConfig(dg.Config):
     careful: bool = False
     """Works record by record in a process apart, to find the one by which earlier runs died; slow, and ends then."""
 
-    def limit(self, settings: Settings) -> Settings:
+    limit: int | None = None
+    """Ends after this many records; without it, when the lane is quiet."""
+
+    def limited(self, settings: Settings) -> Settings:
         """Returns the settings with this run's own limits."""
         own = {"linger_s": self.linger_s, "max_run_s": self.max_run_s}
         return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
@@ -59,10 +62,10 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
     """Follows a lane and reports the days it touches while it runs."""
     with known_failures(), _noting_failure(context):
         lane = Lane(config.lane, config.lanes)
-        settings = config.limit(pipeline.settings())
+        settings = config.limited(pipeline.settings())
         context.instance.add_run_tags(context.run_id, {LANE_TAG: str(lane)})
         note_process(context.instance, context.run_id)
-        report = LaneThread(settings, lane, context.run_id, careful=config.careful).follow(context)
+        report = LaneThread(settings, lane, context.run_id, careful=config.careful, limit=config.limit).follow(context)
         context.log.info(
             f"Lane {lane} ended by {report.ended_by}: {counted(report.frames, 'frame')}, "
             f"{counted(report.dead_letters, 'dead letter')}, {counted(report.notices, 'notice')}, "
@@ -112,12 +115,15 @@ class LaneThread:
     after it.
     """
 
-    def __init__(self, settings: Settings, lane: Lane, run_id: str, *, careful: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, lane: Lane, run_id: str, *, careful: bool = False, limit: int | None = None
+    ) -> None:
         """Prepares; `follow` starts."""
         self._settings = settings
         self._lane = lane
         self._run_id = run_id
         self._careful = careful
+        self._limit = limit
         self._inbox: queue.Queue[_Handover] = queue.Queue()
         self._stop = threading.Event()
         self._closed = threading.Event()
@@ -178,6 +184,7 @@ class LaneThread:
                 report=self._report,
                 stop=self._stop,
                 careful=self._careful,
+                limit=self._limit,
             )
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._inbox.put(_Handover(_NOTHING, failure=error))

@@ -40,6 +40,7 @@ def follow_lane(
     report: Report,
     stop: threading.Event | None = None,
     careful: bool = False,
+    limit: int | None = None,
     clock: Clock = utc_now,
 ) -> LaneReport:
     """Follows a lane until it is quiet for `linger_s`, for `max_run_s`, or until it is stopped.
@@ -52,6 +53,7 @@ def follow_lane(
         stop: Set it to make the run commit what is finished and end within about 5 s.
         careful: Work record by record in a process beside this one, to find the one by which earlier runs died; ends
             when it was found.
+        limit: Ends after this many records; None: no such limit.
         clock: Tells the time.
 
     Returns:
@@ -77,7 +79,7 @@ def follow_lane(
             ends = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
             resumed = dict(zip(followed, ends, strict=True))
         flow = Flow(stop or threading.Event())
-        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful)
+        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_a_broker_may_pass(settings):
             run.revisit(resumed)

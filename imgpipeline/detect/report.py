@@ -92,7 +92,7 @@ class LaneReport:
     stages: tuple[StageReport, ...] = ()
     """Where the run's time went so far, a line for each stage."""
     ended_by: str | None = None
-    """Why the run ended: `linger`, `max_run`, `stopped`, `superseded`, `partitions` (the topic got more of
+    """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, `partitions` (the topic got more of
     them, which the next run follows too); of a careful run `crash` (a record that ends its process was found) or
     `careful` (it is not among so many); None while it goes on."""
 

@@ -75,6 +75,7 @@ class LaneRun:
     lane: Lane
     logs: dict[Partition, LogRange]
     is_careful: bool = False
+    limit: int | None = None
     tally: LaneTally = field(default_factory=LaneTally)
     stages: StageClock = field(default_factory=StageClock)
     writers: dict[Partition, ChainWriter] = field(default_factory=dict)
@@ -111,7 +112,9 @@ class LaneRun:
             positions = dict(sorted(positions.items(), key=lambda item: self._last_put(item[0])))
         collect = CollectWorker(settings, flow, detector)
         with contextlib.closing(self._open_pool(work)) as pool, HoleExplainer(settings) as holes:
-            fetch = FetchWorker(settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end)
+            fetch = FetchWorker(
+                settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end, self.limit
+            )
             self._put_what_comes(fetch, collect)
         if flow.failure is not None:
             raise flow.failure

@@ -119,6 +119,10 @@ class FetchWorker:
     """Called when the first record has come."""
     at_log_end: Callable[[dict[Partition, int]], bool]
     """Asks the broker whether these positions are the ends of the log."""
+    limit: int | None = None
+    """Ends after this many records; None: no such limit."""
+    fetched: int = 0
+    """Records that were handed on."""
 
     def run(self) -> None:
         """Fetches until the lane is quiet, the time is over, or the run is stopped."""
@@ -163,6 +167,9 @@ class FetchWorker:
         for step in steps:
             self._await_room()
             item, behind = self._submit(step, asking)
+            self.fetched += isinstance(step, KafkaRecord)
+            if self.limit is not None and self.fetched >= self.limit:
+                self.flow.must_end_by = self.flow.must_end_by or "limit"
             if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set() or self.flow.must_end_by:
                 break
             if time.monotonic() >= until_s:  # with a slow model, what one poll has brought may take minutes

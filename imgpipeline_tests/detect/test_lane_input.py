@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome
+from imgpipeline.detect import follow_lane
 from imgpipeline.detect.report import LaneTally
 from imgpipeline.errors import (
     ConfigurationError,
@@ -24,6 +25,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer, open_producer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
 from imgpipeline.stream.gap_reasons import HoleExplainer, cover_hole
+from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, has_each_offset_once, message, segments
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.servers.s3_server import S3Server
@@ -162,3 +164,12 @@ def test_a_transaction_a_record_is_explained_through_one_client(
     assert has_each_offset_once(lane.outcomes(), 40)
     assert [gap.reason for gap in lane.gaps()] == [GapReason.MARKER] * 20
     assert len(opened) == 1
+
+
+def test_row_1_3_a_run_ends_after_so_many_records_and_the_next_one_goes_on(lane: LaneUnderTest) -> None:
+    lane.announce(60)
+
+    first = follow_lane(lane.settings, Lane(0, 1), run_id="limited", report=lambda _: None, limit=50)
+
+    assert (first.ended_by, first.frames, len(lane.frames())) == ("limit", 50, 50)
+    assert lane.follow().frames == 10

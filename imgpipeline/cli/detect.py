@@ -1,0 +1,64 @@
+"""`imgpipeline detect`: what a model finds in images, at once and without Kafka."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.counts import counted
+from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.detect.files import DetectedFile
+
+
+def detect(
+    locations: Annotated[
+        list[str], typer.Argument(metavar="LOCATION…", help="Images, folders, globs or s3://bucket/prefix.")
+    ],
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many images.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Detect objects in images, without Kafka. Nothing is stored.
+
+    Shows how often each label was found; with --json, the detections of each image. The model and its thresholds are
+    those of the settings. Exits with status 1 if an image cannot be read.
+    """
+    from imgpipeline.detect.files import detect_files, find_images  # noqa: PLC0415 - loads OpenCV and a backend
+
+    settings = load_settings()
+    files = find_images(locations, settings, limit=limit)
+    found: list[DetectedFile] = []
+    with progress_bar("Detecting", unit="images") as progress:
+        for one in detect_files(settings, files):
+            found.append(one)
+            progress(len(found), len(files))
+    if as_json:
+        show_json([_as_json(one) for one in found])
+    else:
+        _show_labels(found)
+    failed = [one for one in found if one.problem]
+    for one in failed:
+        note(f"{one.where}: {one.problem}")
+    done = len(found) - len(failed)
+    note(f"{counted(done, 'image')} processed, {len(failed):,} could not be read. Nothing was stored.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show_labels(found: "list[DetectedFile]") -> None:
+    boxes = Counter(detection.label for one in found for detection in one.detections)
+    images = Counter(label for one in found for label in {detection.label for detection in one.detections})
+    ordered = sorted(boxes.items(), key=lambda item: (-item[1], item[0]))
+    show_table(("label", "detections", "images"), [(label, count, images[label]) for label, count in ordered])
+
+
+def _as_json(one: "DetectedFile") -> dict[str, Any]:
+    return {
+        "image": one.where,
+        "image_width": one.width,
+        "image_height": one.height,
+        "detections": [detection.to_json() for detection in one.detections],
+        "error": str(one.problem) if one.problem else None,
+    }
