@@ -14,7 +14,7 @@ def days_tables(part: Mapping[str, Any]) -> list[Table]:
     Args:
         part: As `measure_days_over` returned it.
     """
-    return [_by_days(part["days"]), _by_partitions(part["partitions"])]
+    return [_by_days(part["days"]), *([_by_partitions(part["partitions"])] if part["partitions"] else [])]
 
 
 def _by_days(measured: list[Mapping[str, Any]]) -> Table:
