@@ -145,10 +145,9 @@ class DayAttempt:
         footer = manifest.to_json()
         model = asdict(manifest)
         queries = {FRAMES: frames.frame_rows(model), DETECTIONS: frames.detection_rows(model)}
-        return {
-            redetection_key(owner.model, self.day, name): Made(write_rows(self.engine, name, query, footer), manifest)
-            for name, query in queries.items()
-        }
+        size = owner.settings.table_object_bytes
+        made = {name: write_rows(self.engine, name, rows, footer, object_bytes=size) for name, rows in queries.items()}
+        return {redetection_key(owner.model, self.day, name): Made(data, manifest) for name, data in made.items()}
 
     def _manifest(self, frames: DayFrames) -> RedetectionManifest:
         owner = self.owner

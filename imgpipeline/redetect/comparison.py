@@ -135,7 +135,8 @@ class DayComparison(Derived[Document]):
                 "built_at": format_time(self.now),
             }  # fmt: skip
             footer = json.dumps(document, ensure_ascii=False)
-            data = write_rows(engine, MODEL_COMPARISON.name, "SELECT * FROM compared_labels", footer)
+            query, size = "SELECT * FROM compared_labels", self.settings.table_object_bytes
+            data = write_rows(engine, MODEL_COMPARISON.name, query, footer, object_bytes=size)
         return {summary_key(MODEL_COMPARISON.name, self.day): Made(data, document)}
 
 

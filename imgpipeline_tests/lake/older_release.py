@@ -82,5 +82,5 @@ def put_older_summaries(store: ObjectStore, day: date) -> None:
                 parameters={"summary_threshold": 0.0},
                 queries={read: below.sql} if below.sql else {},
             )
-            data = write_parquet(inputs.engine, "SELECT * EXCLUDE (day) FROM made", manifest)
+            data = write_parquet(inputs.engine, "SELECT * EXCLUDE (day) FROM made", manifest, object_bytes=10**9)
         store.put(summary_key(name, day), bytes(data))

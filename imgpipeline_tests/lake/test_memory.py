@@ -21,7 +21,7 @@ from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage import engine
-from imgpipeline.lake.storage.engine import machine_memory_bytes, open_engine
+from imgpipeline.lake.storage.engine import BuildLimits, machine_memory_bytes, open_engine
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import Settings, load_settings
@@ -39,6 +39,7 @@ _BUILDER = """
 import json, pathlib, resource, sys, tempfile
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store
@@ -51,7 +52,7 @@ def peak_mib():
 settings = load_settings()
 store = open_store(settings)
 before = peak_mib()
-built = rebuild_day(store, DAY, now=utc_now(), memory=settings.duckdb_memory)
+built = rebuild_day(store, DAY, now=utc_now(), limits=BuildLimits.of(settings))
 summary = build_summary(store, "label_counts", DAY, settings=settings, now=utc_now())
 with open_lake(store, settings=settings) as session:
     counted = session.query("SELECT sum(count)::BIGINT FROM label_counts").rows[0][0]
@@ -80,7 +81,7 @@ def test_an_engine_reads_no_settings_by_itself(monkeypatch: pytest.MonkeyPatch):
 
 
 STEPS: dict[str, Callable[[ObjectStore], object]] = {
-    "build": lambda store: rebuild_day(store, DAY, force=True, now=NOON, memory=TOO_LITTLE),
+    "build": lambda store: rebuild_day(store, DAY, force=True, now=NOON, limits=BuildLimits(TOO_LITTLE)),
     "check": lambda store: judge_stored_rows(store, DAY, now=NOON + timedelta(days=1), memory=TOO_LITTLE),
     "comparison": lambda store: compare_models(store, DAY, "live", "demo", memory=TOO_LITTLE),
     "audit": lambda store: run_audit(store, log_range(12), memory=TOO_LITTLE),

@@ -5,6 +5,7 @@ from datetime import date
 
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
 
@@ -30,7 +31,7 @@ def build_days(
     """
     built = 0
     for done, day in enumerate(days, 1):
-        skipped = [rebuild_day(store, day, now=now(), memory=settings.duckdb_memory).skipped]
+        skipped = [rebuild_day(store, day, now=now(), limits=BuildLimits.of(settings)).skipped]
         skipped += [build_summary(store, name, day, settings=settings, now=now()).skipped for name in SUMMARIES]
         built += not all(skipped)
         progress(done, len(days))

@@ -34,6 +34,7 @@ from imgpipeline.lake.build.day_tables import DayBuild, rebuild_day
 from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.quality.day_warnings import Verdict, judge_dead_letters, judge_stored_rows
 from imgpipeline.lake.schema import DAY_TABLES, Table
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
@@ -87,8 +88,8 @@ def day_tables(
         settings, store = pipeline.settings(), pipeline.store()
 
         def build(day: date) -> DayBuilds:
-            memory = settings.duckdb_memory
-            report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now(), memory=memory)
+            limits = BuildLimits.of(settings)
+            report = rebuild_day(store, day, force=config.force, seal=config.seal, now=utc_now(), limits=limits)
             reports[day] = report
             context.log.info(
                 f"{day}: {'nothing new' if report.skipped else 'built'}, {counted(report.frames, 'frame')}."

@@ -31,7 +31,7 @@ from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.ledger_rows import stored as stored_columns
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
-from imgpipeline.lake.storage.engine import Engine, open_engine
+from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.storage.parquet_objects import write_parquet
 from imgpipeline.ledger import fix_ends, index_buckets
@@ -84,7 +84,7 @@ def rebuild_day(
     seal: bool = False,
     now: datetime,
     ends: Mapping[ChainId, int] | None = None,
-    memory: str | None = None,
+    limits: BuildLimits = NO_LIMITS,
 ) -> DayBuild:
     """Brings all tables of a day up to the ledger.
 
@@ -95,7 +95,7 @@ def rebuild_day(
         seal: Where newer segments were added to the stored tables, read the whole day once and compare.
         now: What the manifests say as the time of building.
         ends: Ends of all chains, where they were fixed already; default: they are read.
-        memory: What DuckDB may take (the setting `duckdb_memory`).
+        limits: What the build may take.
 
     Returns:
         What is stored now.
@@ -106,7 +106,7 @@ def rebuild_day(
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
     began_s = time.perf_counter()
-    entry = DayTables(store, day, ends, now, memory)
+    entry = DayTables(store, day, ends, now, limits)
     done = build(entry, force=force)
     if seal and any(manifest.is_extended for manifest in done.manifests.values()):
         done = build(entry, force=True)
@@ -125,8 +125,8 @@ class DayTables(Derived[Manifest]):
     """Ends of all chains; None: they are found after the stored tables were read, near the ends that those name."""
     now: datetime
     """What the manifests say as the time of building."""
-    memory: str | None = None
-    """What DuckDB may take."""
+    limits: BuildLimits = NO_LIMITS
+    """What the build may take."""
     news: KnownDays | None = None
     """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
     has_outcomes: bool = False
@@ -179,7 +179,7 @@ class DayTables(Derived[Manifest]):
         """Adds newer segments to the stored tables where that does, else reads the whole day from the ledger."""
         self.is_under_repair = self.day in noted_days(self.store)
         extended = None if start.force else self._extensible(start)
-        with open_engine(memory=self.memory) as engine:
+        with open_engine(memory=self.limits.memory) as engine:
             if extended is None:
                 rows = read_whole(engine, self.store, self.day, self.ends, self._listed)
             else:
@@ -191,7 +191,15 @@ class DayTables(Derived[Manifest]):
             made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
             # All are written before the first is put: readers see tables of different ends as briefly as possible.
-            return {day_table_key(name, self.day): _write(engine, name, rows.queries[name], made) for name in _NAMES}
+            return {
+                day_table_key(name, self.day): self._write(engine, name, rows.queries[name], made) for name in _NAMES
+            }
+
+    def _write(self, engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
+        rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
+        stored, manifest = f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows)  # noqa: S608 - own SQL
+        data = write_parquet(engine, stored, manifest, object_bytes=self.limits.object_bytes)
+        return Made(data, parse_footer(data, name))
 
     def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
         """Returns the stored tables if newer segments can be added to them; None to read the day as a whole.
@@ -255,13 +263,6 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, 
     if not is_stale:
         news.settle(day, _SETTLED, entry.version)
     return is_stale
-
-
-def _write(engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
-    """Writes the rows of one table."""
-    rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
-    data = write_parquet(engine, f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows))  # noqa: S608 - own SQL
-    return Made(data, parse_footer(data, name))
 
 
 def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:

@@ -10,6 +10,7 @@ from imgpipeline.contracts.keys import ChainId, audit_state_key, summary_key
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.repair.days_to_build import read_notes
 from imgpipeline.objectstore import ObjectStore
@@ -40,7 +41,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
     days = sorted({day for noted in notes.values() for day in noted})
     built = [day for day in days if any(read_manifest(store, table, day) for table in _TABLES)]
     for day in built:
-        rebuild_day(store, day, force=True, now=now, memory=settings.duckdb_memory)
+        rebuild_day(store, day, force=True, now=now, limits=BuildLimits.of(settings))
         for name in SUMMARIES:
             if store.head(summary_key(name, day)):
                 build_summary(store, name, day, settings=settings, now=now)

@@ -308,7 +308,9 @@ def make_summary(
         parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
         queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
     )
-    return manifest, write_parquet(engine, "SELECT * EXCLUDE (day) FROM made", manifest)
+    return manifest, write_parquet(
+        engine, "SELECT * EXCLUDE (day) FROM made", manifest, object_bytes=settings.table_object_bytes
+    )
 
 
 def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:

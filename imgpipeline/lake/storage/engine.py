@@ -14,6 +14,7 @@ import duckdb
 
 from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.settings.tables import TableSettings
 
 _PREFIX = "imgpipeline-lake-"
 _SHARE = 4
@@ -47,6 +48,25 @@ class Engine:
     def value(self, sql: str, parameters: Sequence[object] = ()) -> Any:
         """Runs one statement and returns the first value of its first row."""
         return self.run(sql, parameters)[0][0]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLimits:
+    """What a build may take."""
+
+    memory: str | None = None
+    """Memory of DuckDB, such as `2GB`; None: a quarter of the machine's."""
+    object_bytes: int = 500_000_000
+    """The largest object of a table, in bytes."""
+
+    @classmethod
+    def of(cls, settings: TableSettings) -> "BuildLimits":
+        """Returns the limits that the settings name."""
+        return cls(settings.duckdb_memory, settings.table_object_bytes)
+
+
+NO_LIMITS = BuildLimits()
+"""The limits where no settings are given: the defaults of the settings."""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.lake.storage.engine import Engine, disk_errors, quoted
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
 from imgpipeline.lake.storage.pieces import PIECES_KEY, plan_pieces
-from imgpipeline.settings import load_settings
 
 
 def hash_rows(engine: Engine, query: str) -> str:
@@ -22,13 +21,14 @@ def hash_rows(engine: Engine, query: str) -> str:
     return sha256(repr(engine.run(counted)[0]).encode()).hexdigest()[:16]
 
 
-def write_parquet(engine: Engine, query: str, manifest: Manifest) -> memoryview:
+def write_parquet(engine: Engine, query: str, manifest: Manifest, *, object_bytes: int) -> memoryview:
     """Writes the rows of a query, in its order, with a manifest and the rows' hash in the footer.
 
     Args:
         engine: DuckDB.
         query: A query of this project.
         manifest: What the file says of itself.
+        object_bytes: As for `write_rows`.
 
     Returns:
         The file's bytes, mapped.
@@ -36,20 +36,21 @@ def write_parquet(engine: Engine, query: str, manifest: Manifest) -> memoryview:
     Raises:
         PermanentError: The local disk is full.
     """
-    return write_rows(engine, manifest.table, query, replace(manifest, content=hash_rows(engine, query)).to_json())
+    footer = replace(manifest, content=hash_rows(engine, query)).to_json()
+    return write_rows(engine, manifest.table, query, footer, object_bytes=object_bytes)
 
 
-def write_rows(engine: Engine, name: str, query: str, footer: str) -> memoryview:
+def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_bytes: int) -> memoryview:
     """Writes the rows of a query, in its order, with a document in the footer.
 
-    A file that is larger than one object may be (`IMGPIPELINE_TABLE_OBJECT_BYTES`) is written once more, with a footer
-    that names its pieces (`pieces`).
+    A file that is too large for one object is written once more, with a footer that names its pieces (`pieces`).
 
     Args:
         engine: DuckDB.
         name: What the local file is called.
         query: A query of this project.
         footer: JSON of what the file says of itself.
+        object_bytes: The largest object (the setting `table_object_bytes`).
 
     Returns:
         The file's bytes: mapped, not read, and gone when nobody has them any more.
@@ -60,7 +61,7 @@ def write_rows(engine: Engine, name: str, query: str, footer: str) -> memoryview
     path = engine.folder / f"{name}.parquet"
     footers = {FOOTER_KEY: footer}
     _copy(engine, query, path, footers)
-    pieces = plan_pieces(path, load_settings().table_object_bytes)
+    pieces = plan_pieces(path, object_bytes)
     if pieces:
         _copy(engine, query, path, {**footers, PIECES_KEY: pieces.to_json()})
     reach("table write", name)

@@ -52,7 +52,11 @@ class LineCounts(Derived[Manifest]):
         manifest = Manifest("line_counts", DAY, SCHEMA_VERSION, self.recipe, {}, rows=text.data.count(b"\n"),
                             built_at=NOON, made_of={"text": text.e_tag}, sql="count")  # fmt: skip
         with open_engine(memory=None) as engine:
-            return {COUNTS: Made(write_parquet(engine, f"SELECT {manifest.rows} AS lines", manifest), manifest)}
+            return {
+                COUNTS: Made(
+                    write_parquet(engine, f"SELECT {manifest.rows} AS lines", manifest, object_bytes=10**6), manifest
+                )
+            }
 
 
 @pytest.fixture

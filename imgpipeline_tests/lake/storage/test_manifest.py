@@ -38,7 +38,7 @@ def test_it_round_trips_through_json(manifest: Manifest):
 
 def put_manifest(store: ObjectStore, manifest: Manifest) -> int:
     with open_engine(memory=None) as engine:
-        data = write_parquet(engine, "SELECT 1 AS a", manifest)
+        data = write_parquet(engine, "SELECT 1 AS a", manifest, object_bytes=10**9)
     store.put(day_table_key(manifest.table, manifest.day), data)
     return len(data)
 

@@ -19,7 +19,7 @@ from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage import pieces
-from imgpipeline.lake.storage.engine import open_engine
+from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, open_engine
 from imgpipeline.lake.storage.manifest import Stored, read_object, read_stored
 from imgpipeline.lake.storage.parquet_objects import write_rows
 from imgpipeline.lake.storage.pieces import fetch_table, pieces_of, plan_pieces, read_table
@@ -43,15 +43,14 @@ class DiedError(Exception):
     """The process of a builder ended here."""
 
 
-@pytest.fixture(autouse=True)
-def _small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGPIPELINE_TABLE_OBJECT_BYTES", "1000")
+SMALL = BuildLimits(object_bytes=1_000)
 
 
-def build_all(store: ObjectStore, **options: bool) -> None:
-    rebuild_day(store, DAY, now=NOON, **options)
+def build_all(store: ObjectStore, limits: BuildLimits = SMALL, **options: bool) -> None:
+    settings = Settings(table_object_bytes=limits.object_bytes)
+    rebuild_day(store, DAY, limits=limits, now=NOON, **options)
     for name in SUMMARIES:
-        build_summary(store, name, DAY, settings=Settings(), now=NOON, **options)
+        build_summary(store, name, DAY, settings=settings, now=NOON, **options)
 
 
 def stored(store: ObjectStore, key: str = FRAMES) -> Stored:
@@ -82,14 +81,11 @@ def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -
 
 
 @pytest.mark.medium
-def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(store: ObjectStore) -> None:
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
     in_pieces = {key: stored(store, key).manifest.content for key in KEYS}
-    monkeypatch.delenv("IMGPIPELINE_TABLE_OBJECT_BYTES")
-    build_all(store, force=True)
+    build_all(store, NO_LIMITS, force=True)
     assert {key: stored(store, key).manifest.content for key in KEYS} == in_pieces
     assert {key: stored(store, key).pieces for key in KEYS} == dict.fromkeys(KEYS), "they all fit into one object"
     assert {key: builds_with_pieces(store, key) for key in KEYS} == {key: set() for key in KEYS}
@@ -101,12 +97,12 @@ def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_go(store: Ob
     build_all(store)
     before = named(store)
     append(made, day_outcomes(60, 120))
-    assert rebuild_day(store, DAY, now=NOON).is_extended
+    assert rebuild_day(store, DAY, limits=SMALL, now=NOON).is_extended
     assert named(store) != before
     for key in KEYS[: len(TABLES)]:
         assert builds_with_pieces(store, key) == named(store, key)
     extended = stored(store).manifest.content
-    assert rebuild_day(store, DAY, now=NOON, seal=True).corrected == ()
+    assert rebuild_day(store, DAY, limits=SMALL, now=NOON, seal=True).corrected == ()
     assert stored(store).manifest.content == extended
     with lake(store) as session:
         check(session, store)
@@ -114,9 +110,9 @@ def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_go(store: Ob
 
 def test_what_is_shown_of_a_table_counts_all_its_bytes(store: ObjectStore) -> None:
     write_chain(store, day_outcomes(0, 60))
-    built = rebuild_day(store, DAY, now=NOON)
+    built = rebuild_day(store, DAY, limits=SMALL, now=NOON)
     assert built.size_bytes == sum(len(read_table(store, day_table_key(name, DAY)).data) for name in TABLES)
-    assert rebuild_day(store, DAY, now=NOON).size_bytes == built.size_bytes
+    assert rebuild_day(store, DAY, limits=SMALL, now=NOON).size_bytes == built.size_bytes
 
 
 @pytest.mark.medium
@@ -125,22 +121,22 @@ def test_a_build_that_is_killed_between_its_puts_changes_nothing(
     store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     made = write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     before = stored(store)
     append(made, day_outcomes(60, 120))
     with monkeypatch.context() as patched:
         _die(patched, step)
         with pytest.raises(DiedError):
-            rebuild_day(store, DAY, now=NOON)
+            rebuild_day(store, DAY, limits=SMALL, now=NOON)
     if step != "object":
         assert stored(store) == before
         assert len(builds_with_pieces(store)) == 2, "those of the build that died are of no version"
     with lake(store) as session:
         check(session, store)
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     assert audit(store, list, full=True, now=NOON).ok
     monkeypatch.setattr(pieces, "ABANDONED", timedelta(0))
-    rebuild_day(store, DAY, now=NOON, force=True)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON, force=True)
     assert builds_with_pieces(store) == named(store), "what was left behind is removed a day later"
 
 
@@ -161,7 +157,7 @@ def test_of_two_builds_one_wins_and_the_pieces_of_the_other_go(
 ) -> None:
     """The slower one has put all its pieces when the faster one puts its object."""
     made = write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     append(made, day_outcomes(60, 90))
     put, turns = derived.put_pieces, []
 
@@ -170,10 +166,10 @@ def test_of_two_builds_one_wins_and_the_pieces_of_the_other_go(
         if not turns:
             turns.append(1)
             append(made, day_outcomes(90, 120))
-            rebuild_day(store, DAY, now=NOON)
+            rebuild_day(store, DAY, limits=SMALL, now=NOON)
 
     monkeypatch.setattr(derived, "put_pieces", overtaken)
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     assert turns
     assert builds_with_pieces(store) == named(store)
     assert stored(store).manifest.rows == 120
@@ -187,9 +183,9 @@ def test_a_reader_that_is_overtaken_by_a_build_reads_the_newer_version(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: str
 ) -> None:
     made = write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     append(made, day_outcomes(60, 90))
-    overtaken = _overtake_once(monkeypatch, lambda: rebuild_day(store, DAY, now=NOON))
+    overtaken = _overtake_once(monkeypatch, lambda: rebuild_day(store, DAY, limits=SMALL, now=NOON))
     path = tmp_path / "frames.parquet"
     if read == "file":
         e_tag = fetch_table(store, FRAMES, path)
@@ -222,7 +218,7 @@ def test_a_program_that_reads_the_object_alone_is_refused_instead_of_given_some_
     store: ObjectStore, tmp_path: Path
 ) -> None:
     write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     path = tmp_path / "frames.parquet"
     path.write_bytes(store.get(FRAMES))
     with duckdb.connect() as connection, pytest.raises(duckdb.Error):
@@ -231,7 +227,7 @@ def test_a_program_that_reads_the_object_alone_is_refused_instead_of_given_some_
 
 def test_a_missing_piece_is_named_with_what_to_do(store: ObjectStore, tmp_path: Path) -> None:
     write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     store.delete(next(iter(store.list_objects(piece_prefix(FRAMES)))).key)
     for read in (lambda: fetch_table(store, FRAMES, tmp_path / "frames"), lambda: read_table(store, FRAMES)):
         with pytest.raises(PermanentError, match="one of them is missing") as raised:
@@ -241,7 +237,7 @@ def test_a_missing_piece_is_named_with_what_to_do(store: ObjectStore, tmp_path: 
 
 def test_a_cut_piece_is_named(store: ObjectStore, tmp_path: Path) -> None:
     write_chain(store, day_outcomes(0, 60))
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     first = next(iter(store.list_objects(piece_prefix(FRAMES)))).key
     store.put(first, store.get(first)[:-1])
     with pytest.raises(PermanentError, match=f"{first} has 999 bytes instead of 1000"):
@@ -251,12 +247,12 @@ def test_a_cut_piece_is_named(store: ObjectStore, tmp_path: Path) -> None:
 @pytest.mark.medium
 def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
     made, over = write_chain(store, day_outcomes(0, 60)), threading.Event()
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
 
     def build() -> None:
         while not over.is_set():
             with contextlib.suppress(TransientError):  # overtaken by the others, eight times
-                rebuild_day(store, DAY, force=True, now=NOON)
+                rebuild_day(store, DAY, limits=SMALL, force=True, now=NOON)
 
     def read() -> None:
         while not over.is_set():
@@ -271,7 +267,7 @@ def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
         over.set()
         for future in working:
             future.result(90)
-    rebuild_day(store, DAY, now=NOON)
+    rebuild_day(store, DAY, limits=SMALL, now=NOON)
     assert builds_with_pieces(store) == named(store)
     with lake(store) as session:
         check(session, store)
@@ -280,7 +276,7 @@ def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
 def test_the_object_holds_the_footer_whatever_the_limit(tmp_path: Path) -> None:
     with open_engine(tmp_path, memory=None) as engine:
         for rows in (10, 1_000, 100_000):
-            data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}")  # noqa: S608 - a number
+            data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}", object_bytes=1_000)  # noqa: S608 - a number
             named = pieces_of(data)
             end = data[named.all_bytes :] if named else data
             assert pieces_of(end) == named, rows
@@ -296,10 +292,11 @@ def _parse(text: bytes) -> str:
     return text.decode()
 
 
-def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path) -> int:
+def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path, limits: BuildLimits) -> int:
     """Publish a table of random numbers, read it back, and return how many pieces it has."""
     with open_engine(tmp_path, memory=None) as engine:
-        data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}")  # noqa: S608 - a number
+        query = f"SELECT random() AS x FROM range({rows})"  # noqa: S608 - a number
+        data = write_rows(engine, "numbers", query, "{}", object_bytes=limits.object_bytes)
         assert derived.publish(store, "numbers.parquet", data, None)
         path = tmp_path / "fetched.parquet"
         fetch_table(store, "numbers.parquet", path)
@@ -312,27 +309,25 @@ def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path) -> int:
 
 
 def test_a_large_table_is_stored_through_a_slow_line(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
 ) -> None:
     """8 MB at 4 MB/s with a time-out of 1 s, in pieces of 1 MB."""
-    monkeypatch.setenv("IMGPIPELINE_TABLE_OBJECT_BYTES", "1000000")
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(
         s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=0)
     )
     with proxy.fault("bandwidth", "upstream", rate=4_000):
-        assert _store_and_fetch(store, 1_000_000, tmp_path) >= 6
+        assert _store_and_fetch(store, 1_000_000, tmp_path, BuildLimits(object_bytes=10**6)) >= 6
     proxy.delete()
 
 
 @pytest.mark.slow
 def test_a_table_of_more_than_500_mb_is_stored_through_a_slow_line(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
 ) -> None:
     """600 MB at 40 MB/s, with the limits that users have."""
-    monkeypatch.delenv("IMGPIPELINE_TABLE_OBJECT_BYTES")
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
     with proxy.fault("bandwidth", "upstream", rate=40_000):
-        assert _store_and_fetch(store, 75_000_000, tmp_path) == 1
+        assert _store_and_fetch(store, 75_000_000, tmp_path, NO_LIMITS) == 1
     proxy.delete()
