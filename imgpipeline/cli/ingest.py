@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.announcing import KeyTemplateOption, MessageFormatOption, TopicOption, announcing_settings
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
-from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
+from imgpipeline.cli.finite import finite_progress
+from imgpipeline.cli.output import JsonOption, note, show_json
+from imgpipeline.cli.publish_options import Publishing, publishes
 from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
-from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
@@ -30,7 +28,8 @@ def _group() -> None:
 
 
 @app.command("folder")
-def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
+@publishes
+def folder(
     path: Annotated[Path, typer.Argument(help="A folder including its subfolders, or one image.")],
     source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
     start: Annotated[
@@ -38,11 +37,9 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
         typer.Option(help="Time of the first image, such as 2026-01-09T12:00:00Z, instead of the images' own times."),
     ] = None,
     interval_s: Annotated[float, typer.Option(help="Seconds from one image to the next, with --start.")] = 1.0,
-    topic: TopicOption = None,
-    key_template: KeyTemplateOption = None,
-    message_format: MessageFormatOption = MessageFormat.NATIVE,
-    timezone: TimezoneOption = None,
     as_json: JsonOption = False,
+    *,
+    publishing: Publishing,
 ) -> None:
     """Store the images of a folder below images/ and announce each as a frame.
 
@@ -50,20 +47,14 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
     offset from UTC is local time of --timezone. Hidden files and files that are not images are skipped. It is safe to
     repeat an ingest, for example after a failure: the same frames count once.
     """
-    from imgpipeline.sources.folder import IngestInterrupted, ingest_folder  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.folder import ingest_folder  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - loads NumPy
 
-    settings = load_settings(**timezone_settings(timezone), **announcing_settings(topic, key_template))
+    settings = publishing.settings()
+    options = publishing.options(settings, SourceKind.FINITE)
     pace = _pace(start, interval_s, find_timezone(settings.timezone))
-    try:
-        with progress_bar("Ingesting", unit="pictures") as progress:
-            result = ingest_folder(settings, path, source, pace=pace, message_format=message_format, progress=progress)
-    except KeyboardInterrupt as interrupt:
-        done = "before any frame was announced"
-        if isinstance(interrupt, IngestInterrupted):
-            done = f"after {interrupt.announced:,} of {counted(interrupt.files, 'frame')}"
-        note(f"Interrupted {done} (topic {settings.kafka_topic}).")
-        note("It is safe to run the same command again: frames that are announced twice are counted once.")
-        raise typer.Exit(130) from None
+    with finite_progress("Ingesting", settings.kafka_topic, unit="images") as progress:
+        result = ingest_folder(settings, path, source, pace=pace, options=options, progress=progress)
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:

@@ -142,7 +142,7 @@ def stderr_console() -> "Console":
 
 @contextlib.contextmanager
 def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Shows progress on stderr while the context lasts; nothing where stderr is no terminal.
+    """Shows progress, rate and time left on stderr while the context lasts; nothing if stderr is no terminal.
 
     Args:
         what: What is being done.
@@ -152,12 +152,18 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
         To be called with how much is done and how much there is in all (0 where that is not known yet).
     """
     from rich import progress as parts  # noqa: PLC0415 - `--version` does not wait for it
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    class Rate(parts.ProgressColumn):
+        def render(self, task: parts.Task) -> "Text":
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
         parts.TextColumn("{task.description}"),
         parts.BarColumn(),
         parts.MofNCompleteColumn(),
         parts.TextColumn(unit),
+        Rate(),
     )
     console = stderr_console()
     with parts.Progress(*columns, parts.TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:

@@ -12,7 +12,6 @@ from pathlib import Path
 from imgpipeline.settings import Settings
 from imgpipeline.sources.folder import Pace, ingest_folder
 from imgpipeline.sources.simulator import FrameTruth, Scene, read_truth, write_scene
-from imgpipeline.stream.announce import Announcer
 
 CAMERAS = ("gate", "market", "yard")
 """Sources of the simulated frames."""
@@ -78,19 +77,9 @@ def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
 def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Progress) -> int:
     """Stores and announces the frames of all scenes; returns how many were announced."""
     total, announced = len(scenes) * FRAMES_A_SCENE, 0
-    with Announcer(settings) as announcer:
-        for scene in scenes:
-            pace = Pace(scene.start, timedelta(seconds=INTERVAL_S))
-            before = announced
-            ingested = ingest_folder(
-                settings,
-                scene.folder,
-                scene.source,
-                pace=pace,
-                announcer=announcer,
-                progress=_part_of(progress, before, total),
-            )
-            announced += ingested.announced
+    for scene in scenes:
+        pace, step = Pace(scene.start, timedelta(seconds=INTERVAL_S)), _part_of(progress, announced, total)
+        announced += ingest_folder(settings, scene.folder, scene.source, pace=pace, progress=step).announced
     return announced
 
 

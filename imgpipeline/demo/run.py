@@ -126,7 +126,8 @@ def _work(
         "[bold]5[/] frames_sensor requests a run of detect_frames; its process is starting, which takes a while"
     )
     with _step(console, "  Frames get their outcome") as step:
-        _await(lambda: sum(end.offset for end in fix_ends(store).values()), announced, step, dagster)
+        records = sum(log.log_end for log in read_log(settings))
+        _await(lambda: sum(end.offset for end in fix_ends(store).values()), records, step, dagster)
     building = "[bold]6[/] Automation builds tables, summaries and report (a day at most once a minute)"
     with _step(console, building) as step:
         _await_tables(settings, step, dagster)

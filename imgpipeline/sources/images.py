@@ -1,15 +1,13 @@
 """From a captured frame to the bytes that are stored: encoding, and where they lie in the store."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
-from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.times import day_of
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.vision.header import read_header
@@ -85,32 +83,37 @@ def size_of(data: bytes) -> tuple[int | None, int | None]:
     return (header.height, header.width) if turned else (header.width, header.height)
 
 
-def store_image(store: ImageStore | None, source: str, time: datetime, name: str | None, image: EncodedImage) -> str:
+def store_image(
+    store: ImageStore | None, source: str, frame: CapturedFrame, image: EncodedImage, template: ImageKeyTemplate
+) -> str:
     """Stores an image create-only and returns its key; the same image stored again has the same key.
 
     Args:
         store: Where to put it; None: only return the key.
         source: Whose image it is.
-        time: Time of the frame, UTC.
-        name: File name that decides the key; None: time and content decide it.
+        frame: The frame; its name or, without one, time and content decide the key.
         image: What to store.
+        template: How keys are made.
 
     Returns:
-        `images/{source}/{day}/{name}`, or with `@digest` in the name if other bytes have that name already.
+        The key, or one with `@digest` in the name if other bytes have that key already.
 
     Raises:
         TransientError: The store does not answer.
         PermanentError: The store refuses.
+        UsageError: The template needs a number, and the frame has none.
     """
-    digest = image.sha256[:16]
-    name = name or f"{time:%H%M%S%f}-{digest}{_ending(image.data)}"
-    key = image_key(source, day_of(time), name)
-    if store is None or store.create(key, image.data) or digest in name:
+    number = frame.number if frame.position is None else frame.position
+    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": _ending(image.data)}
+    key = template.key(source, frame.timestamp, image.sha256, **of_frame)
+    if (
+        store is None
+        or store.create(key, image.data)
+        or (frame.name is None and image.sha256[:16] in key)
+        or sha256(store.get(key)).hexdigest() == image.sha256
+    ):
         return key
-    if sha256(store.get(key)).hexdigest() == image.sha256:
-        return key
-    stem, dot, ending = name.rpartition(".")
-    key = image_key(source, day_of(time), f"{stem}@{digest}{dot}{ending}")
+    key = template.key(source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
     store.create(key, image.data)
     return key
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.sources.preparing import Preparation
 from imgpipeline.sources.protocol import SourceKind
 
@@ -24,6 +25,8 @@ class PublishOptions:
     """Least seconds between two announcements of a live source: each is a Kafka transaction."""
     preparation: Preparation = field(default_factory=Preparation)
     """What is done to the frames before they are stored."""
+    message_format: MessageFormat = MessageFormat.NATIVE
+    """How frames are announced; programs that read the classic form get no notices, which they do not know."""
     stall_s: float = 10.0
     """Of a longer gap between two frames only this many seconds count as observed."""
     drain_s: float = 30.0

@@ -44,6 +44,22 @@ class Settled(StrEnum):
     """It could not be encoded, masked or stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image that lies in a store already and is announced where it is."""
+
+    path: str
+    """`s3://bucket/key`, or a key below the store's prefix."""
+    size_bytes: int | None = None
+    """Its size, if it is known."""
+    sha256: str | None = None
+    """Lower-case hexadecimal SHA-256 of its bytes, if it is known."""
+    width: int | None = None
+    """Width of the upright image in pixels, if it is known."""
+    height: int | None = None
+    """Height of the upright image in pixels, if it is known."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CapturedFrame:
     """One frame as a source delivers it: encoded bytes where the source has them, otherwise pixels."""
@@ -56,8 +72,12 @@ class CapturedFrame:
     """The encoded image as received, stored unchanged unless a setting changes it; None if there are only pixels."""
     pixels: np.ndarray | None = None
     """uint8 [height, width, 3], BGR; None if there are encoded bytes."""
+    stored: StoredImage | None = None
+    """Set, without bytes and pixels, if the image is in a store already."""
     number: int | None = None
     """Number within the source, from 0; with source and time it names the frame."""
+    position: int | None = None
+    """Its number for image keys only (`{number}` in a template), if it is not named by a number."""
     name: str | None = None
     """The name of its file; None if it has none. Names decide the image's key."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +100,8 @@ class Lost:
     """How many frames."""
     kind: Settled = Settled.DROPPED
     """`GATED`: left out on purpose; `DROPPED`: lost; `FAILED`: could not be decoded."""
+    at: datetime | None = None
+    """Time of the first of them, UTC; None: the time of the frame before."""
 
 
 @dataclass(frozen=True, slots=True)

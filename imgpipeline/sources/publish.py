@@ -30,7 +30,7 @@ def publish(
         stop: Ends the session gracefully; None: only the source's end does.
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
-        progress: Called with the accounting after each captured item.
+        progress: Called with the accounting after each captured item, and at the end.
         watch: Told what happens to the source.
 
     Returns:
@@ -50,11 +50,15 @@ def publish(
             if progress:
                 progress(publisher.totals())
         if stop.is_set():
-            reason = "stopped"
+            reason, drain_s = "stopped", chosen.drain_s
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {type(error).__name__}"
         drain_s = chosen.drain_s
         raise
     finally:
-        totals = publisher.close(reason, drain_s=drain_s)
+        try:
+            totals = publisher.close(reason, drain_s=drain_s)
+        finally:
+            if progress:
+                progress(publisher.totals())
     return totals

@@ -10,7 +10,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,8 +28,9 @@ from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.records import record_of
 from imgpipeline.sources.storing import FrameStorer
-from imgpipeline.stream.batches import BatchSender, FencedError, Record
+from imgpipeline.stream.batches import BatchSender, FencedError
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 
 LOG = logging.getLogger(__name__)
@@ -144,7 +145,8 @@ class Publisher:
         if self._watch:
             self._watch.captured(captured)
         if isinstance(captured, Lost):
-            self._accounts.lose(self._last_time or self._clock(), captured.count, captured.kind, captured.reason)
+            at = captured.at or self._last_time or self._clock()
+            self._accounts.lose(at, captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
             kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
             self._note(kind, captured.at, captured.reason)
@@ -261,11 +263,15 @@ class Publisher:
         with self._changed:
             wake_s = max(0.0, accounted + self._options.account_s - monotonic())
             self._changed.wait_for(self._has_work, timeout=wake_s)
-            while self._waiting and len(self._storing) < 2 * self._options.writers:
+            while self._can_submit():
                 entry = self._take_waiting()
                 entry.before, self._last_prepared = self._last_prepared, entry.prepared
                 self._storing.append(entry)
-                self._pool.submit(self._store_frame, entry)
+                if entry.frame.stored:
+                    entry.prepared.set()
+                    entry.stored.set_result(self._storer.announcement(entry.frame, entry.frame.stored))
+                else:
+                    self._pool.submit(self._store_frame, entry)
                 self._changed.notify_all()
             ready: list[_Entry] = []
             while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
@@ -274,8 +280,12 @@ class Publisher:
 
     def _has_work(self) -> bool:
         front_done = bool(self._storing) and self._storing[0].stored.done()
-        can_submit = bool(self._waiting) and len(self._storing) < 2 * self._options.writers
-        return front_done or can_submit or bool(self._notices) or (self._end_reason is not None and not self._storing)
+        ends = self._end_reason is not None and not self._storing
+        return front_done or self._can_submit() or bool(self._notices) or ends
+
+    def _can_submit(self) -> bool:
+        has_writer = len(self._storing) < 2 * self._options.writers
+        return bool(self._waiting) and (has_writer or self._waiting[0].frame.stored is not None)
 
     def _store_frame(self, entry: _Entry) -> None:
         try:
@@ -290,12 +300,12 @@ class Publisher:
         with self._changed:
             notices = [self._notices.popleft() for _ in range(len(self._notices))]
         sent: list[_Entry] = []
-        records = [self._record_of(notice) for notice in notices]
+        messages: list[FrameMessage | Notice] = [*notices]
         for entry in entries:
             error = entry.stored.exception()
             if error is None:
                 sent.append(entry)
-                records.append(self._record_of(entry.stored.result()))
+                messages.append(entry.stored.result())
             elif isinstance(error, TransientError):
                 self._settle(entry, Settled.DROPPED, "store_away" if not self._stop.is_set() else "shutdown")
             elif isinstance(error, BadInputError) or self.kind is SourceKind.LIVE:
@@ -303,10 +313,10 @@ class Publisher:
                 self._settle(entry, Settled.FAILED)
             else:
                 raise error
-        if not records:
+        if not messages:
             return
         try:
-            self._send(records)
+            self._send(messages)
         except ImgpipelineError:
             for entry in sent:
                 self._settle(entry, Settled.DROPPED, "not_announced")
@@ -315,7 +325,9 @@ class Publisher:
         for entry in sent:
             self._settle(entry, Settled.ANNOUNCED)
 
-    def _send(self, records: list[Record]) -> None:
+    def _send(self, messages: Sequence[FrameMessage | Notice]) -> None:
+        form = self._options.message_format
+        records = [record for message in messages if (record := record_of(self._settings, message, form))]
         self._sending_since = monotonic()
         try:
             self._retried("kafka", lambda: self._sender.send(records), always=True)
@@ -343,28 +355,20 @@ class Publisher:
                     self._blocked = None
                 return result
 
-    def _record_of(self, message: FrameMessage | Notice) -> Record:
-        settings, key = self._settings, self.name.encode()
-        if isinstance(message, Notice):
-            return Record(settings.kafka_topic, key, message.to_value())
-        stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
-        value = message.to_value(with_time=message.has_own_timestamp)
-        return Record(settings.kafka_topic, key, value, timestamp_ms=stamp)
-
     def _send_accounts(self, since_s: float) -> None:
         notices = self._accounts.take_notices()
         if not notices and self.kind is SourceKind.LIVE:
             now = self._clock()
             notices = [self._accounts.idle_notice(now - timedelta(seconds=since_s), now)]
         if notices:
-            self._send([self._record_of(notice) for notice in notices])
+            self._send(notices)
 
     def _send_end(self) -> None:
         if not self._started and self.kind is SourceKind.FINITE:
             return
         at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else self._clock()
         end = self._accounts.notice(NoticeKind.ENDED, at, self._end_reason)
-        self._send([self._record_of(notice) for notice in (*self._accounts.take_notices(), end)])
+        self._send([*self._accounts.take_notices(), end])
 
     def _drop_rest(self, reason: str) -> None:
         with self._changed:

@@ -1,14 +1,18 @@
 """Stores the frames of one session, and makes their announcements."""
 
+from collections.abc import Mapping
 from threading import Event
+from types import MappingProxyType
 
+from imgpipeline.contracts.capture import Gated
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.sources.derived_images import store_derived
 from imgpipeline.sources.images import ImageStore, store_image
 from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
-from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.sources.protocol import CapturedFrame, StoredImage
 from imgpipeline.vision.decode import ImageLimits
 
 SESSION = "session"
@@ -27,6 +31,7 @@ class FrameStorer:
         self._source = source
         self._session = session
         self._store = store
+        self._template = ImageKeyTemplate(settings.image_key_template)
         self._store_gated = preparation.store_gated
         self._derive = preparation.derive
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
@@ -50,26 +55,34 @@ class FrameStorer:
     def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
         """Stores a prepared frame and returns its announcement; errors as `store_image`."""
         image, gated = prepared.image, prepared.gated
-        attributes = {**frame.attributes, SESSION: self._session}
         is_stored = gated is None or self._store_gated
-        store = self._store if is_stored else None
-        if not is_stored:
-            attributes[NOT_STORED] = False
-        path = store_image(store, self._source, frame.timestamp, frame.name, image)
-        if store and self._derive:
-            attributes["derived"] = dict(store_derived(store, path, image.data, self._derive, self._limits))
-        reach("frame stored", path)
+        attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
+        key = store_image(self._store if is_stored else None, self._source, frame, image, self._template)
+        if is_stored and self._derive:
+            attributes["derived"] = dict(store_derived(self._store, key, image.data, self._derive, self._limits))
+        reach("frame stored", key)
+        stored = StoredImage(key, len(image.data), image.sha256, image.width, image.height)
+        return self.announcement(frame, stored, gated, attributes)
+
+    def announcement(
+        self,
+        frame: CapturedFrame,
+        image: StoredImage,
+        gated: Gated | None = None,
+        attributes: Mapping[str, object] = MappingProxyType({}),
+    ) -> FrameMessage:
+        """Returns the announcement of a frame whose image is stored."""
         return FrameMessage(
             source=self._source,
-            image_path=path,
+            image_path=image.path,
             timestamp=frame.timestamp,
             has_own_timestamp=frame.has_own_timestamp,
             frame_number=frame.number,
             width=image.width,
             height=image.height,
-            size_bytes=len(image.data),
+            size_bytes=image.size_bytes,
             sha256=image.sha256,
-            attributes=attributes,
+            attributes={**frame.attributes, SESSION: self._session, **attributes},
             clock_source=frame.clock,
             gated=gated,
         )
