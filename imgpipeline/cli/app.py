@@ -27,6 +27,9 @@ from imgpipeline.cli import (
     images,
     imports,
     ingest,
+    ingest_s3,
+    ingest_sequence,
+    ingest_video,
     ledger,
     mapreduce,
     models,
@@ -60,6 +63,9 @@ app.command("detect")(detect.detect)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.add_typer(ingest.app, name="ingest")
+ingest.app.command("video")(ingest_video.video)
+ingest.app.command("sequence")(ingest_sequence.sequence)
+ingest.app.command("s3")(ingest_s3.s3)
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")

@@ -1,12 +1,34 @@
-"""What the commands of finite sources have in common: progress with rate and time left, and what Ctrl-C says."""
+"""What the commands of finite sources have in common: `--start`, progress with rate and time left, and Ctrl-C."""
 
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import datetime, tzinfo
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.output import note, progress_bar
 from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.errors import UsageError
+
+StartOption = Annotated[
+    str | None, typer.Option("--start", help="Time of the first frame, such as 2026-01-09T12:00:00Z.")
+]
+
+
+def read_start(text: str | None, zone: tzinfo) -> datetime | None:
+    """Returns the time of `--start`; without an offset it is local time of the zone.
+
+    Raises:
+        UsageError: It is not a time.
+    """
+    try:
+        return None if text is None else parse_time(text, zone)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--start {text!r}: {error}.", next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z"
+        ) from None
 
 
 @contextlib.contextmanager

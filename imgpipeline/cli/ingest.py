@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.finite import finite_progress
+from imgpipeline.cli.finite import StartOption, finite_progress, read_start
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.publish_options import Publishing, publishes
 from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.times import parse_time
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
 
@@ -32,10 +31,7 @@ def _group() -> None:
 def folder(
     path: Annotated[Path, typer.Argument(help="A folder including its subfolders, or one image.")],
     source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
-    start: Annotated[
-        str | None,
-        typer.Option(help="Time of the first image, such as 2026-01-09T12:00:00Z, instead of the images' own times."),
-    ] = None,
+    start: StartOption = None,
     interval_s: Annotated[float, typer.Option(help="Seconds from one image to the next, with --start.")] = 1.0,
     as_json: JsonOption = False,
     *,
@@ -43,7 +39,8 @@ def folder(
 ) -> None:
     """Store the images of a folder below images/ and announce each as a frame.
 
-    The time of an image is its EXIF time, otherwise the file's modification time. An EXIF time or --start without an
+    The time of an image is its EXIF time, otherwise the file's modification time; with --start, images are numbered
+    and have times by their order. An EXIF time or --start without an
     offset from UTC is local time of --timezone. Hidden files and files that are not images are skipped. It is safe to
     repeat an ingest, for example after a failure: the same frames count once.
     """
@@ -64,16 +61,13 @@ def folder(
 def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
     from imgpipeline.sources.folder import Pace  # noqa: PLC0415 - loads kafka-python and obstore
 
-    if start is None:
+    first = read_start(start, zone)
+    if first is None:
         return None
     try:
-        first = parse_time(start, zone)
         interval = timedelta(seconds=interval_s)
     except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"--start {start!r} or --interval-s {interval_s}: {error}.",
-            next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z, and seconds above 0",
-        ) from None
+        raise UsageError(f"--interval-s {interval_s}: {error}.", next_step="give seconds above 0") from None
     if interval <= timedelta():
         raise UsageError(f"--interval-s is {interval_s}, expected more than 0.", next_step="give seconds above 0")
     return Pace(first, interval)

@@ -80,7 +80,8 @@ def publishes(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(**given, publishing=Publishing(**{option.name: given.pop(option.name) for option in shared}))
+        publishing = Publishing(**{option.name: given.pop(option.name) for option in shared})
+        command(**given, publishing=publishing)
 
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -29,7 +29,8 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings, utc_now
 from imgpipeline.sources.folder import ingest_folder
-from imgpipeline.sources.video import ingest_video
+from imgpipeline.sources.video import VideoSource, ingest_video
+from imgpipeline.sources.video_choice import FrameChoice
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
 from imgpipeline.vision.registry import find_model
@@ -37,6 +38,8 @@ from imgpipeline.vision.registry import find_model
 _QUIET_S = 900.0
 _LONGEST_S = 7_200.0
 _CHECK_S = 1.0
+_VIDEO_RATE = 2.0
+"""Frames a second that are taken out of a video."""
 _DAYS_SHOWN = 6
 
 Step = Callable[[int, int], None]
@@ -141,7 +144,8 @@ def _work(
 
 
 def _announce_video(settings: Settings, video: Path, step: Step) -> int:
-    return ingest_video(settings, video, video.stem or "video", progress=lambda done: step(done, 0))
+    chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
+    return ingest_video(settings, chosen, progress=step).announced
 
 
 def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterServer) -> None:

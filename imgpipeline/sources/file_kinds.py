@@ -52,8 +52,7 @@ def describe_other(head: bytes, path: Path) -> OtherFile | None:
     if what.startswith("it is a video"):
         return OtherFile(
             what,
-            f"`imgpipeline demo --video {path}` counts a video in a demo; for your own store, save its frames as JPEG "
-            "or PNG files and ingest their folder",
+            f"`imgpipeline ingest video {path}`; or `imgpipeline demo --video {path}` to see it counted in a demo",
         )
     if what.startswith("it is a HEIF"):
         return OtherFile(what, "convert it to JPEG or PNG and ingest that")

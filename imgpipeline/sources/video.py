@@ -1,150 +1,163 @@
-"""A video file as a source: frames are taken out of it, stored as JPEG and announced in Kafka.
+"""A video file as a source: frames are taken out of it with their own times, stored as JPEG and announced.
 
-Owns reading the file and the time of each frame. It promises that the same video ingested again announces the same
-frames: a frame is named by source, time and number in the video, and its image is not overwritten.
+A frame is named by source, time and number in the video, so that the same video ingested again announces the same
+frames. Its image's key holds time and content, so that another video of the same name never replaces an image.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
+from threading import Event
 
-import cv2
-import numpy as np
-
-from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.contracts.times import day_of
-from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.objectstore import open_store
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import Settings
-from imgpipeline.stream.announce import Announcer
-from imgpipeline.vision.decoder_messages import decoder_messages_held
+from imgpipeline.sources.image_files import checked_source
+from imgpipeline.sources.images import ImageStore
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.publish import publish
+from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline.sources.video_frames import Unreadable, VideoFrame, read_frames, read_info
 
-_JPEG_QUALITY = 90
+
+class VideoSource:
+    """The frames of one video file."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        start: datetime | None = None,
+        choice: FrameChoice = FrameChoice(),  # noqa: B008 - a value
+        realtime: bool = False,
+    ) -> None:
+        """Opens the video, to see that it is one.
+
+        Args:
+            path: The file.
+            name: Under which the frames are announced.
+            start: Time of the first frame; None: when the video was made by its own account, otherwise the file's
+                modification time.
+            choice: Which frames; by default all of them.
+            realtime: Yield frames at the pace of the video.
+
+        Raises:
+            ConfigurationError: There is no such file, or it is not a video.
+            UsageError: The source has no proper name.
+        """
+        self.name = checked_source(name)
+        self.path = path
+        self.info = read_info(path)
+        modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        self.start = (start or self.info.created or modified).astimezone(UTC)
+        self.lost: list[Unreadable] = []
+        self.end = self.start
+        self._choice = choice
+        self._realtime = realtime
+
+    @property
+    def following(self) -> datetime:
+        """When a video starts that follows this one, after it was captured."""
+        whole = self.start + timedelta(seconds=round(self.info.duration_s, 3))
+        return max(whole, self.end + timedelta(milliseconds=1))
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames it will yield; None if that is not known."""
+        return self._choice.of(self.info.frames).expected(self.info.rate)
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        """Yields the chosen frames; frames that cannot be read are lost, and a file that is cut off goes offline."""
+        began = datetime.now(UTC)
+        for read in read_frames(self.path, self._choice):
+            if stop.is_set():
+                return
+            if isinstance(read, Unreadable):
+                self.lost.append(read)
+                yield Lost(read.reason, read.count, Settled.FAILED, at=self.end)
+                if read.reason == "truncated":
+                    yield StatusChange(online=False, reason=f"the file ends {read.count} frames early", at=self.end)
+                continue
+            self.end = self.start + timedelta(seconds=read.offset_s)
+            if self._realtime:
+                stop.wait((began + timedelta(seconds=read.offset_s) - datetime.now(UTC)).total_seconds())
+            yield self._frame(read)
+
+    def _frame(self, frame: VideoFrame) -> CapturedFrame:
+        attributes = {"video": self.path.name.encode("utf-8", "replace").decode(), "offset_s": frame.offset_s}
+        return CapturedFrame(
+            self.start + timedelta(seconds=frame.offset_s),
+            ClockSource.CONTAINER,
+            pixels=frame.pixels,
+            number=frame.number,
+            attributes=attributes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class VideoFrame:
-    """One frame of a video."""
+class VideoIngest:
+    """What became of a video."""
 
-    number: int
-    """Number in the video, from 0."""
-    offset_s: float
-    """Seconds from the beginning of the video."""
-    pixels: np.ndarray
-    """uint8 [height, width, 3], BGR."""
-
-
-def read_frames(path: Path, *, every_s: float) -> Iterator[VideoFrame]:
-    """Yields frames of a video.
-
-    Args:
-        path: The file, in any format that FFmpeg reads.
-        every_s: Least distance between two frames in seconds; 0 takes all.
-
-    Yields:
-        Frames in their order; the first one always.
-
-    Raises:
-        ConfigurationError: There is no such file, or it is no video.
-    """
-    if not path.is_file():
-        raise ConfigurationError(f"There is no video {path}.", next_step="name a video file")
-    number = 0
-    with decoder_messages_held():
-        for number, frame in enumerate(_frames(cv2.VideoCapture(str(path)), every_s), 1):  # noqa: B007 - counts
-            if frame:
-                yield frame
-    if number == 0:
-        raise ConfigurationError(f"{path} cannot be read as a video.", next_step="name a file that FFmpeg can read")
-
-
-def _frames(capture: cv2.VideoCapture, every_s: float) -> Iterator[VideoFrame | None]:
-    """Yields each frame, or None in the place of one that is not wanted or damaged, and closes the video."""
-    try:
-        number, next_s = 0, 0.0
-        while capture.grab():
-            # Some formats tell no times; then the nominal rate does, or 25 frames a second.
-            rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-            offset_s = max(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 0.0) or number / rate
-            found = None
-            if offset_s >= next_s - 1e-6:
-                done, pixels = capture.retrieve()
-                found = VideoFrame(number, offset_s, np.asarray(pixels, np.uint8)) if done else None
-                next_s = offset_s + every_s
-            yield found
-            number += 1
-    finally:
-        capture.release()
+    file: str
+    """The file."""
+    source: str
+    """The source that its frames were announced under."""
+    announced: int
+    """Frames in Kafka."""
+    failed: int
+    """Wanted frames that could not be read or stored."""
+    notes: tuple[str, ...]
+    """What could not be read, for a person."""
+    first_time: datetime
+    """Time of the first frame, UTC."""
+    last_time: datetime
+    """Time of the last frame, UTC."""
 
 
 def ingest_video(
     settings: Settings,
-    path: Path,
-    source: str,
+    video: VideoSource,
     *,
-    every_s: float = 0.5,
-    start: datetime | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> int:
+    store: ImageStore | None = None,
+    options: PublishOptions | None = None,
+    stop: Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VideoIngest:
     """Stores and announces frames of a video.
 
     Args:
         settings: Name store and topic.
-        path: The video file.
-        source: Under which the frames are announced.
-        every_s: Least distance between two frames in seconds.
-        start: Time of the first frame; None: the file's modification time.
-        progress: Called with the number of announced frames.
+        video: What to ingest.
+        store: Where to put the images; None: the one of the settings.
+        options: How to publish; None: the defaults.
+        stop: Ends it early.
+        progress: Called with the number of announced frames and of all (0 if that is not known).
 
     Returns:
-        How many frames were announced.
+        What became of it.
 
     Raises:
-        ConfigurationError: There is no such video, or a setting is wrong.
-        TransientError: Store or broker do not answer; ingesting again makes up for what is missing.
+        ConfigurationError: The video holds no frame, or a setting is wrong.
+        KeyboardInterrupt: Ctrl-C; `progress` has been told how many frames were announced.
+        TransientError: The broker does not answer at the start.
     """
-    store, announced = open_store(settings), 0
-    frames = read_frames(path, every_s=every_s)
-    with Announcer(settings) as announcer:
-        for frame in frames:
-            began = start or datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            time = began.astimezone(UTC) + timedelta(seconds=round(frame.offset_s, 3))
-            data = _encode(frame)
-            name = f"{path.stem}-{frame.number:08d}.jpg".encode("utf-8", "replace").decode()
-            key = image_key(source, day_of(time), name)
-            store.create(key, data)
-            height, width = frame.pixels.shape[:2]
-            announcer.announce(
-                FrameMessage(
-                    source=source,
-                    image_path=key,
-                    timestamp=time,
-                    frame_number=frame.number,
-                    width=width,
-                    height=height,
-                    attributes={
-                        "file": name,
-                        "video": path.name,
-                        "offset_s": round(frame.offset_s, 3),
-                        "jpeg": _digest(data),
-                    },
-                )
-            )
-            announced += 1
-            if progress:
-                progress(announced)
-    return announced
-
-
-def _encode(frame: VideoFrame) -> bytes:
-    done, data = cv2.imencode(".jpg", frame.pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        raise PermanentError(f"Frame {frame.number} of the video cannot be written as JPEG.")
-    return data.tobytes()
-
-
-def _digest(data: bytes) -> str:
-    return sha256(data).hexdigest()[:16]
+    total = video.expected_frames or 0
+    step = (lambda totals: progress(totals.announced, total)) if progress else None
+    totals = publish(settings, video, stop=stop, store=store, options=options, progress=step)
+    damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
+    notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
+    notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]
+    return VideoIngest(
+        file=str(video.path),
+        source=video.name,
+        announced=totals.announced,
+        failed=totals.failed,
+        notes=tuple(notes),
+        first_time=video.start,
+        last_time=video.end,
+    )

@@ -74,7 +74,7 @@ def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], t
     ended = run("ingest", "folder", clip, "--source", "gate", env=site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (1, "")
     assert "clip.mp4 is not an image: it is a video (MP4 or QuickTime)." in ended.stderr
-    assert f"Next: `imgpipeline demo --video {clip}`" in ended.stderr
+    assert f"Next: `imgpipeline ingest video {clip}`" in ended.stderr
     assert run("status", "--json", env=site, cwd=tmp_path).json()["partitions"][0]["log_end"] == 0
 
 

@@ -29,7 +29,7 @@ def test_videos_written_by_ffmpeg_are_videos(fourcc: tuple[str, str], tmp_path: 
     other = describe_other(path.read_bytes()[:HEAD_BYTES], path)
     assert other is not None
     assert other.what.startswith("it is a video")
-    assert f"imgpipeline demo --video {path}" in other.next_step
+    assert f"imgpipeline ingest video {path}" in other.next_step
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,115 @@
-"""Frames of a video file."""
+"""Frames of a video file: their times, which are taken, and what becomes of damaged files."""
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.sources.video import ingest_video, read_frames
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.sources.video import VideoSource, ingest_video
+from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline.sources.video_frames import Unreadable, VideoFrame, read_frames
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+from imgpipeline_tests.sources.videos import write_video
+
+ALL = FrameChoice()
 
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Two seconds at 10 frames a second; each frame is as bright as ten times its number."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    for number in range(20):
-        writer.write(np.full((48, 64, 3), number * 10, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / "clip.mp4")
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, topic: str) -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+
+
+def frames_of(path: Path, choice: FrameChoice = ALL) -> list[VideoFrame]:
+    return [frame for frame in read_frames(path, choice) if isinstance(frame, VideoFrame)]
 
 
 def test_all_frames_come_in_order_with_their_times(video: Path) -> None:
-    frames = list(read_frames(video, every_s=0))
+    frames = frames_of(video)
 
     assert [f.number for f in frames] == list(range(20))
-    assert [round(f.offset_s, 2) for f in frames] == [n / 10 for n in range(20)]
-    assert [round(float(f.pixels.mean()) / 10) for f in frames] == list(range(20))
+    assert [f.offset_s for f in frames] == [n / 10 for n in range(20)]
+    assert [round(float(f.pixels[24:, 32:].mean()) / 10) for f in frames] == list(range(20))
 
 
-def test_frames_are_taken_at_the_distance_asked_for(video: Path) -> None:
-    assert [f.number for f in read_frames(video, every_s=0.5)] == [0, 5, 10, 15]
+def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path: Path) -> None:
+    times_ms = [0, 40, 400, 410, 1900]
+    path = write_video(tmp_path / "clip.mkv", times_ms=times_ms)
+
+    assert [round(f.offset_s * 1000) for f in frames_of(path)] == times_ms
+
+
+@pytest.mark.parametrize(
+    ("choice", "numbers"),
+    [
+        pytest.param(FrameChoice(every=5), [0, 5, 10, 15], id="every"),
+        pytest.param(FrameChoice(rate=2), [0, 5, 10, 15], id="rate"),
+        pytest.param(FrameChoice(rate=4), [0, 3, 5, 8, 10, 13, 15, 18], id="uneven-rate"),
+        pytest.param(FrameChoice(rate=100), list(range(20)), id="rate-above-the-videos"),
+    ],
+)
+def test_frames_are_taken_as_asked_for(video: Path, choice: FrameChoice, numbers: list[int]) -> None:
+    assert [f.number for f in frames_of(video, choice)] == numbers
+    assert VideoSource(video, "clip", choice=choice).expected_frames == len(numbers)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("count", "numbers"),
+    [
+        pytest.param(5, [0, 4, 8, 12, 16], id="5"),
+        pytest.param(7, [0, 3, 6, 9, 12, 15, 18], id="7"),
+        pytest.param(13, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18], id="13"),
+        pytest.param(10_000, list(range(20)), id="more-than-there-are"),
+    ],
+)
+def test_row_0_6_so_many_frames_are_spread_evenly_over_the_video(
+    tmp_path: Path, suffix: str, count: int, numbers: list[int]
+) -> None:
+    path = write_video(tmp_path / f"clip{suffix}")
+    assert [f.number for f in frames_of(path, FrameChoice(count=count))] == numbers
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corner"), [(90, "lower left"), (180, "lower right"), (270, "upper right")], ids=["90", "180", "270"]
+)
+def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
+    """A display matrix that turns counterclockwise moves the bright upper left corner."""
+    pixels = frames_of(write_video(tmp_path / "clip.mp4", rotation=rotation))[0].pixels
+
+    assert pixels.shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
+    rows = {"upper": slice(0, 8), "lower": slice(-8, None)}[corner.split(maxsplit=1)[0]]
+    columns = {"left": slice(0, 8), "right": slice(-8, None)}[corner.split()[1]]
+    assert pixels[rows, columns].mean() > 200
+    assert pixels.mean() < 60
+
+
+@pytest.mark.data
+def test_the_times_of_real_videos_are_those_that_opencv_tells(shared_data: Path) -> None:
+    """Earlier releases read videos with OpenCV: the same times name the same frames."""
+    for path in sorted((shared_data / "video").iterdir()):
+        capture, frames = cv2.VideoCapture(str(path)), frames_of(path)
+        for frame in frames:
+            assert capture.grab()
+            assert frame.offset_s == pytest.approx(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, abs=0.0005)
+        assert not capture.grab()
+        assert frames
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
@@ -39,22 +117,97 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     text.write_text("no video")
 
     with pytest.raises(ConfigurationError, match=r"notes\.mp4 cannot be read as a video"):
-        list(read_frames(text, every_s=0))
+        VideoSource(text, "clip")
     with pytest.raises(ConfigurationError, match="There is no video"):
-        list(read_frames(tmp_path / "absent.mp4", every_s=0))
+        VideoSource(tmp_path / "absent.mp4", "clip")
 
 
-def test_a_video_ingested_twice_announces_the_same_frames(
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_of_a_file_that_is_cut_off_what_can_be_read_is_kept_and_the_rest_is_told(tmp_path: Path, suffix: str) -> None:
+    times_ms = range(0, 10_000, 100)
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    path = write_video(tmp_path / f"clip{suffix}", times_ms=times_ms, size=(320, 240), options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+
+    read = list(read_frames(path))
+    whole = [frame for frame in read if isinstance(frame, VideoFrame)]
+    lost = [part for part in read if isinstance(part, Unreadable)]
+    assert 10 < len(whole) < 90
+    assert lost[-1].reason == "truncated"
+    assert len(whole) + sum(part.count for part in lost) == 100
+
+
+def test_what_a_truncated_video_lacks_is_in_the_ledgers_topic(tmp_path: Path, settings: Settings) -> None:
+    options = {"movflags": "faststart"}
+    path = write_video(tmp_path / "clip.mp4", times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    result = ingest_video(settings, VideoSource(path, "clip", start=START), store=open_memory_store())
+
+    published = read_published(settings)
+    [account] = [notice.account for notice in accounts_in(published)]
+    assert account is not None
+    assert (account.received, account.announced, account.failed) == (100, result.announced, result.failed)
+    assert result.failed > 0
+    assert any("early" in note for note in result.notes)
+    notices = [record for record in published if isinstance(record, Notice)]
+    assert [n.kind for n in notices if n.reason and "frames early" in n.reason] == [NoticeKind.OFFLINE]
+
+
+def test_the_start_is_given_or_the_containers_or_the_files(tmp_path: Path) -> None:
+    made = write_video(tmp_path / "made.mp4", created="2026-01-05T06:07:08Z")
+    plain = write_video(tmp_path / "plain.mp4")
+    os.utime(plain, (START.timestamp(), START.timestamp()))
+
+    assert VideoSource(made, "clip", start=START).start == START
+    assert VideoSource(made, "clip").start == datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
+    assert VideoSource(plain, "clip").start == START
+
+
+def test_a_video_ingested_twice_counts_once(
     video: Path,
     lane: LaneUnderTest,  # noqa: F811 - the fixture
 ) -> None:
     for _ in range(2):
-        assert ingest_video(lane.settings, video, "clip", every_s=0.5, start=START) == 4
+        chosen = VideoSource(video, "clip", start=START, choice=FrameChoice(rate=2))
+        assert ingest_video(lane.settings, chosen).announced == 4
 
     lane.follow()
 
     frames = lane.frames()
     assert len(frames) == 8
     assert len({f.frame_id for f in frames}) == 4
-    assert {f.source_image_path for f in frames} == {f"images/clip/2026-03-01/clip-{n:08d}.jpg" for n in (0, 5, 10, 15)}
-    assert {f.attributes["file"] for f in frames} == {f"clip-{n:08d}.jpg" for n in (0, 5, 10, 15)}
+    assert {f.frame_number for f in frames} == {0, 5, 10, 15}
+    assert {f.timestamp for f in frames} == {START + timedelta(seconds=n / 10) for n in (0, 5, 10, 15)}
+    assert {f.clock_source for f in frames} == {ClockSource.CONTAINER}
+
+
+def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_path: Path, settings: Settings) -> None:
+    store = open_memory_store()
+    for folder, times in (("a", range(0, 1000, 100)), ("b", range(0, 2000, 200))):
+        (tmp_path / folder).mkdir()
+        path = write_video(tmp_path / folder / "clip.mp4", times_ms=times, size=(64, 48) if folder == "a" else (96, 48))
+        ingest_video(settings, VideoSource(path, "clip", start=START), store=store)
+
+    frames = frames_in(read_published(settings))
+    assert [frame.width for frame in frames] == [64] * 10 + [96] * 10
+    for frame in frames:
+        height, width = cv2.imdecode(np.frombuffer(store.get(str(frame.image_path)), np.uint8), cv2.IMREAD_COLOR).shape[
+            :2
+        ]
+        assert (width, height) == (frame.width, frame.height)
+
+
+def test_in_real_time_a_frame_comes_when_it_is_due(video: Path) -> None:
+    source = VideoSource(video, "clip", choice=FrameChoice(rate=2), realtime=True)
+    began = datetime.now(UTC)
+    for captured in source.capture(Event()):
+        assert isinstance(captured, CapturedFrame)
+        assert datetime.now(UTC) - began >= captured.timestamp - source.start - timedelta(seconds=0.05)
+
+
+def test_a_stopped_video_ends_before_its_last_frame(video: Path) -> None:
+    stop, source = Event(), VideoSource(video, "clip")
+    frames = source.capture(stop)
+    next(frames)
+    stop.set()
+    assert list(frames) == []

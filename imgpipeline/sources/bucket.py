@@ -1,0 +1,111 @@
+"""Images that lie in a bucket already: announced where they are, without copying or reading them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Event
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.message_fields import MAX_TEXT, is_storable
+from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
+from imgpipeline.objectstore.client import ObjectStore, open_bucket
+from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.locations import resolve_image_path
+from imgpipeline.settings import Settings
+from imgpipeline.sources.image_files import checked_source
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage
+from imgpipeline.sources.walk import IMAGE_ENDINGS, is_hidden
+
+OPTIONS = PublishOptions(queue_frames=1000)
+"""There is nothing to store, so announcements go out in large batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnnounced:
+    """An object that looks like an image and could not be announced."""
+
+    path: str
+    """Its URL."""
+    error: str
+    """Why, for a person."""
+
+
+class BucketSource:
+    """The images below a prefix of a bucket, with the times at which they were written."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(
+        self, settings: Settings, url: str, name: str | None = None, *, suffixes: tuple[str, ...] = ()
+    ) -> None:
+        """Checks that the location may be announced; lists nothing yet.
+
+        Args:
+            settings: Name the S3 server, its credentials and the allowed locations.
+            url: `s3://bucket/prefix` (whole parts of keys), or one object.
+            name: Under which the frames are announced; None: the last part of the prefix, otherwise the bucket.
+            suffixes: With which keys end, case-sensitive; empty: those of images, in any case.
+
+        Raises:
+            ConfigurationError: The pipeline may not read images there.
+            UsageError: It is no such URL, or the source has no proper name.
+        """
+        bucket, _, prefix = as_s3_url(url).removeprefix("s3://").partition("/")
+        if not as_s3_url(url).startswith("s3://") or not bucket:
+            raise UsageError(f"{url} is not a location in a bucket.", next_step="give s3://bucket/prefix")
+        self.url = f"s3://{bucket}"
+        self.prefix = prefix.strip("/")
+        self.name = checked_source(name or self.prefix.rpartition("/")[2] or bucket)
+        self.skipped = 0
+        self.failures: list[NotAnnounced] = []
+        self._settings = settings
+        self._suffixes = suffixes
+        self._check(f"{self.url}/{self.prefix}/image.jpg" if self.prefix else f"{self.url}/image.jpg")
+        self._store: ObjectStore = open_bucket(settings, bucket)
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        """Yields the objects in the order of their keys; folder markers and empty objects are skipped."""
+        for info in self._objects():
+            if stop.is_set():
+                return
+            if not self._takes(info):
+                self.skipped += 1
+            elif error := self._error(info.key):
+                self.failures.append(NotAnnounced(f"{self.url}/{info.key}", error))
+                yield Lost("not_allowed", kind=Settled.FAILED, at=info.last_modified)
+            else:
+                stored = StoredImage(f"{self.url}/{info.key}", size_bytes=info.size_bytes)
+                yield CapturedFrame(info.last_modified, ClockSource.PRODUCER, stored=stored)
+
+    def _objects(self) -> Iterator[ObjectInfo]:
+        named = self._store.head(self.prefix) if self.prefix else None
+        if named is not None and named.size_bytes:
+            yield named
+        else:
+            yield from self._store.list_objects(self.prefix)
+
+    def _takes(self, info: ObjectInfo) -> bool:
+        if info.size_bytes == 0 or info.key.endswith("/") or is_hidden(info.key.rpartition("/")[2]):
+            return False
+        return info.key.endswith(self._suffixes) if self._suffixes else info.key.lower().endswith(IMAGE_ENDINGS)
+
+    def _error(self, key: str) -> str | None:
+        path = f"{self.url}/{key}"
+        if len(path) > MAX_TEXT or not is_storable(path):
+            return f"its URL is longer than {MAX_TEXT} characters, or is not text"
+        try:
+            resolve_image_path(path, self._settings.store_url, self._settings.allowed_image_locations)
+        except BadInputError as error:
+            return error.message
+        return None
+
+    def _check(self, path: str) -> None:
+        try:
+            resolve_image_path(path, self._settings.store_url, self._settings.allowed_image_locations)
+        except BadInputError:
+            location = path.rpartition("/")[0]
+            raise ConfigurationError(
+                f"The pipeline may not read images in {location}: announcing them would only make dead letters.",
+                next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
+            ) from None

@@ -1,0 +1,174 @@
+"""Numbered images as one source: `img1/000001.jpg` with a `seqinfo.ini` (MOT), `sequences/NAME/0000001.jpg` (VisDrone).
+
+The number in a file's name is the number of its frame, and gives its time by the frame rate. Encoded bytes pass
+through unchanged.
+"""
+
+import configparser
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_image, read_images
+from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
+from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
+
+USUAL_RATE = 25.0
+"""Frames a second of a sequence that does not tell its rate."""
+_INFO = "seqinfo.ini"
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceInfo:
+    """What a folder says of its sequence."""
+
+    folder: Path
+    """Where the images lie."""
+    name: str
+    """Its name: of `seqinfo.ini`, otherwise of the folder."""
+    rate: float
+    """Frames a second."""
+    is_rate_known: bool
+    """Whether the rate is from `seqinfo.ini`."""
+
+
+def read_sequence_info(path: Path) -> SequenceInfo:
+    """Reads what a folder says of its sequence.
+
+    Args:
+        path: The folder of the images, or the one above `img1` that holds `seqinfo.ini`.
+
+    Raises:
+        ConfigurationError: There is no such folder, or its `seqinfo.ini` cannot be read.
+    """
+    if not path.is_dir():
+        raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder of numbered images")
+    info = next((file for file in (path / _INFO, path.parent / _INFO) if file.is_file()), None)
+    if info is None or (info.parent != path and path.name != _images_of(info)):
+        return SequenceInfo(path, path.resolve().name, USUAL_RATE, False)
+    said = _read_info(info)
+    name, rate = said.get("name") or info.parent.resolve().name, _rate_of(info, said.get("frameRate"))
+    return SequenceInfo(info.parent / _images_of(info), name, rate or USUAL_RATE, rate is not None)
+
+
+def _images_of(info: Path) -> str:
+    return _read_info(info).get("imDir") or "img1"
+
+
+def _read_info(info: Path) -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(info, encoding="utf-8-sig")
+        return parser["Sequence"]
+    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{info} cannot be read: {error}.", next_step="expected [Sequence] with name, imDir and frameRate"
+        ) from None
+
+
+def _rate_of(info: Path, text: str | None) -> float | None:
+    try:
+        rate = float(text) if text else None
+    except ValueError:
+        rate = 0.0
+    if rate is not None and not 0 < rate <= 1000:
+        raise ConfigurationError(f"{info}: frameRate is {text}, expected more than 0.", next_step="give --fps")
+    return rate
+
+
+class SequenceSource:
+    """The numbered images of one folder."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: Path,
+        name: str | None = None,
+        *,
+        rate: float | None = None,
+        start: datetime | None = None,
+    ) -> None:
+        """Lists the images.
+
+        Args:
+            settings: Name the largest image and the time zone of EXIF times.
+            path: The folder of the images, or the one above with `seqinfo.ini`.
+            name: Under which the frames are announced; None: the sequence's own name.
+            rate: Frames a second; None: that of `seqinfo.ini`, otherwise 25.
+            start: Time of the first image; None: its EXIF time, otherwise its modification time.
+
+        Raises:
+            ConfigurationError: There is no such folder, or it holds no numbered image.
+            UsageError: The source has no proper name.
+        """
+        self.info = read_sequence_info(path)
+        self.name = checked_source(name or self.info.name)
+        self.rate = rate or self.info.rate
+        self.skipped: list[Skipped] = []
+        self.files = self._find()
+        self._settings = settings
+        self.start = (start or self._first_time()).astimezone(UTC)
+
+    @property
+    def end(self) -> datetime:
+        """Time of the last image, UTC."""
+        return self._time_of(self.files[-1].number)
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        """Yields the images in the order of their numbers."""
+        for read in read_images(self.files, self._settings.max_image_bytes):
+            if stop.is_set():
+                return
+            if isinstance(read, Unusable):
+                self.skipped.append(read.skipped)
+                yield read.as_lost()
+            else:
+                yield CapturedFrame(
+                    self._time_of(read.file.number),
+                    ClockSource.PRODUCER,
+                    data=read.data,
+                    number=read.file.number,
+                    name=read.file.name,
+                    attributes=read.attributes,
+                )
+
+    def _time_of(self, number: int) -> datetime:
+        return self.start + timedelta(seconds=round((number - self.files[0].number) / self.rate, 6))
+
+    def _first_time(self) -> datetime:
+        first = read_image(self.files[0], self._settings.max_image_bytes)
+        if isinstance(first, ImageFile):
+            return first.own_time(find_timezone(self._settings.timezone))[0]
+        return datetime.fromtimestamp(self.files[0].path.stat().st_mtime, UTC)
+
+    def _find(self) -> list[FileToRead]:
+        """Returns the numbered images by number; of several with one number the first by name."""
+        found: dict[int, FileToRead] = {}
+        for path in sorted(self.info.folder.iterdir()) if self.info.folder.is_dir() else []:
+            digits = re.search(r"(\d+)\D*$", path.stem)
+            number = int(digits[1]) if digits else -1
+            if is_hidden(path.name):
+                self.skipped.append(Skipped(path.name, HIDDEN))
+            elif path.suffix.lower() not in IMAGE_ENDINGS or not path.is_file():
+                self.skipped.append(Skipped(path.name, "not an image"))
+            elif not 0 <= number < 2**63:
+                self.skipped.append(Skipped(path.name, "its name has no number"))
+            elif number in found:
+                self.skipped.append(Skipped(path.name, f"{found[number].name} has the same number"))
+            else:
+                found[number] = FileToRead(path, path.name, number)
+        if not found:
+            raise ConfigurationError(
+                f"{self.info.folder} holds no numbered images ({', '.join(IMAGE_ENDINGS)}).",
+                next_step="name a folder with images such as 0000001.jpg; for others, `imgpipeline ingest folder`",
+            )
+        return [found[number] for number in sorted(found)]

@@ -1,0 +1,185 @@
+"""Reads the frames of a video file with their times, and tells what could not be read of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame as DecodedFrame
+from av.video.stream import VideoStream
+
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.sources.video_choice import FrameChoice
+
+USUAL_RATE = 25.0
+"""Frames a second of a video that tells neither times nor a rate."""
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One frame of a video."""
+
+    number: int
+    """Number in the video, from 0, whether or not the frames before it were taken."""
+    offset_s: float
+    """Seconds from the beginning of the video, by the container's timestamps."""
+    pixels: np.ndarray
+    """uint8 [height, width, 3], BGR, upright."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Wanted frames that could not be read."""
+
+    reason: str
+    """`decode` for a damaged frame, `truncated` for the end of a file that is cut off."""
+    count: int
+    """How many frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a container says of itself."""
+
+    frames: int | None
+    """How many frames it should have; None if it does not say."""
+    rate: float | None
+    """Average frames a second; None if it does not say."""
+    created: datetime | None
+    """When it was made, UTC; None if it does not say."""
+    duration_s: float
+    """How long it is; 0 if it does not say."""
+
+
+def read_info(path: Path) -> VideoInfo:
+    """Reads what a video says of itself.
+
+    Raises:
+        ConfigurationError: There is no such file, or it is not a video.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        said = {**container.metadata, **stream.metadata}.get("creation_time")
+        rate = float(stream.average_rate) if stream.average_rate else None
+        return VideoInfo(stream.frames or None, rate, _created(said), _duration_s(container, stream))
+
+
+def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Unreadable]:  # noqa: B008 - a value
+    """Yields frames of a video, and what could not be read of it.
+
+    Args:
+        path: The file, in any format that FFmpeg reads.
+        choice: Which frames; by default all of them.
+
+    Yields:
+        Frames in the order in which they are shown.
+
+    Raises:
+        ConfigurationError: There is no such file, it is not a video, or it holds no frame.
+    """
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        chosen = choice.of(stream.frames or (_count_packets(path) if choice.count else None))
+        number, end_s, widest_s = 0, 0.0, 0.0
+        for number, decoded in enumerate(_decoded(container, stream), 1):
+            offset_s = _offset_s(stream, decoded, number - 1)
+            widest_s, end_s = max(widest_s, offset_s - end_s), max(end_s, offset_s)
+            if chosen.takes(number - 1, offset_s):
+                yield VideoFrame(number - 1, offset_s, _upright(decoded)) if decoded else Unreadable("decode", 1)
+        if number == 0:
+            raise _not_a_video(path)
+        missing = chosen.missing_after(number, _frames_promised(container, stream, number, end_s, widest_s))
+        if missing:
+            yield Unreadable("truncated", missing)
+
+
+def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
+    """Returns how many frames the container has by its own account, by its duration if it does not count them.
+
+    A last frame may be shown for long, so a duration counts only if it exceeds what was read by far.
+    """
+    duration_s = _duration_s(container, stream)
+    rate = float(stream.average_rate or USUAL_RATE)
+    if end_s + 1.5 / rate >= duration_s > 0:
+        return read
+    if stream.frames:
+        return stream.frames
+    is_cut_off = duration_s - end_s > max(1.0, 5 * widest_s)
+    return read + round((duration_s - end_s) * rate) - 1 if is_cut_off else read
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[DecodedFrame | None]:
+    """Yields each frame, or None in place of one that is damaged; ends where the file cannot be read further."""
+    packets = container.demux(stream)
+    while True:
+        frames: Sequence[DecodedFrame | None]
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            yield from stream.codec_context.decode(None)  # what the decoder still holds
+            return
+        if packet is None:
+            return
+        try:
+            frames = [None] if packet.is_corrupt else packet.decode()
+        except av.FFmpegError:
+            frames = [None]
+        yield from (None if frame is None or frame.is_corrupt else frame for frame in frames)
+
+
+def _offset_s(stream: VideoStream, frame: DecodedFrame | None, number: int) -> float:
+    if frame is None or frame.pts is None or stream.time_base is None:
+        return round(number / float(stream.average_rate or USUAL_RATE), 3)
+    return round(float((frame.pts - (stream.start_time or 0)) * stream.time_base), 3)
+
+
+def _upright(frame: DecodedFrame) -> np.ndarray:
+    pixels = frame.to_ndarray(format="bgr24")
+    turn = _TURNS.get(frame.rotation % 360)
+    return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+
+
+def _opened(path: Path) -> InputContainer:
+    if not path.is_file():
+        raise ConfigurationError(f"There is no video {path}.", next_step="name a video file")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise _not_a_video(path) from error
+    if not container.streams.video:
+        container.close()
+        raise _not_a_video(path)
+    return container
+
+
+def _not_a_video(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be read as a video.",
+        next_step="name a file that FFmpeg can read; an MP4 file that is cut off may lack its index",
+    )
+
+
+def _count_packets(path: Path) -> int:
+    with _opened(path) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+
+
+def _created(text: str | None) -> datetime | None:
+    try:
+        time = parse_time(text) if text else None
+    except ValueError:
+        return None
+    return time if time and time.year > 1970 else None  # many recorders write the beginning of an epoch

@@ -1,0 +1,92 @@
+"""Numbered images as one source: their order, numbers and times."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.publish import publish
+from imgpipeline.sources.sequence import SequenceSource
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.sources.test_folder import NOON, write_picture
+
+PLAIN = Settings(_env_file=None)
+
+
+def write_mot(folder: Path, *, rate: str = "14", images: str = "img1") -> None:
+    for number in (1, 2, 3):
+        write_picture(folder / images / f"{number:06d}.jpg", shade=number * 40)
+    (folder / "gt").mkdir()
+    (folder / "seqinfo.ini").write_text(
+        f"[Sequence]\nname=MOT17-02\nimDir={images}\nframeRate={rate}\nseqLength=3\nimExt=.jpg\n"
+    )
+
+
+def test_row_2_1_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(
+    kafka: KafkaBroker, topic: str, tmp_path: Path
+):
+    folder = tmp_path / "sequences" / "uav0000086_00000_v"
+    contents = [write_picture(folder / f"{number:07d}.jpg", shade=number) for number in range(1, 31)]
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    store = open_memory_store()
+    for _ in range(2):
+        totals = publish(settings, SequenceSource(settings, folder, rate=10, start=NOON), store=store)
+        assert (totals.announced, totals.closes) == (30, True)
+
+    frames = frames_in(read_published(settings))
+    assert [frame.frame_number for frame in frames] == [*range(1, 31)] * 2
+    assert {frame.source for frame in frames} == {"uav0000086_00000_v"}
+    assert [frame.timestamp for frame in frames[:30]] == [NOON + timedelta(seconds=n / 10) for n in range(30)]
+    assert [store.get(str(frame.image_path)) for frame in frames[:30]] == contents
+    assert {frame.image_path for frame in frames[:30]} == {frame.image_path for frame in frames[30:]}
+
+
+@pytest.mark.parametrize("named", ["folder", "images"])
+def test_row_2_1_the_rate_and_name_of_a_mot_sequence_are_those_of_its_seqinfo(tmp_path: Path, named: str):
+    write_mot(tmp_path / "MOT17-02-SDP")
+    path = tmp_path / "MOT17-02-SDP" / ("img1" if named == "images" else "")
+    source = SequenceSource(PLAIN, path, start=NOON)
+    assert (source.name, source.rate, len(source.files)) == ("MOT17-02", 14.0, 3)
+    assert source.end == NOON + timedelta(seconds=round(2 / 14, 6))
+
+
+def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_path: Path):
+    for name in ("img_1.jpg", "img_2.jpg", "img_10.jpg", "img_9.png"):
+        write_picture(tmp_path / name)
+    source = SequenceSource(PLAIN, tmp_path, rate=2, start=NOON)
+    assert [file.name for file in source.files] == ["img_1.jpg", "img_2.jpg", "img_9.png", "img_10.jpg"]
+    assert source.end == NOON + timedelta(seconds=4.5)
+
+
+def test_what_is_not_part_of_the_sequence_is_named(tmp_path: Path):
+    for name in ("0001.jpg", "1.jpg", "cover.jpg", ".2.jpg"):
+        write_picture(tmp_path / name)
+    (tmp_path / "readme.txt").touch()
+    source = SequenceSource(PLAIN, tmp_path, start=NOON)
+    assert {skipped.path: skipped.reason for skipped in source.skipped} == {
+        ".2.jpg": "hidden",
+        "1.jpg": "0001.jpg has the same number",
+        "cover.jpg": "its name has no number",
+        "readme.txt": "not an image",
+    }
+
+
+def test_without_a_start_the_first_image_gives_it(tmp_path: Path):
+    write_picture(tmp_path / "1.jpg", time=datetime(2026, 2, 3, tzinfo=UTC))
+    write_picture(tmp_path / "2.jpg", time=datetime(2026, 2, 9, tzinfo=UTC))
+    assert SequenceSource(PLAIN, tmp_path).end == datetime(2026, 2, 3, 0, 0, 0, 40_000, tzinfo=UTC)
+
+
+def test_a_wrong_folder_or_seqinfo_is_named(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="There is no folder"):
+        SequenceSource(PLAIN, tmp_path / "absent")
+    write_picture(tmp_path / "plain" / "cover.jpg")
+    with pytest.raises(ConfigurationError, match="holds no numbered images"):
+        SequenceSource(PLAIN, tmp_path / "plain")
+    write_mot(tmp_path / "mot", rate="fast")
+    with pytest.raises(ConfigurationError, match="frameRate is fast"):
+        SequenceSource(PLAIN, tmp_path / "mot")
