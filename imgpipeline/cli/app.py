@@ -34,6 +34,7 @@ from imgpipeline.cli import (
     mapreduce,
     models,
     new_chain,
+    prepare,
     query,
     redetect,
     repair,
@@ -66,6 +67,7 @@ app.add_typer(ingest.app, name="ingest")
 ingest.app.command("video")(ingest_video.video)
 ingest.app.command("sequence")(ingest_sequence.sequence)
 ingest.app.command("s3")(ingest_s3.s3)
+app.command("prepare")(prepare.prepare)
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")

@@ -1,7 +1,8 @@
 """`imgpipeline ingest sequence`: folders of numbered images."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from imgpipeline.cli.publish_options import Publishing, publishes
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from imgpipeline.sources.sequence import SequenceIngest
 
 _MOST_NAMED = 5
 
@@ -33,8 +37,7 @@ def sequence(
     first image's time is --start, otherwise its EXIF time, otherwise its modification time.
     """
     from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - loads NumPy
-    from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.sources.sequence import SequenceSource  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.sequence import SequenceSource, ingest_sequence  # noqa: PLC0415 - loads OpenCV
 
     settings = publishing.settings()
     options, at = publishing.options(settings, SourceKind.FINITE), read_start(start, find_timezone(settings.timezone))
@@ -42,40 +45,23 @@ def sequence(
         raise UsageError(f"--fps is {fps}, expected more than 0.", next_step="give frames per second, such as 25")
     if source and len(folders) > 1:
         raise UsageError("--source names one sequence, but several are given.", next_step="leave --source out")
-    done: list[dict[str, Any]] = []
+    done: list[SequenceIngest] = []
     for folder in folders:
         chosen = SequenceSource(settings, folder, source, rate=fps, start=at)
-        total = len(chosen.files)
         with finite_progress(f"Ingesting {chosen.name}", settings.kafka_topic, unit="images") as progress:
-            totals = publish(
-                settings,
-                chosen,
-                options=options,
-                progress=lambda now, total=total, show=progress: show(now.announced, total),  # type: ignore[misc]  # mypy cannot infer defaults
-            )
-        done.append({
-            "source": chosen.name,
-            "announced": totals.announced,
-            "failed": totals.failed,
-            "fps": chosen.rate,
-            "is_fps_known": bool(fps) or chosen.info.is_rate_known,
-            "first_time": chosen.start,
-            "last_time": chosen.end,
-            "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in chosen.skipped],
-        })  # fmt: skip
+            done.append(ingest_sequence(settings, chosen, options=options, progress=progress))
     if as_json:
-        show_json({"topic": settings.kafka_topic, "sequences": done})
+        show_json({"topic": settings.kafka_topic, "sequences": [asdict(result) for result in done]})
     else:
         for result in done:
             _report(result, settings.kafka_topic)
 
 
-def _report(result: dict[str, Any], topic: str) -> None:
-    rate = f"{result['fps']:g} frames a second{'' if result['is_fps_known'] else ', assumed'}"
-    note(f"{counted(result['announced'], 'frame')} of {result['source']} announced on the topic {topic} ({rate}).")
-    note(f"Their times: {result['first_time']:%Y-%m-%d %H:%M:%S} to {result['last_time']:%Y-%m-%d %H:%M:%S} UTC.")
-    skipped = result["skipped"]
-    if skipped:
-        note(f"Left out: {counted(len(skipped), 'other file')}.")
-        for file in skipped[:_MOST_NAMED]:
-            note(f"  {file['path']}: {file['reason']}")
+def _report(result: "SequenceIngest", topic: str) -> None:
+    rate = f"{result.fps:g} frames a second{'' if result.is_fps_known else ', assumed'}"
+    note(f"{counted(result.announced, 'frame')} of {result.source} announced on the topic {topic} ({rate}).")
+    note(f"Their times: {result.first_time:%Y-%m-%d %H:%M:%S} to {result.last_time:%Y-%m-%d %H:%M:%S} UTC.")
+    if result.skipped:
+        note(f"Left out: {counted(len(result.skipped), 'other file')}.")
+        for file in result.skipped[:_MOST_NAMED]:
+            note(f"  {file.path}: {file.reason}")

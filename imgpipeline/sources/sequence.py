@@ -6,7 +6,7 @@ through unchanged.
 
 import configparser
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,9 @@ from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_image, read_images
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
+from imgpipeline.sources.publish import publish
 from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
@@ -113,6 +115,7 @@ class SequenceSource:
         self.info = read_sequence_info(path)
         self.name = checked_source(name or self.info.name)
         self.rate = rate or self.info.rate
+        self.is_rate_known = rate is not None or self.info.is_rate_known
         self.skipped: list[Skipped] = []
         self.files = self._find()
         self._settings = settings
@@ -172,3 +175,48 @@ class SequenceSource:
                 next_step="name a folder with images such as 0000001.jpg; for others, `imgpipeline ingest folder`",
             )
         return [found[number] for number in sorted(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceIngest:
+    """What became of a sequence."""
+
+    source: str
+    """The source that its frames were announced under."""
+    announced: int
+    """Frames in Kafka."""
+    failed: int
+    """Files that are no images, or could not be stored."""
+    fps: float
+    """Frames a second."""
+    is_fps_known: bool
+    """Whether the rate was given, or read from `seqinfo.ini`."""
+    first_time: datetime
+    """Time of the first frame, UTC."""
+    last_time: datetime
+    """Time of the last frame, UTC."""
+    skipped: tuple[Skipped, ...]
+    """Files that were not announced."""
+
+
+def ingest_sequence(
+    settings: Settings,
+    sequence: SequenceSource,
+    *,
+    options: PublishOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SequenceIngest:
+    """Stores and announces a sequence; arguments and errors as of `folder.ingest_folder`."""
+    total = len(sequence.files)
+    step = (lambda totals: progress(totals.announced, total)) if progress else None
+    totals = publish(settings, sequence, options=options, progress=step)
+    return SequenceIngest(
+        source=sequence.name,
+        announced=totals.announced,
+        failed=totals.failed,
+        fps=sequence.rate,
+        is_fps_known=sequence.is_rate_known,
+        first_time=sequence.start,
+        last_time=sequence.end,
+        skipped=tuple(sequence.skipped),
+    )

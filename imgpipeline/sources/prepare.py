@@ -1,0 +1,183 @@
+"""Prepares images for ingest: resized copies named `frame_000000.jpg` and so on, made from a folder or a video.
+
+Existing files are never overwritten, and an original is deleted only after its copy is written.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.errors import BadInputError, ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
+from imgpipeline.sources.image_files import FileToRead, Unusable, read_images
+from imgpipeline.sources.images import encode_jpeg, stretch
+from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline.sources.video_frames import Unreadable, read_frames, read_info
+from imgpipeline.sources.walk import Skipped, find_pictures, path_below
+from imgpipeline.vision.decode import ImageLimits, decode_image
+
+_NUMBERED = re.compile(r"frame_(\d{6,})\.jpg", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """What is made of the images."""
+
+    size: tuple[int, int] | None = None
+    """Width and height in pixels, to which images are stretched; None: as they are."""
+    delete_originals: bool = False
+    """Whether an original image is deleted once its copy is written; a video never is."""
+    dry_run: bool = False
+    """Only tell what would be written."""
+    choice: FrameChoice = field(default_factory=FrameChoice)
+    """Which frames of a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One image that was written, or would be."""
+
+    original: str
+    """Path below the folder, or the video's name and the number of the frame."""
+    target: str
+    """Name of the file in the output folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """What became of a folder or a video."""
+
+    prepared: tuple[Prepared, ...]
+    """What was written, in order."""
+    skipped: tuple[Skipped, ...]
+    """What was not, with the reason; its original stays."""
+    next_number: int
+    """Number of the next frame in the output folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """One image to prepare."""
+
+    name: str
+    pixels: np.ndarray
+    time: datetime
+    path: Path | None
+
+
+def prepare(
+    settings: Settings,
+    path: Path,
+    out: Path,
+    options: PrepareOptions,
+    *,
+    stop: Event | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Preparing:
+    """Writes prepared copies of the images of a folder, of one image, or of the frames of a video.
+
+    A copy's modification time is the image's own time, so that `ingest folder` announces it with that.
+
+    Args:
+        settings: Name the largest image and the time zone of EXIF times.
+        path: The folder, image or video.
+        out: Where to write; made if missing.
+        options: What is made of them.
+        stop: Ends it early.
+        progress: Called with how many are done.
+
+    Raises:
+        ConfigurationError: There is nothing to prepare, or the output folder cannot be written.
+    """
+    skipped: list[Skipped] = []
+    originals = _frames(path, options, skipped) if _is_video(path) else _images(settings, path, skipped)
+    number, done = _next_number(out), []
+    for original in originals:
+        if stop is not None and stop.is_set():
+            break
+        name, number = _write(out, number, original, options)
+        done.append(Prepared(original.name, name))
+        if options.delete_originals and not options.dry_run and original.path is not None:
+            original.path.unlink()
+        if progress:
+            progress(len(done))
+    return Preparing(tuple(done), tuple(skipped), number)
+
+
+def _is_video(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        other = describe_other(file.read(HEAD_BYTES), path)
+    return other is not None and other.what.startswith("it is a video")
+
+
+def _images(settings: Settings, path: Path, skipped: list[Skipped]) -> Iterator[_Original]:
+    files, others = find_pictures(path)
+    skipped += others
+    limits, zone = ImageLimits(settings.max_image_pixels, settings.max_image_bytes), find_timezone(settings.timezone)
+    listed = (FileToRead(file, path_below(path, file), number) for number, file in enumerate(files))
+    for read in read_images(listed, settings.max_image_bytes):
+        if isinstance(read, Unusable):
+            skipped.append(read.skipped)
+            continue
+        try:
+            pixels = decode_image(read.data, limits).pixels
+        except BadInputError as error:
+            skipped.append(Skipped(read.file.name, error.message))
+        else:
+            yield _Original(read.file.name, pixels, read.own_time(zone)[0], read.file.path)
+
+
+def _frames(path: Path, options: PrepareOptions, skipped: list[Skipped]) -> Iterator[_Original]:
+    start = read_info(path).created or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    for frame in read_frames(path, options.choice):
+        if isinstance(frame, Unreadable):
+            skipped.append(Skipped(path.name, f"{frame.count} frames cannot be read ({frame.reason})"))
+        else:
+            time = start + timedelta(seconds=frame.offset_s)
+            yield _Original(f"{path.name}, frame {frame.number}", frame.pixels, time, None)
+
+
+def _next_number(out: Path) -> int:
+    if not out.is_dir():
+        return 0
+    numbers = (int(match[1]) for file in out.iterdir() if (match := _NUMBERED.fullmatch(file.name)))
+    return max(numbers, default=-1) + 1
+
+
+def _write(out: Path, number: int, original: _Original, options: PrepareOptions) -> tuple[str, int]:
+    """Writes a copy under the next free number; returns its name and the number after it."""
+    name = f"frame_{number:06d}.jpg"
+    if options.dry_run:
+        return name, number + 1
+    pixels = stretch(original.pixels, options.size) if options.size else original.pixels
+    unfinished = out / f".{name}.{os.getpid()}.unfinished"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(encode_jpeg(pixels))
+        os.utime(unfinished, (original.time.timestamp(),) * 2)
+        while True:  # a link fails where a file is, a rename would replace it
+            try:
+                (out / name).hardlink_to(unfinished)
+            except FileExistsError:
+                number += 1
+                name = f"frame_{number:06d}.jpg"
+            else:
+                return name, number + 1
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out} cannot be written: {error.strerror}.", next_step="free space, or name another folder with --out"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

@@ -1,0 +1,226 @@
+"""A folder that fills up as a source: every image that appears in it is announced once, as soon as it is whole.
+
+A periodic scan decides; events of the file system only make it start earlier. What was settled is kept in a small
+state file, so that neither a restart nor a network mount that comes and goes announces anything again.
+"""
+
+import itertools
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from threading import Event, Lock
+
+from watchfiles import watch
+
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.folder_scan import AwayError, Listed, Root, Settling, identify, list_images
+from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange
+from imgpipeline.sources.walk import is_hidden
+from imgpipeline.sources.watch_state import WatchState, default_state_file
+
+LOG = logging.getLogger(__name__)
+DONE = ".ingested"
+"""Where announced files are moved within the folder by default; hidden, so that it is not scanned."""
+
+
+class After(StrEnum):
+    """What becomes of a file whose frame is announced."""
+
+    KEEP = "keep"
+    """It stays."""
+    MOVE = "move"
+    """It is moved to another folder."""
+    DELETE = "delete"
+    """It is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How a folder is watched."""
+
+    after: After = After.KEEP
+    """What becomes of a file once Kafka has acknowledged its frame."""
+    move_to: Path | None = None
+    """Where files are moved to; None: `.ingested` in the folder."""
+    rescan_s: float = 2.0
+    """Seconds between two scans, and how long a file must stay unchanged."""
+    state_file: Path | None = None
+    """Where it is kept what was settled; None: `default_state_file`."""
+
+
+class WatchedFolder:
+    """The images of a folder that fills up. It ends only when it is stopped."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(self, settings: Settings, path: Path, name: str, options: WatchOptions = WatchOptions()) -> None:
+        """Opens the state of the folder.
+
+        Args:
+            settings: Name the largest image, the time zone of EXIF times, and what the state belongs to.
+            path: The folder, which is watched with all folders below it.
+            name: Under which the frames are announced.
+            options: How it is watched.
+
+        Raises:
+            ConfigurationError: There is no such folder and never was, or its state cannot be kept.
+            UsageError: The source has no proper name, or files would be moved to where they are found again.
+        """
+        self.name = checked_source(name)
+        self.skipped: dict[str, str] = {}
+        self._settings = settings
+        self._folder = path
+        self._options = options
+        self._done = options.move_to or path / DONE
+        below = self._done.resolve().parts[len(path.resolve().parts) :]
+        if self._done.resolve().is_relative_to(path.resolve()) and not any(is_hidden(part) for part in below):
+            raise UsageError(
+                f"Files moved to {self._done} would be found again.", next_step="name a folder outside, or a hidden one"
+            )
+        self._state = WatchState(options.state_file or default_state_file(settings, path, name))
+        if not path.is_dir() and self._state.is_mounted is None:
+            raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder with images")
+        self._root: Root | None = None
+        self._away: str | None = None
+        self._settling = Settling(0.9 * options.rescan_s)
+        self._changes: Iterator[object] | None = None
+        self._in_flight: set[str] = set()
+        self._lock = Lock()
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        """Yields each image that is new or has changed, and says when the folder goes away and comes back."""
+        while not stop.is_set():
+            try:
+                files = self._scan()
+            except AwayError as error:
+                if self._away is None:
+                    self._away = str(error)
+                    yield StatusChange(online=False, reason=self._away, at=datetime.now(UTC))
+            else:
+                if self._away is not None:
+                    self._away = None
+                    yield StatusChange(online=True, reason=f"{self._folder} is back", at=datetime.now(UTC))
+                yield from self._read(files, stop)
+            self._wait(stop)
+
+    def _scan(self) -> list[Listed]:
+        """Returns the whole files that are not settled yet.
+
+        Raises:
+            AwayError: The folder is not there, or is not the one that it was.
+        """
+        root = identify(self._folder)
+        if self._state.is_mounted and not root.is_mounted:
+            raise AwayError(f"the mount of {self._folder} is gone")
+        found = list_images(self._folder)
+        if not found and len(self._state) and self._root is not None and root != self._root:
+            raise AwayError(f"{self._folder} is another folder now, and empty")
+        self._root = root
+        self._state.note_root(is_mounted=root.is_mounted)
+        whole = self._settling.whole(found)
+        with self._lock:
+            idle = [file for file in whole if file.name not in self._in_flight]
+        for file in idle:
+            if self._state.was_announced(file.name, file.version):  # before a crash
+                self._put_away(file)
+        return [file for file in idle if not self._state.has(file.name, file.version)]
+
+    def _read(self, files: list[Listed], stop: Event) -> Iterator[Captured]:
+        listed = {file.name: file for file in files}
+        to_read = (FileToRead(file.path, file.name, number) for number, file in enumerate(files))
+        for read in read_images(to_read, self._settings.max_image_bytes):
+            if stop.is_set():
+                return
+            if isinstance(read, ImageFile):
+                yield from self._frame(read, listed[read.file.name])
+            elif read.skipped.reason.startswith("cannot be read"):
+                LOG.info("%s: %s", read.skipped.path, read.skipped.reason)  # tried again by the next scan
+            else:
+                yield from self._refuse(read, listed[read.skipped.path])
+
+    def _refuse(self, read: Unusable, listed: Listed) -> Iterator[Captured]:
+        self.skipped[read.skipped.path] = read.skipped.reason
+        LOG.warning("%s is not announced: %s", read.skipped.path, read.skipped.reason)
+        self._state.settle(listed.name, listed.version, "")
+        yield read.as_lost()
+
+    def _frame(self, image: ImageFile, listed: Listed) -> Iterator[Captured]:
+        digest = sha256(image.data).hexdigest()
+        if len(image.data) != listed.version.size_bytes:
+            return  # it grew while it was read: the next scan sees another version
+        if self._state.has_content(listed.name, digest):
+            self._state.settle(listed.name, listed.version, digest)
+            return
+        time, clock = image.own_time(find_timezone(self._settings.timezone))
+        with self._lock:
+            self._in_flight.add(listed.name)
+        yield CapturedFrame(
+            time,
+            clock,
+            data=image.data,
+            name=listed.name,
+            attributes=image.attributes,
+            settle=lambda how: self._settled(listed, digest, how),
+        )
+
+    def _settled(self, listed: Listed, digest: str, how: Settled) -> None:
+        """Keeps what became of a frame; a dropped one stays as it is, for the next scan."""
+        if how is not Settled.DROPPED:
+            self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
+        if how is Settled.ANNOUNCED:
+            self._put_away(listed)
+        with self._lock:
+            self._in_flight.discard(listed.name)
+
+    def _put_away(self, listed: Listed) -> None:
+        """Moves or deletes a file whose frame is announced; what fails is tried again by the next scan."""
+        if self._options.after is After.KEEP:
+            return
+        try:
+            self._remove(listed)
+        except OSError as error:
+            LOG.warning("%s cannot be put away: %s", listed.path, error)
+
+    def _remove(self, listed: Listed) -> None:
+        stat = listed.path.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (listed.version.size_bytes, listed.version.modified_ns):
+            return  # overwritten since it was read: the next scan announces that
+        if self._options.after is After.DELETE:
+            listed.path.unlink()
+        else:
+            target = _free_name(self._done / listed.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(listed.path, target)
+        self._state.forget(listed.name)
+
+    def _wait(self, stop: Event) -> None:
+        """Waits until the next scan, or until something happens in the folder."""
+        if self._away is not None:
+            self._changes = None
+        else:
+            try:
+                self._changes = self._changes or self._watch(stop)
+                if next(self._changes, None) is not None:
+                    return
+            except (OSError, RuntimeError) as error:
+                LOG.info("no file events of %s: %s", self._folder, error)
+            self._changes = None
+        stop.wait(self._options.rescan_s)
+
+    def _watch(self, stop: Event) -> Iterator[object]:
+        timeout_ms = round(1000 * self._options.rescan_s)
+        return watch(self._folder, stop_event=stop, rust_timeout=timeout_ms, yield_on_timeout=True, debounce=200)
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in itertools.count(2))
+    return path if not os.path.lexists(path) else next(name for name in names if not os.path.lexists(name))

@@ -1,0 +1,73 @@
+"""Prepared copies: their names, sizes and times, and what happens to the originals."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.prepare import PrepareOptions, Preparing, prepare
+from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.sources.test_folder import NOON, write_picture
+from imgpipeline_tests.sources.videos import write_video
+
+
+def prepared(path: Path, out: Path, options: PrepareOptions = PrepareOptions()) -> Preparing:  # noqa: B008 - a value
+    return prepare(Settings(_env_file=None), path, out, options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_row_0_5_copies_are_resized_and_numbered_after_the_highest(tmp_path: Path):
+    for name in ("a.jpg", "b.PNG", "c.bmp", "d.tiff", "e.jpeg"):
+        write_picture(tmp_path / "new_pics" / name, time=NOON)
+    out = tmp_path / "extracted_frames"
+    first = prepared(tmp_path / "new_pics", out, PrepareOptions(size=(1280, 720)))
+    assert names(out) == [f"frame_{number:06d}.jpg" for number in range(5)]
+    assert first.next_number == 5
+    assert {cv2.imread(str(path)).shape for path in out.iterdir()} == {(720, 1280, 3)}
+    assert {path.stat().st_mtime for path in out.iterdir()} == {NOON.timestamp()}
+    (out / "frame_000041.jpg").write_bytes(b"kept")
+    second = prepared(tmp_path / "new_pics" / "a.jpg", out)
+    assert [one.target for one in second.prepared] == ["frame_000042.jpg"]
+    assert (out / "frame_000041.jpg").read_bytes() == b"kept"
+
+
+def test_row_0_5_an_original_is_deleted_only_after_its_copy_is_written(tmp_path: Path):
+    data = write_picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "cut.jpg").write_bytes(data[:40])
+    result = prepared(tmp_path / "in", tmp_path / "out", PrepareOptions(delete_originals=True))
+    assert names(tmp_path / "in") == ["cut.jpg"]
+    assert [skipped.path for skipped in result.skipped] == ["cut.jpg"]
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    write_picture(tmp_path / "in" / "b.jpg")
+    with pytest.raises(ConfigurationError, match="blocked cannot be written"):
+        prepared(tmp_path / "in", tmp_path / "blocked", PrepareOptions(delete_originals=True))
+    assert names(tmp_path / "in") == ["b.jpg", "cut.jpg"]
+
+
+def test_row_0_5_a_dry_run_writes_and_deletes_nothing(tmp_path: Path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    options = PrepareOptions(size=(640, 360), dry_run=True, delete_originals=True)
+    result = prepared(tmp_path / "in", tmp_path / "out", options)
+    assert [(one.original, one.target) for one in result.prepared] == [("a.jpg", "frame_000000.jpg")]
+    assert not (tmp_path / "out").exists()
+    assert names(tmp_path / "in") == ["a.jpg"]
+
+
+def test_row_0_6_frames_are_taken_out_of_a_video(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4")
+    prepared(path, tmp_path / "out", PrepareOptions(choice=FrameChoice(count=5)))
+    assert names(tmp_path / "out") == [f"frame_{number:06d}.jpg" for number in range(5)]
+    assert path.exists()
+
+
+def test_the_command_says_what_it_did(tmp_path: Path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    ended = run("prepare", "in", "--out", "out", "--size", "640x360", cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "1 image written to out; the next number is 1.\n")
+    assert run("prepare", "in", "--out", "out", "--size", "wide", cwd=tmp_path).status == 2

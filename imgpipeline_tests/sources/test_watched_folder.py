@@ -1,0 +1,152 @@
+"""A folder that fills up: what is announced, when, once, and what happens when the folder goes away."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.objectstore.client import ObjectStore, open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.publish import publish
+from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.sources.test_folder import write_picture
+
+pytestmark = pytest.mark.servers
+
+
+class Watching:
+    """A folder, a topic and a store in memory."""
+
+    def __init__(self, kafka: KafkaBroker, topic: str, folder: Path, state: Path) -> None:
+        self.settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+        self.folder, self.state = folder, state
+        self.store: ObjectStore = open_memory_store()
+        folder.mkdir()
+
+    @contextmanager
+    def running(self, after: After = After.KEEP) -> Iterator[None]:
+        """Watches the folder while the context lasts, then stops as SIGTERM does."""
+        stop, options = threading.Event(), WatchOptions(after, rescan_s=0.3, state_file=self.state)
+        source = WatchedFolder(self.settings, self.folder, "gate", options)
+        thread = threading.Thread(target=lambda: publish(self.settings, source, stop=stop, store=self.store))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def files(self) -> list[str]:
+        """Returns the files of all announced frames, in order."""
+        return [str(frame.attributes["file"]) for frame in frames_in(read_published(self.settings))]
+
+    def await_files(self, *names: str) -> None:
+        wait_until(lambda: sorted(self.files()) == sorted(names), limit_s=60, what=f"{names} are announced")
+
+    def notices(self) -> list[NoticeKind]:
+        return [record.kind for record in read_published(self.settings) if isinstance(record, Notice)]
+
+
+@pytest.fixture
+def watching(kafka: KafkaBroker, topic: str, tmp_path: Path) -> Watching:
+    return Watching(kafka, topic, tmp_path / "in", tmp_path / "state.sqlite")
+
+
+def test_row_0_2_images_that_appear_are_announced_once(watching: Watching):
+    write_picture(watching.folder / "there.jpg", shade=1)
+    with watching.running():
+        watching.await_files("there.jpg")
+        write_picture(watching.folder / "new.JPG", shade=2)
+        write_picture(watching.folder / "sub" / "deep.png", shade=3)
+        write_picture(watching.folder / ".hidden.jpg", shade=4)
+        (watching.folder / "notes.txt").touch()
+        watching.await_files("there.jpg", "new.JPG", "sub/deep.png")
+    with watching.running():
+        write_picture(watching.folder / "later.jpg", shade=5)
+        watching.await_files("there.jpg", "new.JPG", "sub/deep.png", "later.jpg")
+
+
+def test_row_0_2_a_file_is_announced_when_it_is_whole(watching: Watching, tmp_path: Path):
+    data = write_picture(tmp_path / "made.jpg", shade=9)
+    with watching.running():
+        with (watching.folder / "slow.jpg").open("wb") as slow:
+            for part in range(10):
+                slow.write(data[part * len(data) // 10 : (part + 1) * len(data) // 10])
+                slow.flush()
+                time.sleep(0.1)  # the writer of the test is slower than a scan
+        watching.await_files("slow.jpg")
+    [frame] = frames_in(read_published(watching.settings))
+    assert watching.store.get(str(frame.image_path)) == data
+
+
+def test_row_0_2_a_file_that_is_moved_in_is_announced(watching: Watching, tmp_path: Path):
+    write_picture(tmp_path / "made.jpg")
+    with watching.running():
+        (tmp_path / "made.jpg").rename(watching.folder / "moved.jpg")
+        watching.await_files("moved.jpg")
+
+
+def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching: Watching):
+    write_picture(watching.folder / "a.jpg", shade=1)
+    with watching.running():
+        watching.await_files("a.jpg")
+        os.utime(watching.folder / "a.jpg")
+        write_picture(watching.folder / "b.jpg", shade=2)
+        watching.await_files("a.jpg", "b.jpg")
+        (watching.folder / "a.jpg").write_bytes(write_picture(watching.folder / ".c.jpg", shade=99))
+        watching.await_files("a.jpg", "b.jpg", "a.jpg")
+
+
+@pytest.mark.parametrize("after", [After.MOVE, After.DELETE])
+def test_row_0_2_files_are_put_away_after_their_frames_are_announced(watching: Watching, after: After):
+    for number in range(3):
+        write_picture(watching.folder / "sub" / f"{number}.jpg", shade=number)
+    with watching.running(after):
+        wait_until(lambda: not list(watching.folder.glob("sub/*.jpg")), limit_s=60, what="the files are put away")
+        assert watching.files() == ["sub/0.jpg", "sub/1.jpg", "sub/2.jpg"]
+        write_picture(watching.folder / "sub" / "1.jpg", shade=77)
+        watching.await_files("sub/0.jpg", "sub/1.jpg", "sub/2.jpg", "sub/1.jpg")
+        wait_until(lambda: not list(watching.folder.glob("sub/*.jpg")), limit_s=60, what="the file is put away")
+    kept = sorted(path.name for path in watching.folder.glob(".ingested/sub/*.jpg"))
+    assert kept == (["0.jpg", "1 (2).jpg", "1.jpg", "2.jpg"] if after is After.MOVE else [])
+
+
+def test_files_that_are_not_announced_stay_where_they_are(watching: Watching):
+    (watching.folder / "text.jpg").write_text("no image")
+    write_picture(watching.folder / "a.jpg")
+    with watching.running(After.DELETE):
+        wait_until(lambda: not (watching.folder / "a.jpg").exists(), limit_s=60, what="the image is deleted")
+    assert (watching.folder / "text.jpg").exists()
+
+
+def test_a_folder_that_goes_away_and_comes_back_announces_nothing_again(watching: Watching, tmp_path: Path):
+    for number in range(3):
+        write_picture(watching.folder / f"{number}.jpg", shade=number)
+    with watching.running():
+        watching.await_files("0.jpg", "1.jpg", "2.jpg")
+        watching.folder.rename(tmp_path / "unmounted")
+        wait_until(lambda: NoticeKind.OFFLINE in watching.notices(), limit_s=60, what="the source is offline")
+        watching.folder.mkdir()  # the empty folder below a mount
+        write_picture(tmp_path / "unmounted" / "3.jpg", shade=3)
+        watching.folder.rmdir()
+        (tmp_path / "unmounted").rename(watching.folder)
+        watching.await_files("0.jpg", "1.jpg", "2.jpg", "3.jpg")
+    assert watching.notices().count(NoticeKind.OFFLINE) == watching.notices().count(NoticeKind.ONLINE) == 1
+
+
+def test_what_cannot_be_watched_is_named(watching: Watching, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="There is no folder"):
+        WatchedFolder(watching.settings, tmp_path / "no", "gate", WatchOptions(state_file=tmp_path / "other.sqlite"))
+    options = WatchOptions(After.MOVE, watching.folder / "done", state_file=watching.state)
+    with pytest.raises(UsageError, match="would be found again"):
+        WatchedFolder(watching.settings, watching.folder, "gate", options)
