@@ -65,7 +65,8 @@ _MADE = {
 def put_older_summaries(store: ObjectStore, day: date) -> None:
     """Replace the summaries of labels of a built day by those of an older release."""
     for name, (read, sql, made_by) in _MADE.items():
-        with open_inputs(store, find_inputs(store, [read], day, wanted_by=name), day, wanted_by=name) as inputs:
+        found = find_inputs(store, [read], day, wanted_by=name)
+        with open_inputs(store, found, day, wanted_by=name, memory=None) as inputs:
             assert inputs is not None
             inputs.engine.run(f"CREATE TABLE made AS {sql}")
             below = inputs.manifests[read]
