@@ -27,6 +27,7 @@ from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.bundling import bundle_segments, hourly_bundles, segment_bundles
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
+from imgpipeline.defs.ingest_jobs import ingest_folder, ingest_video
 from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
 from imgpipeline.defs.redetecting import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
@@ -48,7 +49,7 @@ defs = dg.Definitions(
         redetections,
         model_comparison,
     ],
-    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments, retain_images_job],
+    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments, retain_images_job, ingest_folder, ingest_video],
     schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
     asset_checks=[no_source_is_silent],
     sensors=[frames_sensor, keep_tables_current, source_silence],

@@ -1,0 +1,83 @@
+"""The jobs `ingest_folder` and `ingest_video`: finite sources, configured in the launchpad."""
+
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.folder import ingest_folder as publish_folder
+from imgpipeline.sources.video import VideoSource
+from imgpipeline.sources.video import ingest_video as publish_video
+from imgpipeline.sources.video_choice import FrameChoice
+
+
+class IngestFolderConfig(dg.Config):
+    """Which folder is ingested."""
+
+    path: str = Field(description="Folder of images, on the machine that runs this job.")
+    source: str = Field(description="Name of the camera or the folder.")
+
+
+class IngestVideoConfig(dg.Config):
+    """Which video is ingested, and which of its frames."""
+
+    path: str = Field(description="Video file, on the machine that runs this job.")
+    source: str = Field("", description="Name of the camera. Default: the file's name.")
+    start: str = Field("", description="Time of the first frame, RFC 3339. Default: the video's, otherwise the file's.")
+    fps: float = Field(0.0, ge=0, description="At most so many frames per second of video; 0 takes all.")
+
+
+@dg.op(name="publish_folder", tags={"imgpipeline/work": "ingest"})
+def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeline: Pipeline) -> None:
+    """Stores and announces the images of a folder; repeating it counts nothing twice."""
+    with known_failures():
+        result = publish_folder(pipeline.settings(), Path(config.path), config.source)
+    context.add_output_metadata({
+        "source": result.source,
+        "announced": result.announced,
+        "stored": result.stored,
+        "skipped": len(result.skipped),
+        "bytes": result.size_bytes,
+    })  # fmt: skip
+
+
+@dg.op(name="publish_video", tags={"imgpipeline/work": "ingest"})
+def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
+    """Stores and announces frames of a video; repeating it counts nothing twice."""
+    with known_failures():
+        settings, path = pipeline.settings(), Path(config.path)
+        start = _start(config.start, settings)
+        choice = FrameChoice(rate=config.fps or None)
+        video = VideoSource(path, config.source or path.stem or "video", start=start, choice=choice)
+        result = publish_video(settings, video)
+    for text in result.notes:
+        context.log.warning(f"Not read: {text}.")
+    context.add_output_metadata(
+        {"source": result.source, "announced": result.announced, "failed": result.failed, "file": result.file}
+    )
+
+
+def _start(text: str, settings: Settings) -> datetime | None:
+    try:
+        return parse_time(text, find_timezone(settings.timezone)) if text else None
+    except ValueError as error:
+        raise ConfigurationError(f"start is {text!r}: {error}.", next_step="give an RFC 3339 time") from None
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Stores the images of a folder and announces them in Kafka.")
+def ingest_folder() -> None:
+    """Ingests a folder."""
+    folder_op()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Takes frames out of a video and announces them in Kafka.")
+def ingest_video() -> None:
+    """Ingests a video."""
+    video_op()
