@@ -38,6 +38,7 @@ WRONG_CALLS = [
     ("explain label-counts --day x --hour 1 --label car", "--day is 'x'."),
     ("explain label-totals --day x --label car", "--day is 'x'."),
     ("dead-letters list --day x", "--day is 'x'."),
+    ("sources books --day x", "--day is 'x'."),
     ("dead-letters replay --day x", "--day is 'x'."),
     # empty values, as of shell variables that are not set
     ("ingest folder . --source ''", "--source is empty."),
@@ -47,6 +48,10 @@ WRONG_CALLS = [
     ("frames list --source ''", "--source is empty."),
     ("query ''", "An argument is empty."),
     ("report --out ''", "--out is empty."),
+    ("health --supervisor ''", "--supervisor is empty."),
+    ("topics peek --topic ''", "--topic is empty."),
+    ("detect ''", "An argument is empty."),
+    ("images retain --limit-s ''", "--limit-s is empty."),
     # names that do not exist
     ("models pull nonsense", "There is no model 'nonsense'."),
     ("models bench --model nonsense", "There is no model 'nonsense'."),

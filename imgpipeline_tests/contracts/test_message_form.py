@@ -120,7 +120,7 @@ def test_row_2_6_a_frame_in_several_topics_has_one_source():
         "{n!r}",
         "{n:x}",
         "{0}",
-        "a\\{n}",
+        pytest.param("a\\{n}", id="backslash"),
     ],
     ids=str,
 )
