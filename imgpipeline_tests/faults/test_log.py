@@ -98,6 +98,7 @@ def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_give
     done = new_chain(lane.settings, "--yes", "--json", folder=tmp_path)
     assert done.json()["new_chains"] == [
         {
+            "topic": "frames",
             "partition": 0,
             "why": "the record at offset 4 is not the one that was read there before",
             "closed_topic_id": log.topic_id,
