@@ -27,7 +27,7 @@ from imgpipeline.cli import (
     images,
     imports,
     ingest,
-    ingest_replay,
+    ingest_rtsp,
     ingest_s3,
     ingest_sequence,
     ingest_video,
@@ -41,6 +41,7 @@ from imgpipeline.cli import (
     repair,
     report,
     settings,
+    simulate,
     sources,
     status,
     summary,
@@ -68,11 +69,12 @@ app.add_typer(ingest.app, name="ingest")
 ingest.app.command("video")(ingest_video.video)
 ingest.app.command("sequence")(ingest_sequence.sequence)
 ingest.app.command("s3")(ingest_s3.s3)
-ingest.app.command("replay")(ingest_replay.replay)
 app.command("prepare")(prepare.prepare)
+ingest.app.command("rtsp")(ingest_rtsp.rtsp)
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")
+app.add_typer(simulate.app, name="simulate")
 app.add_typer(images.app, name="images")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)

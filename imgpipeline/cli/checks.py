@@ -154,6 +154,18 @@ def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG0
     yield "DuckDB", f"version {duckdb.__version__} computes"
 
 
+def check_camera(
+    settings: Settings,  # noqa: ARG001 - every check takes the settings
+    url: str,
+    credentials: str | None,
+) -> Iterator[tuple[str, str]]:
+    """Checks that a camera delivers frames by RTSP."""
+    from imgpipeline.sources.rtsp_address import read_address  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.rtsp_probe import probe  # noqa: PLC0415 - loads OpenCV
+
+    yield read_address(url).shown, str(probe(url, credentials))
+
+
 CHECKS: Mapping[tuple[str, ...], Check] = {
     ("Kafka", "topic"): check_kafka,
     ("object store",): check_object_store,

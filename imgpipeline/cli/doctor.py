@@ -1,12 +1,16 @@
 """`imgpipeline doctor`: does everything that the settings point to work, and what to do where it does not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli.checks import CHECKS, CheckResult, run_checks
+from imgpipeline.cli.checks import CHECKS, Check, CheckResult, check_camera, run_checks
+from imgpipeline.cli.ingest_rtsp import CredentialsEnvOption, CredentialsFileOption
 from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
@@ -15,9 +19,17 @@ from imgpipeline.settings.unknown import unknown_settings
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
 
 
-def doctor(as_json: JsonOption = False) -> None:
-    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say how to fix each failure."""
-    results = _examine()
+def doctor(
+    as_json: JsonOption = False,
+    rtsp: Annotated[list[str] | None, typer.Option("--rtsp", metavar="URL", help="Also try this camera.")] = None,
+    credentials_env: CredentialsEnvOption = None,
+    credentials_file: CredentialsFileOption = None,
+) -> None:
+    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say how to fix each failure.
+
+    With --rtsp also a camera: whether it answers, its frames per second, codec, size and clock.
+    """
+    results = _examine(_cameras(rtsp or [], credentials_env, credentials_file))
     well = all(result.status in ("ok", "warning") for result in results)
     if as_json:
         show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
@@ -27,12 +39,19 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _examine() -> list[CheckResult]:
+def _cameras(urls: Sequence[str], variable: str | None, file: Path | None) -> dict[tuple[str, ...], Check]:
+    from imgpipeline.sources.rtsp_address import read_address, read_credentials  # noqa: PLC0415 - `--help` is quick
+
+    login = read_credentials(variable, file)
+    return {(read_address(url).shown,): partial(check_camera, url=url, credentials=login) for url in urls}
+
+
+def _examine(cameras: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
     try:
         settings = load_settings()
     except ConfigurationError as error:
         return [CheckResult("settings", "failed", error.message, error.next_step, 0.0)]
-    return [_check_names(), *run_checks(settings, CHECKS)]
+    return [_check_names(), *run_checks(settings, {**CHECKS, **cameras})]
 
 
 def _check_names() -> CheckResult:

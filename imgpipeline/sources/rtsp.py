@@ -8,6 +8,7 @@ cameras that send none, it is when the frame was received. Reading and decoding 
 
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rtsp_address import read_address
 from imgpipeline.sources.rtsp_messages import MessageReader
 
+LOG = logging.getLogger(__name__)
 _START_LIMIT_S = 60.0
 """How long a process may take to load its libraries on a busy machine."""
 _LOOK_S = 0.2
@@ -139,6 +141,7 @@ class RtspSource:
             self.now.online, self.now.reason, self.now.pid = False, reason, None
             if was_online or told != reason:
                 told = reason
+                LOG.warning("%s is offline: %s", self.name, reason)
                 yield StatusChange(online=False, reason=reason, at=self._clock())
             stop.wait(pause_s(failures, self.timing, self._rng))
 
@@ -154,6 +157,7 @@ class RtspSource:
         now, received = self.now, datetime.fromtimestamp(header["received"], UTC)
         if not now.online:
             now.online, now.reason = True, ""
+            LOG.info("%s is online: %s, %s", self.name, self.address.shown, now.codec)
             yield StatusChange(online=True, reason=f"{self.address.shown}: {now.codec}", at=received)
         sent = _time(header["sent"])
         offset_s = None if sent is None else (sent - received).total_seconds()
