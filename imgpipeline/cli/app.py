@@ -27,6 +27,7 @@ from imgpipeline.cli import (
     images,
     imports,
     ingest,
+    ingest_replay,
     ingest_rtsp,
     ingest_s3,
     ingest_sequence,
@@ -69,6 +70,7 @@ app.add_typer(ingest.app, name="ingest")
 ingest.app.command("video")(ingest_video.video)
 ingest.app.command("sequence")(ingest_sequence.sequence)
 ingest.app.command("s3")(ingest_s3.s3)
+ingest.app.command("replay")(ingest_replay.replay)
 app.command("prepare")(prepare.prepare)
 ingest.app.command("rtsp")(ingest_rtsp.rtsp)
 app.add_typer(imports.app, name="import")

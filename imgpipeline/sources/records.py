@@ -1,6 +1,6 @@
 """Kafka records of frames and notices, in the form that a publisher is asked for."""
 
-from imgpipeline.contracts.messages import FrameMessage, MessageFormat, classic_value
+from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
@@ -23,6 +23,7 @@ def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageF
         return Record(topic, key, message.to_value()) if form is MessageFormat.NATIVE else None
     if form is MessageFormat.CLASSIC:
         zone = find_timezone(settings.message_timezone)
-        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone))
+        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
+        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
     return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)

@@ -96,17 +96,11 @@ def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_give
     assert read_ledger(lane.store) == before
 
     done = new_chain(lane.settings, "--yes", "--json", folder=tmp_path)
+    why = "the record at offset 4 is not the one that was read there before"
     assert done.json()["new_chains"] == [
-        {
-            "partition": 0,
-            "why": "the record at offset 4 is not the one that was read there before",
-            "closed_topic_id": log.topic_id,
-            "closed_at": 5,
-            "new_topic_id": f"{log.topic_id}~2",
-            "log_start": 0,
-            "log_end": 8,
-        }
-    ]
+        {"topic": "frames", "partition": 0, "why": why, "closed_topic_id": log.topic_id, "closed_at": 5,
+         "new_topic_id": f"{log.topic_id}~2", "log_start": 0, "log_end": 8}
+    ]  # fmt: skip
     assert "Nothing to do" in new_chain(lane.settings, "--yes", folder=tmp_path).stderr
     assert lane.follow().lag == 0
 

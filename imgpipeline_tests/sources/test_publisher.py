@@ -1,8 +1,10 @@
 """The publisher of every source: stored before announced, announced in order, settled once, and accounted for."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from kafka import TopicPartition
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.messages import MessageFormat, parse_message
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
@@ -23,6 +27,8 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.publisher import Publisher
 from imgpipeline.stream.batches import FencedError
+from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.fetch import to_record
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
@@ -305,3 +311,26 @@ def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings
     assert reasons == ["dark", None, "unchanged", "unchanged", None]
     for message in announced:
         assert (store.head(str(message.image_path)) is None) is (message.gated is not None)
+
+
+def test_row_0_3_frames_are_announced_in_the_classic_form_with_flat_keys_and_their_session(settings: Settings):
+    store = open_memory_store()
+    flat = settings.model_copy(update={"image_key_template": "images/{name}", "store_url": "s3://group"})
+    classic = replace(FAST, writers=1, message_format=MessageFormat.CLASSIC)  # the first takes the name
+    named = [frame(0, name="frame_000000.jpg"), replace(frame(1, name="frame_000000.jpg"), number=None)]
+    publish(flat, Listed(list(named)), options=classic, store=store)
+
+    with open_consumer(flat) as consumer:
+        where = TopicPartition(flat.kafka_topic, 0)
+        consumer.assign([where])
+        consumer.seek_to_beginning(where)
+        records = [to_record(record) for record in consumer.poll(timeout_ms=10_000)[where]]
+    announced = [json.loads(record.value or b"") for record in records if b"image_path" in (record.value or b"")]
+    assert announced[0] == {
+        "image_path": "s3://group/images/frame_000000.jpg",
+        "upload_timestamp": "2026-01-09T12:00:00.000000",
+    }
+    assert announced[1]["image_path"].startswith("s3://group/images/frame_000000-")
+    messages = [parse_message(record) for record in records if b"image_path" in (record.value or b"")]
+    assert len({message.attributes["session"] for message in messages}) == 1
+    assert {message.source for message in messages} == {"gate"}
