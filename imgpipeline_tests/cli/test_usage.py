@@ -52,6 +52,13 @@ WRONG_CALLS = [
     ("topics peek --topic ''", "--topic is empty."),
     ("detect ''", "An argument is empty."),
     ("images retain --limit-s ''", "--limit-s is empty."),
+    ("doctor --rtsp ''", "--rtsp is empty."),
+    ("prepare ''", "An argument is empty."),
+    ("ingest video ''", "An argument is empty."),
+    ("ingest sequence ''", "An argument is empty."),
+    ("ingest s3 ''", "An argument is empty."),
+    ("ingest rtsp ''", "An argument is empty."),
+    ("simulate rtsp --host ''", "--host is empty."),
     # names that do not exist
     ("models pull nonsense", "There is no model 'nonsense'."),
     ("models bench --model nonsense", "There is no model 'nonsense'."),
