@@ -43,6 +43,7 @@ from imgpipeline.cli import (
     report,
     settings,
     simulate,
+    simulate_folder,
     sources,
     status,
     summary,
@@ -77,6 +78,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")
 app.add_typer(simulate.app, name="simulate")
+simulate.app.command("folder")(simulate_folder.folder)
 app.add_typer(images.app, name="images")
 app.command("status")(status.status)
 app.command("audit")(audit.audit)

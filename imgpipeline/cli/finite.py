@@ -1,10 +1,8 @@
 """What the commands of finite sources have in common: `--start`, progress with rate and time left, and Ctrl-C."""
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterator
 from datetime import datetime, tzinfo
-from threading import Event
 from typing import Annotated
 
 import typer
@@ -31,24 +29,6 @@ def read_start(text: str | None, zone: tzinfo) -> datetime | None:
         raise UsageError(
             f"--start {text!r}: {error}.", next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z"
         ) from None
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[Event]:
-    """Yields an event that SIGTERM and the first Ctrl-C set; a second Ctrl-C interrupts."""
-    stop = Event()
-
-    def end(number: int, _frame: object) -> None:
-        if number == signal.SIGINT and stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

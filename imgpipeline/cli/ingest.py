@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.finite import StartOption, finite_progress, read_start, stopping
+from imgpipeline.cli.finite import StartOption, finite_progress, read_start
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.publish_options import Publishing, publishes
+from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
@@ -96,8 +97,8 @@ def _watch(
 
     folder = WatchedFolder(settings, path, source, how)
     note(f"Watching {path}. Ctrl-C ends it.")
-    with stopping() as stop:
-        totals = publish(settings, folder, stop=stop, options=options)
+    with stopped_by_signals() as stopping:
+        totals = publish(settings, folder, stop=stopping.event, options=options)
     if as_json:
         show_json({"source": source, "topic": settings.kafka_topic, "announced": totals.announced,
                    "failed": totals.failed, "skipped": folder.skipped})  # fmt: skip

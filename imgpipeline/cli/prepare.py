@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.finite import stopping
 from imgpipeline.cli.ingest_video import CountOption, EveryOption, FpsOption, frame_choice
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
@@ -42,8 +42,10 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter for each option
     except ValueError as error:
         raise UsageError(f"--size: {error}.", next_step="give a size such as 640x360") from None
     options = preparing.PrepareOptions(wanted, delete_originals, dry_run, frame_choice(every, fps, count))
-    with stopping() as stop, progress_bar("Preparing", unit="images") as show:
-        result = preparing.prepare(load_settings(), path, out, options, stop=stop, progress=lambda n: show(n, 0))
+    with stopped_by_signals() as stopping, progress_bar("Preparing", unit="images") as show:
+        result = preparing.prepare(
+            load_settings(), path, out, options, stop=stopping.event, progress=lambda n: show(n, 0)
+        )
     if as_json:
         show_json({**asdict(result), "dry_run": dry_run})
         return

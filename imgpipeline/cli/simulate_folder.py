@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.finite import stopping
 from imgpipeline.cli.output import note
+from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 
 _PATTERNS = ("scene", "rotate")
 
 
-def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
+def folder(
     cameras: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 1,
     fps: Annotated[float, typer.Option(min=0, max=60, help="Images a second of each; 0: as fast as possible.")] = 5.0,
     count: Annotated[int, typer.Option(min=1, help="Images of each camera.")] = 10,
@@ -39,7 +39,7 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
     except OSError as error:
         raise ConfigurationError(f"{image} cannot be read: {error.strerror}.", next_step="name a picture") from None
 
-    with stopping() as stop, ThreadPoolExecutor(cameras) as pool:
+    with stopped_by_signals() as stopping, ThreadPoolExecutor(cameras) as pool:
 
         def run(number: int) -> int:
             at = out / f"cam{number}"
@@ -49,7 +49,7 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 else folder_camera.scene_pictures(first_seed + number - 1, count)
             )
             truth = folder_camera.truth_of(at)
-            return folder_camera.write_pictures(at, pictures, name=name, fps=fps, stop=stop, truth_file=truth)
+            return folder_camera.write_pictures(at, pictures, name=name, fps=fps, stop=stopping.event, truth_file=truth)
 
         written = sum(pool.map(run, range(1, cameras + 1)))
     note(f"{counted(written, 'image')} of {counted(cameras, 'camera')} written to {out}.")

@@ -10,6 +10,7 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator.folder_camera import rotated_pictures, scene_pictures, truth_of, write_pictures
+from imgpipeline_tests.cli.command import run
 
 
 def picture() -> bytes:
@@ -50,3 +51,12 @@ def test_an_image_is_never_overwritten_and_a_wrong_template_is_named(tmp_path: P
         write_pictures(tmp_path, rotated_pictures(picture()), name="a.jpg", fps=0, stop=stop, truth_file=tmp_path / "t")
     with pytest.raises(ConfigurationError, match="--name"):
         write_pictures(tmp_path, scene_pictures(1, 1), name="{x}", fps=0, stop=stop, truth_file=tmp_path / "t")
+
+
+def test_the_command_fills_a_folder_for_each_camera(tmp_path: Path):
+    (tmp_path / "original_image.jpg").write_bytes(picture())
+    given = ["--cameras", "2", "--fps", "0", "--pattern", "rotate", "--image", "original_image.jpg"]
+    ended = run("simulate", "folder", *given, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "20 images of 2 cameras written to simulated.\n")
+    assert len(list((tmp_path / "simulated" / "cam2").iterdir())) == 10
+    assert run("simulate", "folder", "--pattern", "rotate", cwd=tmp_path).status == 2
