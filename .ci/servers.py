@@ -25,6 +25,8 @@ APT_PACKAGES = {
     "java": "default-jre-headless",
     "openssl": "openssl",
     "postgres": "postgresql",
+    "mosquitto": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
     "mvn": "maven",
     "go": "golang-go",
 }
@@ -58,7 +60,7 @@ def main() -> int:
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL and GStreamer (RTSP)"
+    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto and GStreamer (RTSP)"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -89,7 +91,7 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl"]
+    needed = ["java", "openssl", "mosquitto_pub"]
     if not (is_there(programs.kafka_jars) and is_there(programs.hadoop_jars)):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):
@@ -97,6 +99,8 @@ def missing_tools() -> list[str]:
     missing = {name for name in needed if find_tool(name) is None}
     if not is_there(programs.postgres_folder):
         missing.add("postgres")
+    if not is_there(programs.mosquitto):
+        missing.add("mosquitto")
     return [name for name in APT_PACKAGES if name in missing]
 
 

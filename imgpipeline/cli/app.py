@@ -27,6 +27,7 @@ from imgpipeline.cli import (
     images,
     imports,
     ingest,
+    ingest_mqtt,
     ingest_replay,
     ingest_rtsp,
     ingest_s3,
@@ -41,6 +42,7 @@ from imgpipeline.cli import (
     redetect,
     repair,
     report,
+    serve_ingest,
     settings,
     simulate,
     simulate_folder,
@@ -74,6 +76,8 @@ ingest.app.command("s3")(ingest_s3.s3)
 ingest.app.command("replay")(ingest_replay.replay)
 app.command("prepare")(prepare.prepare)
 ingest.app.command("rtsp")(ingest_rtsp.rtsp)
+ingest.app.command("mqtt")(ingest_mqtt.mqtt)
+app.add_typer(serve_ingest.app, name="serve-ingest")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")

@@ -12,9 +12,11 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings.detection import DetectionSettings
 from imgpipeline.settings.gating import GateSettings
+from imgpipeline.settings.http import HttpSettings
 from imgpipeline.settings.kafka import KafkaSettings
 from imgpipeline.settings.messages import MessageSettings
 from imgpipeline.settings.model import ModelSettings
+from imgpipeline.settings.mqtt import MqttSettings
 from imgpipeline.settings.sources import SourceSettings
 from imgpipeline.settings.store import StoreSettings
 from imgpipeline.settings.tables import TableSettings
@@ -24,8 +26,8 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, TableSettings, GateSettings, DetectionSettings, ModelSettings, SourceSettings, MessageSettings,
-    KafkaSettings, StoreSettings
+    WarningLimits, TableSettings, GateSettings, DetectionSettings, ModelSettings, HttpSettings, MqttSettings,
+    SourceSettings, MessageSettings, KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

@@ -104,7 +104,7 @@ def store_image(
         UsageError: The template needs a number, and the frame has none.
     """
     number = frame.number if frame.position is None else frame.position
-    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": _ending(image.data)}
+    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
     key = template.key(source, frame.timestamp, image.sha256, **of_frame)
     if (
         store is None
@@ -118,7 +118,8 @@ def store_image(
     return key
 
 
-def _ending(data: bytes) -> str:
+def ending_of(data: bytes) -> str:
+    """Returns the ending of a file name for an encoded image."""
     if data.startswith(b"\x89PNG"):
         return ".png"
     return ".jpg" if data.startswith(b"\xff\xd8") else ".img"

@@ -130,6 +130,11 @@ class Publisher:
         since = self._sending_since
         return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else self._blocked
 
+    @property
+    def error(self) -> ImgpipelineError | None:
+        """Why the session has failed; None while it has not."""
+        return self._error
+
     def totals(self) -> Totals:
         """Returns the accounting so far."""
         return self._accounts.totals()
@@ -247,22 +252,23 @@ class Publisher:
     def _publish(self) -> None:
         accounted = monotonic()
         while True:
-            ready = self._next_ready(accounted)
+            ready = self._next_ready(accounted + self._account_after_s())
             self._announce(ready)
-            idle_s = monotonic() - accounted
+            since_s = monotonic() - accounted
             if self._end_reason is not None and not (self._waiting or self._storing or self._notices):
                 break
-            flowing = self._accounts.has_open_days()
-            if idle_s >= (self._options.account_s if flowing else self._options.idle_account_s):
-                self._send_accounts(idle_s)
+            if since_s >= self._account_after_s():
+                self._send_accounts(since_s)
                 accounted = monotonic()
         self._send_end()
 
-    def _next_ready(self, accounted: float) -> list[_Entry]:
+    def _account_after_s(self) -> float:
+        return self._options.account_s if self._accounts.has_open_days() else self._options.idle_account_s
+
+    def _next_ready(self, wake_at: float) -> list[_Entry]:
         """Submits waiting frames, and returns those at the front that are stored or have failed."""
         with self._changed:
-            wake_s = max(0.0, accounted + self._options.account_s - monotonic())
-            self._changed.wait_for(self._has_work, timeout=wake_s)
+            self._changed.wait_for(self._has_work, timeout=max(0.0, wake_at - monotonic()))
             while self._can_submit():
                 entry = self._take_waiting()
                 entry.before, self._last_prepared = self._last_prepared, entry.prepared

@@ -102,6 +102,24 @@ def rtsp_python() -> Path:
     return python
 
 
+def mosquitto() -> Path:
+    """Return the MQTT broker's program, which Debian keeps where only root's search path has it.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("mosquitto", also="/usr/sbin")
+
+
+def mosquitto_passwd() -> Path:
+    """Return the program that hashes the passwords of the MQTT broker's users.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("mosquitto_passwd")
+
+
 def postgres_folder() -> Path:
     """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version.
 
@@ -131,8 +149,8 @@ def _built(name: str, version: str) -> Path:
     return program
 
 
-def _on_path(name: str) -> Path:
-    found = shutil.which(name)
+def _on_path(name: str, *, also: str | None = None) -> Path:
+    found = shutil.which(name) or (shutil.which(name, path=also) if also else None)
     if found is None:
         raise _missing(name)
     return Path(found)

@@ -1,0 +1,102 @@
+"""`imgpipeline serve-ingest`: the HTTP source, and its API keys."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, show_json, show_table, write_text
+from imgpipeline.errors import UsageError
+from imgpipeline.settings import Settings, load_settings, utc_now
+
+app = typer.Typer(invoke_without_command=True, help="Receive images by HTTP, store and announce them.")
+keys = typer.Typer(help="The API keys of serve-ingest.")
+app.add_typer(keys, name="keys")
+
+
+@app.callback()
+def serve(
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Another than this machine's needs keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 8060,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="Folder of the videos to play. Default: DATASET_ROOT_DIR.")
+    ] = None,
+) -> None:
+    """Receive images by HTTP, store and announce them: POST /frames/SOURCE. The API is described at /docs.
+
+    An image is answered when it is stored and announced; sending it again counts once. Without API keys only this
+    machine can send. Ctrl-C stops, after what has arrived is announced.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import uvicorn  # noqa: PLC0415 - `--help` does not wait for it
+
+    from imgpipeline.web.ingest.app import create_app, open_server  # noqa: PLC0415 - as above
+
+    settings = load_settings(**({"dataset_root": dataset} if dataset else {}))
+    _check_host(host, settings)
+    server = open_server(settings)
+    note(f"Serving on http://{host}:{port}/, its API is described at http://{host}:{port}/docs. Ctrl-C stops.")
+    config = uvicorn.Config(
+        create_app(server), host=host, port=port, log_level="warning", access_log=False, limit_concurrency=256,
+        timeout_graceful_shutdown=40,
+    )  # fmt: skip
+    uvicorn.Server(config).run()
+
+
+def _check_host(host: str, settings: Settings) -> None:
+    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
+
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback and not KeyFile(settings.api_keys_file).keys():
+        raise UsageError(
+            f"Everybody who reaches {host} could send images: there is no API key.",
+            next_step="imgpipeline serve-ingest keys add --source NAME",
+        )
+
+
+@keys.callback()
+def _keys() -> None:
+    """The API keys of serve-ingest."""
+
+
+@keys.command("add")
+def add(
+    source: Annotated[
+        list[str], typer.Option("--source", help="A source that the key is for; * and ? are wildcards. Repeatable.")
+    ],
+) -> None:
+    """Make an API key and print it. It is shown only now: the file keeps its hash."""
+    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
+
+    file = KeyFile(load_settings().api_keys_file)
+    write_text(file.add(tuple(source), utc_now()) + "\n")
+    note(f"Its hash is in {file.path}. Send it as: Authorization: Bearer KEY")
+
+
+@keys.command("list")
+def list_keys(as_json: JsonOption = False) -> None:
+    """List the API keys: id, sources, and when they were made."""
+    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
+
+    found = KeyFile(load_settings().api_keys_file).keys()
+    if as_json:
+        show_json([{"id": key.id, "sources": list(key.sources), "created": key.created} for key in found])
+    else:
+        show_table(("id", "sources", "created"), [(key.id, ", ".join(key.sources), key.created) for key in found])
+
+
+@keys.command("remove")
+def remove(key: Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")]) -> None:
+    """Remove an API key; a running server refuses it from the next request on."""
+    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
+
+    KeyFile(load_settings().api_keys_file).remove(key)
+    note(f"The key {key} is removed.")

@@ -1,0 +1,53 @@
+"""Frames that are known by their content, because they arrive without a time: the same content is one frame a day."""
+
+from datetime import UTC, datetime, time, timedelta
+from hashlib import sha256
+from typing import Protocol
+
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.times import day_of
+from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.sources.images import ImageStore, ending_of
+from imgpipeline.sources.protocol import CapturedFrame
+
+
+class ReadableImageStore(ImageStore, Protocol):
+    """What is needed of an object store."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Returns the description of an object, or None if there is none."""
+
+
+def content_name(data: bytes) -> str:
+    """Returns the name under which an image is stored that is known by its content: `{digest}.jpg`."""
+    return f"{sha256(data).hexdigest()[:32]}{ending_of(data)}"
+
+
+def first_received(
+    store: ReadableImageStore, template: ImageKeyTemplate, source: str, frame: CapturedFrame
+) -> datetime:
+    """Returns when a redelivered image arrived first, so that it stays one frame if midnight has passed since.
+
+    Args:
+        store: Where the images are.
+        template: How their keys are made.
+        source: Whose image it is.
+        frame: The frame as it arrived now; with encoded bytes, and named by `content_name`.
+
+    Returns:
+        If it was stored on the day before: when, but not later than that day. Otherwise the frame's time.
+
+    Raises:
+        TransientError: The store does not answer.
+        PermanentError: The store refuses.
+        UsageError: The template needs a number, and the frame has none.
+    """
+    now, digest = frame.timestamp, sha256(frame.data or b"").hexdigest()
+    yesterday = now - timedelta(days=1)
+    key, of_today = (template.key(source, at, digest, name=frame.name, number=frame.number) for at in (yesterday, now))
+    found = store.head(key)
+    if found is None:
+        return now
+    if key == of_today:  # the template has no day
+        return found.last_modified
+    return min(found.last_modified, datetime.combine(day_of(yesterday), time.max, UTC))

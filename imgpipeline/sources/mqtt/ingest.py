@@ -1,0 +1,145 @@
+"""Publishes the images of MQTT messages: each message is acknowledged when its frame is stored and announced.
+
+While the store or Kafka is away, nothing is acknowledged, and the broker keeps what it has not delivered. A frame that
+is delivered again is the same frame, because it is known by its content (`by_content`).
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.errors import TransientError
+from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.by_content import ReadableImageStore, first_received
+from imgpipeline.sources.mqtt.acknowledgements import Delivery
+from imgpipeline.sources.mqtt.messages import Subscription
+from imgpipeline.sources.mqtt.session import Arrived, MqttSession, Received, Refused
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import Lost, Settled, StatusChange
+from imgpipeline.sources.publishers import Publishers
+from imgpipeline.stream.diagnosis import UnreachableBrokerError
+
+LOG = logging.getLogger(__name__)
+_PAUSE_S = 1.0
+
+
+def ingest_mqtt(
+    settings: Settings,
+    subscription: Subscription,
+    *,
+    stop: threading.Event | None = None,
+    options: PublishOptions | None = None,
+    store: ReadableImageStore | None = None,
+    progress: Callable[[list[tuple[str, Totals]]], None] | None = None,
+) -> list[tuple[str, Totals]]:
+    """Publishes what arrives until `stop` is set.
+
+    Args:
+        settings: Name broker, store and Kafka.
+        subscription: Which messages are frames.
+        stop: Ends all sessions gracefully; None: it never ends by itself.
+        options: How to publish.
+        store: Where the images go; None: the store of the settings.
+        progress: Called with the accounting of each session after each message, and several times a second without.
+
+    Returns:
+        Source and accounting of each session.
+
+    Raises:
+        ImgpipelineError: Broker, store or Kafka cannot be used; the error says why. What was not announced is delivered
+            again the next time.
+    """
+    stop, chosen, done = stop or threading.Event(), options or PublishOptions(), threading.Event()
+    ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop)
+    threading.Thread(target=ingest.limit_draining, args=(done, chosen.drain_s), name="drain", daemon=True).start()
+    reason, drain_s = "failed", chosen.drain_s
+    try:
+        for item in ingest.session.receive(stop):
+            ingest.take(item)
+            if progress:
+                progress(ingest.publishers.totals())
+        ingest.take_unacknowledged()
+        reason = "stopped"
+    finally:
+        try:
+            ingest.publishers.close(reason, drain_s=drain_s)
+        finally:
+            done.set()
+            ingest.session.close()
+    return ingest.publishers.totals()
+
+
+class _Ingest:
+    """Gives what the session receives to the publishers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        subscription: Subscription,
+        store: ReadableImageStore,
+        options: PublishOptions,
+        stop: threading.Event,
+    ) -> None:
+        self._subscription = subscription
+        self._store = store
+        self._stop = stop
+        self._template = ImageKeyTemplate(settings.image_key_template)
+        self.session = MqttSession(settings, subscription.topics)
+        self.publishers = Publishers(settings, options=options, store=store)
+
+    def take(self, item: Arrived | None) -> None:
+        if item is None:
+            self.publishers.check()
+        elif isinstance(item, StatusChange):
+            self.publishers.offer_all(item)
+        elif isinstance(item, Refused):
+            self._persist(lambda: self.publishers.offer(self._subscription.source_of(item.topic), Lost("queue")))
+        else:
+            self._persist(lambda: self._publish(item))
+
+    def take_unacknowledged(self) -> None:
+        """Publishes what is left of QoS 0; the rest is delivered again, because it is not acknowledged."""
+        for item in self.session.rest():
+            if isinstance(item, Received) and item.delivery is None:
+                self.take(item)
+
+    def limit_draining(self, done: threading.Event, drain_s: float) -> None:
+        """Once it is to stop, lets nothing wait for store and Kafka for longer than this."""
+        while not self._stop.wait(_PAUSE_S):
+            if done.is_set():
+                return
+        if not done.wait(drain_s):
+            self.publishers.abort()
+
+    def _publish(self, item: Received) -> None:
+        reach("frame captured", item.topic)
+        source = self._subscription.source_of(item.topic)
+        frame = self._subscription.frame_of(item.topic, item.payload, item.at)
+        if item.redelivered and not frame.has_own_timestamp and frame.name:
+            frame = replace(frame, timestamp=first_received(self._store, self._template, source, frame))
+        self.publishers.offer(source, replace(frame, settle=self._settler(item.delivery)))
+
+    def _settler(self, delivery: Delivery | None) -> Callable[[Settled], None] | None:
+        if delivery is None:
+            return None
+
+        def settle(how: Settled) -> None:
+            if how is not Settled.DROPPED:  # it was not announced: it is to be delivered again
+                self.session.settle(delivery)
+
+        return settle
+
+    def _persist(self, action: Callable[[], None]) -> None:
+        """Repeats what fails while the store or Kafka is away."""
+        while True:
+            try:
+                return action()
+            except (TransientError, UnreachableBrokerError) as error:
+                LOG.warning("waiting: %s", error)
+                if self._stop.wait(_PAUSE_S):
+                    return None

@@ -1,0 +1,164 @@
+"""From an MQTT message to a frame: the topic names the source, the payload is the image or a JSON document with it."""
+
+import base64
+import binascii
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from paho.mqtt.client import topic_matches_sub
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.message_fields import (
+    MAX_TEXT,
+    checked_text,
+    invalid_field,
+    load_object,
+    read_attributes,
+    read_count,
+    read_timestamp,
+)
+from imgpipeline.errors import BadInputError, UsageError
+from imgpipeline.sources.by_content import content_name
+from imgpipeline.sources.protocol import CapturedFrame
+
+LOG = logging.getLogger(__name__)
+DEFAULT_TOPIC = "images/raw"
+_SHARED = "$share/"
+
+
+class Payload(StrEnum):
+    """What the messages hold."""
+
+    IMAGE = "image"
+    """The encoded image itself."""
+    JSON = "json"
+    """`{"image": base64, "timestamp", "number", "attributes"}`; all but the image are optional."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which messages are frames, and of which source."""
+
+    topics: tuple[str, ...] = (DEFAULT_TOPIC,)
+    """Topic filters; the parts that `+` and `#` match name the source."""
+    source: str | None = None
+    """The source of all messages; None: the matched parts, or the topic if the filter has no wildcard."""
+    payload: Payload = Payload.IMAGE
+    """What the messages hold."""
+    _patterns: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for topic in self.topics:
+            check_filter(topic)
+        if not self.topics:
+            raise UsageError("There is no topic to subscribe to.", next_step=f"name one: --topic {DEFAULT_TOPIC}")
+        if self.source is not None and any("+" in topic or "#" in topic for topic in self.topics):
+            raise UsageError(
+                f"--source {self.source!r} would be the source of all topics that a wildcard matches.",
+                next_step="leave --source out: what + and # match is the source",
+            )
+        object.__setattr__(self, "_patterns", tuple(_without_share(topic) for topic in self.topics))
+
+    def source_of(self, topic: str) -> str:
+        """Returns the source of a message: the parts of its topic that the wildcards match, joined by `/`."""
+        if self.source is not None:
+            return self.source
+        pattern = next((one for one in self._patterns if topic_matches_sub(one, topic)), topic)
+        named = "/".join(_matched_parts(pattern.split("/"), topic.split("/"))) or topic
+        shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in named)[:MAX_TEXT]
+        return shown if shown.strip() else topic
+
+    def frame_of(self, topic: str, payload: bytes, received: datetime) -> CapturedFrame:
+        """Returns the frame of a message.
+
+        A payload that is not what was expected becomes the frame's image as it is. Such an image cannot be decoded, so
+        it ends as a dead letter.
+
+        Args:
+            topic: Of the message.
+            payload: Of the message.
+            received: When it arrived, UTC.
+        """
+        if self.payload is Payload.JSON:
+            try:
+                return _json_frame(topic, payload, received)
+            except BadInputError as error:
+                LOG.warning("%s: %s", topic, error)
+                attributes = {"mqtt_topic": topic, "mqtt_error": error.message[:MAX_TEXT]}
+                return _untimed_frame(payload, received, attributes)
+        return _untimed_frame(payload, received, {"mqtt_topic": topic})
+
+
+def parse_payload(text: str) -> Payload:
+    """Reads the name of a payload.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    try:
+        return Payload(text)
+    except ValueError:
+        raise UsageError(f"There is no payload {text!r}.", next_step="choose image or json") from None
+
+
+def check_filter(topic: str) -> None:
+    """Refuses what is no topic filter (MQTT 5.0, 4.7).
+
+    Raises:
+        UsageError: It is none.
+    """
+    parts = _without_share(topic).split("/")
+    wrong = any(("+" in part and part != "+") or ("#" in part and part != "#") for part in parts)
+    if not topic or "\0" in topic or wrong or "#" in parts[:-1] or (topic.startswith(_SHARED) and topic.count("/") < 2):
+        raise UsageError(
+            f"{topic!r} is no topic filter.",
+            next_step=f"name one such as {DEFAULT_TOPIC}, images/+/raw or site/#; + and # stand for whole parts",
+        )
+
+
+def _without_share(topic: str) -> str:
+    return topic.split("/", 2)[2] if topic.startswith(_SHARED) and topic.count("/") > 1 else topic
+
+
+def _matched_parts(pattern: Sequence[str], parts: Sequence[str]) -> list[str]:
+    if pattern[-1] == "#":
+        head = len(pattern) - 1
+        return [*_matched_parts([*pattern[:-1], ""], [*parts[:head], ""]), *parts[head:]]
+    return [part for wanted, part in zip(pattern, parts, strict=False) if wanted == "+"]
+
+
+def _untimed_frame(
+    data: bytes, received: datetime, attributes: Mapping[str, object], number: int | None = None
+) -> CapturedFrame:
+    return CapturedFrame(
+        received,
+        ClockSource.RECEIVER,
+        data=data,
+        name=content_name(data),
+        number=number,
+        attributes=attributes,
+        received=received,
+        has_own_timestamp=False,
+    )
+
+
+def _json_frame(topic: str, payload: bytes, received: datetime) -> CapturedFrame:
+    document = load_object(payload)
+    encoded = document.get("image")
+    try:
+        data = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise invalid_field("image", f"a JSON {type(encoded).__name__}", "an encoded image in base64")
+    timestamp, number = read_timestamp(document), read_count(document, "number")
+    attributes = read_attributes(document, {"image", "timestamp", "number", "attributes"})
+    attributes["mqtt_topic"] = checked_text("topic", topic)
+    if timestamp is None:
+        return _untimed_frame(data, received, attributes, number)
+    return CapturedFrame(
+        timestamp, ClockSource.PRODUCER, data=data, number=number, attributes=attributes, received=received
+    )

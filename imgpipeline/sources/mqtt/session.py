@@ -1,0 +1,270 @@
+"""A persistent MQTT session: receives messages, bounded in memory, and acknowledges them when they are safe.
+
+Callbacks of paho run in its network thread. They only put messages into a queue and never raise, so no message can
+block the session.
+"""
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.mqtt.acknowledgements import Acknowledgements, Delivery
+from imgpipeline.sources.protocol import StatusChange
+
+LOG = logging.getLogger(__name__)
+_KEEPALIVE_S = 20
+_CONNECT_S = 10.0
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 10.0
+_POLL_S = 0.2
+_TAKEN_OVER = 0x8E
+_UNSUPPORTED_PROTOCOL = 0x84
+_REFUSED_LOGINS = {0x85, 0x86, 0x87, 0x8A, 0x8C}
+"""Client identifier, user or password, not authorized, banned, authentication method (MQTT 5.0, 3.2.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that has to be published."""
+
+    topic: str
+    """Its topic."""
+    payload: bytes
+    """What it holds."""
+    at: datetime
+    """When it arrived, UTC."""
+    redelivered: bool
+    """Whether the broker may have sent it before."""
+    delivery: Delivery | None
+    """What `settle` is called with; None for QoS 0, which has no acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message of QoS 0 that arrived while too many were waiting. The broker does not send it again."""
+
+    topic: str
+    """Its topic."""
+
+
+Arrived = Received | Refused | StatusChange
+"""What a session yields."""
+
+
+class MqttSession:
+    """Receives the messages of some topics. One thread iterates `receive`; `settle` may be called by any."""
+
+    def __init__(self, settings: Settings, topics: tuple[str, ...], *, clock: Clock = utc_now) -> None:
+        """Prepares a session; `receive` connects.
+
+        Raises:
+            ConfigurationError: A file of the settings cannot be read.
+        """
+        self._settings = settings
+        self._topics = topics
+        self._clock = clock
+        self._v5 = settings.mqtt_protocol == "5"
+        self._arrived: SimpleQueue[Arrived] = SimpleQueue()
+        self._disconnected = threading.Event()
+        self._subscribed = threading.Event()
+        self._fatal: PermanentError | None = None
+        self._client = self._make_client()
+        self._acknowledgements = Acknowledgements(lambda number: self._client.ack(number, 1))
+
+    @property
+    def address(self) -> str:
+        """The broker, `host:port`."""
+        return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
+
+    def receive(self, stop: threading.Event) -> Iterator[Arrived | None]:
+        """Yields messages until `stop` is set, and None where none arrives for a moment; reconnects by itself.
+
+        `close` has to be called afterwards.
+
+        Raises:
+            ConfigurationError: The broker refuses the login or the topics.
+            PermanentError: Another process has taken over the session.
+        """
+        pause_s, connected_at = _FIRST_PAUSE_S, -_LONGEST_PAUSE_S
+        self._disconnected.set()
+        while not stop.is_set():
+            if self._fatal:
+                raise self._fatal
+            since_s = monotonic() - connected_at
+            if self._subscribed.is_set() and since_s > _LONGEST_PAUSE_S:
+                pause_s = _FIRST_PAUSE_S
+            # With room for a whole window more, what is received and not safe is at most two windows.
+            has_room = self._acknowledgements.waiting <= self._settings.mqtt_max_in_flight
+            if self._disconnected.is_set() and has_room and since_s >= pause_s:
+                self._connect()
+                pause_s, connected_at = min(2 * pause_s, _LONGEST_PAUSE_S), monotonic()
+            try:
+                yield self._arrived.get(timeout=_POLL_S)
+            except Empty:
+                yield None
+
+    def rest(self) -> list[Arrived]:
+        """Returns what has arrived and was not yielded."""
+        return [self._arrived.get() for _ in range(self._arrived.qsize())]
+
+    def settle(self, delivery: Delivery) -> None:
+        """Acknowledges a message whose frame is safe, as soon as it is its turn."""
+        self._acknowledgements.settle(delivery)
+
+    def close(self) -> None:
+        """Disconnects; the broker keeps the session, and what is not acknowledged is delivered again."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self) -> Client:
+        settings = self._settings
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.mqtt_client_id,
+            clean_session=None if self._v5 else False,
+            protocol=MQTTv5 if self._v5 else MQTTv311,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.suppress_exceptions = True
+        client.connect_timeout = _CONNECT_S
+        if settings.mqtt_username is not None:
+            client.username_pw_set(settings.mqtt_username, _password(settings))
+        if settings.mqtt_tls:
+            client.tls_set_context(_tls_context(settings))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
+
+    def _connect(self) -> None:
+        self._client.loop_stop()
+        self._acknowledgements.start_connection()
+        self._disconnected.clear()
+        self._subscribed.clear()
+        options: dict[str, Any] = {}
+        if self._v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.SessionExpiryInterval = self._settings.mqtt_session_expiry_s
+            properties.ReceiveMaximum = self._settings.mqtt_max_in_flight
+            options = {"clean_start": False, "properties": properties}
+        try:
+            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, _KEEPALIVE_S, **options)
+        except ssl.SSLCertVerificationError as error:
+            self._fatal = ConfigurationError(
+                f"The certificate of the MQTT broker {self.address} is not trusted: {error.verify_message}.",
+                next_step="name the authority's PEM file: IMGPIPELINE_MQTT_CA_FILE",
+            )
+        except (OSError, ValueError) as error:
+            LOG.warning("The MQTT broker %s cannot be reached: %s", self.address, error)
+            self._disconnected.set()
+        else:
+            self._client.loop_start()
+
+    # Callbacks, called in paho's thread.
+
+    def _on_connect(self, client: Client, _data: Any, flags: ConnectFlags, reason: ReasonCode, _more: Any) -> None:
+        if reason.is_failure:
+            self._fatal = _refusal(self.address, reason)
+            self._disconnected.set()
+            return
+        # MQTT 5: messages that were retained before do not count as new frames.
+        if self._v5:
+            new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            client.subscribe([(topic, new) for topic in self._topics])
+        else:
+            client.subscribe([(topic, 1) for topic in self._topics])
+        LOG.info("connected to %s, session present: %s", self.address, flags.session_present)
+        self._arrived.put(StatusChange(online=True, reason="connected", at=self._clock()))
+
+    def _on_subscribe(self, _client: Client, _data: Any, _number: int, reasons: list[ReasonCode], _more: Any) -> None:
+        refused = [topic for topic, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self._fatal = ConfigurationError(
+                f"The MQTT broker {self.address} refuses the topic {', '.join(refused)}.",
+                next_step="let this user read it (Mosquitto: acl_file), or name another --topic",
+            )
+        self._subscribed.set()
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _m: Any) -> None:
+        if reason.value == _TAKEN_OVER:
+            self._fatal = PermanentError(
+                f"Another process has connected to {self.address} as {self._settings.mqtt_client_id}.",
+                next_step="stop one of the two, or give it a name of its own: IMGPIPELINE_MQTT_CLIENT_ID",
+            )
+        if self._subscribed.is_set():
+            self._arrived.put(StatusChange(online=False, reason=f"disconnected: {reason}", at=self._clock()))
+        self._disconnected.set()
+
+    def _on_message(self, client: Client, _data: Any, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = "not UTF-8"
+        payload, now = bytes(message.payload), self._clock()
+        if message.retain:  # stored by the broker earlier; MQTT 3.1.1 cannot refuse it
+            client.ack(message.mid, message.qos)
+            return
+        if message.qos == 0:
+            crowded = self._arrived.qsize() > 2 * self._settings.mqtt_max_in_flight
+            self._arrived.put(Refused(topic) if crowded else Received(topic, payload, now, False, None))
+            return
+        identity = sha256(topic.encode() + b"\0" + payload).digest()
+        delivery = self._acknowledgements.receive(message.mid, identity, redelivered=message.dup)
+        if delivery is not None:
+            self._arrived.put(Received(topic, payload, now, message.dup, delivery))
+
+
+def _refusal(address: str, reason: ReasonCode) -> PermanentError | None:
+    """Returns the error of a refused connection; None if it may pass by itself."""
+    if reason.value == _UNSUPPORTED_PROTOCOL:
+        return ConfigurationError(
+            f"The MQTT broker {address} does not speak MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
+        )
+    if reason.value in _REFUSED_LOGINS:
+        return ConfigurationError(
+            f"The MQTT broker {address} refuses the login: {reason}.",
+            next_step="set IMGPIPELINE_MQTT_USERNAME and IMGPIPELINE_MQTT_PASSWORD",
+        )
+    LOG.warning("The MQTT broker %s refuses the connection: %s", address, reason)
+    return None
+
+
+def _password(settings: Settings) -> str | None:
+    if settings.mqtt_password is not None or settings.mqtt_password_file is None:
+        return settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
+    try:
+        lines = settings.mqtt_password_file.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The password file {settings.mqtt_password_file} cannot be read: {type(error).__name__}.",
+            next_step="set IMGPIPELINE_MQTT_PASSWORD_FILE to a readable text file",
+        ) from None
+    return lines[0] if lines else ""
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.mqtt_ca_file and str(settings.mqtt_ca_file.expanduser()))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{settings.mqtt_ca_file} cannot be read as certificates: {type(error).__name__}.",
+            next_step="set IMGPIPELINE_MQTT_CA_FILE to a PEM file",
+        ) from None

@@ -1,0 +1,1 @@
+"""What imgpipeline serves by HTTP."""

@@ -1,0 +1,183 @@
+"""The HTTP source as an ASGI application.
+
+A frame is answered when its image is stored and Kafka has its announcement. Sending it again, after any failure, counts
+once: a frame with a time is known by source, time and number, one without by its content.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from imgpipeline import __version__
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.publishers import Publishers
+from imgpipeline.stream.connection import open_admin
+from imgpipeline.stream.log import ask_topic
+from imgpipeline.web.ingest.batch import LINES, read_lines
+from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
+from imgpipeline.web.ingest.frames import FrameDesk, described
+from imgpipeline.web.ingest.keys import KeyFile
+from imgpipeline.web.ingest.page import api_page
+
+_BUDGET_BYTES = 512 * 2**20
+_IMAGE_TYPES = ("image/", "application/octet-stream")
+_FIELDS = ("timestamp", "number", "attributes")
+_LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestServer:
+    """What the application works with."""
+
+    settings: Settings
+    """Name store, Kafka and keys."""
+    store: ObjectStore
+    """Where the images go."""
+    publishers: Publishers
+    """The session of each source."""
+    keys: KeyFile
+    """The API keys; without any, nobody is asked for one."""
+    clock: Clock = utc_now
+    """Tells the time."""
+
+
+def open_server(settings: Settings, *, options: PublishOptions | None = None) -> IngestServer:
+    """Opens what the application works with.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    store = open_store(settings)
+    return IngestServer(
+        settings, store, Publishers(settings, options=options, store=store), KeyFile(settings.api_keys_file)
+    )
+
+
+def create_app(server: IngestServer) -> FastAPI:
+    """Returns the application.
+
+    Args:
+        server: What it works with; its sessions end with the application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(server.publishers.close, "stopped", drain_s=PublishOptions().drain_s)
+
+    app = FastAPI(
+        title="imgpipeline: HTTP source",
+        version=__version__,
+        description=__doc__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    if not server.keys.keys():
+        # Nobody is asked for a key, so a page in a browser must not reach this through a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_HOSTS)
+    _add_frames(app, server)
+    _add_health(app, server)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(api_page(app.openapi()))
+
+    return app
+
+
+def allow(server: IngestServer, request: Request, source: str | None) -> None:
+    """Refuses a request without a key for a source (None: any source).
+
+    Raises:
+        HTTPException: 401 or 403.
+    """
+    if not server.keys.keys():
+        return
+    kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+    sent = request.headers.get("x-api-key") or (bearer.strip() if kind.lower() == "bearer" else "")
+    key = server.keys.find(sent) if sent else None
+    if key is None:
+        raise HTTPException(401, "an API key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+    if source is not None and not key.allows(source):
+        raise HTTPException(403, f"this API key is not for the source {source!r}")
+
+
+def _add_frames(app: FastAPI, server: IngestServer) -> None:
+    template = ImageKeyTemplate(server.settings.image_key_template)
+    desk = FrameDesk(server.publishers, server.store, template, server.clock)
+    budget, limit_bytes = BodyBudget(_BUDGET_BYTES), server.settings.max_image_bytes
+
+    def checked(source: str, request: Request) -> str:
+        if not source.strip() or len(source) > MAX_TEXT or not source.isprintable():
+            raise HTTPException(422, f"a source has 1 to {MAX_TEXT} printable characters")
+        allow(server, request, source)
+        return source
+
+    allowed_source = Annotated[str, Depends(checked)]
+
+    @app.post("/frames/{source}", status_code=201, tags=["frames"])
+    async def post_frame(source: allowed_source, request: Request) -> dict[str, Any]:
+        """Stores the image that is the body and announces it as a frame of the source.
+
+        Query, or headers X-Frame-Timestamp, X-Frame-Number and X-Frame-Attributes: `timestamp` (RFC 3339), `number` and
+        `attributes` (a JSON object). Without a timestamp the content identifies the frame: the same image is one frame
+        a day, unless the header Idempotency-Key tells its frames apart.
+        """
+        _check_type(request, _IMAGE_TYPES, "image/jpeg or image/png")
+        async with budget.reserved(announced_size(request, limit_bytes)):
+            data = await read_body(request, limit_bytes)
+            return await desk.publish(source, described(data, _given(request)))
+
+    @app.post("/frames/{source}/batch", tags=["frames"])
+    async def post_batch(source: allowed_source, request: Request) -> dict[str, Any]:
+        """Stores and announces several images: one JSON document a line (NDJSON).
+
+        `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`, all but the image optional. The
+        answer has one entry a line, in order, each with its own `code`; a wrong line does not stop the others.
+        """
+        _check_type(request, (LINES,), LINES)
+        async with budget.reserved(2 * limit_bytes):
+            results = [entry async for entry in read_lines(request, limit_bytes, desk, source)]
+        return {"frames": results, "announced": sum(entry["code"] == 201 for entry in results)}
+
+
+def _check_type(request: Request, allowed: tuple[str, ...], wanted: str) -> None:
+    sent = request.headers.get("content-type", allowed[0]).lower()
+    if not sent.startswith(allowed):
+        raise HTTPException(415, f"Content-Type is {sent[:100]!r}, expected {wanted}")
+
+
+def _given(request: Request) -> dict[str, str]:
+    headers = {name: request.headers.get(f"x-frame-{name}", "") for name in _FIELDS}
+    given = {name: request.query_params.get(name) or headers[name] for name in _FIELDS}
+    return {**given, "idempotency_key": request.headers.get("idempotency-key", "")}
+
+
+def _add_health(app: FastAPI, server: IngestServer) -> None:
+    @app.get("/health", tags=["health"])
+    def health() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready", tags=["health"])
+    def ready() -> Response:
+        """Whether store and Kafka answer: 200, or 503 with the reason."""
+        try:
+            server.store.head("images/ready")
+            with open_admin(server.settings) as admin:
+                ask_topic(admin, server.settings)
+        except ImgpipelineError as error:
+            return JSONResponse({"status": "not ready", "reason": error.message}, 503)
+        return JSONResponse({"status": "ready"})

@@ -1,0 +1,184 @@
+"""From a posted image to a frame that is stored and announced, and the answer that says so."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from fastapi import HTTPException
+from fastapi.concurrency import run_in_threadpool
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.message_fields import (
+    check_storable,
+    load_object,
+    read_attributes,
+    read_count,
+    read_timestamp,
+)
+from imgpipeline.contracts.outcomes import make_frame_id
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import BadInputError, ImgpipelineError
+from imgpipeline.settings import Clock
+from imgpipeline.sources.by_content import ReadableImageStore, content_name, first_received
+from imgpipeline.sources.images import ending_of
+from imgpipeline.sources.protocol import CapturedFrame, Settled
+from imgpipeline.sources.publishers import Publishers
+from imgpipeline.vision.header import read_header
+
+MOST_AT_A_TIME = 32
+"""Frames on their way; each occupies a thread while it waits for its turn."""
+_ANSWER_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostedFrame:
+    """An image as a client describes it."""
+
+    data: bytes
+    """The encoded image."""
+    timestamp: datetime | None
+    """Its own time, UTC; None: it is known by its content."""
+    number: int | None
+    """Its number within the source."""
+    attributes: Mapping[str, Any]
+    """JSON values to announce with it."""
+    idempotency_key: str | None = None
+    """Tells apart images of the same content; the same key and content are one frame."""
+
+
+def described(data: bytes, given: Mapping[str, str]) -> PostedFrame:
+    """Returns an image with what headers or the query say of it: `timestamp`, `number` and `attributes`.
+
+    Raises:
+        HTTPException: 422, a field is wrong, or the image cannot be read.
+    """
+    try:
+        attributes = json.loads(given.get("attributes") or "{}")
+        if not isinstance(attributes, dict):
+            raise ValueError("expected a JSON object")
+        check_storable(attributes)
+    except (ValueError, RecursionError, BadInputError) as error:
+        raise HTTPException(422, f"attributes: {error}") from None
+    number = given.get("number", "")
+    if number and not (number.isdecimal() and number.isascii() and int(number) < 2**63):
+        raise HTTPException(422, f"number: got {number[:30]!r}, expected a whole number from 0")
+    try:
+        timestamp = parse_time(given["timestamp"]) if given.get("timestamp") else None
+    except (ValueError, OverflowError):
+        raise HTTPException(422, "timestamp: expected an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
+    posted = PostedFrame(data, timestamp, int(number) if number else None, attributes, given.get("idempotency_key"))
+    return _checked(posted)
+
+
+def read_line(line: bytes) -> PostedFrame:
+    """Reads a line of a batch: `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`.
+
+    Raises:
+        HTTPException: 422, a field is wrong, or the image cannot be read.
+    """
+    known = {"image", "timestamp", "number", "attributes", "idempotency_key"}
+    try:
+        document = load_object(line)
+        data = base64.b64decode(document.get("image") or "", validate=True)
+        timestamp, number = read_timestamp(document), read_count(document, "number")
+        attributes = read_attributes(document, known)
+    except (binascii.Error, ValueError, TypeError):
+        raise HTTPException(422, "image: expected an encoded image in base64") from None
+    except BadInputError as error:
+        raise HTTPException(422, error.message) from None
+    key = document.get("idempotency_key")
+    return _checked(PostedFrame(data, timestamp, number, attributes, None if key is None else str(key)))
+
+
+def _checked(posted: PostedFrame) -> PostedFrame:
+    if not posted.data:
+        raise HTTPException(422, "the image has no bytes")
+    try:
+        read_header(posted.data)
+    except BadInputError as error:
+        raise HTTPException(422, f"the image cannot be read: {error.message}") from None
+    return posted
+
+
+class FrameDesk:
+    """Publishes posted frames, and answers when they are safe."""
+
+    def __init__(
+        self, publishers: Publishers, store: ReadableImageStore, template: ImageKeyTemplate, clock: Clock
+    ) -> None:
+        """Takes what publishes frames, where their images go, and how their keys are made."""
+        self._template = template
+        self._publishers = publishers
+        self._store = store
+        self._clock = clock
+        self._places = asyncio.Semaphore(MOST_AT_A_TIME)
+
+    async def publish(self, source: str, posted: PostedFrame) -> dict[str, Any]:
+        """Stores and announces a frame and returns its description.
+
+        Raises:
+            HTTPException: 503, store or Kafka is away (sending it again counts once); 422, it cannot be stored.
+        """
+        async with self._places:
+            loop = asyncio.get_running_loop()
+            fate: asyncio.Future[Settled] = loop.create_future()
+
+            def settle(how: Settled) -> None:
+                loop.call_soon_threadsafe(lambda: None if fate.done() else fate.set_result(how))
+
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    frame = await run_in_threadpool(self._frame_of, source, posted)
+                    await run_in_threadpool(self._publishers.offer, source, replace(frame, settle=settle))
+                    how = await fate
+            except TimeoutError:
+                said = "store or Kafka do not answer; the frame may still be announced, sending it again counts once"
+                raise HTTPException(503, said, {"Retry-After": "5"}) from None
+            except ImgpipelineError as error:
+                raise HTTPException(503, error.message, {"Retry-After": "5"}) from None
+        if how is Settled.DROPPED:
+            raise HTTPException(503, "the frame was not announced; send it again", {"Retry-After": "5"})
+        if how is Settled.FAILED:
+            raise HTTPException(422, "the image cannot be prepared as it is configured (mask, size)")
+        return self._description(source, posted, frame, how)
+
+    def _frame_of(self, source: str, posted: PostedFrame) -> CapturedFrame:
+        now, name = self._clock(), content_name(posted.data)
+        is_keyed = posted.timestamp is None and bool(posted.idempotency_key)
+        if is_keyed:
+            keyed = sha256(f"{posted.idempotency_key}\0".encode() + posted.data).hexdigest()[:32]
+            name = f"{keyed}{ending_of(posted.data)}"
+        frame = CapturedFrame(
+            posted.timestamp or now,
+            ClockSource.PRODUCER if posted.timestamp else ClockSource.RECEIVER,
+            data=posted.data,
+            name=name,
+            number=posted.number,
+            attributes=posted.attributes,
+            received=now,
+            has_own_timestamp=posted.timestamp is not None,
+        )
+        if is_keyed:
+            return replace(frame, timestamp=first_received(self._store, self._template, source, frame))
+        return frame
+
+    def _description(self, source: str, posted: PostedFrame, frame: CapturedFrame, how: Settled) -> dict[str, Any]:
+        digest = sha256(posted.data).hexdigest()
+        key = self._template.key(source, frame.timestamp, digest, name=frame.name, number=frame.number)
+        number: int | str = key if frame.number is None else frame.number
+        return {
+            "source": source,
+            "image": key,
+            "sha256": digest,
+            "timestamp": format_time(frame.timestamp),
+            "number": frame.number,
+            "frame_id": make_frame_id(source, frame.timestamp, number) if frame.has_own_timestamp else None,
+            "status": str(how),
+        }

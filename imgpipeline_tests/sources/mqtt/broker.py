@@ -1,0 +1,100 @@
+"""Publishing to a real MQTT broker, and running an ingest beside the test."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import paho.mqtt.client as paho
+
+from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.by_content import ReadableImageStore
+from imgpipeline.sources.mqtt.ingest import ingest_mqtt
+from imgpipeline.sources.mqtt.messages import Subscription
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+
+
+def send(broker: Mosquitto, messages: Iterable[tuple[str, bytes]], *, qos: int = 1, retain: bool = False) -> None:
+    """Publish messages, and return when the broker has them."""
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    try:
+        for message in [client.publish(topic, payload, qos=qos, retain=retain) for topic, payload in messages]:
+            message.wait_for_publish(30)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+class RunningIngest:
+    """An ingest in a thread of its own."""
+
+    def __init__(self, run: Callable[..., list[tuple[str, Totals]]]) -> None:
+        """Start it.
+
+        Args:
+            run: Runs until its event `stop` is set, and tells its accounting to `progress`.
+        """
+        self.stop = threading.Event()
+        self.sessions: list[tuple[str, Totals]] = []
+        self.error: BaseException | None = None
+        self._run = run
+        self.thread = threading.Thread(target=self._target)
+        self.thread.start()
+
+    @property
+    def received(self) -> int:
+        """Frames received so far."""
+        return sum(of.received for _, of in self.sessions)
+
+    @property
+    def announced(self) -> int:
+        """Frames announced so far."""
+        return sum(of.announced for _, of in self.sessions)
+
+    def end(self) -> None:
+        """Stop it gracefully."""
+        self.stop.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+    def _target(self) -> None:
+        try:
+            self._see(self._run(stop=self.stop, progress=self._see))
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+
+    def _see(self, found: list[tuple[str, Totals]]) -> None:
+        self.sessions = found
+
+
+def start_ingest(
+    settings: Settings,
+    subscription: Subscription,
+    *,
+    options: PublishOptions | None = None,
+    store: ReadableImageStore | None = None,
+) -> RunningIngest:
+    """Start an ingest; its `end` stops it."""
+    return RunningIngest(partial(ingest_mqtt, settings, subscription, options=options, store=store))
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    subscription: Subscription | None = None,
+    *,
+    options: PublishOptions | None = None,
+    store: ReadableImageStore | None = None,
+) -> Iterator[RunningIngest]:
+    """Run an ingest until the context ends; its error is raised there."""
+    ingest = start_ingest(settings, subscription or Subscription(("images/+/raw",)), options=options, store=store)
+    try:
+        yield ingest
+    finally:
+        ingest.end()
+    if ingest.error:
+        raise ingest.error

@@ -1,0 +1,282 @@
+"""MQTT messages become frames: acknowledged when they are safe, delivered again otherwise, and never counted twice."""
+
+import subprocess
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.errors import ConfigurationError, DeadLetterCode, TransientError
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.settings import Settings
+from imgpipeline.sources.by_content import first_received
+from imgpipeline.sources.mqtt.messages import Subscription
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
+from imgpipeline_tests.sources.published import frames_in, read_published
+
+TOPIC = "images/gate/raw"
+
+
+def at(broker: Mosquitto, lane: LaneUnderTest, **changes: object) -> Settings:
+    named = {"mqtt_host": broker.host, "mqtt_port": broker.port, "mqtt_client_id": uuid.uuid4().hex}
+    return lane.settings.model_copy(update={**named, **changes})
+
+
+def until_subscribed(broker: Mosquitto, settings: Settings) -> None:
+    wait_until(lambda: broker.has_subscriber(settings.mqtt_client_id), limit_s=60, what="the subscription")
+
+
+def pictures(count: int, *, first: int = 0) -> list[bytes]:
+    """Return images of different content, which decode to the same picture."""
+    picture = jpeg(5, 3)
+    return [picture + f"number {number}".encode() for number in range(first, first + count)]
+
+
+class GatedStore:
+    """A store that takes only the first so many of `pictures`; another one waits, and fails in the end."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+        self.asked: set[int] = set()
+        self._allowed = 0
+        self._changed = threading.Condition()
+
+    def allow(self, count: int) -> None:
+        with self._changed:
+            self._allowed = count
+            self._changed.notify_all()
+
+    def create(self, key: str, data: bytes) -> bool:
+        number = int(data.rpartition(b" ")[2])
+        self.asked.add(number)
+        with self._changed:
+            if not self._changed.wait_for(lambda: number < self._allowed, timeout=5):
+                raise TransientError("The store does not answer.")
+        return self.inner.create(key, data)
+
+    def get(self, key: str) -> bytes:
+        return self.inner.get(key)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self.inner.head(key)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_row_4_1_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
+    lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+):
+    monkeypatch.setenv("MQTT_HOST", mosquitto.host)
+    monkeypatch.setenv("MQTT_PORT", str(mosquitto.port))
+    read = Settings(_env_file=None)
+    settings = at(mosquitto, lane, mqtt_host=read.mqtt_host, mqtt_port=read.mqtt_port, mqtt_protocol=protocol)
+    (tmp_path / "x.jpg").write_bytes(jpeg())
+    command = ["mosquitto_pub", "-h", mosquitto.host, "-p", str(mosquitto.port), "-t", "images/raw", "-f", "x.jpg"]
+    with running(settings, Subscription()) as ingest:
+        until_subscribed(mosquitto, settings)
+        subprocess.run(command, cwd=tmp_path, check=True)
+        wait_until(lambda: ingest.announced == 1, limit_s=60, what="the frame")
+    lane.follow()
+    [frame] = lane.frames()
+    assert frame.source == "images/raw"
+    assert lane.store.get(frame.source_image_path) == jpeg()
+
+
+def test_each_topic_that_a_wildcard_matches_is_a_source_with_accounts_of_its_own(
+    lane: LaneUnderTest, mosquitto: Mosquitto
+):
+    settings = at(mosquitto, lane)
+    with running(settings, store=open_memory_store()) as ingest:
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(f"images/{name}/raw", data) for data in pictures(20) for name in ("gate", "yard")])
+        wait_until(lambda: ingest.announced == 40, limit_s=60, what="the frames")
+    found = read_published(settings)
+    assert {name: of.announced for name, of in ingest.sessions} == {"gate": 20, "yard": 20}
+    assert all(of.closes for _, of in ingest.sessions)
+    assert sorted(n.source for n in found if isinstance(n, Notice) and n.kind is NoticeKind.ENDED) == ["gate", "yard"]
+    of_gate = [frame.sha256 for frame in frames_in(found) if frame.source == "gate"]
+    assert len(set(of_gate)) == 20
+
+
+def test_messages_that_arrive_while_nobody_is_connected_are_frames_later(lane: LaneUnderTest, mosquitto: Mosquitto):
+    settings = at(mosquitto, lane)
+    with running(settings, store=open_memory_store()):
+        until_subscribed(mosquitto, settings)
+    send(mosquitto, [(TOPIC, data) for data in pictures(5)])
+    with running(settings, store=open_memory_store()) as ingest:
+        wait_until(lambda: ingest.announced == 5, limit_s=60, what="the frames")
+
+
+def test_what_is_no_image_is_a_dead_letter_and_is_acknowledged(lane: LaneUnderTest, mosquitto: Mosquitto):
+    settings = at(mosquitto, lane)
+    with running(settings) as ingest:
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(TOPIC, b"no image"), (TOPIC, b""), (TOPIC, jpeg())])
+        wait_until(lambda: ingest.announced == 3, limit_s=60, what="all three")
+    lane.follow()
+    assert [letter.code for letter in lane.dead_letters()] == [
+        DeadLetterCode.DECODE_FAILED,
+        DeadLetterCode.EMPTY_OBJECT,
+    ]
+    assert len(lane.frames()) == 1
+    with running(settings) as again:
+        send(mosquitto, [(TOPIC, data) for data in pictures(1)])
+        wait_until(lambda: again.announced == 1, limit_s=60, what="the next frame")
+        assert again.received == 1
+
+
+def test_a_retained_message_is_no_new_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+    topic = f"images/{uuid.uuid4().hex}/raw"
+    send(mosquitto, [(topic, jpeg())], retain=True)
+    for protocol in ("5", "3.1.1"):
+        settings = at(mosquitto, lane, mqtt_protocol=protocol)
+        with running(settings, store=open_memory_store()) as ingest:
+            until_subscribed(mosquitto, settings)
+            send(mosquitto, [(TOPIC, data) for data in pictures(1)])
+            wait_until(lambda: ingest.announced == 1, limit_s=60, what="the frame")
+            assert [name for name, _ in ingest.sessions] == ["gate"]
+    send(mosquitto, [(topic, b"")], retain=True)
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged_and_no_more_than_a_window_is_taken(
+    lane: LaneUnderTest, mosquitto: Mosquitto
+):
+    settings, store = at(mosquitto, lane, mqtt_max_in_flight=10), GatedStore(open_memory_store())
+    with running(settings, store=store) as ingest:
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(TOPIC, data) for data in pictures(50)])
+        wait_until(lambda: ingest.received == 10, limit_s=60, what="a window of messages")
+        store.allow(50)
+        wait_until(lambda: ingest.announced == 50, limit_s=60, what="the rest")
+        assert ingest.received == 50
+
+
+def test_a_stopped_ingest_leaves_what_is_not_announced_to_the_next(lane: LaneUnderTest, mosquitto: Mosquitto):
+    settings, store = at(mosquitto, lane), GatedStore(open_memory_store())
+    with running(settings, store=store, options=PublishOptions(drain_s=0.5)) as ingest:
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(TOPIC, data) for data in pictures(20)])
+        wait_until(lambda: ingest.received == 20, limit_s=60, what="the messages")
+    assert ingest.announced == 0
+    with running(settings, store=open_memory_store()) as again:
+        wait_until(lambda: again.announced == 20, limit_s=60, what="the frames")
+
+
+def until_announced(settings: Settings, count: int) -> None:
+    def announced() -> bool:
+        return len({frame.sha256 for frame in frames_in(read_published(settings))}) == count
+
+    wait_until(announced, limit_s=60, what=f"{count} different frames", interval_s=0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(55)
+@pytest.mark.timeout(180, func_only=True)
+def test_fault_55_a_killed_broker_loses_and_doubles_no_frame_that_was_received(lane: LaneUnderTest, tmp_path: Path):
+    with Mosquitto(tmp_path / "mosquitto") as broker:
+        settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
+        with running(settings, store=store) as ingest:
+            until_subscribed(broker, settings)
+            send(broker, [(TOPIC, data) for data in pictures(60)])
+            broker.stop()  # all messages are on its disk then
+            broker.start()
+            for done in (0, 10, 20, 30):
+                wait_until(lambda: len(store.asked) >= done + 8, limit_s=60, what="a window")  # noqa: B023 - at once
+                broker.kill()
+                store.allow(done + 10)  # these frames become safe while no acknowledgement can be sent
+                until_announced(settings, done + 10)
+                broker.start()
+            store.allow(60)
+            until_announced(settings, 60)
+        offline = [n for n in read_published(settings) if isinstance(n, Notice) and n.kind is NoticeKind.OFFLINE]
+    assert offline
+    lane.follow()
+    assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 60
+    assert all(of.closes for _, of in ingest.sessions)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(55)
+@pytest.mark.timeout(120, func_only=True)
+def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_another_message(
+    lane: LaneUnderTest, tmp_path: Path
+):
+    with Mosquitto(tmp_path / "mosquitto", persistent=False) as broker:
+        settings, store = at(broker, lane), GatedStore(open_memory_store())
+        with running(settings, store=store) as ingest:
+            until_subscribed(broker, settings)
+            send(broker, [(TOPIC, data) for data in pictures(5)])
+            wait_until(lambda: ingest.received == 5, limit_s=60, what="the first messages")
+            broker.kill()
+            broker.process.log_path.unlink()
+            broker.start()
+            until_subscribed(broker, settings)
+            send(broker, [(TOPIC, data) for data in pictures(5, first=5)])
+            wait_until(lambda: ingest.received == 10, limit_s=60, what="messages with the same numbers")
+            store.allow(5)
+            wait_until(lambda: ingest.announced == 5, limit_s=60, what="the frames of the old connection")
+            assert "Received PUBACK" not in broker.process.log_path.read_text()
+            store.allow(10)
+            wait_until(lambda: ingest.announced == 10, limit_s=60, what="the others")
+
+
+@pytest.mark.parametrize("template", ["images/{source}/{day}/{name}", "images/{name}"])
+def test_a_frame_that_is_delivered_again_after_midnight_is_the_frame_of_the_day_before(template: str):
+    store, keys, now = open_memory_store(), ImageKeyTemplate(template), datetime.now(UTC)
+    first = Subscription().frame_of("gate", jpeg(), now)
+    assert first_received(store, keys, "gate", first) == now
+    store.create(keys.key("gate", now, sha256(jpeg()).hexdigest(), name=first.name), jpeg())
+    again = Subscription().frame_of("gate", jpeg(), now + timedelta(days=1))
+    assert first_received(store, keys, "gate", again).date() == now.date()
+
+
+def test_user_password_and_certificate_have_to_be_right(lane: LaneUnderTest, tmp_path: Path):
+    with Mosquitto(tmp_path / "mosquitto", users={"alice": "right"}, tls=True) as broker:
+        assert broker.certificates
+        (tmp_path / "password").write_text("right\n")
+        settings = at(
+            broker,
+            lane,
+            mqtt_tls=True,
+            mqtt_ca_file=broker.certificates.ca_file,
+            mqtt_username="alice",
+            mqtt_password_file=tmp_path / "password",
+        )
+        with running(settings, store=open_memory_store()):
+            until_subscribed(broker, settings)
+        (tmp_path / "password").write_text("wrong\n")
+        with (
+            pytest.raises(ConfigurationError, match="IMGPIPELINE_MQTT_PASSWORD") as refused,
+            running(settings) as failing,
+        ):
+            failing.thread.join(60)
+        assert "wrong" not in str(refused.value)
+        distrusting = settings.model_copy(update={"mqtt_ca_file": broker.certificates.wrong_ca_file})
+        with pytest.raises(ConfigurationError, match="IMGPIPELINE_MQTT_CA_FILE"), running(distrusting) as failing:
+            failing.thread.join(60)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(52)
+def test_fault_52_two_processes_with_one_name_lose_and_double_no_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+    settings, store = at(mosquitto, lane), lane.store
+    with running(settings, store=store) as first:
+        until_subscribed(mosquitto, settings)
+        rival = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
+        send(mosquitto, [(TOPIC, data) for data in pictures(20)])
+        until_announced(settings, 20)
+        rival.end()
+    assert all(of.closes for _, of in [*first.sessions, *rival.sessions])
+    lane.follow()
+    assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 20

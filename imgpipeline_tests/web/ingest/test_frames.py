@@ -1,0 +1,215 @@
+"""Posted images become frames: answered when they are safe, refused before they cost anything, never counted twice."""
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from imgpipeline.contracts.outcomes import make_frame_id
+from imgpipeline.web.ingest.keys import KeyFile
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.faults.child_runs import environment_of, variables_of
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.web.ingest.serving import serving
+
+IMAGE = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture
+def posting(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:
+    """A lane whose API keys are in a file of the test."""
+    return lane.with_settings(api_keys_file=tmp_path / "keys.json", max_image_bytes=1_000_000)
+
+
+@pytest.fixture
+def client(posting: LaneUnderTest) -> Iterator[httpx.Client]:
+    with serving(posting.settings) as client:
+        yield client
+
+
+def stored_images(lane: LaneUnderTest) -> int:
+    return len(list(lane.store.list_objects("images")))
+
+
+def test_a_posted_image_is_stored_and_announced_when_the_answer_comes(client: httpx.Client, posting: LaneUnderTest):
+    query = {"timestamp": "2026-03-01T12:00:00Z", "number": 7, "attributes": '{"lens": "wide"}'}
+    answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE, params=query)
+    assert answer.status_code == 201
+    assert posting.store.get(answer.json()["image"]) == jpeg()
+    [announced] = frames_in(read_published(posting.settings))
+    assert (announced.source, announced.frame_number, announced.attributes["lens"]) == ("gate", 7, "wide")
+    posting.follow()
+    [frame] = posting.frames()
+    expected = make_frame_id("gate", datetime(2026, 3, 1, 12, tzinfo=UTC), 7)
+    assert answer.json()["frame_id"] == frame.frame_id == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "frames"),
+    [
+        pytest.param({}, 1, id="by content"),
+        pytest.param({"x-frame-timestamp": "2026-03-01T12:00:00Z"}, 1, id="by time"),
+        pytest.param({"idempotency-key": "a"}, 1, id="by key"),
+    ],
+)
+def test_an_image_that_is_posted_again_is_one_frame(
+    client: httpx.Client, posting: LaneUnderTest, headers: dict[str, str], frames: int
+):
+    answers = [client.post("/frames/gate", content=jpeg(), headers=IMAGE | headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json()["image"] == answers[1].json()["image"]
+    posting.follow()
+    assert len({(frame.frame_id, frame.day) for frame in posting.frames()}) == frames
+    assert stored_images(posting) == 1
+
+
+def test_idempotency_keys_tell_frames_of_the_same_content_apart(client: httpx.Client, posting: LaneUnderTest):
+    for key in ("a", "b"):
+        client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"idempotency-key": key})
+    posting.follow()
+    assert len({frame.frame_id for frame in posting.frames()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "content", "said"),
+    [
+        pytest.param(415, {"content-type": "text/plain"}, jpeg(), "expected image/jpeg", id="type"),
+        pytest.param(413, IMAGE, bytes(1_000_001), "the limit is 1000000", id="size"),
+        pytest.param(422, IMAGE, b"", "no bytes", id="empty"),
+        pytest.param(422, IMAGE, b"no image", "cannot be read", id="no image"),
+        pytest.param(422, IMAGE | {"x-frame-number": "-1"}, jpeg(), "number", id="number"),
+        pytest.param(422, IMAGE | {"x-frame-timestamp": "noon"}, jpeg(), "RFC 3339", id="timestamp"),
+        pytest.param(422, IMAGE | {"x-frame-attributes": "[]"}, jpeg(), "a JSON object", id="attributes"),
+    ],
+)
+def test_what_is_wrong_is_said_and_leaves_nothing(
+    client: httpx.Client, posting: LaneUnderTest, code: int, headers: dict[str, str], content: bytes, said: str
+):
+    answer = client.post("/frames/gate", content=content, headers=headers)
+    assert answer.status_code == code
+    assert said in answer.json()["detail"]
+    assert stored_images(posting) == 0
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Client):
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
+        connection.sendall(b"POST /frames/gate HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+                           b"Content-Length: 99999999999\r\n\r\n")  # fmt: skip
+        connection.settimeout(30)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_without_a_length_is_read_up_to_the_limit(client: httpx.Client, posting: LaneUnderTest):
+    answer = client.post("/frames/gate", content=iter([bytes(600_000)] * 2), headers=IMAGE)
+    assert answer.status_code == 413
+    assert stored_images(posting) == 0
+
+
+def test_a_batch_has_an_answer_for_each_line_and_a_wrong_one_does_not_stop_the_others(
+    client: httpx.Client, posting: LaneUnderTest
+):
+    image = base64.b64encode(jpeg()).decode()
+    lines = [
+        json.dumps({"image": image, "timestamp": "2026-03-01T12:00:00Z", "number": 1}),
+        "no JSON",
+        json.dumps({"image": "no base64"}),
+        json.dumps({"image": image, "timestamp": "2026-03-01T12:00:01Z", "number": 2, "lens": "wide"}),
+    ]
+    answer = client.post(
+        "/frames/gate/batch", content="\n".join(lines), headers={"content-type": "application/x-ndjson"}
+    )
+    assert [entry["code"] for entry in answer.json()["frames"]] == [201, 422, 422, 201]
+    assert [frame.frame_number for frame in frames_in(read_published(posting.settings))] == [1, 2]
+
+
+def test_keys_are_asked_for_and_are_for_their_sources(posting: LaneUnderTest):
+    key = KeyFile(posting.settings.api_keys_file).add(("gate",), datetime.now(UTC))
+    with serving(posting.settings) as client:
+
+        def code(source: str, headers: dict[str, str]) -> int:
+            return client.post(f"/frames/{source}", content=jpeg(), headers=IMAGE | headers).status_code
+
+        assert code("gate", {}) == 401
+        assert code("gate", {"authorization": "Bearer wrong"}) == 401
+        assert code("yard", {"authorization": f"Bearer {key}"}) == 403
+        assert code("gate", {"authorization": f"Bearer {key}"}) == 201
+        assert code("gate", {"x-api-key": key}) == 201
+        assert client.get("/health").status_code == 200
+
+
+def test_without_keys_a_web_page_of_another_name_cannot_reach_it(client: httpx.Client):
+    answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"host": "evil.example"})
+    assert answer.status_code == 400
+
+
+def test_the_api_is_described_and_the_description_needs_no_other_server(client: httpx.Client):
+    page = client.get("/docs").text
+    assert "POST /frames/{source}" in page
+    assert "https://" not in page
+    assert "/frames/{source}/batch" in client.get("/openapi.json").json()["paths"]
+
+
+def test_it_is_ready_when_store_and_kafka_answer(client: httpx.Client, posting: LaneUnderTest):
+    assert client.get("/ready").json() == {"status": "ready"}
+    absent = posting.with_settings(kafka_topic="absent")
+    with serving(absent.settings) as other:
+        answer = other.get("/ready")
+    assert answer.status_code == 503
+    assert "absent" in answer.json()["reason"]
+
+
+@pytest.mark.fault(57)
+def test_fault_57_a_client_that_vanishes_in_the_middle_of_a_body_leaves_nothing(
+    client: httpx.Client, posting: LaneUnderTest
+):
+    head = b"POST /frames/gate HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
+        connection.sendall(head % len(jpeg()) + jpeg()[:1000])
+    answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE)
+    assert answer.status_code == 201
+    assert stored_images(posting) == 1
+    assert len(frames_in(read_published(posting.settings))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.fault(57)
+@pytest.mark.parametrize("step", ["frame stored", "frames announced"])
+def test_fault_57_a_server_killed_before_its_answer_announces_nothing_unstored_and_a_retry_is_one_frame(
+    posting: LaneUnderTest, tmp_path: Path, step: str
+):
+    environment = environment_of(posting.settings)
+    with subprocess.Popen(
+        [sys.executable, "-m", "imgpipeline.cli", "serve-ingest", "--port", str(port := free_port())],
+        env={**environment, **variables_of(f"{step}~gate=kill")},
+        cwd=tmp_path,
+    ) as process:
+        address = f"http://{LOOPBACK}:{port}"
+        wait_until(lambda: is_healthy(address), limit_s=60, what="the HTTP server")
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{address}/frames/gate", content=jpeg(), headers=IMAGE, timeout=60)
+        assert process.wait(60) == -signal.SIGKILL
+    for message in frames_in(read_published(posting.settings)):
+        assert posting.store.get(str(message.image_path)) == jpeg()
+    with serving(posting.settings) as client:
+        assert client.post("/frames/gate", content=jpeg(), headers=IMAGE).status_code == 201
+    posting.follow()
+    assert len({(frame.frame_id, frame.day) for frame in posting.frames()}) == 1
+    assert stored_images(posting) == 1
+
+
+def is_healthy(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
