@@ -7,6 +7,7 @@ once: a frame with a time is known by source, time and number, one without by it
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -26,7 +27,9 @@ from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
 from imgpipeline.web.ingest.batch import LINES, read_lines
 from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
+from imgpipeline.web.ingest.classic import add_classic
 from imgpipeline.web.ingest.frames import FrameDesk, described
+from imgpipeline.web.ingest.jobs import Jobs
 from imgpipeline.web.ingest.keys import KeyFile
 from imgpipeline.web.ingest.page import api_page
 
@@ -48,6 +51,8 @@ class IngestServer:
     """The session of each source."""
     keys: KeyFile
     """The API keys; without any, nobody is asked for one."""
+    jobs: Jobs
+    """Play the videos of the data set."""
     clock: Clock = utc_now
     """Tells the time."""
 
@@ -59,9 +64,8 @@ def open_server(settings: Settings, *, options: PublishOptions | None = None) ->
         ConfigurationError: A setting is wrong.
     """
     store = open_store(settings)
-    return IngestServer(
-        settings, store, Publishers(settings, options=options, store=store), KeyFile(settings.api_keys_file)
-    )
+    publishers, keys = Publishers(settings, options=options, store=store), KeyFile(settings.api_keys_file)
+    return IngestServer(settings, store, publishers, keys, Jobs(settings, store))
 
 
 def create_app(server: IngestServer) -> FastAPI:
@@ -73,7 +77,9 @@ def create_app(server: IngestServer) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        server.jobs.resume()
         yield
+        await run_in_threadpool(server.jobs.close)
         await run_in_threadpool(server.publishers.close, "stopped", drain_s=PublishOptions().drain_s)
 
     app = FastAPI(
@@ -89,6 +95,7 @@ def create_app(server: IngestServer) -> FastAPI:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_HOSTS)
     _add_frames(app, server)
     _add_health(app, server)
+    add_classic(app, server.settings, server.jobs, partial(allow, server))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

@@ -1,0 +1,115 @@
+"""Stored videos and image sequences, played as if they were cameras: in order, at a steady pace, with times of now.
+
+`DATASET/sequences/NAME/` holds the images of a sequence, `DATASET/NAME.mp4` is a video.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Clock, utc_now
+from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
+from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline.sources.video_frames import VideoFrame, read_frames
+
+_IMAGES = (".jpg", ".png")
+_VIDEOS = (".mp4", ".avi", ".mov")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """A sequence or a video of a data set."""
+
+    name: str
+    """As it was asked for."""
+    images: tuple[Path, ...] = ()
+    """The images of a sequence, in order."""
+    file: Path | None = None
+    """The video, if it is no sequence."""
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames it has; None if that is not known before it is read."""
+        return None if self.file else len(self.images)
+
+    def read(self, first: int) -> Iterator[tuple[int, bytes | np.ndarray]]:
+        """Yields number and encoded image or pixels of each frame from a number on."""
+        if self.file is None:
+            for number in range(first, len(self.images)):
+                yield number, self.images[number].read_bytes()
+            return
+        for frame in read_frames(self.file, FrameChoice()):
+            if isinstance(frame, VideoFrame) and frame.number >= first:
+                yield frame.number, frame.pixels
+
+
+def find_stored_video(root: Path | None, name: str) -> StoredVideo:
+    """Finds a sequence or a video of a data set.
+
+    Args:
+        root: The folder of the data set.
+        name: Name of the folder below `sequences/`, or of the video file with or without its ending.
+
+    Raises:
+        ConfigurationError: There is no data set, or nothing of that name in it.
+    """
+    if root is None or not root.is_dir():
+        raise ConfigurationError("There is no data set.", next_step="set DATASET_ROOT_DIR to its folder")
+    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        raise ConfigurationError(f"{name!r} is not the name of a video.")
+    folder = root / "sequences" / name
+    if folder.is_dir():
+        images = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES))
+        if not images:
+            raise ConfigurationError(f"The sequence {name} holds no images.")
+        return StoredVideo(name, images)
+    for candidate in (root / name, *(root / f"{name}{ending}" for ending in _VIDEOS)):
+        if candidate.suffix.lower() in _VIDEOS and candidate.is_file():
+            return StoredVideo(name, file=candidate)
+    raise ConfigurationError(f"There is no sequence and no video {name} in the data set.")
+
+
+class PlayedVideo:
+    """Plays a stored video as a source. Played again from the same time on, it yields the same frames."""
+
+    kind = SourceKind.FINITE
+
+    def __init__(
+        self, video: StoredVideo, started: datetime, interval_s: float, *, first: int = 0, clock: Clock = utc_now
+    ) -> None:
+        """Takes what to play.
+
+        Args:
+            video: The video.
+            started: Time of its first frame, UTC.
+            interval_s: Seconds from one frame to the next.
+            first: Number of the frame to begin with.
+            clock: Tells when it is a frame's turn.
+        """
+        self.name = video.name
+        self._video = video
+        self._started = started
+        self._interval = timedelta(seconds=interval_s)
+        self._first = first
+        self._clock = clock
+
+    def capture(self, stop: Event) -> Iterator[Captured]:
+        """Yields the frames, each when its time has come."""
+        for number, image in self._video.read(self._first):
+            time = self._started + number * self._interval
+            if stop.wait(max(0.0, (time - self._clock()).total_seconds())):
+                return
+            yield CapturedFrame(
+                time,
+                ClockSource.PRODUCER,
+                data=image if isinstance(image, bytes) else None,
+                pixels=None if isinstance(image, bytes) else image,
+                number=number,
+                attributes={"video_id": self.name, "frame_id": f"frame_{number:05d}"},
+            )

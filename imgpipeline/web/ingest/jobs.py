@@ -1,0 +1,180 @@
+"""Jobs that play stored videos: how far each has come is in a file, so a restarted server goes on where it was."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from time import monotonic
+from uuid import uuid4
+
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
+from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.images import ImageStore
+from imgpipeline.sources.played import PlayedVideo, find_stored_video
+from imgpipeline.sources.publish import publish
+
+LOG = logging.getLogger(__name__)
+MOST_RUNNING = 8
+_SAVE_S = 0.5
+
+
+class JobState(StrEnum):
+    """How a job is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A video that is played."""
+
+    id: str
+    """Names the job."""
+    video: str
+    """What is played; the source of its frames."""
+    started: str
+    """Time of its first frame, RFC 3339."""
+    interval_s: float
+    """Seconds from one frame to the next."""
+    frames: int | None
+    """How many frames the video has; None if that is not known before it is read."""
+    sent: int = 0
+    """Frames that are announced."""
+    state: JobState = JobState.RUNNING
+    """How it is."""
+    error: str | None = None
+    """Why it failed."""
+    idempotency_key: str | None = None
+    """By which a repeated request finds it."""
+
+
+class Jobs:
+    """The jobs of one server. Thread-safe."""
+
+    def __init__(self, settings: Settings, store: ImageStore, *, clock: Clock = utc_now) -> None:
+        """Reads the jobs that an earlier server has left; `resume` goes on with them."""
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._folder = settings.jobs_dir
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._running: dict[str, tuple[threading.Event, threading.Thread]] = {}
+        self._closing = False
+        for file in sorted(self._folder.glob("*.json")):
+            try:
+                document = json.loads(file.read_text(encoding="utf-8"))
+                self._jobs[document["id"]] = Job(**{**document, "state": JobState(document["state"])})
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                LOG.warning("%s cannot be read as a job and is left out: %s", file, type(error).__name__)
+
+    def start(self, video: str, interval_s: float, idempotency_key: str | None) -> Job:
+        """Starts to play a video; with a key that was used before, returns that job.
+
+        Raises:
+            ConfigurationError: There is no such video.
+            TransientError: Too many jobs are running.
+        """
+        found = find_stored_video(self._settings.dataset_root, video)
+        with self._changed:
+            for job in self._jobs.values():
+                if idempotency_key and (job.idempotency_key, job.video) == (idempotency_key, video):
+                    return job
+            if len(self._running) >= MOST_RUNNING:
+                raise TransientError(f"{MOST_RUNNING} videos are being played already.", next_step="try again later")
+            started = self._clock().isoformat()
+            job = Job(uuid4().hex, video, started, interval_s, found.frames, idempotency_key=idempotency_key)
+            self._save(job)
+            self._play(job)
+            return job
+
+    def resume(self) -> None:
+        """Goes on with the jobs that were running when the server before ended."""
+        with self._changed:
+            for job in [job for job in self._jobs.values() if job.state is JobState.RUNNING]:
+                self._play(job)
+
+    def get(self, job_id: str) -> Job | None:
+        """Returns a job; None if there is none."""
+        return self._jobs.get(job_id)
+
+    def wait(self, job_id: str) -> Job:
+        """Returns a job when it has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._jobs[job_id].state is not JobState.RUNNING)
+            return self._jobs[job_id]
+
+    def stop(self, job_id: str) -> Job:
+        """Ends a job; what was captured is announced first."""
+        if running := self._running.get(job_id):
+            running[0].set()
+        return self.wait(job_id)
+
+    def close(self) -> None:
+        """Interrupts all jobs; the next server goes on with them."""
+        with self._changed:
+            self._closing = True
+            running = list(self._running.values())
+            self._changed.notify_all()
+        for stop, _ in running:
+            stop.set()
+        for _, thread in running:
+            thread.join()
+
+    def _play(self, job: Job) -> None:
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(job, stop), name=f"play {job.video}", daemon=True)
+        self._running[job.id] = (stop, thread)
+        thread.start()
+
+    def _run(self, job: Job, stop: threading.Event) -> None:
+        try:
+            video = find_stored_video(self._settings.dataset_root, job.video)
+            source = PlayedVideo(video, datetime.fromisoformat(job.started), job.interval_s, first=job.sent)
+            totals = publish(self._settings, source, stop=stop, store=self._store, progress=self._saver(job))
+            state = JobState.DONE if not stop.is_set() else JobState.STOPPED
+            if self._closing and state is JobState.STOPPED:
+                state = JobState.RUNNING  # for the next server
+            ended = replace(job, sent=job.sent + totals.announced, state=state)
+        except ImgpipelineError as error:
+            ended = replace(self._jobs[job.id], state=JobState.FAILED, error=error.message)
+        except Exception as error:  # a defect must end the job, not only its thread
+            LOG.exception("playing %s", job.video)
+            ended = replace(self._jobs[job.id], state=JobState.FAILED, error=f"{type(error).__name__}: {error}")
+        with self._changed:
+            del self._running[job.id]
+            self._save(ended)
+
+    def _saver(self, job: Job) -> Callable[[Totals], None]:
+        saved_s = monotonic()
+
+        def save(totals: Totals) -> None:
+            nonlocal saved_s
+            if monotonic() - saved_s >= _SAVE_S:
+                saved_s = monotonic()
+                with self._changed:
+                    self._save(replace(job, sent=job.sent + totals.announced))
+
+        return save
+
+    def _save(self, job: Job) -> None:
+        file = self._folder / f"{job.id}.json"
+        unfinished = file.with_suffix(".unfinished")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(asdict(job)), encoding="utf-8")
+            unfinished.replace(file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The job cannot be kept in {self._folder}: {error.strerror}.",
+                next_step="set IMGPIPELINE_JOBS_DIR to a folder that this user may write",
+            ) from error
+        self._jobs[job.id] = job
+        self._changed.notify_all()

@@ -1,0 +1,143 @@
+"""The routes of the classic data generator: a video is played into Kafka by a job that survives a restart."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.web.ingest.serving import serving
+
+FRAMES = 12
+
+
+@pytest.fixture
+def playing(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:
+    """A lane with a data set: the sequence `uav` and the video `street.avi`."""
+    folder = tmp_path / "data" / "sequences" / "uav"
+    folder.mkdir(parents=True)
+    for number in range(FRAMES):
+        (folder / f"{number + 1:07d}.jpg").write_bytes(jpeg() + f"number {number}".encode())
+    video = cv2.VideoWriter(str(tmp_path / "data" / "street.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(5):
+        video.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    video.release()
+    return lane.with_settings(
+        dataset_root=tmp_path / "data", jobs_dir=tmp_path / "jobs", api_keys_file=tmp_path / "keys.json"
+    )
+
+
+@pytest.fixture
+def client(playing: LaneUnderTest) -> Iterator[httpx.Client]:
+    with serving(playing.settings) as client:
+        yield client
+
+
+def played(lane: LaneUnderTest) -> list[FrameMessage]:
+    return frames_in(read_published(lane.settings))
+
+
+def ended(client: httpx.Client, location: str) -> dict[str, object]:
+    wait_until(lambda: client.get(location).json()["state"] != "running", limit_s=60, what="the end of the job")
+    return dict(client.get(location).json())
+
+
+def test_row_2_2_start_plays_a_sequence_and_answers_at_once_with_a_job(client: httpx.Client, playing: LaneUnderTest):
+    answer = client.post("/start/uav", params={"interval_s": 0.01})
+    assert answer.status_code == 202
+    job = ended(client, answer.headers["location"])
+    assert (job["state"], job["sent"], job["frames"]) == ("done", FRAMES, FRAMES)
+    frames = played(playing)
+    assert [frame.attributes["frame_id"] for frame in frames] == [f"frame_{number:05d}" for number in range(FRAMES)]
+    assert {frame.source for frame in frames} == {frame.attributes["video_id"] for frame in frames} == {"uav"}
+    assert playing.store.get(str(frames[3].image_path)).endswith(b"number 3")
+
+
+@pytest.mark.parametrize("name", ["uav", "street.avi", "street"])
+def test_row_2_2_with_wait_the_answer_is_the_classic_one(client: httpx.Client, name: str):
+    answer = client.post(f"/start/{name}", params={"wait": True, "interval_s": 0})
+    assert answer.status_code == 200
+    assert answer.json() == {"status": f"Sent {FRAMES if name == 'uav' else 5} frames from {name}."}
+
+
+def test_row_2_2_a_setting_makes_the_classic_answer_the_usual_one(playing: LaneUnderTest):
+    with serving(playing.with_settings(start_waits=True).settings) as client:
+        assert client.post("/start/street.avi").json() == {"status": "Sent 5 frames from street.avi."}
+
+
+@pytest.mark.parametrize("name", ["absent", "..", "%2e%2e%2fdata", "annotations"])
+def test_row_2_2_what_is_not_in_the_data_set_is_an_error(client: httpx.Client, name: str):
+    answer = client.post(f"/start/{name}")
+    assert answer.status_code in {400, 404, 405}
+    assert answer.status_code != 400 or "error" in answer.json()
+
+
+def test_a_repeated_request_with_the_same_key_finds_the_job(client: httpx.Client, playing: LaneUnderTest):
+    headers = {"idempotency-key": "one"}
+    jobs = [client.post("/start/uav", params={"interval_s": 0}, headers=headers).json() for _ in range(2)]
+    assert jobs[0]["id"] == jobs[1]["id"]
+    ended(client, f"/jobs/{jobs[0]['id']}")
+    assert len(played(playing)) == FRAMES
+
+
+def test_a_job_can_be_stopped(client: httpx.Client):
+    location = client.post("/start/uav", params={"interval_s": 3600}).headers["location"]
+    assert client.delete(location).json()["state"] == "stopped"
+    assert client.get("/jobs/absent").status_code == 404
+
+
+def test_a_job_goes_on_after_a_restart_with_the_same_times(playing: LaneUnderTest):
+    with serving(playing.settings) as client:
+        location = client.post("/start/uav", params={"interval_s": 0.3}).headers["location"]
+        wait_until(lambda: len(played(playing)) >= 3, limit_s=60, what="the first frames")
+    before = played(playing)
+    assert len(before) < FRAMES
+    with serving(playing.settings) as client:
+        assert ended(client, location)["sent"] == FRAMES
+    frames = played(playing)
+    assert [frame.frame_number for frame in frames] == list(range(FRAMES))
+    steps = {(after.timestamp - frame.timestamp).total_seconds() for frame, after in pairwise(frames)}
+    assert steps == {0.3}
+
+
+def test_row_2_3_the_state_of_service_and_data_has_the_classic_form(
+    client: httpx.Client, playing: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
+):
+    assert client.get("/").text == "data_generator is running!"
+    status = client.get("/status").json()
+    assert set(status) == {
+        "service_name",
+        "python_version",
+        "kafka_broker_env",
+        "dataset_path_configured",
+        "dataset_path_exists",
+    }
+    assert status["dataset_path_exists"] is True
+    data = client.get("/data_status").json()
+    assert data["contents"] == ["sequences", "street.avi"]
+    assert data["expected_subdirs_found"] == ["sequences"]
+    assert data["all_expected_subdirs_found"] is False
+    assert (data["sequences_subdir_contents_count"], data["sequences_subdir_contents_sample"]) == (1, ["uav"])
+    monkeypatch.setenv("SERVICE_NAME", "generator-7")
+    with serving(playing.with_settings(dataset_root=None).settings) as other:
+        assert other.get("/").text == "generator-7 is running!"
+        assert other.get("/data_status").status_code == 400
+
+
+def test_row_2_4_a_frame_store_in_a_folder_is_read_by_video_and_frame(lane: LaneUnderTest, tmp_path: Path):
+    store = tmp_path / "frame_store"
+    store.mkdir()
+    (store / "uav_frame_00001.jpg").write_bytes(jpeg())
+    folder = lane.with_settings(store_url=store.as_uri(), image_path_template="{video_id}_{frame_id}.jpg")
+    folder.send(b'{"frame_id": "frame_00001", "timestamp": "2026-03-01T12:00:00Z", "video_id": "uav"}', key=b"")
+    folder.follow()
+    [frame] = folder.frames()
+    assert (frame.source, frame.source_image_path) == ("uav", "uav_frame_00001.jpg")
