@@ -34,7 +34,8 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
         jobs: Play the videos.
         allow: Refuses a request without a key for a source (None: any source).
     """
-    _add_jobs(app, settings, jobs, allow)
+    _add_start(app, settings, jobs, allow)
+    _add_jobs(app, jobs, allow)
     name = os.environ.get("SERVICE_NAME", "data_generator")
 
     @app.get("/", tags=["data generator"])
@@ -64,7 +65,7 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
         return JSONResponse(_describe_data(settings))
 
 
-def _add_jobs(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> None:
+def _add_start(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> None:
     @app.post("/start/{video}", status_code=202, tags=["data generator"])
     async def start(
         video: str,
@@ -92,6 +93,8 @@ def _add_jobs(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> Non
             return JSONResponse({"error": ended.error}, 500)
         return JSONResponse({"status": f"Sent {ended.sent} frames from {video}."})
 
+
+def _add_jobs(app: FastAPI, jobs: Jobs, allow: Allow) -> None:
     def found(job_id: str, request: Request) -> Job:
         allow(request, None)
         job = jobs.get(job_id)
