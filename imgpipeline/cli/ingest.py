@@ -104,6 +104,7 @@ def _watch(
                    "failed": totals.failed, "skipped": folder.skipped})  # fmt: skip
     else:
         note(f"{counted(totals.announced, 'frame')} of {source} announced on the topic {settings.kafka_topic}.")
+    raise typer.Exit(stopping.exit_status)
 
 
 def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from imgpipeline.settings import Settings
-from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.command import interrupt, run
 from imgpipeline_tests.servers.s3_server import S3Bucket
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
 from imgpipeline_tests.sources.videos import write_video
@@ -107,3 +108,17 @@ def test_choices_that_contradict_each_other_are_refused(tmp_path: Path):
     ended = run("ingest", "video", "clip.mp4", "--every", "2", "--fps", "3", cwd=tmp_path)
     assert ended.status == 2
     assert "More than one of --every, --fps and --count" in ended.stderr
+
+
+def test_row_0_2_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, str], tmp_path: Path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    env = {**site, "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = ["ingest", "folder", tmp_path / "in", "--source", "gate", "--watch", "--after", "delete"]
+
+    def put_away() -> None:
+        wait_until(lambda: not list((tmp_path / "in").iterdir()), limit_s=60, what="the image is announced and deleted")
+
+    ended = interrupt(*command, env=env, cwd=tmp_path, when=put_away)
+    assert ended.status == 130, ended.stderr
+    assert "1 frame of gate announced" in ended.stderr
+    assert [frame.source for frame in frames_in(read_published(settings_of(site)))] == ["gate"]
