@@ -37,6 +37,7 @@ from benchmarks.place import Place, open_place, say
 from benchmarks.reduction import measure_reduction
 from benchmarks.sensor import measure_sensor
 from benchmarks.small import measure_small
+from benchmarks.sources import measure_sources
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
 
@@ -56,6 +57,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
     "reduction": measure_reduction,
     "small": measure_small,
+    "sources": measure_sources,
 }
 
 NAMES = tuple(_MEASURES)

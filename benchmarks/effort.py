@@ -52,6 +52,10 @@ class Effort:
     """Detections in one Parquet file, at the most."""
     batch_rounds: int
     """How often a contender of the batch side is measured where it takes seconds."""
+    cameras_s: float
+    """How long sixteen cameras are ingested."""
+    overload_s: float
+    """How long a camera is too fast for the store."""
     before: tuple[Path, ...] = ()
     """Folders of older checkouts, measured beside this one where a benchmark can."""
 
@@ -79,6 +83,8 @@ FULL = Effort(
     batch_files=300,
     batch_detections=10_000_000,
     batch_rounds=3,
+    cameras_s=300.0,
+    overload_s=120.0,
 )
 QUICK = Effort(
     name="quick",
@@ -103,4 +109,6 @@ QUICK = Effort(
     batch_files=20,
     batch_detections=200_000,
     batch_rounds=1,
+    cameras_s=20.0,
+    overload_s=15.0,
 )

@@ -7,6 +7,7 @@ from benchmarks.batch_tables import batch_tables
 from benchmarks.bundle_tables import bundle_tables
 from benchmarks.days_tables import days_tables
 from benchmarks.reduction_tables import reduction_tables
+from benchmarks.source_tables import source_tables
 from benchmarks.table import Table, at_least, at_most
 
 _RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
@@ -213,4 +214,5 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "sensor": _figures,
     "reduction": reduction_tables,
     "small": _figures,
+    "sources": source_tables,
 }

@@ -84,8 +84,7 @@ class Publisher:
             ConfigurationError: A setting is wrong.
             TransientError: The broker does not answer.
         """
-        self.name = name
-        self.kind = kind
+        self.name, self.kind = name, kind
         self._settings = settings
         self._options = options or PublishOptions()
         self._clock, self._watch = clock, watch
@@ -97,7 +96,7 @@ class Publisher:
         self._sender.open()
         self._changed = threading.Condition()
         self._waiting, self._waiting_bytes = deque[_Entry](), 0
-        self._storing = deque[_Entry]()
+        self._storing, self._in_store = deque[_Entry](), 0
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
@@ -205,6 +204,7 @@ class Publisher:
                 dropped.append(self._take_waiting())
             self._waiting.append(entry)
             self._waiting_bytes += size
+            self._submit_waiting()
             self._changed.notify_all()
         for old in dropped:
             self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
@@ -218,6 +218,26 @@ class Publisher:
         return not self._waiting or (
             len(self._waiting) < options.queue_frames and self._waiting_bytes + size <= options.queue_bytes
         )
+
+    def _submit_waiting(self) -> None:
+        """Hands waiting frames to the pool, also while others are announced; no more than the queue may hold."""
+        while self._waiting and self._can_submit(self._waiting[0]):
+            entry = self._take_waiting()
+            entry.before, self._last_prepared = self._last_prepared, entry.prepared
+            self._storing.append(entry)
+            if entry.frame.stored:
+                entry.prepared.set()
+                entry.stored.set_result(self._storer.announcement(entry.frame, entry.frame.stored))
+            else:
+                self._in_store += 1
+                self._pool.submit(self._store_frame, entry)
+            self._changed.notify_all()
+
+    def _can_submit(self, entry: _Entry) -> bool:
+        options, held = self._options, sum(other.size_bytes for other in self._storing)
+        has_writer = entry.frame.stored is not None or self._in_store < 2 * options.writers
+        has_room = len(self._storing) < options.queue_frames and held + entry.size_bytes <= options.queue_bytes
+        return has_writer and (has_room or not self._storing)
 
     def _take_waiting(self) -> _Entry:
         entry = self._waiting.popleft()
@@ -266,32 +286,18 @@ class Publisher:
         return self._options.account_s if self._accounts.has_open_days() else self._options.idle_account_s
 
     def _next_ready(self, wake_at: float) -> list[_Entry]:
-        """Submits waiting frames, and returns those at the front that are stored or have failed."""
+        """Returns the frames at the front that are stored or have failed."""
         with self._changed:
             self._changed.wait_for(self._has_work, timeout=max(0.0, wake_at - monotonic()))
-            while self._can_submit():
-                entry = self._take_waiting()
-                entry.before, self._last_prepared = self._last_prepared, entry.prepared
-                self._storing.append(entry)
-                if entry.frame.stored:
-                    entry.prepared.set()
-                    entry.stored.set_result(self._storer.announcement(entry.frame, entry.frame.stored))
-                else:
-                    self._pool.submit(self._store_frame, entry)
-                self._changed.notify_all()
             ready: list[_Entry] = []
             while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
                 ready.append(self._storing.popleft())
+            self._submit_waiting()
             return ready
 
     def _has_work(self) -> bool:
         front_done = bool(self._storing) and self._storing[0].stored.done()
-        ends = self._end_reason is not None and not self._storing
-        return front_done or self._can_submit() or bool(self._notices) or ends
-
-    def _can_submit(self) -> bool:
-        has_writer = len(self._storing) < 2 * self._options.writers
-        return bool(self._waiting) and (has_writer or self._waiting[0].frame.stored is not None)
+        return front_done or bool(self._notices) or (self._end_reason is not None and not self._storing)
 
     def _store_frame(self, entry: _Entry) -> None:
         try:
@@ -300,6 +306,8 @@ class Publisher:
         except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
             entry.stored.set_exception(error)
         with self._changed:
+            self._in_store -= 1
+            self._submit_waiting()
             self._changed.notify_all()
 
     def _announce(self, entries: list[_Entry]) -> None:

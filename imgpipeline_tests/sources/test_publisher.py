@@ -157,6 +157,16 @@ def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(set
     assert totals.closes
 
 
+def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings):
+    store, options = open_memory_store(), PublishOptions(writers=2, commit_s=3600.0, drain_s=1.0)
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)
+    wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
+    for number in range(50):
+        publisher.offer(frame(number))
+    wait_until(lambda: len(list(store.list_objects("images/"))) == 50, limit_s=60, what="all images are stored")
+    publisher.close()
+
+
 def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
     store = SlowStore()
     options = PublishOptions(queue_frames=4, writers=1)

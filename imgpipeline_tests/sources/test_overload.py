@@ -1,0 +1,95 @@
+"""A live camera that is far too fast for the store: memory stays flat, drops are counted, and other cameras go on."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.publish import publish
+from imgpipeline.sources.rtsp import RtspSource
+from imgpipeline.sources.simulator.clip import write_clip
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+
+pytestmark = pytest.mark.servers
+OVERLOAD_S = 20.0
+
+
+class SlowStore:
+    """A store that takes a fifth of a second for each image and keeps none of them."""
+
+    def create(self, _key: str, _data: bytes) -> bool:
+        time.sleep(0.2)
+        return True
+
+    def get(self, key: str) -> bytes:
+        raise KeyError(key)
+
+
+@pytest.mark.slow
+def test_row_4_9_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(
+    kafka: KafkaBroker, topic: str, tmp_path: Path
+):
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    server = fast_and_calm(tmp_path)
+    totals: dict[str, Totals] = {}
+    stop = threading.Event()
+
+    def run(name: str, store: object) -> None:
+        options = PublishOptions(writers=2, account_s=5.0)
+        source = RtspSource(name, server.url(name))
+        totals[name] = publish(settings, source, stop=stop, options=options, store=store)
+
+    with server:
+        stores = {"fast": SlowStore(), "calm": open_memory_store()}
+        threads = [threading.Thread(target=run, args=item) for item in stores.items()]
+        for thread in threads:
+            thread.start()
+        sizes_mb = watch_memory(OVERLOAD_S)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    told, calm = totals["fast"], totals["calm"]
+    assert told.closes
+    assert told.in_flight == 0
+    assert told.received > 5 * told.announced > 0
+    assert set(told.dropped) <= {"queue", "shutdown"}
+    assert told.dropped["queue"] + told.announced > 0.9 * told.received
+    assert max(sizes_mb[len(sizes_mb) // 2 :]) < max(sizes_mb[: len(sizes_mb) // 2]) + 20, sizes_mb
+    assert (calm.dropped, calm.failed) == ({}, 0)
+    assert calm.announced > 0
+    records = read_published(settings)
+    for name, counted in totals.items():
+        said = [account.account for account in accounts_in(records) if account.source == name and account.account]
+        assert sum(account.received for account in said) == counted.received
+        assert sum(sum(account.dropped.values()) for account in said) == sum(counted.dropped.values())
+        assert sum(frame.source == name for frame in frames_in(records)) == counted.announced
+
+
+def fast_and_calm(folder: Path) -> RtspServer:
+    noise = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in range(4)]
+    write_clip(noise, folder / "fast.clip", codec="mjpeg", fps=100)
+    fast = SimulatedCamera("fast", str(folder / "fast.clip"), "mjpeg", 100.0)
+    try:
+        return RtspServer([fast, make_camera(folder, "calm", fps=5.0)])
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+
+
+def watch_memory(seconds: float) -> list[float]:
+    """Return the resident size of this process in MB, twice a second, after the first five seconds."""
+    sizes, began = [], time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        time.sleep(0.5)
+        if passed > 5:
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6)
+    return sizes
