@@ -46,6 +46,7 @@ from imgpipeline.cli import (
     settings,
     simulate,
     simulate_folder,
+    simulate_mqtt,
     sources,
     status,
     summary,
@@ -82,6 +83,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")
 app.add_typer(simulate.app, name="simulate")
+simulate.app.command("mqtt")(simulate_mqtt.mqtt)
 simulate.app.command("folder")(simulate_folder.folder)
 app.add_typer(images.app, name="images")
 app.command("status")(status.status)

@@ -145,9 +145,9 @@ class MqttSession:
         client.suppress_exceptions = True
         client.connect_timeout = _CONNECT_S
         if settings.mqtt_username is not None:
-            client.username_pw_set(settings.mqtt_username, _password(settings))
+            client.username_pw_set(settings.mqtt_username, password_of(settings))
         if settings.mqtt_tls:
-            client.tls_set_context(_tls_context(settings))
+            client.tls_set_context(tls_context_of(settings))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -247,7 +247,12 @@ def _refusal(address: str, reason: ReasonCode) -> PermanentError | None:
     return None
 
 
-def _password(settings: Settings) -> str | None:
+def password_of(settings: Settings) -> str | None:
+    """Returns the password for the broker; None if there is none.
+
+    Raises:
+        ConfigurationError: Its file cannot be read.
+    """
     if settings.mqtt_password is not None or settings.mqtt_password_file is None:
         return settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
     try:
@@ -260,7 +265,12 @@ def _password(settings: Settings) -> str | None:
     return lines[0] if lines else ""
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext:
+def tls_context_of(settings: Settings) -> ssl.SSLContext:
+    """Returns what is needed to talk to the broker by TLS.
+
+    Raises:
+        ConfigurationError: The file of authorities cannot be read.
+    """
     try:
         return ssl.create_default_context(cafile=settings.mqtt_ca_file and str(settings.mqtt_ca_file.expanduser()))
     except (OSError, ssl.SSLError) as error:

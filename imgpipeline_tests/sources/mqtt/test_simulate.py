@@ -1,0 +1,36 @@
+"""Simulated cameras publish their scenes to a real broker, and their truth tells what is in each frame."""
+
+import uuid
+from hashlib import sha256
+from pathlib import Path
+
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.sources.mqtt.messages import Payload, Subscription
+from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
+from imgpipeline.sources.simulator import read_truth
+from imgpipeline_tests.detect.conftest import LaneUnderTest
+from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.mqtt.broker import running
+from imgpipeline_tests.sources.published import frames_in, read_published
+
+
+def test_what_simulated_cameras_publish_is_announced_and_its_truth_is_known(
+    lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path
+):
+    topic = f"sim/{uuid.uuid4().hex}"
+    changes = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
+    settings = lane.settings.model_copy(update=changes)
+    simulation = Simulation(2, 10, 1, f"{topic}/{{camera}}", Payload.JSON)
+    with running(settings, Subscription((f"{topic}/+",), payload=Payload.JSON), store=open_memory_store()) as ingest:
+        wait_until(lambda: mosquitto.has_subscriber(settings.mqtt_client_id), limit_s=60, what="the subscription")
+        assert simulate_mqtt(settings, simulation, tmp_path) == 20
+        wait_until(lambda: ingest.announced == 20, limit_s=60, what="the frames")
+    announced = {(frame.source, frame.frame_number): frame for frame in frames_in(read_published(settings))}
+    for camera in ("cam1", "cam2"):
+        for truth in read_truth(tmp_path / camera):
+            frame = announced.pop((camera, truth.frame_number))
+            assert frame.sha256 == sha256((tmp_path / camera / truth.file).read_bytes()).hexdigest()
+            assert abs((frame.timestamp - truth.timestamp).total_seconds()) < 0.001
+    assert announced == {}
