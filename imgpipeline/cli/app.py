@@ -48,6 +48,7 @@ from imgpipeline.cli import (
     simulate_folder,
     simulate_mqtt,
     sources,
+    sources_run,
     status,
     summary,
     topics,
@@ -81,6 +82,7 @@ ingest.app.command("mqtt")(ingest_mqtt.mqtt)
 app.add_typer(serve_ingest.app, name="serve-ingest")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
+sources.app.command("run")(sources_run.run)
 app.add_typer(sources.app, name="sources")
 app.add_typer(simulate.app, name="simulate")
 simulate.app.command("mqtt")(simulate_mqtt.mqtt)

@@ -83,32 +83,31 @@ class RtspConfig(SourceConfig):
 
 
 class MqttConfig(SourceConfig):
-    """Images published to an MQTT broker; a `+` in the topic names the source."""
+    """Images of an MQTT broker; what is not said here is IMGPIPELINE_MQTT_…; a `+` in the topic names the source."""
 
     kind: Literal["mqtt"]
-    host: str = "localhost"
-    port: int = Field(1883, ge=1, le=65_535)
+    host: str | None = None
+    port: int | None = Field(None, ge=1, le=65_535)
     topic: str = "images/raw"
     username: str | None = None
-    password_env: str | None = None
     password_file: Path | None = None
-    tls: bool = False
+    tls: bool | None = None
     ca_file: Path | None = None
     payload: Literal["image", "json"] = "image"
 
 
 class FolderConfig(SourceConfig):
-    """A folder that fills up."""
+    """A folder that fills up, watched until the supervisor ends."""
 
     kind: Literal["folder"]
     path: Path
     after: Literal["keep", "delete", "move"] = "keep"
     move_to: Path | None = None
-    rescan_s: float = Field(5.0, gt=0, le=3600)
+    rescan_s: float = Field(2.0, gt=0, le=3600)
 
 
 class VideoConfig(SourceConfig):
-    """Video files, played once."""
+    """A video file, played once."""
 
     kind: Literal["video"]
     path: Path

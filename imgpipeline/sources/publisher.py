@@ -11,8 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import TypeVar
@@ -25,6 +24,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceWatch
+from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
@@ -40,19 +40,6 @@ _LONGEST_PAUSE_S = 5.0
 _SLOW_SEND_S = 2.0
 """Kafka counts as away after this long without an answer."""
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A frame on its way."""
-
-    frame: CapturedFrame
-    number: int
-    received: datetime
-    size_bytes: int
-    before: threading.Event | None = None
-    prepared: threading.Event = field(default_factory=threading.Event)
-    stored: Future[FrameMessage] = field(default_factory=Future)
 
 
 class Publisher:
@@ -95,8 +82,8 @@ class Publisher:
         self._sender = BatchSender(settings, fence=_fence_of(settings, name, kind))
         self._sender.open()
         self._changed = threading.Condition()
-        self._waiting, self._waiting_bytes = deque[_Entry](), 0
-        self._storing, self._in_store = deque[_Entry](), 0
+        bounds = (self._options.queue_frames, self._options.queue_bytes)
+        self._waiting, self._storing, self._in_store = FrameQueue(*bounds), FrameQueue(*bounds), 0
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
@@ -195,15 +182,14 @@ class Publisher:
         if not self._started:
             self._start(frame.timestamp)
         size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
-        entry = _Entry(frame, self._accounts.receive(frame.timestamp, received), received, size)
-        dropped: list[_Entry] = []
+        entry = QueuedFrame(frame, self._accounts.receive(frame.timestamp, received), received, size)
+        dropped: list[QueuedFrame] = []
         with self._changed:
             if self.kind is SourceKind.FINITE:
-                self._changed.wait_for(lambda: self._has_room(size) or self._error or self._stop.is_set())
-            while self._waiting and not self._has_room(size):
-                dropped.append(self._take_waiting())
+                self._changed.wait_for(lambda: self._waiting.has_room(size) or self._error or self._stop.is_set())
+            while self._waiting and not self._waiting.has_room(size):
+                dropped.append(self._waiting.pop())
             self._waiting.append(entry)
-            self._waiting_bytes += size
             self._submit_waiting()
             self._changed.notify_all()
         for old in dropped:
@@ -213,16 +199,10 @@ class Publisher:
         self._started = True
         self._note(NoticeKind.STARTED, at, None)
 
-    def _has_room(self, size: int) -> bool:
-        options = self._options
-        return not self._waiting or (
-            len(self._waiting) < options.queue_frames and self._waiting_bytes + size <= options.queue_bytes
-        )
-
     def _submit_waiting(self) -> None:
         """Hands waiting frames to the pool, also while others are announced; no more than the queue may hold."""
         while self._waiting and self._can_submit(self._waiting[0]):
-            entry = self._take_waiting()
+            entry = self._waiting.pop()
             entry.before, self._last_prepared = self._last_prepared, entry.prepared
             self._storing.append(entry)
             if entry.frame.stored:
@@ -233,23 +213,16 @@ class Publisher:
                 self._pool.submit(self._store_frame, entry)
             self._changed.notify_all()
 
-    def _can_submit(self, entry: _Entry) -> bool:
-        options, held = self._options, sum(other.size_bytes for other in self._storing)
-        has_writer = entry.frame.stored is not None or self._in_store < 2 * options.writers
-        has_room = len(self._storing) < options.queue_frames and held + entry.size_bytes <= options.queue_bytes
-        return has_writer and (has_room or not self._storing)
-
-    def _take_waiting(self) -> _Entry:
-        entry = self._waiting.popleft()
-        self._waiting_bytes -= entry.size_bytes
-        return entry
+    def _can_submit(self, entry: QueuedFrame) -> bool:
+        has_writer = entry.frame.stored is not None or self._in_store < 2 * self._options.writers
+        return has_writer and self._storing.has_room(entry.size_bytes)
 
     def _note(self, kind: NoticeKind, at: datetime, reason: str | None) -> None:
         with self._changed:
             self._notices.append(self._accounts.notice(kind, at, reason))
             self._changed.notify_all()
 
-    def _settle(self, entry: _Entry, how: Settled, reason: str = "") -> None:
+    def _settle(self, entry: QueuedFrame, how: Settled, reason: str = "") -> None:
         self._accounts.settle(entry.number, how, reason)
         if self._watch:
             self._watch.settled(how, reason, (self._clock() - entry.received).total_seconds())
@@ -285,13 +258,13 @@ class Publisher:
     def _account_after_s(self) -> float:
         return self._options.account_s if self._accounts.has_open_days() else self._options.idle_account_s
 
-    def _next_ready(self, wake_at: float) -> list[_Entry]:
+    def _next_ready(self, wake_at: float) -> list[QueuedFrame]:
         """Returns the frames at the front that are stored or have failed."""
         with self._changed:
             self._changed.wait_for(self._has_work, timeout=max(0.0, wake_at - monotonic()))
-            ready: list[_Entry] = []
+            ready: list[QueuedFrame] = []
             while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
-                ready.append(self._storing.popleft())
+                ready.append(self._storing.pop())
             self._submit_waiting()
             return ready
 
@@ -299,7 +272,7 @@ class Publisher:
         front_done = bool(self._storing) and self._storing[0].stored.done()
         return front_done or bool(self._notices) or (self._end_reason is not None and not self._storing)
 
-    def _store_frame(self, entry: _Entry) -> None:
+    def _store_frame(self, entry: QueuedFrame) -> None:
         try:
             prepared = self._storer.prepare(entry.frame, entry.before, entry.prepared)
             entry.stored.set_result(self._retried("store", lambda: self._storer.store(entry.frame, prepared)))
@@ -310,11 +283,12 @@ class Publisher:
             self._submit_waiting()
             self._changed.notify_all()
 
-    def _announce(self, entries: list[_Entry]) -> None:
+    def _announce(self, entries: list[QueuedFrame]) -> None:
         with self._changed:
             notices = [self._notices.popleft() for _ in range(len(self._notices))]
-        sent: list[_Entry] = []
+        sent: list[QueuedFrame] = []
         messages: list[FrameMessage | Notice] = [*notices]
+        failure: BaseException | None = None
         for entry in entries:
             error = entry.stored.exception()
             if error is None:
@@ -326,9 +300,14 @@ class Publisher:
                 LOG.warning("%s: a frame could not be stored: %s", self.name, error)
                 self._settle(entry, Settled.FAILED)
             else:
-                raise error
-        if not messages:
-            return
+                self._settle(entry, Settled.FAILED)
+                failure = failure or error
+        if messages:
+            self._send_frames(sent, messages)
+        if failure:
+            raise failure
+
+    def _send_frames(self, sent: list[QueuedFrame], messages: Sequence[FrameMessage | Notice]) -> None:
         try:
             self._send(messages)
         except ImgpipelineError:
@@ -386,10 +365,7 @@ class Publisher:
 
     def _drop_rest(self, reason: str) -> None:
         with self._changed:
-            rest = [*self._storing, *self._waiting]
-            self._storing.clear()
-            self._waiting.clear()
-            self._waiting_bytes = 0
+            rest = [*self._storing.clear(), *self._waiting.clear()]
             self._changed.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)

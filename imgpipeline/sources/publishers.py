@@ -8,6 +8,7 @@ from threading import Lock
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.board import Board
 from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, SourceKind
@@ -39,6 +40,7 @@ class Publishers:
         *,
         options: PublishOptions | None = None,
         store: ImageStore | None = None,
+        board: Board | None = None,
         most: int = MOST_PUBLISHERS,
     ) -> None:
         """Prepares; the first frame of a source opens its session.
@@ -47,11 +49,13 @@ class Publishers:
             settings: Name store and topic.
             options: How to publish.
             store: Where the images go; None: the store of the settings.
+            board: Told what happens to each source.
             most: Sessions at a time.
         """
         self._settings = settings
         self._options = options or PublishOptions()
         self._store = store
+        self._board = board
         self._most = most
         self._lock = Lock()
         self._open: OrderedDict[str, _Session] = OrderedDict()
@@ -123,6 +127,11 @@ class Publishers:
         for session in list(self._open.values()):
             session.publisher.abort()
 
+    def _open_publisher(self, source: str) -> Publisher:
+        kind = SourceKind.FINITE
+        watch = self._board.watch(source, kind) if self._board else None
+        return Publisher(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
+
     def _session_of(self, source: str) -> _Session:
         with self._lock:
             if self._closed:
@@ -130,9 +139,7 @@ class Publishers:
             if source not in self._open:
                 while len(self._open) >= self._most:
                     self._end_one()
-                self._open[source] = _Session(
-                    Publisher(self._settings, source, SourceKind.FINITE, options=self._options, store=self._store)
-                )
+                self._open[source] = _Session(self._open_publisher(source))
             self._open.move_to_end(source)
             return self._open[source]
 

@@ -203,6 +203,20 @@ def test_a_finite_source_ends_with_the_error_of_a_frame_that_cannot_be_stored(se
         publish(settings, Listed([broken]), store=open_memory_store())
 
 
+def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(settings: Settings):
+    settled = Counter[Settled]()
+    broken = CapturedFrame(NOON, ClockSource.RECEIVER, settle=lambda how: settled.update([how]))
+    items = [frame(0), broken, *[frame(n) for n in range(1, 5)]]
+    publisher = Publisher(settings, "gate", SourceKind.FINITE, store=open_memory_store())
+    for item in items:
+        publisher.offer(replace(item, settle=lambda how: settled.update([how])))
+    with pytest.raises(PermanentError):
+        publisher.close()
+    assert settled[Settled.FAILED] == 1
+    assert settled.total() == len(items)
+    assert publisher.totals().closes
+
+
 def test_outages_are_notices(settings: Settings):
     publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))

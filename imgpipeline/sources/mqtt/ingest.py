@@ -15,6 +15,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.board import Board
 from imgpipeline.sources.by_content import ReadableImageStore, first_received
 from imgpipeline.sources.mqtt.acknowledgements import Delivery
 from imgpipeline.sources.mqtt.messages import Subscription
@@ -36,6 +37,7 @@ def ingest_mqtt(
     options: PublishOptions | None = None,
     store: ReadableImageStore | None = None,
     progress: Callable[[list[tuple[str, Totals]]], None] | None = None,
+    board: Board | None = None,
 ) -> list[tuple[str, Totals]]:
     """Publishes what arrives until `stop` is set.
 
@@ -46,6 +48,7 @@ def ingest_mqtt(
         options: How to publish.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting of each session after each message, and several times a second without.
+        board: Told what happens to each source.
 
     Returns:
         Source and accounting of each session.
@@ -55,7 +58,7 @@ def ingest_mqtt(
             again the next time.
     """
     stop, chosen, done = stop or threading.Event(), options or PublishOptions(), threading.Event()
-    ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop)
+    ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop, board)
     threading.Thread(target=ingest.limit_draining, args=(done, chosen.drain_s), name="drain", daemon=True).start()
     reason, drain_s = "failed", chosen.drain_s
     try:
@@ -84,13 +87,14 @@ class _Ingest:
         store: ReadableImageStore,
         options: PublishOptions,
         stop: threading.Event,
+        board: Board | None,
     ) -> None:
         self._subscription = subscription
         self._store = store
         self._stop = stop
         self._template = ImageKeyTemplate(settings.image_key_template)
         self.session = MqttSession(settings, subscription.topics)
-        self.publishers = Publishers(settings, options=options, store=store)
+        self.publishers = Publishers(settings, options=options, store=store, board=board)
 
     def take(self, item: Arrived | None) -> None:
         if item is None:

@@ -1,0 +1,84 @@
+"""`sources run`: a folder and an MQTT broker by one file, with metrics, until SIGTERM."""
+
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import environment, run
+from imgpipeline_tests.detect.conftest import jpeg
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.ports import free_port
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.mqtt.broker import send
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
+
+
+def test_the_example_of_every_kind_is_well(tmp_path: Path):
+    ended = run("sources", "run", EXAMPLE, "--check", cwd=tmp_path)
+    assert (ended.status, "5 sources" in ended.stderr) == (0, True), ended.stderr
+
+
+def test_a_wrong_file_is_refused_before_anything_runs(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "sources.toml").write_text('[[source]]\nname = "a"\nkind = "webcam"\n')
+    ended = run("sources", "run", "sources.toml", env=site, cwd=tmp_path)
+    assert ended.status == 1
+    assert 'source "a": kind' in ended.stderr
+
+
+def metrics(port: int) -> str:
+    try:
+        return urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    except OSError:
+        return ""
+
+
+def is_announced(port: int, source: str) -> bool:
+    return f'imgpipeline_source_frames_total{{outcome="announced",reason="",source="{source}"}} 1.0' in metrics(port)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_all_sources_of_a_file_run_until_the_service_is_stopped(site: dict[str, str], tmp_path: Path):
+    incoming, port = tmp_path / "incoming", free_port()
+    incoming.mkdir()
+    with Mosquitto(tmp_path / "mosquitto") as broker:
+        (tmp_path / "sources.toml").write_text(f"""
+            [[source]]
+            name = "box"
+            kind = "folder"
+            path = "{incoming}"
+            rescan_s = 0.2
+            [[source]]
+            name = "sensors"
+            kind = "mqtt"
+            host = "{broker.host}"
+            port = {broker.port}
+            topic = "images/+/raw"
+            """)
+        arguments = ["sources", "run", "sources.toml", "--metrics-port", str(port)]
+        env = environment({**site, "XDG_STATE_HOME": str(tmp_path)})
+        service = subprocess.Popen(
+            [sys.executable, "-m", "imgpipeline.cli", *arguments], env=env, cwd=tmp_path, stdout=subprocess.DEVNULL
+        )
+
+        try:
+            (incoming / "a.jpg").write_bytes(jpeg(1))
+            wait_until(lambda: broker.has_subscriber("imgpipeline-sensors"), limit_s=60, what="the subscription")
+            send(broker, [("images/gate/raw", jpeg(2)), ("images/yard/raw", jpeg(3))])
+            for source in ("box", "gate", "yard"):
+                wait_until(partial(is_announced, port, source), limit_s=60, what=f"the frame of {source}")
+        finally:
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(60) == 0
+    settings = Settings(_env_file=None, **{name.removeprefix("IMGPIPELINE_").lower(): v for name, v in site.items()})
+    found = read_published(settings)
+    assert sorted(message.source for message in frames_in(found)) == ["box", "gate", "yard"]
+    assert {account.source for account in accounts_in(found)} == {"box", "gate", "yard"}
