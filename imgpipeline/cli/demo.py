@@ -13,6 +13,9 @@ from imgpipeline.errors import UsageError
 def demo(
     images: Annotated[Path | None, typer.Option(help="Use your own images instead of simulated ones.")] = None,
     video: Annotated[Path | None, typer.Option(help="Use your own video instead of simulated frames.")] = None,
+    cameras: Annotated[
+        int, typer.Option(min=0, max=16, help="Stream so many simulated cameras over RTSP for a minute instead.")
+    ] = 0,
     model: Annotated[str, typer.Option(help="Registered model, or path of an ONNX file.")] = "demo",
     folder: Annotated[
         Path | None, typer.Option(help="Working folder; re-created at each start. Default: .imgpipeline/demo")
@@ -24,14 +27,15 @@ def demo(
     """Run the whole pipeline with a broker in memory, a folder as store, and Dagster; then prove the counts.
 
     Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with the
-    truth. The exit status is 0 only if they match and the audit passes.
+    truth. With --cameras, live cameras drop frames and have an outage on purpose, and their accounts must close.
+    The exit status is 0 only if all is as it should be and the audit passes.
     """
     from imgpipeline.demo.run import DemoOptions, default_folder, is_watched, run_demo  # noqa: PLC0415 - loads it all
 
-    if images and video:
-        raise UsageError("--images and --video are both given.", next_step="give one of them")
+    if sum(map(bool, (images, video, cameras))) > 1:
+        raise UsageError("Two of --images, --video and --cameras are given.", next_step="give one of them")
     refuse_unknown_model(model, None, or_file=True)
     keep = is_watched() if keep is None else keep
-    options = DemoOptions(folder or default_folder(), model, images, video, keep)
+    options = DemoOptions(folder or default_folder(), model, images, video, cameras, keep)
     if not run_demo(options, stdout_console()):
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imgpipeline.contracts.keys import report_key
+from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.patience import Patience
 from imgpipeline.demo.result import Outcome, judge, show_outcome
@@ -28,7 +29,9 @@ from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.simulator.rtsp_simulator import check_program
 from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.video_choice import FrameChoice
 from imgpipeline.stream.embedded import broker_process
@@ -41,6 +44,7 @@ _CHECK_S = 1.0
 _VIDEO_RATE = 2.0
 """Frames a second that are taken out of a video."""
 _DAYS_SHOWN = 6
+_ANNOUNCING = ("Storing images, announcing frames", "Cameras stream for a minute, with an outage of 10 s")
 
 Step = Callable[[int, int], None]
 
@@ -57,6 +61,8 @@ class DemoOptions:
     """The user's own pictures instead of simulated ones."""
     video: Path | None = None
     """The user's own video instead of simulated frames."""
+    cameras: int = 0
+    """Live simulated cameras instead of simulated frames; 0: none."""
     keep: bool = False
     """Whether the UI stays up until Ctrl-C."""
 
@@ -99,6 +105,8 @@ def _check(options: DemoOptions) -> None:
     """Finds out what cannot work before any server is started."""
     settings = load_settings(model=options.model)
     find_model(settings.model, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
+    if options.cameras:
+        check_program()
     for path in (options.images, options.video):
         if path is not None and not path.exists():
             raise ConfigurationError(
@@ -109,15 +117,18 @@ def _check(options: DemoOptions) -> None:
 def _work(
     options: DemoOptions, settings: Settings, workspace: DemoWorkspace, dagster: DagsterServer, console: Console
 ) -> Outcome:
-    scenes = [] if options.images or options.video else plan_scenes(workspace.pictures, utc_now() - timedelta(days=1))
+    brought = options.images or options.video or options.cameras
+    scenes = [] if brought else plan_scenes(workspace.pictures, utc_now() - timedelta(days=1))
     if scenes:
         with _step(console, "[bold]2[/] Drawing street scenes, truth beside them") as step:
             simulate(scenes, step)
     console.print("[bold]3[/] Dagster starts: webserver, daemon, sensors")
     dagster.await_answer()
     console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
-    with _step(console, "[bold]4[/] Storing images, announcing frames") as step:
-        if scenes:
+    with _step(console, f"[bold]4[/] {_ANNOUNCING[bool(options.cameras)]}") as step:
+        if options.cameras:
+            announced = run_cameras(settings, write_cameras(workspace.pictures, options.cameras), Board(), step)
+        elif scenes:
             announced = announce_scenes(settings, scenes, step)
         elif options.images:
             name = options.images.resolve().name or "pictures"
@@ -140,7 +151,12 @@ def _work(
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # a report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
-    return judge(store, workspace.store, report, announced, list(read_truths(scenes)))
+    outcome = judge(store, workspace.store, report, announced, list(read_truths(scenes)))
+    if not options.cameras:
+        return outcome
+    entries, problems = check_books(store, settings)
+    show_books(entries, console)
+    return replace(outcome, problems=(*outcome.problems, *problems))
 
 
 def _announce_video(settings: Settings, video: Path, step: Step) -> int:

@@ -100,6 +100,11 @@ class Accounts:
             self._observe(time, received)
             return self._received
 
+    def interrupt(self) -> None:
+        """Ends the observed time at the last frame: the source is offline until the next one."""
+        with self._lock:
+            self._last_frame = None
+
     def settle(self, number: int, how: Settled, reason: str = "") -> None:
         """Counts what became of a received frame.
 

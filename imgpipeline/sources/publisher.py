@@ -140,6 +140,8 @@ class Publisher:
             self._accounts.lose(at, captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
             kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
+            if not captured.online:
+                self._accounts.interrupt()
             self._note(kind, captured.at, captured.reason)
         else:
             self._offer_frame(captured)

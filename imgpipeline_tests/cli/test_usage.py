@@ -111,7 +111,7 @@ WRONG_CALLS = [
     ("redetect --model demo", "No days are given."),
     ("compare-models --day 2026-01-01", "Missing option '--b'."),
     ("explain label-counts --day 2026-01-01", "Missing option"),
-    ("demo --images . --video rows.csv", "--images and --video are both given."),
+    ("demo --images . --video rows.csv", "Two of --images, --video and --cameras are given."),
     ("ledger repair --without-kafka", "--without-kafka gives up offsets"),
     ("mapreduce identity --input rows.csv --output rows.csv", "is one of the files to read."),
     ("mapreduce label-hour --input rows.csv", "Missing option '--output'."),

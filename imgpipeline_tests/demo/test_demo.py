@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.sources.simulator.rtsp_simulator import check_program
 from imgpipeline_tests.servers.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "imgpipeline.cli", "demo"]
@@ -119,7 +121,9 @@ def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said", "status"),
     [
-        pytest.param(["--images=a", "--video=b"], "--images and --video are both given", 2, id="images-and-video"),
+        pytest.param(
+            ["--images=a", "--video=b"], "Two of --images, --video and --cameras are given", 2, id="images-and-video"
+        ),
         pytest.param(["--model=unheard-of"], "unheard-of", 2, id="unknown-model"),
         pytest.param(["--video=absent.mp4"], "There is no absent.mp4", 1, id="no-such-video"),
     ],
@@ -130,3 +134,18 @@ def test_what_cannot_be_done_is_named(folder: Path, arguments: list[str], said: 
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.timeout(LIMIT_S + 20)
+def test_live_cameras_with_drops_and_an_outage_end_with_accounts_that_close(folder: Path) -> None:
+    try:
+        check_program()
+    except ConfigurationError as missing:
+        pytest.skip(str(missing))
+    done = run_demo(folder, "--cameras", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "received = announced + gated + dropped + failed" in done.stdout
+    assert re.search(r"cam1 .* queue \d+ ", done.stdout)
+    assert "All is as it should be." in done.stdout

@@ -203,6 +203,16 @@ def test_a_finite_source_ends_with_the_error_of_a_frame_that_cannot_be_stored(se
         publish(settings, Listed([broken]), store=open_memory_store())
 
 
+def test_an_outage_is_not_observed(settings: Settings):
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher.offer(frame(0, step_s=1.0))
+    publisher.offer(frame(1, step_s=1.0))
+    publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
+    publisher.offer(frame(6, step_s=1.0))
+    publisher.offer(frame(8, step_s=1.0))
+    assert publisher.close().observed_s == pytest.approx(1.0 + 2.0)
+
+
 def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(settings: Settings):
     settled = Counter[Settled]()
     broken = CapturedFrame(NOON, ClockSource.RECEIVER, settle=lambda how: settled.update([how]))

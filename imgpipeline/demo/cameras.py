@@ -1,0 +1,123 @@
+"""The live part of `imgpipeline demo --cameras N`: simulated cameras over RTSP, with drops and an outage on purpose."""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+from rich.console import Console
+from rich.table import Table
+
+from imgpipeline.lake.query.books import BookEntry, read_books
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.sources.board import Board
+from imgpipeline.sources.options import default_options
+from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.rtsp import RtspSource
+from imgpipeline.sources.side_by_side import publish_all
+from imgpipeline.sources.simulator.clip import write_scene_clip
+from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
+from imgpipeline.sources.simulator.scene import Scene
+
+LIVE_S = 60.0
+"""How long the cameras run."""
+_FPS = 5.0
+_SCENE_FRAMES = 50
+_OUTAGE_S = (20.0, 30.0)
+"""From when to when the RTSP server is away."""
+
+
+def write_cameras(folder: Path, count: int) -> list[SimulatedCamera]:
+    """Writes the scene of each camera as a clip."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plans = []
+    for number in range(1, count + 1):
+        name, scene = f"cam{number}", Scene(number, frames=_SCENE_FRAMES, hour=12.0)
+        clip = write_scene_clip(scene, folder, name=name, codec="mjpeg", fps=_FPS)
+        plans.append(SimulatedCamera(name, str(clip.resolve()), "mjpeg", _FPS))
+    return plans
+
+
+def run_cameras(
+    settings: Settings, cameras: list[SimulatedCamera], board: Board, step: Callable[[int, int], None]
+) -> int:
+    """Streams the cameras for a minute and publishes them: the first one drops frames, and the server is away for 10 s.
+
+    Args:
+        settings: Name store and topic.
+        cameras: What to stream.
+        board: Told what happens to each.
+        step: Called with the seconds that are over, and all.
+
+    Returns:
+        How many frames were announced.
+    """
+    stop = threading.Event()
+    simulator = RtspSimulator(cameras, port=_free_port())
+    options = default_options(SourceKind.LIVE)
+    # So little room, and so long a pause between two announcements, that not every frame of the camera fits.
+    tight = replace(options, queue_frames=1, writers=1, commit_s=1.0)
+    simulator.start()
+    threads = [
+        threading.Thread(
+            target=publish_all,
+            args=(settings, [RtspSource(camera.path, simulator.url(camera.path))], stop, board),
+            kwargs={"options": options if number else tight},
+        )
+        for number, camera in enumerate(cameras)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        _let_run(simulator, stop, step)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        simulator.stop()
+    return sum(sum(count for how, count in status.settled.items() if how == "announced") for status in board.statuses())
+
+
+def check_books(store: ObjectStore, settings: Settings) -> tuple[list[BookEntry], list[str]]:
+    """Returns the accounting of all cameras, and what does not add up in it."""
+    entries = list(read_books(store, settings))
+    problems = [f"the accounts of {entry.source} do not close" for entry in entries if not entry.balances]
+    if not any(entry.dropped for entry in entries):
+        problems.append("no frame was dropped, though one camera had too little room")
+    return entries, problems
+
+
+def show_books(entries: list[BookEntry], console: Console) -> None:
+    """Shows the accounting as a table."""
+    table = Table(title="received = announced + gated + dropped + failed", title_justify="left")
+    table.add_column("camera")
+    for heading in ("received", "announced", "in ledger", "gated", "dropped", "failed", "difference", "observed s"):
+        table.add_column(heading, justify="right")
+    for entry in entries:
+        dropped = ", ".join(f"{reason} {count}" for reason, count in entry.dropped.items()) or "0"
+        numbers = (entry.received, entry.announced, entry.in_ledger, entry.gated, dropped, entry.failed)
+        table.add_row(entry.source, *map(str, numbers), str(entry.difference), f"{entry.observed_s or 0:.0f}")
+    console.print(table)
+
+
+def _let_run(simulator: RtspSimulator, stop: threading.Event, step: Callable[[int, int], None]) -> None:
+    began_s, is_away = monotonic(), False
+    while (over_s := monotonic() - began_s) < LIVE_S:
+        step(round(over_s), round(LIVE_S))
+        should_be_away = _OUTAGE_S[0] <= over_s < _OUTAGE_S[1]
+        if should_be_away and not is_away:
+            simulator.stop()
+        if is_away and not should_be_away:
+            simulator.start()
+        is_away = should_be_away
+        stop.wait(0.5)
+    step(round(LIVE_S), round(LIVE_S))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
