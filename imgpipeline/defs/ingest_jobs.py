@@ -12,10 +12,6 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.folder import ingest_folder as publish_folder
-from imgpipeline.sources.video import VideoSource
-from imgpipeline.sources.video import ingest_video as publish_video
-from imgpipeline.sources.video_choice import FrameChoice
 
 
 class IngestFolderConfig(dg.Config):
@@ -37,6 +33,8 @@ class IngestVideoConfig(dg.Config):
 @dg.op(name="publish_folder", tags={"imgpipeline/work": "ingest"})
 def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeline: Pipeline) -> None:
     """Stores and announces the images of a folder; repeating it counts nothing twice."""
+    from imgpipeline.sources.folder import ingest_folder as publish_folder  # noqa: PLC0415 - loads OpenCV
+
     with known_failures():
         result = publish_folder(pipeline.settings(), Path(config.path), config.source)
     context.add_output_metadata({
@@ -51,6 +49,10 @@ def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeli
 @dg.op(name="publish_video", tags={"imgpipeline/work": "ingest"})
 def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
     """Stores and announces frames of a video; repeating it counts nothing twice."""
+    from imgpipeline.sources.video import VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
+    from imgpipeline.sources.video import ingest_video as publish_video  # noqa: PLC0415 - as above
+    from imgpipeline.sources.video_choice import FrameChoice  # noqa: PLC0415 - as above
+
     with known_failures():
         settings, path = pipeline.settings(), Path(config.path)
         start = _start(config.start, settings)

@@ -126,15 +126,7 @@ def _work(
     dagster.await_answer()
     console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
     with _step(console, f"[bold]4[/] {_ANNOUNCING[bool(options.cameras)]}") as step:
-        if options.cameras:
-            announced = run_cameras(settings, write_cameras(workspace.pictures, options.cameras), Board(), step)
-        elif scenes:
-            announced = announce_scenes(settings, scenes, step)
-        elif options.images:
-            name = options.images.resolve().name or "pictures"
-            announced = ingest_folder(settings, options.images, name, progress=step).announced
-        else:
-            announced = _announce_video(settings, options.video or Path(), step)
+        announced = announce_scenes(settings, scenes, step) if scenes else _announce(options, settings, workspace, step)
     store = open_store(settings)
     console.print(
         "[bold]5[/] frames_sensor requests a run of detect_frames; its process is starting, which takes a while"
@@ -159,7 +151,14 @@ def _work(
     return replace(outcome, problems=(*outcome.problems, *problems))
 
 
-def _announce_video(settings: Settings, video: Path, step: Step) -> int:
+def _announce(options: DemoOptions, settings: Settings, workspace: DemoWorkspace, step: Step) -> int:
+    """Announces the user's images or video, or live cameras, and returns how many frames."""
+    if options.cameras:
+        return run_cameras(settings, write_cameras(workspace.pictures, options.cameras), Board(), step)
+    if options.images:
+        name = options.images.resolve().name or "pictures"
+        return ingest_folder(settings, options.images, name, progress=step).announced
+    video = options.video or Path()
     chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
     return ingest_video(settings, chosen, progress=step).announced
 
