@@ -24,7 +24,7 @@ OpenStore = Callable[[dict[str, str]], ObjectStore]
 
 @pytest.fixture
 def chain(site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> ChainId:
-    """The chain of a log with eight records and no outcome yet."""
+    """The chain of a log with eight frames, three notices and no outcome yet."""
     for number in range(8):
         write_picture(tmp_path / "pictures" / f"{number}.jpg")
     assert run("ingest", "folder", tmp_path / "pictures", "--source", "gate", env=site, cwd=tmp_path).status == 0
@@ -42,7 +42,7 @@ def test_a_sound_ledger_is_ok_and_lag_is_not_missing(
     assert (ended.status, report["ok"]) == (0, True), ended.stderr
     assert partition.keys() == PARTITION
     assert report.keys() == {"ok", "partitions", "days", "summaries"}
-    assert (partition["ledger_end"], partition["log_end"], partition["missing"]) == (6, 8, 0)
+    assert (partition["ledger_end"], partition["log_end"], partition["missing"]) == (6, 11, 0)
     assert (partition["frames"], partition["dead_letters"], partition["gaps"]) == (3, 1, {"marker": 2})
     table = run("audit", env=site, cwd=tmp_path)
     assert table.status == 0

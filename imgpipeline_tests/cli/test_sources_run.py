@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -47,10 +46,7 @@ def is_announced(port: int, source: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_all_sources_of_a_file_run_until_the_service_is_stopped(
-    site: dict[str, str], make_topic: Callable[..., str], tmp_path: Path
-):
-    site = {**site, "IMGPIPELINE_KAFKA_TOPIC": make_topic()}  # that of the site is shared
+def test_all_sources_of_a_file_run_until_the_service_is_stopped(site: dict[str, str], tmp_path: Path):
     incoming, port = tmp_path / "incoming", free_port()
     incoming.mkdir()
     with Mosquitto(tmp_path / "mosquitto") as broker:
