@@ -104,7 +104,7 @@ class RatePicker:
         self._due_s: float | None = None
 
     def takes(self, at_s: float) -> bool:
-        """Whether the frame at this time of the stream is one of them; a jump of the time starts anew."""
+        """Whether the frame at this time of the stream is one of them; the count restarts if the time jumps."""
         period_s = self._period_s
         if self._due_s is None or abs(at_s - self._due_s) > 10 + period_s:
             self._due_s = at_s

@@ -78,7 +78,7 @@ class Supervisor:
             path: `sources.toml`.
             build: Makes ready to run a source.
             board: Shows what the sources do.
-            rescan_s: How often the file is looked at.
+            rescan_s: Seconds between two checks of the file for changes.
 
         Raises:
             ConfigurationError: The file is wrong.
