@@ -124,22 +124,13 @@ def _run(
             timer.start()
             stack.callback(timer.cancel)
         stack.enter_context(live_table(board, stderr_console()))
-        ended = publish_all(settings, cameras, stopping.event, board, options)
+        ended = publish_all(settings, [(camera, options) for camera in cameras], stopping.event, board)
     return ended, stopping.exit_status
 
 
 def _report(ended: "Sequence[EndedSource]", *, as_json: bool) -> None:
     if as_json:
-        show_json(
-            [
-                {
-                    "source": one.source,
-                    **(asdict(one.totals) if one.totals else {}),
-                    "error": one.error and str(one.error),
-                }
-                for one in ended
-            ]
-        )
+        show_json([_document(one) for one in ended])
         return
     show_table(_COLUMNS, [_cells(one) for one in ended])
     for one in ended:
@@ -153,17 +144,10 @@ def _document(one: "EndedSource") -> dict[str, Any]:
 
 
 def _cells(one: "EndedSource") -> list[Any]:
+    error = one.error.message if one.error else None
     if one.totals is None:
-        return [one.source, *[None] * 6, one.error.message if one.error else None]
+        return [one.source, *[None] * 6, error]
     totals = one.totals
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in totals.dropped.items()) or 0
-    return [
-        one.source,
-        totals.received,
-        totals.announced,
-        totals.gated,
-        dropped,
-        totals.failed,
-        totals.observed_s,
-        None,
-    ]
+    counts = (totals.received, totals.announced, totals.gated, dropped, totals.failed, totals.observed_s)
+    return [one.source, *counts, error]

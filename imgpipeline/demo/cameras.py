@@ -61,22 +61,17 @@ def run_cameras(
     # So little room, and so long a pause between two announcements, that not every frame of the camera fits.
     tight = replace(options, queue_frames=1, writers=1, commit_s=1.0)
     simulator.start()
-    threads = [
-        threading.Thread(
-            target=publish_all,
-            args=(settings, [RtspSource(camera.path, simulator.url(camera.path))], stop, board),
-            kwargs={"options": options if number else tight},
-        )
+    sources = [
+        (RtspSource(camera.path, simulator.url(camera.path)), options if number else tight)
         for number, camera in enumerate(cameras)
     ]
-    for thread in threads:
-        thread.start()
+    publishing = threading.Thread(target=publish_all, args=(settings, sources, stop, board))
+    publishing.start()
     try:
         _let_run(simulator, stop, step)
     finally:
         stop.set()
-        for thread in threads:
-            thread.join()
+        publishing.join()
         simulator.stop()
     return sum(sum(count for how, count in status.settled.items() if how == "announced") for status in board.statuses())
 

@@ -1,10 +1,13 @@
 """Publishes several sources at once, each in a thread of its own: one that fails does not touch the others."""
 
+import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState
@@ -12,6 +15,8 @@ from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Source
 from imgpipeline.sources.publish import publish
 from imgpipeline.stream.batches import FencedError
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,43 +26,41 @@ class EndedSource:
     source: str
     """Its name."""
     totals: Totals | None
-    """Its accounting; None if it failed."""
+    """Its accounting, also if it failed; None if it never started."""
     error: ImgpipelineError | None
-    """Why it failed."""
+    """Why it failed; None if it did not."""
 
 
 def publish_all(
-    settings: Settings, sources: Sequence[Source], stop: threading.Event, board: Board, options: PublishOptions
+    settings: Settings, sources: Sequence[tuple[Source, PublishOptions]], stop: threading.Event, board: Board
 ) -> list[EndedSource]:
-    """Publishes sources until all have ended, failed, or `stop` is set.
+    """Publishes sources until all have ended, failed, or `stop` is set. A source that fails is not started again.
 
     Args:
         settings: Name store and topic.
-        sources: What to publish; their names differ.
+        sources: What to publish, and how; their names differ.
         stop: Ends all of them gracefully.
         board: Told what happens to each.
-        options: How to publish.
 
     Returns:
         How each ended, in the order given.
     """
-    ended: dict[str, EndedSource] = {}
 
-    def run(source: Source) -> None:
+    def run(source: Source, options: PublishOptions) -> EndedSource:
         watch = board.watch(source.name, source.kind)
+        error: ImgpipelineError | None = None
+        last: dict[str, Totals] = {}
         try:
-            totals = publish(settings, source, stop=stop, options=options, watch=watch)
-        except ImgpipelineError as error:
-            taken = isinstance(error, FencedError)
-            watch.change(SourceState.TAKEN_OVER if taken else SourceState.ENDED, error.message)
-            ended[source.name] = EndedSource(source.name, None, error)
-        else:
-            watch.change(SourceState.ENDED)
-            ended[source.name] = EndedSource(source.name, totals, None)
+            progress = partial(last.__setitem__, "now")
+            publish(settings, source, stop=stop, options=options, watch=watch, progress=progress)
+        except ImgpipelineError as failed:
+            error = failed
+        except Exception as failed:  # a defect ends its own source alone, and is recorded
+            LOG.exception("publishing %s", source.name)
+            error = PermanentError(f"Publishing {source.name} failed: {type(failed).__name__}: {failed}.")
+        is_taken = isinstance(error, FencedError)
+        watch.change(SourceState.TAKEN_OVER if is_taken else SourceState.ENDED, error.message if error else None)
+        return EndedSource(source.name, last.get("now"), error)
 
-    threads = [threading.Thread(target=run, args=(source,), name=f"source {source.name}") for source in sources]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [ended[source.name] for source in sources if source.name in ended]
+    with ThreadPoolExecutor(len(sources), thread_name_prefix="source") as pool:
+        return list(pool.map(run, *zip(*sources, strict=True)))

@@ -1,0 +1,69 @@
+"""Several sources at once: each ends for itself, and its accounting is told however it ended."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.settings import Settings
+from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import Captured
+from imgpipeline.sources.side_by_side import publish_all
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+from imgpipeline_tests.sources.test_publisher import Listed, frame
+
+OPTIONS = PublishOptions(commit_s=0.0, drain_s=2.0)
+
+
+class Failing(Listed):
+    """Yields what it is given, then fails."""
+
+    def __init__(self, items: list[Captured], name: str, error: Exception) -> None:
+        super().__init__(items, name)
+        self.error = error
+
+    def capture(self, stop: threading.Event) -> Iterator[Captured]:
+        yield from super().capture(stop)
+        raise self.error
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, topic: str) -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+
+
+def test_a_source_that_fails_keeps_its_accounting_and_does_not_touch_the_others(settings: Settings, tmp_path: Path):
+    settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
+    board, error = Board(), PermanentError("The camera is broken.")
+    sources = [Failing([frame(n) for n in range(5)], "broken", error), Listed([frame(n) for n in range(7)], "well")]
+    broken, well = publish_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), board)
+    assert broken.error is error
+    assert broken.totals is not None
+    assert (broken.totals.received, broken.totals.announced, broken.totals.in_flight) == (5, 5, 0)
+    assert (well.error, well.totals and well.totals.announced) == (None, 7)
+    found = read_published(settings)
+    assert sorted(message.source for message in frames_in(found)) == ["broken"] * 5 + ["well"] * 7
+    assert {notice.source: notice.account.received for notice in accounts_in(found) if notice.account} == {
+        "broken": 5,
+        "well": 7,
+    }
+    assert [status.state for status in board.statuses()] == [SourceState.ENDED] * 2
+
+
+def test_a_defect_of_one_source_ends_that_source_alone(settings: Settings, tmp_path: Path):
+    settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
+    sources = [Failing([frame(0)], "defect", ZeroDivisionError("oops")), Listed([frame(0)], "well")]
+    defect, well = publish_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), Board())
+    assert "ZeroDivisionError: oops" in str(defect.error)
+    assert [one.totals and one.totals.announced for one in (defect, well)] == [1, 1]
+
+
+def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
+    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    [one] = publish_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
+    assert one.totals is None
+    assert "absent" in str(one.error)
