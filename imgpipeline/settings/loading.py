@@ -20,14 +20,15 @@ from imgpipeline.settings.mqtt import MqttSettings
 from imgpipeline.settings.sources import SourceSettings
 from imgpipeline.settings.store import StoreSettings
 from imgpipeline.settings.tables import TableSettings
+from imgpipeline.settings.tracking import TrackingSettings
 from imgpipeline.settings.variables import PREFIX
 from imgpipeline.settings.warnings import WarningLimits
 
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, TableSettings, GateSettings, DetectionSettings, ModelSettings, HttpSettings, MqttSettings,
-    SourceSettings, MessageSettings, KafkaSettings, StoreSettings
+    WarningLimits, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings, HttpSettings,
+    MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

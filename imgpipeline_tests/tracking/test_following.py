@@ -1,0 +1,166 @@
+"""The same detections give the same tracks, and no track goes through a gap, an outage or a change of frame rate."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.tracking.following import follow_slice, points_of
+from imgpipeline.tracking.groups import parse_groups
+from imgpipeline.tracking.slices import slice_start, track_id
+from imgpipeline.tracking.stretches import find_stretches
+from imgpipeline.tracking.values import EndedBy
+from imgpipeline_tests.tracking.scenes import (
+    START,
+    START_US,
+    every,
+    frame,
+    moving,
+    parameters,
+    seconds,
+    street,
+)
+
+TEN_A_SECOND = every(0.1, 50)
+
+
+def test_one_car_is_one_track_with_all_of_its_detections():
+    frames = moving(TEN_A_SECOND)
+    (track,) = follow_slice(frames, [], parameters())
+    assert [point.frame for point in track.points] == list(range(50))
+    assert (track.number, track.ended_by, track.frame_rate) == (1, EndedBy.SLICE, pytest.approx(10))
+
+
+def test_a_car_that_is_missed_for_less_than_a_second_stays_one_track():
+    frames = moving(TEN_A_SECOND, without=range(20, 27))
+    (track,) = follow_slice(frames, [], parameters())
+    assert len(track.points) == 43
+
+
+def test_a_box_that_is_found_once_is_in_no_track():
+    frames = moving(TEN_A_SECOND, without=set(range(50)) - {20})
+    assert follow_slice(frames, [], parameters()) == []
+
+
+def test_the_same_detections_give_the_same_tracks():
+    frames = street(7, objects=10, duration_s=40).frames
+    first = follow_slice(frames, [], parameters())
+    follow_slice(street(8, objects=5, duration_s=30).frames, [], parameters())
+    assert follow_slice(frames, [], parameters()) == first
+    assert [track.number for track in first] == list(range(1, len(first) + 1))
+
+
+def test_each_detection_is_in_one_track_at_most():
+    frames = street(9, objects=15, duration_s=40).frames
+    tracks = follow_slice(frames, [], parameters())
+    used = [(point.frame, point.detection) for track in tracks for point in track.points]
+    assert len(used) == len(set(used))
+    for track in tracks:
+        times = [shown.time_us for shown, _ in points_of(frames, track)]
+        assert times == sorted(set(times))
+
+
+def test_numbers_follow_the_order_of_the_first_points():
+    late = [frame(n, [(500, 300, 580, 360)] if n >= 10 else [], at_s=n / 10) for n in range(30)]
+    both = [
+        frame(n, [*early.boxes_xyxy.tolist(), *other.boxes_xyxy.tolist()], at_s=n / 10)
+        for n, (early, other) in enumerate(zip(moving(every(0.1, 30), x=50, speed=5), late, strict=True))
+    ]
+    tracks = follow_slice(both, [], parameters())
+    assert [track.points[0].frame for track in tracks] == [0, 10]
+
+
+def test_a_gap_ends_tracks_and_nothing_is_stitched_over_it():
+    times = [*every(0.1, 30), *every(0.1, 30, start_s=5.5)]
+    frames = moving(times, speed=1)
+    before, after = follow_slice(frames, [], parameters())
+    assert (before.ended_by, after.ended_by) == (EndedBy.GAP, EndedBy.SLICE)
+    assert after.stitched_after is None
+    assert seconds(frames, after)[0] == pytest.approx(5.5)
+
+
+def test_an_outage_that_the_source_reported_ends_tracks():
+    frames = moving(TEN_A_SECOND, speed=1)
+    before, after = follow_slice(frames, [START_US + 2_450_000], parameters())
+    assert (before.ended_by, len(before.points), len(after.points)) == (EndedBy.OUTAGE, 25, 25)
+    assert after.stitched_after is None
+
+
+def test_a_start_at_the_first_frame_ends_nothing():
+    assert len(follow_slice(moving(TEN_A_SECOND), [START_US, START_US - 1], parameters())) == 1
+
+
+@pytest.mark.parametrize(("fast_s", "slow_s"), [(0.1, 0.5), (0.5, 0.1), (0.04, 0.1)], ids=["slower", "faster", "25-10"])
+def test_a_change_of_the_frame_rate_ends_tracks_at_that_frame(fast_s: float, slow_s: float):
+    times = every(fast_s, 40)
+    frames = moving([*times, *every(slow_s, 40, start_s=times[-1] + slow_s)], speed=1)
+    before, after = follow_slice(frames, [], parameters())
+    assert before.ended_by is EndedBy.FRAME_RATE
+    assert abs(len(before.points) - 40) <= 1
+    assert (before.frame_rate, after.frame_rate) == (pytest.approx(1 / fast_s), pytest.approx(1 / slow_s))
+
+
+def test_single_frames_that_are_missing_change_no_frame_rate():
+    rng = random.Random(3)  # noqa: S311 - it hides nothing
+    times = [t for t in every(0.1, 300) if rng.random() > 0.1]
+    assert [s.behind - s.first for s in find_stretches([round(t * 1e6) for t in times], [], 2.0)] == [len(times)]
+
+
+def test_a_camera_with_a_frame_every_five_seconds_has_tracks():
+    frames = moving(every(5.0, 60), speed=1)
+    (track,) = follow_slice(frames, [], parameters())
+    assert (len(track.points), track.frame_rate) == (60, pytest.approx(0.2))
+
+
+def test_a_hidden_car_is_lost_and_stitched_to_the_track_behind():
+    frames = moving(every(0.1, 80), without=range(30, 55))
+    lost, found = follow_slice(frames, [], parameters())
+    assert (lost.ended_by, found.stitched_after) == (EndedBy.LOST, lost.number)
+
+
+def test_nothing_is_stitched_where_the_setting_says_so():
+    frames = moving(every(0.1, 80), without=range(30, 55))
+    assert [track.stitched_after for track in follow_slice(frames, [], parameters(track_stitch_s=0))] == [None, None]
+
+
+def test_a_car_that_goes_the_other_way_is_not_stitched():
+    away = moving(every(0.1, 30), x=100, speed=50)
+    back = moving(every(0.1, 30, start_s=4.0), x=800, speed=-50)
+    frames = [*away, *(frame(100 + n, [], at_s=3 + n / 10) for n in range(10)), *back]
+    assert [track.stitched_after for track in follow_slice(frames, [], parameters())] == [None, None]
+
+
+def test_weak_detections_continue_tracks_but_begin_none():
+    strong, weak = moving(every(0.1, 20)), moving(every(0.1, 40))
+    faint = [frame(n, each.boxes_xyxy.tolist(), at_s=n / 10, confidence=0.15) for n, each in enumerate(weak)]
+    (track,) = follow_slice([*strong, *faint[20:]], [], parameters())
+    assert len(track.points) == 40
+    assert follow_slice(faint, [], parameters()) == []
+
+
+def test_no_frames_give_no_tracks():
+    assert follow_slice([], [], parameters()) == []
+
+
+def test_groups_are_named_by_their_first_label_and_other_labels_are_alone():
+    groups = parse_groups("person; car,van , truck;; bicycle,motorbike")
+    assert [groups.of(label) for label in ("person", "van", "motorbike", "dog")] == ["person", "car", "bicycle", "dog"]
+
+
+def test_a_label_in_two_groups_is_refused():
+    with pytest.raises(ConfigurationError, match="'van' stands in two groups"):
+        parse_groups("car,van; truck,van")
+
+
+def test_an_id_names_source_group_slice_and_number():
+    start = slice_start(START.replace(minute=19, second=59))
+    assert track_id("gate", "car", start, 3) == "gate/car/20260109T1210/3"
+
+
+def test_following_is_loaded_without_the_tracking_library():
+    """It takes a second, which the code location and every command would pay."""
+    loaded = "import sys, imgpipeline.tracking.following; print({'trackers', 'supervision'} & sys.modules.keys())"
+    asked = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "set()"
