@@ -155,7 +155,7 @@ def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
         ("STORE_URL", "bucket/prefix"), ("STORE_URL", "s3://"), ("STORE_URL", "s3:///prefix"),
         ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
         ("STORE_URL", "s3://bucket/p?x"), ("STORE_URL", "s3a://"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
-        ("ALLOWED_IMAGE_LOCATIONS", "file:///etc"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
+        ("ALLOWED_IMAGE_LOCATIONS", "file:///"), ("ALLOWED_IMAGE_LOCATIONS", "/mnt"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
         ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"), ("TIMESTAMP_FIELDS", "image_path"), ("TIMESTAMP_FIELDS", ","),
         ("MESSAGE_TIMEZONE", "Mars"), ("IMAGE_PATH_TEMPLATE", "../{n}"), ("SOURCE_TEMPLATE", "gate"),
         ("IMAGE_KEY_TEMPLATE", "metadata/{name}"),

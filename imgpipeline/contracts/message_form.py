@@ -133,11 +133,12 @@ def check_image_path_template(text: str) -> str:
     template = FieldTemplate(text)
     if not template.fields:
         raise ValueError("expected a field of the message, such as {image_num:05d}: else all frames had the same path")
-    if text.startswith("/") or ".." in template.literals or "\\" in text:
-        raise ValueError("expected a path below the store's prefix, or s3://bucket/…, without `..`")
-    scheme, has_scheme, _ = text.partition("://")
-    if has_scheme and scheme not in ("s3", "s3a"):
-        raise ValueError("expected a path below the store's prefix, or s3://bucket/…")
+    scheme, has_scheme, rest = text.partition("://")
+    expected = "expected a path below the store's prefix, s3://bucket/… or /folder/…"
+    if ".." in template.literals or "\\" in text or text.startswith(("/{", "//", "file:///{")):
+        raise ValueError(f"{expected}, without `..`")
+    if has_scheme and scheme not in ("s3", "s3a") and not (scheme == "file" and rest.startswith("/")):
+        raise ValueError(expected)
     return text
 
 

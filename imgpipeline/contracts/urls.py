@@ -3,7 +3,7 @@
 `s3a://` is how Hadoop and Spark write `s3://`; both mean the same everywhere, and are kept as `s3://`.
 """
 
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 def as_s3_url(text: str) -> str:
@@ -26,15 +26,20 @@ def check_store_url(text: str) -> str:
 
 
 def check_image_location(text: str) -> str:
-    """Returns a bucket or prefix with images as it is kept.
+    """Returns a bucket, prefix or folder with images as it is kept.
 
     Raises:
-        ValueError: It is not `s3://bucket/prefix`.
+        ValueError: It is neither `s3://bucket/prefix` nor `file:///folder`.
     """
-    url = as_s3_url(text)
-    if not _is_plain(url, "s3") or not urlsplit(url).netloc:
-        raise ValueError("expected s3://bucket/prefix, separated by commas")
-    return url
+    try:
+        return check_store_url(text)
+    except ValueError:
+        raise ValueError("expected s3://bucket/prefix or file:///folder, separated by commas") from None
+
+
+def folder_of(url: str) -> str | None:
+    """Returns the folder that a `file:///` URL names, without a slash at its end; None for another URL."""
+    return unquote(url.removeprefix("file://")).rstrip("/") if url.startswith("file:///") else None
 
 
 def check_endpoint(text: str) -> str:

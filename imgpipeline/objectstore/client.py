@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore
 
+from imgpipeline.contracts.urls import folder_of
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, translate
 from imgpipeline.objectstore.listing import ObjectInfo, Pages, describe
@@ -193,7 +194,7 @@ class ObjectStore:
             prefix: `metadata/frames`, say, without a final slash; empty for all.
             after: Only keys greater than this one.
         """
-        self._check_folder()
+        self.check_folder()
         pages = Pages(prefix or None, after)
         while page := self.request("list", prefix, pages.fetch_next):
             for entry in page:
@@ -202,18 +203,19 @@ class ObjectStore:
 
     def list_folders(self, prefix: str) -> list[str]:
         """Returns the names of the folders right below a prefix, sorted."""
-        self._check_folder()
+        self.check_folder()
         found = self.request("list", prefix, lambda client: obstore.list_with_delimiter(client, prefix))
         names = (name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
         return sorted(name for name in names if f"{name}/" != _LOCKS)
 
-    def _check_folder(self) -> None:
-        """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store."""
+    def check_folder(self) -> None:
+        """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store.
+
+        Raises:
+            PermanentError: It is gone.
+        """
         if self.folder is not None and not self.folder.is_dir():
-            raise PermanentError(
-                f"The store's folder {self.folder} is gone.",
-                next_step="bring it back (is its disk mounted?), or set IMGPIPELINE_STORE_URL to another one",
-            )
+            raise _gone(self.folder)
 
     def _write(self, key: str, data: bytes | memoryview, attempt: Callable[[Any], Result]) -> Result:
         client = self.clients.for_body(len(data)) if isinstance(self.clients, S3Clients) else self.clients
@@ -279,9 +281,32 @@ def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
     return ObjectStore(S3Clients(settings, bucket, None), f"s3://{bucket}", patience_s=settings.store_patience_s)
 
 
+def open_image_location(settings: Settings, url: str) -> ObjectStore:
+    """Opens another bucket (`s3://bucket`) with the same credentials, or a folder that others fill (`file:///folder`).
+
+    Raises:
+        PermanentError: The folder is not there: a share that is not mounted must not pass for an empty folder.
+    """
+    path = folder_of(url)
+    if path is None:
+        return open_bucket(settings, url.removeprefix("s3://"))
+    folder = Path(path)
+    if not folder.is_dir():
+        raise _gone(folder)
+    return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
+
+
 def open_memory_store() -> ObjectStore:
     """Opens a store in memory, for tests that do not depend on the kind of store."""
     return ObjectStore(MemoryStore(), "memory://")
+
+
+def _gone(folder: Path) -> PermanentError:
+    return PermanentError(
+        f"The folder {folder} is gone.",
+        next_step="bring it back (is its disk mounted?), or name another one in IMGPIPELINE_STORE_URL or "
+        "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS",
+    )
 
 
 def _open_folder(folder: Path, url: str) -> ObjectStore:

@@ -1,4 +1,4 @@
-"""Reads announced images, from the store itself and from the allowed buckets and prefixes only.
+"""Reads announced images, from the store itself and from the allowed buckets, prefixes and folders only.
 
 A path that is not allowed causes no network or file access.
 """
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.contracts.urls import as_s3_url, folder_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError, TransientError
-from imgpipeline.objectstore.client import Fetched, ObjectStore, open_bucket
+from imgpipeline.objectstore.client import Fetched, ObjectStore, open_image_location
 from imgpipeline.objectstore.deleted_images import deleted_of
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError, ObjectTooLargeError
 from imgpipeline.settings import Settings
@@ -22,10 +22,10 @@ _SUSPICIOUS = re.compile(r"%2e|%2f|%5c|%00|\\|[\x00-\x1f\x7f]", re.IGNORECASE)
 class ImageLocation:
     """A path that was allowed."""
 
-    bucket: str | None
-    """Another bucket, or None for the pipeline's own store."""
+    store: str | None
+    """Another bucket (`s3://bucket`) or folder (`file:///folder`); None: the pipeline's own store."""
     key: str
-    """Key in that bucket, or below the own store's prefix."""
+    """Key in that bucket, below that folder, or below the own store's prefix."""
 
 
 def _refuse(path: str, why: str) -> BadInputError:
@@ -41,9 +41,9 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     """Decides where an announced image may be read.
 
     Args:
-        path: `s3://bucket/key` (or `s3a://`), or a key below the store's prefix.
+        path: `s3://bucket/key` (or `s3a://`), `/folder/file` (or `file:///`), or a key below the store's prefix.
         store_url: URL of the own store.
-        allowed: Further `s3://bucket/prefix` locations.
+        allowed: Further locations: `s3://bucket/prefix` or `file:///folder`.
 
     Returns:
         Where to read it.
@@ -51,20 +51,26 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     Raises:
         BadInputError: `PATH_NOT_ALLOWED`.
     """
-    if _SUSPICIOUS.search(path):
-        raise _refuse(path, "it holds an escaped or control character")
     path = as_s3_url(path)
-    if path.startswith("s3://"):
+    folder_path = path if path.startswith("/") else folder_of(path)
+    if _SUSPICIOUS.search(path) or _SUSPICIOUS.search(folder_path or ""):
+        raise _refuse(path, "it holds an escaped or control character")
+    if folder_path is not None:
+        key = folder_path[1:]
+    elif path.startswith("s3://"):
         bucket, _, key = path.removeprefix("s3://").partition("/")
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
-        raise _refuse(path, "only s3:// and keys are read")
+        raise _refuse(path, "only s3://, file:/// and keys are read")
     else:
-        bucket, key = None, path
-    parts = key.split("/")
-    if not key or any(part in ("", ".", "..") for part in parts):
-        raise _refuse(path, "it is absolute, empty, or has an empty, `.` or `..` part")
-    if bucket is None:
-        return ImageLocation(None, key)
+        key = path
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise _refuse(path, "it is empty, or has an empty, `.` or `..` part")
+    if folder_path is not None:
+        return _in_folder(path, folder_path, store_url, allowed)
+    return _in_bucket(path, bucket, key, store_url, allowed) if path.startswith("s3://") else ImageLocation(None, key)
+
+
+def _in_bucket(path: str, bucket: str, key: str, store_url: str, allowed: tuple[str, ...]) -> ImageLocation:
     own = urlsplit(store_url)
     prefix = own.path.strip("/")
     if own.scheme == "s3" and bucket == own.netloc and _below(key, prefix):
@@ -72,8 +78,16 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     for location in allowed:
         entry = urlsplit(location)
         if entry.scheme == "s3" and bucket == entry.netloc and _below(key, entry.path.strip("/")):
-            return ImageLocation(bucket, key)
+            return ImageLocation(f"s3://{bucket}", key)
     raise _refuse(path, "that bucket or prefix is not on the list")
+
+
+def _in_folder(path: str, folder_path: str, store_url: str, allowed: tuple[str, ...]) -> ImageLocation:
+    for location in (store_url, *allowed):
+        folder = folder_of(location)
+        if folder and _below(folder_path, folder):
+            return ImageLocation(None if location == store_url else location, folder_path[len(folder) + 1 :])
+    raise _refuse(path, "that folder is not on the list")
 
 
 def _below(key: str, prefix: str) -> bool:
@@ -94,7 +108,7 @@ class ImageReader:
     """For the allow-list, the size limit and the credentials of further buckets."""
     retry_missing: Callable[[Callable[[], Fetched]], Fetched] = field(default=lambda read: read())
     """Repeats a read for a while if the object is missing (a producer may announce slightly too early)."""
-    _buckets: dict[str, ObjectStore] = field(default_factory=dict)
+    _others: dict[str, ObjectStore] = field(default_factory=dict)
 
     def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the announced image.
@@ -110,12 +124,14 @@ class ImageReader:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`, `EMPTY_OBJECT`, `TOO_LARGE`.
             TransientError: The store is in trouble.
             ForbiddenError: The store refuses the pipeline's own prefix too.
+            PermanentError: A folder is gone.
         """
         location = resolve_image_path(path, self.settings.store_url, self.settings.allowed_image_locations)
-        store = self._store_of(location)
+        store = self._store_of(location, path)
         try:
             return self.retry_missing(lambda: self._read_bounded(store, location.key, path, admit))
         except ObjectMissingError:
+            store.check_folder()
             self._prove_store_works()
             raise self._missing(location, path) from None
         except ForbiddenError:
@@ -124,7 +140,7 @@ class ImageReader:
 
     def _missing(self, location: ImageLocation, path: str) -> BadInputError:
         """Returns why an image is not there: image retention, if it has deleted images of the source and day."""
-        deleted = deleted_of(self.store, [location.key]) if location.bucket is None else ()
+        deleted = deleted_of(self.store, [location.key]) if location.store is None else ()
         if not deleted:
             return BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.")
         on = deleted[0].deleted_at.date()
@@ -142,12 +158,15 @@ class ImageReader:
         except ObjectMissingError as error:
             raise TransientError(f"{self.store.url} cannot be listed: {error}") from error
 
-    def _store_of(self, location: ImageLocation) -> ObjectStore:
-        if location.bucket is None:
+    def _store_of(self, location: ImageLocation, path: str) -> ObjectStore:
+        if location.store is None:
             return self.store
-        if location.bucket not in self._buckets:
-            self._buckets[location.bucket] = open_bucket(self.settings, location.bucket)
-        return self._buckets[location.bucket]
+        if location.store not in self._others:
+            self._others[location.store] = open_image_location(self.settings, location.store)
+        store = self._others[location.store]
+        if store.folder and not (store.folder / location.key).resolve().is_relative_to(store.folder.resolve()):
+            raise _refuse(path, "it is a link out of its folder")
+        return store
 
     def _read_bounded(self, store: ObjectStore, key: str, path: str, admit: Callable[[int], None] | None) -> Fetched:
         try:

@@ -39,8 +39,9 @@ class MessageSettings(BaseSettings):
     image_path_template: Annotated[str, AfterValidator(check_image_path_template)] = Field(
         IMAGE_PATH_TEMPLATE,
         validation_alias=either("IMAGE_PATH_TEMPLATE", f"{PREFIX}VIDEO_FRAME_PATH"),
-        description="Where the image of a message without a path lies, below the store's prefix or as `s3://…`: "
-        "`{field}` is a field of the message, `{field:05d}` a whole number with at least 5 digits.",
+        description="Where the image of a message without a path lies, below the store's prefix, or as `s3://…` or "
+        "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`: `{field}` is a field of the message, `{field:05d}` a "
+        "whole number with at least 5 digits.",
     )
     source_template: Annotated[str, AfterValidator(check_source_template)] | None = Field(
         None,

@@ -50,8 +50,9 @@ class StoreSettings(BaseSettings):
     )
     allowed_image_locations: _Locations = Field(
         (),
-        description="Buckets and prefixes beside the store's own that images may be read from, separated by commas: "
-        "`s3://camera-archive/2026,s3://other`. Everything else becomes a `PATH_NOT_ALLOWED` dead letter.",
+        description="Buckets, prefixes and folders beside the store's own that images may be read from, separated by "
+        "commas: `s3://camera-archive/2026,file:///app/frame_store`. Everything else becomes a `PATH_NOT_ALLOWED` dead "
+        "letter.",
     )
     store_timeout_s: float = Field(
         15.0,

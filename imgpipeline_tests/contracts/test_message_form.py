@@ -112,6 +112,9 @@ def test_row_2_6_a_frame_in_several_topics_has_one_source():
         "",
         "a/b.jpg",
         "/{n}.jpg",
+        "/{n}/a.jpg",
+        "//a/{n}",
+        "file://a/{n}",
         "../{n}.jpg",
         "a/../{n}",
         "file:///{n}",
@@ -129,8 +132,9 @@ def test_a_path_template_that_could_do_harm_is_refused(template: str):
         check_image_path_template(template)
 
 
-def test_a_path_template_may_name_a_bucket():
-    assert check_image_path_template("s3://archive/{n:06d}.jpg") == "s3://archive/{n:06d}.jpg"
+@pytest.mark.parametrize("place", ["s3://archive", "/app/frame_store", "file:///app/frame_store"])
+def test_a_path_template_may_name_a_bucket_or_a_folder(place: str):
+    assert check_image_path_template(f"{place}/{{n:06d}}.jpg") == f"{place}/{{n:06d}}.jpg"
 
 
 def test_a_source_template_needs_a_field_and_a_time_needs_fields_of_its_own():

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from imgpipeline import Lake
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.errors import DeadLetterCode
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.options import PublishOptions
@@ -103,3 +105,24 @@ def test_row_3_3_a_number_alone_names_the_image(lane: LaneUnderTest, producer: K
         "image_database",
         7,
     )
+
+
+def test_row_2_4_a_frame_store_beside_the_store_is_read_by_video_and_frame(
+    lane: LaneUnderTest, producer: KafkaProducer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shared = tmp_path / "frame_store"
+    shared.mkdir()
+    (shared / "uav0000086_frame_00001.jpg").write_bytes(jpeg())
+    monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", shared.as_uri())
+    monkeypatch.setenv("IMGPIPELINE_VIDEO_FRAME_PATH", f"{shared}/{{video_id}}_{{frame_id}}.jpg")
+    site = of(lane)
+    by_number = {"frame_id": "frame_00001", "timestamp": "2026-03-01T12:00:00+00:00", "video_id": "uav0000086"}
+    by_path = {"image_path": f"{shared}/uav0000086_frame_00001.jpg", "video_id": "uav0000086"}
+    for value in (by_number, by_path, {"image_path": str(tmp_path / "elsewhere.jpg")}):
+        producer.send(site.settings.kafka_topic, json.dumps(value).encode()).get(timeout=30)
+    site.follow()
+    path = f"{shared}/uav0000086_frame_00001.jpg"
+    assert [(frame.source, frame.source_image_path) for frame in site.frames()] == [("uav0000086", path)] * 2
+    assert [letter.code for letter in site.dead_letters()] == [DeadLetterCode.PATH_NOT_ALLOWED]
+    lake = Lake.open(site.settings)
+    assert lake.image(site.frames()[0].day, site.frames()[0].frame_id).shape == (360, 640, 3)

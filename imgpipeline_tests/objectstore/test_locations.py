@@ -1,6 +1,6 @@
 """Only what is on the list is opened; what is missing is the input's fault only while the store works."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import example, given
@@ -16,7 +16,7 @@ from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 STORE_URL = "s3://lake/some/prefix"
-ALLOWED = ("s3://archive/2026", "s3://open")
+ALLOWED = ("s3://archive/2026", "s3://open", "file:///mnt/frame%20store")
 
 
 class UntouchableStore(ObjectStore):
@@ -43,10 +43,12 @@ def settings(**changes: object) -> Settings:
         ("a..b/...jpg", ImageLocation(None, "a..b/...jpg")),
         ("100%/😀 a+b.jpg", ImageLocation(None, "100%/😀 a+b.jpg")),
         ("s3://lake/some/prefix/a.jpg", ImageLocation(None, "a.jpg")),
-        ("s3://archive/2026/a.jpg", ImageLocation("archive", "2026/a.jpg")),
-        ("s3://open/any/where.jpg", ImageLocation("open", "any/where.jpg")),
-        ("s3a://open/any/where.jpg", ImageLocation("open", "any/where.jpg")),
+        ("s3://archive/2026/a.jpg", ImageLocation("s3://archive", "2026/a.jpg")),
+        ("s3://open/any/where.jpg", ImageLocation("s3://open", "any/where.jpg")),
+        ("s3a://open/any/where.jpg", ImageLocation("s3://open", "any/where.jpg")),
         ("s3a://lake/some/prefix/a.jpg", ImageLocation(None, "a.jpg")),
+        ("/mnt/frame store/a.jpg", ImageLocation("file:///mnt/frame%20store", "a.jpg")),
+        ("file:///mnt/frame%20store/b/a.jpg", ImageLocation("file:///mnt/frame%20store", "b/a.jpg")),
     ],
 )
 def test_allowed_paths(path: str, location: ImageLocation):
@@ -63,7 +65,10 @@ def test_allowed_paths(path: str, location: ImageLocation):
         "S3://lake/some/prefix/a", "s3://", "s3:///a", "s3://lake", "s3://lake/", "s3://lake/a.jpg",
         "s3://lake/some/prefixes/a", "s3://lake/some/prefix", "s3://lake/some/prefix/../../a", "s3://other/a", "s3a://other/a",
         "s3://archive/2025/a", "s3://archive/20260/a", "s3://archive/2026", "s3://open", "s3://Open/a",
-        "s3://user@open/a", "s3://open:80/a", "s3://open/../lake/a",
+        "s3://user@open/a", "s3://open:80/a", "s3://open/../lake/a", "/mnt/frame store", "/mnt/frame",
+        "/mnt/frame store/", "/mnt/frame store/../a", "/mnt/frame stores/a", "/mnt/frame%20store/a",
+        "//mnt/frame store/a", "file://mnt/frame",
+        "file:///mnt/frame%20store/%2e%2e/a", "file:///mnt/frame%20store/%252e%252e/a", "file:///mnt/frame%20store//a",
     ],
 )  # fmt: skip
 def test_a_refused_path_makes_no_call(path: str):
@@ -74,8 +79,11 @@ def test_a_refused_path_makes_no_call(path: str):
 
 
 parts = st.sampled_from(
-    ["..", ".", "", "a", "%2e%2e", "s3:", "lake", "some", "prefix", "archive", "2026", "open", "\\", "@"]
-)
+    [
+        "..", ".", "", "a", "%2e%2e", "s3:", "lake", "some", "prefix", "archive", "2026", "open", "\\", "@",
+        "file:", "mnt", "frame store", "frame%20store",
+    ]
+)  # fmt: skip
 paths = (
     st.text()
     | st.lists(parts, max_size=8).map("/".join)
@@ -95,7 +103,9 @@ def test_whatever_is_allowed_lies_below_an_allowed_prefix(path: str):
     assert ".." not in key.parts
     assert not key.is_absolute()
     assert str(key) == location.key
-    assert location.bucket in (None, "open") or (location.bucket == "archive" and location.key.startswith("2026/"))
+    assert location.store in (None, *ALLOWED[1:]) or (
+        location.store == "s3://archive" and location.key.startswith("2026/")
+    )
 
 
 @pytest.mark.parametrize("store_url", ["file:///srv/store", "s3://lake"])
@@ -104,6 +114,7 @@ def test_other_shapes_of_the_own_store(store_url: str):
     if store_url.startswith("s3"):
         assert resolve_image_path("s3://lake/a.jpg", store_url, ()) == ImageLocation(None, "a.jpg")
     else:
+        assert resolve_image_path("/srv/store/a.jpg", store_url, ()) == ImageLocation(None, "a.jpg")
         with pytest.raises(BadInputError):
             resolve_image_path("s3://srv/a.jpg", store_url, ())
 
@@ -174,6 +185,31 @@ class TestReading:
                     ImageReader(open_store(own), own).read("images/secret.jpg")
                 if isinstance(caught.value, BadInputError):
                     assert caught.value.code is DeadLetterCode.OBJECT_FORBIDDEN
+
+    def test_row_2_4_a_folder_on_the_list_is_read_but_no_link_out_of_it(self, store: ObjectStore, tmp_path: Path):
+        folder, outside = tmp_path / "frame store", tmp_path / "outside.jpg"
+        folder.mkdir()
+        (folder / "a.jpg").write_bytes(b"jpeg")
+        outside.write_bytes(b"secret")
+        (folder / "link.jpg").symlink_to(outside)
+        (folder / "inner.jpg").symlink_to(folder / "a.jpg")
+        reader = ImageReader(store, settings(allowed_image_locations=(folder.as_uri(),)))
+        for path in (f"{folder}/a.jpg", f"{folder.as_uri()}/a.jpg", f"{folder}/inner.jpg"):
+            assert reader.read(path).data == b"jpeg"
+        assert code_of(reader, f"{folder}/b.jpg") is DeadLetterCode.OBJECT_NOT_FOUND
+        assert code_of(reader, f"{folder}/link.jpg") is DeadLetterCode.PATH_NOT_ALLOWED
+        assert code_of(reader, str(outside)) is DeadLetterCode.PATH_NOT_ALLOWED
+
+    def test_row_2_4_a_folder_on_the_list_that_is_not_mounted_makes_no_dead_letters(self, tmp_path: Path):
+        folder = tmp_path / "frame_store"
+        folder.mkdir()
+        reader = ImageReader(open_memory_store(), settings(allowed_image_locations=(folder.as_uri(),)))
+        assert code_of(reader, f"{folder}/a.jpg") is DeadLetterCode.OBJECT_NOT_FOUND
+        folder.rmdir()
+        again = ImageReader(open_memory_store(), settings(allowed_image_locations=(folder.as_uri(),)))
+        for one in (reader, again):
+            with pytest.raises(PermanentError, match="is gone"):
+                one.read(f"{folder}/a.jpg")
 
     def test_another_bucket_on_the_list_is_read_with_the_same_login(self, s3: S3Server, bucket: S3Bucket):
         archive = s3.create_bucket(f"{bucket.name}-archive")

@@ -19,7 +19,7 @@ from imgpipeline.vision.previews import read_pixels
 _NEXT_STEPS = {
     DeadLetterCode.OBJECT_NOT_FOUND: "restore the object; its detections and numbers do not need it",
     DeadLetterCode.OBJECT_FORBIDDEN: "give this access key the right to read it",
-    DeadLetterCode.PATH_NOT_ALLOWED: "name its bucket or prefix in IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS",
+    DeadLetterCode.PATH_NOT_ALLOWED: "name its bucket, prefix or folder in IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS",
 }
 
 

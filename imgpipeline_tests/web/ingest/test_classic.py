@@ -130,14 +130,3 @@ def test_row_2_3_the_state_of_service_and_data_has_the_classic_form(
     with serving(playing.with_settings(dataset_root=None).settings) as other:
         assert other.get("/").text == "generator-7 is running!"
         assert other.get("/data_status").status_code == 400
-
-
-def test_row_2_4_a_frame_store_in_a_folder_is_read_by_video_and_frame(lane: LaneUnderTest, tmp_path: Path):
-    store = tmp_path / "frame_store"
-    store.mkdir()
-    (store / "uav_frame_00001.jpg").write_bytes(jpeg())
-    folder = lane.with_settings(store_url=store.as_uri(), image_path_template="{video_id}_{frame_id}.jpg")
-    folder.send(b'{"frame_id": "frame_00001", "timestamp": "2026-03-01T12:00:00Z", "video_id": "uav"}', key=b"")
-    folder.follow()
-    [frame] = folder.frames()
-    assert (frame.source, frame.source_image_path) == ("uav", "uav_frame_00001.jpg")
