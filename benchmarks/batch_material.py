@@ -1,7 +1,7 @@
-"""What the batch benchmarks work on: one day in a ledger, and the same documents and detections in other shapes.
+"""The input of the batch benchmarks: one day in a ledger, and the same documents and detections in other forms.
 
-Owns making it, into a temporary folder that the caller removes. It promises that every contender reads the same
-documents: those of the ledger's segments.
+All programs read the same documents, those of the ledger's segments. They are created in a temporary folder that the
+caller removes.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,7 @@
-"""A day of very many frames in the ledger, made in seconds: documents are filled in, not detected.
+"""Creates a day of very many frames in the ledger within seconds: documents are filled in, not detected.
 
-Owns the shortcut. It promises real segments: headers, checksums and the day index are made by the ledger's own code,
-and a line is what a metadata document is, with the fields of `Frame.to_json`, but for the values that are filled in.
+The segments are real: the ledger's own code writes headers, checksums and the day index, and a line is a metadata
+document with the fields of `Frame.to_json`, except for the values that are filled in.
 """
 
 import json

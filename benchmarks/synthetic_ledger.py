@@ -1,8 +1,7 @@
-"""A ledger of very many segments, made in a minute: files written into the folder that the S3 server serves.
+"""Creates a ledger of very many segments within a minute, by writing files into the folder that the S3 server serves.
 
-Owns the shortcut. It promises what a reader of ends depends on: the keys of real chains, and a last segment that was
-put by the ledger's own code. All segments before it are hard links to that one object, so they take no room and must
-not be read.
+Readers of chain ends find what they depend on: the keys of real chains, and a last segment that the ledger's own code
+has put. All segments before it are hard links to that one object, so they take no space and must not be read.
 """
 
 from collections.abc import Iterable

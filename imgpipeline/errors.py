@@ -1,13 +1,13 @@
-"""The errors of imgpipeline: whom they blame and what to do next.
+"""The errors of imgpipeline: what failed, and what to do next.
 
-Owns the three families that decide what happens to an offset, and the codes a dead letter can carry:
+Three families decide what happens to an offset:
 
-* `TransientError`: the environment failed in a way that may pass. Retried, then the run fails; no offset moves.
+* `TransientError`: the environment failed in a way that may pass. It is retried, then the run fails; no offset moves.
 * `PermanentError`: the environment or a setting is wrong. The run fails; no offset moves.
-* `BadInputError`: the record or its image is wrong. It becomes a dead letter and the stream goes on.
+* `BadInputError`: the record or its image is invalid. It becomes a dead letter with a code, and the stream continues.
 
-A message says what was wrong, what was found, what was expected, and the next command to run. It never holds
-a secret. Where an error is caught and shown does not belong here (that is `cli` and the detection loop).
+A message says what was wrong, what was found, what was expected, and the next command to run. It never contains a
+secret.
 """
 
 from enum import StrEnum

@@ -1,13 +1,13 @@
-"""Named steps at which a test ends or stops the process on purpose, to see that nothing is lost or doubled.
+"""Named steps at which a test kills or stops the process, to prove that nothing is lost or duplicated.
 
-Owns the switch, which is off in production: without the variable `IMGPIPELINE_FAULT_AT`, `reach` does nothing. With
-it, the process kills itself (SIGKILL, as a machine that loses power would) or stops itself (SIGSTOP, as one that hangs)
-where the plan says so. What must be true afterwards belongs to the tests; docs/reliability.md lists them.
+Off in production: without the variable `IMGPIPELINE_FAULT_AT`, `reach` does nothing. With it, the process kills itself
+(SIGKILL, like a power cut) or stops itself (SIGSTOP, like a hang) at the planned steps. docs/reliability.md lists what
+must hold afterwards.
 
-A plan is one or several faults, separated by `;`: `STEP[:N][~TEXT]=ACTION`, such as `segment put:3=kill` (when that
-step is reached for the third time by this process) or `look~poison.jpg=segfault` (where the step's detail has that text
-in it). `IMGPIPELINE_FAULT_ONCE` may name a folder: then each fault happens once for all processes that share the
-folder, and leaves a file there by which a test knows that it has happened.
+A plan is one or several faults, separated by `;`: `STEP[:N][~TEXT]=ACTION`, such as `segment put:3=kill` (when this
+process reaches that step for the third time) or `look~poison.jpg=segfault` (when the step's detail contains that text).
+`IMGPIPELINE_FAULT_ONCE` may name a folder: then each fault happens once for all processes that share the folder, and
+leaves a file there by which a test can tell that it has happened.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Runs the command as `python -m imgpipeline.cli`, where the script `imgpipeline` is not installed."""
+"""Runs the command as `python -m imgpipeline.cli`, without the installed script `imgpipeline`."""
 
 from imgpipeline.cli.app import main
 

@@ -1,4 +1,4 @@
-"""Everything about one dead letter, for a person or as JSON: what `imgpipeline dead-letters show` says."""
+"""The output of `imgpipeline dead-letters show`: everything about one dead letter, as text or JSON."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`imgpipeline dead-letters`: the offsets that could not become frames, why, and another attempt at them."""
+"""`imgpipeline dead-letters`: lists what could not become a frame and why, and announces it again."""
 
 import sys
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`imgpipeline demo`: the main job on embedded defaults, and its proof."""
+"""`imgpipeline demo`: the whole pipeline with built-in defaults, compared with the truth."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`imgpipeline detect`: what a model finds in images, at once and without Kafka."""
+"""`imgpipeline detect`: what a model finds in images, without Kafka."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""`imgpipeline doctor`: does everything that the settings point to work, and what to do where it does not."""
+"""`imgpipeline doctor`: does everything that the settings point to work, and if not, what to do?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

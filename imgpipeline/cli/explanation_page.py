@@ -1,4 +1,4 @@
-"""A number and what it is made of, for a person: what `imgpipeline explain` shows."""
+"""The output of `imgpipeline explain`: a number, and the detections and segments behind it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

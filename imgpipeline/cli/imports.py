@@ -1,4 +1,4 @@
-"""`imgpipeline import`: detections and metadata that other programs have made, into the ledger."""
+"""`imgpipeline import`: brings detections and metadata of other programs into the ledger."""
 
 import re
 from collections.abc import Sequence

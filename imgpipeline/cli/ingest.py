@@ -1,4 +1,4 @@
-"""`imgpipeline ingest`: pictures into the store and announcements into Kafka."""
+"""`imgpipeline ingest`: stores images and announces them in Kafka."""
 
 from dataclasses import asdict
 from datetime import timedelta, tzinfo

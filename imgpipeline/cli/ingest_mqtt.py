@@ -1,4 +1,4 @@
-"""`imgpipeline ingest mqtt`: images of MQTT messages into the store, and announcements into Kafka."""
+"""`imgpipeline ingest mqtt`: stores the images of MQTT messages and announces them."""
 
 from typing import TYPE_CHECKING, Annotated
 

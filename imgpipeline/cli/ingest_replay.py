@@ -1,4 +1,4 @@
-"""`imgpipeline ingest replay`: stored images of a day, announced again."""
+"""`imgpipeline ingest replay`: announces the stored images of a day again."""
 
 from typing import Annotated
 

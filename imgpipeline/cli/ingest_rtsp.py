@@ -1,4 +1,4 @@
-"""`imgpipeline ingest rtsp`: cameras, until they are stopped."""
+"""`imgpipeline ingest rtsp`: reads cameras until it is stopped."""
 
 import threading
 from collections.abc import Sequence

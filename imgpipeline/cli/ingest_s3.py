@@ -1,4 +1,4 @@
-"""`imgpipeline ingest s3`: images that lie in a bucket already."""
+"""`imgpipeline ingest s3`: announces images that are already in a bucket."""
 
 from dataclasses import asdict, replace
 from typing import Annotated

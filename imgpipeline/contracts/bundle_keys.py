@@ -1,8 +1,8 @@
-"""The keys of bundles and of repair marks: `keys` has all others.
+"""The keys of bundles and of repair marks; all other keys are in `keys`.
 
 A bundle's key names its range and its *revision*: a hash of the repair marks that overlap the range. A repair puts its
-mark before it changes a segment, so a bundle of what was there before has another key than readers look for from then
-on, whenever it is written.
+mark before it changes a segment, so a bundle of the previous content never has the key that readers look for
+afterwards, whenever it is written.
 """
 
 import re

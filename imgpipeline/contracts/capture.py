@@ -1,4 +1,4 @@
-"""How a frame was captured: which clock its time is from, which part counts, and whether it was left out."""
+"""How a frame was captured: the clock of its time, the region that counts, and whether it was gated."""
 
 import math
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""From a bad record to its dead letter: what is kept of it, so that it can be looked at and announced again.
-
-Owns which bytes of a record a dead letter keeps. Why a record is bad belongs to whoever refuses it.
-"""
+"""Turns a bad record into a dead letter, and decides what is kept of the record for inspection and replay."""
 
 import base64
 from datetime import date

@@ -1,7 +1,4 @@
-"""What a detector found in one picture.
-
-Owns the value `Detection`. How detections are made belongs to `vision`.
-"""
+"""What a detector found in one image."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The template that the keys of stored images are made by."""
+"""The template for the keys of stored images."""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The keys of the object store: the only module that makes or parses them.
+"""The keys of the object store: the only module that builds or parses them.
 
-All keys are relative to the store's prefix, hold only `A-Z a-z 0-9 . _ - = ~ /`, and sort as their numbers do.
-Reading or writing objects does not belong here.
+All keys are relative to the store's prefix, contain only `A-Z a-z 0-9 . _ - = ~ /`, and sort in the order of their
+numbers.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What Kafka says of one topic partition: which log it is, and from where to where it reaches."""
+"""What Kafka reports about one topic partition: the id of its log, and its first and last offset."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

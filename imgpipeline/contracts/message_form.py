@@ -1,6 +1,6 @@
-"""What other producers' messages look like: the fields that hold the time, and how path and source are made of others.
+"""The form of other producers' messages: the fields that hold the time, and how path and source are built from others.
 
-One form holds for all topics that are followed. The default reads the messages of docs/producers.md as they are there.
+One form applies to all followed topics. The default reads the messages of docs/producers.md.
 """
 
 import re

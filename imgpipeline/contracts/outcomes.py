@@ -1,7 +1,6 @@
-"""What can become of one offset: a frame, a dead letter, a notice (`notices`), or a part of a gap.
+"""The outcomes of an offset: a frame, a dead letter, a notice (`notices`), or part of a gap.
 
-Owns these values and how each is written as one JSON object (the metadata contract). The file they are
-written to (the segment) belongs to `ledger`.
+Each is written as one JSON object (the metadata contract); `ledger` writes them to segments.
 """
 
 from collections.abc import Mapping

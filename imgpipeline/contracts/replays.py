@@ -1,7 +1,7 @@
-"""How a record says that it announces another one again.
+"""How a record says that it announces another one again: the header `replay_of`.
 
-Owns the text of the header `replay_of`: `topic/partition/offset`, with `@topic id` behind it where the record that is
-meant lies in another chain than the one that carries the header (the topic was made anew, or is another one).
+Its text is `topic/partition/offset`, followed by `@topic id` if the original record is in another chain than the one
+that carries the header (the topic was re-created, or is another one).
 """
 
 import re

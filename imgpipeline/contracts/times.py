@@ -1,7 +1,4 @@
-"""Times as this project reads and writes them: aware UTC, RFC 3339.
-
-Owns parsing, formatting and the day of a time. Reading the clock does not belong here: clocks are passed in.
-"""
+"""Parses and formats times: timezone-aware UTC, RFC 3339. Clocks are passed in, never read here."""
 
 import re
 from datetime import UTC, date, datetime, tzinfo

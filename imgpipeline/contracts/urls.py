@@ -1,6 +1,6 @@
-"""The URLs of stores, images and S3 servers: how they may be written, and which of them are refused.
+"""The URLs of stores, images and S3 servers: which forms are accepted.
 
-`s3a://` is how Hadoop and Spark write `s3://`; both mean the same everywhere, and are kept as `s3://`.
+Hadoop and Spark write `s3a://` for `s3://`; both mean the same everywhere, and `s3://` is stored.
 """
 
 from urllib.parse import unquote, urlsplit

@@ -1,7 +1,7 @@
-"""The Dagster side: assets, the detection job, sensors, and nothing that could be run without Dagster.
+"""Everything that needs Dagster: assets, jobs, sensors and schedules.
 
-Owns wiring: what is asked of the core, with which partition, and how its answers look in the UI. What a frame, a
-segment or a table is belongs to the packages below, none of which imports Dagster.
+These modules only wire the other packages to Dagster: which function is called for which partition, and how its results
+look in the UI. None of the other packages imports Dagster.
 """
 
 import gc

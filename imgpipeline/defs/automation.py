@@ -1,10 +1,10 @@
-"""Keeping the tables up to date without anyone clicking.
+"""Keeps the tables up to date: the condition under which a day is rebuilt, and the sensor that evaluates it.
 
-Owns the condition under which a day is built again, and the sensor that evaluates it. Dagster's own conditions react
-to changes ("updated since the last tick"); an update that comes while a build runs, during a pause, or while the
-conditions themselves change can then be forgotten, and with it the last frames of a day. `Outdated` looks at the state
-instead: a build notes the newest upstream event it began with (`UPSTREAM_EVENT`), and a day is outdated for as long
-as there is a newer one. An event is stored after the segments it tells of, so whoever has seen the event sees them.
+Dagster's own conditions react to changes ("updated since the last tick"). An update that arrives while a build runs,
+during a pause, or while the conditions themselves change can be forgotten, and with it the last frames of a day.
+`Outdated` looks at the state instead: a build records the newest upstream event it started with (`UPSTREAM_EVENT`), and
+a day is outdated as long as there is a newer one. An event is stored after the segments it reports, so a build that has
+seen the event sees them.
 """
 
 import json

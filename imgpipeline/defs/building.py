@@ -1,8 +1,7 @@
-"""Building the days that a run was asked for.
+"""Builds the days that a run was asked for, in the same way for every daily table.
 
-Owns what is the same for every daily table: each day notes what it had seen and how long it took (`automation` decides
-by that), one day that cannot be built keeps no other from it, and a run that fails names its days. What a build is
-belongs to the asset's own module.
+Each day records which upstream event it has seen and how long it took (`automation` needs both). A day that cannot be
+built does not prevent the others, and a failed run names its failed days.
 """
 
 import contextlib

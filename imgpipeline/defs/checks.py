@@ -1,12 +1,12 @@
 """The asset checks of the daily tables.
 
-Owns their names and descriptions, and how what is found of each day becomes Dagster's evaluations. What must hold is
-checked inside a build, before anything is put, and a build that breaks it fails: those checks are blocking, so that
-automation does not go on behind a day whose newest rows were refused. The others warn and stop nothing. The rules and
-judgements themselves belong to `lake.build.day_rules` and `lake.quality.day_warnings`.
+Rules for rows are checked inside a build, before anything is put. A build that breaks one fails, and its check is
+blocking, so that automation does not continue with a day whose newest rows were rejected. The other checks only warn.
+The rules are in `lake.build.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster's
+evaluations.
 
-A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the days that fail,
-and once more for each of those days.
+A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the failed days, and
+once more for each of those days.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,8 +1,8 @@
 """The job `detect_frames`: one run follows one lane.
 
-Owns its configuration, how its progress becomes Dagster events, and how it ends when it is told to. It is an op job
-because one run touches many days; it runs in one process, so that a killed run leaves no child behind. What following
-a lane means belongs to `detect`.
+Configures the run, turns its progress into Dagster events, and stops it when Dagster asks. It is an op job because one
+run touches many days, and it runs in one process, so that a killed run leaves no child behind. `detect` follows the
+lane.
 """
 
 import contextlib

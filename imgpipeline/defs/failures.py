@@ -1,8 +1,4 @@
-"""Errors of this project as Dagster shows them.
-
-Owns the translation: message and next step become the failure's description, without the traceback of a known cause.
-It promises what `errors` promises: no secret.
-"""
+"""Errors of this project as Dagster shows them: message and next step, without the traceback of a known cause."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,11 +1,11 @@
-"""Freshness of the summaries: told when nothing keeps them up to date, and not when the cameras are off.
+"""The freshness policy of the summaries: it fails when nothing keeps them up to date, but not when the cameras are off.
 
-Owns the policy and its times. Dagster's policies know one thing, when an asset was last materialized; alone they would
-fire wherever no frame comes. So the day tables are asked for once more when nothing was built for `LOOK_AGAIN_S`
-(`automation.NotLookedAt`): the last built day is held against the ledger, found to be up to date, and materialized as
-skipped, and what is behind it follows. Whoever sees no materialization for longer than `FRESH_WITHIN` therefore knows
-that the daemon stands still, that builds fail, or that the ledger cannot be read. A check that compares with the newest
-frame was the alternative; it would cost a run each time it is asked, and say no more.
+Dagster's policies know only when an asset was last materialized, so they would also fail when no frames arrive.
+Therefore the day tables are requested once more when nothing was built for `LOOK_AGAIN_S` (`automation.NotLookedAt`):
+the last built day is compared with the ledger, found up to date and materialized as skipped, and its downstream assets
+follow. If there is no materialization for longer than `FRESH_WITHIN`, the daemon is down, builds fail, or the ledger
+cannot be read. The alternative, a check that compares with the newest frame, would cost a run each time and say no
+more.
 """
 
 from datetime import timedelta

@@ -1,7 +1,7 @@
-"""Runs whose process is gone although Dagster shows them as running.
+"""Finds runs whose process is gone although Dagster shows them as running.
 
-Dagster finds out about a killed run as long as the code server that launched it lives. After a power cut, or `kill -9`
-of everything, it waits for a timeout; until then the run keeps a slot of the queue, and its days wait.
+Dagster notices a killed run only while the code server that launched it lives. After a power cut, or `kill -9` of
+everything, it waits for a timeout; until then the run keeps a slot of the queue, and its days wait.
 """
 
 from datetime import UTC, datetime, timedelta

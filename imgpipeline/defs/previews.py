@@ -1,6 +1,7 @@
-"""What the Dagster UI shows of a day: a small table, and one image with what was found in it.
+"""What the Dagster UI shows of a day: a small table, and one image with its detections.
 
-Both are small, since metadata is stored in Dagster's event log. An image that can no longer be read fails no build.
+Both are small, since metadata is stored in Dagster's event log. An image that can no longer be read does not fail a
+build.
 """
 
 import base64

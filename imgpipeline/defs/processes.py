@@ -1,8 +1,8 @@
-"""Telling whether the process of a run is still there, and ending it.
+"""Checks whether the process of a run is still there, and ends it.
 
-After a crash of a whole machine, or `kill -9` of everything, Dagster goes on showing a run as started: its launcher
-asks nobody. A detection run therefore notes its process in a tag, and whoever shares its process table can look. Owns
-that note. Where a look is not possible (another machine, another container, a reboot since), nothing is claimed.
+After a crash of a whole machine, or `kill -9` of everything, Dagster still shows a run as started, because its launcher
+does not check. A detection run therefore records its process in a tag, which any process with the same process table
+can check. If no check is possible (another machine, another container, a reboot since), the answer is "unknown".
 """
 
 import json

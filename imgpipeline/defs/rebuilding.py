@@ -1,8 +1,8 @@
-"""Rebuilding days on purpose: the job that people launch, and the schedule that does so every night.
+"""Rebuilding days on purpose: the job that people launch, and the schedule that runs every night.
 
-Owns the job's selection, when the schedule runs, and how days become runs. Automation (`automation`) follows the news
-of a day; what nobody told Dagster of (an import, a history that was lost, a build that failed for good) is found here,
-by comparing the store's tables with its ledger. Which days are behind belongs to `lake`.
+Automation (`automation`) follows the events of a day. The schedule finds the days that Dagster was not told about (an
+import, a lost history, a build that failed for good) by comparing the store's tables with the ledger
+(`lake.build.stale_days`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
-"""The schedule that looks at a week of pictures again with other models.
+"""The schedule that re-processes the images of the last week with other models.
 
-Owns which models and days it asks for: one run a model, with the week's days in it; days without frames would only
-fail, and are left out. It is off until somebody switches it on, since it costs as much computing as the week's
-detection did. What looking again is belongs to `redetect`.
+It requests one run per model, with those days of the week that have frames. It is off by default, because it costs as
+much computing as the week's detection did.
 """
 
 from collections.abc import Sequence

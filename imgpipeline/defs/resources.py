@@ -1,7 +1,7 @@
-"""What Dagster hands to ops, assets and sensors.
+"""The resource that opens settings and store for ops, assets and sensors.
 
-Owns opening settings and store when they are needed, so that a change in the environment reaches the next run. There
-are no fields: a resource's fields are shown in the UI, and secrets must not be.
+They are opened when needed, so that a change in the environment reaches the next run. The resource has no fields,
+because the UI shows a resource's fields, and secrets must not be shown.
 """
 
 import dagster as dg

@@ -1,4 +1,4 @@
-"""When automation tries a failed build again.
+"""Decides when automation retries a failed build.
 
 The answer comes from the stored runs, not from a moment such as a cron tick: a moment that passes while the build is
 still shown as running would be lost.

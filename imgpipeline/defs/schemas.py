@@ -1,6 +1,6 @@
-"""The columns of a table as Dagster shows them: types, units, meanings, and which column each is made of.
+"""The columns of a table as Dagster shows them: types, units, meanings, and the upstream columns of each.
 
-The columns themselves stand in `lake.schema`, from which docs/tables.md is made as well.
+The columns are defined in `lake.schema`, from which docs/tables.md is also generated.
 """
 
 from collections.abc import Mapping

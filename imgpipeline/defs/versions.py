@@ -1,8 +1,8 @@
-"""Data versions: what Dagster is told of a built day's content and of what it was made of.
+"""Data versions: what Dagster records about a built day's content and its inputs.
 
-Owns how the same content gets the same version, in a run of one day and in one of a range. Dagster gives all days of a
-single run one version, and takes the newest upstream event of any of them as what each was made of; so that a day's
-version depends on that day alone, a range run stores an event of its own for each day after Dagster's.
+The same content gets the same version in a run of one day and in a run of a range. Dagster gives all days of a run one
+version, and takes the newest upstream event of any of them as the input of each. So that a day's version depends on
+that day alone, a range run stores an additional event for each day after Dagster's own.
 """
 
 from collections.abc import Iterable, Mapping

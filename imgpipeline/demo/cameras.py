@@ -1,4 +1,4 @@
-"""The live part of `imgpipeline demo --cameras N`: simulated cameras over RTSP, with drops and an outage on purpose."""
+"""The live part of `imgpipeline demo --cameras N`: simulated RTSP cameras with deliberate drops and an outage."""
 
 import socket
 import threading

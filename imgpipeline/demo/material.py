@@ -1,7 +1,7 @@
-"""What the demo looks at: simulated streets with exact truth, or the user's own pictures or video.
+"""The input of the demo: simulated streets with exact truth, or the user's own images or video.
 
-Owns making and announcing it. It promises that the truth is written beside the pictures and never reaches the
-pipeline, which sees the pictures alone.
+Creates and announces it. The truth is written next to the images and never reaches the pipeline, which sees only the
+images.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Waiting as long as something moves: a slow machine takes its time, and a stuck server is told from it."""
+"""Waits as long as there is progress, to tell a slow machine from a stuck server."""
 
 import time
 from collections.abc import Callable

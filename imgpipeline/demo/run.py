@@ -1,7 +1,4 @@
-"""One demo from the empty folder to the verdict, step by step in the terminal.
-
-Owns the order of the steps and what is shown. What each step does belongs to its own module.
-"""
+"""One demo from the empty folder to the verdict, step by step in the terminal."""
 
 import contextlib
 import signal

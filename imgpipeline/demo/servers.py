@@ -1,7 +1,4 @@
-"""The demo's Dagster: webserver and daemon as one child, and its end.
-
-Owns starting and ending it. It promises that nothing of it is left when the context is over, also after Ctrl-C.
-"""
+"""The demo's Dagster: starts webserver and daemon as one child, and ends both with the context, also after Ctrl-C."""
 
 import contextlib
 import ctypes

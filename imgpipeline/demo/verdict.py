@@ -1,7 +1,6 @@
-"""What the demo counted, beside the truth, and whether the two agree.
+"""Compares what the demo counted with the truth.
 
-Owns the comparison. It promises that the counted numbers are read from the Parquet files that the pipeline wrote, by
-DuckDB alone, and that the truth comes from the simulator alone.
+The counts are read from the pipeline's Parquet files by DuckDB alone, and the truth comes from the simulator alone.
 """
 
 from collections import Counter

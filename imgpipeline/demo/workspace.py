@@ -1,4 +1,4 @@
-"""Where a demo lives: one folder that is made anew at each start, and the environment that points everything to it."""
+"""The demo's folder, recreated at each start, and the environment that points everything to it."""
 
 import os
 import shutil

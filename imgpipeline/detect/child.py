@@ -1,8 +1,7 @@
-"""A process beside a run that works on one record at a time, so that a record which ends its process ends this one.
+"""A child process that works on one record at a time, so that a record which kills its process kills only this one.
 
-Owns starting it, talking to it, and what may be said of its end. It promises that such a process does not outlive the
-run's, and that it works only after the self-test has passed in it: whoever dies later did not die of a broken model or
-library alone. What a death means for a record is decided in `crash_search`.
+The child does not outlive the process of the run. It starts to work only after its self-test has passed, so a later
+crash is not the fault of a broken model or library alone. `crash_search` decides what a crash means for a record.
 """
 
 import contextlib

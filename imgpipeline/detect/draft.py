@@ -1,6 +1,6 @@
 """Segments in the making: the outcomes of a partition since its last segment.
 
-Owns when a segment is due (count, bytes, age) and what it will hold. Putting it belongs to `ledger.ChainWriter`.
+Decides when a segment is due (count, bytes, age) and what it holds; `ledger.ChainWriter` puts it.
 """
 
 import json

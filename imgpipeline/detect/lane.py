@@ -1,8 +1,8 @@
-"""Following a lane: one bounded run from the ledger's ends on.
+"""Follows a lane: one bounded detection run that starts at the ends of the ledger.
 
-Owns what a run needs before it works: the detector, the store, the logs of its partitions, and where each goes on. It
-promises that a run which ends anywhere loses and doubles nothing: the next one finds the ends of the chains and goes on
-there, and reports again what may not have been reported. The work itself belongs to `run`.
+Prepares what a run needs: the detector, the store, the logs of its partitions, and where each of them continues. A run
+may end at any point without losing or duplicating anything: the next one reads the ends of the chains, continues there,
+and reports again what may not have been reported. `run` does the work itself.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What a detection run reports of its work."""
+"""What a detection run reports about its work."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Where a run goes on: the end of each chain, held against the log it belongs to.
+"""Where a run continues: the end of each chain, compared with its log.
 
-Owns the check that the log is still the one that the chain was made of, and the gap that is recorded where records
-were gone before they were read. It promises that nothing is skipped silently.
+Checks that the log is still the one that the chain was built from, and records a gap for records that were gone before
+they were read. Nothing is skipped silently.
 """
 
 from dataclasses import dataclass

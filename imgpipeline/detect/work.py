@@ -1,8 +1,8 @@
 """From a Kafka record to its outcome: a frame, a dead letter or a notice.
 
 This is the per-message boundary: whatever is wrong with a record or its image ends here as a `DeadLetter`; errors of
-the environment pass through. The work has two steps, since they want different threads (`image_pool`): `read` waits for
-the object store, `look` computes.
+the environment pass through. The work has two steps, because they run in different threads (`image_pool`): `read` waits
+for the object store, `look` computes.
 """
 
 import time

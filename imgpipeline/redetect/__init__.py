@@ -1,6 +1,5 @@
-"""Looking at stored pictures again with another model, and comparing what models find.
+"""Re-processes stored images with another model, and compares what models find.
 
-Owns `redetections/…` and the summary `model_comparison`. It promises that the live result stays as it is, that every
-frame of a day has an outcome, and that nothing but the store is shared by those who work on one day. Dagster's assets
-belong to `defs`.
+Stores `redetections/…` and the summary `model_comparison`. The live result stays as it is, every frame of a day gets an
+outcome, and processes that work on one day share nothing but the store. Dagster's assets are in `defs`.
 """

@@ -1,6 +1,6 @@
-"""One go at a day: from one version of its frames to what a model finds in them.
+"""One attempt at a day: from one version of its frames to what a model finds in them.
 
-It takes over what is there, divides the rest into parts, and writes both objects when no frame is left.
+It reuses results that are already stored, divides the rest into parts, and writes both objects when no frame is left.
 """
 
 import random

@@ -1,8 +1,7 @@
-"""Which models a day can be looked at again with.
+"""Which model re-processes a day: parses names such as `yolox-nano` and `demo@0.3`, and loads the model.
 
-Owns the text by which such a model is named in partitions, keys and commands (`yolox-nano`, `demo@0.3`), and loading
-it. What the text does not say is as the settings have it for live detection, so that `demo` finds what a detection run
-with `IMGPIPELINE_MODEL=demo` would have found. Which models are registered belongs to `vision.registry`.
+The name appears in partitions, keys and commands. Everything that it does not state comes from the settings of live
+detection, so `demo` finds what a detection run with `IMGPIPELINE_MODEL=demo` finds.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The summary `model_comparison`: what models find, compared by day, label and pair of models.
 
-One object a day has all pairs of that day: `live` with each model that has looked again, and those with each other.
-Comparing one pair is done by `pairs`.
+One object per day has all pairs of that day: `live` with each other model, and those with each other. `pairs` compares
+one pair.
 """
 
 import itertools

@@ -1,7 +1,6 @@
-"""One day in DuckDB: which frames have an outcome, which lack one, and the tables that all outcomes make.
+"""The frames of one day in DuckDB: which have an outcome, which lack one, and the result tables.
 
-Owns the SQL of a redetection. It promises that every frame of the day's table `frames` is in the result exactly once,
-or that there is no result. Where the outcomes come from belongs to `run`.
+Every frame of the day's table `frames` is in the result exactly once, or there is no result.
 """
 
 from collections.abc import Mapping, Sequence

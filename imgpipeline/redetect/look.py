@@ -1,4 +1,4 @@
-"""Detects stored images again: from a frame of a day to what another model finds in its image."""
+"""Detects in stored images again: from a frame of a day to what another model finds in its image."""
 
 import time
 from collections import deque

@@ -1,4 +1,4 @@
-"""What a redetection says of itself: which frames it was made of, by what, and what became of them.
+"""What a redetection records about itself: its frames, model and thresholds, and the outcomes.
 
 Both of its objects hold the same document in their footers.
 """

@@ -1,8 +1,8 @@
-"""Which box of one model is which box of another.
+"""Matches the boxes of two models, one to one.
 
-Owns the choice: of all pairs of one label in one frame with enough overlap, the pair with the greatest IoU first, then
-the next one whose boxes are both free still, and so on (greedy, one to one). Boxes are sparse after suppression, so
-that this is nearly always what an optimal assignment gives. Which pairs overlap is SQL (`overlapping.sql`).
+Of all pairs with one label in one frame and enough overlap, the pair with the greatest IoU comes first, then the next
+pair whose boxes are both free, and so on (greedy). After suppression boxes are sparse, so this nearly always equals an
+optimal assignment. `overlapping.sql` finds the pairs that overlap.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
-"""One pair of models on one day: which labels they agree in, and frames worth looking at.
+"""Compares one pair of models on one day: agreement by label, and frames worth looking at.
 
-Owns running the queries of `redetect/sql` over two opened sides. It promises that only frames which both models have
-looked at are counted. Keeping the result belongs to `comparison`.
+Only frames that both models have processed are counted.
 """
 
 from dataclasses import dataclass

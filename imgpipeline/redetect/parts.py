@@ -1,9 +1,9 @@
-"""Parts: what was found in some frames of a day, kept in the store until the whole day is done.
+"""Parts: what was found in some frames of a day, stored until the whole day is done.
 
-Owns their format and keys. A part is named by what it is made of, the recipe and its frames, and is put create-only:
-whoever looks at the same frames with the same model makes the same part, so none is ever doubled, and one that is there
-need not be made. A note says that somebody has begun with a part; it is a hint that spreads the work, nothing relies on
-it. All lie below the redetection that they belong to and are removed once that is whole.
+A part is named after its inputs, the recipe and its frames, and is put create-only: any process that works on the same
+frames with the same model makes the same part, so parts are never duplicated and existing ones are reused. A note says
+that a process has started a part; it is only a hint that spreads the work. All lie below their redetection and are
+removed once it is complete.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,6 @@
-"""The two sides of a comparison: what detection runs found, and what other models found when they looked again.
+"""The two sides of a comparison: the results of the detection runs and of redetections on a day.
 
-Owns finding which there are on a day, and opening them in DuckDB, each in one version. Comparing belongs to
-`comparison`.
+Finds them and opens them in DuckDB, each in one version.
 """
 
 from collections.abc import Mapping, Sequence

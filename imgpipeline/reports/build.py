@@ -1,4 +1,4 @@
-"""Making a day's report and keeping it in the store."""
+"""Builds a day's report and stores it."""
 
 import time
 from collections.abc import Mapping

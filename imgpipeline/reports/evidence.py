@@ -1,4 +1,4 @@
-"""What speaks for a day's numbers: the last audit of the day, and its dead letters."""
+"""The evidence for a day's numbers: the last audit of the day, and its dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The figures at the top of a report, as the page keeps them for programs.
+"""The figures at the top of a report, which the page also holds as JSON for programs.
 
-Owns their names and their JSON, which lies in the page's `<meta name="imgpipeline-report">`. It promises that what was
-written is what is read; a page of another version is read as none.
+The JSON is in the page's `<meta name="imgpipeline-report">`. Reading returns exactly what was written; the JSON of a
+page of another version is not read.
 """
 
 import html

@@ -1,7 +1,7 @@
-"""What a report is made of: the stored versions of the day's tables, summaries and audit, and whether the day is over.
+"""The inputs of a report: the stored versions of the day's tables, summaries and audit, and whether the day is over.
 
-A report that is stored is made of tables alone. One that is made for an answer also shows what the ledger has behind
-them.
+A stored report is built from tables alone. The one that `imgpipeline report` writes also includes newer segments of the
+ledger.
 """
 
 from collections.abc import Mapping

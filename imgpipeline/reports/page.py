@@ -1,7 +1,4 @@
-"""The page: everything of a day, laid out by the template.
-
-What stands where, and the charts' texts, in one file that needs no other; `templates/` says how it looks.
-"""
+"""Lays out the page of a day with the template, in one file that needs no other."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,6 +1,7 @@
-"""The previews of a report: a few frames of the day with what was found in them.
+"""The previews of a report: a few frames of the day with their detections.
 
-The same day always gets the same frames. A preview whose image can no longer be read says so; it fails no report.
+The same day always gets the same frames. A preview whose image can no longer be read says so and does not fail the
+report.
 """
 
 import base64

@@ -1,8 +1,7 @@
-"""How a report writes numbers, times and text from outside.
+"""How a report writes numbers, times and untrusted text.
 
-Owns the formats. It promises that text from outside (labels, sources, paths, messages) comes out without anything that
-steers a page or a terminal: control characters and marks of writing direction are written as escapes. Escaping of
-markup is the template's and the charts' own.
+Untrusted text (labels, sources, paths, messages) cannot control a page or a terminal: control characters and marks of
+writing direction are escaped. The template and the charts escape markup.
 """
 
 import shlex

@@ -1,4 +1,4 @@
-"""The brokers, the topics, and how to log in."""
+"""The brokers, the topics, and the login."""
 
 import re
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """All settings of one process, read from the environment and from `.env`.
 
-The table in docs/operations.md is made from the fields. No secret is shown; an error names the variable that is wrong.
+The table in docs/operations.md is generated from the fields. No secret is shown; an error names the variable that is
+wrong.
 """
 
 from hashlib import sha256

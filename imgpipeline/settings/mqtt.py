@@ -1,4 +1,4 @@
-"""The MQTT broker, and how to log in."""
+"""The MQTT broker and the login."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""Where the objects are, who may read them, and how long the store may be silent."""
+"""Where the objects are, which image locations may be read, and how long the store may take to answer."""
 
 from pathlib import Path
 from typing import Annotated

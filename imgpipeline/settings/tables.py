@@ -1,4 +1,4 @@
-"""How and when tables, summaries and queries are built."""
+"""How and when tables and summaries are built, and the limits of queries."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings

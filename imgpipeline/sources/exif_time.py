@@ -1,8 +1,8 @@
-"""When a picture was taken, by its EXIF block.
+"""Reads from the EXIF block when an image was taken.
 
-Owns finding the block in JPEG, PNG, WebP and TIFF files and reading `DateTimeOriginal` with its sub-seconds and its
-offset from UTC (EXIF 2.32, tags 36867, 37521 and 36881). It promises an aware time or None, whatever the bytes are.
-EXIF's orientation belongs to `vision.header`.
+Finds the block in JPEG, PNG, WebP and TIFF files and reads `DateTimeOriginal` with its sub-seconds and its offset from
+UTC (EXIF 2.32, tags 36867, 37521 and 36881). Returns an aware time or None, whatever the bytes are. `vision.header`
+reads the orientation.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Announcing dead letters again.
+"""Announces dead letters again.
 
-Owns choosing the ones that are worth it, and the records that are announced: value, key and headers as they were, with
-the headers `replay_of` and `replay_timestamp_ms`. It promises that nothing is lost (a dead letter stays where it is,
-and one that cannot be announced is named with the reason), and that a frame is not counted twice (it keeps the name
-that it would have had). Finding dead letters belongs to `ledger.dead_letters`.
+Chooses the dead letters that are worth it, and sends their records: value, key and headers unchanged, plus the headers
+`replay_of` and `replay_timestamp_ms`. Nothing is lost: a dead letter stays where it is, and one that cannot be
+announced is named with the reason. No frame counts twice, because it keeps the name that it would have had.
+`ledger.dead_letters` finds dead letters.
 """
 
 import base64

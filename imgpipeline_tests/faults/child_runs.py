@@ -1,8 +1,4 @@
-"""Detection runs in processes of their own, which end or stop themselves at planned steps.
-
-Owns starting such a process with the settings of a test, and telling what became of it. What must hold afterwards is
-asserted by `invariant` and by the tests.
-"""
+"""Starts detection runs in processes of their own that kill or stop themselves at planned steps."""
 
 import os
 import subprocess

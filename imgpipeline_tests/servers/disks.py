@@ -1,7 +1,4 @@
-"""A disk that is soon full: a tmpfs of a few hundred kilobytes.
-
-Owns mounting and unmounting it. Only root can; elsewhere the test is skipped with that reason.
-"""
+"""A disk that fills up quickly: a tmpfs of a few hundred kilobytes. Mounting needs root; without it, the test is skipped."""
 
 import subprocess
 from collections.abc import Iterator

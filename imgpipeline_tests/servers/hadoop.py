@@ -1,7 +1,4 @@
-"""The real Hadoop Streaming in its local runner: a job is one Java process, which starts mappers and reducers.
-
-Owns the command line. What a job computes belongs to the scripts it is given.
-"""
+"""The real Hadoop Streaming in its local runner: a job is one Java process, which starts mappers and reducers."""
 
 import os
 import signal

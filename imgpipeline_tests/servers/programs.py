@@ -1,7 +1,7 @@
-"""Where the server programs are, which versions of them, and what to install where one is missing.
+"""Where the server programs are, their versions, and what to install if one is missing.
 
-Owns the versions and the cache folder, for the tests and for `.ci/servers.py` alike; hence the standard library
-only. How a program is installed belongs to `.ci/servers.py`, how it is run to the module of its server.
+The tests and `.ci/servers.py` share this module, so it uses only the standard library. `.ci/servers.py` installs the
+programs.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""The soak: the whole pipeline under a steady stream and random faults, then the proof that nothing is lost or doubled.
+"""The soak: runs the whole pipeline under a steady stream and random faults, then proves that nothing is lost or duplicated.
 
-`make soak MINUTES=10`, or `python -m imgpipeline_tests.soak`. Owns the place (real servers, the real daemon), the
-producers, the faults and the report. The promise that is checked is `faults.invariant`'s.
+`make soak MINUTES=10`, or `python -m imgpipeline_tests.soak`. It uses real servers and the real daemon, and ends with
+the check of `faults.invariant`.
 """

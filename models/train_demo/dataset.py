@@ -1,7 +1,6 @@
-"""Training pictures: rendered once from the simulator, kept as NumPy files under `models/training`.
+"""Training images: rendered once from the simulator, kept as NumPy files under `models/training`.
 
-Owns which seeds are trained on (from `FIRST_TRAINING_SEED` up; everything below is held out) and how a picture
-is brought into the network's form.
+Seeds from `FIRST_TRAINING_SEED` up are for training; everything below is held out.
 """
 
 import hashlib

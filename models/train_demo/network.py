@@ -1,8 +1,8 @@
 """The demo model's network, written once for two backends.
 
-Owns the architecture. A backend either computes with JAX (`jax_backend`, for training) or emits ONNX nodes
-(`onnx_backend`, for export), so that what is exported is what was trained. Plain convolutions throughout: on a
-CPU they train faster than depthwise ones.
+A backend either computes with JAX (`jax_backend`, for training) or emits ONNX nodes (`onnx_backend`, for export), so
+that the exported network is the trained one. It uses plain convolutions throughout, which train faster on a CPU than
+depthwise ones.
 """
 
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The assets, one module a layer: what the ledger says of a day, the day tables, the summaries."""
+"""The assets, one module per layer: the ledger's outcomes, the day tables, the summaries, reports and redetections."""

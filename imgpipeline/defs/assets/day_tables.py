@@ -1,7 +1,7 @@
-"""The day tables' layer: `frames`, `detections`, `dead_letters` and `notices`, a Parquet file a day each.
+"""The assets `frames`, `detections`, `dead_letters` and `notices`: one Parquet file per day each.
 
-Owns the assets' descriptions and what of a build is shown in the UI. How a day is read from the ledger and written
-belongs to `lake`. All tables come from one step: one read of the ledger, one set of ends.
+One step builds all of them from one reading of the ledger, up to one set of ends. `lake` reads and writes the days;
+this module describes the assets and what the UI shows of a build.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

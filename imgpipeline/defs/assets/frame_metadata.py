@@ -1,7 +1,7 @@
-"""The ledger's layer: `frame_metadata`, the outcome of every announced frame.
+"""The asset `frame_metadata`: the outcome of every announced frame, as the ledger holds it.
 
-Owns the asset's description and how a detection run's report becomes its materializations. The asset is external:
-detection runs write it segment by segment, many days in one run, so no run ever "materializes a partition" of it.
+The asset is external: a detection run writes it segment by segment and touches many days, so no run ever materializes
+one partition of it. This module turns the report of a run into materializations.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""The redetections' layer: what other models find in the stored pictures of a day, and where models differ.
+"""The assets of redetections: what other models find in a day's stored images, and where models differ.
 
-Owns the partitions (model and day), the assets' descriptions, and what of a day is shown in the UI. Looking again and
-comparing belong to `redetect`. A range run has days of one model, or of several; as many runs as there are machines may
-work on the same days. Nothing here follows the stream by itself: looking again is launched, or scheduled.
+Partitions have two dimensions, model and day. A range run may contain days of one model or of several, and any number
+of runs on any number of machines may work on the same days. Nothing here follows the stream: redetections are launched
+or scheduled.
 """
 
 import time

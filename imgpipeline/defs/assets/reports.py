@@ -1,8 +1,4 @@
-"""The reports' layer: `daily_report`, one HTML page a day.
-
-Owns the asset's description and what of a report is shown in the UI: its picture and its path. What stands in a report
-belongs to `reports`.
-"""
+"""The asset `daily_report`: one HTML page per day, and what the UI shows of it. `reports` writes the page."""
 
 import base64
 from collections.abc import Iterator

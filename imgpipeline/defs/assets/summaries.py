@@ -1,8 +1,4 @@
-"""The summaries' layer: one asset for each registered summary.
-
-Owns what of a build is shown in the UI, and which assets a summary follows. The questions themselves are SQL, in
-`lake`: a summary that is registered there is an asset here.
-"""
+"""The assets of the summaries: one for each summary registered in `lake.build.summaries`."""
 
 from collections.abc import Callable, Iterator
 from datetime import date

@@ -1,1 +1,1 @@
-"""What a repair of the ledger needs Kafka and the model for, and giving a replaced log a chain of its own."""
+"""The parts of a ledger repair that need Kafka and the model, and the start of a new chain for a replaced log."""

@@ -1,4 +1,4 @@
-"""Makes the outcomes of an offset range again from what Kafka still has of it, and gaps `damaged` of the rest."""
+"""Reads an offset range from Kafka again and makes its outcomes; what Kafka no longer has becomes a gap `damaged`."""
 
 import time
 from collections.abc import Iterator

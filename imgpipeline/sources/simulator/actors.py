@@ -1,7 +1,6 @@
-"""The objects of a scene: what they are and where they are in every frame.
+"""The objects of a scene: what they are and where they are in each frame.
 
-Owns motion: objects enter, cross and leave the street, and may hide each other only a little. How they look
-belongs to `sprites`, putting them into a picture to `scene`.
+Objects enter, cross and leave the street, and hide each other only a little. `sprites` draws them.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""How bright a scene is, by the time of day.
-
-Owns the curve of brightness over the day and the tint of the night. Drawing does not belong here.
-"""
+"""How bright a scene is by the time of day, and the tint of the night."""
 
 from dataclasses import dataclass
 

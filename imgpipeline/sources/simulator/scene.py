@@ -1,9 +1,7 @@
-"""A simulated street scene: pictures and, for each, what is really in it.
+"""A simulated street scene: images, and the exact truth of each.
 
-Owns `Scene`. Promises: the same arguments give the same JPEG bytes and the same truth, in any order of frames,
-as long as the versions of OpenCV and NumPy are the same (another OpenCV may draw, another NumPy choose
-differently).
-Files do not belong here (`writer`).
+The same arguments give the same JPEG bytes and the same truth, in any order of frames, as long as the versions of
+OpenCV and NumPy are the same (another OpenCV may draw differently, another NumPy may choose differently).
 """
 
 from collections.abc import Iterator

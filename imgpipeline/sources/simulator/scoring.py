@@ -1,7 +1,7 @@
-"""How well a detector's answer agrees with the truth of a simulated picture.
+"""Scores a detector's answer against the truth of a simulated image.
 
-Owns the matching of found to real objects and the value `Score`. Which objects count is said by `truth.countable`.
-Promises: each real object is found at most once, so a second box on it is a false alarm.
+`truth.countable` says which objects count. Each real object is found at most once, so a second box on it is a false
+alarm.
 """
 
 from collections.abc import Sequence

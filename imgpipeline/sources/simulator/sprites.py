@@ -1,7 +1,7 @@
-"""Drawings of the objects: person, bicycle, car and dog, anti-aliased and placed to a fraction of a pixel.
+"""Draws the objects: person, bicycle, car and dog, anti-aliased and placed to a fraction of a pixel.
 
-Owns how an object looks. An object is drawn in unit coordinates (0..1 from left to right and from top to
-bottom, facing right) into a patch of its own, together with its mask. Where it is does not belong here (`actors`).
+An object is drawn in unit coordinates (0..1 from left to right and from top to bottom, facing right) into a patch of
+its own, together with its mask.
 """
 
 from collections.abc import Callable

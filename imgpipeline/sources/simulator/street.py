@@ -1,7 +1,4 @@
-"""The street without its objects: sky, houses, pavement, road, and things that stand around.
-
-Owns the picture that all frames of a scene have in common. What moves does not belong here (`actors`).
-"""
+"""Draws the street without its objects: sky, houses, pavement, road and street furniture. All frames of a scene share it."""
 
 import cv2
 import numpy as np

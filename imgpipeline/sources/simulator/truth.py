@@ -1,8 +1,4 @@
-"""What is really in a simulated picture.
-
-Owns the value `Truth`, the labels of the simulator, and the rule which objects a detector may be asked for.
-How found objects are compared with it belongs to `scoring`; how it is stored belongs to `writer`.
-"""
+"""The truth of a simulated image: its objects, their labels, and which of them a detector is expected to find."""
 
 from dataclasses import dataclass
 

@@ -1,9 +1,8 @@
-"""Simulated scenes as files: JPEG frames and their truth beside them.
+"""Writes simulated scenes as files: JPEG frames and their truth.
 
-Owns the names of the frames and the form of `truth.jsonl`, one JSON document a line:
-`{"file", "source", "frame_number", "timestamp", "objects": [{"label", "track_id", "box": [x, y, w, h], "visible"}]}`
-with the file name relative to the folder, an RFC 3339 timestamp in UTC, boxes in px and the visible share 0..1.
-Promises: `truth.jsonl` appears last and whole. Announcing the frames does not belong here.
+`truth.jsonl` has one JSON document per line: `{"file", "source", "frame_number", "timestamp", "objects": [{"label",
+"track_id", "box": [x, y, w, h], "visible"}]}` with the file name relative to the folder, an RFC 3339 timestamp in UTC,
+boxes in px and the visible share 0..1. It appears last and complete.
 """
 
 import json
