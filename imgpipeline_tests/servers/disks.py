@@ -1,4 +1,4 @@
-"""A disk that fills up quickly: a tmpfs of a few hundred kilobytes. Mounting needs root; without it, the test is skipped."""
+"""A disk that fills up quickly: a tmpfs of a few hundred kilobytes. Mounting needs root, or the test is skipped."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Draws the street without its objects: sky, houses, pavement, road and street furniture. All frames of a scene share it."""
+"""Draws the street without its objects: sky, houses, pavement, road and street furniture. A scene's frames share it."""
 
 import cv2
 import numpy as np
