@@ -1,14 +1,13 @@
 """`imgpipeline serve-ingest`: the HTTP source, and its API keys."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table, write_text
-from imgpipeline.errors import UsageError
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.cli.stopping import stopped_by_signals
+from imgpipeline.settings import load_settings, utc_now
 
 app = typer.Typer(invoke_without_command=True, help="Receive images by HTTP, store and announce them.")
 keys = typer.Typer(help="The API keys of serve-ingest.")
@@ -33,33 +32,13 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    import uvicorn  # noqa: PLC0415 - `--help` does not wait for it
-
-    from imgpipeline.web.ingest.app import create_app, open_server  # noqa: PLC0415 - as above
+    from imgpipeline.web.ingest.serving import serve as serve_http  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings(**({"dataset_root": dataset} if dataset else {}))
-    _check_host(host, settings)
-    server = open_server(settings)
-    note(f"Serving on http://{host}:{port}/, its API is described at http://{host}:{port}/docs. Ctrl-C stops.")
-    config = uvicorn.Config(
-        create_app(server), host=host, port=port, log_level="warning", access_log=False, limit_concurrency=256,
-        timeout_graceful_shutdown=40,
-    )  # fmt: skip
-    uvicorn.Server(config).run()
-
-
-def _check_host(host: str, settings: Settings) -> None:
-    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
-
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback and not KeyFile(settings.api_keys_file).keys():
-        raise UsageError(
-            f"Everybody who reaches {host} could send images: there is no API key.",
-            next_step="imgpipeline serve-ingest keys add --source NAME",
-        )
+    with stopped_by_signals() as stopping:
+        note(f"Serving on http://{host}:{port}/, its API is described at http://{host}:{port}/docs. Ctrl-C stops.")
+        serve_http(settings, host, port, stopping.event)
+    raise typer.Exit(stopping.exit_status)
 
 
 @keys.callback()

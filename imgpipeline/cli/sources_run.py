@@ -32,6 +32,7 @@ def run(
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
     from imgpipeline.sources.running import builder  # noqa: PLC0415 - as above
     from imgpipeline.sources.supervisor import Supervisor  # noqa: PLC0415 - as above
+    from imgpipeline.web.ingest.serving import serve_configured  # noqa: PLC0415 - as above
 
     if check:
         note(f"{path} is well: {counted(len(load_sources(path)), 'source')}.")
@@ -39,7 +40,7 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     board = Board()
-    supervisor = Supervisor(path, builder(load_settings()), board)
+    supervisor = Supervisor(path, builder(load_settings(), serve_configured), board)
     with ExitStack() as context:
         stopping = context.enter_context(stopped_by_signals())
         if metrics_port is not None:

@@ -124,8 +124,34 @@ class SequenceConfig(SourceConfig):
     fps: float | None = Field(None, gt=0, le=1000)
 
 
+class HttpConfig(SourceConfig):
+    """Images posted by HTTP; the path of a request names the source. What is not said here is a setting."""
+
+    kind: Literal["http"]
+    host: str = "127.0.0.1"
+    port: int = Field(8060, ge=1, le=65_535)
+    api_keys_file: Path | None = None
+    dataset_root: Path | None = None
+    jobs_dir: Path | None = None
+
+
+class S3Config(SourceConfig):
+    """Images that lie in a bucket, announced once where they are."""
+
+    kind: Literal["s3"]
+    url: str = Field(pattern=r"^s3a?://")
+    suffixes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_nothing_is_prepared(self) -> "S3Config":
+        if self.gate != GateConfig.model_validate({}) or self.masks or self.resize or self.derive:
+            raise ValueError("gate, masks, resize and derive do not apply: images in a bucket are not read")
+        return self
+
+
 AnyConfig = Annotated[
-    RtspConfig | MqttConfig | FolderConfig | VideoConfig | SequenceConfig, Field(discriminator="kind")
+    RtspConfig | MqttConfig | HttpConfig | FolderConfig | VideoConfig | SequenceConfig | S3Config,
+    Field(discriminator="kind"),
 ]
 """One `[[source]]` of the file."""
 

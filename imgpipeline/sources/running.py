@@ -1,16 +1,20 @@
 """From one `[[source]]` of `sources.toml` to a running source: the one place that knows all kinds."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import singledispatch
 from threading import Event
 
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.bucket import BucketSource
 from imgpipeline.sources.configuration import (
     AnyConfig,
     FolderConfig,
+    HttpConfig,
     MqttConfig,
     RtspConfig,
+    S3Config,
     SequenceConfig,
     VideoConfig,
 )
@@ -27,14 +31,24 @@ from imgpipeline.sources.video import VideoSource
 from imgpipeline.sources.video_choice import FrameChoice
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
 
+ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, Event, Board], None]
+"""Serves an HTTP source until the event is set."""
 
-def builder(settings: Settings) -> Build:
-    """Returns what makes sources ready to run with these settings."""
+
+def builder(settings: Settings, serve_http: ServeHttp) -> Build:
+    """Returns what makes sources ready to run.
+
+    Args:
+        settings: Of every source that does not say otherwise.
+        serve_http: Runs HTTP sources, whose server this part does not know.
+    """
 
     def build(config: AnyConfig, board: Board) -> Run:
         def run(stop: Event) -> None:
             if isinstance(config, MqttConfig):
                 _run_mqtt(settings, config, stop, board)
+            elif isinstance(config, HttpConfig):
+                serve_http(settings, config, _options(settings, config, SourceKind.FINITE), stop, board)
             else:
                 _run_source(settings, config, open_source(config, settings), stop, board)
 
@@ -74,6 +88,11 @@ def _(config: VideoConfig, _settings: Settings) -> Source:
 @open_source.register
 def _(config: SequenceConfig, settings: Settings) -> Source:
     return SequenceSource(settings, config.path, config.name, rate=config.fps)
+
+
+@open_source.register
+def _(config: S3Config, settings: Settings) -> Source:
+    return BucketSource(settings, config.url, config.name, suffixes=config.suffixes)
 
 
 def _run_source(settings: Settings, config: AnyConfig, source: Source, stop: Event, board: Board) -> None:

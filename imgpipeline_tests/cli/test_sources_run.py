@@ -1,14 +1,19 @@
-"""`sources run`: a folder and an MQTT broker by one file, with metrics, until SIGTERM."""
+"""`sources run`: a folder, an MQTT broker, HTTP and a bucket by one file, with metrics, until SIGTERM."""
 
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import cv2
+import httpx
+import numpy as np
 import pytest
 
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.detect.conftest import jpeg
@@ -18,12 +23,13 @@ from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import send
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
+IMAGE = {"content-type": "image/jpeg"}
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
 
 
 def test_the_example_of_every_kind_is_well(tmp_path: Path):
     ended = run("sources", "run", EXAMPLE, "--check", cwd=tmp_path)
-    assert (ended.status, "5 sources" in ended.stderr) == (0, True), ended.stderr
+    assert (ended.status, "7 sources" in ended.stderr) == (0, True), ended.stderr
 
 
 def test_a_wrong_file_is_refused_before_anything_runs(site: dict[str, str], tmp_path: Path):
@@ -44,25 +50,43 @@ def is_announced(port: int, source: str) -> bool:
     return f'imgpipeline_source_frames_total{{outcome="announced",reason="",source="{source}"}} 1.0' in metrics(port)
 
 
+def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> str:
+    return f"""
+        [[source]]
+        name = "box"
+        kind = "folder"
+        path = "{incoming}"
+        rescan_s = 0.2
+        [[source]]
+        name = "sensors"
+        kind = "mqtt"
+        host = "127.0.0.1"
+        port = {ports["mqtt"]}
+        topic = "images/+/raw"
+        [[source]]
+        name = "uploads"
+        kind = "http"
+        port = {ports["http"]}
+        masks = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+        [[source]]
+        name = "archive"
+        kind = "s3"
+        url = "{store_url}/archive"
+        """
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_all_sources_of_a_file_run_until_the_service_is_stopped(site: dict[str, str], tmp_path: Path):
-    incoming, port = tmp_path / "incoming", free_port()
+def test_all_sources_of_a_file_run_until_the_service_is_stopped(
+    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
     incoming.mkdir()
+    store = store_of(site)
+    store.create("archive/a.jpg", jpeg(4))
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        (tmp_path / "sources.toml").write_text(f"""
-            [[source]]
-            name = "box"
-            kind = "folder"
-            path = "{incoming}"
-            rescan_s = 0.2
-            [[source]]
-            name = "sensors"
-            kind = "mqtt"
-            host = "{broker.host}"
-            port = {broker.port}
-            topic = "images/+/raw"
-            """)
+        ports = {"mqtt": broker.port, "http": http_port}
+        (tmp_path / "sources.toml").write_text(file_of_sources(incoming, ports, site["IMGPIPELINE_STORE_URL"]))
         arguments = ["sources", "run", "sources.toml", "--metrics-port", str(port)]
         env = environment({**site, "XDG_STATE_HOME": str(tmp_path)})
         service = subprocess.Popen(
@@ -73,12 +97,18 @@ def test_all_sources_of_a_file_run_until_the_service_is_stopped(site: dict[str, 
             (incoming / "a.jpg").write_bytes(jpeg(1))
             wait_until(lambda: broker.has_subscriber("imgpipeline-sensors"), limit_s=60, what="the subscription")
             send(broker, [("images/gate/raw", jpeg(2)), ("images/yard/raw", jpeg(3))])
-            for source in ("box", "gate", "yard"):
+            answer = httpx.post(f"http://127.0.0.1:{http_port}/frames/door", content=jpeg(5), headers=IMAGE, timeout=60)
+            assert (answer.status_code, answer.json()["status"]) == (201, "announced")
+            for source in ("box", "gate", "yard", "door", "archive"):
                 wait_until(partial(is_announced, port, source), limit_s=60, what=f"the frame of {source}")
         finally:
             service.send_signal(signal.SIGTERM)
             assert service.wait(60) == 0
     settings = Settings(_env_file=None, **{name.removeprefix("IMGPIPELINE_").lower(): v for name, v in site.items()})
     found = read_published(settings)
-    assert sorted(message.source for message in frames_in(found)) == ["box", "gate", "yard"]
-    assert {account.source for account in accounts_in(found)} == {"box", "gate", "yard"}
+    frames = {message.source: message for message in frames_in(found)}
+    assert sorted(frames) == ["archive", "box", "door", "gate", "yard"]
+    assert {account.source for account in accounts_in(found)} == {*frames}
+    masked = cv2.imdecode(np.frombuffer(store.get(str(frames["door"].image_path)), np.uint8), cv2.IMREAD_COLOR)
+    assert masked.max() == 0
+    assert str(frames["archive"].image_path).endswith("archive/a.jpg")

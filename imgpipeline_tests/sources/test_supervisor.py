@@ -130,8 +130,12 @@ def test_a_changed_file_that_is_wrong_is_refused_as_a_whole(tmp_path: Path, capl
         (entry("a") + entry("a"), "two sources are named 'a'"),
         (entry("a", "masks = [[[0, 0], [1, 1]]]"), 'source "a": masks.0: '),
         ("[[source]\n", "cannot be read"),
+        (
+            '[[source]]\nname = "a"\nkind = "s3"\nurl = "s3://b"\nresize = "64x36"',
+            "images in a bucket are not read",
+        ),
     ],
-    ids=["kind", "range", "unknown", "doubled", "mask", "syntax"],
+    ids=["kind", "range", "unknown", "doubled", "mask", "syntax", "s3-resized"],
 )
 def test_a_wrong_file_is_refused_with_the_source_and_the_field(tmp_path: Path, text: str, said: str):
     with pytest.raises(ConfigurationError) as refused:

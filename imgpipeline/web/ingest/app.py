@@ -6,7 +6,7 @@ once: a frame with a time is known by source, time and number, one without by it
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from imgpipeline.contracts.message_fields import MAX_TEXT
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.publishers import Publishers
 from imgpipeline.stream.connection import open_admin
@@ -53,19 +54,29 @@ class IngestServer:
     """The API keys; without any, nobody is asked for one."""
     jobs: Jobs
     """Play the videos of the data set."""
+    options: PublishOptions = field(default_factory=PublishOptions)
+    """How frames are published."""
     clock: Clock = utc_now
     """Tells the time."""
 
 
-def open_server(settings: Settings, *, options: PublishOptions | None = None) -> IngestServer:
+def open_server(
+    settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
+) -> IngestServer:
     """Opens what the application works with.
+
+    Args:
+        settings: Name store, Kafka, keys and videos.
+        options: How to publish; None: the defaults.
+        board: Told what happens to each source.
 
     Raises:
         ConfigurationError: A setting is wrong.
     """
-    store = open_store(settings)
-    publishers, keys = Publishers(settings, options=options, store=store), KeyFile(settings.api_keys_file)
-    return IngestServer(settings, store, publishers, keys, Jobs(settings, store))
+    store, chosen = open_store(settings), options or PublishOptions()
+    publishers = Publishers(settings, options=chosen, store=store, board=board)
+    jobs = Jobs(settings, store, options=chosen, board=board)
+    return IngestServer(settings, store, publishers, KeyFile(settings.api_keys_file), jobs, chosen)
 
 
 def create_app(server: IngestServer) -> FastAPI:
@@ -80,7 +91,7 @@ def create_app(server: IngestServer) -> FastAPI:
         server.jobs.resume()
         yield
         await run_in_threadpool(server.jobs.close)
-        await run_in_threadpool(server.publishers.close, "stopped", drain_s=PublishOptions().drain_s)
+        await run_in_threadpool(server.publishers.close, "stopped", drain_s=server.options.drain_s)
 
     app = FastAPI(
         title="imgpipeline: HTTP source",
@@ -123,7 +134,8 @@ def allow(server: IngestServer, request: Request, source: str | None) -> None:
 
 def _add_frames(app: FastAPI, server: IngestServer) -> None:
     template = ImageKeyTemplate(server.settings.image_key_template)
-    desk = FrameDesk(server.publishers, server.store, template, server.clock)
+    changes_images = server.options.preparation.changes_images
+    desk = FrameDesk(server.publishers, server.store, template, server.clock, changes_images=changes_images)
     budget, limit_bytes = BodyBudget(_BUDGET_BYTES), server.settings.max_image_bytes
 
     def checked(source: str, request: Request) -> str:

@@ -111,9 +111,16 @@ class FrameDesk:
     """Publishes posted frames, and answers when they are safe."""
 
     def __init__(
-        self, publishers: Publishers, store: ReadableImageStore, template: ImageKeyTemplate, clock: Clock
+        self,
+        publishers: Publishers,
+        store: ReadableImageStore,
+        template: ImageKeyTemplate,
+        clock: Clock,
+        *,
+        changes_images: bool = False,
     ) -> None:
-        """Takes what publishes frames, where their images go, and how their keys are made."""
+        """Takes what publishes frames, where their images go, how their keys are made, and if others are stored."""
+        self._changes_images = changes_images
         self._template = template
         self._publishers = publishers
         self._store = store
@@ -173,12 +180,14 @@ class FrameDesk:
         digest = sha256(posted.data).hexdigest()
         key = self._template.key(source, frame.timestamp, digest, name=frame.name, number=frame.number)
         number: int | str = key if frame.number is None else frame.number
+        # Of an image that is stored with masks or in another size, nothing is known here but its frame.
+        stored = {} if self._changes_images else {"image": key, "sha256": digest}
+        is_known = frame.has_own_timestamp and not (self._changes_images and frame.number is None)
         return {
             "source": source,
-            "image": key,
-            "sha256": digest,
+            **stored,
             "timestamp": format_time(frame.timestamp),
             "number": frame.number,
-            "frame_id": make_frame_id(source, frame.timestamp, number) if frame.has_own_timestamp else None,
+            "frame_id": make_frame_id(source, frame.timestamp, number) if is_known else None,
             "status": str(how),
         }

@@ -13,7 +13,9 @@ from uuid import uuid4
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.board import Board
 from imgpipeline.sources.images import ImageStore
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
 from imgpipeline.sources.publish import publish
 
@@ -58,10 +60,20 @@ class Job:
 class Jobs:
     """The jobs of one server. Thread-safe."""
 
-    def __init__(self, settings: Settings, store: ImageStore, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ImageStore,
+        *,
+        options: PublishOptions | None = None,
+        board: Board | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         """Reads the jobs that an earlier server has left; `resume` goes on with them."""
         self._settings = settings
         self._store = store
+        self._options = options
+        self._board = board
         self._clock = clock
         self._folder = settings.jobs_dir
         self._changed = threading.Condition()
@@ -138,7 +150,9 @@ class Jobs:
         try:
             video = find_stored_video(self._settings.dataset_root, job.video)
             source = PlayedVideo(video, datetime.fromisoformat(job.started), job.interval_s, first=job.sent)
-            totals = publish(self._settings, source, stop=stop, store=self._store, progress=self._saver(job))
+            watch = self._board.watch(source.name, source.kind) if self._board else None
+            totals = publish(self._settings, source, stop=stop, options=self._options, store=self._store,
+                             progress=self._saver(job), watch=watch)  # fmt: skip
             state = JobState.DONE if not stop.is_set() else JobState.STOPPED
             if self._closing and state is JobState.STOPPED:
                 state = JobState.RUNNING  # for the next server

@@ -5,26 +5,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import uvicorn
 
 from imgpipeline.settings import Settings
-from imgpipeline.web.ingest.app import create_app, open_server
+from imgpipeline.sources.board import Board
+from imgpipeline.sources.options import PublishOptions
+from imgpipeline.web.ingest.serving import serve
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.waiting import wait_until
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[httpx.Client]:
+def serving(
+    settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
+) -> Iterator[httpx.Client]:
     """Serve until the context ends; the client knows the address."""
-    port = free_port()
-    config = uvicorn.Config(create_app(open_server(settings)), host=LOOPBACK, port=port, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    port, stop = free_port(), threading.Event()
+    thread = threading.Thread(
+        target=serve, args=(settings, LOOPBACK, port, stop), kwargs={"options": options, "board": board}
+    )
     thread.start()
     try:
-        wait_until(lambda: server.started, limit_s=30, what="the HTTP server")
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
+            wait_until(lambda: answers(client), limit_s=30, what="the HTTP server")
             yield client
     finally:
-        server.should_exit = True
+        stop.set()
         thread.join(60)
+
+
+def answers(client: httpx.Client) -> bool:
+    """Whether the server answers."""
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
