@@ -44,13 +44,13 @@ def write_cameras(folder: Path, count: int) -> list[SimulatedCamera]:
 def run_cameras(
     settings: Settings, cameras: list[SimulatedCamera], board: Board, step: Callable[[int, int], None]
 ) -> int:
-    """Streams the cameras for a minute and publishes them: the first one drops frames, and the server is away for 10 s.
+    """Streams the cameras for a minute and publishes them: the first one drops frames, and the server is down for 10 s.
 
     Args:
         settings: Name store and topic.
         cameras: What to stream.
-        board: Told what happens to each.
-        step: Called with the seconds that are over, and all.
+        board: Collects the state of each.
+        step: Called with the elapsed and the total seconds.
 
     Returns:
         How many frames were announced.
@@ -58,7 +58,7 @@ def run_cameras(
     stop = threading.Event()
     simulator = RtspSimulator(cameras, port=_free_port())
     options = default_options(SourceKind.LIVE)
-    # So little room, and so long a pause between two announcements, that not every frame of the camera fits.
+    # The queue is so small, and the pause between two announcements so long, that the camera must drop frames.
     tight = replace(options, queue_frames=1, writers=1, commit_s=1.0)
     simulator.start()
     sources = [
@@ -77,7 +77,7 @@ def run_cameras(
 
 
 def check_books(store: ObjectStore, settings: Settings) -> tuple[list[BookEntry], list[str]]:
-    """Returns the accounting of all cameras, and what does not add up in it."""
+    """Returns the accounting of all cameras, and its contradictions."""
     entries = list(read_books(store, settings))
     problems = [f"the accounts of {entry.source} do not close" for entry in entries if not entry.balances]
     if not any(entry.dropped for entry in entries):

@@ -58,7 +58,7 @@ def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
 
 
 def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
-    """Draws the frames of all scenes, with their truth beside them; returns how many there are."""
+    """Draws the frames of all scenes and writes their truth; returns the number of frames."""
     for done, scene in enumerate(scenes):
         progress(done * FRAMES_A_SCENE, len(scenes) * FRAMES_A_SCENE)
         write_scene(
@@ -88,6 +88,6 @@ def _part_of(progress: Progress, before: int, total: int) -> Progress:
 
 
 def read_truths(scenes: list[SceneOfDay]) -> Iterator[FrameTruth]:
-    """Yields what really is in each frame."""
+    """Yields the truth of each frame."""
     for scene in scenes:
         yield from read_truth(scene.folder)

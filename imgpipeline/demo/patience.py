@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 
 class Patience:
-    """Ends when nothing has changed for a while, or after a longest time whatever changes."""
+    """Ends when nothing has changed for a while, or after a maximum time."""
 
     def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Starts to wait.
 
         Args:
-            quiet_limit_s: How long nothing may change.
-            longest_s: How long it may take in all.
+            quiet_limit_s: Longest time without a change.
+            longest_s: Longest time in total.
             clock: Seconds, monotonic.
         """
         self.quiet_limit_s = quiet_limit_s
@@ -22,13 +22,13 @@ class Patience:
         self._signs: object = None
 
     def why_over(self, signs: object) -> str | None:
-        """Takes a look.
+        """Checks for progress.
 
         Args:
-            signs: What changes as long as there is progress; compared with the last look's.
+            signs: Values that change as long as there is progress; compared with those of the last call.
 
         Returns:
-            Why there is no more to wait for, or None.
+            Why waiting is over, or None.
         """
         now_s = self._clock()
         if signs != self._signs:

@@ -23,31 +23,31 @@ class Outcome:
     announced: int
     """Frames that were announced."""
     counts: dict[LabelHour, int]
-    """What `label_counts` says."""
+    """The counts of `label_counts`."""
     comparison: Comparison | None
-    """The same held against the truth; None where it is not known."""
+    """The counts compared with the truth; None if it is not known."""
     audit: Mapping[str, Any]
-    """The audit's answer."""
+    """The result of the audit."""
     problems: tuple[str, ...]
-    """What is wrong; empty where all is well."""
+    """What is wrong; empty if nothing is."""
 
     @property
     def ok(self) -> bool:
-        """Whether counts and audit are as they should be."""
+        """Whether counts and audit are correct."""
         return not self.problems
 
 
 def judge(
     store: ObjectStore, folder: Path, report: AuditReport, announced: int, truths: Sequence[FrameTruth]
 ) -> Outcome:
-    """Compares what came out with what went in.
+    """Compares the results with the input.
 
     Args:
         store: The object store.
         folder: The same as a folder, for DuckDB.
         report: A full audit.
         announced: How many frames were announced.
-        truths: What really is in each frame; empty where it is not known.
+        truths: What really is in each frame; empty if it is not known.
     """
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]

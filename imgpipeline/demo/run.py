@@ -48,14 +48,14 @@ Step = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What a demo is asked to do."""
+    """The options of a demo."""
 
     folder: Path
-    """Where it works; made anew."""
+    """Its folder, which is recreated."""
     model: str = "demo"
     """Registered model, or path of an ONNX file."""
     images: Path | None = None
-    """The user's own pictures instead of simulated ones."""
+    """Folder of the user's own images, instead of simulated ones."""
     video: Path | None = None
     """The user's own video instead of simulated frames."""
     cameras: int = 0
@@ -65,18 +65,18 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, console: Console) -> bool:
-    """Runs the main job on embedded defaults.
+    """Runs the whole pipeline on built-in defaults.
 
     Args:
-        options: What is asked for.
+        options: The options.
         console: Where to show it.
 
     Returns:
-        Whether the counts meet the truth (where it is known) and the audit is ok.
+        Whether the counts agree with the truth (if it is known) and the audit is ok.
 
     Raises:
-        ConfigurationError: The folder, the pictures or the model cannot be used.
-        PermanentError: A server did not start, or the pipeline did not come to an end in time.
+        ConfigurationError: The folder, the images or the model cannot be used.
+        PermanentError: A server did not start, or the pipeline did not finish in time.
     """
     _check(options)
     began_s = time.monotonic()
@@ -99,7 +99,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 
 
 def _check(options: DemoOptions) -> None:
-    """Finds out what cannot work before any server is started."""
+    """Checks what could fail before any server is started."""
     settings = load_settings(model=options.model)
     find_model(settings.model, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
     if options.cameras:
@@ -138,7 +138,7 @@ def _work(
         console.print(f"  The report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
     console.print("[bold]7[/] Audit: every offset, every day, every summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
-    for day in known_days(store):  # a report shows the last audit of its day
+    for day in known_days(store):  # the report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
     outcome = judge(store, workspace.store, report, announced, list(read_truths(scenes)))
     if not options.cameras:
@@ -175,7 +175,7 @@ def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterSe
 
 
 def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> None:
-    """Waits until the tables and summaries of all days hold what the ledger does, and each day has its report."""
+    """Waits until the tables and summaries of all days are current, and each day has its report."""
     store = open_store(settings)
     days = known_days(store)
 
@@ -188,7 +188,7 @@ def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> Non
 
 @contextlib.contextmanager
 def _step(console: Console, what: str) -> Iterator[Step]:
-    """Shows a step with its progress; a line at its end where the output is no terminal."""
+    """Shows a step with its progress; if the output is not a terminal, one line at its end."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
     if not console.is_terminal:
         began_s, seen = time.monotonic(), [0]
@@ -211,7 +211,7 @@ def _keep_up(dagster: DagsterServer, console: Console) -> None:
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the demo as Ctrl-C does: through every context, so that no server is left behind."""
+    """Makes SIGTERM end the demo like Ctrl-C: through every context, so that no server is left behind."""
 
     def end(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's arguments
         raise SystemExit(128 + number)
@@ -224,10 +224,10 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def is_watched() -> bool:
-    """Whether somebody sits at a terminal, for whom the UI should stay."""
+    """Whether the demo runs in a terminal, so that the UI should stay."""
     return sys.stdout.isatty() and sys.stdin.isatty()
 
 
 def default_folder() -> Path:
-    """Returns where a demo works if nothing else is said."""
+    """Returns the default folder of a demo."""
     return Path.cwd() / ".imgpipeline" / "demo"

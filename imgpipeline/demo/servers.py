@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
-    """Returns a port of loopback that nothing listens on right now."""
+    """Returns a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -33,21 +33,21 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class DagsterServer:
-    """A Dagster that was started and may not answer yet."""
+    """A started Dagster, which may not answer yet."""
 
     process: subprocess.Popen[bytes]
     """The leader of its process group."""
     url: str
-    """Where its UI will be."""
+    """The URL of its UI."""
     log_file: Path
-    """What it prints."""
+    """Its log file."""
 
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
         """Returns as soon as the UI answers; waits as long as the start makes progress.
 
         Args:
-            quiet_limit_s: How long its processes may neither compute nor print.
-            longest_s: How long it may take in all.
+            quiet_limit_s: Longest time in which its processes neither compute nor print.
+            longest_s: Longest time in total.
 
         Raises:
             PermanentError: It ended, or makes no progress; the message names its log.
@@ -65,12 +65,12 @@ class DagsterServer:
         raise PermanentError(f"Dagster did not start: {why}.", next_step=f"look into {self.log_file}")
 
     def why_ended(self) -> str | None:
-        """Says how its process ended; None while it lives."""
+        """Returns how its process ended; None while it runs."""
         status = self.process.poll()
         return None if status is None else f"it ended with status {status}"
 
     def signs_of_life(self) -> tuple[int, int]:
-        """Returns what grows while it makes progress: the size of its log, and its processes' CPU ticks (Linux)."""
+        """Returns values that grow with its progress: the size of its log, and its processes' CPU ticks (Linux)."""
         return self.log_file.stat().st_size, sum(_cpu_ticks(self.process.pid))
 
 
@@ -88,8 +88,8 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
     """Runs Dagster's webserver and daemon for this project; yields at once, before it answers.
 
     Args:
-        environment: Settings for it, beside those of this process.
-        logs: Folder for what it prints.
+        environment: Its settings, in addition to those of this process.
+        logs: Folder for its log.
     """
     port = free_port()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "imgpipeline.definitions"]
@@ -113,14 +113,14 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
 
 
 def _prepare_child() -> None:
-    """Makes the child heed SIGINT, which background jobs of a shell ignore, and end when the demo is killed (Linux)."""
+    """Makes the child react to SIGINT, which a shell's background jobs ignore, and end with the demo (Linux)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends Dagster with everything it started: politely, then for good. Its session is a process group of its own."""
+    """Ends Dagster's process group, and so everything it started: first with SIGINT, then with SIGKILL."""
     for how, limit_s in ((signal.SIGINT, _END_S), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)

@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """What is outside the model's stated error; empty where all is well."""
+        """Differences larger than the model's stated error; empty if there are none."""
         failures = []
         if self.score.recall < LEAST_RECALL:
             failures.append(f"recall is {self.score.recall:.4f}, expected at least {LEAST_RECALL}")

@@ -42,12 +42,12 @@ class DemoWorkspace:
     def environment(self, model: str, first_day: date | None) -> dict[str, str]:
         """Returns the settings of a demo, for this process and the servers.
 
-        Settings of a deployment that happen to be in the environment or in `.env` must not reach it: all that a demo
-        depends on is named here.
+        Settings of a deployment in the environment or in `.env` must not reach it, so everything that a demo depends on
+        is named here.
 
         Args:
             model: Registered model, or path of an ONNX file.
-            first_day: First daily partition, where it is known: a short row of days shows more than one of decades.
+            first_day: First daily partition, if it is known: a short row of days is easier to read than decades.
         """
         days = {"IMGPIPELINE_FIRST_DAY": first_day.isoformat()} if first_day else {}
         return {
@@ -65,16 +65,16 @@ class DemoWorkspace:
 
 
 def prepare_workspace(folder: Path) -> DemoWorkspace:
-    """Makes the folder of a demo anew.
+    """Recreates the folder of a demo.
 
     Args:
-        folder: Where; what an earlier demo left there is removed.
+        folder: The folder; the files of an earlier demo are removed.
 
     Returns:
         The empty workspace, with Dagster's settings in it.
 
     Raises:
-        ConfigurationError: There is something there that is not a demo's.
+        ConfigurationError: The folder contains something else than a demo.
     """
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():

@@ -41,7 +41,7 @@ class ChildDiedError(Exception):
 
     Attributes:
         how: `SIGSEGV`, `exit status 3`, `no answer within 60 s`.
-        message: What the record says, where it was read that far.
+        message: What the record says, if it was read that far.
     """
 
     def __init__(self, how: str, message: FrameMessage | None) -> None:
@@ -57,7 +57,7 @@ class _Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Looking:
-    """A record's image was read; from now on only the picture can be to blame."""
+    """A record's image was read; from now on, only the image can cause a crash."""
 
     message: FrameMessage
     """What the record says, without an image that it carries."""
@@ -65,10 +65,10 @@ class _Looking:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A record was worked on."""
+    """A record was processed."""
 
     outcome: RecordOutcome
-    """What became of it."""
+    """Its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,15 @@ class _Failed:
     """The environment failed."""
 
     error: ImgpipelineError
-    """As it is to be raised."""
+    """The error to raise."""
 
 
 class Child:
-    """One such process. Used by one thread, except for `kill`.
+    """The child process, as the run sees it. Used by one thread, except for `kill`.
 
     Guarantees:
-        It ends with the thread that started it, also where this process is killed (Linux), and at the latest when
-        it finds nobody to answer to.
+        It ends with the thread that started it, also if this process is killed (Linux), and at the latest when there is
+        nobody left to answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -102,15 +102,15 @@ class Child:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
             )
-        with contextlib.suppress(OSError):  # it is gone already; the first answer tells
+        with contextlib.suppress(OSError):  # it has already ended; the first answer will show it
             self._pipe.send(settings)
 
     def wait_until_ready(self) -> None:
         """Returns when it has loaded the model and passed the self-test.
 
         Raises:
-            ImgpipelineError: What kept it from that: a model or a setting that is wrong, a self-test that failed.
-            TransientError: It ended or hung before it had any record.
+            ImgpipelineError: The reason it is not ready: a wrong model or setting, or a failed self-test.
+            TransientError: It ended or hung before it got a record.
         """
         try:
             self._receive(_START_LIMIT_S, None)
@@ -121,17 +121,17 @@ class Child:
             ) from None
 
     def work(self, record: KafkaRecord, *, look_limit_s: float) -> RecordOutcome:
-        """Has one record worked on.
+        """Processes one record in the child.
 
         Args:
             record: As it was fetched.
             look_limit_s: How long decoding and detection may take once the image is read.
 
         Raises:
-            ChildDiedError: It ended, or took longer. It is of no further use.
+            ChildDiedError: It ended, or took longer. Start another child.
             ImgpipelineError: The environment failed: store, memory, model.
         """
-        with contextlib.suppress(OSError):  # it is gone already; the answer tells
+        with contextlib.suppress(OSError):  # it has already ended; the answer will show it
             self._pipe.send(record)
         message, limit_s = None, _READ_LIMIT_S
         while True:
@@ -174,19 +174,19 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class _ToldWork(FrameWork):
-    """Work that says when it begins to look, since that is where a record can be to blame."""
+    """Work that reports when detection starts, since a record can cause a crash only from then on."""
 
     tell: Callable[[object], None] = field(kw_only=True)
     """Sends to the run."""
 
     def look(self, read: ReadFrame) -> RecordOutcome:
-        """Decodes and detects, as `FrameWork.look`, after having said so."""
+        """Reports the start, then decodes and detects like `FrameWork.look`."""
         self.tell(_Looking(replace(read.message, image=None)))
         return FrameWork.look(self, read)
 
 
 def serve(fd: int, parent: int) -> None:
-    """Works on records as they come, until there is nobody any more to answer to. The whole life of the process.
+    """Processes records until the other side closes the connection; this is all that the child does.
 
     Args:
         fd: The connection.
@@ -194,7 +194,7 @@ def serve(fd: int, parent: int) -> None:
     """
     _end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the run is told too, and finishes what it has
+        signal.signal(number, signal.SIG_IGN)  # the run gets the signal too, and finishes its work
     faulthandler.enable()
     with contextlib.suppress(EOFError, OSError), Connection(fd) as pipe:
         try:
@@ -220,7 +220,7 @@ def _prepare(settings: Settings, tell: Callable[[object], None]) -> FrameWork:
 
 
 def _portable(error: Exception) -> ImgpipelineError:
-    """Returns an error as it can be sent: one of the two families, with its message and next step."""
+    """Returns an error that can be pickled: of the same family, with its message and next step."""
     if not isinstance(error, ImgpipelineError):
         return PermanentError(f"{type(error).__name__}: {error}")
     family = TransientError if isinstance(error, TransientError) else PermanentError
@@ -229,7 +229,7 @@ def _portable(error: Exception) -> ImgpipelineError:
 
 def _end_with(parent: int) -> None:
     """Has the kernel kill this process when the run's ends, even in the middle of a decoder."""
-    with contextlib.suppress(OSError, AttributeError):  # no Linux: it ends when it next answers
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux: it ends when it next answers
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)

@@ -1,9 +1,9 @@
 """Works record by record in a child process, to find the record that kills it.
 
 A record is blamed if the process dies at it twice in a row, the second time freshly started and after a self-test, and
-if another fresh process then passes the self-test again. So an operator who kills a process now and then causes no dead
-letter. A machine that repeatedly runs out of memory at one image does: that looks the same as an image that needs too
-much.
+if another fresh process then passes the self-test again. Occasional kills by an operator therefore cause no dead
+letter. A machine that repeatedly runs out of memory at one image does: this cannot be told from an image that needs too
+much memory.
 """
 
 import logging
@@ -26,23 +26,23 @@ _DEATHS = 2
 
 @dataclass(slots=True)
 class CarefulRecordPool:
-    """A `RecordPool` that works on one record at a time, in a process of its own.
+    """A `RecordPool` that processes one record at a time in a child process.
 
-    It has the run end when a record was blamed, or when so many records came that the one which ended earlier runs
-    should have been among them: where the ledger's end has moved, the next run is a fast one again.
+    It ends the run once a record was blamed, or after so many records that the one which killed earlier runs should
+    have been among them. Since the ledger's end has moved then, the next run is a fast one again.
 
     Guarantees:
-        A record that ends its process becomes a dead letter `PROCESS_CRASHED`, its neighbours what they are.
+        A record that kills its process becomes a dead letter `PROCESS_CRASHED`; its neighbours keep their own outcomes.
     """
 
     settings: Settings
-    """Limits, and what the process needs."""
+    """The limits, and the settings of the process."""
     work: FrameWork
     """Makes the dead letters."""
     end_run: Callable[[str], None]
-    """Called with a reason when the run should end in order."""
+    """Called with a reason when the run should end normally."""
     most_records: int = field(init=False)
-    """After so many records the run should end."""
+    """Number of records after which the run should end."""
     _thread: ThreadPoolExecutor = field(init=False)
     _closed: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -56,7 +56,7 @@ class CarefulRecordPool:
         self._thread = ThreadPoolExecutor(1, "careful")
 
     def submit(self, record: KafkaRecord) -> "Future[RecordOutcome]":
-        """Puts a record in line; returns at once."""
+        """Queues a record; returns at once."""
         outcome: Future[RecordOutcome] = Future()
         self._thread.submit(self._work, record, outcome)
         self._submitted += 1
@@ -65,7 +65,7 @@ class CarefulRecordPool:
         return outcome
 
     def close(self) -> None:
-        """Ends the process and leaves what was not finished."""
+        """Ends the process and abandons unfinished records."""
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -102,7 +102,7 @@ class CarefulRecordPool:
         return self.work.bury(record, last.message, error)
 
     def _ready_child(self) -> Child:
-        """Returns the process, started anew where it has died; only this pool's own thread starts it."""
+        """Returns the process, restarted if it has died; only this pool's own thread starts it."""
         child = self._child
         if child is None:
             with self._lock:

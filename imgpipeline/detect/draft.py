@@ -22,13 +22,13 @@ class SegmentDraft:
     """What the next segment of one partition holds so far."""
 
     partition: Partition
-    """Which partition of which topic it is of."""
+    """Its topic and partition."""
     outcomes: list[Outcome] = field(default_factory=list)
     """In the order of offsets."""
     record_times: list[datetime] = field(default_factory=list)
     """Kafka times of its records, for the latency."""
     fingerprint: Fingerprint | None = None
-    """Of its last record; None where it has none. The record itself, which may be large, is not kept."""
+    """Fingerprint of its last record; None if it has none. The record itself, which may be large, is not kept."""
     opened_at_s: float = 0.0
     """When its first outcome was ready, by a monotonic clock."""
     ready_at_s: float = math.inf
@@ -57,7 +57,7 @@ class SegmentDraft:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether it holds dead letters and no frame: then the environment is tested before it is blamed on them."""
+        """Whether it holds dead letters and no frame: then the environment is tested before the records are blamed."""
         return any(isinstance(o, DeadLetter) for o in self.outcomes) and not any(
             isinstance(o, Frame) for o in self.outcomes
         )

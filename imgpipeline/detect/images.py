@@ -12,7 +12,7 @@ _MISSING_PAUSE_S = 0.3
 
 
 def open_image_reader(settings: Settings, store: ObjectStore) -> ImageReader:
-    """Returns a reader that asks again for an image that is missing: some producers announce a little early."""
+    """Returns a reader that retries missing images, because some producers announce a little early."""
     return ImageReader(store, settings, _retry_missing)
 
 

@@ -43,7 +43,7 @@ def follow_lane(
     limit: int | None = None,
     clock: Clock = utc_now,
 ) -> LaneReport:
-    """Follows a lane until it is quiet for `linger_s`, for `max_run_s`, or until it is stopped.
+    """Follows a lane until it is idle for `linger_s`, for at most `max_run_s`, or until it is stopped.
 
     Args:
         settings: Where everything is, and the limits.
@@ -51,8 +51,8 @@ def follow_lane(
         run_id: Written into every segment.
         report: Called every few seconds while segments are put, and at the end; in the calling thread.
         stop: Set it to make the run commit what is finished and end within about 5 s.
-        careful: Work record by record in a process beside this one, to find the one by which earlier runs died; ends
-            when it was found.
+        careful: Process record by record in a child process, to find the record that killed earlier runs; ends when it
+            is found.
         limit: Ends after this many records; None: no such limit.
         clock: Tells the time.
 
@@ -89,7 +89,7 @@ def follow_lane(
 
 @contextlib.contextmanager
 def _losing_a_broker_may_pass(settings: Settings) -> Iterator[None]:
-    """Turns the error of an address where no broker is into one that may pass: it was there when the run began."""
+    """Makes the error of an unreachable broker transient: it could be reached when the run started."""
     try:
         with kafka_errors(settings):
             yield

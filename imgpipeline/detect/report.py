@@ -19,10 +19,10 @@ _LATENCIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AccountSums:
-    """What the accounts of one day add up to, over all sources of a run."""
+    """The sums of the accounts of one day, over all sources of a run."""
 
     sources: frozenset[str]
-    """The sources that they are of."""
+    """The sources of the accounts."""
     frames: Mapping[str, int]
     """Frames that were `received`, `announced`, `gated`, `dropped` and `failed`."""
     observed_s: float
@@ -62,14 +62,14 @@ class DayReport:
     notices: int = 0
     """Notices of this run."""
     accounts: AccountSums | None = None
-    """What the accounts of this run add up to; None if none came since the last report."""
+    """Sums of the accounts of this run; None if there were none since the last report."""
     data_version: str = ""
     """Differs whenever the day has new segments: a hash of the ends of the chains that touch it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """What a run has done since it began; `days` holds what is new since the last report."""
+    """What a run has done since it started; `days` holds what is new since the last report."""
 
     days: Mapping[date, DayReport]
     """The days that were touched since the last report; their counts are those of the whole run."""
@@ -80,7 +80,7 @@ class LaneReport:
     segments: int
     """Segments that the run has put."""
     lag: int
-    """Offsets that had no outcome yet when Kafka was last asked, of the partitions that the run still follows."""
+    """Offsets without an outcome when Kafka was last asked, in the partitions that the run still follows."""
     frames_per_s: float
     """Records a second, from the first record on."""
     latency_p50_s: float | None
@@ -90,11 +90,11 @@ class LaneReport:
     notices: int = 0
     """Notices of the run."""
     stages: tuple[StageReport, ...] = ()
-    """Where the run's time went so far, a line for each stage."""
+    """Where the run has spent its time, per stage."""
     ended_by: str | None = None
-    """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, `partitions` (the topic got more of
-    them, which the next run follows too); of a careful run `crash` (a record that ends its process was found) or
-    `careful` (it is not among so many); None while it goes on."""
+    """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, `partitions` (the topic has new ones,
+    which the next run includes); of a careful run `crash` (found a record that kills its process) or `careful` (found
+    none among enough records); None while it runs."""
 
 
 class LaneTally:
@@ -118,19 +118,19 @@ class LaneTally:
 
     @property
     def has_news(self) -> bool:
-        """Whether a day was touched since the last report."""
+        """Whether days were touched since the last report."""
         return bool(self._new)
 
     def begin(self, at: datetime) -> None:
-        """Notes when the first record came."""
+        """Records when the first record arrived."""
         self._began = self._began or at
 
     def revisit(self, header: SegmentHeader) -> None:
-        """Takes a segment of an earlier run that may not have been reported: its days are reported, not its counts."""
+        """Adds a segment of an earlier run that may not have been reported: its days are reported, not its counts."""
         self._touch(header)
 
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
-        """Takes a segment that was just put.
+        """Adds a segment that was just put.
 
         Args:
             header: Its header.

@@ -18,12 +18,12 @@ from imgpipeline.stream.log import read_log
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where one partition goes on."""
+    """Where a partition continues."""
 
     end: ChainEnd
     """The chain's end: the next segment starts there."""
     gap: Gap | None
-    """What has to be recorded first: offsets that are gone. None where there are none."""
+    """The gap to record first: offsets that are gone. None if there are none."""
 
     @property
     def position(self) -> int:
@@ -32,19 +32,19 @@ class Resumption:
 
 
 def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resumption:
-    """Finds where a partition goes on.
+    """Finds where a partition continues.
 
     Args:
         settings: Say whether lost records may be skipped.
         store: Holds the ledger.
-        log: The partition's log, asked for just now.
+        log: The partition's log, read just now.
 
     Returns:
         The end of its chain, and the gap to record first.
 
     Raises:
-        LedgerError: The log is not the one that the chain was made of, or records were lost that nobody has read.
-        TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
+        LedgerError: The log is not the one that the chain was built from, or unread records were lost.
+        TransientError: Store or broker do not answer, or the topic was re-created meanwhile.
     """
     end = find_current_end(store, log.chain)
     if end.offset > log.log_end:
@@ -66,7 +66,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
 
 
 def _ask_again(settings: Settings, log: LogRange) -> LogRange:
-    """Asks for the log once more: since it was asked, another run may rightly have come beyond its end."""
+    """Reads the log once more: another run may meanwhile have legitimately passed its old end."""
     fresh = next((other for other in read_log(settings) if other.at == log.at), None)
     if fresh is None or fresh.chain != log.chain:
         raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
@@ -74,13 +74,13 @@ def _ask_again(settings: Settings, log: LogRange) -> LogRange:
 
 
 def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str | None:
-    """Says why a log is not the one that a chain was made of, or None where nothing speaks against it.
+    """Returns why a log is not the one that a chain was built from, or None if nothing contradicts it.
 
-    The last record of the chain is held against the same offset of the log, where it still is there.
+    The last record of the chain is compared with the same offset of the log, if the log still has it.
 
     Args:
         settings: Name the broker.
-        log: The log, asked for after the end was read.
+        log: The log, read after the end.
         end: The end of the log's present chain.
 
     Raises:

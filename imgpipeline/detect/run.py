@@ -62,7 +62,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class LaneRun:
-    """One run over a lane: takes the drafts of the workers and makes them lasting, in the calling thread."""
+    """One run over a lane: puts the workers' drafts as segments, in the calling thread."""
 
     settings: Settings
     store: ObjectStore
@@ -82,12 +82,12 @@ class LaneRun:
     told: dict[Partition, int] = field(default_factory=dict)
     reported_at_s: float = -math.inf
     asked_at_s: float = -math.inf
-    """When the ids of the topics were last asked for and compared, by a monotonic clock."""
+    """When the ids of the topics were last compared, by a monotonic clock."""
     looked_at_s: float = -math.inf
-    """When the topics were last asked for their partitions, by a monotonic clock."""
+    """When the partitions of the topics were last read, by a monotonic clock."""
 
     def revisit(self, resumed: dict[Partition, Resumption]) -> None:
-        """Notes the days of segments that an earlier run put but may not have reported."""
+        """Records the days of segments that an earlier run has put but may not have reported."""
         self.told = self.group.read(resumed)
         for number, resumption in resumed.items():
             end = resumption.end
@@ -98,13 +98,13 @@ class LaneRun:
                 self.tally.revisit(segment.header)
 
     def begin(self, resumed: dict[Partition, Resumption]) -> None:
-        """Opens a writer for each chain and records the gaps that were found."""
+        """Opens a writer for each chain and records the gaps found."""
         index = DayIndex(self.store)
         self.writers = {number: ChainWriter(self.store, r.end, index) for number, r in resumed.items()}
         self._put([SegmentDraft(number, [r.gap]) for number, r in resumed.items() if r.gap])
 
     def work(self, detector: Detector, positions: dict[Partition, int]) -> LaneReport:
-        """Runs the workers and puts what they hand on, until there is nothing more."""
+        """Runs the workers and puts their segments, until they are done."""
         settings, flow, stages = self.settings, self.flow, self.stages
         flow.items = queue.Queue(settings.prefetch_images)
         work = FrameWork(settings, open_image_reader(settings, self.store), detector, self.clock, stages)
@@ -130,8 +130,8 @@ class LaneRun:
     def _last_put(self, partition: Partition) -> datetime:
         """Returns when a chain was last added to.
 
-        Records of the one that stood still longest are fetched first: where runs died is among them, and a careful run
-        ends before it has seen the backlog of many others.
+        The longest idle chain is fetched first, because runs probably died at one of its records, and a careful run
+        ends before it has seen many backlogs.
         """
         header = self.writers[partition].end.header
         return header.created_at if header else datetime.min.replace(tzinfo=UTC)
@@ -148,7 +148,7 @@ class LaneRun:
         self.tally.begin(self.clock())
 
     def _next_drafts(self) -> list[SegmentDraft]:
-        """Waits for segments that are due, and takes all there are; none after the last one."""
+        """Waits for due segments and returns all of them; an empty list after the last one."""
         while not self.flow.abort.is_set():
             with contextlib.suppress(queue.Empty):
                 drafts = [self.flow.drafts.get(timeout=0.1)]
@@ -165,7 +165,7 @@ class LaneRun:
         return []
 
     def _put(self, drafts: list[SegmentDraft]) -> None:
-        """Puts segments: those of one partition in their order, those of several partitions at the same time."""
+        """Puts segments: those of one partition in order, those of several partitions in parallel."""
         chains: dict[Partition, list[SegmentDraft]] = defaultdict(list)
         for draft in drafts:
             if draft.partition not in self.flow.dropped:
@@ -178,16 +178,16 @@ class LaneRun:
                     self.tally.add(header, draft.outcomes, draft.record_times, self.clock())
                 if len(done) < len(chains[number]):
                     self.flow.dropped.add(number)
-                    # The next run follows it again: the sensor believes this one to, as long as it lives.
+                    # The next run follows it again; as long as this one lives, the sensor believes that it does.
                     self.flow.must_end_by = self.flow.must_end_by or "superseded"
 
     def _check_topics(self, chains: dict[Partition, list[SegmentDraft]]) -> None:
-        """Asks for the ids of the topics after the records were fetched, and before they are put.
+        """Checks the ids of the topics after the records were fetched and before they are put.
 
-        Leaves out the chains of a topic that is gone: where its records are from cannot be proven.
+        Skips the chains of a topic that is gone, because the origin of its records cannot be proven.
         """
         if all(draft.ready_at_s < self.asked_at_s for drafts in chains.values() for draft in drafts):
-            return  # their records are older than the last answer
+            return  # their records were fetched before the last check
         self.asked_at_s = time.monotonic()
         ids = self._ask_topics()
         for partition in list(chains):
@@ -199,7 +199,7 @@ class LaneRun:
     def _ask_topics(self) -> Mapping[str, str]:
         """Returns the ids of the topics that can be read.
 
-        Where the lane has other partitions than before, the run ends for the next one to follow them.
+        If the lane's partitions have changed, the run ends, and the next one follows them.
         """
         self.looked_at_s = time.monotonic()
         topics = self._patiently(lambda: ask_topics(self.admin, self.settings))
@@ -209,7 +209,7 @@ class LaneRun:
         return topics.ids
 
     def _put_chain(self, drafts: list[SegmentDraft]) -> list[tuple[SegmentDraft, SegmentHeader]]:
-        """Puts segments of one partition; answers those that are in the chain, up to the first that another has won."""
+        """Puts segments of one partition; returns those in the chain, up to the first one lost to another writer."""
         done: list[tuple[SegmentDraft, SegmentHeader]] = []
         writer = self.writers[drafts[0].partition]
         for draft in drafts:
@@ -229,7 +229,7 @@ class LaneRun:
         return done
 
     def _tell(self, ended_by: str | None) -> LaneReport:
-        """Reports, and only then tells the group: what the group knows was reported."""
+        """Reports to Dagster, then commits the group's offsets, so that committed offsets are always reported."""
         self.reported_at_s = time.monotonic()
         ends = {n: writer.end.offset for n, writer in self.writers.items()}
         try:
@@ -237,7 +237,7 @@ class LaneRun:
         except (KafkaError, TransientError, ConfigurationError):
             if not self.flow.stop.is_set():
                 raise
-            logs = {}  # told to stop: what was put is reported, whatever became of the broker
+            logs = {}  # told to stop: report what was put, even if the broker does not answer
         followed = [(n, log) for n, log in logs.items() if n not in self.flow.dropped]
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
         said = self.tally.report(lag, self.stages.report(), ended_by)
@@ -253,7 +253,7 @@ class LaneRun:
         return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Asks the broker again for a while: one that restarts, as they do one by one, is no reason to end a run."""
+        """Retries for a while: a restarting broker, as in a rolling restart, is no reason to end a run."""
         attempts = Retrying(
             retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
             stop=stop_any(
@@ -265,21 +265,21 @@ class LaneRun:
         return attempts(ask)
 
     def _at_log_end(self, positions: dict[Partition, int]) -> bool:
-        """Whether nothing is left to fetch; asked from the fetching thread, so through a client of its own."""
+        """Whether nothing is left to fetch; called from the fetching thread, so it uses a client of its own."""
         now = {log.at: log for log in self._patiently(lambda: read_log(self.settings))}
         followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
         for number, position in followed.items():
             _check_same_topic(self.logs[number], now[number].topic_id)
             if position < now[number].log_start:
-                # After an outage kafka-python may go on without records where it should say so.
+                # After an outage, kafka-python may return no records instead of an error.
                 raise TransientError(f"The log of {number} moved while it was read.")
         return all(position >= now[number].log_end for number, position in followed.items())
 
 
 def _check_same_topic(log: LogRange, topic_id: str) -> None:
-    """Raises where a topic was made anew, after its records were fetched.
+    """Raises if a topic was re-created after its records were fetched.
 
-    The fetcher does not notice; ids never come back, so an unchanged one proves where the records are from.
+    The fetcher does not notice that. Ids are never reused, so an unchanged id proves the origin of the records.
     """
     if topic_id != log.topic_id:
         raise TransientError(
@@ -290,7 +290,7 @@ def _check_same_topic(log: LogRange, topic_id: str) -> None:
 
 @contextlib.contextmanager
 def _threads(flow: Flow, *work: Callable[[], None]) -> Iterator[None]:
-    """Runs work in threads for as long as the body runs; an error of the body ends them."""
+    """Runs the work in threads while the body runs; an error of the body ends them."""
     threads = [threading.Thread(target=flow.guard(w), name=f"lane-{i}", daemon=True) for i, w in enumerate(work)]
     for thread in threads:
         thread.start()

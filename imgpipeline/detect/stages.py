@@ -32,15 +32,16 @@ class StageReport:
     items: int
     """Records, images or segments that passed it."""
     busy_s: float
-    """Seconds of work, added up over all threads."""
+    """Seconds of work, summed over all threads."""
     at_work: float
-    """How many were worked on at a time, on average; near the number of its threads, the stage is what bounds a run."""
+    """How many were processed at a time, on average; if this is close to its number of threads, the stage limits the
+    run."""
     queue_length: float
-    """How many waited for it, on average (Little's law: waiting time in all, divided by the run's time)."""
+    """How many waited for it, on average (Little's law: total waiting time divided by the run's time)."""
 
     @property
     def ms_each(self) -> float:
-        """Milliseconds of work an item."""
+        """Milliseconds of work per item."""
         return 1000 * self.busy_s / self.items if self.items else 0.0
 
 
@@ -66,7 +67,7 @@ class StageClock:
 
         Args:
             stage: Which.
-            since_s: When the item was ready for it, by `time.perf_counter`; None where nothing waited.
+            since_s: When the item was ready for it, by `time.perf_counter`; None if it did not wait.
         """
         began_s = time.perf_counter()
         try:
@@ -86,7 +87,7 @@ class StageClock:
             self._ended_s = now_s
 
     def report(self) -> tuple[StageReport, ...]:
-        """Returns a line for each stage, over the time from the first work to the last."""
+        """Returns one report per stage, over the time from the first work to the last."""
         with self._lock:
             seconds = max(self._ended_s - (self._began_s or self._ended_s), 1e-9)
             return tuple(

@@ -49,7 +49,7 @@ class ReadFrame(ReadImage):
     record: KafkaRecord
     """The announcement as it was fetched."""
     message: FrameMessage
-    """What it says."""
+    """The message in the record."""
     path: str
     """Where the image is stored."""
     e_tag: str
@@ -72,7 +72,7 @@ class FrameWork:
     detector: Detector
     """Finds objects."""
     clock: Clock
-    """Tells the time."""
+    """The clock."""
     stages: StageClock = field(default_factory=StageClock)
     """Times the stages."""
     _image_detector: ImageDetector = field(init=False)
@@ -103,7 +103,7 @@ class FrameWork:
             The image; or the outcome, if the record is a notice, or the record or its image is bad.
 
         Raises:
-            TransientError: The object store is in trouble.
+            TransientError: The object store does not answer.
             ForbiddenError: The object store refuses the pipeline's own prefix.
         """
         message: FrameMessage | None = None
@@ -162,7 +162,7 @@ class FrameWork:
         )
 
     def _gated(self, record: KafkaRecord, message: FrameMessage, gated: Gated) -> Frame:
-        """Returns the outcome of a frame that is left out unread."""
+        """Returns the outcome of a frame that is gated before its image is read."""
         frame = self._announced(record, message, message.image_path or "", message.sha256 or "")
         return replace(
             frame,
@@ -234,7 +234,7 @@ class FrameWork:
         return ReadFrame(fetched.data, time.perf_counter(), record, message, path, fetched.e_tag, None)
 
     def _store(self, record: KafkaRecord, message: FrameMessage, data: bytes) -> ReadFrame:
-        """Stores the image that a record carries, under a name made of its content: storing it again is harmless."""
+        """Stores the image that a record carries, named by its content, so storing it again is harmless."""
         digest, header = sha256(data).hexdigest(), read_header(data)
         name = digest[:32] + _SUFFIXES.get(header.format, "." + header.format)
         key = image_key(message.source, day_of(message.timestamp), name)
@@ -242,7 +242,7 @@ class FrameWork:
         return ReadFrame(data, time.perf_counter(), record, message, key, digest, header)
 
     def bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
-        """Returns the dead letter of a record, listed under the day that its message or itself names."""
+        """Returns the dead letter of a record, listed under the day of its message or, without one, of the record."""
         time_ = message.timestamp if message and self._accepts(message.timestamp) else record.time
         day = day_of(time_) if time_ and self._accepts(time_) else None
         return bury(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)

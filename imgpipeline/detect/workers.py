@@ -35,13 +35,13 @@ Item = tuple[Partition, KafkaRecord | None, Future[Any]]
 
 
 class RecordPool(Protocol):
-    """Works on records, several at a time."""
+    """Processes several records at a time."""
 
     def submit(self, record: KafkaRecord, /) -> "Future[RecordOutcome]":
-        """Starts to work on a record; returns at once."""
+        """Starts processing a record; returns at once."""
 
     def close(self) -> None:
-        """Ends without waiting: reads of a store in trouble may take a minute. Work that was not started is dropped."""
+        """Ends without waiting, since a read may hang for a minute. Work that was not started is dropped."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Flow:
     abort: threading.Event = field(default_factory=threading.Event)
     """Set inside: end at once, nothing more is put."""
     items: "queue.Queue[Item]" = field(default_factory=queue.Queue)
-    """Fetched steps that are being worked on, in order."""
+    """Fetched steps in progress, in order."""
     drafts: "queue.Queue[SegmentDraft | None]" = field(default_factory=lambda: queue.Queue(_DRAFTS_AHEAD))
     """Segments that are due; None after the last one."""
     fetched_all: threading.Event = field(default_factory=threading.Event)
@@ -61,22 +61,22 @@ class Flow:
     collected_all: threading.Event = field(default_factory=threading.Event)
     """Set when nothing more will be taken from `items`."""
     room: threading.Event = field(default_factory=threading.Event)
-    """Set when `items`, having been full, has room for a good many again."""
+    """Set when `items` has been full and is half empty again."""
     dropped: set[Partition] = field(default_factory=set)
-    """Partitions that another writer has taken on."""
+    """Partitions that another writer has taken over."""
     must_end_by: str | None = None
     """Set inside: why fetching has to end, in order; what was fetched is finished. None: it goes on."""
     ended_by: str = "stopped"
     """Why fetching ended."""
     failure: BaseException | None = None
-    """The first error of a thread."""
+    """The first error raised in a thread."""
 
     def is_half_empty(self) -> bool:
         """Whether `items` has room for half of what it can hold."""
         return self.items.qsize() <= self.items.maxsize // 2
 
     def guard(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Returns work whose error ends the run instead of a thread alone."""
+        """Wraps work so that its error ends the run and not only its thread."""
 
         def guarded() -> None:
             try:
@@ -89,7 +89,7 @@ class Flow:
 
 
 def put_bounded(flow: Flow, into: "queue.Queue[Any]", item: object) -> bool:
-    """Puts an item, waiting for room; returns False where nobody will take it any more."""
+    """Puts an item and waits for room; returns False if it will not be taken any more."""
     while not (flow.abort.is_set() or flow.collected_all.is_set()):
         try:
             into.put(item, timeout=_POLL_S)
@@ -108,24 +108,24 @@ class FetchWorker:
     flow: Flow
     """Shared with the other threads."""
     positions: dict[Partition, int]
-    """Offset to begin with, by partition."""
+    """Start offset of each partition."""
     pool: RecordPool
     """Turns records into outcomes."""
     holes: HoleExplainer
-    """Tells why offsets hold no record."""
+    """Explains why offsets hold no record."""
     stages: StageClock
-    """Takes the time of fetching."""
+    """Measures the time of fetching."""
     on_first_record: Callable[[], None]
-    """Called when the first record has come."""
+    """Called when the first record has arrived."""
     at_log_end: Callable[[dict[Partition, int]], bool]
-    """Asks the broker whether these positions are the ends of the log."""
+    """Whether the broker confirms that these positions are the ends of the log."""
     limit: int | None = None
     """Ends after this many records; None: no such limit."""
     fetched: int = 0
-    """Records that were handed on."""
+    """Records handed to the pool."""
 
     def run(self) -> None:
-        """Fetches until the lane is quiet, the time is over, or the run is stopped."""
+        """Fetches until the lane is idle, the time is over, or the run is stopped."""
         asking = ThreadPoolExecutor(1, "holes")
         try:
             with open_consumer(self.settings, **FETCH_OPTIONS) as consumer:
@@ -144,7 +144,7 @@ class FetchWorker:
                 self.flow.ended_by = reason
                 return
             if time.monotonic() - quiet_since_s > self.settings.linger_s:
-                quiet_since_s = time.monotonic()  # quiet, but not at the end of the log: a broker in trouble
+                quiet_since_s = time.monotonic()  # idle, but not at the end of the log: the broker is in trouble
 
     def _reason_to_end(self, began_s: float, quiet_since_s: float) -> str | None:
         if self.flow.dropped >= self.positions.keys():
@@ -172,13 +172,13 @@ class FetchWorker:
                 self.flow.must_end_by = self.flow.must_end_by or "limit"
             if not put_bounded(self.flow, self.flow.items, item) or self.flow.stop.is_set() or self.flow.must_end_by:
                 break
-            if time.monotonic() >= until_s:  # with a slow model, what one poll has brought may take minutes
+            if time.monotonic() >= until_s:  # with a slow model, the records of one poll may take minutes
                 break
             self.positions[step.at] = behind
         return bool(steps)
 
     def _await_room(self) -> None:
-        """Where there is no room, waits for room for many: refilled one by one, each frame would wake every thread."""
+        """Waits until a full queue is half empty: refilling it one by one would wake every thread for each frame."""
         flow = self.flow
         if not flow.items.full():
             return
@@ -202,11 +202,11 @@ class CollectWorker:
     flow: Flow
     """Shared with the other threads."""
     detector: Detector
-    """Is tested before frames are blamed for what may be its own fault."""
+    """The detector, tested before frames are blamed for its errors."""
     drafts: dict[Partition, SegmentDraft] = field(default_factory=dict)
     """Segments in the making, by partition."""
     stopped_at_s: float | None = None
-    """When the run was seen to be stopped, by a monotonic clock."""
+    """When the stop was noticed, by a monotonic clock."""
 
     def run(self) -> None:
         """Works until everything fetched has its outcome, or the run is stopped or aborted."""
@@ -227,13 +227,13 @@ class CollectWorker:
         self.flow.collected_all.set()
 
     def _is_over(self) -> bool:
-        """Whether the run is aborted, or was stopped a while ago."""
+        """Whether the run is aborted, or was stopped some time ago."""
         if self.flow.stop.is_set():
             self.stopped_at_s = self.stopped_at_s or time.monotonic()
         return self.flow.abort.is_set() or time.monotonic() - (self.stopped_at_s or math.inf) > _FINISH_S
 
     def _take(self, partition: Partition, record: KafkaRecord | None, future: Future[Found]) -> bool:
-        """Adds the outcome of one item; returns False where it will not come, so that nothing behind it may be put."""
+        """Adds the outcome of one item; returns False if there will be none, so that nothing after it may be put."""
         if partition in self.flow.dropped:
             future.cancel()
             return True
@@ -241,7 +241,7 @@ class CollectWorker:
             wait([future], timeout=_POLL_S)
             if self._is_over():
                 return False
-            self._hand_on(every=False)  # what is finished does not wait for a read that hangs
+            self._hand_on(every=False)  # finished outcomes do not wait for a hanging read
         if future.cancelled():
             return False
         found = future.result()

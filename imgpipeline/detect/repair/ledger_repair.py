@@ -52,14 +52,14 @@ def repair_ledger(
     clock: Clock,
     progress: Callable[[int], None] = lambda _: None,
 ) -> RepairReport:
-    """Mends what is broken in the ledger.
+    """Repairs the ledger.
 
     Args:
         settings: Name broker, store and model.
         store: Holds the ledger.
-        key: Only the chain of this segment, and only the stretch that it lies in. Default: all chains.
+        key: Only this segment's chain, and only the range that contains it. Default: all chains.
         without_kafka: Record gaps, whatever Kafka has.
-        dry_run: Change nothing; say what would be done.
+        dry_run: Change nothing; report what would be done.
         clock: Tells the time.
         progress: Called with each outcome that was put.
 
@@ -68,8 +68,9 @@ def repair_ledger(
 
     Raises:
         ConfigurationError: The topic of a chain does not exist.
-        UsageError: The key is none of a segment.
-        LedgerError: The log is not the one that the chain was made of, or the damage is not of a kind that is mended.
+        UsageError: The key is not that of a segment.
+        LedgerError: The log is not the one that the chain was made of, or the damage is of a kind that cannot be
+            repaired.
         TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
     """
     repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
@@ -78,7 +79,7 @@ def repair_ledger(
         try:
             repair.look_after(chain, key, dry_run=dry_run)
         except (LedgerError, ConfigurationError) as error:
-            blocked.append(error)  # one chain that cannot be mended keeps no other one from it
+            blocked.append(error)  # a chain that cannot be repaired does not prevent the repair of the others
     if blocked and not repair.steps:
         raise blocked[0]
     left = tuple(str(error) for error in blocked)
@@ -109,7 +110,7 @@ def _chosen(damage: ChainDamage, key: str | None) -> ChainDamage:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What the outcomes of one chain can be made of again."""
+    """The sources from which the outcomes of one chain can be rebuilt."""
 
     chain: ChainId
     settings: Settings
@@ -118,7 +119,7 @@ class _Source:
     has_successor: bool
 
     def end_of(self, store: ObjectStore, stretch: BrokenStretch) -> int:
-        """Returns where a stretch ends, also where no segment says so."""
+        """Returns where a broken range ends, even if no segment says so."""
         last = stretch.objects[-1] if stretch.objects else None
         if stretch.end is not None:
             return stretch.end
@@ -134,7 +135,7 @@ class _Source:
         return self.log.log_end
 
     def pieces(self, store: ObjectStore, stretch: BrokenStretch) -> list[Piece]:
-        """Returns what is to be put; where nobody can write any more, nothing needs a segment an offset."""
+        """Returns the pieces to put; if no other writer is possible any more, offsets need no segments of their own."""
         pieces = pieces_of(stretch, self.end_of(store, stretch))
         return pieces if self.log else [replace(piece, is_tail=False) for piece in pieces]
 
@@ -150,7 +151,7 @@ class _Source:
 
 @dataclass(slots=True)
 class _Repair:
-    """One repair under way."""
+    """A repair in progress."""
 
     settings: Settings
     store: ObjectStore
@@ -162,7 +163,7 @@ class _Repair:
     _detector: Detector | None = field(default=None)
 
     def look_after(self, chain: ChainId, key: str | None, *, dry_run: bool) -> None:
-        """Mends a chain, or plans it, where something is broken."""
+        """Repairs a chain if it is broken, or plans the repair."""
         damage = _chosen(self.find_damage(chain, dry_run=dry_run), key)
         restoring = Restoring(self.store, chain, self.notes, self.progress, dry_run)
         damage = restoring.restore(damage)
@@ -176,21 +177,21 @@ class _Repair:
                 self.mend_chain(source, damage, key)
 
     def find_damage(self, chain: ChainId, *, dry_run: bool) -> ChainDamage:
-        """Finds what is broken in a chain, and closes what the repair list has open of a chain that is whole."""
+        """Finds the damage of a chain; if it is intact, closes its open entries in the repair list."""
         opened = [] if dry_run else [entry for entry in still_open(list_repairs(self.store)) if entry.chain == chain]
         damage = find_damage(self.store, chain)
         if not damage.stretches:
-            # A repair that still sleeps can put nothing any more: each of its puts needs the damage that it has found.
+            # A paused repair can no longer put anything: each of its puts depends on the damage it has found.
             for entry in opened:
                 close_repair(self.store, entry)
         return damage
 
     def finish(self, blocked: tuple[str, ...], key: str | None) -> RepairReport:
-        """Builds the noted days, and answers what was done."""
+        """Builds the noted days, and returns what was done."""
         steps = tuple(self.steps)
         self.notes.renew()
         if steps:
-            # What the last audit has counted may no longer be so: the next one reads everything.
+            # The counts of the last audit may be outdated: the next one reads everything.
             self.store.delete(audit_state_key())
         try:
             built = build_noted_days(self.store, settings=self.settings, now=self.clock())
@@ -202,7 +203,7 @@ class _Repair:
 
     @contextlib.contextmanager
     def source_of(self, chain: ChainId) -> Iterator[_Source]:
-        """Finds the log that a chain was made of, where it is still there."""
+        """Finds the log that a chain was built from, if it still exists."""
         settings = self.settings.model_copy(update={"kafka_topic": chain.topic})
         has_successor = next_chain(chain) in list_chains(self.store, chain.topic)
         if self.without_kafka or has_successor:
@@ -228,7 +229,7 @@ class _Repair:
             yield _Source(chain, settings, next(same, None), admin, has_successor)
 
     def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> None:
-        """Mends until nothing is broken any more: others may write at the same time."""
+        """Repairs until nothing is broken: others may write at the same time."""
         for _ in range(_ROUNDS):
             try:
                 for found in damage.covered:
@@ -283,7 +284,7 @@ class _Repair:
         return RecordSource(source.settings, source.log, work)
 
     def _check(self, source: _Source, outcomes: list[Outcome]) -> None:
-        """What has to be sure before a segment is put: its days are noted, the topic is the same, the model works."""
+        """Ensures before a segment is put that its days are noted, the topic is the same, and the model works."""
         source.check()
         kinds = {type(outcome) for outcome in outcomes}
         if DeadLetter in kinds and Frame not in kinds and self._detector:

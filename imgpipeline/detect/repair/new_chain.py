@@ -22,33 +22,33 @@ _CLOSED_BY = "imgpipeline ledger new-chain"
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A log and the chain that was not made of it."""
+    """A log, and a chain that was built from another log."""
 
     log: LogRange
     """The log as it is now."""
     end: ChainEnd
     """The end of its present chain."""
     why: str
-    """How the two contradict each other, for a person."""
+    """How they contradict each other, as text."""
 
 
 def find_contradictions(
     settings: Settings, store: ObjectStore, partitions: Collection[int] = ()
 ) -> list[Contradiction]:
-    """Finds the partitions of the topics whose log is not the one that their chain was made of.
+    """Finds the partitions whose log is not the one that their chain was built from.
 
     Args:
         settings: Name broker and topics.
         store: Holds the ledger.
-        partitions: Only those of these numbers; none named: all.
+        partitions: Only these partition numbers; empty: all.
 
     Returns:
         Those that contradict each other, by topic and partition.
 
     Raises:
-        ConfigurationError: There is no such partition, or none of the topics.
+        ConfigurationError: A partition, or a topic, does not exist.
         LedgerError: The last segment of a chain cannot be read.
-        TransientError: Store or broker do not answer, or the topic was made anew meanwhile.
+        TransientError: Store or broker do not answer, or the topic was re-created meanwhile.
     """
     before = read_log(settings)
     absent = sorted(set(partitions) - {log.partition for log in before})
@@ -58,7 +58,7 @@ def find_contradictions(
             f"The topic {', '.join(settings.kafka_topics)} has no partition {absent[0]}; it has {most}, from 0.",
             next_step="give a partition that it has, or none for all",
         )
-    # Ends first, then the logs once more: so no run that goes on meanwhile can look like a contradiction.
+    # Read the ends first, then the logs again, so that the progress of a live run cannot look like a contradiction.
     ends = {log.chain: find_current_end(store, log.chain) for log in before}
     found: list[Contradiction] = []
     for log in read_log(settings):
@@ -72,16 +72,16 @@ def find_contradictions(
 
 
 def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction, *, now: datetime) -> ChainId:
-    """Closes the chain of a partition; its log as it is now gets the next one.
+    """Closes the chain of a partition; its current log gets the next chain.
 
     Args:
-        settings: Name the consumer group, whose offset is put back to the beginning.
+        settings: Name the consumer group, whose offset is reset to the beginning.
         store: Holds the ledger.
         found: What was found by `find_contradictions`.
         now: The clock.
 
     Returns:
-        The chain in which the partition goes on; also where somebody else has closed it meanwhile.
+        The chain in which the partition continues, also if another process has closed it meanwhile.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -95,6 +95,6 @@ def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction
             )
         return chain
     with open_group(settings) as group:
-        # Runs report again what lies between the group's offset and the ledger's end: the old one would hide that.
+        # Runs report again everything between the group's offset and the ledger's end; the old offset would hide that.
         group.write({found.log.at: 0})
     return find_current_end(store, found.log.chain).chain

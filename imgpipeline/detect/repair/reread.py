@@ -27,12 +27,12 @@ class RecordSource:
     settings: Settings
     """Name broker and topic."""
     log: LogRange | None
-    """The log that the chain was made of; None where it is gone, or another one under the same name."""
+    """The log that the chain was built from; None if it is gone, or if another one has its name."""
     work: FrameWork | None
-    """Turns records into outcomes; None where there is no log."""
+    """Turns records into outcomes; None if there is no log."""
 
     def make(self, partition: int, start: int, end: int) -> Iterator[Made]:
-        """Yields the outcomes of `[start, end)`, in order; where Kafka has nothing any more, gaps `damaged`.
+        """Yields the outcomes of `[start, end)`, in order, with gaps `damaged` for what Kafka no longer has.
 
         Raises:
             TransientError: Store or broker do not answer.
@@ -59,7 +59,7 @@ class RecordSource:
                     else:
                         yield work.work(step), Fingerprint.of(step)
                         position = step.offset + 1
-                    heard_at_s = time.monotonic()  # what was done with the record is not the broker's silence
+                    heard_at_s = time.monotonic()  # processing a record is not the broker's silence
                 if time.monotonic() - heard_at_s > _SILENT_S:
                     raise TransientError(
                         f"The broker did not send {at} from {position} to {end}.",
@@ -68,10 +68,10 @@ class RecordSource:
 
 
 def check_neighbours(settings: Settings, log: LogRange, stretch: BrokenStretch) -> None:
-    """Holds the whole segments before and behind a broken stretch against the log.
+    """Compares the intact segments before and after a broken range with the log.
 
     Raises:
-        LedgerError: A record is not the one that was read there before: this is another log under the same id.
+        LedgerError: A record differs from the one read before: this is another log with the same id.
         TransientError: The broker does not answer.
     """
     for header in (stretch.before, stretch.behind):
