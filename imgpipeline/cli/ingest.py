@@ -125,6 +125,9 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
 def _report(result: "FolderIngest", topic: str) -> None:
     from imgpipeline.sources.walk import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
 
+    if not result.announced and not result.skipped:
+        note("There are no images in it: nothing to do.")
+        return
     announced, size = counted(result.announced, "frame"), counted(result.size_bytes, "byte")
     note(f"{announced} of {result.source} announced on the topic {topic} ({size}).")
     note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")

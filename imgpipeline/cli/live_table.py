@@ -48,8 +48,10 @@ def table_of(statuses: list[RunningSource], now: datetime) -> Table:
 
 
 @contextmanager
-def live_table(board: Board, console: Console, clock: Clock = utc_now) -> Iterator[None]:
-    """Shows the board's sources while the context lasts: in a terminal twice a second, otherwise once a minute."""
+def live_table(
+    board: Board, console: Console, clock: Clock = utc_now, *, log_interval_s: float = 60.0
+) -> Iterator[None]:
+    """Shows the board's sources while the context lasts: in a terminal twice a second, in a log at the interval."""
     if console.is_terminal:
         with Live(get_renderable=lambda: table_of(board.statuses(), clock()), console=console, refresh_per_second=2):
             yield
@@ -57,7 +59,7 @@ def live_table(board: Board, console: Console, clock: Clock = utc_now) -> Iterat
     stop = Event()
 
     def show() -> None:
-        while not stop.wait(60):
+        while not stop.wait(log_interval_s):
             console.print(table_of(board.statuses(), clock()))
 
     thread = Thread(target=show, name="live table", daemon=True)

@@ -80,7 +80,7 @@ class FolderSource:
             pace: Times instead of the images' own: EXIF's `DateTimeOriginal`, otherwise the modification time.
 
         Raises:
-            ConfigurationError: There is no such folder, or it holds no images.
+            ConfigurationError: There is no such folder, or it holds files but no images.
             UsageError: The source has no proper name.
         """
         self.name = checked_source(name)
@@ -149,7 +149,7 @@ def ingest_folder(
         What became of it.
 
     Raises:
-        ConfigurationError: There is no such folder, it holds no images, or a setting is wrong.
+        ConfigurationError: There is no such folder, it holds files but no images, or a setting is wrong.
         UsageError: The source has no proper name.
         KeyboardInterrupt: Ctrl-C; `progress` has been told how many images were announced.
         TransientError: The broker does not answer at the start.

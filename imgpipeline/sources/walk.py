@@ -35,7 +35,7 @@ def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
     folders are not followed. Hidden files and folders are left out; what is named as `path` is read in any case.
 
     Raises:
-        ConfigurationError: There is no such file or folder, it may not be read, or it holds no image.
+        ConfigurationError: There is no such file or folder, it may not be read, or it holds files but no image.
     """
     if path.is_file():
         if other := other_than_image(path):
@@ -63,8 +63,9 @@ def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
                 skipped.append(Skipped(path_below(path, file), "not a file"))
             else:
                 pictures.append(file)
-    if all(other_than_image(file) for file in pictures):
-        raise _no_image(path, [*pictures, *(path / skip.path for skip in skipped if skip.reason != HIDDEN)])
+    others = [*pictures, *(path / skip.path for skip in skipped if skip.reason != HIDDEN)]
+    if others and all(other_than_image(file) for file in pictures):
+        raise _no_image(path, others)
     return sorted(pictures, key=lambda file: path_below(path, file)), sorted(skipped, key=lambda s: s.path)
 
 
@@ -84,8 +85,6 @@ def other_than_image(file: Path) -> OtherFile | None:
 
 def _no_image(path: Path, others: list[Path]) -> ConfigurationError:
     formats = ", ".join(IMAGE_ENDINGS)
-    if not others:
-        return ConfigurationError(f"{path} holds no images ({formats}).", next_step="name a folder with images")
     first = min(others)
     other = other_than_image(first)
     found = f"such as {path_below(path, first)}" + (f" ({other.what})" if other else "")

@@ -1,7 +1,12 @@
 """`imgpipeline ingest`: buckets, videos and sequences, on real servers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import interrupt, run
 from imgpipeline_tests.servers.s3_server import S3Bucket
@@ -9,6 +14,8 @@ from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
 from imgpipeline_tests.sources.videos import write_video
+
+OpenStore = Callable[[dict[str, str]], ObjectStore]
 
 
 def settings_of(site: dict[str, str]) -> Settings:
@@ -23,6 +30,35 @@ def fill(bucket: S3Bucket, tmp_path: Path, *keys: str) -> None:
     store = bucket.store()
     for number, key in enumerate(keys):
         store.put(key, write_picture(tmp_path / "made" / f"{number}.png", shade=number))
+
+
+def test_row_0_1_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_stores_nothing(
+    site: dict[str, str], bucket: S3Bucket, store_of: OpenStore, tmp_path: Path
+):
+    names = [f"frame_{number:06d}.jpg" for number in range(3)]
+    made = {name: write_picture(tmp_path / "extracted_frames" / name, shade=n) for n, name in enumerate(names)}
+    (tmp_path / "extracted_frames" / "notes.txt").touch()
+    classic = ["--key-template", "images/{name}", "--message-format", "classic", "--source", "camera", "--json"]
+    for stored, already_there in ((3, 0), (0, 3)):
+        ended = run("ingest", "folder", "extracted_frames", *classic, env=site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+        result = ended.json()
+        assert (result["announced"], result["stored"], result["already_there"]) == (3, stored, already_there)
+        assert [skipped["path"] for skipped in result["skipped"]] == ["notes.txt"]
+    store = store_of(site)
+    found = {info.key: store.get(info.key) for info in store.list_objects("images")}
+    assert found == {f"images/{name}": data for name, data in made.items()}
+    paths = [frame.image_path for frame in frames_in(read_published(settings_of(site)))]
+    assert paths == [f"{bucket.url}/site/images/{name}" for name in names] * 2
+
+
+def test_row_0_1_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    empty, missing = (
+        run("ingest", "folder", name, "--source", "camera", env=site, cwd=tmp_path) for name in ("empty", "missing")
+    )
+    assert (empty.status, "nothing to do" in empty.stderr) == (0, True), empty.stderr
+    assert (missing.status, "missing cannot be read" in missing.stderr) == (1, True), missing.stderr
 
 
 def test_row_0_4_existing_objects_are_announced_where_they_are(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
@@ -85,13 +121,31 @@ def test_row_0_6_a_video_is_ingested_by_count(site: dict[str, str], tmp_path: Pa
     assert result["last_time"] == "2026-01-09T12:00:01.600000Z"
 
 
-def test_a_sequence_is_ingested_and_resized(site: dict[str, str], tmp_path: Path):
+def test_row_4_4_images_are_stored_in_the_size_that_is_asked_for(
+    site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
     for number in range(3):
         write_picture(tmp_path / "seq" / f"{number}.jpg")
-    ended = run("ingest", "sequence", tmp_path / "seq", "--resize", "20x12", "--json", env=site, cwd=tmp_path)
+    ended = run("ingest", "sequence", tmp_path / "seq", "--resize", "640x360", "--json", env=site, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     assert [(s["source"], s["announced"]) for s in ended.json()["sequences"]] == [("seq", 3)]
-    assert {(f.width, f.height) for f in frames_in(read_published(settings_of(site)))} == {(20, 12)}
+    frames = frames_in(read_published(settings_of(site)))
+    assert {(frame.width, frame.height) for frame in frames} == {(640, 360)}
+    stored = store_of(site).get(str(frames[0].image_path))
+    assert cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
+
+
+def test_row_3_2_numbered_pictures_keep_their_running_number_as_key(
+    site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    made = ["--pattern", "rotate", "--image", "one.jpg", "--name", "{n:05d}.jpg", "--fps", "0", "--cameras", "1"]
+    write_picture(tmp_path / "one.jpg")
+    assert run("simulate", "folder", *made, env=site, cwd=tmp_path).status == 0
+    numbered = ["--key-template", "image_database/{number:05d}.jpg"]
+    ended = run("ingest", "sequence", "simulated/cam1", *numbered, env=site, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    keys = [info.key for info in store_of(site).list_objects("image_database")]
+    assert keys == [f"image_database/{number:05d}.jpg" for number in range(1, 11)]
 
 
 def test_several_videos_of_one_source_follow_each_other(site: dict[str, str], tmp_path: Path):

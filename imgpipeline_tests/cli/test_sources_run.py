@@ -46,8 +46,9 @@ def metrics(port: int) -> str:
         return ""
 
 
-def is_announced(port: int, source: str) -> bool:
-    return f'imgpipeline_source_frames_total{{outcome="announced",reason="",source="{source}"}} 1.0' in metrics(port)
+def is_announced(port: int, source: str, frames: int = 1) -> bool:
+    labels = f'outcome="announced",reason="",source="{source}"'
+    return f"imgpipeline_source_frames_total{{{labels}}} {frames}.0" in metrics(port)
 
 
 def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> str:
@@ -77,11 +78,12 @@ def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> st
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_all_sources_of_a_file_run_until_the_service_is_stopped(
+def test_row_4_3_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
     site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
 ):
     incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
     incoming.mkdir()
+    (incoming / "a.jpg").write_bytes(jpeg(1))
     store = store_of(site)
     store.create("archive/a.jpg", jpeg(4))
     with Mosquitto(tmp_path / "mosquitto") as broker:
@@ -94,13 +96,14 @@ def test_all_sources_of_a_file_run_until_the_service_is_stopped(
         )
 
         try:
-            (incoming / "a.jpg").write_bytes(jpeg(1))
+            wait_until(partial(is_announced, port, "box"), limit_s=60, what="the image that was there")
+            (incoming / "b.jpg").write_bytes(jpeg(6))
             wait_until(lambda: broker.has_subscriber("imgpipeline-sensors"), limit_s=60, what="the subscription")
             send(broker, [("images/gate/raw", jpeg(2)), ("images/yard/raw", jpeg(3))])
             answer = httpx.post(f"http://127.0.0.1:{http_port}/frames/door", content=jpeg(5), headers=IMAGE, timeout=60)
             assert (answer.status_code, answer.json()["status"]) == (201, "announced")
-            for source in ("box", "gate", "yard", "door", "archive"):
-                wait_until(partial(is_announced, port, source), limit_s=60, what=f"the frame of {source}")
+            for source, count in {"box": 2, "gate": 1, "yard": 1, "door": 1, "archive": 1}.items():
+                wait_until(partial(is_announced, port, source, count), limit_s=60, what=f"the frames of {source}")
         finally:
             service.send_signal(signal.SIGTERM)
             assert service.wait(60) == 0

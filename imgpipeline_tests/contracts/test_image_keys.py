@@ -43,7 +43,7 @@ def test_row_0_3_a_flat_folder_keeps_the_names_of_the_files():
     assert beside.endswith(".jpg")
 
 
-def test_row_3_3_a_running_number_has_its_least_digits():
+def test_row_3_2_a_running_number_has_its_least_digits():
     numbered = ImageKeyTemplate("image_database/{number:05d}.jpg")
     assert numbered.key("gate", NOON, DIGEST, number=7) == "image_database/00007.jpg"
     assert numbered.key("gate", NOON, DIGEST, number=7, beside_other=True) != "image_database/00007.jpg"

@@ -211,7 +211,7 @@ class TestReading:
             with pytest.raises(PermanentError, match="is gone"):
                 one.read(f"{folder}/a.jpg")
 
-    def test_another_bucket_on_the_list_is_read_with_the_same_login(self, s3: S3Server, bucket: S3Bucket):
+    def test_row_0_14_another_bucket_is_read_only_if_it_is_on_the_list(self, s3: S3Server, bucket: S3Bucket):
         archive = s3.create_bucket(f"{bucket.name}-archive")
         archive.store().put("2026/a.jpg", b"jpeg")
         own = s3_settings(bucket, allowed_image_locations=(f"{archive.url}/2026", "s3://not-there"))

@@ -77,7 +77,7 @@ def test_counts_go_on_after_a_restart():
     assert board.statuses()[0].received == 28
 
 
-def test_metrics_follow_the_naming_conventions_and_equal_the_board():
+def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
     board, _ = watched()
     with serve_metrics(board, 0) as port:
         found = scrape(port)

@@ -24,7 +24,7 @@ from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a 
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
-from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 TOPIC = "images/gate/raw"
 
@@ -160,6 +160,25 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_no_more_than_a_wind
         store.allow(50)
         wait_until(lambda: ingest.announced == 50, limit_s=60, what="the rest")
         assert ingest.received == 50
+
+
+def test_row_4_9_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUnderTest, mosquitto: Mosquitto):
+    settings, store = at(mosquitto, lane, mqtt_max_in_flight=5), GatedStore(open_memory_store())
+    options = PublishOptions(queue_frames=5, writers=2)
+    with running(settings, store=store, options=options) as ingest:
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(TOPIC, data) for data in pictures(200)], qos=0)
+        wait_until(lambda: len(store.asked) >= 2, limit_s=60, what="two images are being stored at once")
+        store.allow(200)
+        wait_until(lambda: ingest.received == 200, limit_s=60, what="all messages are counted")
+    [(source, totals)] = ingest.sessions
+    assert source == "gate"
+    assert totals.closes
+    assert (totals.in_flight, totals.failed, set(totals.dropped)) == (0, 0, {"queue"})
+    assert totals.announced == len(frames_in(read_published(settings))) == 200 - totals.dropped["queue"]
+    assert totals.announced >= 10
+    accounts = [notice.account for notice in accounts_in(read_published(settings)) if notice.account]
+    assert sum(account.dropped.get("queue", 0) for account in accounts) == totals.dropped["queue"] > 0
 
 
 def test_a_stopped_ingest_leaves_what_is_not_announced_to_the_next(lane: LaneUnderTest, mosquitto: Mosquitto):
