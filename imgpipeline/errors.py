@@ -64,7 +64,7 @@ class TransientError(ImgpipelineError):
 
 
 class PermanentError(ImgpipelineError):
-    """The environment is wrong and stays wrong until somebody acts: a damaged segment, a refused login."""
+    """The environment is wrong and stays wrong until someone acts: a damaged segment, a refused login."""
 
 
 class ConfigurationError(PermanentError):

@@ -39,7 +39,7 @@ class Fault:
     """One thing that goes wrong on purpose."""
 
     text: str
-    """As it stands in the plan."""
+    """As written in the plan."""
     step: str
     """Name of the step, as it is given to `reach`."""
     count: int

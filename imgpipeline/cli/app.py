@@ -150,10 +150,10 @@ def main() -> None:
         show_error("Cancelled: the question was not answered with yes.", None)
         sys.exit(1)
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`| head`). Python must not try to flush it once more.
+        # The reader of the output has closed it (`| head`). Python must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:  # the border to the terminal: one message instead of a traceback
+    except Exception as error:  # the boundary to the terminal: one message instead of a traceback
         if os.environ.get("IMGPIPELINE_TRACEBACK") == "1":
             raise
         show_error(

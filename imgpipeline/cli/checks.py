@@ -35,7 +35,7 @@ class CheckResult:
     name: str
     """What was checked, a few words."""
     status: Literal["ok", "warning", "failed", "not checked"]
-    """`warning`: it works, but something has no effect. `not checked`: an earlier check stands in the way."""
+    """`warning`: it works, but something has no effect. `not checked`: an earlier check failed."""
     message: str
     """What was found, or what is wrong."""
     next_step: str | None
@@ -97,7 +97,7 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
             add("ok", message)
     except ImgpipelineError as error:
         add("failed", error.message, error.next_step)
-    except Exception as error:  # noqa: BLE001 - the border of one check: it is recorded, and the others go on
+    except Exception as error:  # noqa: BLE001 - the boundary of one check: recorded, and the others continue
         add("failed", f"{type(error).__name__}: {error}", "report this unexpected error")
     while len(results) < len(names):
         add("not checked", f"needs {names[len(results) - 1]}")

@@ -81,7 +81,7 @@ class Page:
 
 
 def document(buried: BuriedRecord, letter: DeadLetter) -> dict[str, Any]:
-    """Returns a dead letter and what became of it as one JSON object."""
+    """Returns a dead letter and its state as one JSON object."""
     chain = buried.reference.chain
     where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
     became = str(buried.became) if buried.became else None

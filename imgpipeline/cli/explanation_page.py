@@ -16,7 +16,7 @@ def show_page(explanation: Explanation, limit: int) -> None:
         ["time", "source", "picture", "confidence", "box x, y, w, h", "record", "segment"],
         [_row(found, places) for found in explanation.detections[:limit]],
     )
-    # No table: keys are long, and somebody will want to copy them.
+    # Not a table, because keys are long and users copy them.
     segments = (_segment(place, each) for place, each in enumerate(explanation.segments[:limit], 1))
     write_text("\nSegments:\n" + "".join(segments))
     for deleted in explanation.deleted_images:

@@ -46,7 +46,7 @@ class EndShown:
     run_id: str | None
     """Which run made it; None as above."""
     closed: bool
-    """Whether the chain is closed: its log goes on in the next one (`ledger new-chain`)."""
+    """Whether the chain is closed: its log continues in the next one (`ledger new-chain`)."""
     problem: str | None
     """Why the end cannot be read; None where it can."""
 

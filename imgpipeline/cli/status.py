@@ -64,7 +64,7 @@ def status(
 
     settings = load_settings()
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
-    # The ledger's ends are read first: then none can lie beyond the log's end that is read afterwards.
+    # The ledger's ends are read first, so that none can be beyond the log's end read afterwards.
     ends = _ledger_ends(store, settings.kafka_topics)
     logs = read_logs(settings)
     rows = list(_rows(store, ends, logs.ranges, segments))

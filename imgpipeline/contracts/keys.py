@@ -99,7 +99,7 @@ def import_chain(name: str, kind: str) -> ChainId:
 
     Args:
         name: Of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
-        kind: What its rows are, `detections` or `metadata`: it stands in the place of the topic's id.
+        kind: What its rows are, `detections` or `metadata`: it takes the place of the topic's id.
 
     Raises:
         ConfigurationError: That is no name.
@@ -118,13 +118,13 @@ def is_import(chain: ChainId) -> bool:
 
 
 def next_chain(chain: ChainId) -> ChainId:
-    """Returns the chain in which a topic partition goes on once this one is closed: `id`, `id~2`, `id~3` and so on."""
+    """Returns the chain in which a partition continues once this one is closed: `id`, `id~2`, `id~3` and so on."""
     topic_id, _, number = chain.topic_id.partition("~")
     return ChainId(chain.topic, f"{topic_id}~{int(number or 1) + 1}", chain.partition)
 
 
 def chain_prefix(chain: ChainId) -> str:
-    """Returns the prefix below which all segments of a chain lie, without a final slash."""
+    """Returns the prefix of all segments of a chain, without a final slash."""
     return f"{METADATA}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}"
 
 
@@ -231,12 +231,12 @@ def redetection_parts_prefix(model: str, day: date) -> str:
 
 
 def redetection_part_key(model: str, day: date, recipe: str, digest: str) -> str:
-    """Returns the key of one such part, by what it is made of."""
+    """Returns the key of one such part, by its inputs."""
     return f"{redetection_parts_prefix(model, day)}/{recipe}-{digest}.parquet"
 
 
 def begun_note_key(part: str) -> str:
-    """Returns the key of the note that somebody has begun to make a part."""
+    """Returns the key of the note that a process has started a part."""
     return f"{part.removesuffix('.parquet')}.begun"
 
 
@@ -315,7 +315,7 @@ def derived_image_key(key: str, derivation: str) -> str:
 
 
 def original_image_key(key: str) -> str:
-    """Returns the key of the image that a derived one was made of; of any other image its own key."""
+    """Returns the key of the image that a derived one was made from; of any other image its own key."""
     parts = key.split("/")
     return "/".join((*parts[:-3], parts[-1])) if len(parts) > 3 and parts[-3] == _DERIVED else key
 
@@ -324,7 +324,7 @@ def safe_name(name: str) -> str:
     """Returns a name as one part of a key.
 
     Names of letters, digits, `.`, `_` and `-` stay as they are; of others those characters are kept and a hash
-    of the whole is added (96 bits), so that two names never share a part, also where somebody tries.
+    of the whole is added (96 bits), so that two names never share a part, even if someone tries.
     """
     if _SAFE_NAME.fullmatch(name):
         return name

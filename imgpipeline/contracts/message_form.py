@@ -103,7 +103,7 @@ class MessageForm:
             return None
 
     def _number(self, values: Mapping[str, str]) -> int | None:
-        """Returns the frame number that the path is made of: a `frame_id` of digits, or the only field with digits."""
+        """Returns the frame number in the path: a `frame_id` of digits, or the only field with digits."""
         numbers = self.image_path.numbers
         text = values.get("frame_id") or (values[numbers[0]] if len(numbers) == 1 else "")
         return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None

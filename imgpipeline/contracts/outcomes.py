@@ -35,8 +35,8 @@ class GapReason(StrEnum):
     BEFORE_FIRST_LOOK = "before_first_look"
     """Already gone when the topic was read for the first time."""
     CLOSED = "closed"
-    """One offset that ends a chain for good: the log that it was made of is gone from here on. What the topic partition
-    holds since then has a chain of its own (`ledger.repair.closing`)."""
+    """One offset that ends a chain for good: from here on, the log that it was built from is gone. What the topic
+    partition holds since then has a chain of its own (`ledger.repair.closing`)."""
     DAMAGED = "damaged"
     """Its outcome was lost with a damaged segment, and Kafka no longer had the record (`ledger repair`)."""
 

@@ -42,9 +42,9 @@ class LaneConfig(dg.Config):
     lanes: int = 1
     """How many lanes there are."""
     linger_s: float | None = None
-    """Ends after so many quiet seconds; default: `IMGPIPELINE_LINGER_S`."""
+    """Stop after this many idle seconds; default: `IMGPIPELINE_LINGER_S`."""
     max_run_s: float | None = None
-    """Ends after so many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
+    """Stop after this many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
     careful: bool = False
     """Works record by record in a process apart, to find the one by which earlier runs died; slow, and ends then."""
 

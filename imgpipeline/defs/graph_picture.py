@@ -43,7 +43,7 @@ class Node:
     group: str
     """Its group."""
     parents: frozenset[str]
-    """The assets that it is made of."""
+    """The assets that it depends on."""
     kinds: tuple[str, ...]
     """Kinds, sorted."""
     checks: int
@@ -72,7 +72,7 @@ class Place:
 
 
 def read_nodes(definitions: dg.Definitions) -> dict[str, Node]:
-    """Returns the assets of definitions by name, each after those that it is made of."""
+    """Returns the assets of definitions by name, each after its inputs."""
     graph = definitions.resolve_asset_graph()
     return {
         key.to_user_string(): Node(

@@ -90,7 +90,7 @@ def _process_table() -> list[str]:
 
 def _started_at(pid: int) -> str:
     """Returns when a process started, in ticks since boot; empty where there is no such process, or it is a zombie."""
-    # The program's name stands in brackets and may hold anything, so the fields are counted from behind it.
+    # The program's name is in brackets and may contain anything, so the fields are counted from its end.
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return "" if len(fields) < 20 or fields[0] in "ZX" else fields[19]
 

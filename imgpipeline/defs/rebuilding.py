@@ -62,7 +62,7 @@ def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
         extended = days_to_seal(store, before=at.date(), since=at - _SEALED_WITHIN)
         behind = dict.fromkeys(extended, "read once as a whole, since newer segments were added") | days_behind(store)
         if next(iter(index_buckets(store, yesterday)), None) is not None:
-            # Built as it is, too: what was built while the day went on is checked once more when it is complete.
+            # Also if it is current: tables built while the day was in progress are checked once more when it is over.
             behind = {yesterday: "the last build of a day that is over", **behind}
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))

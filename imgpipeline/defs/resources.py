@@ -14,7 +14,7 @@ class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]  # it yields 
     """The settings of this process, and what they name."""
 
     def settings(self) -> Settings:
-        """Returns the settings, read anew; raises `ConfigurationError` where one is wrong."""
+        """Reads the settings again; raises `ConfigurationError` if one is wrong."""
         return load_settings()
 
     def store(self, *, patience_s: float | None = None) -> ObjectStore:

@@ -28,7 +28,7 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 def column_lineage(table: Table) -> dg.TableColumnLineage:
-    """Returns which columns of other tables each column is made of."""
+    """Returns the columns of other tables that each column is derived from."""
     return dg.TableColumnLineage(
         {column.name: [_dependency(made_of) for made_of in column.made_of] for column in table.columns}
     )

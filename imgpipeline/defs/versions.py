@@ -58,7 +58,7 @@ def day_event(
         key: The asset.
         day: The day.
         built: What is stored now.
-        seen: What it was made of.
+        seen: The events of its inputs.
         versions: Data versions of the seen events, by storage id.
     """
     tags = {

@@ -1,4 +1,4 @@
-"""The lake: the tables made of the ledger, the queries over them, and the proof that they agree with it.
+"""The lake: tables built from the ledger, queries over them, and the proof that they agree with it.
 
 `schema` describes the columns, `storage` reads and writes Parquet objects, `build` makes day tables and summaries,
 `sessions` opens them for SQL, `query` answers questions, `lineage` follows a number back to its frames, and `quality`

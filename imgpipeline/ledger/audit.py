@@ -118,7 +118,7 @@ def audit_chain(
     Args:
         store: The object store.
         end: How far.
-        since: What an earlier walk has found; this one goes on behind it. Default: from offset 0.
+        since: The result of an earlier walk, which this one continues. Default: from offset 0.
         listed: How to read it from there up to the end (`list_reading`). Default: every segment is listed and read.
         indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
             read through it. Default: that is not looked at.
@@ -152,7 +152,7 @@ def audit_chain(
 
 
 def stray_keys(store: ObjectStore) -> list[str]:
-    """Returns the keys below `metadata/` that are no segments; they are ignored, but nobody of ours made them."""
+    """Returns the keys below `metadata/` that are not segments: ignored, but not written by this project."""
     return sorted(info.key for info in store.list_objects(METADATA) if parse_segment_key(info.key) is None)
 
 

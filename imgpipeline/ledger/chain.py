@@ -54,7 +54,7 @@ class ChainWriter:
         Args:
             outcomes: They begin at the chain's end and have neither hole nor overlap.
             provenance: By what they were made.
-            writer_id: Never used before, by nobody, for no other outcomes.
+            writer_id: Globally unique; never reused for other outcomes.
             fingerprint: Of the last record among them; None where there is none.
             created_at: Now.
 

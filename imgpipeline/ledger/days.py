@@ -286,7 +286,7 @@ def _read_plain(
     store: ObjectStore, plans: Iterable[_Plan], since: Mapping[date, Mapping[ChainId, int]]
 ) -> Iterator[Segment]:
     """Reads chains without bundles: the segments of all of them one behind the other, a few ahead."""
-    # A range without segments has a step too, or nobody would notice that it is a hole.
+    # A range without segments has a step too, or the hole would go unnoticed.
     steps = (
         (plan.chain, part, start) for plan in plans for part in plan.ranges for start in (part.covered, *part.starts)
     )

@@ -1,7 +1,7 @@
 """Dead letters and what became of them.
 
-A record whose header `replay_of` names a dead letter is another attempt at it, also through several attempts. Which
-dead letters there are is told by `dead_letter_list`; announcing them again belongs to `sources.replay`.
+A record whose header `replay_of` names a dead letter is another attempt at it, also through several attempts.
+`dead_letter_list` lists dead letters; `sources.replay` announces them again.
 """
 
 import json
@@ -65,10 +65,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class BuriedRecord:
-    """One dead letter and what became of it."""
+    """One dead letter and its state."""
 
     reference: RecordReference
-    """Where its record lies in Kafka."""
+    """Topic, partition and offset of its record."""
     letter: DeadLetter
     """The dead letter, without value and headers: there may be many (`read_letter` has them)."""
     segment_start: int
@@ -112,7 +112,7 @@ class ReplayTrail:
         return letters
 
     def note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
-        """Takes one outcome, if it is a replay.
+        """Adds one outcome, if it is a replay.
 
         Args:
             replay: Where its record lies.
@@ -129,7 +129,7 @@ class ReplayTrail:
             self.frames.add(replay)
 
     def settle(self) -> None:
-        """Finds out what became of each first record; to be called when everything was added."""
+        """Determines the state of each first record; call it after everything was added."""
         self._good.clear()
         self._last.clear()
         for replay in sorted(self.parents, key=lambda found: (self.ages[found], found)):

@@ -42,7 +42,7 @@ MAX_SEGMENT_BYTES = 2**31
 
 
 class DamagedSegmentError(LedgerError):
-    """The bytes under a segment's key are no whole segment of a known version. `imgpipeline ledger repair` mends it."""
+    """These bytes are not a complete segment of a known version. `imgpipeline ledger repair` repairs it."""
 
 
 @dataclass(frozen=True, slots=True)

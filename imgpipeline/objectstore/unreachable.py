@@ -1,7 +1,7 @@
 """Why no S3 server answers at the endpoint: refused, not resolved, silent, or another protocol.
 
-The client says "error sending request" of all of these; the cause stands in the part of its text that is dropped from
-messages, and is found there.
+The client says "error sending request" for all of these. The cause is in a part of its text that messages leave out,
+and is parsed from there.
 """
 
 import re

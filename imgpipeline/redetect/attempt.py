@@ -40,7 +40,7 @@ class Redetector:
     store: ObjectStore
     """The object store."""
     model: str
-    """The choice, as it stands in keys."""
+    """The choice, as written in keys."""
     detector: Detector
     """The loaded model."""
     clock: Clock
@@ -72,7 +72,7 @@ class DayAttempt:
     _own: dict[str, Path] = field(default_factory=dict)
 
     def run(self, progress: Progress) -> dict[str, Made[RedetectionManifest]] | None:
-        """Returns both objects; None where somebody else was faster."""
+        """Returns both objects; None if another process was faster."""
         path = self.engine.folder / "frames-read.parquet"
         with disk_errors(self.engine.folder):
             path.write_bytes(self.source.data)
@@ -96,7 +96,7 @@ class DayAttempt:
             path = self.engine.folder / f"{name}-before.parquet"
             try:
                 data = read_table(self.owner.store, redetection_key(self.owner.model, self.day, name)).data
-            except ObjectMissingError:  # somebody removes it: then all is looked at
+            except ObjectMissingError:  # it was removed meanwhile: then everything is processed
                 return []
             with disk_errors(self.engine.folder):
                 path.write_bytes(data)
@@ -107,13 +107,13 @@ class DayAttempt:
         return [target]
 
     def _parts(self) -> list[Path]:
-        """Returns the files of all parts: of those that this call made also where somebody has removed them."""
+        """Returns the files of all parts, also of those that this call made and that were removed meanwhile."""
         keys = list_parts(self.owner.store, self.owner.model, self.day, self.recipe)
         fetched = fetch_parts(self.owner.store, keys, self.engine.folder)
         return sorted({*fetched, *self._own.values()})
 
     def _look_at_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
-        """Makes the parts that are missing; tells whether nobody else has put a result meanwhile."""
+        """Makes the missing parts; returns whether no other process has put a result meanwhile."""
         done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToSee]]]()
         order = list(range(parts))
         random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - it spreads work, it hides nothing
@@ -185,9 +185,9 @@ class _PartsToMake:
     overtaken: bool = False
 
     def frames(self) -> Iterator[FrameToSee]:
-        """Yields the frames of all parts that nobody has made yet, and ends where somebody has put the result.
+        """Yields the frames of all missing parts, and ends once a result was put.
 
-        What others have begun comes last: either they have made it by then, or they have died.
+        Parts started by other processes come last: by then, these have finished them or died.
         """
         attempt = self.attempt
         owner = attempt.owner

@@ -60,9 +60,9 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
 
 
 def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
-    """Returns the models that partitions are made of: those of the setting.
+    """Returns the models that have partitions: those of the setting.
 
-    None by default: else whoever materializes all assets of a day in the UI would start every model on it.
+    None by default, because materializing all assets of a day in the UI would otherwise start every model on it.
 
     Raises:
         ConfigurationError: The setting names a model that does not exist.

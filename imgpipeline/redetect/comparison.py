@@ -57,13 +57,13 @@ class ComparisonBuild:
 def build_comparison(
     settings: Settings, store: ObjectStore, day: date, *, force: bool = False, now: datetime
 ) -> ComparisonBuild:
-    """Brings a day's comparison up to what is stored of it.
+    """Updates a day's comparison to the stored results.
 
     Args:
         settings: Limits of pictures.
         store: The object store.
         day: UTC day.
-        force: Compare again also where nothing is new.
+        force: Compare again even if nothing is new.
         now: What the footer says as the time of building.
 
     Raises:

@@ -25,7 +25,7 @@ FRAMES, DETECTIONS = "frames", "detections"
 
 @dataclass(frozen=True, slots=True)
 class RedetectionManifest:
-    """What one redetection was made of. Both of its objects hold the same one."""
+    """The inputs of one redetection. Both of its objects hold the same manifest."""
 
     model: str
     """The choice, such as `demo@0.3`."""

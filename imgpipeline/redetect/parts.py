@@ -77,7 +77,7 @@ def _box(found: dict[str, object]) -> dict[str, object]:
 
 
 def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
-    """Keeps a part, in the store and in the folder that it is joined from; returns its file there.
+    """Stores a part, and writes it to the local folder from which parts are joined; returns its file there.
 
     One that is there already was made of the same frames; the one that was made here is then the same.
     """
@@ -91,7 +91,7 @@ def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
 
 
 def begin_part(store: ObjectStore, key: str, worker: str) -> bool:
-    """Notes that somebody begins with a part; False where somebody has noted that before, who may have died since."""
+    """Notes that a process starts with a part; False if another one, which may have died, has noted that before."""
     return store.create(begun_note_key(key), worker.encode())
 
 

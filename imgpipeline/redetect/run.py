@@ -1,4 +1,4 @@
-"""Looking at a whole day again: whether there is anything to do, and until it is done.
+"""Re-processes a whole day with another model, if there is anything to do.
 
 * The result has one outcome for each row of the day's stored table `frames`, of one version of it; both objects name
   that version. A day that is current is skipped; of one that has late frames only those are looked at (and those that
@@ -63,13 +63,13 @@ def open_redetector(settings: Settings, store: ObjectStore, choice: ModelChoice,
 def redetect_day(
     redetector: Redetector, day: date, *, force: bool = False, progress: Progress = lambda _done, _all: None
 ) -> Redetection:
-    """Brings the redetection of a day up to its frames.
+    """Updates the redetection of a day to its frames.
 
     Args:
         redetector: The model, the store.
         day: UTC day.
-        force: Look at every picture again, whatever is there; parts of a run that was killed are still used.
-        progress: Told how far it is, in the calling thread.
+        force: Process every image again, whatever is stored; parts of a killed run are still used.
+        progress: Called with the progress, in the calling thread.
 
     Returns:
         What is stored now.
@@ -120,7 +120,7 @@ class DayRedetection(Derived[RedetectionManifest]):
         return read_redetection(self.store, self._redetector.model, self._day)
 
     def origin(self, manifest: RedetectionManifest, /) -> Origin:
-        """Returns the version of `frames` that it was made of; columns of another version count as another recipe."""
+        """Returns the version of `frames` it was built from; columns of another version count as another recipe."""
         made_by = manifest.made_by if manifest.schema_version == REDETECTION_SCHEMA_VERSION else ""
         return Origin({FRAMES.name: manifest.made_of}, made_by)
 

@@ -23,7 +23,7 @@ class ReportBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored report was made of these inputs already."""
+    """Whether the stored report was built from these inputs."""
     key: str
     """Its object."""
     size_bytes: int
@@ -34,7 +34,7 @@ class ReportBuild:
     """A small picture of the day (SVG, `image/svg+xml`): detections by hour, stacked by label. At most 14,000 bytes, so
     that it stays below 20 kB as base64."""
     inputs: str
-    """Fingerprint of what it was made of: the same for the same tables, ledger, settings and code."""
+    """Fingerprint of its inputs: the same for the same tables, ledger, settings and code."""
     recipe: str
     """Hash of what makes reports: code, templates, queries and settings."""
     duration_s: float
@@ -125,7 +125,7 @@ class DailyReport(Derived[Headline | None]):
         return Origin({"inputs": manifest.inputs}, manifest.recipe) if manifest else Origin({}, "")
 
     def wanted(self, _stored: Mapping[str, StoredObject[Headline | None] | None], /) -> Origin:
-        """Returns the fingerprint of what it would be made of now."""
+        """Returns the fingerprint of its current inputs."""
         self._inputs = read_inputs(self.store, self.settings, self.day, now=self.now)
         return Origin({"inputs": self._inputs.fingerprint}, self._inputs.recipe)
 

@@ -110,7 +110,7 @@ class DeadLetterGroup:
 
 
 def last_audit(inputs: ReportInputs) -> DayVerdict:
-    """Returns what the last audit says of the tables that a page is made of."""
+    """Returns what the last audit says about the tables of a page."""
     if inputs.parts:
         return _joined([last_audit(part) for part in inputs.parts])
     if not inputs.manifests:

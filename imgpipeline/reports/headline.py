@@ -43,7 +43,7 @@ class Headline:
     day: date
     """The day, of its time zone."""
     inputs: str
-    """Fingerprint of what the report was made of."""
+    """Fingerprint of the report's inputs."""
     frames: int
     """Frames of the day, each counted once."""
     processed: int

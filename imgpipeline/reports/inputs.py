@@ -29,7 +29,7 @@ from imgpipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ReportInputs:
-    """What a report of one day is made of."""
+    """The inputs of a report of one day."""
 
     day: date
     """The day, of its time zone."""
@@ -65,7 +65,7 @@ class ReportInputs:
 
 
 def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads what a report of a day's stored tables is made of; neither tables nor segments are read.
+    """Reads the inputs of a report of a day's stored tables; neither tables nor segments are read.
 
     Args:
         store: The object store.
@@ -89,7 +89,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
 
 
 def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads what a report of this moment is made of: the stored tables, and what the ledger has behind them.
+    """Reads the inputs of a report of this moment: the stored tables, and newer segments of the ledger.
 
     Args:
         store: The object store.
@@ -145,7 +145,7 @@ def _inputs(
 def read_local_inputs(
     store: ObjectStore, settings: Settings, day: date, timezone: str, *, now: datetime
 ) -> ReportInputs:
-    """Reads what a report of a day of a time zone would be made of: the UTC days that it touches.
+    """Reads the inputs of a report of a local day: the UTC days that it touches.
 
     Args:
         store: The object store.

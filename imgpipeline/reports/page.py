@@ -48,7 +48,7 @@ class DayContent:
     """Everything that a page says of a day."""
 
     inputs: ReportInputs
-    """What it is made of."""
+    """Its inputs."""
     figures: Figures
     """The numbers."""
     verdict: DayVerdict
@@ -169,12 +169,12 @@ class CountedHour:
 
 
 def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
-    """Makes the report of a day; nothing is put.
+    """Renders the report of a day; nothing is stored.
 
     Args:
         store: The object store.
         settings: Which pictures may be read, and the settings of the summaries.
-        inputs: What it is made of, read just before.
+        inputs: Its inputs, read just before.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
 
     Returns:

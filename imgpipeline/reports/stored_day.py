@@ -45,7 +45,7 @@ class StoredDay:
     """The stored tables of one day. Made by `open_stored_day`."""
 
     engine: Engine
-    """DuckDB with the day tables, the summaries over them, and `dead_letters` with what became of each."""
+    """DuckDB with the day tables, the summaries over them, and `dead_letters` with their state."""
 
     def query(self, sql: str) -> Answer:
         """Runs one query of this project; raises PermanentError where memory or disk do not do for it."""

@@ -14,7 +14,7 @@ _LARGE = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """Returns text from outside as a page can show it.
+    """Returns untrusted text as a page can show it.
 
     Args:
         text: Any text, lone surrogates included.

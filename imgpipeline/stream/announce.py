@@ -83,7 +83,7 @@ class Announcer:
 
         Args:
             message: The frame; its image is stored already.
-            headers: Of the record, beside `replay_of`, which the message has.
+            headers: Of the record, in addition to `replay_of`, which is in the message.
 
         Raises:
             ConfigurationError: A setting keeps the broker from taking it.

@@ -1,7 +1,7 @@
 """Sends batches of records, each batch as a whole, and fences off an older sender of the same source.
 
 With a fence, a batch is one Kafka transaction under the `transactional.id` of that fence: consumers with
-`read_committed` see all of it or nothing, and whoever opened the fence last is the only one that can still send.
+`read_committed` see all of it or nothing, and only the sender that opened the fence last can still send.
 """
 
 import contextlib

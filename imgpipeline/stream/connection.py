@@ -35,7 +35,7 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
 
 
 def _open(settings: Settings, client: type[Client], options: dict[str, Any]) -> Client:
-    """Opens a client in two attempts, so that a wrong setting is told at once and a restart is waited for."""
+    """Opens a client in two attempts: a wrong setting fails at once, and a restart is waited for."""
     try:
         return client(**{**options, "bootstrap_timeout_ms": FIRST_TIMEOUT_MS})
     except KafkaError as error:

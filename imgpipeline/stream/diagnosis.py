@@ -195,7 +195,7 @@ def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> Confi
 
 def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | None:
     """Logs in by another client, which names causes, and looks at the addresses that the brokers advertise."""
-    # Loaded here only: whoever has no trouble does not need librdkafka.
+    # Imported here, because librdkafka is needed only after a failure.
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see above
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - see above
 

@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with EmbeddedBroker(options.topic or ("frames",)) as broker:
-        # Written aside and renamed: whoever waits for the file never reads half an address.
+        # Written aside and renamed, so that a waiting process never reads half an address.
         draft = options.port_file.with_name(options.port_file.name + ".new")
         draft.write_text(broker.bootstrap_servers, encoding="utf-8")
         draft.replace(options.port_file)

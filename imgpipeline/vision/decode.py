@@ -129,7 +129,7 @@ def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:
         return _decode_jpeg(data, reduction)
     if name == "png":
         check_png(data)
-    # OpenCV turns TIFFs upright whatever it is told; they are to be turned once, like all the others.
+    # OpenCV always rotates TIFFs upright; like all others, they must be rotated only once.
     return _decode(without_orientation(data) if name == "tiff" else data, name)
 
 

@@ -12,7 +12,7 @@ Role = Literal["onnx", "weights", "cfg", "labels"]
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file that a model is made of."""
+    """One file of a model."""
 
     role: Role
     """What the file is for."""

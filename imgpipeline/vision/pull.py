@@ -52,7 +52,7 @@ def pull_model(
     timeout_s: float = 30.0,
     retry_wait_s: float = 1.0,
 ) -> ModelSpec:
-    """Downloads a registered model; what is there and whole already is kept.
+    """Downloads a registered model; complete files are kept.
 
     Args:
         name: Its registered name.

@@ -22,12 +22,12 @@ def registry_path() -> Path:
     """Finds `registry.toml`: in an installed wheel inside the package, in a checkout in the top-level `models/`.
 
     Returns:
-        Its path; shipped model files lie beside it.
+        Its path; shipped model files are next to it.
 
     Raises:
         PermanentError: It is in neither place.
     """
-    # The wheel's place comes first: beside an installed package, `models/` could be anybody's.
+    # The wheel's place comes first: next to an installed package, `models/` may belong to another project.
     places = (_PACKAGE / "shipped" / "models" / "registry.toml", _PACKAGE.parent / "models" / "registry.toml")
     for place in places:
         if place.is_file():

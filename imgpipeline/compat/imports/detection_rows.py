@@ -1,6 +1,7 @@
 """Turns CSV rows into frames with one detection each.
 
-A row has no identity except its number, so the `frame_id` is made of source, time, the import's name and the number.
+A row has no identity except its number, so the `frame_id` is derived from source, time, the import's name and the
+number.
 """
 
 import json

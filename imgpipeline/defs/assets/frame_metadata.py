@@ -31,7 +31,7 @@ frame_metadata = dg.AssetSpec(
 def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
     """Yields one materialization for each day that is new in a report.
 
-    The data version is made of the ends of the day's chains: it differs whenever the day has new segments.
+    The data version is derived from the ends of the day's chains: it changes whenever the day has new segments.
     """
     for day, counts in report.days.items():
         yield dg.AssetMaterialization(

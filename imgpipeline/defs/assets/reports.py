@@ -34,7 +34,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Returns the assets of this layer.
 
     Args:
-        settings: Their code versions are made of the settings that their queries read.
+        settings: Their code versions depend on the settings that their queries read.
     """
 
     @dg.multi_asset(

@@ -33,7 +33,7 @@ def summary_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Returns an asset for each summary.
 
     Args:
-        settings: Their code versions are made of the settings that their queries read.
+        settings: Their code versions depend on the settings that their queries read.
     """
     return [_summary_asset(summary, settings) for summary in SUMMARIES.values()]
 

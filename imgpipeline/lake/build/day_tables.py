@@ -1,7 +1,7 @@
 """The day tables `frames`, `detections` and `dead_letters`: one Parquet object a day and table.
 
 * All tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
-* A manifest never goes backwards: where another build was faster, everything is done again from the greater ends.
+* A manifest never goes backwards: if another build was faster, everything is done again from the greater ends.
 * Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
   puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until all
   three have the same ends and the ledger has nothing behind them. A reader that joins them compares the manifests'

@@ -50,7 +50,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a derived object was made of, and by what."""
+    """The inputs and recipe of a derived object."""
 
     inputs: Mapping[str, str]
     """Version of each input, by name."""
@@ -135,7 +135,7 @@ class Derived(ABC, Generic[Said]):
 
     @abstractmethod
     def origin(self, manifest: Said, /) -> Origin:
-        """Returns what a stored object was made of."""
+        """Returns the inputs and recipe of a stored object."""
 
     @abstractmethod
     def wanted(self, stored: Mapping[str, StoredObject[Said] | None], /) -> Origin:
@@ -197,7 +197,7 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
         TransientError: The store does not answer, or others were faster eight times.
     """
     for _ in range(_ATTEMPTS):
-        # What is stored is read first: so the inputs read after it are never older than those it was made of.
+        # The stored object is read first, so the inputs read after it are never older than those it was built from.
         before = entry.read()
         state = compare(entry, before)
         if state is State.CURRENT and not force:

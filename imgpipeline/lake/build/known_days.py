@@ -1,4 +1,4 @@
-"""Which days have segments that something made of the ledger does not know yet, without asking each day.
+"""Which days have segments that a follower has not seen yet, without a request per day.
 
 A table is *settled* in a version when nothing of its day lies behind that version's ends. It stays settled until a
 segment comes that touches the day. So days that are over cost nothing. A follower of the ledger notes each segment.

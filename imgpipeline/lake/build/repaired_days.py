@@ -1,7 +1,7 @@
-"""Building the days of a ledger repair again, and the summaries made of them.
+"""Rebuilds the days of a ledger repair and their summaries.
 
-A repaired segment covers the same offsets with other outcomes. No end has moved, so the tables of its days would pass
-for current without this.
+A repaired segment covers the same offsets with other outcomes. No end has moved, so without this, the tables of its
+days would count as current.
 """
 
 from datetime import date, datetime
@@ -20,9 +20,9 @@ _TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
-    """Builds the tables and summaries of all noted days again, those of repairs that died too.
+    """Rebuilds the tables and summaries of all noted days, also of repairs that died.
 
-    Days without tables are left out: whoever builds them first reads the ledger as it is.
+    Days without tables are left out: their first build reads the repaired ledger.
 
     Args:
         store: The object store.

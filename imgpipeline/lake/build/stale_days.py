@@ -1,4 +1,4 @@
-"""Finds the days whose tables or summaries are older than what they are made of, and says why.
+"""Finds the days whose tables or summaries are older than their inputs, and says why.
 
 Compares all days by the day index, listings and manifests, without reading tables. Tables of another release or made
 with other settings do not count: whether to rebuild history is the user's decision.

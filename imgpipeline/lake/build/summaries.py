@@ -1,7 +1,7 @@
 """Daily summaries: one `.sql` file each, over one day's tables and other summaries.
 
-A summary names the versions of the tables that it was made of and the very query that made it, so that `audit` can make
-it again. A new summary is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
+A summary names the versions of its input tables and its exact query, so that `audit` can build it again. A new summary
+is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
 """
 
 import time
@@ -116,13 +116,13 @@ class SummaryBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored summary was made of these inputs, by this query and these settings already."""
+    """Whether the stored summary already has these inputs, this query and these settings."""
     rows: int
     """Its rows."""
     size_bytes: int
     """Size of its object."""
     made_of: Mapping[str, str]
-    """Version (e-tag) of each input it was made of."""
+    """Version (e-tag) of each input."""
     made_by: str
     """Hash of what made it; that of `recipe` where the summaries among its inputs are current too."""
     ends: Mapping[ChainId, int]
@@ -272,7 +272,7 @@ class DaySummary(Derived[Manifest]):
 
 
 def summary_origin(manifest: Manifest) -> Origin:
-    """Returns what a stored summary was made of and by, as its manifest names it."""
+    """Returns the inputs and recipe of a stored summary, from its manifest."""
     return Origin(manifest.made_of, manifest.made_by)
 
 

@@ -1,4 +1,4 @@
-"""What a summary is made of: stored tables of one day, each in one version, all made from one reading of the ledger."""
+"""The inputs of a summary: stored tables of one day, each in one version, all from one reading of the ledger."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping

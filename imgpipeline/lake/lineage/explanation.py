@@ -124,7 +124,7 @@ class StoredNumber:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One number with all that it is made of."""
+    """One number with its detections, frames and segments."""
 
     number: NumberId
     """Which number."""

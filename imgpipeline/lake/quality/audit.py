@@ -103,7 +103,7 @@ def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, 
 
 
 def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
-    """Adds the problem that a chain goes on in a next one, but its own closing segment is not there."""
+    """Adds the problem that a chain continues in a next one, but its own closing segment is missing."""
     known = {end.chain for end in ends}
     return [
         end

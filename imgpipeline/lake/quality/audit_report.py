@@ -186,7 +186,7 @@ class SummaryAudit:
     ok: bool
     """Whether making it again gives the same rows."""
     stale: bool
-    """Whether there is a newer version of what it was made of (which is not wrong)."""
+    """Whether there is a newer version of its inputs (which is not an error)."""
     problem: str | None = None
     """Why it is not ok."""
 

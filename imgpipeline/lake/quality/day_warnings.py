@@ -1,4 +1,4 @@
-"""What of a day a person should look at: damaged rows, many dead letters, dark pictures, a label that nearly vanished.
+"""Warnings about a day's content: damaged rows, many dead letters, dark images, a label that nearly vanished.
 
 These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
 `settings.warnings`; what must hold of every row stands in `lake.build.day_rules`.

@@ -1,4 +1,4 @@
-"""The books of the sources: what each session received and what became of it, beside what the ledger holds of it.
+"""The books of the sources: what each session received and its outcome, compared with the ledger.
 
 Accounts and records come from the tables `notices`, `frames` and `dead_letters`. `frames` has a frame once that was
 announced several times, so where a session's figures differ, the records of that day are counted in the ledger.

@@ -1,4 +1,4 @@
-"""Arrow tables with stable types, and pandas made of them."""
+"""Arrow tables with stable types, and their conversion to pandas."""
 
 from collections.abc import Sequence
 from itertools import count

@@ -83,7 +83,7 @@ def _judge(source: str, sign: _Sign, limits: SilenceLimits, as_of: datetime) -> 
     if limit_s is None or sign.kind == SourceState.ENDED.value:
         return None
     if sign.kind is None and source not in limits.by_source:
-        return None  # it sends no notices: nobody knows whether it has ended
+        return None  # it sends no notices, so it is unknown whether it has ended
     is_offline = sign.kind == SourceState.OFFLINE.value and sign.changed_at is not None
     since = sign.changed_at if is_offline and sign.changed_at else sign.at
     if (as_of - since).total_seconds() <= limit_s:

@@ -1,7 +1,7 @@
-"""How the sources are: online, offline, ended or silent, by their notices and frames in the ledger.
+"""The state of each source: online, offline, ended or silent, from its notices and frames in the ledger.
 
-Reads the store alone. Which sources there are, `frame_stats` of the last 30 days tells; of older days only those are
-opened on which a source was there last.
+Reads the store alone. `frame_stats` of the last 30 days lists the sources; of older days, only those with a source's
+last frame are opened.
 """
 
 from collections import Counter

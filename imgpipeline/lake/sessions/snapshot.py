@@ -1,4 +1,4 @@
-"""One moment of the lake: the stored day tables, and over them what the ledger has behind them.
+"""A snapshot of the lake: the stored day tables plus the newer segments of the ledger.
 
 Makes the tables `frames`, `detections` and `notices` of a query session, and the dead letters that its summaries count.
 They show everything up to one set of ends exactly once, whatever builds go on meanwhile:

@@ -31,7 +31,7 @@ _TAIL_BYTES = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one stored table was made of."""
+    """The inputs, recipe and content hash of one stored table."""
 
     table: str
     """`frames`, `detections`, `dead_letters`, or a summary's name."""
@@ -50,11 +50,11 @@ class Manifest:
     duplicates: int = 0
     """Frames that were left out because their `frame_id` was there already (day tables)."""
     made_of: Mapping[str, str] = field(default_factory=dict)
-    """Version (e-tag) of each table that a summary was made of, by name; empty for day tables."""
+    """Version (e-tag) of each input table of a summary, by name; empty for day tables."""
     sql: str = ""
     """The query that made a summary; empty for day tables."""
     parameters: Mapping[str, float] = field(default_factory=dict)
-    """The settings that a summary's query has read, or that of a summary it is made of."""
+    """The settings read by a summary's query, or by the query of a summary among its inputs."""
     queries: Mapping[str, str] = field(default_factory=dict)
     """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
     is_extended: bool = False

@@ -17,7 +17,7 @@ from pathlib import Path
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Makes a folder, and removes it at the end.
 
-    Folders of the same parent and prefix that nobody holds any more are removed first.
+    Folders of the same parent and prefix that no process holds any more are removed first.
 
     Args:
         parent: Where to make it; must be there.
@@ -50,7 +50,7 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Removes the folders of processes that ended without doing so: nobody holds their lock.
+    """Removes the folders of processes that ended without doing so, recognised by their free lock.
 
     Links are not followed: the parent may be a folder that others write to.
     """

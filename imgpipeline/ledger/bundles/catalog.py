@@ -96,7 +96,7 @@ def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, en
 
 
 def ranges_of(first: int, behind: int) -> Iterator[tuple[int, int, int]]:
-    """Cuts a stretch of offsets at the borders of ranges: number of the range, first offset, first offset after it."""
+    """Splits offsets at the boundaries of ranges: number of the range, first offset, first offset after it."""
     while first < behind:
         number = first // BUNDLE_OFFSETS
         border = min((number + 1) * BUNDLE_OFFSETS, behind)

@@ -33,7 +33,7 @@ class WrongBundle:
 class BundleCheck:
     """Compares the segments of one chain, as they come, with those that its bundles hold.
 
-    A bundle that is damaged is removed and left out: nobody reads it.
+    A damaged bundle is removed and left out.
     """
 
     store: ObjectStore

@@ -1,8 +1,8 @@
 """Making bundles of the ranges that a chain has moved past.
 
 The repair marks are listed before the segments are read. A repair that changes one of them later puts its mark first,
-so what is made of the old bytes has a revision that nobody looks for: a bundler may sleep at any step, and any number
-of them may work at once.
+so a bundle of the old bytes has a revision that no reader looks for. A bundler may therefore pause at any step, and any
+number of them may work at once.
 """
 
 from collections import defaultdict

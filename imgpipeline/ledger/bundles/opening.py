@@ -1,7 +1,7 @@
 """Opening a bundle, and taking segments out of it.
 
-A bundle that is gone or damaged costs its readers requests and nothing else. A damaged one is removed by whoever meets
-it, so that the next bundling makes it again.
+A bundle that is gone or damaged costs its readers requests and nothing else. The first reader of a damaged one removes
+it, so that the next bundling rebuilds it.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Closing a chain whose log is gone, and finding the chain that a log has now.
 
-A log may be cut below the ledger's end under the same topic id (an unclean election, a restored disk), or a broker
-that tells no ids may have its topic made anew. What is there then is another log under the old name. Its offsets may
-not enter the old chain, which has outcomes for them already, so it gets a chain of its own: `{topic id}~2`, then `~3`,
-and so on.
+A log may be cut below the ledger's end under the same topic id (an unclean election, a restored disk), or a topic may
+be re-created on a broker without topic ids. What is there then is another log under the old name. Its offsets may not
+enter the old chain, which has outcomes for them already, so it gets a chain of its own: `{topic id}~2`, then `~3`, and
+so on.
 
 Which chain a log has is written in the chains themselves. A chain is *closed* by a segment at its end that holds one
 gap of one offset, with the reason `closed`. A log's chain is the first of `id`, `id~2`, `id~3`, … that is not closed.

@@ -44,9 +44,9 @@ class BrokenStretch:
     start: int
     """Where the whole segment before it ends; 0 where there is none."""
     end: int | None
-    """Where the next whole segment starts; None where there is none: then nobody can read where it ended."""
+    """Start of the next intact segment; None if there is none: then the end is unknown."""
     objects: tuple[DamagedObject, ...]
-    """What lies there, by start; none where the segments were removed."""
+    """The damaged objects, by start; empty if the segments were removed."""
     before: SegmentHeader | None
     """Header of the whole segment before it."""
     behind: SegmentHeader | None
@@ -74,7 +74,7 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
     """Reads every segment of a chain and finds what is broken.
 
     A removed segment at the very end leaves no trace in a chain: then it ends where the one before ended, and the next
-    run goes on there.
+    run continues there.
 
     Args:
         store: The object store.
@@ -116,7 +116,7 @@ def _look_at_all(store: ObjectStore, chain: ChainId) -> Iterator[SegmentHeader |
 
 
 def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | DamagedObject | None:
-    """Returns what lies under a segment's key; None where it was removed since it was listed."""
+    """Returns the object under a segment's key; None if it was removed since it was listed."""
     key = segment_key(chain, start)
     try:
         fetched = store.fetch(key)

@@ -50,12 +50,12 @@ Made = tuple[Outcome, Fingerprint | None]
 
 
 class ChainChangedError(TransientError):
-    """Somebody else has written where it was to be mended: what is broken has to be looked for again."""
+    """Another writer has written to the range under repair: search for the damage again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Offsets that are mended together; a damaged object lies at most under the first of them."""
+    """Offsets that are repaired together; at most the first of them has a damaged object."""
 
     start: int
     """First offset."""
@@ -80,12 +80,12 @@ class Mended:
 
 
 def is_lid(damaged: DamagedObject) -> bool:
-    """Tells whether an object is the lid of a tail that is, or was, being mended."""
+    """Returns whether an object is the lid of a tail under repair, or of an interrupted repair."""
     return damaged.data == LID
 
 
 def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
-    """Returns what is to be put for a broken stretch, in order.
+    """Returns the pieces to put for a broken range, in order.
 
     Args:
         stretch: Offsets without outcomes.
@@ -94,7 +94,7 @@ def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
     starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
     if stretch.end is not None:
         return [Piece(a, b) for a, b in pairwise([*starts, stretch.end])]
-    # Where a lid is, nobody knows any more which of the offsets before it the damaged object had: all of them are tail.
+    # Under a lid, it is unknown which of the offsets before it the damaged object had: all of them are tail.
     under_lid = is_lid(stretch.objects[-1])
     return [*(Piece(a, b, under_lid) for a, b in pairwise(starts)), Piece(starts[-1], tail_end, True)]
 
@@ -125,7 +125,7 @@ class Mender:
         *,
         days: Iterable[date] = (),
     ) -> Iterator[Mended]:
-        """Puts outcomes for a broken stretch.
+        """Puts outcomes for a broken range.
 
         Args:
             stretch: What is broken.
@@ -161,7 +161,7 @@ class Mender:
         close_repair(self.store, opened, touched)
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
-        """Removes a damaged object whose offset a whole segment before it covers: nobody can write there.
+        """Removes a damaged object whose offset is covered by an intact segment before it: no writer can use that key.
 
         Returns:
             Where its bytes are kept; None for a lid.

@@ -1,6 +1,6 @@
 """Putting damaged and removed segments back from their bundles, byte for byte.
 
-No outcome changes, so the bundles stay valid and no repair mark is needed. The conditions are those of every mending:
+No outcome changes, so the bundles stay valid and no repair mark is needed. The conditions are those of every repair:
 an object is replaced only in the version that was found damaged, and put only where nothing is.
 """
 
@@ -33,7 +33,7 @@ class LostSegment:
     data: bytes
     """Its whole object."""
     over: DamagedObject | None
-    """What lies in its place; None where nothing does."""
+    """The damaged object in its place; None if there is none."""
 
     @property
     def key(self) -> str:
@@ -59,7 +59,7 @@ class Restoring:
     """What was put back, or would be: neighbouring segments in one step."""
 
     def restore(self, damage: ChainDamage) -> ChainDamage:
-        """Removes bundles that are wrong, and puts back what the others have; returns what is left to be mended.
+        """Removes wrong bundles, and restores segments from the others; returns what is left to repair.
 
         Raises:
             TransientError: The store does not answer.
@@ -88,7 +88,7 @@ class Restoring:
             if not self.dry_run:
                 kept = keep_bytes(self.store, self.chain, lost.over) if lost.over else None
                 if not self._put(lost):
-                    return [stretch]  # somebody else has written there: whoever mends it notices, and looks again
+                    return [stretch]  # another writer was faster: the repair notices that and searches again
             self._tell(lost, kept, is_next=bool(back) and back[-1].end == lost.header.start)
             back.append(lost.header)
         return without(stretch, back)
@@ -144,7 +144,7 @@ def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegmen
 
 
 def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[BrokenStretch]:
-    """Returns what is left of a broken stretch once some of its segments are back.
+    """Returns what is left of a broken range once some of its segments are restored.
 
     Args:
         stretch: Offsets without a readable outcome.
@@ -178,5 +178,5 @@ def _read(
         data = bundle.cut(store, segment, segment)
         header = open_bundled(bundle.stored, segment, data, segment).header
     except (LedgerError, ObjectMissingError):
-        return  # then it is mended as it is without a bundle
+        return  # then it is repaired as if there were no bundle
     yield LostSegment(header, data, over)

@@ -16,7 +16,7 @@ NO_SEGMENT = "no segment is there"
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """One stretch of offsets, and what becomes of it."""
+    """One range of offsets, and what the repair does with it."""
 
     chain: ChainId
     """The chain."""
@@ -36,7 +36,7 @@ class RepairStep:
     dead_letters: int = 0
     """Offsets that are dead letters now."""
     gaps: int = 0
-    """Offsets that lie in gaps now."""
+    """Offsets that are in gaps now."""
     kept: str | None = None
     """Where the bad bytes are kept; None where there were none, or nothing was done."""
     notices: int = 0
@@ -76,7 +76,7 @@ class RepairReport:
     waiting: str | None = None
     """Why noted days cannot be built yet: something else is broken; None where nothing waits."""
     blocked: tuple[str, ...] = ()
-    """Chains that could not be mended, each with the reason, while others were."""
+    """Chains that could not be repaired, each with the reason."""
 
 
 def first_step(
