@@ -10,33 +10,34 @@ class DetectionSettings(BaseSettings):
     """Detection runs."""
 
     lanes: int = Field(1, ge=1, le=1000, description="Detection runs at a time; topic partitions are spread over them.")
-    linger_s: float = Field(20.0, ge=0, description="A detection run ends when its lane was quiet for this long.")
-    max_run_s: float = Field(900.0, gt=0, description="A detection run ends after this long; the next one goes on.")
-    takeover_s: float = Field(
-        180.0, gt=0, description="A run without progress for this long is taken over by a new one."
-    )
+    linger_s: float = Field(20.0, ge=0, description="A detection run ends when its lane has been idle for this long.")
+    max_run_s: float = Field(900.0, gt=0, description="A detection run ends after this long; the next one continues.")
+    takeover_s: float = Field(180.0, gt=0, description="A run without progress for this long is replaced by a new one.")
     retry_pause_s: float = Field(
         10.0,
         gt=0,
         le=600,
-        description="Pause after the first run that failed at one place of the ledger. It doubles with each further "
-        "one, up to ten minutes.",
+        description="Pause after a failed run. It doubles with each further failure at the same end of the ledger, up "
+        "to ten minutes.",
     )
     max_look_s: float = Field(
         60.0,
         gt=0,
-        description="Where runs have died, frames are worked one by one in a process of their own; one whose picture "
-        "takes longer than this to decode and detect there counts as one that ended the process.",
+        description="After runs have died, frames are processed one by one in a separate process. A frame that takes "
+        "longer than this to decode and detect there counts as one that killed the process.",
     )
     commit_interval_s: float = Field(
         1.0,
         gt=0,
-        description="A segment is closed at this age. Larger is cheaper, smaller is sooner visible.",
+        description="A segment is closed at this age. Larger values cost fewer requests, smaller ones make frames "
+        "visible sooner.",
     )
     segment_max_records: int = Field(1000, ge=1, le=100_000, description="A segment is closed at this many outcomes.")
-    prefetch_images: int = Field(32, ge=1, le=1024, description="Images that are read ahead of the detector.")
+    prefetch_images: int = Field(32, ge=1, le=1024, description="Images to read ahead of the detector.")
     max_message_bytes: int = Field(16 * 2**20, ge=1024, description="Larger Kafka records become `TOO_LARGE`.")
-    max_image_bytes: int = Field(64 * 2**20, ge=1024, description="Larger image objects become `TOO_LARGE`, unread.")
+    max_image_bytes: int = Field(
+        64 * 2**20, ge=1024, description="Larger image objects become `TOO_LARGE` without being read."
+    )
     max_image_pixels: int = Field(100_000_000, ge=1, description="Images that claim more pixels are not decoded.")
     dead_letter_raw_bytes: int = Field(65_536, ge=0, description="Largest record value that a dead letter keeps.")
     first_day: date = Field(
@@ -51,5 +52,5 @@ class DetectionSettings(BaseSettings):
     )
     allow_gaps: bool = Field(
         False,
-        description="Go on where Kafka has dropped records that were not read yet; the loss is recorded as a gap.",
+        description="Continue if Kafka has dropped unread records; the loss is recorded as a gap.",
     )

@@ -21,8 +21,8 @@ class GateSettings(BaseSettings):
         None,
         ge=0,
         le=255,
-        description="Frames whose luma differs by less than this, in the mean, from the source's last frame that was "
-        "kept are `gated`.",
+        description="Frames whose luma differs by less than this, on average, from the last frame kept of the same "
+        "source are `gated`.",
     )
     gate_hours: str | None = Field(
         None,

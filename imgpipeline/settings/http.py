@@ -13,18 +13,19 @@ class HttpSettings(BaseSettings):
 
     api_keys_file: Path = Field(
         Path(".imgpipeline") / "api_keys.json",
-        description="File of the API keys of `serve-ingest`; without keys it serves this machine only.",
+        description="File with the API keys of `serve-ingest`; without keys, it serves this machine only.",
     )
     dataset_root: Path | None = Field(
         None,
         validation_alias=either("DATASET_ROOT", "DATASET_ROOT_DIR"),
-        description="Folder of the videos and of `sequences/NAME/` that `POST /start/{video}` of `serve-ingest` plays.",
+        description="Folder with the videos and `sequences/NAME/` that `POST /start/{video}` of `serve-ingest` plays.",
     )
     jobs_dir: Path = Field(
-        Path(".imgpipeline") / "jobs", description="Folder in which `serve-ingest` keeps how far it has played videos."
+        Path(".imgpipeline") / "jobs",
+        description="Folder in which `serve-ingest` records how far it has played videos.",
     )
     start_waits: bool = Field(
         False,
-        description="`POST /start/{video}` answers when the last frame is announced, as the classic data generator "
-        "does, instead of at once.",
+        description="`POST /start/{video}` answers when the last frame is announced, like the classic data generator, "
+        "instead of at once.",
     )

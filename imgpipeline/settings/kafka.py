@@ -18,15 +18,15 @@ class KafkaSettings(BaseSettings):
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         ("frames",),
         validation_alias=either("KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"),
-        description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. All "
-        "are followed by the same detectors; our own sources announce on the first.",
+        description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The "
+        "same detectors process all of them; our own sources announce on the first.",
     )
-    kafka_group: str = Field("imgpipeline", description="Consumer group under which progress is shown to other tools.")
+    kafka_group: str = Field("imgpipeline", description="Consumer group that shows the progress to other tools.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to the brokers."
+        "PLAINTEXT", description="Protocol of the connections to the brokers."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="How to log in, where the security protocol has SASL in it."
+        "PLAIN", description="Login mechanism of the protocols with SASL."
     )
     kafka_username: str | None = Field(
         None, validation_alias=either("KAFKA_USERNAME", "KAFKA_USERNAME"), description="User name for SASL."
@@ -37,8 +37,8 @@ class KafkaSettings(BaseSettings):
     kafka_user_password: SecretStr | None = Field(
         None,
         validation_alias=either("KAFKA_USER_PASSWORD", "KAFKA_USER_PASSWORD"),
-        description="Password for SASL where `IMGPIPELINE_KAFKA_PASSWORD` is not set; the user is `admin` then, unless "
-        "`IMGPIPELINE_KAFKA_USERNAME` names one.",
+        description="Password for SASL if `IMGPIPELINE_KAFKA_PASSWORD` is not set. The user is then `admin`, unless "
+        "`IMGPIPELINE_KAFKA_USERNAME` names another.",
     )
     kafka_ca_file: Path | None = Field(
         None, description="PEM file of the authority that signed the brokers' certificates."
@@ -51,8 +51,8 @@ class KafkaSettings(BaseSettings):
     kafka_api_version: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)+$",
-        description="Protocol version of a broker that cannot be asked for it, such as `2.3` for the demo's; "
-        "usually unset.",
+        description="Protocol version of a broker that does not report it, such as `2.3` for the demo's; usually "
+        "unset.",
     )
 
     @model_validator(mode="after")

@@ -29,24 +29,25 @@ class MessageSettings(BaseSettings):
 
     timestamp_fields: Annotated[tuple[str, ...], NoDecode] = Field(
         TIMESTAMP_FIELDS,
-        description="Message fields that may hold the time of a frame, separated by commas; the first that does "
+        description="Message fields that may hold the time of a frame, separated by commas; the first one present "
         "counts: `timestamp,upload_timestamp,backfill_timestamp`.",
     )
     message_timezone: TimezoneName = Field(
         "UTC",
-        description="IANA time zone of times in messages that name no offset.",
+        description="IANA time zone of times without an offset in messages.",
     )
     image_path_template: Annotated[str, AfterValidator(check_image_path_template)] = Field(
         IMAGE_PATH_TEMPLATE,
         validation_alias=either("IMAGE_PATH_TEMPLATE", f"{PREFIX}VIDEO_FRAME_PATH"),
-        description="Where the image of a message without a path lies, below the store's prefix, or as `s3://…` or "
+        description="Where the image of a message without a path is, below the store's prefix, or as `s3://…` or "
         "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`: `{field}` is a field of the message, `{field:05d}` a "
         "whole number with at least 5 digits.",
     )
     source_template: Annotated[str, AfterValidator(check_source_template)] | None = Field(
         None,
-        description="Source of frames whose message names none: `{bucket}`, `{folder}` (of the image's path), `{key}` "
-        "(of the record) and the fields of the message. Default: the key, unless it names the image, else the folder.",
+        description="Source of frames whose message does not name one: `{bucket}`, `{folder}` (of the image's path), "
+        "`{key}` (of the record) and the fields of the message. Default: the key, unless it names the image, else the "
+        "folder.",
     )
     image_key_template: Annotated[str, AfterValidator(_check_key_template)] = Field(
         ImageKeyTemplate().text,

@@ -18,35 +18,35 @@ class ModelSettings(BaseSettings):
 
     model: str = Field("demo", description="Registered model (`imgpipeline models list`), or path of an ONNX file.")
     model_decoder: Literal["yolox", "yolov4"] | None = Field(
-        None, description="Output layout of the model, where `IMGPIPELINE_MODEL` is a path."
+        None, description="Output layout of the model, if `IMGPIPELINE_MODEL` is a path."
     )
     model_labels: Path | None = Field(
         None,
-        description="Text file with one label a line, where `IMGPIPELINE_MODEL` is a path. Default: COCO's 80.",
+        description="Text file with one label per line, if `IMGPIPELINE_MODEL` is a path. Default: COCO's 80 labels.",
     )
     model_dir: Path | None = Field(
         None, description="Folder of pulled models. Default: `imgpipeline/models` in the user's cache folder."
     )
     model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
-        "auto", description="Inference library; `auto` takes the fastest installed one."
+        "auto", description="Inference library; `auto` selects the fastest installed one."
     )
     model_threads: int | None = Field(
-        None, ge=1, le=256, description="Threads of one inference. Default: the cores are shared out to the workers."
+        None, ge=1, le=256, description="Threads per inference. Default: the cores are divided among the workers."
     )
     detect_workers: int | None = Field(
-        None, ge=1, le=256, description="Pictures that are decoded and detected at a time. Default: one a core."
+        None, ge=1, le=256, description="Images decoded and detected at a time. Default: one per core."
     )
     confidence_threshold: float = Field(
-        0.5, ge=0, lt=1, description="Detections have a confidence strictly above this."
+        0.5, ge=0, lt=1, description="Detections need a confidence strictly above this."
     )
     nms_threshold: float = Field(
         0.4,
         gt=0,
         le=1,
-        description="Of two boxes that overlap (IoU) by more than this the weaker is dropped.",
+        description="If two boxes overlap (IoU) by more than this, the one with lower confidence is dropped.",
     )
     nms_per_class: bool | None = Field(
-        None, description="Whether only boxes of one label compete. Default: as the model is registered."
+        None, description="Whether only boxes with the same label compete. Default: as registered for the model."
     )
     reduced_decoding: bool = Field(
         True,
@@ -59,7 +59,10 @@ class ModelSettings(BaseSettings):
         "`yolox-nano,demo@0.3`. Default: none.",
     )
     redetect_part_frames: int = Field(
-        500, ge=1, le=100_000, description="A redetection keeps what it has found each time it saw this many frames."
+        500,
+        ge=1,
+        le=100_000,
+        description="A redetection stores its results each time it has processed this many frames.",
     )
 
     @field_validator("redetect_models")

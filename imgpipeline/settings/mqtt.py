@@ -25,9 +25,9 @@ class MqttSettings(BaseSettings):
     mqtt_username: str | None = Field(None, description="User name for the MQTT broker.")
     mqtt_password: SecretStr | None = Field(None, description="Password for the MQTT broker.")
     mqtt_password_file: Path | None = Field(
-        None, description="File whose first line is that password, where `IMGPIPELINE_MQTT_PASSWORD` is not set."
+        None, description="File whose first line is the password, if `IMGPIPELINE_MQTT_PASSWORD` is not set."
     )
-    mqtt_tls: bool = Field(False, description="Whether to talk to the MQTT broker by TLS.")
+    mqtt_tls: bool = Field(False, description="Whether to connect to the MQTT broker with TLS.")
     mqtt_ca_file: Path | None = Field(
         None,
         description="PEM file of the authority that signed the broker's certificate; implies TLS. Default: the "
@@ -36,17 +36,17 @@ class MqttSettings(BaseSettings):
     mqtt_protocol: Literal["5", "3.1.1"] = Field("5", description="Version of MQTT.")
     mqtt_client_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_.-]{1,100}$")] = Field(
         "imgpipeline",
-        description="Name of the session at the MQTT broker, which keeps messages for it. Two processes with one name "
-        "end each other's connection.",
+        description="Name of the session at the MQTT broker, which keeps messages for it. Two processes with the same "
+        "name disconnect each other.",
     )
     mqtt_session_expiry_s: int = Field(
         7 * 86_400,
         ge=0,
         le=0xFFFF_FFFE,
-        description="For how long the MQTT broker keeps messages while nobody is connected (MQTT 5).",
+        description="How long the MQTT broker keeps messages while no client is connected (MQTT 5).",
     )
     mqtt_max_in_flight: int = Field(
-        64, ge=1, le=65_535, description="Messages that are received and not yet acknowledged, at most."
+        64, ge=1, le=65_535, description="Maximum number of messages that are received but not yet acknowledged."
     )
 
     @model_validator(mode="after")

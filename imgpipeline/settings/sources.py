@@ -15,6 +15,6 @@ class SourceSettings(BaseSettings):
         60.0,
         gt=0,
         le=3600,
-        description="Of a longer gap between two frames of a source only this much counts as observed time, where the "
-        "source sends no accounts.",
+        description="Of a longer gap between two frames, only this much counts as observed time, if the source sends "
+        "no accounts.",
     )

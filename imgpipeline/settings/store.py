@@ -50,7 +50,7 @@ class StoreSettings(BaseSettings):
     )
     allowed_image_locations: _Locations = Field(
         (),
-        description="Buckets, prefixes and folders beside the store's own that images may be read from, separated by "
+        description="Additional buckets, prefixes and folders from which images may be read, separated by "
         "commas: `s3://camera-archive/2026,file:///app/frame_store`. Everything else becomes a `PATH_NOT_ALLOWED` dead "
         "letter.",
     )
@@ -58,26 +58,26 @@ class StoreSettings(BaseSettings):
         15.0,
         gt=0,
         le=600,
-        description="A request fails when the S3 store sends nothing for this long. Objects over 4 MB get more time to "
-        "be sent: one second for each 0.5 MB.",
+        description="A request fails if the S3 store sends nothing for this long. Objects over 4 MB get more time to "
+        "be sent: one second per 0.5 MB.",
     )
     store_patience_s: float = Field(
         45.0,
         ge=0,
         le=600,
-        description="A request to the S3 store that failed in a way that may pass (connection refused or reset, no "
-        "answer in time, 5xx) is repeated for this long. `doctor` and `status` repeat it for 5 s at most.",
+        description="Requests to the S3 store with transient failures (connection refused or reset, no answer in "
+        "time, 5xx) are repeated for this long. `doctor` and `status` repeat them for 5 s at most.",
     )
     keep_images_days: float | None = Field(
         None,
         gt=0,
         le=36_500,
-        description="Images that this project stored are deleted this many days after they were taken and stored, once "
+        description="Delete images that this project has stored this many days after they were taken and stored, once "
         "their frames have an outcome. Unset: never.",
     )
     keep_images_bytes: int | None = Field(
         None,
         ge=1,
-        description="The oldest images that this project stored are deleted until the others have at most this size in "
+        description="Delete the oldest images that this project has stored until the others have at most this size in "
         "bytes. Unset: no limit.",
     )

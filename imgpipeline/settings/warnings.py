@@ -45,11 +45,9 @@ class WarningLimits(BaseSettings):
     """When a day looks wrong although nothing in it is."""
 
     warn_dead_letter_share: float = Field(
-        0.05, ge=0, le=1, description="A warning is given where a larger share of a day's records are dead letters."
+        0.05, ge=0, le=1, description="Warn if a larger share of a day's records are dead letters."
     )
-    warn_dark_share: float = Field(
-        0.8, ge=0, le=1, description="A warning is given where a larger share of a day's frames are dark."
-    )
+    warn_dark_share: float = Field(0.8, ge=0, le=1, description="Warn if a larger share of a day's frames are dark.")
     dark_brightness: int = Field(
         16,
         ge=0,
@@ -61,12 +59,11 @@ class WarningLimits(BaseSettings):
         0.25,
         ge=0,
         le=1,
-        description="A warning is given where a label was counted less often than this share of its mean over the "
-        "seven days before.",
+        description="Warn if a label was counted less often than this share of its mean over the previous seven days.",
     )
     source_silent_s: str = Field(
         "900",
-        description="A source counts as silent if nothing came from it for so many seconds; `off` for never. For some "
+        description="A source counts as silent after this many seconds without a record; `off` for never. For single "
         "sources: `900,gate=60,uploads=off`.",
     )
 
