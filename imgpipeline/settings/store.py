@@ -7,10 +7,26 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
+from imgpipeline.settings.limits import SourceLimits, checked_limits
 from imgpipeline.settings.variables import either, split_list
 
 _Location = Annotated[str, AfterValidator(check_image_location)]
 _Locations = Annotated[tuple[_Location, ...], BeforeValidator(split_list), NoDecode]
+
+
+_MOST_DAYS, _MOST_BYTES = 36_500, 1e18
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _check_days(text: str | None) -> str | None:
+    return checked_limits(text, "days", most=_MOST_DAYS)
+
+
+def _check_bytes(text: str | None) -> str | None:
+    return checked_limits(text, "bytes", most=_MOST_BYTES)
 
 
 def _default_store_url() -> str:
@@ -68,16 +84,24 @@ class StoreSettings(BaseSettings):
         description="Requests to the S3 store with transient failures (connection refused or reset, no answer in "
         "time, 5xx) are repeated for this long. `doctor` and `status` repeat them for 5 s at most.",
     )
-    keep_images_days: float | None = Field(
+    keep_images_days: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_days)] = Field(
         None,
-        gt=0,
-        le=36_500,
         description="Delete images that this project has stored this many days after they were taken and stored, once "
-        "their frames have an outcome. Unset: never.",
+        "their frames have an outcome. For some sources: `30,gate=7,archive=off`. Unset: never.",
     )
-    keep_images_bytes: int | None = Field(
+    keep_images_bytes: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_bytes)] = Field(
         None,
-        ge=1,
         description="Delete the oldest images that this project has stored until the others have at most this size in "
-        "bytes. Unset: no limit.",
+        "bytes. Named sources each have their own limit, and the others share the number without a name: "
+        "`2e12,gate=5e11,archive=off`. Unset: no limit.",
     )
+
+    @property
+    def image_age_limits(self) -> SourceLimits:
+        """For how many days the images of a source are kept."""
+        return SourceLimits.parse(self.keep_images_days or "off", most=_MOST_DAYS)
+
+    @property
+    def image_size_limits(self) -> SourceLimits:
+        """How many bytes of images are kept: of each named source, and of all others together."""
+        return SourceLimits.parse(self.keep_images_bytes or "off", most=_MOST_BYTES)

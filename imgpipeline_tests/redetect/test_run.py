@@ -222,7 +222,7 @@ def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, sto
 @pytest.mark.medium
 def test_a_picture_that_image_retention_has_deleted_says_so(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(2))
-    limits = settings.model_copy(update={"keep_images_bytes": 1})
+    limits = settings.model_copy(update={"keep_images_bytes": "1"})
     assert retain_images(store, limits, now=NOON).images == 2
     redetect_day(redetector(settings, store), DAY)
     messages = {row["message"] for row in redetected_rows(store, "frames")}

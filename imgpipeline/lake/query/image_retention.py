@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
-from imgpipeline.contracts.keys import IMAGES, original_image_key
+from imgpipeline.contracts.keys import IMAGES, original_image_key, safe_name
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.faultpoints import reach
@@ -58,7 +58,7 @@ class RetentionReport:
 
 def is_retained(settings: Settings) -> bool:
     """Whether a limit is set, so that images are deleted at all."""
-    return settings.keep_images_days is not None or settings.keep_images_bytes is not None
+    return settings.image_age_limits.has_any or settings.image_size_limits.has_any
 
 
 def retain_images(
@@ -113,7 +113,7 @@ class _Work:
     left: int = 0
     deleted: int = 0
     is_full: bool = False
-    _excess_bytes: int = 0
+    _excess_bytes: float = 0
     _simulated: set[str] = field(default_factory=set)
 
     def run(self) -> None:
@@ -126,43 +126,51 @@ class _Work:
         for day in sorted(days):
             if not self._is_done():
                 self._delete_aged(day, days[day])
-        self._excess_bytes = self._measure(days)
-        for day in sorted(days):
-            if self._excess_bytes > 0 and not self._is_done():
-                self._delete_oldest(day, days[day])
+        for limit_bytes, sources in self._sharing_a_limit({name for names in days.values() for name in names}):
+            shared = {day: [name for name in days[day] if name in sources] for day in days}
+            self._excess_bytes = self._measure(shared, limit_bytes)
+            for day in sorted(shared):
+                if self._excess_bytes > 0 and not self._is_done():
+                    self._delete_oldest(day, shared[day])
+
+    def _sharing_a_limit(self, sources: set[str]) -> Iterator[tuple[float, set[str]]]:
+        """Yields each limit of size with the sources that share it: named ones have their own."""
+        limits = self.settings.image_size_limits
+        named = {safe_name(name): limit for name, limit in limits.by_source.items()}
+        shares = [(limit, {name}) for name, limit in named.items()] + [(limits.default, sources - named.keys())]
+        yield from ((limit, sharing) for limit, sharing in shares if limit is not None)
 
     def _is_done(self) -> bool:
         self.is_full = self.is_full or self.is_over()
         return self.is_full
 
-    def _measure(self, days: dict[date, list[str]]) -> int:
-        """Returns by how much all images exceed the size limit."""
-        limit = self.settings.keep_images_bytes
-        if limit is None or self.is_full:
+    def _measure(self, days: dict[date, list[str]], limit_bytes: float) -> float:
+        """Returns by how much the images of some sources exceed their limit."""
+        if self.is_full:
             return 0
-        sizes = (info.size_bytes for day, sources in days.items() for info in self._list(day, sources))
-        simulated = sum(each.size_bytes for each in self.done.values()) if self.dry_run else 0
-        return sum(sizes) - simulated - limit
+        listed = (info for day, sources in days.items() for info in self._list(day, sources))
+        return sum(info.size_bytes for info in listed if info.key not in self._simulated) - limit_bytes
 
     def _delete_aged(self, day: date, sources: list[str]) -> None:
         """Deletes the images of a day that is over for long enough, and that were stored as long ago."""
-        keep_days = self.settings.keep_images_days
-        if keep_days is None:
-            return
-        before = self.now - timedelta(days=keep_days)
-        if day >= day_of(before):
-            return
-        due = {source: self._count_due(day, source, before) for source in sources}
-        wanted = [source for source in sources if due[source]]
-        if wanted:
-            paths = self._outcomes(day)
-            for source in wanted:
-                aged = (info for info in self._list(day, [source]) if info.last_modified < before)
-                self._delete(day, aged, paths, math.inf)
+        limits = self.settings.image_age_limits
+        keep_days = {safe_name(name): days for name, days in limits.by_source.items()}
+        due: dict[str, datetime] = {}
+        for source in sources:
+            days = keep_days.get(source, limits.default)
+            before = None if days is None else self.now - timedelta(days=days)
+            if before and day < day_of(before) and self._count_due(day, source, before):
+                due[source] = before
+        paths = self._outcomes(day) if due else set()
+        for source, before in due.items():
+            self._delete(day, self._stored_before(day, source, before), paths, math.inf)
+
+    def _stored_before(self, day: date, source: str, before: datetime) -> Iterator[ObjectInfo]:
+        return (info for info in self._list(day, [source]) if info.last_modified < before)
 
     def _count_due(self, day: date, source: str, before: datetime) -> int:
         """Counts the images that are due; 0 if an earlier run of the last day had to leave as many."""
-        count = sum(1 for info in self._list(day, [source]) if info.last_modified < before)
+        count = sum(1 for _ in self._stored_before(day, source, before))
         known = read_deleted(self.store, source, day)
         if known and known.left == count and self.now - known.looked_at < _LOOK_AGAIN:
             self.left += count

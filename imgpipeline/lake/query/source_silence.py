@@ -20,7 +20,7 @@ from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.warnings import SilenceLimits
+from imgpipeline.settings.limits import SourceLimits
 
 _TABLES = (NOTICES, SOURCE_ACTIVITY)
 _SHOWN = 5
@@ -77,7 +77,7 @@ def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> S
     return Silence(len(signs), found)
 
 
-def _judge(source: str, sign: _Sign, limits: SilenceLimits, as_of: datetime) -> str | None:
+def _judge(source: str, sign: _Sign, limits: SourceLimits, as_of: datetime) -> str | None:
     """Returns what is wrong with a source; None if nothing is."""
     limit_s = limits.of(source)
     if limit_s is None or sign.kind == SourceState.ENDED.value:

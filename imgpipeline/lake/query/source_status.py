@@ -18,7 +18,7 @@ from imgpipeline.lake.schema import FRAME_STATS
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.warnings import SilenceLimits
+from imgpipeline.settings.limits import SourceLimits
 
 LISTED_DAYS = 30
 """A source without a frame or notice for so many days is not listed."""
@@ -145,7 +145,7 @@ class _Rows:
         both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}
         return cls(frames, both, _by_source(lake, LAST_NOTICES))
 
-    def status(self, source: str, last_day: date, limits: SilenceLimits, now: datetime) -> SourceStatus:
+    def status(self, source: str, last_day: date, limits: SourceLimits, now: datetime) -> SourceStatus:
         last_frame, last_processed, recent, is_import = self.frames.get(source, (None, None, 0, False))
         today, notices = self.today.get(source, {}), self.notices.get(source, {})
         last_notice, change = notices.get("last_notice"), notices.get("last_change")

@@ -1,0 +1,37 @@
+"""Limits for all sources, and for some of them, in one setting."""
+
+import pytest
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings.limits import SourceLimits
+
+
+@pytest.mark.parametrize(
+    ("text", "gate", "other"),
+    [
+        pytest.param("900", 900, 900, id="all"),
+        pytest.param("off", None, None, id="none"),
+        pytest.param("900, gate = 60, uploads=off", 60, 900, id="both"),
+        pytest.param("gate=60", 60, None, id="named-only"),
+        pytest.param("gate=off,900", None, 900, id="named-first"),
+    ],
+)
+def test_a_source_has_its_own_limit_or_that_of_all(text: str, gate: float | None, other: float | None):
+    limits = SourceLimits.parse(text)
+    assert (limits.of("gate"), limits.of("other")) == (gate, other)
+    assert limits.has_any is (text != "off")
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "900,60", "gate=1,gate=2", "=5", "gate=", "nan", "36501"])
+def test_what_is_no_limit_is_refused_with_the_variable(text: str):
+    if text:
+        with pytest.raises(ConfigurationError, match="IMGPIPELINE_KEEP_IMAGES_DAYS"):
+            load_settings(keep_images_days=text)
+    with pytest.raises(ValueError):  # noqa: PT011 - any; the settings say which
+        SourceLimits.parse(text, most=36_500)
+
+
+def test_numbers_of_earlier_releases_are_still_limits():
+    settings = Settings(_env_file=None, keep_images_days=7, keep_images_bytes=10**12)
+    assert (settings.image_age_limits.of("gate"), settings.image_size_limits.default) == (7, 10**12)
