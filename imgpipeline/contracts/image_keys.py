@@ -1,7 +1,7 @@
 """The template for the keys of stored images."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from imgpipeline.contracts.keys import IMAGES, safe_name
@@ -30,9 +30,11 @@ class ImageKeyTemplate:
 
     text: str = f"{IMAGES}/{{source}}/{{day}}/{{name}}"
     """As it is set."""
+    _template: FieldTemplate = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         template = FieldTemplate(self.text)
+        object.__setattr__(self, "_template", template)
         check_fields(template, _KEY_FIELDS)
         first, *others = self.text.split("/")
         if not others or "{" in first or _OWN_PREFIX.fullmatch(first):
@@ -78,14 +80,13 @@ class ImageKeyTemplate:
             ),
             "number": "" if number is None else str(number),
         }
-        template = FieldTemplate(self.text)
-        if number is None and "number" in template.fields:
+        if number is None and "number" in self._template.fields:
             raise UsageError(
                 f"The frames of {source} have no number, but the key template {self.text} needs one.",
                 next_step="use {name}, {time} or {digest} in the template",
             )
-        key = template.fill(values.__getitem__)
-        if not beside_other or (name and "name" in template.fields):
+        key = self._template.fill(values.__getitem__)
+        if not beside_other or (name and "name" in self._template.fields):
             return key
         folder, _, last = key.rpartition("/")
         return f"{folder}/{safe_name(_beside(last, short))}"

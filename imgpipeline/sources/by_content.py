@@ -18,9 +18,14 @@ class ReadableImageStore(ImageStore, Protocol):
         """Returns the description of an object, or None if there is none."""
 
 
-def content_name(data: bytes) -> str:
-    """Returns the name under which an image is stored that is known by its content: `{digest}.jpg`."""
-    return f"{sha256(data).hexdigest()[:32]}{ending_of(data)}"
+def content_name(data: bytes, digest: str) -> str:
+    """Returns the name under which an image is stored that is known by its content: `{digest}.jpg`.
+
+    Args:
+        data: The image.
+        digest: Its SHA-256, hexadecimal.
+    """
+    return f"{digest[:32]}{ending_of(data)}"
 
 
 def first_received(
@@ -42,7 +47,7 @@ def first_received(
         PermanentError: The store refuses.
         UsageError: The template needs a number, and the frame has none.
     """
-    now, digest = frame.timestamp, sha256(frame.data or b"").hexdigest()
+    now, digest = frame.timestamp, frame.sha256 or sha256(frame.data or b"").hexdigest()
     yesterday = now - timedelta(days=1)
     key, of_today = (template.key(source, at, digest, name=frame.name, number=frame.number) for at in (yesterday, now))
     found = store.head(key)

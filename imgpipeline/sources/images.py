@@ -48,7 +48,7 @@ def encode(frame: CapturedFrame) -> EncodedImage:
     """
     if frame.data is not None:
         width, height = size_of(frame.data)
-        return EncodedImage(frame.data, sha256(frame.data).hexdigest(), width, height)
+        return EncodedImage(frame.data, frame.sha256 or sha256(frame.data).hexdigest(), width, height)
     if frame.pixels is None:
         raise PermanentError("A source yielded a frame without bytes and without pixels.")
     data = encode_jpeg(frame.pixels)

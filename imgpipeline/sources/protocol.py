@@ -70,6 +70,8 @@ class CapturedFrame:
     """Where `timestamp` is from."""
     data: bytes | None = None
     """The encoded image as received, stored unchanged unless a setting changes it; None if there are only pixels."""
+    sha256: str | None = None
+    """Lower-case hexadecimal SHA-256 of `data`, if the source has computed it."""
     pixels: np.ndarray | None = None
     """uint8 [height, width, 3], BGR; None if there are encoded bytes."""
     stored: StoredImage | None = None

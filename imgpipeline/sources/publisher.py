@@ -81,7 +81,8 @@ class Publisher:
         self._last_prepared: threading.Event | None = None
         self._sender = BatchSender(settings, fence=_fence_of(settings, name, kind))
         self._sender.open()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_room, self._has_work = threading.Condition(self._lock), threading.Condition(self._lock)
         bounds = (self._options.queue_frames, self._options.queue_bytes)
         self._waiting, self._storing, self._in_store = FrameQueue(*bounds), FrameQueue(*bounds), 0
         self._notices: deque[Notice] = deque()
@@ -159,9 +160,9 @@ class Publisher:
         """
         if drain_s is None and self.kind is SourceKind.LIVE:
             drain_s = self._options.drain_s
-        with self._changed:
+        with self._lock:
             self._end_reason = reason
-            self._changed.notify_all()
+            self._has_work.notify()
         self._thread.join(drain_s)
         self.abort()
         self._thread.join()
@@ -174,8 +175,8 @@ class Publisher:
     def abort(self) -> None:
         """Stops waiting for store and Kafka: what is not announced yet is dropped."""
         self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._has_room.notify_all()
 
     def _offer_frame(self, frame: CapturedFrame) -> None:
         reach("frame captured", self.name)
@@ -186,14 +187,14 @@ class Publisher:
         size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
         entry = QueuedFrame(frame, self._accounts.receive(frame.timestamp, received), received, size)
         dropped: list[QueuedFrame] = []
-        with self._changed:
+        with self._lock:
             if self.kind is SourceKind.FINITE:
-                self._changed.wait_for(lambda: self._waiting.has_room(size) or self._error or self._stop.is_set())
+                self._has_room.wait_for(lambda: self._waiting.has_room(size) or self._error or self._stop.is_set())
             while self._waiting and not self._waiting.has_room(size):
                 dropped.append(self._waiting.pop())
             self._waiting.append(entry)
             self._submit_waiting()
-            self._changed.notify_all()
+            self._wake_announcer()
         for old in dropped:
             self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
 
@@ -213,16 +214,16 @@ class Publisher:
             else:
                 self._in_store += 1
                 self._pool.submit(self._store_frame, entry)
-            self._changed.notify_all()
+            self._has_room.notify()
 
     def _can_submit(self, entry: QueuedFrame) -> bool:
         has_writer = entry.frame.stored is not None or self._in_store < 2 * self._options.writers
         return has_writer and self._storing.has_room(entry.size_bytes)
 
     def _note(self, kind: NoticeKind, at: datetime, reason: str | None) -> None:
-        with self._changed:
+        with self._lock:
             self._notices.append(self._accounts.notice(kind, at, reason))
-            self._changed.notify_all()
+            self._has_work.notify()
 
     def _settle(self, entry: QueuedFrame, how: Settled, reason: str = "") -> None:
         self._accounts.settle(entry.number, how, reason)
@@ -262,15 +263,20 @@ class Publisher:
 
     def _next_ready(self, wake_at: float) -> list[QueuedFrame]:
         """Returns the frames at the front that are stored or have failed."""
-        with self._changed:
-            self._changed.wait_for(self._has_work, timeout=max(0.0, wake_at - monotonic()))
+        with self._lock:
+            self._has_work.wait_for(self._can_announce, timeout=max(0.0, wake_at - monotonic()))
             ready: list[QueuedFrame] = []
             while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
                 ready.append(self._storing.pop())
             self._submit_waiting()
             return ready
 
-    def _has_work(self) -> bool:
+    def _wake_announcer(self) -> None:
+        """Wakes the thread that announces if there is something for it to do: each wake costs as much as a frame."""
+        if self._can_announce():
+            self._has_work.notify()
+
+    def _can_announce(self) -> bool:
         front_done = bool(self._storing) and self._storing[0].stored.done()
         return front_done or bool(self._notices) or (self._end_reason is not None and not self._storing)
 
@@ -280,13 +286,13 @@ class Publisher:
             entry.stored.set_result(self._retried("store", lambda: self._storer.store(entry.frame, prepared)))
         except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
             entry.stored.set_exception(error)
-        with self._changed:
+        with self._lock:
             self._in_store -= 1
             self._submit_waiting()
-            self._changed.notify_all()
+            self._wake_announcer()
 
     def _announce(self, entries: list[QueuedFrame]) -> None:
-        with self._changed:
+        with self._lock:
             notices = [self._notices.popleft() for _ in range(len(self._notices))]
         sent: list[QueuedFrame] = []
         messages: list[FrameMessage | Notice] = [*notices]
@@ -366,9 +372,9 @@ class Publisher:
         self._send([*self._accounts.take_notices(), end])
 
     def _drop_rest(self, reason: str) -> None:
-        with self._changed:
+        with self._lock:
             rest = [*self._storing.clear(), *self._waiting.clear()]
-            self._changed.notify_all()
+            self._has_room.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)
 

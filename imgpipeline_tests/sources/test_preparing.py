@@ -1,6 +1,7 @@
 """What is stored of a frame: masked, resized, gated, or as it was received."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import cv2
@@ -56,6 +57,13 @@ def test_an_image_is_stretched_to_the_wanted_size():
     prepared = prepare(Preparation(resize=(64, 36)), jpeg(100))
     assert pixels_of(prepared).shape == (36, 64, 3)
     assert (prepared.image.width, prepared.image.height) == (64, 36)
+
+
+def test_the_digest_of_a_source_is_that_of_unchanged_bytes_only():
+    unchanged = prepare(Preparation(), jpeg(100), sha256="0" * 64).image
+    resized = prepare(Preparation(resize=(64, 36)), jpeg(100), sha256="0" * 64).image
+    assert unchanged.sha256 == "0" * 64
+    assert resized.sha256 == sha256(resized.data).hexdigest()
 
 
 def test_pixels_are_encoded():

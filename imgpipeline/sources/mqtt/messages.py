@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 
 from paho.mqtt.client import topic_matches_sub
 
@@ -133,11 +134,13 @@ def _matched_parts(pattern: Sequence[str], parts: Sequence[str]) -> list[str]:
 def _untimed_frame(
     data: bytes, received: datetime, attributes: Mapping[str, object], number: int | None = None
 ) -> CapturedFrame:
+    digest = sha256(data).hexdigest()
     return CapturedFrame(
         received,
         ClockSource.RECEIVER,
         data=data,
-        name=content_name(data),
+        sha256=digest,
+        name=content_name(data, digest),
         number=number,
         attributes=attributes,
         received=received,

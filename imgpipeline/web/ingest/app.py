@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -138,34 +138,33 @@ def _add_frames(app: FastAPI, server: IngestServer) -> None:
     desk = FrameDesk(server.publishers, server.store, template, server.clock, changes_images=changes_images)
     budget, limit_bytes = BodyBudget(_BUDGET_BYTES), server.settings.max_image_bytes
 
-    def checked(source: str, request: Request) -> str:
+    def check(source: str, request: Request) -> None:
         if not source.strip() or len(source) > MAX_TEXT or not source.isprintable():
             raise HTTPException(422, f"a source has 1 to {MAX_TEXT} printable characters")
         allow(server, request, source)
-        return source
-
-    allowed_source = Annotated[str, Depends(checked)]
 
     @app.post("/frames/{source}", status_code=201, tags=["frames"])
-    async def post_frame(source: allowed_source, request: Request) -> dict[str, Any]:
+    async def post_frame(source: str, request: Request) -> dict[str, Any]:
         """Stores the image that is the body and announces it as a frame of the source.
 
         Query, or headers X-Frame-Timestamp, X-Frame-Number and X-Frame-Attributes: `timestamp` (RFC 3339), `number` and
         `attributes` (a JSON object). Without a timestamp the content identifies the frame: the same image is one frame
         a day, unless the header Idempotency-Key tells its frames apart.
         """
+        check(source, request)
         _check_type(request, _IMAGE_TYPES, "image/jpeg or image/png")
         async with budget.reserved(announced_size(request, limit_bytes)):
             data = await read_body(request, limit_bytes)
             return await desk.publish(source, described(data, _given(request)))
 
     @app.post("/frames/{source}/batch", tags=["frames"])
-    async def post_batch(source: allowed_source, request: Request) -> dict[str, Any]:
+    async def post_batch(source: str, request: Request) -> dict[str, Any]:
         """Stores and announces several images: one JSON document a line (NDJSON).
 
         `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`, all but the image optional. The
         answer has one entry a line, in order, each with its own `code`; a wrong line does not stop the others.
         """
+        check(source, request)
         _check_type(request, (LINES,), LINES)
         async with budget.reserved(2 * limit_bytes):
             results = [entry async for entry in read_lines(request, limit_bytes, desk, source)]
