@@ -1,8 +1,10 @@
 """Measures imgpipeline on real servers: `make bench`.
 
-    python -m benchmarks                          everything, in about twenty minutes on two cores
-    python -m benchmarks --quick                  a glance, in about two minutes
+    python -m benchmarks                          everything, in about forty minutes on two cores
+    python -m benchmarks --quick                  a glance, in about four minutes
     python -m benchmarks --only latency,memory    some of it
+    python -m benchmarks --only sources --sources folder,http      some sources beside a plain loop
+    python -m benchmarks --only sources --sources cameras,overload  the two long runs, seven minutes
     python -m benchmarks --only idle --before DIR with an older checkout beside this one
     python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
@@ -37,7 +39,7 @@ from benchmarks.place import Place, open_place, say
 from benchmarks.reduction import measure_reduction
 from benchmarks.sensor import measure_sensor
 from benchmarks.small import measure_small
-from benchmarks.sources import measure_sources
+from benchmarks.sources import SOURCES, measure_sources
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
 
@@ -70,7 +72,7 @@ def main() -> None:
         results = json.loads(chosen.render.read_text(encoding="utf-8"))
         sys.stdout.write(render_page(PAGE.read_text(encoding="utf-8"), results))
         return
-    effort = replace(QUICK if chosen.quick else FULL, before=tuple(chosen.before))
+    effort = replace(QUICK if chosen.quick else FULL, before=tuple(chosen.before), sources=chosen.sources)
     if chosen.bundled:
         effort = replace(effort, bundled_segments=chosen.bundled)
     results = measure(chosen.only, effort)
@@ -111,6 +113,10 @@ def _arguments() -> argparse.Namespace:
         "--bundled", type=_counts, metavar="COUNTS",
         help="segments of the days that `bundles` reads, such as 64000 (about fifteen minutes)",
     )  # fmt: skip
+    parser.add_argument(
+        "--sources", type=_sources, default=(), metavar="NAMES",
+        help="parts of `sources` whose names begin so, such as folder,mqtt or cameras,overload",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
     return parser.parse_args()
@@ -121,6 +127,13 @@ def _checkout(text: str) -> Path:
     if not (folder / "imgpipeline" / "definitions.py").exists():
         raise argparse.ArgumentTypeError(f"got {text!r}, expected the folder of a checkout of imgpipeline")
     return folder
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    chosen = tuple(name for name in SOURCES if name.startswith(tuple(text.split(","))))
+    if not text or not chosen:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected the beginnings of some of: {', '.join(SOURCES)}")
+    return chosen
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""How much is measured: the whole, in about twenty minutes on two cores, or a glance, in about two."""
+"""How much is measured: the whole, in about forty minutes on two cores, or a glance, in about four."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,16 @@ class Effort:
     """Detections in one Parquet file, at the most."""
     batch_rounds: int
     """How often a contender of the batch side is measured where it takes seconds."""
+    source_frames: int
+    """Images that a source publishes at a time: of a video a quarter, of a bucket ten times as many."""
+    source_rounds: int
+    """How often a source and the plain loop beside it are measured."""
     cameras_s: float
     """How long sixteen cameras are ingested."""
     overload_s: float
     """How long a camera is too fast for the store."""
+    sources: tuple[str, ...] = ()
+    """Which parts of `sources` are measured; empty: all."""
     before: tuple[Path, ...] = ()
     """Folders of older checkouts, measured beside this one where a benchmark can."""
 
@@ -83,6 +89,8 @@ FULL = Effort(
     batch_files=300,
     batch_detections=10_000_000,
     batch_rounds=3,
+    source_frames=1_000,
+    source_rounds=5,
     cameras_s=300.0,
     overload_s=120.0,
 )
@@ -109,6 +117,8 @@ QUICK = Effort(
     batch_files=20,
     batch_detections=200_000,
     batch_rounds=1,
+    source_frames=300,
+    source_rounds=3,
     cameras_s=20.0,
     overload_s=15.0,
 )

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,11 @@ from benchmarks.children import environment_of
 from benchmarks.effort import Effort
 from benchmarks.place import Place
 from benchmarks.processes import cpu_s, rss_mib
+from benchmarks.source_plain import plain_record
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.contracts.times import day_of
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
-from imgpipeline.sources.images import size_of
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.publish import publish
@@ -83,7 +80,7 @@ def _plain_loop(settings: Settings, url: str, seconds: float) -> float:
             continue
         now = time.monotonic()
         began = began or now
-        records.append(_plain_record(settings, store, item))
+        records.append(plain_record(settings, store, "fast", item))
         if now - sent_at > _BATCH_S:
             sender.send(records)
             announced, sent_at, records = announced + len(records), now, []
@@ -91,19 +88,6 @@ def _plain_loop(settings: Settings, url: str, seconds: float) -> float:
             stop.set()
     sender.close()
     return announced / (time.monotonic() - began)
-
-
-def _plain_record(settings: Settings, store: Any, frame: CapturedFrame) -> Record:
-    data = frame.data or b""
-    digest = sha256(data).hexdigest()
-    key = f"images/fast/{day_of(frame.timestamp)}/{frame.timestamp:%H%M%S%f}-{digest[:16]}.jpg"
-    store.create(key, data)
-    width, height = size_of(data)
-    message = FrameMessage(
-        "fast", key, frame.timestamp, frame_number=frame.number, width=width, height=height, size_bytes=len(data),
-        sha256=digest, clock_source=frame.clock,
-    )  # fmt: skip
-    return Record(settings.kafka_topic, b"fast", message.to_value())
 
 
 def measure_cameras(place: Place, effort: Effort) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""A source and the plain loop beside it do the same work, so that the ratio of their rates means something."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from benchmarks.http_clients import post_all
+from benchmarks.source_files import write_pictures
+from benchmarks.source_plain import plain_publisher
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.publish import publish
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.web.ingest.serving import serving
+
+pytestmark = [pytest.mark.servers, pytest.mark.medium]
+
+
+@pytest.fixture
+def settings_of(kafka: KafkaBroker, make_topic: Callable[..., str]) -> Callable[[Path], Settings]:
+    """Makes settings with a topic of their own and this folder as the store."""
+    servers = {"_env_file": None, "kafka_bootstrap_servers": kafka.bootstrap_servers}
+    return lambda folder: Settings(**servers, kafka_topic=make_topic(), store_url=folder.as_uri())
+
+
+def announced(settings: Settings) -> list[FrameMessage]:
+    """The frames of a topic, without the session, which a plain loop does not have."""
+    return [
+        replace(message, attributes={k: v for k, v in message.attributes.items() if k != "session"})
+        for message in frames_in(read_published(settings))
+    ]
+
+
+def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
+    settings_of: Callable[[Path], Settings], tmp_path: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 5)
+    ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
+    publish(ours, FolderSource(ours, pictures, "camera"))
+    with plain_publisher(theirs) as publisher:
+        publisher.publish_all("camera", FolderSource(theirs, pictures, "camera").capture(Event()))
+    assert len(announced(ours)) == 5
+    assert announced(ours) == announced(theirs)
+    for message in announced(ours):
+        key = str(message.image_path)
+        assert open_store(ours).get(key) == open_store(theirs).get(key)
+
+
+def test_the_clients_of_the_http_benchmark_post_every_image(
+    settings_of: Callable[[Path], Settings], tmp_path: Path
+) -> None:
+    settings = settings_of(tmp_path / "store")
+    images = [file.read_bytes() for file in sorted(write_pictures(tmp_path / "pictures", 20).iterdir())]
+    with serving(settings) as client:
+        assert post_all(client.base_url.port or 0, images) > 0
+    assert sorted(message.frame_number or 0 for message in announced(settings)) == list(range(20))
