@@ -1,6 +1,5 @@
 """The live part of `imgpipeline demo --cameras N`: simulated RTSP cameras with deliberate drops and an outage."""
 
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from time import monotonic
 from rich.console import Console
 from rich.table import Table
 
+from imgpipeline.demo.servers import free_port
 from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -56,7 +56,7 @@ def run_cameras(
         How many frames were announced.
     """
     stop = threading.Event()
-    simulator = RtspSimulator(cameras, port=_free_port())
+    simulator = RtspSimulator(cameras, port=free_port())
     options = default_options(SourceKind.LIVE)
     # The queue is so small, and the pause between two announcements so long, that the camera must drop frames.
     tight = replace(options, queue_frames=1, writers=1, commit_s=1.0)
@@ -110,9 +110,3 @@ def _let_run(simulator: RtspSimulator, stop: threading.Event, step: Callable[[in
         is_away = should_be_away
         stop.wait(0.5)
     step(round(LIVE_S), round(LIVE_S))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

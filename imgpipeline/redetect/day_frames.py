@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from imgpipeline.lake.schema.columns import Table
 from imgpipeline.lake.schema.redetections import REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, quoted
 from imgpipeline.redetect.look import FrameToSee
@@ -42,10 +43,13 @@ COPY (
     WHERE outcome <> 'failed'
 ) TO {target} (FORMAT parquet)
 """
-_OF_BOX = ("label", "class_id", "confidence", "x", "y", "width", "height")
 _OF_MODEL = ("model_used", "model_sha256", "confidence_threshold", "nms_threshold")
 _OF_OUTCOME = {"outcome": "outcome", "code": "code", "message": "message",
                "detections": "CAST(len(detections) AS INTEGER)"}  # fmt: skip
+_OF_DETECTION = {
+    "detection_number": "CAST(place AS INTEGER)",
+    **{name: f"box.{name}" for name in ("label", "class_id", "confidence", "x", "y", "width", "height")},
+}
 
 
 class DayFrames:
@@ -112,35 +116,17 @@ class DayFrames:
 
     def frame_rows(self, model: Mapping[str, Any]) -> str:
         """Returns the query of the redetection's object `frames`, without `model` and `day`."""
-        selected = []
-        for column in REDETECTED_FRAMES.columns:
-            name = identifier(column.name)
-            if column.name in _OF_MODEL:
-                selected.append(f"{_literal(model[column.name])} AS {name}")
-            elif column.name in _OF_OUTCOME:
-                selected.append(f"{_OF_OUTCOME[column.name]} AS {name}")
-            elif column.name not in ("model", "day"):
-                selected.append(f"frame.{name}")
+        selected = _selected(REDETECTED_FRAMES, model, _OF_OUTCOME)
         return (
-            f"SELECT {', '.join(selected)} FROM day_frames AS frame JOIN outcomes USING (frame_id) "  # noqa: S608 - own names
+            f"SELECT {selected} FROM day_frames AS frame JOIN outcomes USING (frame_id) "  # noqa: S608 - own names
             'ORDER BY "timestamp", frame_id'
         )
 
     def detection_rows(self, model: Mapping[str, Any]) -> str:
         """Returns the query of the redetection's object `detections`: the columns of `detections`, without `day`."""
-        selected = []
-        for column in REDETECTIONS.columns:
-            name = identifier(column.name)
-            if column.name in _OF_MODEL:
-                selected.append(f"{_literal(model[column.name])} AS {name}")
-            elif column.name in _OF_BOX:
-                selected.append(f"box.{name}")
-            elif column.name == "detection_number":
-                selected.append(f"CAST(place AS INTEGER) AS {name}")
-            elif column.name not in ("model", "day"):
-                selected.append(f"frame.{name}")
+        selected = _selected(REDETECTIONS, model, _OF_DETECTION)
         return (
-            f"SELECT {', '.join(selected)} FROM day_frames AS frame JOIN ("  # noqa: S608 - own names
+            f"SELECT {selected} FROM day_frames AS frame JOIN ("  # noqa: S608 - own names
             "SELECT frame_id, unnest(detections) AS box, generate_subscripts(detections, 1) - 1 AS place FROM outcomes"
             ') USING (frame_id) ORDER BY "timestamp", frame_id, detection_number'
         )
@@ -152,6 +138,20 @@ class DayFrames:
             f"code VARCHAR, message VARCHAR, detections {boxes}height DOUBLE)[])"
         )
         return True
+
+
+def _selected(table: Table, model: Mapping[str, Any], own: Mapping[str, str]) -> str:
+    """Returns the selected columns of a table: those of the model, its own, and all others as the frame has them."""
+    selected = []
+    for column in table.columns:
+        name = identifier(column.name)
+        if column.name in _OF_MODEL:
+            selected.append(f"{_literal(model[column.name])} AS {name}")
+        elif column.name in own:
+            selected.append(f"{own[column.name]} AS {name}")
+        elif column.name not in ("model", "day"):
+            selected.append(f"frame.{name}")
+    return ", ".join(selected)
 
 
 def _list(files: Sequence[Path]) -> str:

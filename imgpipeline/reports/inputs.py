@@ -13,7 +13,7 @@ from importlib import resources
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_ends import covered_ends, has_news, join_ends, reach_differently
+from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.summaries import SUMMARIES, recipe
 from imgpipeline.lake.build.summary_inputs import Patience, agree
@@ -21,7 +21,7 @@ from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
 from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
-from imgpipeline.ledger import fix_ends, index_buckets, known_days
+from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.hours import day_hours
 from imgpipeline.settings import Settings
@@ -110,7 +110,9 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
     buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
     if not stored and not buckets:
         raise _nothing_of(store, day)
-    is_behind = reach_differently(*manifests) or has_news(store, day, ends, covered_ends(*manifests), buckets)
+    is_behind = reach_differently(*manifests) or has_segment(
+        store, day, ends, since=covered_ends(*manifests), buckets=buckets
+    )
     behind = {bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {}
     return _inputs(store, settings, day, stored, behind, now)
 

@@ -19,7 +19,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images
+from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
 from imgpipeline.sources.publish import publish
@@ -93,14 +93,7 @@ class FolderSource:
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the images in the order of their paths."""
-        for read in read_images(self.files, self._settings.max_image_bytes):
-            if stop.is_set():
-                return
-            if isinstance(read, Unusable):
-                self.skipped.append(read.skipped)
-                yield read.as_lost()
-            else:
-                yield self._frame(read)
+        return capture_images(self.files, self._settings.max_image_bytes, stop, self.skipped, self._frame)
 
     def _frame(self, image: ImageFile) -> CapturedFrame:
         if self._pace:

@@ -1,9 +1,10 @@
 """Reads image files: their bytes unchanged, their times, and why a file is not an image."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.message_fields import MAX_TEXT
@@ -11,7 +12,7 @@ from imgpipeline.errors import UsageError
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.sources.exif_time import read_taken_time
 from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
-from imgpipeline.sources.protocol import Lost, Settled
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled
 from imgpipeline.sources.walk import Skipped
 
 _READERS = 4
@@ -69,6 +70,32 @@ class Unusable:
 def read_images(files: Iterable[FileToRead], max_bytes: int) -> Iterator[ImageFile | Unusable]:
     """Yields the files in their order, read several at a time."""
     return map_ahead(lambda file: read_image(file, max_bytes), files, workers=_READERS, ahead=_AHEAD)
+
+
+def capture_images(
+    files: Iterable[FileToRead],
+    max_bytes: int,
+    stop: Event,
+    skipped: list[Skipped],
+    frame: Callable[[ImageFile], CapturedFrame],
+) -> Iterator[Captured]:
+    """Yields the images among some files as frames, and the other files as failed frames.
+
+    Args:
+        files: The files, in the order of the frames.
+        max_bytes: A larger file is not read.
+        stop: Ends the iteration.
+        skipped: Gets the files that are not images.
+        frame: Makes the frame of an image.
+    """
+    for read in read_images(files, max_bytes):
+        if stop.is_set():
+            return
+        if isinstance(read, Unusable):
+            skipped.append(read.skipped)
+            yield read.as_lost()
+        else:
+            yield frame(read)
 
 
 def read_image(file: FileToRead, max_bytes: int) -> ImageFile | Unusable:

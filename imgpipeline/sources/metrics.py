@@ -4,11 +4,9 @@ Names follow the Prometheus conventions: counters end in `_total`, times are in 
 """
 
 import json
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
+from imgpipeline.sources.status_server import Page, serve_pages
 
 _PREFIX = "imgpipeline_source"
 _BAD = (SourceState.RESTARTING, SourceState.TAKEN_OVER, SourceState.OFFLINE)
@@ -58,8 +57,7 @@ class SourceCollector(Collector):
         return (received, frames, reconnects, queue, up, last, latency)
 
 
-@contextmanager
-def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Iterator[int]:
+def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> AbstractContextManager[int]:
     """Serves `/metrics` and `/health` while the context lasts.
 
     Args:
@@ -67,8 +65,8 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Iterat
         port: TCP port; 0: any free one.
         address: Address to listen on.
 
-    Yields:
-        The port.
+    Returns:
+        The context; yields the port.
 
     Raises:
         OSError: The port cannot be opened.
@@ -76,36 +74,16 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Iterat
     registry = CollectorRegistry()
     registry.register(SourceCollector(board))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
-            elif self.path == "/health":
-                problems = problems_of(board)
-                body = json.dumps({"healthy": not problems, "problems": problems}).encode()
-                status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-                self._answer(status, "application/json", body)
-            else:
-                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"/metrics or /health\n")
+    def page_of(path: str) -> Page:
+        if path == "/metrics":
+            return Page(generate_latest(registry), CONTENT_TYPE_LATEST)
+        if path == "/health":
+            problems = problems_of(board)
+            body = json.dumps({"healthy": not problems, "problems": problems}).encode()
+            return Page(body, "application/json", HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
+        return Page(b"/metrics or /health\n", status=HTTPStatus.NOT_FOUND)
 
-        def log_message(self, *_: object) -> None:
-            """Scrapes are not logged."""
-
-        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    with ThreadingHTTPServer((address, port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    return serve_pages(page_of, port, address)
 
 
 def problems_of(board: Board) -> dict[str, str]:

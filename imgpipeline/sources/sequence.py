@@ -16,7 +16,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_image, read_images
+from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source, read_image
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
 from imgpipeline.sources.publish import publish
@@ -128,21 +128,17 @@ class SequenceSource:
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the images in the order of their numbers."""
-        for read in read_images(self.files, self._settings.max_image_bytes):
-            if stop.is_set():
-                return
-            if isinstance(read, Unusable):
-                self.skipped.append(read.skipped)
-                yield read.as_lost()
-            else:
-                yield CapturedFrame(
-                    self._time_of(read.file.number),
-                    ClockSource.PRODUCER,
-                    data=read.data,
-                    number=read.file.number,
-                    name=read.file.name,
-                    attributes=read.attributes,
-                )
+        return capture_images(self.files, self._settings.max_image_bytes, stop, self.skipped, self._frame)
+
+    def _frame(self, image: ImageFile) -> CapturedFrame:
+        return CapturedFrame(
+            self._time_of(image.file.number),
+            ClockSource.PRODUCER,
+            data=image.data,
+            number=image.file.number,
+            name=image.file.name,
+            attributes=image.attributes,
+        )
 
     def _time_of(self, number: int) -> datetime:
         return self.start + timedelta(seconds=round((number - self.files[0].number) / self.rate, 6))

@@ -24,6 +24,7 @@ from imgpipeline.compat.imports.fields import (
 from imgpipeline.compat.imports.rows import Known, Row, bad_row
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.message_fields import as_text
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.contracts.urls import as_s3_url
@@ -119,7 +120,7 @@ class MetadataDocuments:
     def _source_of(self, data: dict[str, Any], path: str) -> str:
         name, value = _first(data, SOURCES)
         if value is not None:
-            return text_of(name, _as_text(value))
+            return text_of(name, as_text(value))
         folder = path.removeprefix("s3://").rpartition("/")[0].rpartition("/")
         # In `s3://bucket/image.jpg` the folder would be the bucket.
         return text_of("source", folder[2] if folder[2] and (folder[0] or "://" not in path) else self._source)
@@ -166,11 +167,6 @@ def _optional(read: Any, data: dict[str, Any], names: Sequence[str]) -> Any:
         if value is not None and value != "":
             return read(name, value)
     return None
-
-
-def _as_text(value: object) -> object:
-    """Returns a whole number as text, since a number may name a camera or video; other values unchanged."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _path_in(data: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId
 from imgpipeline.errors import LedgerError
-from imgpipeline.lake.build.day_ends import has_news
 from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.ledger import (
     ChainEnd,
@@ -20,6 +19,7 @@ from imgpipeline.ledger import (
     LostCheckpointError,
     fix_ends,
     follow,
+    has_segment,
     index_buckets,
     known_days,
 )
@@ -76,7 +76,7 @@ class DayCatalog:
             return False
         found = self.news.has_news(day, covered)
         if found is None:
-            found = has_news(self.store, day, self.ends, covered)
+            found = has_segment(self.store, day, self.ends, since=covered)
         if not found:
             self.news.settle(day, name, version)
         return found

@@ -1,13 +1,10 @@
-"""How far the tables of a day reach in each chain, and whether the ledger has more of the day."""
+"""How far the tables of a day reach in each chain."""
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import date
+from collections.abc import Collection, Mapping
 
-from imgpipeline.contracts.keys import Bucket, ChainId
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.schema import SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import Manifest
-from imgpipeline.ledger import has_segment
-from imgpipeline.objectstore import ObjectStore
 
 
 def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
@@ -42,18 +39,3 @@ def reach_differently(*manifests: Manifest | None) -> bool:
     """
     first, *others = [manifest.ends for manifest in manifests if manifest is not None] or [{}]
     return any(ends != first for ends in others)
-
-
-def has_news(
-    store: ObjectStore,
-    day: date,
-    ends: Mapping[ChainId, int],
-    since: Mapping[ChainId, int],
-    buckets: Iterable[Bucket] | None = None,
-) -> bool:
-    """Tells whether a segment that touches a day lies between two sets of ends.
-
-    Raises:
-        LedgerError: A segment there cannot be read.
-    """
-    return has_segment(store, day, ends, since=since, buckets=buckets)

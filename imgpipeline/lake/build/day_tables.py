@@ -22,7 +22,7 @@ from functools import partial
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
-from imgpipeline.lake.build.day_ends import covered_ends, has_news, join_ends, reach_differently
+from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.build.day_rows import add_newer, read_whole
 from imgpipeline.lake.build.day_rules import refuse_unsound
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
@@ -34,7 +34,7 @@ from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSI
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.storage.parquet_objects import write_parquet
-from imgpipeline.ledger import fix_ends, index_buckets
+from imgpipeline.ledger import fix_ends, has_segment, index_buckets
 from imgpipeline.ledger.repair.days_to_build import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.settings import utc_now
@@ -167,7 +167,9 @@ class DayTables(Derived[Manifest]):
             self.has_outcomes = bool(reached)
             return Origin(_named(reached), RECIPE)
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
-        if reach_differently(*manifests) or has_news(self.store, self.day, self.ends, reached, self._listed):
+        if reach_differently(*manifests) or has_segment(
+            self.store, self.day, self.ends, since=reached, buckets=self._listed
+        ):
             reached = self._covered()
         self.has_outcomes = bool(reached)
         return Origin(_named(reached), RECIPE)

@@ -16,7 +16,7 @@ from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.build.day_catalog import join_versions
-from imgpipeline.lake.build.day_ends import covered_ends, has_news, reach_differently
+from imgpipeline.lake.build.day_ends import covered_ends, reach_differently
 from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.build.summary_inputs import list_versions
@@ -27,7 +27,7 @@ from imgpipeline.lake.quality.day_verdicts import write_verdicts
 from imgpipeline.lake.quality.summary_audit import compare_summary
 from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import read_stored
-from imgpipeline.ledger import current_chain, for_each_chain, index_buckets, known_days, list_chains
+from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -271,7 +271,7 @@ class _Audit:
         covered = covered_ends(*manifests)
         is_stale = self.news.has_news(day, covered)
         if is_stale is None:
-            is_stale = has_news(self.store, day, self.ends, covered, self.indexed.of(day))
+            is_stale = has_segment(self.store, day, self.ends, since=covered, buckets=self.indexed.of(day))
         if not is_stale:
             self.news.settle(day, _SETTLED, join_versions(stored.e_tag if stored else None for stored in found))
         return is_stale

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipeline.sources.simulator.sprites import Color, Look
+from imgpipeline.sources.simulator.sprites import Look, random_color
 from imgpipeline.sources.simulator.street import HEIGHT, HORIZON_Y, WIDTH
 from imgpipeline.sources.simulator.truth import LABELS
 
@@ -101,16 +101,12 @@ def _make_actor(rng: np.random.Generator, frames: int, track_id: int) -> Actor:
 
 
 def _choose_look(rng: np.random.Generator) -> Look:
-    def pick(low: int, high: int) -> Color:
-        blue, green, red = (int(v) for v in rng.integers(low, high, 3))
-        return blue, green, red
-
     skin, fur = rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.2)
     return Look(
-        main=pick(20, 250),
-        dark=pick(15, 110),
+        main=random_color(rng, 20, 250),
+        dark=random_color(rng, 15, 110),
         skin=(int(150 * skin), int(180 * skin), int(230 * skin)),
-        hair=pick(10, 70),
+        hair=random_color(rng, 10, 70),
         fur=(int(70 * fur), int(115 * fur), int(165 * fur)),
     )
 

@@ -5,18 +5,16 @@ can be changed through it.
 """
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator
+from imgpipeline.sources.status_server import Page, serve_pages
 
 
-@contextmanager
-def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> Iterator[int]:
+def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> AbstractContextManager[int]:
     """Serves the status while the context lasts.
 
     Args:
@@ -24,8 +22,8 @@ def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> I
         port: TCP port; 0: any free one.
         host: Address to listen on.
 
-    Yields:
-        The port.
+    Returns:
+        The context; yields the port.
 
     Raises:
         OSError: The port cannot be opened.
@@ -36,27 +34,11 @@ def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> I
         "/metrics": lambda: (metrics_of(simulator).encode(), "text/plain; version=0.0.4"),
     }
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            page = pages.get(self.path.removesuffix("/get").removesuffix("/list"))
-            body, kind = page() if page else (b"not found\n", "text/plain")
-            self.send_response(HTTPStatus.OK if page else HTTPStatus.NOT_FOUND)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def page_of(path: str) -> Page:
+        page = pages.get(path.removesuffix("/get").removesuffix("/list"))
+        return Page(*page()) if page else Page(b"not found\n", status=HTTPStatus.NOT_FOUND)
 
-        def log_message(self, *_: object) -> None:
-            """Requests are not logged."""
-
-    with ThreadingHTTPServer((host, port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    return serve_pages(page_of, port, host)
 
 
 def config_of(simulator: RtspSimulator) -> dict[str, Any]:

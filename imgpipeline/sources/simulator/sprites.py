@@ -20,6 +20,12 @@ Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 
+def random_color(rng: np.random.Generator, low: int, high: int) -> Color:
+    """Returns a random BGR colour with values in `[low, high)`."""
+    blue, green, red = (int(v) for v in rng.integers(low, high, 3))
+    return blue, green, red
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The colours of one object, all BGR 0..255."""

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipeline.sources.simulator.sprites import Color
+from imgpipeline.sources.simulator.sprites import random_color
 
 WIDTH, HEIGHT = 640, 360
 HORIZON_Y = 150
@@ -23,7 +23,7 @@ def draw_street(rng: np.random.Generator, clutter: int = 1) -> Image:
     Returns:
         [360, 640, 3] uint8 BGR.
     """
-    sky = np.linspace(_color(rng, 150, 240), _color(rng, 120, 220), HEIGHT)
+    sky = np.linspace(random_color(rng, 150, 240), random_color(rng, 120, 220), HEIGHT)
     image = np.repeat(sky[:, None], WIDTH, axis=1).astype(np.uint8)
     _draw_houses(image, rng)
     road_top = _draw_road(image, rng)
@@ -34,17 +34,12 @@ def draw_street(rng: np.random.Generator, clutter: int = 1) -> Image:
     return np.clip(image + grain, 0, 255).astype(np.uint8)
 
 
-def _color(rng: np.random.Generator, low: int, high: int) -> Color:
-    blue, green, red = (int(v) for v in rng.integers(low, high, 3))
-    return blue, green, red
-
-
 def _draw_houses(image: Image, rng: np.random.Generator) -> None:
     x = 0
     while x < WIDTH:
         width, top = int(rng.integers(60, 140)), int(rng.integers(20, 100))
-        cv2.rectangle(image, (x, top), (x + width, HORIZON_Y), _color(rng, 80, 200), -1)
-        pane = _color(rng, 50, 230)
+        cv2.rectangle(image, (x, top), (x + width, HORIZON_Y), random_color(rng, 80, 200), -1)
+        pane = random_color(rng, 50, 230)
         for left in range(x + 10, x + width - 16, 26):
             for upper in range(top + 10, HORIZON_Y - 24, 32):
                 cv2.rectangle(image, (left, upper), (left + 12, upper + 18), pane, -1)
@@ -80,7 +75,7 @@ def _draw_thing(image: Image, rng: np.random.Generator, road_top: int) -> None:
         cv2.line(image, (x, y), (x, y - 3 * size), (60, 60, 60), 3)
         cv2.circle(image, (x, y - 3 * size), 6, (200, 235, 245), -1)
     elif kind == "bin":
-        cv2.rectangle(image, (x, y - size), (x + size // 2, y), _color(rng, 30, 160), -1)
+        cv2.rectangle(image, (x, y - size), (x + size // 2, y), random_color(rng, 30, 160), -1)
     else:
         cv2.line(image, (x, y), (x, y - 2 * size), (110, 110, 110), 2)
-        cv2.circle(image, (x, y - 2 * size), 9, _color(rng, 60, 230), -1)
+        cv2.circle(image, (x, y - 2 * size), 9, random_color(rng, 60, 230), -1)
