@@ -238,7 +238,7 @@ keep_tables_current = RestingAutomation(
     run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
     emit_backfills=True,
     use_user_code_server=True,
-    description="Builds the days that have news: after detection runs, late and old days included, each after a "
-    "pause of ten times the duration of its last build, from one to three minutes (three times, where it took longer "
-    "than a minute).",
+    description="Builds days with new segments after detection runs, including late and old days, each after a pause "
+    "of ten times the duration of its last build, from one to three minutes (three times its duration if it took "
+    "longer than a minute).",
 )

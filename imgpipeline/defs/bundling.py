@@ -24,7 +24,7 @@ LONGEST_LOOK_S = 20.0
     owners=["team:imgpipeline"],
     description="How many requests does reading a day save? Copies of many small segments in one object: a bundle "
     "for each 10,000 Kafka offsets, so that tables, queries and audits read a day in far fewer requests. The segments "
-    "stay as they are; metadata_bundles/ may be deleted at any time. Made every hour.",
+    "stay as they are; metadata_bundles/ can be deleted at any time. Runs every hour.",
 )
 def segment_bundles(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     """Makes the bundles that are missing."""
@@ -63,8 +63,8 @@ bundle_segments = dg.define_asset_job(
     cron_schedule="23 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every hour: bundles the segments of the offsets that each partition has moved past. On by default: it "
-    "only adds copies, a second one of each small segment, and without it a day costs a request per second of data.",
+    description="Every hour: bundles the segments of each complete range of 10,000 offsets. On by default: it only "
+    "adds copies of small segments, and without them, reading a day costs one request per second of data.",
 )
 def hourly_bundles(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
     """Requests a pass where there is something to bundle."""

@@ -44,8 +44,8 @@ AGREES = _check(
     "frames",
     "agrees_with_ledger",
     "The tables hold every row that the build has read from the ledger, by the hash in their manifests; tables that "
-    "were extended during the day hold what the whole day gives in the night. Compared when a day that is over is read "
-    "as a whole: by its first build, in the night, and by force. The command imgpipeline audit reads the ledger again.",
+    "were extended during the day equal the nightly full build. Compared when a finished day is read as a whole: by "
+    "its first build, at night, and by a forced build. The command imgpipeline audit reads the ledger again.",
 )
 DEAD_LETTERS = _check(
     "dead_letters", "few_dead_letters", "No more of the day's records are dead letters than "
@@ -76,7 +76,7 @@ def judge(days: Iterable[date], judge_day: Callable[[date], Verdict]) -> dict[da
         except TransientError:
             raise
         except ImgpipelineError as error:
-            verdicts[day] = Verdict(False, f"This could not be looked at: {error}")
+            verdicts[day] = Verdict(False, f"This could not be checked: {error}")
     return verdicts
 
 

@@ -57,7 +57,7 @@ class LaneConfig(dg.Config):
         return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
-@dg.op(name=OP_NAME, description="Follows a lane of the topic from the ledger's end on, until it is quiet.")
+@dg.op(name=OP_NAME, description="Follows a lane of the topic from the ledger's end until it is idle.")
 def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline: Pipeline) -> None:
     """Follows a lane and reports the days it touches while it runs."""
     with known_failures(), _noting_failure(context):
@@ -170,7 +170,7 @@ class LaneThread:
             handover.taken.set()
         raise TransientError(
             f"The lane did not end within {_STOP_LIMIT_S:.0f} s of being told to; its last frames are not committed.",
-            next_step="nothing; the next run goes on at the ledger's end",
+            next_step="nothing; the next run continues at the ledger's end",
         )
 
     def _work(self) -> None:

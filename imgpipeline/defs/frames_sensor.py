@@ -52,8 +52,8 @@ _SERVING_SINCE = utc_now()
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Watches the Kafka topics of frames. Starts a detect_frames run for each lane that is behind and has "
-    "no run that makes progress, and one where a failed run may not have reported its days; backs off while runs fail "
-    "at one place. Switch it off to pause detection.",
+    "no run that makes progress, and one if a failed run may not have reported its days; backs off while runs keep "
+    "failing. Turn it off to pause detection.",
 )
 def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""

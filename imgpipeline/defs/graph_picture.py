@@ -176,7 +176,7 @@ def draw_graph(definitions: dg.Definitions) -> str:
     )
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
-    title = f"<title>The assets and what they are made of</title><style>{_STYLE}</style>"
+    title = f"<title>The assets and their inputs</title><style>{_STYLE}</style>"
     ground = '<rect width="100%" height="100%" rx="8" fill="#ffffff"/>'
     return "\n".join([head, title, ground, *parts, "</svg>\n"])
 

@@ -27,7 +27,7 @@ class IngestVideoConfig(dg.Config):
     path: str = Field(description="Video file, on the machine that runs this job.")
     source: str = Field("", description="Name of the camera. Default: the file's name.")
     start: str = Field("", description="Time of the first frame, RFC 3339. Default: the video's, otherwise the file's.")
-    fps: float = Field(0.0, ge=0, description="At most so many frames per second of video; 0 takes all.")
+    fps: float = Field(0.0, ge=0, description="Maximum number of frames per second of video; 0 takes all.")
 
 
 @dg.op(name="publish_folder", tags={"imgpipeline/work": "ingest"})

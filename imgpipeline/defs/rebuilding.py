@@ -50,8 +50,8 @@ def nightly_cron(settings: Settings) -> str:
     cron_schedule=nightly_cron(load_settings()),
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Gives yesterday its last build, and builds every day whose tables are behind the ledger, whyever that "
-    "is: one run for each stretch of days. IMGPIPELINE_NIGHTLY_AT says when (UTC).",
+    description="Gives yesterday its last build, and builds every day whose tables are behind the ledger for any "
+    "reason: one run for each range of days. IMGPIPELINE_NIGHTLY_AT says when (UTC).",
 )
 def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests the days that are behind, and yesterday."""

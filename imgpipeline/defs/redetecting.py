@@ -30,8 +30,8 @@ _DAYS = 7
     cron_schedule="0 3 * * 1",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Every Monday at 03:00 UTC: looks at the pictures of the last seven days again with each model of "
-    "IMGPIPELINE_REDETECT_MODELS whose file is here, one run a model. Off until it is switched on.",
+    description="Every Monday at 03:00 UTC: re-processes the images of the last seven days with each model of "
+    "IMGPIPELINE_REDETECT_MODELS whose file is on this machine, one run per model. Off until it is turned on.",
 )
 def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests the last seven days of each model."""
@@ -46,8 +46,8 @@ def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
         return dg.SkipReason("No model is chosen. Next: name some in IMGPIPELINE_REDETECT_MODELS.")
     if not here:
         return dg.SkipReason(
-            f"None of the models is here: {', '.join(missing)}. Next: `imgpipeline models pull {missing[0]}`, or "
-            "name others in IMGPIPELINE_REDETECT_MODELS."
+            f"None of the models is on this machine: {', '.join(missing)}. Next: `imgpipeline models pull "
+            f"{missing[0]}`, or name others in IMGPIPELINE_REDETECT_MODELS."
         )
     if not days:
         return dg.SkipReason(f"Nothing was announced for the {_DAYS} days before {at.date()}.")

@@ -92,7 +92,7 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     ending = _ending(run) if process is None or is_gone(process) else Ending.HUNG
     instance.add_run_tags(run_id, noted(run_id, ENDING_TAG, ending.value))  # before Dagster sees it gone
     killed = " Its process was killed." if end_process(process) else ""
-    instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or doubled by this.")
+    instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or counted twice.")
 
 
 def format_ends(ends: Mapping[Place, int]) -> str:

@@ -22,8 +22,8 @@ _STORE_PATIENCE_S = 5.0
 @dg.asset_check(
     asset=STORED_IMAGES,
     name=CHECK,
-    description="From every source whose session has not ended, something came within IMGPIPELINE_SOURCE_SILENT_S. A "
-    "source that says that it is offline may be so for as long. Sources that send no notices are judged if the setting "
+    description="From every source whose session has not ended, a record arrived within IMGPIPELINE_SOURCE_SILENT_S. "
+    "A source may report that it is offline for that long. Sources that send no notices are judged if the setting "
     "names them.",
 )
 def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
@@ -42,7 +42,7 @@ def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
     name="source_silence",
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Every five minutes: looks whether a source is silent, or offline, for longer than "
+    description="Every five minutes: checks whether a source is silent, or offline, for longer than "
     "IMGPIPELINE_SOURCE_SILENT_S, and evaluates the check no_source_is_silent of stored_images if the answer changed.",
 )
 def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

@@ -34,7 +34,7 @@ class Patience:
         if signs != self._signs:
             self._signs, self._moved_s = signs, now_s
         if now_s - self._moved_s >= self.quiet_limit_s:
-            return f"nothing has moved for {self.quiet_limit_s:g} s"
+            return f"there has been no progress for {self.quiet_limit_s:g} s"
         if now_s - self._began_s >= self.longest_s:
-            return f"it is not done after {self.longest_s:g} s"
+            return f"it has not finished after {self.longest_s:g} s"
         return None

@@ -116,8 +116,8 @@ class Child:
             self._receive(_START_LIMIT_S, None)
         except ChildDiedError as death:
             raise TransientError(
-                f"The process that is to work record by record ended before it had one: {death.how}.",
-                next_step="look at this run's stderr, and whether the machine has memory left",
+                f"The process for single records ended before it got one: {death.how}.",
+                next_step="check this run's stderr, and whether the machine has free memory",
             ) from None
 
     def work(self, record: KafkaRecord, *, look_limit_s: float) -> RecordOutcome:
@@ -152,8 +152,8 @@ class Child:
                 self.kill()
                 if message is None:
                     raise TransientError(
-                        f"The record that is worked on could not be read within {limit_s:.0f} s.",
-                        next_step="look at the object store; the next run tries again",
+                        f"The record could not be read within {limit_s:.0f} s.",
+                        next_step="check the object store; the next run tries again",
                     )
                 raise ChildDiedError(f"no answer within {limit_s:g} s", message)
             answer = self._pipe.recv()

@@ -60,7 +60,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
         raise LedgerError(
             f"Kafka has dropped the offsets [{end.offset}, {log.log_start}) of {log.topic}/{log.partition} before "
             "they were read.",
-            next_step="set IMGPIPELINE_ALLOW_GAPS=true to go on; the loss is then recorded as a gap `expired`",
+            next_step="set IMGPIPELINE_ALLOW_GAPS=true to continue; the loss is then recorded as a gap `expired`",
         )
     return Resumption(end, Gap(end.offset, log.log_start, GapReason.EXPIRED))
 
@@ -69,7 +69,7 @@ def _ask_again(settings: Settings, log: LogRange) -> LogRange:
     """Reads the log once more: another run may meanwhile have legitimately passed its old end."""
     fresh = next((other for other in read_log(settings) if other.at == log.at), None)
     if fresh is None or fresh.chain != log.chain:
-        raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
+        raise TransientError(f"The topic {log.topic} was re-created while its ledger was read.")
     return fresh
 
 
@@ -100,7 +100,7 @@ def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str 
 def _not_the_same(log: LogRange, why: str) -> LedgerError:
     return LedgerError(
         f"The log of {log.topic}/{log.partition} (topic id {log.topic_id}) is not the one that its chain was made of: "
-        f"{why}. It was truncated, or its topic was made anew.",
-        next_step="find out what happened to the log; then run `imgpipeline ledger new-chain`, which lets the log as "
-        "it is now begin a chain of its own and keeps the old one as it is",
+        f"{why}. It was truncated, or its topic was re-created.",
+        next_step="find out what happened to the log; then run `imgpipeline ledger new-chain`, which starts a new "
+        "chain for the log and keeps the old one as it is",
     )

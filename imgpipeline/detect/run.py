@@ -283,8 +283,8 @@ def _check_same_topic(log: LogRange, topic_id: str) -> None:
     """
     if topic_id != log.topic_id:
         raise TransientError(
-            f"The topic {log.topic} was made anew while it was read; its records are not put into the old chain.",
-            next_step="nothing; the next run follows the new topic in a chain of its own",
+            f"The topic {log.topic} was re-created while it was read; its records are not put into the old chain.",
+            next_step="nothing; the next run follows the new topic in a new chain",
         )
 
 

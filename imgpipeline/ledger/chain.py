@@ -76,7 +76,7 @@ class ChainWriter:
             created_at=created_at,
         )
         if self.end.is_closed:
-            raise LedgerError(f"{header.chain} is closed at {self.end.offset}; its log goes on in the next chain.")
+            raise LedgerError(f"{header.chain} is closed at {self.end.offset}; its log continues in the next chain.")
         if header.start != self.end.offset:
             raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
         self._index.cover(header)

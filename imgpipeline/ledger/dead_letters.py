@@ -215,7 +215,7 @@ def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, par
         )
     if not found:
         raise ConfigurationError(
-            f"{name} is no dead letter, as far as the ledger has got.",
-            next_step="`imgpipeline dead-letters list --all` lists those that there are",
+            f"{name} is not a dead letter in the ledger so far.",
+            next_step="`imgpipeline dead-letters list --all` lists all of them",
         )
     return found[0]

@@ -53,8 +53,8 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
     known = _known_names(settings)
     if match is None or match["name"] not in known:
         raise ConfigurationError(
-            f"There is no model {text!r} to look again with: expected {_FORM}. Models are {', '.join(known)}.",
-            next_step="take one of `imgpipeline models list`; for partitions they stand in IMGPIPELINE_REDETECT_MODELS",
+            f"There is no model {text!r} for re-processing: expected {_FORM}. Models are {', '.join(known)}.",
+            next_step="take one of `imgpipeline models list`; IMGPIPELINE_REDETECT_MODELS lists those with partitions",
         )
     return ModelChoice(match["name"], float(match["threshold"]) if match["threshold"] else None)
 

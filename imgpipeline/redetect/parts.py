@@ -143,6 +143,6 @@ def _check(data: bytes, key: str) -> None:
 
 def _no_part(key: str, why: str) -> PermanentError:
     return PermanentError(
-        f"{key} is no part of a redetection: {why}.",
-        next_step="remove that object; its frames are then looked at again",
+        f"{key} is not a part of a redetection: {why}.",
+        next_step="remove that object; its frames are then processed again",
     )

@@ -79,8 +79,8 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
             patience.wait(name, day)
         except TransientError:
             raise TransientError(
-                f"{name} of {day} cannot be compared yet: its frames and detections are of different makings, so that "
-                "it is being made, or whoever made it was killed.",
+                f"{name} of {day} cannot be compared yet: its frames and detections are of different builds: one is "
+                "in progress or was killed.",
                 next_step=_command(name, day),
             ) from None
     looked_at = "status = 'processed'" if name == LIVE else "outcome = 'processed'"

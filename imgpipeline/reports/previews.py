@@ -25,9 +25,9 @@ _MOST_BOXES = 60
 _LIGHT = 60
 """Mean luma from which on a picture is not dark."""
 _REASONS = {
-    DeadLetterCode.OBJECT_NOT_FOUND: "The picture is no longer in the store.",
-    DeadLetterCode.OBJECT_FORBIDDEN: "The store refuses to show the picture.",
-    DeadLetterCode.PATH_NOT_ALLOWED: "The picture lies where this pipeline may not read (any more).",
+    DeadLetterCode.OBJECT_NOT_FOUND: "The image is no longer in the store.",
+    DeadLetterCode.OBJECT_FORBIDDEN: "The store refuses access to the image.",
+    DeadLetterCode.PATH_NOT_ALLOWED: "The pipeline may not read the location of the image.",
 }
 
 _BEST = "labels + is_light DESC, labels DESC, least(boxes, 12) DESC, sure DESC, frame_id"
@@ -144,7 +144,7 @@ class _Easel:
         except ImageDeletedError as error:
             return None, error.message
         except BadInputError as error:
-            return None, _REASONS.get(error.code, f"The picture can no longer be shown ({error.code.value}).")
+            return None, _REASONS.get(error.code, f"The image can no longer be shown ({error.code.value}).")
         drawn = draw_preview(
             pixels,
             detections,

@@ -48,7 +48,7 @@ class Group:
         try:
             self._consumer.commit(wanted, timeout_ms=_ANSWER_MS)
         except KafkaError as error:
-            _log.warning("The group %s was not told its offsets (%s).", self._settings.kafka_group, error)
+            _log.warning("The offsets of the group %s were not stored (%s).", self._settings.kafka_group, error)
             return False
         reach("group told done", self._settings.kafka_group)
         return True

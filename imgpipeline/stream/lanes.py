@@ -302,7 +302,8 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
     is_careful = deaths >= DEATHS_TO_CARE
     if is_careful:
-        reason += f" {deaths} runs died or hung at this ledger end: it is worked record by record, in a process apart."
+        reason += f" {deaths} runs died or hung at this ledger end: it is processed record by record, in a separate "
+        "process."
     # What stands still longest comes first, since a tag may not hold them all: where runs die is among those.
     ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
     return Start(lane, _lag(behind), ends, reason, is_careful)

@@ -67,10 +67,10 @@ def ask_logs(admin: KafkaAdminClient, settings: Settings) -> Logs:
         ends = admin.list_partition_offsets(dict.fromkeys(asked, OffsetSpec.LATEST), isolation_level=READ_COMMITTED)
     except UnknownTopicOrPartitionError as error:
         names = ", ".join(topics.ids)
-        raise TransientError(f"The topic {names} changed while it was asked for its offsets.") from error
+        raise TransientError(f"The topic {names} changed while its offsets were read.") from error
     again = ask_topics(admin, settings)
     changed = {
-        topic: TransientError(f"The topic {topic} was created anew while it was asked for its offsets.")
+        topic: TransientError(f"The topic {topic} was re-created while its offsets were read.")
         for topic, topic_id in topics.ids.items()
         if again.ids.get(topic) != topic_id
     }

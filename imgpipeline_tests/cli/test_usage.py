@@ -85,7 +85,7 @@ WRONG_CALLS = [
     ("ingest folder . --source gate --timezone Mars/Base", "Invalid value for '--timezone'"),
     ("summary label-totals --label ''", "--label is empty."),
     ("ledger ends --topic a/b", "'a/b'"),
-    ("ledger repair --key nonsense", "nonsense is no key of a segment."),
+    ("ledger repair --key nonsense", "nonsense is not the key of a segment."),
     ("dead-letters show nonsense", "'nonsense' names no record"),
     # values out of their range
     ("ingest folder . --source ' '", "The source ' ' has no proper name."),

@@ -26,7 +26,7 @@ def test_it_ends_when_nothing_moves_any_more():
     clock.now_s += 59.9
     assert patience.why_over("moved") is None
     clock.now_s += 0.1
-    assert patience.why_over("moved") == "nothing has moved for 60 s"
+    assert patience.why_over("moved") == "there has been no progress for 60 s"
 
 
 def test_it_ends_after_the_longest_time_whatever_moves():
@@ -35,4 +35,4 @@ def test_it_ends_after_the_longest_time_whatever_moves():
     clock.now_s = 50.0
     assert patience.why_over(1) is None
     clock.now_s = 100.0
-    assert patience.why_over(2) == "it is not done after 100 s"
+    assert patience.why_over(2) == "it has not finished after 100 s"

@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_a_start_that_shows_no_progress_is_given_up_and_names_the_log(start: Start):
     server = start("import time; time.sleep(600)")
-    with pytest.raises(PermanentError, match=r"did not start: nothing has moved for 1 s.*dagster\.log"):
+    with pytest.raises(PermanentError, match=r"did not start: there has been no progress for 1 s.*dagster\.log"):
         server.await_answer(quiet_limit_s=1.0)
 
 
@@ -49,7 +49,7 @@ def test_a_start_whose_process_ends_is_given_up_at_once(start: Start):
 
 @pytest.mark.medium
 def test_a_start_that_never_ends_is_given_up_after_the_longest_time(start: Start):
-    with pytest.raises(PermanentError, match="not done after 1 s"):
+    with pytest.raises(PermanentError, match="not finished after 1 s"):
         start("while True: pass").await_answer(quiet_limit_s=300.0, longest_s=1.0)
 
 

@@ -155,9 +155,9 @@ def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
     )
     store.put("images/1.jpg", b"no picture")
     page = read()
-    assert "The picture is no longer in the store." in page.text
-    assert "The picture can no longer be shown (DECODE_FAILED)." in page.text
-    assert "The picture lies where this pipeline may not read (any more)." in page.text
+    assert "The image is no longer in the store." in page.text
+    assert "The image can no longer be shown (DECODE_FAILED)." in page.text
+    assert "The pipeline may not read the location of the image." in page.text
     assert page.numbers["frames"] == "3"
 
 

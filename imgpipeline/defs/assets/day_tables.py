@@ -42,16 +42,15 @@ from imgpipeline.settings import Settings, utc_now
 _MOST_PREVIEWS = 3
 """Of a long range only the last days get a preview: each costs a read of the day, and room in the event log."""
 _QUESTIONS = {
-    "frames": "Which frames were there, from which source, when, how large, how bright and how sharp, and by which "
-    "model were they looked at? One row a frame (frame_id is unique in its day), one Parquet file a day.",
-    "detections": "What was found where, and how sure? One row a detection: label, confidence, box in pixels of "
-    "the original image, and the frame_id it was found in. One Parquet file a day.",
-    "dead_letters": "Which records could not become frames, and why? One row a Kafka offset: code, reason, and as "
-    "much of source and image as could be read. One Parquet file a day; the command imgpipeline dead-letters replays "
-    "them.",
-    "notices": "What did the sources report about themselves? One row a Kafka offset: accounts of the frames that a "
+    "frames": "Which frames were seen, from which source, when, how large, bright and sharp, and which model "
+    "processed them? One row per frame (frame_id is unique within its day), one Parquet file per day.",
+    "detections": "What was detected where, and with what confidence? One row per detection: label, confidence, box "
+    "in pixels of the original image, and the frame_id of its frame. One Parquet file per day.",
+    "dead_letters": "Which records could not become frames, and why? One row per Kafka offset: code, reason, and what "
+    "could be read of source and image. One Parquet file per day; the command imgpipeline dead-letters replays them.",
+    "notices": "What did the sources report about themselves? One row per Kafka offset: accounts of the frames that a "
     "source received, announced, gated, dropped and lost, and when it started, ended, went offline or online. One "
-    "Parquet file a day.",
+    "Parquet file per day.",
 }
 
 

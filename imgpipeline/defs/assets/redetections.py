@@ -72,10 +72,10 @@ def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
     kinds={"onnx", "parquet", "s3"},
     owners=["team:imgpipeline"],
     metadata=table_metadata(REDETECTIONS_TABLE),
-    description="What would another model, or another threshold, have found? The stored pictures of a day, looked "
-    "at again by the model of the partition; what detection runs found stays as it is. One row an object; beside it "
-    "frames.parquet has one row a frame with its outcome, so that a picture that is gone is never silently missing. "
-    "A run that was killed goes on where it stopped, and several runs share the work of a day.",
+    description="What would another model, or another threshold, have found? The stored images of a day, re-processed "
+    "with the model of the partition; the results of detection runs stay as they are. One row per object; "
+    "frames.parquet has one row per frame with its outcome, so that a deleted image is never silently missing. A "
+    "killed run continues where it stopped, and several runs share the work of a day.",
 )
 def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Looks at the pictures of the asked-for days again, one model after the other."""
@@ -121,9 +121,9 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     owners=["team:imgpipeline"],
     code_version=comparison_recipe(),
     metadata=table_metadata(MODEL_COMPARISON),
-    description="Where do models agree, and what does only one of them find? For each pair of what detection runs "
-    "found (live) and of the models that have looked at the day again, and each label: counts, pairs with an IoU of "
-    "0.5 or more, what only one has found, and ten pictures with the boxes of both. One Parquet file a day.",
+    description="Where do models agree, and what does only one of them find? For each pair among the detection runs "
+    "(live) and the models that have re-processed the day, and each label: counts, pairs with an IoU of 0.5 or more, "
+    "what only one has found, and ten images with the boxes of both. One Parquet file per day.",
 )
 def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
     """Compares what models have found in the asked-for days."""
@@ -165,8 +165,8 @@ redetect_days = dg.define_asset_job(
     partitions_def=MODEL_DAYS,
     executor_def=dg.in_process_executor,
     tags={WORK_TAG: "redetection"},
-    description="Looks at the stored pictures of days again with another model: one partition, or a range of days in "
-    "one run. Days that are current are skipped, unless the run is configured with force.",
+    description="Re-processes the stored images of days with another model: one partition, or a range of days in one "
+    "run. Days that are current are skipped, unless the run is configured with force.",
 )
 
 

@@ -47,8 +47,8 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 kinds={"html", "s3"},
                 owners=["team:imgpipeline"],
                 description="What happened on that day? One self-contained HTML page: detections by label and "
-                "hour, frames by hour and size, pictures with what was found in them, dead letters, and whether tables "
-                "and ledger agree. The command imgpipeline report --day D --out F fetches it.",
+                "hour, frames by hour and size, images with their detections, dead letters, and whether tables and "
+                "ledger agree. The command imgpipeline report --day D --out F fetches it.",
                 code_version=report_recipe(settings),
                 automation_condition=follow(_UPSTREAM),
             )

@@ -20,7 +20,7 @@ sources = dg.AssetSpec(
     kinds={"kafka"},
     owners=["team:imgpipeline"],
     description="Where do the frames come from? Cameras, videos, folders and other producers. The command imgpipeline "
-    "sources status shows how each of them is, sources books what became of every frame that it received.",
+    "sources status shows the state of each, sources books the outcome of every frame that it received.",
 )
 stored_images = dg.AssetSpec(
     STORED_IMAGES,

@@ -83,7 +83,7 @@ def _spec(summary: Summary, settings: Settings) -> dg.AssetSpec:
         group_name="summaries",
         kinds={"duckdb", "sql", "parquet"},
         owners=["team:imgpipeline"],
-        description=f"{summary.question} One row: {summary.table.row}. One Parquet file a day; several days are the "
+        description=f"{summary.question} One row: {summary.table.row}. One Parquet file per day; several days are the "
         "sum of their files.",
         metadata=table_metadata(summary.table),
         code_version=recipe(summary.name, settings),

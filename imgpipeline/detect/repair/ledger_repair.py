@@ -94,7 +94,7 @@ def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
     parsed = parse_segment_key(key)
     if parsed is None:
         raise UsageError(
-            f"{key} is no key of a segment.", next_step="give one as errors name it: metadata/…/….jsonl.zst"
+            f"{key} is not the key of a segment.", next_step="give one as errors name it: metadata/…/….jsonl.zst"
         )
     return [parsed[0]]
 
@@ -146,7 +146,7 @@ class _Source:
     def check(self) -> None:
         """Checks that the topic is still the one that was fetched from."""
         if self.log and self.admin and ask_topic(self.admin, self.settings)[0] != self.log.topic_id:
-            raise TransientError(f"The topic {self.log.topic} was made anew while it was read.")
+            raise TransientError(f"The topic {self.log.topic} was re-created while it was read.")
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ class _Repair:
             return
         if is_import(chain):
             raise ConfigurationError(
-                f"{chain} is an import: Kafka has nothing that it could be mended from.",
+                f"{chain} is an import: Kafka has no copy of it.",
                 next_step="`imgpipeline ledger repair --without-kafka --key KEY` records a gap in the place of one "
                 "segment; then put its rows into a file of their own and import that one under another --name",
             )
@@ -221,8 +221,8 @@ class _Repair:
                 logs = ask_logs(admin, settings).ranges
             except ConfigurationError as error:
                 raise ConfigurationError(
-                    f"{chain} cannot be mended from Kafka: {error.message}",
-                    next_step="where the topic is gone for good, `imgpipeline ledger repair --without-kafka --key KEY` "
+                    f"{chain} cannot be repaired from Kafka: {error.message}",
+                    next_step="if the topic is gone for good, `imgpipeline ledger repair --without-kafka --key KEY` "
                     "records a gap in the place of one segment",
                 ) from error
             same = (log for log in logs if (log.topic_id, log.partition) == (topic_id, chain.partition))
@@ -244,7 +244,7 @@ class _Repair:
             if damage.is_none:
                 return
         raise TransientError(
-            f"Others wrote {_ROUNDS} times where {source.chain} was to be mended.", next_step="run the command again"
+            f"Others wrote {_ROUNDS} times to {source.chain} during its repair.", next_step="run the command again"
         )
 
     def _mender(self, source: _Source, stretch: BrokenStretch | None) -> Mender:

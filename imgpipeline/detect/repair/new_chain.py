@@ -64,7 +64,7 @@ def find_contradictions(
     for log in read_log(settings):
         end = ends.get(log.chain)
         if end is None:
-            raise TransientError(f"The topic {log.topic} was made anew while its ledger was looked for.")
+            raise TransientError(f"The topic {log.topic} was re-created while its ledger was read.")
         why = find_contradiction(settings, log, end) if not partitions or log.partition in partitions else None
         if why:
             found.append(Contradiction(log, end, why))

@@ -63,7 +63,7 @@ class RecordSource:
                 if time.monotonic() - heard_at_s > _SILENT_S:
                     raise TransientError(
                         f"The broker did not send {at} from {position} to {end}.",
-                        next_step="run the command again; what was mended stays mended",
+                        next_step="run the command again; finished repairs are kept",
                     )
 
 
@@ -86,6 +86,6 @@ def check_neighbours(settings: Settings, log: LogRange, stretch: BrokenStretch) 
 def _another_log(log: LogRange, offset: int) -> LedgerError:
     return LedgerError(
         f"The log of {log.topic}/{log.partition} is not the one that its chain was made of: the record at offset "
-        f"{offset} is not the one that was read there before. Nothing was mended from it.",
+        f"{offset} is not the one that was read there before. Nothing was repaired from it.",
         next_step="find out what happened to the log; `--without-kafka --key KEY` records a gap for one segment",
     )

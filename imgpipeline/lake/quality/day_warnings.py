@@ -75,7 +75,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
                 different.append(f"{key} has other rows than its build has read from the ledger.")
     measured = {name: float(rows[name]) for name in (FRAMES.name, DETECTIONS.name)}
     if different:
-        return Verdict(False, f"{' '.join(different)} Look at the store, and build the day again by force.", measured)
+        return Verdict(False, f"{' '.join(different)} Check the store, and force a rebuild of the day.", measured)
     frames, detections = counted(rows[FRAMES.name], "frame"), counted(rows[DETECTIONS.name], "detection")
     return Verdict(True, f"{frames} and {detections}, in the ledger as in the tables.", measured)
 

@@ -181,7 +181,7 @@ class Mender:
         self.store.create(key, LID)
         fetched = self.store.fetch(key)
         if fetched.data != LID:
-            raise ChainChangedError(f"{key} was put while the chain was mended.")
+            raise ChainChangedError(f"{key} was put while the chain was being repaired.")
         return DamagedObject(key, end - 1, fetched.data, fetched.e_tag, "the lid")
 
     def _put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
@@ -211,7 +211,7 @@ class Mender:
         put = self.store.replace(key, data, over.e_tag) if over else self.store.create(key, data)
         reach("mend put done", key)
         if not (put or self._is_there(key, header)):
-            raise ChainChangedError(f"{key} was put by somebody else while the chain was mended.")
+            raise ChainChangedError(f"{key} was put by another writer while the chain was being repaired.")
 
     def _is_there(self, key: str, header: SegmentHeader) -> bool:
         """Whether this very segment is there: a client repeats a request whose answer was lost."""

@@ -150,5 +150,5 @@ def _read(store: ObjectStore, number: int) -> Repair:
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(
             f"{key} is no entry of the repair list ({type(error).__name__}: {error}).",
-            next_step="put a copy of the entry before it there, and delete metadata_followers/, which is made again",
+            next_step="put a copy of the previous entry there, and delete metadata_followers/, which is rebuilt",
         ) from None
