@@ -32,3 +32,13 @@ def fill(disk: Path) -> Path:
         except OSError:
             return filler
     return filler
+
+
+@contextmanager
+def bound(share: Path, folder: Path) -> Iterator[None]:
+    """Mount a mounted disk at a second folder, as a network share is, for as long as the context lasts."""
+    subprocess.run(["mount", "--bind", share, folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from imgpipeline.sources.simulator.clip import numbered_frames, write_clip
 from imgpipeline.sources.simulator.frame_code import read_number
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.watched_folder import WatchedFolder, WatchOptions
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
@@ -137,6 +139,18 @@ def feed_sequence(site: Site) -> None:
     publish(site.settings, SequenceSource(site.settings, write_files(site.folder / "images"), "camera", start=NOON))
 
 
+def feed_video(site: Site) -> None:
+    """The clip is lossless, so that the frames that are decoded and stored as JPEG are the very frames."""
+    clip = site.folder / "clip.mov"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = pictures()[0].shape[1], pictures()[0].shape[0], "rgb24"
+        for pixels in pictures():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
+        container.mux(stream.encode())
+    ingest_video(site.settings, VideoSource(clip, "camera", start=NOON))
+
+
 def feed_bucket(site: Site) -> None:
     store = open_store(site.settings)
     for number, data in enumerate(jpegs()):
@@ -203,6 +217,7 @@ FEEDS: dict[str, Callable[[Site], None]] = {
     "folder": feed_folder,
     "watched folder": feed_watched_folder,
     "sequence": feed_sequence,
+    "video": feed_video,
     "bucket": feed_bucket,
     "mqtt": feed_mqtt,
     "http": feed_http,

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -368,3 +369,24 @@ def test_row_0_3_frames_are_announced_in_the_classic_form_with_flat_keys_and_the
     messages = [parse_message(record) for record in records if b"image_path" in (record.value or b"")]
     assert len({message.attributes["session"] for message in messages}) == 1
     assert {message.source for message in messages} == {"gate"}
+
+
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings, kind: SourceKind):
+    """Counted in calls of functions, which a thread that waits does not make however busy the machine is."""
+    calls = Counter[str]()
+
+    def count(*_: object) -> None:
+        calls[threading.current_thread().name] += 1
+
+    options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
+    threading.setprofile(count)
+    try:
+        publisher = Publisher(settings, "gate", kind, store=open_memory_store(), options=options)
+        publisher.offer(frame(0))
+        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
+        time.sleep(2)  # ten times an account is due
+    finally:
+        threading.setprofile(None)
+    publisher.close()
+    assert 0 < calls["announce gate"] < 100_000, calls

@@ -1,10 +1,12 @@
 """A folder that fills up: what is announced, when, once, and what happens when the folder goes away."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from imgpipeline.objectstore.client import ObjectStore, open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
+from imgpipeline_tests.servers.disks import bound, mounted_disk
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import frames_in, read_published
@@ -53,8 +56,16 @@ class Watching:
     def await_files(self, *names: str) -> None:
         wait_until(lambda: sorted(self.files()) == sorted(names), limit_s=60, what=f"{names} are announced")
 
-    def notices(self) -> list[NoticeKind]:
-        return [record.kind for record in read_published(self.settings) if isinstance(record, Notice)]
+    def status_changes(self) -> list[Notice]:
+        """Returns the notices that the folder went away or came back."""
+        found = (record for record in read_published(self.settings) if isinstance(record, Notice))
+        return [notice for notice in found if notice.kind in {NoticeKind.OFFLINE, NoticeKind.ONLINE}]
+
+    def await_offline(self, times: int) -> None:
+        def count() -> int:
+            return sum(notice.kind is NoticeKind.OFFLINE for notice in self.status_changes())
+
+        wait_until(lambda: count() == times, limit_s=60, what="the source is offline")
 
 
 @pytest.fixture
@@ -135,13 +146,40 @@ def test_a_folder_that_goes_away_and_comes_back_announces_nothing_again(watching
     with watching.running():
         watching.await_files("0.jpg", "1.jpg", "2.jpg")
         watching.folder.rename(tmp_path / "unmounted")
-        wait_until(lambda: NoticeKind.OFFLINE in watching.notices(), limit_s=60, what="the source is offline")
+        watching.await_offline(1)
         watching.folder.mkdir()  # the empty folder below a mount
         write_picture(tmp_path / "unmounted" / "3.jpg", shade=3)
         watching.folder.rmdir()
         (tmp_path / "unmounted").rename(watching.folder)
         watching.await_files("0.jpg", "1.jpg", "2.jpg", "3.jpg")
-    assert watching.notices().count(NoticeKind.OFFLINE) == watching.notices().count(NoticeKind.ONLINE) == 1
+    assert [notice.kind for notice in watching.status_changes()] == [NoticeKind.OFFLINE, NoticeKind.ONLINE]
+
+
+@pytest.mark.slow
+def test_a_mount_that_goes_away_neither_announces_what_lies_below_it_nor_anything_again(
+    watching: Watching, tmp_path: Path
+):
+    """Also over a restart without the mount, and if the share comes back as another device."""
+    write_picture(watching.folder / "below.jpg", shade=9)
+    names = [f"{number}.jpg" for number in range(3)]
+    with mounted_disk(tmp_path / "share", 500) as share, mounted_disk(tmp_path / "moved", 500) as moved:
+        for number, name in enumerate(names):
+            write_picture(share / name, shade=number)
+        mount = ExitStack()
+        mount.enter_context(bound(share, watching.folder))
+        with mount, watching.running():
+            watching.await_files(*names)
+            mount.close()
+            watching.await_offline(1)
+        with watching.running():
+            watching.await_offline(2)
+            shutil.copytree(share, moved, dirs_exist_ok=True, copy_function=shutil.copy)
+            write_picture(moved / "3.jpg", shade=3, time=datetime.now(UTC))  # whole together with the copies before it
+            with bound(moved, watching.folder):
+                watching.await_files(*names, "3.jpg")
+    changes = [(notice.kind, notice.reason) for notice in watching.status_changes()]
+    away = (NoticeKind.OFFLINE, f"the mount of {watching.folder} is gone")
+    assert changes == [away, away, (NoticeKind.ONLINE, f"{watching.folder} is back")]
 
 
 def test_what_cannot_be_watched_is_named(watching: Watching, tmp_path: Path):
