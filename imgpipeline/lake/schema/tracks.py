@@ -1,0 +1,147 @@
+"""The columns of tracks and unique objects. `imgpipeline.tracking` builds them; a day without them reads as empty."""
+
+from imgpipeline.lake.schema.columns import Column, Table
+
+TRACKS_SCHEMA_VERSION = 1
+"""Version of these columns."""
+_DAY = Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path.")
+_SOURCE = Column("source", "VARCHAR", "", "The camera, video or folder.", ("detections.source",))
+_GROUP = Column("class_group", "VARCHAR", "", "First label of the group that is followed together (`car` for vans).")
+_TRACK_ID = Column("track_id", "VARCHAR", "source/group/slice/number", "The track, such as `gate/car/20260109T1210/3`.")
+_SLICE = Column("slice_start", "TIMESTAMPTZ", "UTC", "Start of the ten minutes that were followed on their own.")
+
+
+def _of_detections(name: str, duckdb_type: str, unit: str, meaning: str) -> Column:
+    made_of = {"frame_id": "frame_id", "first_seen": "timestamp", "last_seen": "timestamp"}.get(name, name)
+    return Column(name, duckdb_type, unit, meaning, (f"detections.{made_of}",))
+
+
+TRACKS = Table(
+    "tracks",
+    "one object followed within one slice of ten minutes",
+    (
+        _DAY,
+        _TRACK_ID,
+        Column("object_id", "VARCHAR", "", "First track of the day of the same object, joined over slices."),
+        Column("unique_id", "VARCHAR", "", "As `object_id`, also stitched over short times without detections."),
+        Column(
+            "continues_track_id", "VARCHAR", "", "Track of the day before that the object had at midnight, or NULL."
+        ),
+        _SOURCE,
+        _GROUP,
+        Column("label", "VARCHAR", "", "The label with the most confidence over all points.", ("detections.label",)),
+        _SLICE,
+        _of_detections("first_seen", "TIMESTAMPTZ", "UTC", "Time of its first point."),
+        _of_detections("last_seen", "TIMESTAMPTZ", "UTC", "Time of its last point."),
+        Column("points", "BIGINT", "detections", "Its rows in `track_points`."),
+        Column("mean_confidence", "DOUBLE", "0 to 1", "Mean confidence of its points.", ("detections.confidence",)),
+        Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate while it was followed.", ("frames.timestamp",)),
+        Column(
+            "ended_by",
+            "VARCHAR",
+            "`lost`, `gap`, `outage`, `frame_rate`, `slice`",
+            "Why it ends; `slice`: it was still there when the slice or the frames ended.",
+        ),
+        Column("stitched_after", "VARCHAR", "", "Track that was lost shortly before and is the same object, or NULL."),
+        Column("best_frame_id", "VARCHAR", "", "Frame with its largest and sharpest image.", ("frames.frame_id",)),
+        Column("best_detection_number", "INTEGER", "from 0", "The detection there; the track's preview shows it."),
+    ),
+)
+"""`tracks/day=…/tracks.parquet`."""
+
+TRACK_POINTS = Table(
+    "track_points",
+    "one detection of one track; a detection is in one track at most",
+    (
+        _DAY,
+        _TRACK_ID,
+        _SOURCE,
+        _GROUP,
+        _of_detections("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame."),
+        _of_detections("detection_number", "INTEGER", "from 0", "The detection within the frame."),
+        _of_detections("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time."),
+        _of_detections("label", "VARCHAR", "", "The detection's own label."),
+        _of_detections("confidence", "DOUBLE", "0 to 1", "Its score."),
+        _of_detections("x", "DOUBLE", "pixels", "Left edge of the box in the original image."),
+        _of_detections("y", "DOUBLE", "pixels", "Upper edge of the box."),
+        _of_detections("width", "DOUBLE", "pixels", "Width of the box."),
+        _of_detections("height", "DOUBLE", "pixels", "Height of the box."),
+    ),
+)
+"""`track_points/day=…/track_points.parquet`."""
+
+TRACK_SLICES = Table(
+    "track_slices",
+    "one slice of one source that was followed",
+    (
+        _DAY,
+        _SOURCE,
+        _SLICE,
+        Column("digest", "VARCHAR", "", "Hash of the frames, detections and notices that it was followed in."),
+        Column("frames", "BIGINT", "frames", "Processed frames of the slice and its overlap."),
+        Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate, by the median time between frames."),
+        Column("tracks", "BIGINT", "tracks", "Tracks in all class groups."),
+    ),
+)
+"""`track_slices/day=…/track_slices.parquet`; not in query sessions."""
+
+TRACK_OVERLAPS = Table(
+    "track_overlaps",
+    "one detection of a track in the minute after its slice: by these, tracks of two slices are joined",
+    (
+        _DAY,
+        _TRACK_ID,
+        _SOURCE,
+        _GROUP,
+        _SLICE,
+        Column("frame_day", "DATE", "UTC", "Day of the frame."),
+        _of_detections("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame."),
+        _of_detections("detection_number", "INTEGER", "from 0", "The detection within the frame."),
+        Column("stitched_after", "VARCHAR", "", "As in `tracks`."),
+        Column("is_stored", "BOOLEAN", "", "Whether the track has points in its slice, so that `tracks` has it."),
+    ),
+)
+"""`track_overlaps/day=…/track_overlaps.parquet`; not in query sessions."""
+
+_BY_HOUR = (
+    _DAY,
+    Column("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", ("track_points.timestamp",)),
+    Column("source", "VARCHAR", "", "The camera, video or folder.", ("tracks.source",)),
+    Column("label", "VARCHAR", "", "Label of the object: that of most of its points.", ("tracks.label",)),
+)
+
+UNIQUE_OBJECTS = Table(
+    "unique_objects",
+    "one label of one source in one hour in which such an object was seen",
+    (
+        *_BY_HOUR,
+        Column("objects", "BIGINT", "objects", "Different objects seen in the hour, for `IMGPIPELINE_UNIQUE_MIN_S` or "
+               "longer in all; an object that is seen in two hours is in both rows.", ("tracks.unique_id",)),
+        Column("not_stitched", "BIGINT", "objects", "The same without stitching.", ("tracks.object_id",)),
+        Column("tracks", "BIGINT", "tracks", "Tracks in the hour, also the shortest.", ("tracks.track_id",)),
+        Column("mean_stay_s", "DOUBLE", "seconds", "Mean time from first to last sight of these objects in the day.",
+               ("tracks.first_seen", "tracks.last_seen")),
+        Column("longest_stay_s", "DOUBLE", "seconds", "The longest of these times.",
+               ("tracks.first_seen", "tracks.last_seen")),
+        Column("frame_rate", "DOUBLE", "frames/s", "Mean observed frame rate of the tracks.", ("tracks.frame_rate",)),
+        Column("observed_s", "DOUBLE", "seconds, 0 to 3600", "For how long the source delivered frames in the hour.",
+               ("frame_stats.observed_s",)),
+    ),
+)  # fmt: skip
+"""`summaries/unique_objects/day=…/unique_objects.parquet`."""
+
+UNIQUE_TOTALS = Table(
+    "unique_totals",
+    "one label of one source in one hour in which a new object was seen",
+    (
+        *_BY_HOUR,
+        Column("new_objects", "BIGINT", "objects", "Objects first seen in this hour.", ("tracks.unique_id",)),
+        Column("objects", "BIGINT", "objects", "Different objects since the day began.", ("tracks.unique_id",)),
+    ),
+)
+"""`summaries/unique_totals/day=…/unique_totals.parquet`."""
+
+TRACK_TABLES = (TRACKS, TRACK_POINTS, UNIQUE_OBJECTS, UNIQUE_TOTALS)
+"""What query sessions offer of tracks."""
+STORED_TRACK_TABLES = (TRACK_SLICES, TRACK_OVERLAPS, TRACK_POINTS, TRACKS, UNIQUE_OBJECTS, UNIQUE_TOTALS)
+"""All objects of one build, in the order in which they are put."""

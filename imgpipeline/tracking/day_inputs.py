@@ -1,0 +1,155 @@
+"""What a day's tracks are made of: frames, boxes and notices of the day, ten minutes before it, and one after."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.summary_inputs import Patience, agree, find_inputs
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES
+from imgpipeline.lake.storage.cache import LakeCache, open_cache
+from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
+from imgpipeline.lake.storage.manifest import DamagedObjectError, parse_footer
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.tracking.groups import ClassGroups
+from imgpipeline.tracking.slices import OVERLAP, SLICE
+
+_TABLES = (FRAMES.name, DETECTIONS.name, NOTICES.name)
+_NAME = "tracks"
+_SEEN = """
+CREATE TABLE seen AS
+SELECT source, day, "timestamp", epoch_us("timestamp") AS time_us, frame_id, sharpness
+FROM all_frames
+WHERE status = 'processed' AND "timestamp" >= $first AND "timestamp" < $behind
+ORDER BY source, time_us, frame_id"""
+_BOXES = """
+CREATE TABLE boxes AS
+SELECT source, day, epoch_us("timestamp") AS time_us, frame_id, detection_number, label, confidence, x, y, width, height
+FROM all_detections
+WHERE x IS NOT NULL AND width > 0 AND height > 0 AND "timestamp" >= $first AND "timestamp" < $behind
+ORDER BY source, time_us, frame_id, detection_number"""
+_CUTS = """
+CREATE TABLE cuts AS
+SELECT DISTINCT source, CAST(interval_start AS DATE) AS day, epoch_us(interval_start) AS time_us
+FROM all_notices
+WHERE kind <> 'account' AND interval_start >= $first AND interval_start < $behind"""
+_HASHED = """
+CREATE VIEW hashed AS
+SELECT source, day, time_us, hash(frame_id, time_us, sharpness) AS part FROM seen
+UNION ALL
+SELECT source, day, time_us,
+       hash(frame_id, detection_number, label, confidence, x, y, width, height, time_us) FROM boxes
+UNION ALL
+SELECT source, day, time_us, hash('cut', time_us) FROM cuts"""
+
+
+@dataclass(frozen=True, slots=True)
+class DayInputs:
+    """The inputs of one day, opened in DuckDB as the tables `seen`, `boxes` and `cuts`."""
+
+    engine: Engine
+    """DuckDB; `all_frames` and `all_notices` have the day and those beside it as they are stored."""
+    cache: LakeCache
+    """For fetching what is stored of the tracks."""
+    versions: Mapping[str, str]
+    """Versions of the day's tables, and hashes of what is read of the days beside it."""
+
+
+@contextmanager
+def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterator[DayInputs]:
+    """Opens what a day's tracks are made of.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        memory: What DuckDB may take.
+
+    Yields:
+        The tables.
+
+    Raises:
+        PermanentError: A table of the day is missing, damaged or of another schema version.
+        TransientError: The store does not answer, or a build of the day is between its puts for too long.
+    """
+    midnight = datetime.combine(day, time(), UTC)
+    span = {"first": midnight - SLICE, "behind": midnight + timedelta(days=1) + OVERLAP}
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        fetched = {
+            each: _fetch(store, engine, cache, each, is_needed=each == day)
+            for each in (day - timedelta(days=1), day, day + timedelta(days=1))
+        }
+        stored = [each for each, versions in fetched.items() if versions]
+        for table in _TABLES:
+            queries = " UNION ALL BY NAME ".join(
+                all_rows(engine.folder / day_table_key(table, each), day=each) for each in stored
+            )
+            engine.run(f"CREATE VIEW all_{table} AS {queries}")
+        for sql in (_SEEN, _BOXES, _CUTS):
+            engine.run(sql, span)
+        engine.run(_HASHED)
+        beside = {f"rows of {each}": _hash_of(engine, each) for each in fetched if each != day}
+        yield DayInputs(engine, cache, {**fetched[day], **beside})
+
+
+def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, is_needed: bool) -> dict[str, str]:
+    """Fetches the tables of a day, all made from one reading of the ledger; nothing if a day beside it has none."""
+    patience = Patience()
+    while True:
+        try:
+            found = find_inputs(store, _TABLES, day, wanted_by=_NAME)
+        except DamagedObjectError:
+            raise
+        except PermanentError:
+            if is_needed:
+                raise
+            return {}
+        paths = {table: engine.folder / day_table_key(table, day) for table in _TABLES}
+        versions = {t: cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()}
+        if all(versions.values()) and agree(parse_footer(path, str(path)) for path in paths.values()):
+            return {table: version or "" for table, version in versions.items()}
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        patience.wait(_NAME, day)
+
+
+def _hash_of(engine: Engine, day: date) -> str:
+    sql = "SELECT count(*) || ' ' || coalesce(sum(part::HUGEINT), 0) FROM hashed WHERE day = ?"
+    return str(engine.value(sql, [day]))
+
+
+def group_boxes(engine: Engine, groups: ClassGroups) -> None:
+    """Adds the table `grouped`: the class group of each label."""
+    labels = [label for (label,) in engine.run("SELECT DISTINCT label FROM boxes")]
+    engine.run("CREATE TABLE grouped (label VARCHAR, class_group VARCHAR)")
+    for label in labels:
+        engine.run("INSERT INTO grouped VALUES (?, ?)", [label, groups.of(label)])
+
+
+def find_slices(engine: Engine, day: date) -> None:
+    """Adds the table `wanted`: slices of the day with boxes, each with the hash of what it is followed in.
+
+    The last slice of the day before is one of them: its overlap tells which objects were there at midnight.
+    """
+    first = datetime.combine(day, time(), UTC) - SLICE
+    slice_us, overlap_us = int(SLICE.total_seconds() * 1e6), int(OVERLAP.total_seconds() * 1e6)
+    engine.run(
+        f"""
+        CREATE TABLE wanted AS
+        SELECT source, make_timestamptz(slice_us) AS slice_start,
+               count(*) || ' ' || sum(part::HUGEINT) AS digest
+        FROM (SELECT source, part, time_us // {slice_us} * {slice_us} AS slice_us FROM hashed
+              UNION ALL
+              SELECT source, part, (time_us // {slice_us} - 1) * {slice_us} FROM hashed
+              WHERE time_us % {slice_us} < {overlap_us})
+        WHERE slice_start >= $first AND slice_start < $behind
+        GROUP BY source, slice_us""",  # noqa: S608 - own numbers
+        {"first": first, "behind": first + SLICE + timedelta(days=1)},
+    )
+    engine.run(
+        f"""
+        DELETE FROM wanted WHERE NOT EXISTS (
+            SELECT 1 FROM boxes WHERE boxes.source = wanted.source AND time_us >= epoch_us(slice_start)
+            AND time_us < epoch_us(slice_start) + {slice_us})"""  # noqa: S608 - own numbers
+    )

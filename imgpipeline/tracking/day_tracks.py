@@ -1,0 +1,219 @@
+"""The tracks of one day as an entry of the contract of derived objects; only slices with changes are followed again."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from hashlib import sha256
+
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES, TRACKS, TRACKS_SCHEMA_VERSION
+from imgpipeline.lake.storage.engine import Engine, all_rows
+from imgpipeline.lake.storage.parquet_objects import hash_rows, write_rows
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.settings.tracking import TrackingSettings
+from imgpipeline.tracking.day_inputs import DayInputs, find_slices, group_boxes, open_inputs
+from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks, queries
+from imgpipeline.tracking.following import library_version
+from imgpipeline.tracking.groups import parse_groups
+from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, read_tracks, tracks_key
+from imgpipeline.tracking.slice_rows import WantedSlice, create_rows, follow
+from imgpipeline.tracking.values import TrackingParameters
+
+_KEPT = {
+    "followed": "SELECT track_id, source, class_group, slice_start, CAST(split_part(track_id, '/', -1) AS INTEGER), "
+    "frame_rate, ended_by, stitched_after FROM stored_tracks SEMI JOIN kept USING (source, slice_start)",
+    "points": "SELECT track_id, source, class_group, frame_id, detection_number FROM stored_track_points AS p "
+    "SEMI JOIN kept ON p.source = kept.source AND "
+    'time_bucket(INTERVAL 10 minutes, p."timestamp") = kept.slice_start',
+    "overlap_points": "SELECT * FROM stored_track_overlaps SEMI JOIN kept USING (source, slice_start)",
+    "slices": "SELECT * FROM stored_track_slices SEMI JOIN kept USING (source, slice_start)",
+}
+"""What is taken over of slices that are as they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracksBuild:
+    """How a day's tracks were built, or that there was nothing to do."""
+
+    day: date
+    """UTC day."""
+    skipped: bool
+    """Whether the stored tables were current."""
+    slices_followed: int
+    """Slices that were followed in this build."""
+    slices_kept: int
+    """Slices whose detections are as they were."""
+    tracks: int
+    """Rows of `tracks`."""
+    frame_rates: Mapping[str, float]
+    """Median observed frame rate of each source, frames a second."""
+    size_bytes: int
+    """Size of all objects."""
+    manifests: Mapping[str, TracksManifest]
+    """What each stored table says of itself, by its name."""
+    duration_s: float
+    """How long this call took, in seconds."""
+
+
+def build_tracks(
+    store: ObjectStore, day: date, *, settings: Settings, force: bool = False, now: datetime
+) -> TracksBuild:
+    """Brings a day's tracks up to its detections.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        settings: How to follow and count.
+        force: Follow all slices again, also if nothing changed.
+        now: What the manifests say as the time of building.
+
+    Returns:
+        What is stored now.
+
+    Raises:
+        ConfigurationError: The class groups are wrong.
+        PermanentError: A table of the day is missing, or a stored object is no Parquet file of this project.
+        TransientError: The store does not answer, or other builds won eight times.
+    """
+    began_s = time.perf_counter()
+    entry = DayTracks(store, day, settings, now)
+    done = build(entry, force=force)
+    manifests = {manifest.table: manifest for manifest in done.manifests.values()}
+    kept = manifests[TRACK_SLICES.name].rows if done.skipped else entry.kept
+    return TracksBuild(
+        day=day,
+        skipped=done.skipped,
+        slices_followed=0 if done.skipped else entry.followed,
+        slices_kept=kept,
+        tracks=manifests[TRACKS.name].rows,
+        frame_rates=manifests[TRACKS.name].frame_rates,
+        size_bytes=done.size_bytes,
+        manifests=manifests,
+        duration_s=time.perf_counter() - began_s,
+    )
+
+
+@dataclass(slots=True)
+class DayTracks(Derived[TracksManifest]):
+    """A day's tracks. Inputs: the day's tables, and what slices at midnight read of the days beside it."""
+
+    store: ObjectStore
+    """The object store."""
+    day: date
+    """UTC day."""
+    settings: Settings
+    """How to follow and count."""
+    now: datetime
+    """What the manifests say as the time of building."""
+    followed: int = 0
+    """Slices followed by the last `make`."""
+    kept: int = 0
+    """Slices taken over by it."""
+    _parameters: TrackingParameters = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Reads the parameters."""
+        self._parameters = TrackingParameters.of(self.settings)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"tracks of {self.day}"
+
+    def read(self) -> dict[str, StoredTracks | None]:
+        """Returns what is stored."""
+        return read_tracks(self.store, self.day)
+
+    def origin(self, manifest: TracksManifest, /) -> Origin:
+        """Returns what a manifest names."""
+        return Origin(manifest.made_of, manifest.made_by)
+
+    def wanted(self, _stored: Mapping[str, StoredTracks | None], /) -> Origin:
+        """Returns the versions of the inputs, and the recipe."""
+        with open_inputs(self.store, self.day, memory=self.settings.duckdb_memory) as inputs:
+            return Origin(inputs.versions, tracks_recipe(self.settings))
+
+    def make(self, start: Start[TracksManifest], /) -> dict[str, Made[TracksManifest]]:
+        """Follows the slices whose detections changed, takes over the others, and names the objects of the day."""
+        with open_inputs(self.store, self.day, memory=self.settings.duckdb_memory) as inputs:
+            engine = inputs.engine
+            group_boxes(engine, parse_groups(self.settings.track_groups))
+            find_slices(engine, self.day)
+            create_rows(engine)
+            self.kept = 0 if start.force else self._keep(inputs, start)
+            todo = [
+                WantedSlice(*row)
+                for row in engine.run("SELECT * FROM wanted ANTI JOIN slices USING (source, slice_start) ORDER BY ALL")
+            ]
+            for each in todo:
+                follow(engine, each, self._parameters, self.day)
+            self.followed = len(todo)
+            name_tracks(engine, self.day)
+            count_objects(engine, self.day, self.settings)
+            return self._write(inputs)
+
+    def _keep(self, inputs: DayInputs, start: Start[TracksManifest]) -> int:
+        """Takes over the slices that are as they were; returns how many."""
+        stored = {found.manifest.table: found for found in start.stored.values() if found}
+        builds = {(found.manifest.followed_by, found.manifest.built_at) for found in stored.values()}
+        if len(stored) < len(STORED_TRACK_TABLES) or len(builds) > 1 or self._followed_by() not in next(iter(builds)):
+            return 0
+        engine = inputs.engine
+        for table in (t for t in STORED_TRACK_TABLES if f"stored_{t.name}" in " ".join(_KEPT.values())):
+            path = engine.folder / f"stored-{table.name}.parquet"
+            if inputs.cache.link(tracks_key(table.name, self.day), stored[table.name].e_tag, path) is None:
+                return 0
+            engine.run(f"CREATE VIEW stored_{table.name} AS {all_rows(path)}")
+        engine.run(
+            "CREATE TABLE kept AS SELECT source, slice_start FROM wanted "
+            "SEMI JOIN stored_track_slices USING (source, slice_start, digest)"
+        )
+        for table_name, query in _KEPT.items():
+            engine.run(f"INSERT INTO {table_name} {query}")
+        return int(engine.value("SELECT count(*) FROM slices"))
+
+    def _followed_by(self) -> str:
+        return self._parameters.recipe(f"{library_version()} {self.settings.track_groups}")
+
+    def _write(self, inputs: DayInputs) -> dict[str, Made[TracksManifest]]:
+        engine = inputs.engine
+        manifest = TracksManifest(
+            table="",
+            day=self.day,
+            made_by=tracks_recipe(self.settings),
+            made_of=inputs.versions,
+            followed_by=self._followed_by(),
+            library=library_version(),
+            parameters={name: getattr(self.settings, name) for name in TrackingSettings.model_fields},
+            frame_rates=_frame_rates(engine),
+            rows=0,
+            content="",
+            built_at=self.now,
+        )
+        return {
+            tracks_key(table.name, self.day): self._write_table(engine, replace(manifest, table=table.name))
+            for table in STORED_TRACK_TABLES
+        }
+
+    def _write_table(self, engine: Engine, manifest: TracksManifest) -> Made[TracksManifest]:
+        query = STORED_QUERIES[manifest.table]
+        rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
+        said = replace(manifest, rows=rows, content=hash_rows(engine, query))
+        size = self.settings.table_object_bytes
+        return Made(write_rows(engine, manifest.table, query, said.to_json(), object_bytes=size), said)
+
+
+def _frame_rates(engine: Engine) -> dict[str, float]:
+    rows = engine.run(
+        "SELECT source, median(frame_rate) FROM slices WHERE frame_rate IS NOT NULL GROUP BY 1 ORDER BY 1"
+    )
+    return {source: round(rate, 6) for source, rate in rows}
+
+
+def tracks_recipe(settings: Settings) -> str:
+    """Returns the hash of all that makes a day's tracks but its inputs, 16 hexadecimal digits."""
+    values = [(name, getattr(settings, name)) for name in (*TrackingSettings.model_fields, "observed_gap_s")]
+    parts = (TRACKS_SCHEMA_VERSION, TrackingParameters.of(settings).recipe(library_version()), values, queries())
+    return sha256(repr(parts).encode()).hexdigest()[:16]
