@@ -10,6 +10,8 @@
                                                                       │
                                                                 daily_report                       (reports)
 
+    frames, detections, notices ──► tracks, track_points, unique_objects, unique_totals               (tracks)
+
     frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
 
 What each of them is and does stands in its own module below `defs`; this one only names them.
@@ -23,6 +25,7 @@ from imgpipeline.defs.assets.redetections import model_comparison, redetect_days
 from imgpipeline.defs.assets.reports import reports
 from imgpipeline.defs.assets.sources import sources, stored_images
 from imgpipeline.defs.assets.summaries import summaries
+from imgpipeline.defs.assets.tracks import tracks
 from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.bundling import bundle_segments, hourly_bundles, segment_bundles
 from imgpipeline.defs.detection_job import detect_frames
@@ -45,6 +48,7 @@ defs = dg.Definitions(
         deleted_images,
         day_tables,
         *summaries,
+        tracks,
         *reports,
         redetections,
         model_comparison,

@@ -52,6 +52,7 @@ from imgpipeline.cli import (
     status,
     summary,
     topics,
+    tracks,
 )
 from imgpipeline.cli.help_texts import unwrap_help
 from imgpipeline.cli.output import note, show_error, write_text
@@ -98,6 +99,7 @@ app.add_typer(explain.app, name="explain")
 app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
+app.add_typer(tracks.app, name="tracks")
 app.add_typer(export.app, name="export")
 app.command("redetect")(redetect.redetect)
 app.command("compare-models")(redetect.compare_models)

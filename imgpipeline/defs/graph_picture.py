@@ -24,6 +24,7 @@ _COLOURS = {
     "ledger": "#8a5a00",
     "day_tables": "#1f5fa8",
     "summaries": "#2d7a46",
+    "tracks": "#b45309",
     "reports": "#9a2f6b",
 }
 _OTHER_COLOUR = "#5b4aa8"

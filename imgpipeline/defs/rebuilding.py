@@ -29,12 +29,12 @@ _SEALED_WITHIN = timedelta(days=8)
 
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
-    selection=dg.AssetSelection.groups("day_tables", "summaries", "reports"),
+    selection=dg.AssetSelection.groups("day_tables", "summaries", "tracks", "reports"),
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
     tags=_TABLES_TAG,
-    description="Builds the tables, summaries and reports of one day, or of a range of days in one run. Days that have "
-    "nothing new are skipped, unless the run is configured with force.",
+    description="Builds the tables, summaries, tracks and reports of one day, or of a range of days in one run. Days "
+    "that have nothing new are skipped, unless the run is configured with force.",
 )
 
 

@@ -21,17 +21,17 @@ STORED_QUERIES: Mapping[str, str] = {
     "tracks": "SELECT * FROM day_tracks",
     "track_points": f"SELECT {_POINTS} FROM day_points",  # noqa: S608 - own names
     "track_slices": "SELECT * FROM slices ORDER BY slice_start, source",
-    "track_overlaps": "SELECT * FROM overlap_points ORDER BY slice_start, track_id, frame_day, frame_id, detection_number",
+    "track_overlaps": "SELECT * FROM overlap_points ORDER BY slice_start, track_id, frame_day, frame_id",
     "unique_objects": "SELECT * FROM unique_rows",
     "unique_totals": "SELECT * FROM total_rows",
 }
 """What each stored table holds, over the tables of `name_tracks` and `count_objects`."""
 _SHARED = """
-SELECT count(*), epoch(overlap_points.slice_start), overlap_points.track_id, epoch(followed.slice_start), followed."number",
+SELECT count(*), epoch(beyond.slice_start), beyond.track_id, epoch(followed.slice_start), followed."number",
        followed.track_id
-FROM overlap_points JOIN points USING (source, class_group, frame_id, detection_number)
+FROM overlap_points AS beyond JOIN points USING (source, class_group, frame_id, detection_number)
 JOIN followed ON followed.track_id = points.track_id
-WHERE overlap_points.frame_day = $day AND followed.slice_start = overlap_points.slice_start + INTERVAL 10 minutes
+WHERE beyond.frame_day = $day AND followed.slice_start = beyond.slice_start + INTERVAL 10 minutes
 GROUP BY ALL"""
 
 
@@ -62,7 +62,8 @@ def name_tracks(engine: Engine, day: date) -> None:
     joined = [(p.later.track_id, p.earlier.track_id) for p in pairs if p.earlier.slice_s >= midnight_s]
     stitched = engine.run(
         "SELECT track_id, stitched_after FROM followed WHERE stitched_after IS NOT NULL UNION "
-        "SELECT DISTINCT track_id, stitched_after FROM overlap_points WHERE stitched_after IS NOT NULL AND slice_start >= ?",
+        "SELECT DISTINCT track_id, stitched_after FROM overlap_points "
+        "WHERE stitched_after IS NOT NULL AND slice_start >= ?",
         [datetime.combine(day, time(), UTC)],
     )
     there = {name for (name,) in engine.run("SELECT DISTINCT track_id FROM overlap_points WHERE is_stored")}

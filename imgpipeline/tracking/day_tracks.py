@@ -7,6 +7,7 @@ from datetime import date, datetime
 from hashlib import sha256
 
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES, TRACKS, TRACKS_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, all_rows
 from imgpipeline.lake.storage.parquet_objects import hash_rows, write_rows
@@ -17,7 +18,7 @@ from imgpipeline.tracking.day_inputs import DayInputs, find_slices, group_boxes,
 from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks, queries
 from imgpipeline.tracking.following import library_version
 from imgpipeline.tracking.groups import parse_groups
-from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, read_tracks, tracks_key
+from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, read_tracks
 from imgpipeline.tracking.slice_rows import WantedSlice, create_rows, follow
 from imgpipeline.tracking.values import TrackingParameters
 
@@ -163,7 +164,7 @@ class DayTracks(Derived[TracksManifest]):
         engine = inputs.engine
         for table in (t for t in STORED_TRACK_TABLES if f"stored_{t.name}" in " ".join(_KEPT.values())):
             path = engine.folder / f"stored-{table.name}.parquet"
-            if inputs.cache.link(tracks_key(table.name, self.day), stored[table.name].e_tag, path) is None:
+            if inputs.cache.link(stored_key(table.name, self.day), stored[table.name].e_tag, path) is None:
                 return 0
             engine.run(f"CREATE VIEW stored_{table.name} AS {all_rows(path)}")
         engine.run(
@@ -193,7 +194,7 @@ class DayTracks(Derived[TracksManifest]):
             built_at=self.now,
         )
         return {
-            tracks_key(table.name, self.day): self._write_table(engine, replace(manifest, table=table.name))
+            stored_key(table.name, self.day): self._write_table(engine, replace(manifest, table=table.name))
             for table in STORED_TRACK_TABLES
         }
 

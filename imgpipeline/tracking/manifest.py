@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, UNIQUE_OBJECTS, UNIQUE_TOTALS
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 
@@ -67,12 +67,7 @@ StoredTracks = StoredObject[TracksManifest]
 """One stored table of tracks."""
 
 
-def tracks_key(table: str, day: date) -> str:
-    """Returns the key of a table of tracks."""
-    return summary_key(table, day) if table in (UNIQUE_OBJECTS.name, UNIQUE_TOTALS.name) else day_table_key(table, day)
-
-
 def read_tracks(store: ObjectStore, day: date) -> dict[str, StoredTracks | None]:
     """Returns what is stored of a day's tracks, by key in the order in which it is put; raises DamagedObjectError."""
-    keys = [tracks_key(table.name, day) for table in STORED_TRACK_TABLES]
+    keys = [stored_key(table.name, day) for table in STORED_TRACK_TABLES]
     return {key: read_object(store, key, TracksManifest.from_json) for key in keys}

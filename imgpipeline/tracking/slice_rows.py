@@ -18,8 +18,9 @@ _TABLES = """
 CREATE TABLE followed (track_id VARCHAR, source VARCHAR, class_group VARCHAR, slice_start TIMESTAMPTZ, "number" INTEGER,
                        frame_rate DOUBLE, ended_by VARCHAR, stitched_after VARCHAR);
 CREATE TABLE points (track_id VARCHAR, source VARCHAR, class_group VARCHAR, frame_id VARCHAR, detection_number INTEGER);
-CREATE TABLE overlap_points (track_id VARCHAR, source VARCHAR, class_group VARCHAR, slice_start TIMESTAMPTZ, frame_day DATE,
-                       frame_id VARCHAR, detection_number INTEGER, stitched_after VARCHAR, is_stored BOOLEAN);
+CREATE TABLE overlap_points (track_id VARCHAR, source VARCHAR, class_group VARCHAR, slice_start TIMESTAMPTZ,
+                             frame_day DATE, frame_id VARCHAR, detection_number INTEGER, stitched_after VARCHAR,
+                             is_stored BOOLEAN);
 CREATE TABLE slices (source VARCHAR, slice_start TIMESTAMPTZ, digest VARCHAR, frames BIGINT, frame_rate DOUBLE,
                      tracks BIGINT)"""
 _FRAMES = """

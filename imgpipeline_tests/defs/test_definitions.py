@@ -10,11 +10,12 @@ from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.summaries import SUMMARIES, recipe
-from imgpipeline.lake.schema import DAY_TABLES, SUMMARY_TABLES
+from imgpipeline.lake.schema import DAY_TABLES, SUMMARY_TABLES, TRACK_TABLES, Table
 from imgpipeline.settings import load_settings
 
 GRAPH = defs.resolve_asset_graph()
 FROM_FRAMES = {"frames", "dead_letters"}
+FROM_DETECTIONS = {"frames", "detections", "notices"}
 LAYERS = {
     "frame_metadata": ("ledger", {"stored_images"}),
     "frames": ("day_tables", {"frame_metadata"}),
@@ -26,6 +27,10 @@ LAYERS = {
     "label_totals": ("summaries", {"label_counts"}),
     "frame_stats": ("summaries", FROM_FRAMES | {"notices"}),
     "source_activity": ("summaries", FROM_FRAMES),
+    "tracks": ("tracks", FROM_DETECTIONS),
+    "track_points": ("tracks", FROM_DETECTIONS),
+    "unique_objects": ("tracks", FROM_DETECTIONS),
+    "unique_totals": ("tracks", FROM_DETECTIONS),
     "daily_report": (
         "reports",
         FROM_FRAMES | {"detections", "notices", "label_counts", "label_totals", "frame_stats", "source_activity"},
@@ -85,6 +90,15 @@ def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name: str) -
             asset = dep.asset_key.to_user_string()
             assert asset in parents
             assert dep.column_name in TABLES[asset].names
+
+
+@pytest.mark.parametrize("table", TRACK_TABLES, ids=[table.name for table in TRACK_TABLES])
+def test_what_tracks_are_made_of_exists(table: Table) -> None:
+    lineage = node(table.name).metadata["dagster/column_lineage"].deps_by_column
+    assert set(lineage) == set(table.names)
+    for dep in (dep for deps in lineage.values() for dep in deps):
+        assert dep.asset_key.to_user_string() in FROM_DETECTIONS
+        assert dep.column_name in TABLES[dep.asset_key.to_user_string()].names
 
 
 @pytest.mark.parametrize("name", DAILY)

@@ -11,11 +11,11 @@ import pytest
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import TracksBuild, build_tracks
-from imgpipeline.tracking.manifest import tracks_key
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 
@@ -42,7 +42,7 @@ def stored(tmp_path: Path) -> Iterator:
             connection.execute("SET TimeZone = 'UTC'")
             for table in STORED_TRACK_TABLES:
                 path = tmp_path / f"{table.name}.parquet"
-                path.write_bytes(store.get(tracks_key(table.name, day)))
+                path.write_bytes(store.get(stored_key(table.name, day)))
                 connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM read_parquet('{path}')")  # noqa: S608 - own path
             yield lambda sql: connection.execute(sql).fetchall()
 
@@ -74,6 +74,7 @@ def test_cars_and_people_are_followed_apart_and_vans_with_cars(memory: ObjectSto
         ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_builds(memory: ObjectStore, stored):
     evening = film(at(23, 55), at(23, 55) + timedelta(minutes=10), [Car(at(23, 55), at(0, 4, day=NEXT))])
     write_chain(memory, evening)
@@ -81,7 +82,7 @@ def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_bui
     rebuild_day(memory, DAY, now=NOON)
     build(memory, NEXT)
     build(memory, DAY)
-    keys = [tracks_key(table.name, day) for table in STORED_TRACK_TABLES for day in (DAY, NEXT)]
+    keys = [stored_key(table.name, day) for table in STORED_TRACK_TABLES for day in (DAY, NEXT)]
     made = {key: memory.get(key) for key in keys}
     with stored(memory, NEXT) as ask:
         assert ask("SELECT track_id, object_id, continues_track_id, points FROM tracks") == [
@@ -92,6 +93,7 @@ def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_bui
     assert {key: memory.get(key) for key in keys} == made
 
 
+@pytest.mark.medium
 def test_only_slices_whose_detections_changed_are_followed_again(memory: ObjectStore, stored):
     cars = [Car(at(10), at(12, 40))]
     chain = write_chain(memory, film(at(10), at(12, 30), cars))
@@ -103,14 +105,15 @@ def test_only_slices_whose_detections_changed_are_followed_again(memory: ObjectS
     assert (extended.slices_followed, extended.slices_kept) == (2, 14)
     append(chain, film(at(12, 31), at(12, 32), cars, offset=1812))
     assert (done := build(memory)).slices_followed == 1
-    kept = {table.name: memory.get(tracks_key(table.name, DAY)) for table in STORED_TRACK_TABLES}
+    kept = {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES}
     assert build(memory, force=True).slices_followed == 16
-    assert {table.name: memory.get(tracks_key(table.name, DAY)) for table in STORED_TRACK_TABLES} == kept
+    assert {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES} == kept
     assert done.slices_kept == 15
     with stored(memory) as ask:
         assert ask("SELECT count(DISTINCT object_id) FROM tracks") == [(1,)]
 
 
+@pytest.mark.medium
 def test_the_first_minute_of_the_next_day_makes_the_last_slice_stale_and_later_frames_do_not(memory: ObjectStore):
     cars = [Car(at(23, 40), at(0, 20, day=NEXT))]
     chain = write_chain(memory, film(at(23, 40), at(0, day=NEXT), cars))
@@ -123,6 +126,7 @@ def test_the_first_minute_of_the_next_day_makes_the_last_slice_stale_and_later_f
     assert build(memory).skipped
 
 
+@pytest.mark.medium
 def test_other_parameters_follow_all_slices_again_and_other_limits_of_counts_none(memory: ObjectStore, stored):
     write_chain(memory, film(at(12), at(12, 30), [Car(at(12), at(12, 30)), Car(at(12), at(12, 0, 15), y=300)]))
     assert build(memory).slices_followed == 3

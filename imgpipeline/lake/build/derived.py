@@ -1,4 +1,4 @@
-"""The contract of derived objects: day tables, summaries, reports, redetections and comparisons.
+"""The contract of derived objects: day tables, summaries, tracks, reports, redetections and comparisons.
 
 A derived object is one or several stored objects that name the versions of their inputs and the recipe that made them.
 An entry is a subclass of `Derived`: it reads what is stored, says what would be made now, and makes it. This module

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 from typing_extensions import TypeVar
@@ -44,6 +44,7 @@ from imgpipeline.lake.query.days import (
 from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
 from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
+from imgpipeline.lake.query.track_questions import TrackQuestions
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -57,12 +58,11 @@ if TYPE_CHECKING:
 TableT = TypeVar("TableT", default="pd.DataFrame")
 
 
-class Lake(Generic[TableT]):
+class Lake(TrackQuestions[TableT]):
     """The tables, numbers and images of one store, for reading.
 
     Each call reads the store as it is at that moment: the stored tables and the ledger's segments that are newer.
     `session` answers several queries about one moment. Safe to use from several threads.
-
     All tables have the same columns and types whether or not they have rows; times are aware. Days are dates or text
     such as `2026-01-09`. `day` names one day, and a day that the ledger does not know is an error; `from_day` and
     `to_day` name a span with both ends included, which may be empty.

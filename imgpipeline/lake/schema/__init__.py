@@ -16,6 +16,7 @@ from imgpipeline.lake.schema.summaries import (
     SOURCE_ACTIVITY,
     SUMMARY_TABLES,
 )
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 
 __all__ = [
     "ALL",
@@ -35,10 +36,11 @@ __all__ = [
     "SOURCE_ACTIVITY",
     "STORED_DEAD_LETTERS",
     "SUMMARY_TABLES",
+    "TRACK_TABLES",
     "Column",
     "Table",
     "tables_page",
 ]
 
-ALL = (FRAMES, DETECTIONS, NOTICES, *SUMMARY_TABLES, *HISTOGRAM_VIEWS, DEAD_LETTERS, SEGMENTS)
+ALL = (FRAMES, DETECTIONS, NOTICES, *SUMMARY_TABLES, *HISTOGRAM_VIEWS, *TRACK_TABLES, DEAD_LETTERS, SEGMENTS)
 """Every table that a query session offers."""

@@ -9,6 +9,7 @@ from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
 from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.schema.summaries import SUMMARY_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_OVERLAPS, TRACK_SLICES, TRACK_TABLES
 
 _INTRODUCTION = """# Tables
 
@@ -23,6 +24,9 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 | looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
 | | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
 | compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
+| tracks ([tracking.md](tracking.md)) | `tracks`, `track_points` | `tracks/day=2026-01-09/tracks.parquet` |
+| | `unique_objects`, `unique_totals` | `summaries/unique_objects/day=2026-01-09/unique_objects.parquet` |
+| | `track_slices`, `track_overlaps` | only as files: what the next build starts from |
 | the ledger, shown | `dead_letters` (with what became of each), `segments` | only in a query session |
 
 `frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
@@ -75,6 +79,7 @@ def tables_page() -> str:
     parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
     parts += [_section(table, f"{table.name}, a histogram view") for table in HISTOGRAM_VIEWS]
+    parts += [_section(table, table.name) for table in (*TRACK_TABLES, TRACK_SLICES, TRACK_OVERLAPS)]
     parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))

@@ -6,8 +6,17 @@ TRACKS_SCHEMA_VERSION = 1
 """Version of these columns."""
 _DAY = Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path.")
 _SOURCE = Column("source", "VARCHAR", "", "The camera, video or folder.", ("detections.source",))
-_GROUP = Column("class_group", "VARCHAR", "", "First label of the group that is followed together (`car` for vans).")
-_TRACK_ID = Column("track_id", "VARCHAR", "source/group/slice/number", "The track, such as `gate/car/20260109T1210/3`.")
+_GROUP = Column(
+    "class_group",
+    "VARCHAR",
+    "",
+    "First label of the group that is followed together (`car` for vans).",
+    ("detections.label",),
+)
+_BOXES = tuple(f"detections.{name}" for name in ("timestamp", "label", "confidence", "x", "y", "width", "height"))
+_TRACK_ID = Column(
+    "track_id", "VARCHAR", "source/group/slice/number", "The track, such as `gate/car/20260109T1210/3`.", _BOXES
+)
 _SLICE = Column("slice_start", "TIMESTAMPTZ", "UTC", "Start of the ten minutes that were followed on their own.")
 
 
@@ -105,9 +114,9 @@ TRACK_OVERLAPS = Table(
 
 _BY_HOUR = (
     _DAY,
-    Column("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", ("track_points.timestamp",)),
-    Column("source", "VARCHAR", "", "The camera, video or folder.", ("tracks.source",)),
-    Column("label", "VARCHAR", "", "Label of the object: that of most of its points.", ("tracks.label",)),
+    Column("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", ("detections.timestamp",)),
+    Column("source", "VARCHAR", "", "The camera, video or folder.", ("detections.source",)),
+    Column("label", "VARCHAR", "", "Label of the object: that of most of its points.", ("detections.label",)),
 )
 
 UNIQUE_OBJECTS = Table(
@@ -116,16 +125,16 @@ UNIQUE_OBJECTS = Table(
     (
         *_BY_HOUR,
         Column("objects", "BIGINT", "objects", "Different objects seen in the hour, for `IMGPIPELINE_UNIQUE_MIN_S` or "
-               "longer in all; an object that is seen in two hours is in both rows.", ("tracks.unique_id",)),
-        Column("not_stitched", "BIGINT", "objects", "The same without stitching.", ("tracks.object_id",)),
-        Column("tracks", "BIGINT", "tracks", "Tracks in the hour, also the shortest.", ("tracks.track_id",)),
+               "longer in all; an object that is seen in two hours is in both rows.", _BOXES),
+        Column("not_stitched", "BIGINT", "objects", "The same without stitching.", _BOXES),
+        Column("tracks", "BIGINT", "tracks", "Tracks in the hour, also the shortest.", _BOXES),
         Column("mean_stay_s", "DOUBLE", "seconds", "Mean time from first to last sight of these objects in the day.",
-               ("tracks.first_seen", "tracks.last_seen")),
+               ("detections.timestamp",)),
         Column("longest_stay_s", "DOUBLE", "seconds", "The longest of these times.",
-               ("tracks.first_seen", "tracks.last_seen")),
-        Column("frame_rate", "DOUBLE", "frames/s", "Mean observed frame rate of the tracks.", ("tracks.frame_rate",)),
+               ("detections.timestamp",)),
+        Column("frame_rate", "DOUBLE", "frames/s", "Mean observed frame rate of the tracks.", ("frames.timestamp",)),
         Column("observed_s", "DOUBLE", "seconds, 0 to 3600", "For how long the source delivered frames in the hour.",
-               ("frame_stats.observed_s",)),
+               ("frames.timestamp", "notices.observed_s")),
     ),
 )  # fmt: skip
 """`summaries/unique_objects/day=…/unique_objects.parquet`."""
@@ -135,13 +144,15 @@ UNIQUE_TOTALS = Table(
     "one label of one source in one hour in which a new object was seen",
     (
         *_BY_HOUR,
-        Column("new_objects", "BIGINT", "objects", "Objects first seen in this hour.", ("tracks.unique_id",)),
-        Column("objects", "BIGINT", "objects", "Different objects since the day began.", ("tracks.unique_id",)),
+        Column("new_objects", "BIGINT", "objects", "Objects first seen in this hour.", _BOXES),
+        Column("objects", "BIGINT", "objects", "Different objects since the day began.", _BOXES),
     ),
 )
 """`summaries/unique_totals/day=…/unique_totals.parquet`."""
 
 TRACK_TABLES = (TRACKS, TRACK_POINTS, UNIQUE_OBJECTS, UNIQUE_TOTALS)
 """What query sessions offer of tracks."""
-STORED_TRACK_TABLES = (TRACK_SLICES, TRACK_OVERLAPS, TRACK_POINTS, TRACKS, UNIQUE_OBJECTS, UNIQUE_TOTALS)
+DAY_TRACK_TABLES = (TRACK_SLICES, TRACK_OVERLAPS, TRACK_POINTS, TRACKS)
+"""Those that are not summaries."""
+STORED_TRACK_TABLES = (*DAY_TRACK_TABLES, UNIQUE_OBJECTS, UNIQUE_TOTALS)
 """All objects of one build, in the order in which they are put."""

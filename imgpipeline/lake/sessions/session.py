@@ -24,6 +24,7 @@ from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_l
 from imgpipeline.lake.sessions.local_time import LocalDay, create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.sessions.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
+from imgpipeline.lake.sessions.track_tables import asks_for_tracks, create_track_tables, fill_track_tables
 from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.storage.engine import Engine, lock, open_engine
 from imgpipeline.objectstore import ObjectStore
@@ -45,18 +46,23 @@ class Answer:
 class LakeSession:
     """The lake at one moment. Made by `open_lake`; not safe to use from several threads."""
 
-    def __init__(self, store: ObjectStore, engine: Engine, snapshot: Snapshot, days: Sequence[date] | None) -> None:
+    def __init__(
+        self, store: ObjectStore, engine: Engine, cache: LakeCache, snapshot: Snapshot, days: Sequence[date] | None
+    ) -> None:
         """Takes over an engine with the views of a snapshot."""
         self._store = store
+        self._cache = cache
         self._engine = engine
         self._days = days
         self._ledger_tables_are_filled = False
+        self._track_tables_are_filled = False
         self.snapshot = snapshot
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB's own connection with all tables, for Arrow, pandas and relations."""
         self._fill_ledger_tables()
+        self._fill_track_tables()
         return self._engine.connection
 
     def lock(self) -> None:
@@ -119,6 +125,8 @@ class LakeSession:
             )
         if self._asks_for_the_ledger(sql):
             self._fill_ledger_tables()
+        if asks_for_tracks(sql):
+            self._fill_track_tables()
         return statements[0]
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
@@ -135,6 +143,11 @@ class LakeSession:
         if not self._ledger_tables_are_filled:
             fill_ledger_tables(self._engine, self._store, self.snapshot.ends, self._days)
             self._ledger_tables_are_filled = True
+
+    def _fill_track_tables(self) -> None:
+        if not self._track_tables_are_filled:
+            fill_track_tables(self._engine, self._store, self._cache, self._days)
+            self._track_tables_are_filled = True
 
 
 def _tables_in(parsed: object) -> Iterator[str]:
@@ -196,15 +209,17 @@ def open_unlocked_lake(
         # Versions of a store in memory are numbers that mean nothing to the next process.
         kept = cache_dir if store.url != "memory://" else folder / "cache"
         days = sorted(utc_days([local_day.day])) if local_day else days
-        snapshot = take_snapshot(store, engine, LakeCache(store, kept), days)
+        cache = LakeCache(store, kept)
+        snapshot = take_snapshot(store, engine, cache, days)
         if local_day:
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
             show_local_days(engine, SHOWN_LETTERS, [local_day.day])
         create_histogram_views(engine)
         create_summary_views(engine, settings, local=local_day is not None)
         create_ledger_tables(engine)
+        create_track_tables(engine)
         create_macros(engine)
-        yield LakeSession(store, engine, snapshot, days)
+        yield LakeSession(store, engine, cache, snapshot, days)
 
 
 def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:

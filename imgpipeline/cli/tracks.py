@@ -1,0 +1,154 @@
+"""`imgpipeline tracks`: objects followed across frames, and how many different ones there were."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
+from imgpipeline.cli.output import CsvOption, JsonOption, note, refuse_two_formats, show_csv, show_json, show_table
+from imgpipeline.contracts.counts import counted
+from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.lake.query.days import Span, read_span
+from imgpipeline.settings import load_settings, utc_now
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from imgpipeline.tracking.day_tracks import TracksBuild
+
+app = typer.Typer(help="Objects followed across frames, and how many different ones there were.")
+_MOST_ROWS = 1_000
+_TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
+_UNIQUE_COLUMNS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
+                   "frame_rate", "observed_s")  # fmt: skip
+SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Only this label.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Objects followed across frames, and how many different ones there were."""
+
+
+@app.command("build")
+def build(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Follow all slices again, even if nothing changed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow the objects of days that have tables; only slices whose detections changed are followed again.
+
+    In Dagster the asset `tracks` does this for every day that has news. Launch a backfill of it for a long range.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.tracking.day_tracks import build_tracks  # noqa: PLC0415 - loads DuckDB
+
+    span = read_span(day, first, last)
+    if span.is_all:
+        raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
+    settings = load_settings()
+    store = open_store(settings)
+    done, failed = [], {}
+    for each in _days(store, span):
+        try:
+            done.append(build_tracks(store, each, settings=settings, force=force, now=utc_now()))
+        except PermanentError as error:
+            if isinstance(error, ConfigurationError) or span.first == span.last:
+                raise
+            note(f"{each}: {error}")
+            failed[each] = error
+    rows = [_row(each) for each in done]
+    if as_json:
+        show_json(rows)
+    elif rows:
+        show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
+    if failed:
+        raise PermanentError(f"{counted(len(failed), 'day')} could not be built: {', '.join(map(str, failed))}.")
+
+
+def _days(store: Any, span: Span) -> list[date]:
+    from imgpipeline.lake.build.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.schema import FRAMES  # noqa: PLC0415 - as above
+
+    if span.first is not None and span.first == span.last:
+        return [span.first]
+    days = [day for day in list_days(store, FRAMES.name) if day in span]
+    if not days:
+        raise ConfigurationError(
+            f"No day of {span} has a table `frames`.", next_step="`imgpipeline status` shows the days"
+        )
+    return days
+
+
+def _row(done: "TracksBuild") -> dict[str, Any]:
+    return {
+        "day": done.day,
+        "skipped": done.skipped,
+        "tracks": done.tracks,
+        "slices_followed": done.slices_followed,
+        "slices_kept": done.slices_kept,
+        "size_bytes": done.size_bytes,
+        "duration_s": round(done.duration_s, 2),
+    }
+
+
+@app.command("list")
+def list_tracks(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """List tracks by time. Tracks of one object have the same unique_id."""
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+
+    read_span(day, first, last)
+    with open_arrow_lake(load_settings()) as lake:
+        found = lake.tracks(day, from_day=first, to_day=last, source=source, label=label)
+    _show(found, _TRACK_COLUMNS, as_json=as_json, as_csv=as_csv)
+
+
+@app.command("unique")
+def unique(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how many different objects each source saw by hour (UTC), and for how long they stayed.
+
+    An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
+    """
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+
+    read_span(day, first, last)
+    with open_arrow_lake(load_settings()) as lake:
+        found = lake.unique_objects(day, from_day=first, to_day=last, source=source, label=label)
+    _show(found, _UNIQUE_COLUMNS, as_json=as_json, as_csv=as_csv)
+
+
+def _show(found: "pa.Table", columns: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
+    rows = found.to_pylist()
+    if as_json:
+        show_json(rows)
+    elif as_csv:
+        show_csv(found.column_names, [list(row.values()) for row in rows])
+    elif rows:
+        cells = [[row[name] for name in columns] for row in rows[:_MOST_ROWS]]
+        show_table([name.replace("_", " ") for name in columns], cells)
+        if len(rows) > _MOST_ROWS:
+            note(f"Shown: {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv have all.")
+    else:
+        note("No tracks. They are built per day: imgpipeline tracks build --day 2026-01-09")

@@ -1,0 +1,67 @@
+"""The questions of notebooks about tracks and unique objects: a part of `imgpipeline.Lake`."""
+
+from abc import ABC, abstractmethod
+from typing import Generic
+
+from typing_extensions import TypeVar
+
+from imgpipeline.lake.query.days import Day
+from imgpipeline.lake.storage.engine import quoted
+
+AnswerT = TypeVar("AnswerT")
+
+
+class TrackQuestions(ABC, Generic[AnswerT]):
+    """Methods over the stored tracks. Frames newer than a day's tracks are not in them."""
+
+    @abstractmethod
+    def sql(
+        self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
+    ) -> AnswerT:
+        """Runs one query over all tables."""
+
+    def tracks(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+    ) -> AnswerT:
+        """Returns tracks by time: the columns of the table `tracks`, and `stay_s`.
+
+        Args:
+            day: One UTC day. Without any day: all days.
+            from_day: The first UTC day.
+            to_day: The last UTC day.
+            source: Only tracks of this source.
+            label: Only tracks of this label.
+        """
+        query = (
+            "SELECT *, (epoch_us(last_seen) - epoch_us(first_seen)) / 1e6 AS stay_s FROM tracks "  # noqa: S608 - quoted
+            f"WHERE {_only(source, label)} ORDER BY first_seen, track_id"
+        )
+        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+
+    def unique_objects(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+    ) -> AnswerT:
+        """Returns how many different objects were seen by hour, source and label; arguments as `tracks`.
+
+        An object that is seen in two hours counts in both, so the sum over hours is no number of objects: use the
+        table `unique_totals` for the day.
+        """
+        query = f"SELECT * FROM unique_objects WHERE {_only(source, label)} ORDER BY hour, source, label"  # noqa: S608 - quoted
+        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+
+
+def _only(source: str | None, label: str | None) -> str:
+    wanted = {"source": source, "label": label}
+    return " AND ".join(["true", *(f"{name} = {quoted(value)}" for name, value in wanted.items() if value is not None)])
