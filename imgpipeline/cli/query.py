@@ -26,7 +26,7 @@ def query(
         typer.Argument(
             help="DuckDB's SQL over frames, detections, label_counts, label_timestamps, label_totals, frame_stats, "
             "source_activity, frame_hours, frame_sizes, frame_dimensions, frame_brightness, frame_sharpness, "
-            "frame_latency, dead_letters, notices, segments."
+            "frame_latency, tracks, track_points, unique_objects, unique_totals, dead_letters, notices, segments."
         ),
     ],
     day: OnlyDayOption = None,
@@ -38,7 +38,7 @@ def query(
     """Query all tables with SQL. They show one moment: the stored tables and the ledger's newer segments.
 
     With --day, or --from and --to, the tables hold only those days, and less is read. This matters most for segments,
-    dead_letters and explain_label_counts, which read the ledger.
+    dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects are shown as stored.
     """
     from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.lake.query.results import distinct_names  # noqa: PLC0415 - as above

@@ -30,4 +30,4 @@ def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
         ("gate/dog/20260109T1200/1", 55.0, 12)
     ]
     counted = run("tracks", "unique", "--day", str(DAY), "--csv", env=env, cwd=tmp_path)
-    assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00Z,gate,car,1,1,1,115.0")
+    assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
