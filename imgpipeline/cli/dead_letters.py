@@ -194,8 +194,8 @@ def _report(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: 
         note(f"Skipped because they crashed a process: {plan.crashed}; --code PROCESS_CRASHED announces them too.")
     if plan.imported:
         note(
-            f"Rows of imports, which have no record in Kafka: {plan.imported}. Mend them in a file of their own and "
-            "import that one under another --name."
+            f"Rows of imports, which have no record in Kafka: {plan.imported}. Correct them in a separate file and "
+            "import it under another --name."
         )
     for refusal in result.refused[:_MOST_NAMED]:
         note(f"Not announced: {refusal.record}: {refusal.reason}.")

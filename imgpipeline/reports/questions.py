@@ -32,7 +32,7 @@ SELECT source, hour, processed, gated, dead_letters, coalesce(size_bytes, 0), si
        latency, dimensions, observed_s
 FROM frame_stats
 """
-"""Asked once: in a session the summary is made anew for each query."""
+"""Asked once: in a session, each query computes the summary again."""
 _SOURCES = """
 SELECT source, frames, processed, gated, dead_letters, first_seen, last_seen, active_hours, longest_pause_s::DOUBLE,
        size_bytes

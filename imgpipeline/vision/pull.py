@@ -253,5 +253,5 @@ def _refused(file: ModelFile, status: int) -> PermanentError:
 def _unwritable(path: Path, error: OSError) -> PermanentError:
     return PermanentError(
         f"{path} cannot be written: {error}.",
-        next_step="free space, mend the rights, or set IMGPIPELINE_MODEL_DIR to another folder",
+        next_step="free space, correct the permissions, or set IMGPIPELINE_MODEL_DIR to another folder",
     )

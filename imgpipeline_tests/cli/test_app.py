@@ -91,7 +91,7 @@ def interrupt_a_wait(tmp_path: Path) -> Ended:
         return interrupt("topics", "create", env=env, cwd=tmp_path, when=silent.accept)
 
 
-def test_whoever_reads_only_the_beginning_causes_no_error(tmp_path: Path):
+def test_a_reader_of_only_the_beginning_causes_no_error(tmp_path: Path):
     command = f"{sys.executable} -m imgpipeline.cli settings table | head -n 1"
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],

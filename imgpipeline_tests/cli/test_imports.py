@@ -72,7 +72,7 @@ def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["segment put:2", "segment put done:2"])
-def test_an_import_that_is_killed_is_gone_on_with(site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str):
+def test_a_killed_import_is_continued(site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str):
     path = write_csv(tmp_path / "counts.csv", csv_lines(ROWS))
     killed = run("import", "detections", path, env={**site, "IMGPIPELINE_FAULT_AT": f"{step}=kill"}, cwd=tmp_path)
     assert killed.status == -9
@@ -85,7 +85,7 @@ def test_an_import_that_is_killed_is_gone_on_with(site: dict[str, str], store_of
 
 
 @pytest.mark.medium
-def test_a_damaged_end_of_an_import_is_mended_by_a_gap_and_the_import_goes_on(
+def test_a_damaged_end_of_an_import_is_repaired_by_a_gap_and_the_import_continues(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
     lines = csv_lines(90)

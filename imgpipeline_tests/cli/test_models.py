@@ -70,7 +70,7 @@ def test_a_shipped_model_needs_no_download(tmp_path: Path):
     assert Path(ended.json()["path"]).is_file()
 
 
-def test_a_model_that_nobody_registered_is_named(tmp_path: Path):
+def test_an_unregistered_model_is_named(tmp_path: Path):
     ended = run("models", "pull", "nonsense", cwd=tmp_path)
     assert ended.status == 2
     assert "yolox-nano" in ended.stderr

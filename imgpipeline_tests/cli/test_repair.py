@@ -13,7 +13,7 @@ from imgpipeline_tests.ledger.samples import CHAIN, check_ledger, frames, write_
 
 @pytest.mark.medium
 @pytest.mark.fault(40)
-def test_fault_40_the_command_shows_and_mends_what_is_broken(
+def test_fault_40_the_command_shows_and_repairs_the_damage(
     folder_site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
 ):
     store, key = store_of(folder_site), segment_key(CHAIN, 2)

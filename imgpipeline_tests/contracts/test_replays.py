@@ -28,7 +28,7 @@ def buried(of: KafkaRecord, most_bytes: int = 100) -> DeadLetter:
 
 
 @given(chains, chains, st.integers(0, 10**18 - 1))
-def test_a_reference_is_read_back_by_whoever_carries_it(meant: ChainId, carried_by: ChainId, offset: int):
+def test_a_reference_is_read_back_from_its_header(meant: ChainId, carried_by: ChainId, offset: int):
     text = RecordReference(meant, offset).to_header([carried_by, ChainId(carried_by.topic, carried_by.topic_id, 5)])
     assert resolve_reference(text, carried_by) == RecordReference(meant, offset)
 

@@ -167,7 +167,7 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
 
 
 @pytest.mark.medium
-def test_automation_does_not_go_on_behind_a_day_that_was_refused_and_does_behind_others(
+def test_automation_stops_after_a_day_that_was_refused_but_not_after_others(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
     """The day has news that its summaries have not seen yet, when a further row of it is refused."""

@@ -64,7 +64,7 @@ def meet(site: Site, fault: str) -> None:
 
 
 @pytest.mark.fault(2)
-def test_kill_9_of_a_detection_run_is_made_up_for_by_the_next(site: Site) -> None:
+def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site: Site) -> None:
     meet(site, "segment put done:3=kill")
     wait_until(lambda: ledger_end(site) == FRAMES, limit_s=240, what="the next run", interval_s=0.3)
     check_that_each_frame_is_there_once(site)
@@ -73,7 +73,7 @@ def test_kill_9_of_a_detection_run_is_made_up_for_by_the_next(site: Site) -> Non
 
 
 @pytest.mark.fault(7)
-def test_kill_9_of_daemon_code_server_and_run_is_made_up_for_by_the_next_daemon(site: Site) -> None:
+def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(site: Site) -> None:
     """Dagster goes on showing that run as started; the sensor finds its process gone, so that nothing waits."""
     meet(site, "segment put done:3=stop")
     pid = process_of(site)

@@ -141,7 +141,7 @@ def test_a_record_that_is_the_image_itself_is_stored_first(lane: LaneUnderTest) 
     assert lane.store.get(frame.source_image_path) == jpeg()
 
 
-def test_a_second_run_goes_on_where_the_first_ended(lane: LaneUnderTest) -> None:
+def test_a_second_run_continues_where_the_first_ended(lane: LaneUnderTest) -> None:
     lane.announce(10)
     lane.follow()
     lane.announce(5, first=10)
@@ -207,7 +207,7 @@ def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUn
     assert [f.offset for f in lane.frames()] == list(range(report.frames))
 
 
-def test_a_run_ends_after_its_longest_time_and_the_next_goes_on(lane: LaneUnderTest) -> None:
+def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane: LaneUnderTest) -> None:
     lane.announce(600)
 
     first = lane.with_settings(max_run_s=1.0).follow()
@@ -218,7 +218,7 @@ def test_a_run_ends_after_its_longest_time_and_the_next_goes_on(lane: LaneUnderT
     assert [f.offset for f in lane.frames()] == list(range(600))
 
 
-def test_two_runs_over_one_lane_double_nothing(lane: LaneUnderTest) -> None:
+def test_two_runs_over_one_lane_duplicate_nothing(lane: LaneUnderTest) -> None:
     lane.announce(600)
     other = LaneUnderTest(lane.settings)
 

@@ -67,7 +67,7 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
 
 
 @pytest.mark.fault(11)
-def test_a_topic_made_anew_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
+def test_a_recreated_topic_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
     lane.announce(5)
     lane.follow()
     before = check(lane.settings)
@@ -82,7 +82,7 @@ def test_a_topic_made_anew_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
 
 
 @pytest.mark.fault(37)
-def test_a_topic_made_anew_under_a_running_consumer_does_not_reach_the_old_chain(
+def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain(
     lane: LaneUnderTest,
 ) -> None:
     lane.announce(5)

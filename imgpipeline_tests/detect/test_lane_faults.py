@@ -129,7 +129,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
 
 
 @pytest.mark.fault(15)
-def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_goes_on(
+def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_continues(
     lane: LaneUnderTest, tmp_path: Path
 ) -> None:
     with S3Server(tmp_path / "s3") as server:

@@ -166,7 +166,7 @@ def test_a_transaction_a_record_is_explained_through_one_client(
     assert len(opened) == 1
 
 
-def test_row_1_3_a_run_ends_after_so_many_records_and_the_next_one_goes_on(lane: LaneUnderTest) -> None:
+def test_row_1_3_a_run_ends_after_its_limit_of_records_and_the_next_one_continues(lane: LaneUnderTest) -> None:
     lane.announce(60)
 
     first = follow_lane(lane.settings, Lane(0, 1), run_id="limited", report=lambda _: None, limit=50)

@@ -99,7 +99,9 @@ def test_row_2_6_every_partition_of_every_topic_has_a_chain_and_a_group_offset(
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
 
 
-def test_row_2_6_a_second_run_goes_on_where_the_first_ended_in_each_topic(site: LaneUnderTest, producer: KafkaProducer):
+def test_row_2_6_a_second_run_continues_where_the_first_ended_in_each_topic(
+    site: LaneUnderTest, producer: KafkaProducer
+):
     announce(site, producer, 2)
     site.follow()
     announce(site, producer, 4, topics=site.settings.kafka_topics[1:])

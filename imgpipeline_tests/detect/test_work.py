@@ -100,9 +100,7 @@ def test_images_that_are_not_there_are_asked_for_several_at_a_time(store: Object
     assert {outcome.code for outcome in found if isinstance(outcome, DeadLetter)} == {DeadLetterCode.OBJECT_NOT_FOUND}
 
 
-def test_where_no_more_threads_are_to_be_had_those_that_there_are_go_on(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_further_threads_the_existing_ones_continue(store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     start = threading.Thread.start
 
     def refuse_more_readers(thread: threading.Thread) -> None:

@@ -231,7 +231,7 @@ def segments_of(lane: LaneUnderTest) -> Mapping[str, bytes]:
 
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("in_kafka", [True, False], ids=["in kafka", "gone"])
-def test_fault_49_without_a_whole_bundle_a_segment_is_mended_from_kafka_or_becomes_a_gap(
+def test_fault_49_without_an_intact_bundle_a_segment_is_repaired_from_kafka_or_becomes_a_gap(
     bundled: LaneUnderTest, in_kafka: bool
 ) -> None:
     for key in bundles(bundled):

@@ -61,9 +61,7 @@ def meet(site: Site, fault: str) -> None:
     [[f"daemon {phase}=kill" for phase in DAEMON_PHASES], [f"{phase}=stop" for phase in SENSOR_PHASES]],
     ids=["phases of the daemon", "phases of the sensor's code"],
 )
-def test_fault_7_daemons_killed_at_each_phase_of_a_tick_are_made_up_for_by_the_next(
-    site: Site, faults: list[str]
-) -> None:
+def test_fault_7_a_daemon_killed_at_any_phase_of_a_tick_is_replaced_by_the_next(site: Site, faults: list[str]) -> None:
     """Each daemon dies one phase later than the one before, and finds what that one has left."""
     for fault in faults:
         meet(site, fault)

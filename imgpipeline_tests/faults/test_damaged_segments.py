@@ -30,7 +30,7 @@ each_damage = pytest.mark.parametrize(
 
 
 @each_damage
-def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_mended_from_kafka(
+def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_repaired_from_kafka(
     followed: LaneUnderTest, damage: Damage
 ) -> None:
     store = followed.store
@@ -53,7 +53,7 @@ def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_mended_from_kafk
 @pytest.mark.parametrize(
     "damage", [DAMAGES["emptied"], pytest.param(DAMAGES["flipped"], marks=pytest.mark.slow)], ids=["emptied", "flipped"]
 )
-def test_fault_40_a_damaged_last_segment_stops_runs_by_name_and_they_go_on_after_the_repair(
+def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired(
     followed: LaneUnderTest, damage: Damage
 ) -> None:
     key, bad = hurt(followed, 3, damage)
@@ -81,7 +81,7 @@ def test_fault_40_the_last_of_many_that_was_removed_is_made_again_by_the_next_ru
 
 
 @pytest.mark.slow
-def test_fault_40_neighbours_the_first_and_all_at_once_are_mended(followed: LaneUnderTest) -> None:
+def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: LaneUnderTest) -> None:
     hurt(followed, 0)
     hurt(followed, 1, DAMAGES["cut"])
     hurt(followed, 2, DAMAGES["removed"])
@@ -117,7 +117,7 @@ def test_fault_40_a_tail_that_kafka_no_longer_has_becomes_a_gap_up_to_the_log_s_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3])
-def test_fault_40_a_chain_whose_topic_was_made_anew_is_mended_by_gaps(
+def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(
     followed: LaneUnderTest, kafka: KafkaBroker, number: int
 ) -> None:
     hurt(followed, number)
@@ -133,7 +133,7 @@ def test_fault_40_a_chain_whose_topic_was_made_anew_is_mended_by_gaps(
 
 
 @pytest.mark.slow
-def test_fault_40_a_log_that_is_not_the_one_that_was_read_is_not_mended_from(followed: LaneUnderTest) -> None:
+def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_read(followed: LaneUnderTest) -> None:
     """The neighbours' fingerprints tell: here they are made to, by a segment that says another record was there."""
     store, key = followed.store, keys(followed)[0]
     segment = read_segment(store, key)
@@ -170,7 +170,7 @@ def test_fault_40_queries_stop_by_name_where_the_damage_is_behind_the_tables(fol
     assert len(check(followed.settings).frames) == 15
 
 
-def test_fault_40_a_chain_that_cannot_be_mended_keeps_no_other_from_it(followed: LaneUnderTest) -> None:
+def test_fault_40_a_chain_that_cannot_be_repaired_does_not_stop_the_repair_of_others(followed: LaneUnderTest) -> None:
     """Here one of a topic that is gone; its segments come first."""
     hurt(followed, 1)
     gone = ChainId("a-topic-that-is-gone", "id", 0)

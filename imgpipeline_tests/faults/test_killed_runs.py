@@ -66,7 +66,9 @@ def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lan
 
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("step", ["look:13", "look done:20"])
-def test_fault_2_a_run_killed_in_the_middle_of_inference_is_made_up_for(busy_lane: LaneUnderTest, step: str) -> None:
+def test_fault_2_the_work_of_a_run_killed_during_inference_is_done_by_the_next(
+    busy_lane: LaneUnderTest, step: str
+) -> None:
     die(busy_lane, f"{step}=kill")
     check_the_next_run(busy_lane)
 
@@ -85,7 +87,9 @@ def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_na
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("step", ["segment put done:1", "segment put done:4", "group told:1", "group told done:1"])
-def test_fault_4_a_run_killed_behind_its_segment_is_gone_on_with_behind_it(busy_lane: LaneUnderTest, step: str) -> None:
+def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(
+    busy_lane: LaneUnderTest, step: str
+) -> None:
     die(busy_lane, f"{step}=kill")
     held = check(busy_lane.settings, drained=False)
     assert sum(held.ends.values()) > 0

@@ -43,7 +43,7 @@ def test_fault_40_a_dry_run_changes_nothing(followed: LaneUnderTest) -> None:
 
 
 @pytest.mark.slow
-def test_fault_40_only_the_segment_that_is_named_is_mended(followed: LaneUnderTest) -> None:
+def test_fault_40_only_the_named_segment_is_repaired(followed: LaneUnderTest) -> None:
     key, _ = hurt(followed, 0)
     other, _ = hurt(followed, 2)
     report = repair(followed, key=other)
@@ -59,7 +59,7 @@ def test_fault_40_only_the_segment_that_is_named_is_mended(followed: LaneUnderTe
 @pytest.mark.parametrize(
     "wakes", ["second", *(pytest.param(w, marks=pytest.mark.slow) for w in ("before", "lid", "after"))]
 )
-def test_fault_40_a_sleeping_writer_that_knows_the_lost_end_can_neither_double_nor_lose(
+def test_fault_40_a_paused_writer_that_knows_the_lost_end_can_neither_duplicate_nor_lose(
     followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, wakes: str
 ) -> None:
     """It has seen the end at 12 before the last segment was damaged; meanwhile four more frames were announced."""

@@ -75,7 +75,7 @@ def test_a_whole_chain_is_counted_by_outcome(store: ObjectStore):
     assert len(seen) == 4
 
 
-def test_a_walk_goes_on_where_the_last_one_ended(memory: ObjectStore):
+def test_a_walk_continues_where_the_last_one_ended(memory: ObjectStore):
     made = write_chain(memory, frames(0, 5), frames(5, 8))
     first = walk(memory)
     append(made, [dead_letter(8), gap(9, 12)])
@@ -99,7 +99,7 @@ def test_a_removed_segment_leaves_its_offsets_missing(store: ObjectStore, remove
 
 
 @pytest.mark.parametrize(("start", "end", "doubled"), [(4, 6, 2), (4, 5, 1), (4, 9, 2), (8, 12, 2), (1, 10, 2)])
-def test_a_doubled_range_is_overlapping(memory: ObjectStore, start: int, end: int, doubled: int):
+def test_a_duplicated_range_is_an_overlap(memory: ObjectStore, start: int, end: int, doubled: int):
     write_chain(memory, frames(0, 3), frames(3, 6), frames(6, 10))
     smuggle(memory, frames(start, end))
     found = walk(memory)

@@ -94,14 +94,14 @@ def test_a_replay_may_land_in_any_partition(memory: ObjectStore):
     assert said(found(memory)) == {A: "open", B: "resolved frames/1/0"}
 
 
-def test_a_topic_that_was_made_anew_does_not_settle_what_the_old_one_left(memory: ObjectStore):
+def test_a_recreated_topic_does_not_settle_dead_letters_of_the_old_one(memory: ObjectStore):
     write_chain(memory, [letter(0)])
     write_chain(memory, [letter(0), good(1, A)], chain=ANEW)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}
     assert states == {CHAIN.topic_id: LetterState.OPEN, "anew": LetterState.RESOLVED}
 
 
-def test_a_replay_in_the_topic_made_anew_can_mean_the_old_one(memory: ObjectStore):
+def test_a_replay_in_the_recreated_topic_can_mean_the_old_one(memory: ObjectStore):
     write_chain(memory, [letter(0)])
     write_chain(memory, [letter(0), good(1, f"{A}@{CHAIN.topic_id}")], chain=ANEW)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}

@@ -166,7 +166,7 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_err
 
 @pytest.mark.fault(46)
 @each_operation
-def test_what_waiting_cannot_mend_is_not_repeated(s3: S3Server, act):
+def test_errors_that_waiting_cannot_fix_are_not_retried(s3: S3Server, act):
     """A bucket that is missing fails as fast with the patience of users as without."""
     with AnswerLosingProxy(s3.port) as proxy:
         there = S3Bucket("not-there", proxy.endpoint, s3.access_key_id, s3.secret_access_key)

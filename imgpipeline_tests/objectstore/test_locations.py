@@ -94,7 +94,7 @@ paths = (
 @pytest.mark.fault(24)
 @given(paths)
 @example("s3://lake/some/prefix//a")
-def test_whatever_is_allowed_lies_below_an_allowed_prefix(path: str):
+def test_every_allowed_path_is_below_an_allowed_prefix(path: str):
     try:
         location = resolve_image_path(path, STORE_URL, ALLOWED)
     except BadInputError:

@@ -31,7 +31,7 @@ def test_an_object_that_is_not_there_is_missing(store: ObjectStore, tmp_path: Pa
 
 
 @pytest.mark.servers
-def test_an_answer_that_breaks_off_is_gone_on_with_and_never_passes_for_the_whole(
+def test_an_interrupted_answer_is_continued_and_never_taken_for_the_whole(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
 ):
     open_store(s3_settings(bucket)).put("large", LARGE)

@@ -180,7 +180,7 @@ def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compa
     assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
 
 
-def test_a_day_that_nobody_has_looked_at_again_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
+def test_a_day_without_redetections_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(3))
     done = build_comparison(settings, store, DAY, now=NOON)
     assert (done.rows, done.models, done.examples) == (0, ("live",), ())

@@ -106,7 +106,9 @@ def site(bucket: S3Bucket, tmp_path: Path) -> Site:
         pytest.param("table put done:2", PARTS, 2, marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_any_step_it_goes_on_where_it_stopped(site: Site, step: str, parts: int | None, tables: int) -> None:
+def test_killed_at_any_step_it_continues_where_it_stopped(
+    site: Site, step: str, parts: int | None, tables: int
+) -> None:
     status, _ = site.run(f"{step}=kill")
     assert status == -signal.SIGKILL
     kept = site.parts()
@@ -154,7 +156,7 @@ def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(
 
 
 @pytest.mark.medium
-def test_several_at_once_share_the_work_and_double_nothing(settings: Settings, store: ObjectStore) -> None:
+def test_several_at_once_share_the_work_and_duplicate_nothing(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(40))
     settings = settings.model_copy(update={"prefetch_images": 2})  # less than a part: nobody begins two at once
     done: list[Redetection] = []

@@ -41,9 +41,7 @@ def test_yolox_nano_finds_what_is_in_photographs_that_the_demo_model_cannot_read
 
 
 @pytest.mark.medium
-def test_a_network_of_the_users_own_looks_again_under_its_files_name(
-    settings: Settings, store: ObjectStore, tmp_path: Path
-) -> None:
+def test_a_users_own_network_is_named_after_its_file(settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
     build_live(settings, store, range(5))
     cfg, weights, labels = (tmp_path / f"yard.{ending}" for ending in ("cfg", "weights", "names"))
     cfg.write_text(EVERY_LAYER)

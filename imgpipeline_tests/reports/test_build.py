@@ -29,7 +29,7 @@ from imgpipeline_tests.reports.samples import seen, write_busy_day
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
 
-def test_a_report_lies_where_the_layout_says(store: ObjectStore, report: MakeReport):
+def test_a_report_is_stored_where_the_layout_says(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     built = report()
     assert built.key == "reports/day=2026-01-09/report.html"
@@ -315,7 +315,7 @@ def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store:
 
 
 @pytest.mark.medium
-def test_a_writer_that_goes_on_is_seen(store: ObjectStore, report: MakeReport):
+def test_a_writer_that_is_still_active_is_noticed(store: ObjectStore, report: MakeReport):
     """The fingerprint follows the tables also where a second writer has taken the chain over."""
     write_chain(store, [seen(0, labels=LABELS)])
     first = report()

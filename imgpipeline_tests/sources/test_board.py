@@ -71,7 +71,7 @@ def test_an_outage_is_a_problem_until_the_source_is_back():
     assert board.statuses()[0].reconnects == 1
 
 
-def test_counts_go_on_after_a_restart():
+def test_counts_continue_after_a_restart():
     board, _ = watched()
     board.watch("gate", SourceKind.LIVE).change(SourceState.RESTARTING, "crashed")
     assert board.statuses()[0].received == 28

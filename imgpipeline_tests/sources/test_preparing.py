@@ -70,7 +70,7 @@ def test_pixels_are_encoded():
     assert pixels_of(prepare(Preparation(), pixels=np.full((20, 30, 3), 50, np.uint8))).shape == (20, 30, 3)
 
 
-def test_what_lies_below_a_mask_decides_nothing():
+def test_masked_pixels_decide_nothing():
     whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     gated = prepare(Preparation(gate=Gate(min_brightness=50), masks=(whole,)), jpeg(200)).gated
     assert gated is not None

@@ -198,7 +198,7 @@ def test_a_record_beyond_the_limit_is_not_announced_only_to_be_refused_again(lan
     assert replayed(lane).announced == 1
 
 
-def test_dead_letters_of_a_topic_that_was_made_anew_are_announced_in_the_new_one(
+def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(
     lane: LaneUnderTest, kafka: KafkaBroker
 ) -> None:
     lane.send(message(image_path=PATH))

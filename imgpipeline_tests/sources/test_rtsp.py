@@ -167,7 +167,7 @@ def test_frames_beyond_the_rate_are_gated_and_the_rest_is_evenly_spaced(
 
 
 @pytest.mark.slow
-def test_a_change_of_the_resolution_goes_on(serve: Callable[..., RtspServer], tmp_path: Path):
+def test_a_stream_continues_after_a_change_of_resolution(serve: Callable[..., RtspServer], tmp_path: Path):
     sizes = [(320, 176), (640, 368)]
     pictures = [p for width, height in sizes for p in numbered_pictures(20, width, height)]
     write_clip(pictures, tmp_path / "zoom.clip", codec="h264", fps=10)
@@ -199,14 +199,14 @@ def test_a_camera_that_cannot_be_opened_is_offline_with_its_cause_and_tried_agai
     assert "canary" not in repr(watched.items)
 
 
-def test_nobody_at_the_port_is_told_as_a_refused_connection():
+def test_a_closed_port_is_reported_as_a_refused_connection():
     with Watched("rtsp://127.0.0.1:9/cam1") as watched:
         watched.await_change("connection refused", online=False)
 
 
 @pytest.mark.slow
 @pytest.mark.fault(53)
-def test_fault_53_a_server_that_is_killed_frozen_or_restarted_is_an_outage_and_others_go_on(
+def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_continue(
     serve: Callable[..., RtspServer], tmp_path: Path
 ):
     mortal, other = serve(make_camera(tmp_path, "cam1")), serve(make_camera(tmp_path, "cam2"))

@@ -197,7 +197,7 @@ def test_a_security_protocol_that_the_port_does_not_speak(
     assert_names(error, "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL is", f"IMGPIPELINE_KAFKA_SECURITY_PROTOCOL {expected}")
 
 
-def test_a_broker_that_advertises_an_address_nobody_can_reach(tmp_path: Path):
+def test_a_broker_that_advertises_an_unreachable_address(tmp_path: Path):
     nowhere = free_port()
     try:
         broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
@@ -208,7 +208,7 @@ def test_a_broker_that_advertises_an_address_nobody_can_reach(tmp_path: Path):
     assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
-def test_an_advertised_address_nobody_can_reach_is_found_where_the_brokers_answer_comes_late(
+def test_an_unreachable_advertised_address_is_found_although_the_broker_answers_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("imgpipeline.stream.diagnosis.ANSWER_TIMEOUT_S", 0.002)

@@ -89,7 +89,7 @@ def test_every_start_begins_chains_of_its_own():
     assert len(chains) == 3 * 4
 
 
-def test_whoever_forgets_to_name_its_version_is_told_the_setting():
+def test_the_error_for_an_unknown_version_names_the_setting():
     with EmbeddedBroker() as broker:
         settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers)
         with pytest.raises(TransientError, match=r"IMGPIPELINE_KAFKA_API_VERSION .*2\.3"):

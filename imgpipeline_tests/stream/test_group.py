@@ -13,7 +13,7 @@ def partitions(settings: Settings, *numbers: int) -> list[Partition]:
     return [Partition(settings.kafka_topic, number) for number in numbers]
 
 
-def test_a_group_that_nobody_has_told_anything_has_no_offsets(settings: Settings) -> None:
+def test_a_group_without_commits_has_no_offsets(settings: Settings) -> None:
     assert ask_group(settings, partitions(settings, 0)) == {}
 
 

@@ -141,7 +141,7 @@ def test_row_2_6_partitions_of_several_topics_are_remembered_apart() -> None:
     assert SensorMemory.from_cursor(watch.to_cursor(), now=NOW) == watch
 
 
-def test_a_topic_made_anew_is_not_known() -> None:
+def test_a_recreated_topic_is_not_known() -> None:
     _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
     anew = LogRange("frames", "other", 0, 0, 3)
     assert watch.choose([anew]) == [anew]

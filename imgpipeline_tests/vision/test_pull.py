@@ -74,7 +74,7 @@ def test_a_cut_connection_is_resumed_where_it_was_cut(server, tmp_path):
     assert [wanted for _, wanted in server.asked] == [None, "bytes=300000-", "bytes=500000-"]
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_ended(server, tmp_path):
+def test_a_later_call_continues_where_an_earlier_one_ended(server, tmp_path):
     server.cut_after = [400_000, 0, 0, 0, 0]
     with pytest.raises(TransientError, match="What was fetched so far is kept"):
         pull(registered(server), tmp_path)

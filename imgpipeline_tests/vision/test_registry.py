@@ -51,7 +51,7 @@ def test_both_lists_of_coco_have_the_same_80_classes_in_the_same_order():
     assert sum(a != b for a, b in zip(own, darknets, strict=True)) == 6
 
 
-def test_a_name_that_nobody_registered_lists_those_that_are():
+def test_an_unregistered_name_lists_the_registered_ones():
     with pytest.raises(ConfigurationError) as caught:
         find_model("yolo9000")
     assert "IMGPIPELINE_MODEL is 'yolo9000'" in str(caught.value)

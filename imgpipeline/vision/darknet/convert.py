@@ -79,5 +79,5 @@ def write_whole(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise PermanentError(
-            f"{path} cannot be written: {error}.", next_step="free space, or mend the rights"
+            f"{path} cannot be written: {error}.", next_step="free space, or correct the permissions"
         ) from error

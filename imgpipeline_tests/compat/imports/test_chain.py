@@ -31,7 +31,7 @@ def test_the_same_file_again_adds_nothing(settings: Settings, store: ObjectStore
     assert len(frames_of(held(store, DETECTIONS))) == 250
 
 
-def test_a_longer_file_goes_on_where_the_chain_ends(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_a_longer_file_continues_where_the_chain_ends(settings: Settings, store: ObjectStore, tmp_path: Path):
     lines = csv_lines(430)
     short = write_csv(tmp_path / "counts.csv", lines[:151])
     import_csv(settings, short)
@@ -91,7 +91,9 @@ def test_other_columns_are_another_import(folder_settings: Settings, tmp_path: P
         import_csv(folder_settings, path, ColumnNames(source="detected_label"))
 
 
-def test_two_imports_at_once_share_the_work_and_double_nothing(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_two_imports_at_once_share_the_work_and_duplicate_nothing(
+    settings: Settings, store: ObjectStore, tmp_path: Path
+):
     path = write_csv(tmp_path / "counts.csv", csv_lines(3_000))
     results: list[ImportResult] = []
     both = [threading.Thread(target=lambda: results.append(import_csv(settings, path))) for _ in range(2)]

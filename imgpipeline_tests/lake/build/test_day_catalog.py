@@ -94,7 +94,7 @@ def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, l
 
 
 @pytest.mark.medium
-def test_a_store_that_was_made_anew_under_the_same_url_has_no_quiet_stretches(counting: CountingStore, lake):
+def test_a_store_recreated_under_the_same_url_has_no_settled_days(counting: CountingStore, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     for info in list(counting.list_objects()):
@@ -106,7 +106,7 @@ def test_a_store_that_was_made_anew_under_the_same_url_has_no_quiet_stretches(co
 
 
 @pytest.mark.medium
-def test_tables_that_were_removed_are_made_up_for_from_the_beginning(counting: CountingStore, lake):
+def test_removed_tables_are_replaced_from_the_beginning(counting: CountingStore, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     counting.delete(f"frames/day={DAY}/frames.parquet")

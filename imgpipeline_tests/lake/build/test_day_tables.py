@@ -222,7 +222,7 @@ class DiedError(Exception):
 @pytest.mark.medium
 @pytest.mark.fault(5)
 @pytest.mark.parametrize("dies_at", [0, 1, 2])
-def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_mends(
+def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_completes_them(
     memory: ObjectStore, tmp_path, monkeypatch, dies_at: int
 ):
     made = write_chain(memory, day_outcomes(0, 4))

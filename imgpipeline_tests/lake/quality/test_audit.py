@@ -168,7 +168,7 @@ def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore
     assert any(entry in problem and segment_key(CHAIN, 12) in problem for problem in report.problems)
 
 
-def test_a_doubled_range_is_found(memory: ObjectStore):
+def test_a_duplicated_range_is_found(memory: ObjectStore):
     build_all(memory)
     smuggle(memory, frames(4, 8))
     report = run_audit(memory)
@@ -247,7 +247,7 @@ def test_a_state_that_cannot_be_read_only_costs_a_longer_audit(memory: ObjectSto
     assert run_audit(memory).to_json() == expected
 
 
-def test_a_store_that_begins_anew_is_audited_from_its_beginning(memory: ObjectStore):
+def test_a_store_that_starts_over_is_audited_from_its_beginning(memory: ObjectStore):
     build_all(memory)
     run_audit(memory)
     for info in list(memory.list_objects("metadata")):

@@ -42,7 +42,7 @@ def test_what_was_found_is_not_read_again(memory: ObjectStore):
     assert (after.found.position, after.found.missing) == (5, 0)
 
 
-def test_a_session_that_goes_on_over_several_audits_adds_up_at_its_end(memory: ObjectStore):
+def test_a_session_that_spans_several_audits_adds_up_at_its_end(memory: ObjectStore):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
     assert run_audit(memory, log_range(4)).ok
     append(made, [account(4, 1, minute=1), said(5, ENDED)])

@@ -105,7 +105,7 @@ def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore)
 
 
 @pytest.mark.medium
-def test_a_summary_of_older_detections_is_held_against_the_ledger_as_it_was(memory: ObjectStore):
+def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(memory: ObjectStore):
     made = build_all(memory)
     append(made, [seen(12, ["dog", "dog"])])
     rebuild_day(memory, DAY, now=NOON)

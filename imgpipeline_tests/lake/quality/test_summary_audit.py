@@ -150,7 +150,7 @@ def test_a_manifest_that_was_tampered_with_can_do_no_more_than_read_its_tables(
 
 
 @pytest.mark.medium
-def test_mended_days_build_all_their_summaries_again_in_order(memory: ObjectStore):
+def test_repaired_days_rebuild_all_their_summaries_in_order(memory: ObjectStore):
     """After a repair no end has moved: all are built, and those made of others after them."""
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)

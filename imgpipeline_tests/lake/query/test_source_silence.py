@@ -46,7 +46,7 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings
         pytest.param([account(2, 0, minute=10)], None, id="accounts-without-frames"),
     ],
 )
-def test_a_source_whose_session_goes_on_must_say_something(
+def test_a_source_with_an_open_session_must_not_stay_silent(
     memory: ObjectStore, last: list[Notice], said_of_it: str | None
 ):
     found = silence_of(memory, said(0, STARTED), account(1, 0, minute=0), *last, minute=16.1)

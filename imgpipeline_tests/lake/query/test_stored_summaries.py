@@ -100,7 +100,7 @@ def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_another_threshold_counts_anew_what_depends_on_it(memory: ObjectStore, tmp_path):
+def test_another_threshold_recounts_what_depends_on_it(memory: ObjectStore, tmp_path):
     several_days(memory)
     of_labels = ["label_counts", "label_timestamps", "label_totals"]
     check(memory, tmp_path, STRICT, DAYS[:3], DAYS[:3], of_labels)

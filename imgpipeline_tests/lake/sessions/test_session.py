@@ -84,7 +84,7 @@ def test_both_tables_show_one_moment_also_between_the_two_puts_of_a_build(memory
         check(session, memory)
 
 
-def test_a_table_that_is_missing_is_made_up_for_by_the_ledger(memory: ObjectStore, lake):
+def test_a_missing_table_is_replaced_by_the_ledger(memory: ObjectStore, lake):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     memory.delete(day_table_key("detections", DAY))

@@ -44,7 +44,7 @@ def read_all(data: bytes):
     return [open_bundled(StoredBundle(BUNDLE, len(data)), segment, data, segments[0]) for segment in segments]
 
 
-def test_the_footer_says_where_each_segment_lies_and_what_it_holds():
+def test_the_footer_says_where_each_segment_is_and_what_it_holds():
     segments = footer_of(small_bundle())
     assert [(s.start, s.end) for s in segments] == [(0, 4), (4, 5_004), (5_004, 10_001)]
     assert [(s.frames, s.dead_letters, dict(s.gaps)) for s in segments] == [

@@ -95,7 +95,7 @@ def test_a_closed_chain_is_bundled_up_to_its_closing(store: ObjectStore):
     assert numbers(store) == [0]
 
 
-def test_a_repaired_range_is_bundled_anew_and_the_old_bundle_goes(store: ObjectStore):
+def test_a_repaired_range_is_bundled_again_and_the_old_bundle_is_removed(store: ObjectStore):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 31_000, 1_000)))
     bundle_all(store)
     store.put(segment_key(CHAIN, 3_000), b"")

@@ -113,7 +113,7 @@ def test_a_small_store_costs_no_request_more(store: ObjectStore):
     assert not counting.listed.keys() & {"metadata_bundles", "metadata_repairs"}
 
 
-def test_a_damaged_bundle_is_removed_by_whoever_reads_it_and_made_again_as_it_was(store: ObjectStore):
+def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_as_it_was(store: ObjectStore):
     three_ranges(store)
     bundle_all(store)
     keys, whole = bundle_keys(store), [store.get(key) for key in bundle_keys(store)]

@@ -164,7 +164,7 @@ class TestMending(MendingMachine.TestCase):  # type: ignore[name-defined]  # mad
 
 
 @pytest.mark.fault(40)
-def test_while_a_tail_is_mended_no_run_finds_an_end_in_the_middle_of_what_a_sleeper_knows(
+def test_while_a_tail_is_repaired_no_run_finds_an_end_before_the_one_that_a_paused_writer_knows(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Without the lid a run would find 1, write [1, 4), and the sleeper, which has seen 3, [3, 5) over it."""

@@ -109,7 +109,9 @@ def test_each_topic_that_a_wildcard_matches_is_a_source_with_accounts_of_its_own
     assert len(set(of_gate)) == 20
 
 
-def test_messages_that_arrive_while_nobody_is_connected_are_frames_later(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(
+    lane: LaneUnderTest, mosquitto: Mosquitto
+):
     settings = at(mosquitto, lane)
     with running(settings, store=open_memory_store()):
         until_subscribed(mosquitto, settings)
@@ -202,7 +204,7 @@ def until_announced(settings: Settings, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.fault(55)
 @pytest.mark.timeout(180, func_only=True)
-def test_fault_55_a_killed_broker_loses_and_doubles_no_frame_that_was_received(lane: LaneUnderTest, tmp_path: Path):
+def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: LaneUnderTest, tmp_path: Path):
     with Mosquitto(tmp_path / "mosquitto") as broker:
         settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
         with running(settings, store=store) as ingest:
@@ -288,7 +290,7 @@ def test_user_password_and_certificate_have_to_be_right(lane: LaneUnderTest, tmp
 
 @pytest.mark.slow
 @pytest.mark.fault(52)
-def test_fault_52_two_processes_with_one_name_lose_and_double_no_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
     settings, store = at(mosquitto, lane), lane.store
     with running(settings, store=store) as first:
         until_subscribed(mosquitto, settings)

@@ -94,7 +94,7 @@ def test_a_job_can_be_stopped(client: httpx.Client):
     assert client.get("/jobs/absent").status_code == 404
 
 
-def test_a_job_goes_on_after_a_restart_with_the_same_times(playing: LaneUnderTest):
+def test_a_job_continues_after_a_restart_with_the_same_times(playing: LaneUnderTest):
     with serving(playing.settings) as client:
         location = client.post("/start/uav", params={"interval_s": 0.3}).headers["location"]
         wait_until(lambda: len(played(playing)) >= 3, limit_s=60, what="the first frames")

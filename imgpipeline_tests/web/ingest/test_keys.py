@@ -27,7 +27,7 @@ def test_the_file_keeps_no_secret_and_only_its_owner_may_read_it(tmp_path: Path)
     assert keys.path.stat().st_mode & 0o077 == 0
 
 
-def test_a_removed_key_is_refused_at_once_by_whoever_has_the_file_open(tmp_path: Path):
+def test_a_removed_key_is_refused_at_once_even_where_the_file_is_open(tmp_path: Path):
     keys, running = KeyFile(tmp_path / "keys.json"), KeyFile(tmp_path / "keys.json")
     secret, other = keys.add(("gate",), NOW), keys.add(("gate",), NOW)
     found = running.find(secret)
