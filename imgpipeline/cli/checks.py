@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LIMIT_S = 25.0
 """How long a check may take."""
 STORE_PATIENCE_S = 5.0
-"""How long a request to the object store is repeated by a command that somebody waits for to learn what is wrong."""
+"""How long a diagnostic command, for which a user waits, repeats a request to the object store."""
 _ADDRESSES = {
     "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
     "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",

@@ -23,8 +23,8 @@ def run(
 ) -> None:
     """Run all sources of a file: restart those that fail, follow changes of the file, end gracefully on SIGTERM.
 
-    A change of the file touches only the sources it concerns. A changed file that is wrong is refused, and everything
-    goes on as it was.
+    A change of the file touches only the sources it concerns. An invalid change is refused, and everything continues as
+    it was.
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, as the others
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above

@@ -63,7 +63,7 @@ def follow_lane(
         ConfigurationError: A setting is wrong: store, broker, topic or model.
         LedgerError: The log is not the one the ledger was made of, records were lost, or a segment is damaged.
         PermanentError: The model is damaged, or the self-test failed.
-        TransientError: Store or broker are in trouble, or the topic was made anew.
+        TransientError: Store or broker do not answer, or the topic was re-created.
     """
     detector = load_configured_detector(settings)
     store = open_store(settings)

@@ -65,7 +65,7 @@ class Flow:
     dropped: set[Partition] = field(default_factory=set)
     """Partitions that another writer has taken over."""
     must_end_by: str | None = None
-    """Set inside: why fetching has to end, in order; what was fetched is finished. None: it goes on."""
+    """Set inside: why fetching has to end; what was fetched is still finished. None while it continues."""
     ended_by: str = "stopped"
     """Why fetching ended."""
     failure: BaseException | None = None

@@ -1,6 +1,6 @@
 """The ledger: for every topic partition a chain of immutable segments that holds the outcome of every offset.
 
-An offset has exactly one outcome, whoever writes and dies at any moment:
+An offset has exactly one outcome, whichever process writes or dies at any moment:
 
 * A segment is created only if nothing exists under its key, at the end of the chain that its writer has read. Of two
   writers one wins; the other one drops its work.

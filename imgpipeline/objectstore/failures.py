@@ -43,7 +43,7 @@ _WRONG_SETTING = {
 """S3 error codes that only a changed setting can fix: reason and next step."""
 _REFUSALS = {
     "SignatureDoesNotMatch": ("the secret key is wrong", _LOGIN_STEP),
-    "ExpiredToken": ("the session token has expired", "set AWS_SESSION_TOKEN and its keys anew"),
+    "ExpiredToken": ("the session token has expired", "set a new AWS_SESSION_TOKEN with its keys"),
     "InvalidToken": ("the session token is wrong", "set AWS_SESSION_TOKEN, or unset it"),
     "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock"),
     "AccessDenied": ("the store refuses access", _LOGIN_STEP),

@@ -1,12 +1,13 @@
 """Re-processes a whole day with another model, if there is anything to do.
 
-* The result has one outcome for each row of the day's stored table `frames`, of one version of it; both objects name
-  that version. A day that is current is skipped; of one that has late frames only those are looked at (and those that
-  failed), the rest is taken over.
-* Killed at any moment it goes on where it stopped: what was found is kept in parts (`parts`), and both objects are put
-  when all is there, each whole. `detections` comes last: the two belong together where their manifests are equal.
-* Any number of processes may work on one day. They share the parts: each takes them in an order of its own, leaves out
-  those that are there, and does last what another has begun. What two of them make is the same twice, and kept once.
+* The result has one outcome for each row of the day's stored table `frames`, in one version of it; both objects name
+  that version. A day that is current is skipped. Of a day with late frames, only those and the failed frames are
+  processed; the other results are kept.
+* Killed at any moment, it continues where it stopped: results are stored in parts (`parts`), and both objects are put
+  once all parts exist, each as a whole. `detections` comes last: the two belong together if their manifests are equal.
+* Any number of processes may work on one day and share the parts: each takes them in its own order, skips existing
+  ones, and does last those that another process has started. If two make the same part, both are equal, and one is
+  kept.
 """
 
 import os

@@ -95,7 +95,7 @@ class Supervisor:
         """Runs until `stop` is set, or until every source has ended; then waits for what is in flight.
 
         A change of the file touches only the sources that it concerns; a file that is wrong is refused as a whole, and
-        everything goes on as it was.
+        everything continues as it was.
 
         Args:
             stop: Ends all sources gracefully.

@@ -66,7 +66,7 @@ def pull_model(
 
     Raises:
         ConfigurationError: No model has that name.
-        TransientError: The network or the server failed; what was fetched is kept and the next call goes on.
+        TransientError: The network or the server failed; what was fetched is kept, and the next call continues.
         PermanentError: The server has another file than the registered one, or the disk cannot be written.
     """
     spec = registered_model(name, model_dir)
@@ -107,7 +107,7 @@ def pull_file(
         The file's path.
 
     Raises:
-        TransientError: The network or the server failed; the `.part` is kept and the next call goes on.
+        TransientError: The network or the server failed; the `.part` is kept, and the next call continues.
         PermanentError: The file's size or hash is wrong, or the disk cannot be written.
     """
     path = folder / file.name

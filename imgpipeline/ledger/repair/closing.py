@@ -1,28 +1,27 @@
-"""Closing a chain whose log is gone, and finding the chain that a log has now.
+"""Closes a chain whose log is gone, and finds the current chain of a log.
 
-A log may be cut below the ledger's end under the same topic id (an unclean election, a restored disk), or a topic may
-be re-created on a broker without topic ids. What is there then is another log under the old name. Its offsets may not
-enter the old chain, which has outcomes for them already, so it gets a chain of its own: `{topic id}~2`, then `~3`, and
-so on.
+A log may be truncated below the ledger's end under the same topic id (an unclean election, a restored disk), or a topic
+may be re-created on a broker without topic ids. The name then belongs to another log. Its offsets may not enter the old
+chain, which already has outcomes for them, so it gets a new chain: `{topic id}~2`, then `~3`, and so on.
 
-Which chain a log has is written in the chains themselves. A chain is *closed* by a segment at its end that holds one
-gap of one offset, with the reason `closed`. A log's chain is the first of `id`, `id~2`, `id~3`, … that is not closed.
-There is no second place that could say something else, and nothing to ask for beside the end that is looked for anyhow.
+The chains themselves say which chain a log has. A chain is *closed* by a segment at its end that holds one gap of one
+offset, with the reason `closed`. A log's chain is the first of `id`, `id~2`, `id~3`, … that is not closed. No second
+place could contradict this, and finding the end of a chain answers it without a further request.
 
-Why this is safe whoever writes at the same time: the closing segment is put create-only at the chain's end, by the same
+Why this is safe while other processes write: the closing segment is put create-only at the chain's end, by the same
 rule as any other.
 
-* Of a closing and a run at one end, the store lets one win. If the run wins, the chain has gone on, and whoever wanted
-  to close it has to look again. If the closing wins, the run has lost its place as against any other run, and drops
-  what it had.
-* So a run that has not seen the closing cannot write behind it: it writes only at an end that it has read, and there is
-  a segment now. A run that has read it goes on in the next chain, and `ChainWriter` refuses to write behind it at all.
-* Of two closings one wins. The next chain is empty for both, and a chain without an outcome contradicts no log, so
-  nobody closes two chains where one was wrong.
-* A run of a version that does not know closed chains finds the end behind the gap; the fingerprint that the closing
-  hands on does not match the log, so it stops as it did before.
+* If a run and a closing write to the same end, the store lets one win. If the run wins, the chain has grown, and the
+  closing has to be decided again. If the closing wins, the run has lost its place as to any other run, and discards its
+  work.
+* A run that has not seen the closing cannot write after it: it writes only at an end that it has read, and there is a
+  segment now. A run that has read it continues in the next chain, and `ChainWriter` refuses to write after a closing.
+* Of two closings, one wins. The next chain is empty for both, and a chain without an outcome contradicts no log, so two
+  closings never close two chains.
+* A release that does not know closed chains finds the end after the gap. The fingerprint in the closing segment does
+  not match the log, so it stops as before.
 
-The old chain keeps every object, is audited and shown like those of topics that are gone.
+The old chain keeps every object, and is audited and shown like those of deleted topics.
 """
 
 from collections.abc import Collection

@@ -80,7 +80,7 @@ class Scene:
         return (self.frame(number) for number in range(self.frames))
 
     def frame(self, number: int) -> tuple[Image, list[Truth]]:
-        """Gives one picture, as whoever reads its JPEG file will see it.
+        """Returns one image, as decoded from its JPEG file.
 
         Args:
             number: Index of the frame, 0 <= number < frames.

@@ -1,4 +1,4 @@
-"""Jobs that play stored videos: how far each has come is in a file, so a restarted server goes on where it was."""
+"""Jobs that play stored videos: the progress of each is in a file, so a restarted server continues there."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ class Jobs:
         board: Board | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        """Reads the jobs that an earlier server has left; `resume` goes on with them."""
+        """Reads the jobs that an earlier server has left; `resume` continues them."""
         self._settings = settings
         self._store = store
         self._options = options
@@ -130,7 +130,7 @@ class Jobs:
         return self.wait(job_id)
 
     def close(self) -> None:
-        """Interrupts all jobs; the next server goes on with them."""
+        """Interrupts all jobs; the next server continues them."""
         with self._changed:
             self._closing = True
             running = list(self._running.values())
