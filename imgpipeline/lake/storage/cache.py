@@ -92,17 +92,20 @@ class LakeCache:
         """Removes the files longest unused until the rest is within the limits, if anything was fetched."""
         if not self._has_grown:
             return
-        found: list[tuple[float, int, Path]] = []
-        for path in self._folder.iterdir():
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
+        found: list[tuple[float, int, str]] = []
+        with os.scandir(self._folder) as entries:  # a Path for each entry would take three times as long
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    status = entry.stat()
+                    found.append((status.st_mtime, status.st_size, entry.name))
         excess, surplus = sum(size for _, size, _ in found) - self._most_bytes, len(found) - MOST_FILES
-        for _, size, path in sorted(found):
+        if excess <= 0 and surplus <= 0:
+            return
+        for _, size, name in sorted(found):
+            (self._folder / name).unlink(missing_ok=True)
+            excess, surplus = excess - size, surplus - 1
             if excess <= 0 and surplus <= 0:
                 return
-            path.unlink(missing_ok=True)
-            excess, surplus = excess - size, surplus - 1
 
     def _path(self, key: str, e_tag: str) -> Path:
         name = sha256(f"{self._store.url}\n{key}\n{e_tag}".encode()).hexdigest()[:40]
