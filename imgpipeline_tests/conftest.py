@@ -6,6 +6,7 @@ belong into that folder's own conftest.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -23,7 +24,7 @@ from imgpipeline_tests.parameter_ids import short_id
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.postgres_server import PostgresServer
-from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.servers.programs import CACHE_HOME, MissingProgramError
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
@@ -43,6 +44,9 @@ hypothesis.settings.register_profile("all", max_examples=ALL_EXAMPLES, deadline=
 hypothesis.settings.register_profile("quick", max_examples=ALL_EXAMPLES // 10, deadline=None)
 hypothesis.settings.load_profile("all")
 
+# GStreamer's list of plug-ins, which takes seconds to make, is the one thing that tests take from the user's cache.
+os.environ.setdefault("GST_REGISTRY", str(CACHE_HOME / "gstreamer-1.0" / "registry-of-tests.bin"))
+
 Server = TypeVar("Server")
 
 
@@ -54,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("servers")
         if asked_for & DATA_FIXTURES:
             item.add_marker("data")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off modules and tests, which stay: that was a twentieth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -81,6 +91,12 @@ def no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(SETTING_PREFIXES) and name not in STEERS_TESTS:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A test begins with an empty cache; a full one of thousands of files would be looked through at each query."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "caches" / uuid.uuid4().hex))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.postgres_server import PostgresServer
-from imgpipeline_tests.servers.programs import MissingProgramError, kafka_jars, versitygw
+from imgpipeline_tests.servers.programs import CACHE_HOME, MissingProgramError, kafka_jars, versitygw
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
@@ -146,7 +146,9 @@ with {call} as server:
 )
 def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, module: str, name: str, call: str):
     script = OWNER.format(module=module, name=name, call=call)
-    with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
+    installed = {**os.environ, "XDG_CACHE_HOME": str(CACHE_HOME)}
+    command = [sys.executable, "-c", script, tmp_path]
+    with subprocess.Popen(command, env=installed, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         line = owner.stdout.readline()
         owner.send_signal(signal.SIGKILL)

@@ -55,7 +55,8 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of a process."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        names = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME")
+        inherited = {name: os.environ[name] for name in names if name in os.environ}
         return {
             **inherited,
             "PYTHONPATH": f"{self.checkout}:{os.environ.get('PYTHONPATH', '')}",

@@ -77,7 +77,8 @@ class ServerProcess:
                 extra_groups=None if self._account is None else [],
             )
         try:
-            wait_until(lambda: self._ready_or_dead(is_ready), limit_s=limit_s, what=f"{self._name} to be ready")
+            what = f"{self._name} to be ready"
+            wait_until(lambda: self._ready_or_dead(is_ready), limit_s=limit_s, what=what, interval_s=0.1)
         except BaseException:
             self.kill()
             raise

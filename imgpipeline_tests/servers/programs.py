@@ -14,6 +14,9 @@ HADOOP_VERSION = "3.4.2"
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
 
+CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+"""The user's cache folder. Read once: each test has a cache folder of its own, but all use the same servers."""
+
 
 class MissingProgramError(Exception):
     """A server cannot be run here; the message says what is missing and how to install it."""
@@ -21,8 +24,7 @@ class MissingProgramError(Exception):
 
 def cache_folder() -> Path:
     """Return the folder that `make servers` fills, shared by all checkouts of this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "imgpipeline" / "servers"
+    return CACHE_HOME / "imgpipeline" / "servers"
 
 
 def kafka_jars() -> Path:
