@@ -4,9 +4,10 @@
 PYTHON ?= python3
 ARGS ?=
 MINUTES ?= 10
-# Workers share the tests evenly. The slow tests mostly wait, so they have one more. `make test WORKERS=`: one by one.
-WORKERS ?= --numprocesses=2 --dist=worksteal
-SLOW_WORKERS ?= --numprocesses=3 --dist=worksteal
+# Workers share the tests evenly. Tests with servers wait for much of their time, so two cores have three workers there.
+# `make test WORKERS=`: one test after the other.
+quick: WORKERS ?= --numprocesses=2 --dist=worksteal
+test test-faults: WORKERS ?= --numprocesses=3 --dist=worksteal
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ test: venv ## run all tests but the slow ones; those with servers need `make ser
 	@$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 test-faults: venv ## run the slow tests: killed daemons, long outages, hostile input
-	@$(BIN)/python -m pytest $(SLOW_WORKERS) -m slow $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
 
 soak: venv ## a steady stream with a random fault every 20 s, then an audit: make soak MINUTES=10
 	@$(BIN)/python -m imgpipeline_tests.soak --minutes $(MINUTES) $(ARGS)

@@ -1,9 +1,11 @@
 """Detection runs that are killed or stopped at each step of a commit: the next one loses and doubles nothing.
 
-Each runs over S3 and over a local folder, and is compared with a run over the same records that nothing happened to.
+Each fault is met over S3 and over a local folder, each step over at least one of them. Every run is compared with a run
+over the same records that nothing happened to.
 """
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,9 @@ from imgpipeline_tests.faults.invariant import check
 KILLED = -signal.SIGKILL
 RECORDS = 46
 PATIENCE_S = 60.0
+
+
+over = partial(pytest.mark.parametrize, ("stored_lane", "step"), indirect=["stored_lane"])
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lan
 
 
 @pytest.mark.fault(2)
-@pytest.mark.parametrize("step", ["look:13", "look done:20"])
+@over([("s3", "look:13"), ("folder", "look done:20")])
 def test_fault_2_the_work_of_a_run_killed_during_inference_is_done_by_the_next(
     busy_lane: LaneUnderTest, step: str
 ) -> None:
@@ -74,7 +79,7 @@ def test_fault_2_the_work_of_a_run_killed_during_inference_is_done_by_the_next(
 
 
 @pytest.mark.fault(3)
-@pytest.mark.parametrize("step", ["index put:1", "index put done:2", "segment put:1"])
+@over([("s3", "index put:1"), ("s3", "index put done:2"), ("s3", "segment put:1"), ("folder", "index put done:2")])
 def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_names_none(
     busy_lane: LaneUnderTest, step: str
 ) -> None:
@@ -86,7 +91,16 @@ def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_na
 
 
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("step", ["segment put done:1", "segment put done:4", "group told:1", "group told done:1"])
+@over(
+    [
+        ("s3", "segment put done:1"),
+        ("s3", "segment put done:4"),
+        ("s3", "group told:1"),
+        ("s3", "group told done:1"),
+        ("folder", "segment put done:1"),
+        ("folder", "group told:1"),
+    ]
+)
 def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(
     busy_lane: LaneUnderTest, step: str
 ) -> None:
@@ -112,7 +126,7 @@ def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(bu
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("step", ["look:8", "segment put:2", "segment put done:2"])
+@over([("s3", "look:8"), ("s3", "segment put:2"), ("s3", "segment put done:2"), ("folder", "segment put:2")])
 def test_fault_6_a_run_that_slept_while_another_committed_drops_its_work(
     busy_lane: LaneUnderTest, tmp_path: Path, step: str
 ) -> None:

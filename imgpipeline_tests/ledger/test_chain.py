@@ -193,7 +193,7 @@ class TestLostAnswers:
     )
     def test_the_writer_recognises_its_own_segment(self, s3: S3Server, bucket: S3Bucket, fates: tuple[Fate, ...]):
         with AnswerLosingProxy(s3.port, segment_puts(*fates)) as proxy:
-            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
+            made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint, store_patience_s=3)))
             assert append(made, frames(0, 3))
             assert fates[0] in proxy.fates("PUT", SEGMENT)
             assert append(made, frames(3, 5))

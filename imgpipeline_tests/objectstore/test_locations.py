@@ -161,7 +161,7 @@ class TestReading:
             ({"store_url": "s3://not-there/lake"}, ConfigurationError),
             ({"s3_access_key_id": "unknown"}, ConfigurationError),
             ({"s3_secret_access_key": "wrong"}, ForbiddenError),
-            ({"s3_endpoint": "http://127.0.0.1:9"}, TransientError),
+            ({"s3_endpoint": "http://127.0.0.1:9", "store_patience_s": 1}, TransientError),
         ]:
             wrong = s3_settings(bucket, **changes)
             with pytest.raises(error):

@@ -99,7 +99,8 @@ def macro_rows(session: LakeSession, wanted: NumberId) -> list[tuple[Any, ...]]:
     return sorted(session.query(f"SELECT {columns} FROM explain_{wanted.summary}({arguments})").rows)  # noqa: S608 - own
 
 
-def check_every_number(store: ObjectStore, session: LakeSession, settings: Settings) -> None:
+def check_numbers(store: ObjectStore, session: LakeSession, settings: Settings, *, every: int = 1) -> None:
+    """Assert that all numbers are those of the ledger, and follow each back, or every third, fourth, … one."""
     expected, cache = oracle(store, settings.summary_threshold), {}
     counts = session.query(f"SELECT hour(hour), source, label, count FROM label_counts WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
     totals = session.query(f"SELECT NULL, source, label, count FROM label_totals WHERE day = DATE '{DAY}'").rows  # noqa: S608 - a day
@@ -108,7 +109,7 @@ def check_every_number(store: ObjectStore, session: LakeSession, settings: Setti
         shown[hour, source, label] += count
         shown[hour, None, label] += count
     assert shown == {key: len(rows) for key, rows in expected.items()}
-    for (hour, source, label), count in shown.items():
+    for (hour, source, label), count in list(shown.items())[::every]:
         wanted = NumberId(DAY, hour, label, source)
         explanation = explain(session, store, wanted, settings)
         assert sorted(map(row_of, explanation.detections)) == sorted(expected[hour, source, label])
@@ -122,18 +123,18 @@ def check_every_number(store: ObjectStore, session: LakeSession, settings: Setti
 
 @pytest.mark.medium
 def test_follows_a_number_back(memory: ObjectStore, tmp_path: Path):
-    """Every number of both summaries of labels: with segments behind the tables, and once all is built."""
+    """Each number of both summaries of labels with segments newer than the tables, and a share once all is built."""
     day = BusyDay(memory)
     day.write(segments=4)
     build(memory)
     day.write(segments=3)
     with open_lake(memory, cache_dir=tmp_path) as session:
         assert session.snapshot.behind > 0
-        check_every_number(memory, session, SETTINGS)
+        check_numbers(memory, session, SETTINGS)
     build(memory)
     with open_lake(memory, cache_dir=tmp_path, days=[DAY]) as session:
         assert session.snapshot.behind == 0
-        check_every_number(memory, session, SETTINGS)
+        check_numbers(memory, session, SETTINGS, every=5)
 
 
 @pytest.mark.medium
@@ -143,7 +144,7 @@ def test_follows_a_number_back_that_leaves_weak_detections_out(memory: ObjectSto
     build(memory, STRICT)
     day.write(segments=2)
     with open_lake(memory, settings=STRICT, cache_dir=tmp_path) as session:
-        check_every_number(memory, session, STRICT)
+        check_numbers(memory, session, STRICT, every=5)
 
 
 @pytest.mark.medium

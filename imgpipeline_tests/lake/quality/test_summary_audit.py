@@ -14,6 +14,7 @@ from imgpipeline.lake.build import summaries
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.repaired_days import build_noted_days
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
 from imgpipeline.ledger.repair.days_to_build import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
@@ -41,13 +42,18 @@ def rewrite(store: ObjectStore, name: str, folder, change: str = "SELECT 1", **m
     return key
 
 
-def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
+def verdicts(report: AuditReport) -> dict[str, tuple[bool, bool]]:
     """Return for each summary whether it is ok, and whether it is stale."""
-    return {found.name: (found.ok, found.stale) for found in run_audit(store, **options).summaries}
+    return {found.name: (found.ok, found.stale) for found in report.summaries}
+
+
+def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
+    """Audit, and return for each summary whether it is ok, and whether it is stale."""
+    return verdicts(run_audit(store, **options))
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("threshold", [0.0, 0.515])
+@pytest.mark.parametrize(("store", "threshold"), [("s3", 0.0), ("folder", 0.515)], indirect=["store"])
 def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are_behind(
     store: ObjectStore, threshold: float
 ):
@@ -99,8 +105,9 @@ def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, 
     key = rewrite(memory, name, tmp_path, CHANGES[name])
     others = [other for other in SUMMARIES if other != name]
     stale = {"label_totals"} if name == "label_counts" else set()
-    assert audited(memory) == {name: (False, False)} | {other: (True, other in stale) for other in others}
-    assert [problem for problem in run_audit(memory).problems if key in problem]
+    report = run_audit(memory)
+    assert verdicts(report) == {name: (False, False)} | {other: (True, other in stale) for other in others}
+    assert [problem for problem in report.problems if key in problem]
     append(made, [seen(16)])
     rebuild_day(memory, DAY, now=NOON)
     assert audited(memory)[name][0] is False

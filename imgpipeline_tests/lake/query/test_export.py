@@ -42,7 +42,11 @@ json.dump({"rows": {n: [list(map(str, row)) for row in found] for n, found in ro
 
 
 @pytest.fixture
-def filled(store: ObjectStore) -> ObjectStore:
+def filled(folder: ObjectStore) -> ObjectStore:
+    return fill(folder)
+
+
+def fill(store: ObjectStore) -> ObjectStore:
     """Two days with tables, segments newer than these, a frame announced again, and dead letters without a day."""
     made = write_chain(
         store, [*day_outcomes(0, 40), gated(40)], [dead_letter(41), dead_letter(42, None), notice(43), gap(44, 50)]
@@ -85,7 +89,8 @@ def as_shown(store: ObjectStore, cache: Path, days: list | None = None) -> dict[
 
 
 @pytest.mark.medium
-def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_built(filled: ObjectStore, tmp_path: Path):
+def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_built(store: ObjectStore, tmp_path: Path):
+    filled = fill(store)
     done = export(filled, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
     expected = as_shown(filled, tmp_path / "cache")
@@ -122,8 +127,8 @@ def test_only_the_days_that_are_asked_for(filled: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_an_empty_store_gives_all_tables_without_rows(store: ObjectStore, tmp_path: Path):
-    export(store, tmp_path / "lake.duckdb")
+def test_an_empty_store_gives_all_tables_without_rows(folder: ObjectStore, tmp_path: Path):
+    export(folder, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
     assert {name for name, rows in found.items() if rows} == {"about"}
     assert set(found) == {table.name for table in (*ALL, ABOUT, ABOUT_CHAINS)}

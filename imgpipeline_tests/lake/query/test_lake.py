@@ -110,7 +110,7 @@ def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", ["label-counts", "label-totals", "hours", "sizes", "sources"])
-def test_summaries_are_those_of_the_command(site: Site, command: Command, name: str):
+def test_summaries_are_those_of_the_command(folder_site: Site, command: Command, name: str):
     for options, asked in (
         ((), {}),
         (("--day", "2026-01-09"), IN_DAY),
