@@ -5,7 +5,7 @@
     python -m benchmarks --only latency,memory    some of it
     python -m benchmarks --only sources --sources folder,http      some sources beside a plain loop
     python -m benchmarks --only sources --sources cameras,overload  the two long runs, seven minutes
-    python -m benchmarks --only idle --before DIR with an older checkout beside this one
+    python -m benchmarks --only pipeline,idle --before DIR   with an older checkout beside this one
     python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
 Everything of one run is measured on one machine, one after the other, so that ratios hold. Prints tables, and writes
@@ -35,6 +35,7 @@ from benchmarks.ledger import measure_ledger
 from benchmarks.machine import describe_machine
 from benchmarks.memory import measure_memory
 from benchmarks.page import PAGE, render_page
+from benchmarks.pipeline import measure_pipeline
 from benchmarks.place import Place, open_place, say
 from benchmarks.reduction import measure_reduction
 from benchmarks.sensor import measure_sensor
@@ -49,6 +50,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "classic": measure_classic,
     "latency": measure_latency,
     "cold": measure_cold,
+    "pipeline": lambda place, effort: measure_pipeline(place, effort, effort.before) if effort.before else {},
     "idle": lambda place, effort: measure_idle(place, effort, effort.before),
     "memory": measure_memory,
     "ledger": lambda place, effort: measure_ledger(place.s3, effort.ledger_segments),
@@ -107,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument(
         "--before", type=_checkout, action="append", default=[], metavar="FOLDER",
-        help="an older checkout that `idle` measures beside this one; may be given several times, oldest first",
+        help="an older checkout that `pipeline` and `idle` measure beside this one; may be given again, oldest first",
     )  # fmt: skip
     parser.add_argument(
         "--bundled", type=_counts, metavar="COUNTS",

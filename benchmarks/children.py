@@ -14,11 +14,12 @@ from pydantic import SecretStr
 from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import variables
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[1]
+"""This checkout."""
 _PREFIX = "IMGPIPELINE_"
 _SHOWN_STDERR = 3000
 
-Kind = Literal["lane", "bare", "classic"]
+Kind = Literal["lane", "bare", "classic", "watch"]
 
 
 def run_contender(
@@ -27,14 +28,16 @@ def run_contender(
     task: Mapping[str, Any] | None = None,
     *,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
+    checkout: Path = REPOSITORY,
 ) -> dict[str, Any]:
     """Runs one contender to its end.
 
     Args:
-        kind: Which one, see `contender`.
+        kind: Which one, see `contender`; `watch` is `watch_frames`.
         settings: What it is told by its environment.
         task: What it is told beside.
         on_progress: Called with every line that it says before its result.
+        checkout: The code that it runs; an older one without a `.venv` runs with this one's packages.
 
     Returns:
         Its result.
@@ -42,14 +45,13 @@ def run_contender(
     Raises:
         RuntimeError: It failed; the message has the end of what it said to stderr.
     """
-    command = [sys.executable, "-m", "benchmarks.contender", kind]
     result: dict[str, Any] | None = None
     with (
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(  # noqa: S603 - this very package
-            command,
-            cwd=_REPOSITORY,
-            env=environment_of(settings),
+            _command(kind, checkout),
+            cwd=checkout,
+            env={**environment_of(settings), "PYTHONPATH": str(checkout)},
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,6 +75,14 @@ def run_contender(
             errors.seek(0)
             raise RuntimeError(f"{kind} ended with {child.returncode}: {errors.read()[-_SHOWN_STDERR:]}")
     return result
+
+
+def _command(kind: Kind, checkout: Path) -> list[str]:
+    own = checkout / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    if kind == "watch":  # older checkouts do not have it
+        return [python, "-P", str(REPOSITORY / "benchmarks" / "watch_frames.py")]
+    return [python, "-m", "benchmarks.contender", kind]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

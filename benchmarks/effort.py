@@ -22,6 +22,8 @@ class Effort:
     """How often the bare loop (or the classic consumer) is measured; the pipeline once more."""
     steady_s: float
     """How long frames come steadily."""
+    pipeline_rounds: int
+    """How often the whole pipeline of each checkout is measured where there are older ones."""
     cold_samples: int
     """How many frames find nothing running."""
     idle_s: float
@@ -74,6 +76,7 @@ FULL = Effort(
     contest_s=10.0,
     rounds=2,
     steady_s=60.0,
+    pipeline_rounds=3,
     cold_samples=20,
     idle_s=20.0,
     idle_minute_s=60.0,
@@ -82,7 +85,7 @@ FULL = Effort(
     ledger_segments=300,
     bundled_segments=(1_000, 4_000, 16_000),
     grown_segments=(1_000, 4_000, 16_000, 64_000),
-    days_over=(10, 100, 400),
+    days_over=(10, 400),
     day_partitions=9_800,
     sensor_segments=1_000_000,
     batch_frames=1_000_000,
@@ -102,6 +105,7 @@ QUICK = Effort(
     contest_s=2.0,
     rounds=1,
     steady_s=10.0,
+    pipeline_rounds=3,
     cold_samples=1,
     idle_s=4.0,
     idle_minute_s=20.0,

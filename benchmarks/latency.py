@@ -7,24 +7,24 @@ time that opening and asking take is part of it.
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.children import run_contender
+from benchmarks.children import REPOSITORY, run_contender
 from benchmarks.effort import Effort
 from benchmarks.networks import MissingDataError, Network, yolox_nano
 from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say, store_pictures
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import utc_now
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.announce import Announcer
 
 _STEADY_PER_S = 5
-_PAUSE_S = 0.1
 _LINGER_S = 5.0
 _START_LIMIT_S = 90.0
 _END_LIMIT_S = 30.0
@@ -37,25 +37,55 @@ def measure_latency(place: Place, effort: Effort) -> dict[str, Any]:
         Rate, number of frames, and the distribution of their latencies in seconds.
     """
     network = usual_network()
-    settings = place.settings("steady", linger_s=_LINGER_S, **network.settings())
-    say(f"latency: {_STEADY_PER_S} frames/s for {effort.steady_s:.0f} s with {network.name}")
-    with Announcer(settings) as announcer:
-        steady = _SteadyProducer(announcer, store_pictures(settings, make_pictures(640, 360, effort.pictures)))
-        run = threading.Thread(target=run_contender, args=("lane", settings), daemon=True)
-        run.start()
-        watcher = _Watcher(open_store(settings), place.folder / "cache-steady", steady.sent_at_s)
-        steady.announce()
-        watcher.watch_until(1, _START_LIMIT_S)
-        count = round(effort.steady_s * _STEADY_PER_S)
-        producer = threading.Thread(target=steady.produce, args=(count,), daemon=True)
-        producer.start()
-        watcher.watch_until(1 + count, effort.steady_s + _END_LIMIT_S)
-        producer.join()
-        run.join()
-    latencies_s = [watcher.latencies_s[number] for number in range(1, 1 + count)]
-    told = {"network": network.name, "per_s": _STEADY_PER_S, "query_s": median(watcher.asked_s), **spread(latencies_s)}
+    settings, urls = prepare_steady(place, network, effort)
+    latencies_s, asked_s = watch_steady(place.folder, settings, urls, effort.steady_s)
+    told = {"network": network.name, "per_s": _STEADY_PER_S, "query_s": median(asked_s), **spread(latencies_s)}
     say(f"latency: p50 {told['p50_s']:.2f} s, p95 {told['p95_s']:.2f} s, longest {told['longest_s']:.2f} s")
     return told
+
+
+def prepare_steady(place: Place, network: Network, effort: Effort) -> tuple[Settings, list[str]]:
+    """Makes a topic and stores pictures; returns the settings and the pictures' URLs."""
+    settings = place.settings("steady", linger_s=_LINGER_S, **network.settings())
+    return settings, store_pictures(settings, make_pictures(640, 360, effort.pictures))
+
+
+def watch_steady(
+    folder: Path, settings: Settings, urls: list[str], seconds: float, *, checkout: Path = REPOSITORY
+) -> tuple[list[float], list[float]]:
+    """Announces pictures steadily while a run follows and a client asks for them.
+
+    Args:
+        folder: For the client's cache.
+        settings: Name a topic without records.
+        urls: Of the pictures.
+        seconds: How long.
+        checkout: The code of the run and of the client.
+
+    Returns:
+        The latency of each frame but the first, for which the run starts; and how long each question took. Seconds.
+
+    Raises:
+        TimeoutError: The frames cannot be queried.
+    """
+    count = round(seconds * _STEADY_PER_S)
+    say(f"latency: {_STEADY_PER_S} frames/s for {seconds:.0f} s with {settings.model}")
+    watcher = _Watcher()
+    task = {"cache_dir": str(folder / f"cache-{settings.kafka_topic}"), "frames": 1 + count}
+    limited = {**task, "limit_s": _START_LIMIT_S + seconds + _END_LIMIT_S}
+    with Announcer(settings) as announcer, ThreadPoolExecutor(2) as pool:
+        steady = _SteadyProducer(announcer, urls)
+        run = pool.submit(run_contender, "lane", settings, checkout=checkout)
+        asking = pool.submit(
+            run_contender, "watch", settings, limited, on_progress=watcher.note, checkout=checkout
+        )  # fmt: skip
+        steady.announce()
+        watcher.first.wait(_START_LIMIT_S)
+        steady.produce(count)
+        asking.result()
+        run.result()
+    seen_at_s = watcher.seen_at_s
+    return [seen_at_s[number] - steady.sent_at_s[number] for number in range(1, 1 + count)], watcher.asked_s
 
 
 def usual_network() -> Network:
@@ -100,32 +130,20 @@ class _SteadyProducer:
 
 
 class _Watcher:
-    """Asks for the frames again and again, each time in a new session."""
+    """Notes what the client says that asks for the frames again and again."""
 
-    def __init__(self, store: ObjectStore, cache_dir: Path, sent_at_s: Mapping[int, float]) -> None:
-        self._store = store
-        self._cache_dir = cache_dir
-        self._sent_at_s = sent_at_s
-        self.latencies_s: dict[int, float] = {}
+    def __init__(self) -> None:
+        self.first = threading.Event()
+        self.seen_at_s: dict[int, float] = {}
         self.asked_s: list[float] = []
 
-    def watch_until(self, count: int, limit_s: float) -> None:
-        """Asks until so many frames were seen in all.
-
-        Raises:
-            TimeoutError: They did not come.
-        """
-        deadline_s = time.monotonic() + limit_s
-        while len(self.latencies_s) < count:
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"{len(self.latencies_s)} of {count} frames could be queried after {limit_s} s")
-            began_s = time.monotonic()
-            numbers = frame_numbers(self._store, self._cache_dir)
-            now_s = time.monotonic()
-            self.asked_s.append(now_s - began_s)
-            for number in numbers:
-                self.latencies_s.setdefault(number, now_s - self._sent_at_s[number])
-            time.sleep(_PAUSE_S)
+    def note(self, said: Mapping[str, Any]) -> None:
+        """Notes the frames of one answer, and when it came: Linux has one monotonic clock for all processes."""
+        for number in said["numbers"]:
+            self.seen_at_s.setdefault(number, said["at_s"])
+        self.asked_s.append(said["asked_s"])
+        if self.seen_at_s:
+            self.first.set()
 
 
 def frame_numbers(store: ObjectStore, cache_dir: Path) -> list[int]:

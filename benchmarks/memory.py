@@ -4,13 +4,15 @@ The network finds nothing and takes no time, and the pictures are small: what is
 keeps for a frame, at the greatest rate.
 """
 
+from pathlib import Path
 from typing import Any
 
-from benchmarks.children import run_contender
+from benchmarks.children import REPOSITORY, run_contender
 from benchmarks.effort import Effort
 from benchmarks.networks import nothing_seen
 from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, announce_backlog, say, store_pictures
+from imgpipeline.settings import Settings
 
 _WIDTH, _HEIGHT = 160, 90
 _SHOWN_TENTHS = range(1, 11)
@@ -24,11 +26,21 @@ def measure_memory(place: Place, effort: Effort) -> dict[str, Any]:
     Returns:
         The memory at each tenth of the backlog, its growth from the first tenth on, and the greatest, in MiB.
     """
-    network, total = nothing_seen(place.folder), effort.memory_messages
-    settings = place.settings("memory", linger_s=0.5, max_run_s=3600.0, **network.settings())
+    total = effort.memory_messages
+    return watch_memory(prepare_backlog(place, effort, total), total)
+
+
+def prepare_backlog(place: Place, effort: Effort, total: int) -> Settings:
+    """Announces so many small pictures for the null network, and returns the settings."""
+    settings = place.settings("memory", linger_s=0.5, max_run_s=3600.0, **nothing_seen(place.folder).settings())
     say(f"memory: announcing {total:,} frames")
     pictures = make_pictures(_WIDTH, _HEIGHT, min(60, effort.pictures))
     announce_backlog(settings, store_pictures(settings, pictures), total, step_s=_STEP_S)
+    return settings
+
+
+def watch_memory(settings: Settings, total: int, *, checkout: Path = REPOSITORY) -> dict[str, Any]:
+    """Runs over a backlog and watches; the code of the run is that of a checkout. Returns as `measure_memory` does."""
     samples: list[tuple[int, float]] = []
 
     def note(line: dict[str, Any]) -> None:
@@ -37,10 +49,10 @@ def measure_memory(place: Place, effort: Effort) -> dict[str, Any]:
         if samples[-1][0] // _SAY_EVERY > before // _SAY_EVERY:
             say(f"memory: {samples[-1][0]:,} frames, {samples[-1][1]:.0f} MiB")
 
-    result = run_contender("lane", settings, on_progress=note)
+    result = run_contender("lane", settings, on_progress=note, checkout=checkout)
     return {
-        "network": network.name,
-        "size": pictures.name,
+        "network": "null network",
+        "size": f"{_WIDTH}x{_HEIGHT}",
         "messages": total,
         "frames": result["frames"],
         "frames_per_s": result["frames_per_s"],

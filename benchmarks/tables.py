@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.batch_tables import batch_tables
 from benchmarks.bundle_tables import bundle_tables
 from benchmarks.days_tables import days_tables
+from benchmarks.pipeline_tables import pipeline_tables
 from benchmarks.reduction_tables import reduction_tables
 from benchmarks.source_tables import source_tables
 from benchmarks.table import Table, at_least, at_most
@@ -204,6 +205,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "classic": _classic,
     "latency": _latency,
     "cold": _cold,
+    "pipeline": pipeline_tables,
     "idle": _idle,
     "memory": _memory,
     "batch": batch_tables,
