@@ -9,7 +9,6 @@ from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.query.image_retention import is_retained, retain_images
 from imgpipeline.settings import utc_now
 
 LONGEST_PASS_S = 1800.0
@@ -27,6 +26,8 @@ LONGEST_PASS_S = 1800.0
 )
 def deleted_images(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     """Deletes the images that are due."""
+    from imgpipeline.lake.query.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
+
     began_s = time.monotonic()
     with known_failures():
         report = retain_images(
@@ -66,6 +67,8 @@ retain_images_job = dg.define_asset_job(
 )
 def hourly_retention(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
     """Requests a pass if a limit is set."""
+    from imgpipeline.lake.query.image_retention import is_retained  # noqa: PLC0415 - loads DuckDB
+
     try:
         is_wanted = is_retained(pipeline.settings())
     except ImgpipelineError as error:

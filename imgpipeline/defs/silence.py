@@ -4,6 +4,8 @@ Silence brings no event, so nothing that follows events would notice it. The sen
 Dagster only what has changed, without a run.
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
@@ -11,8 +13,10 @@ from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.query.source_silence import Silence, judge_silence
 from imgpipeline.settings import utc_now
+
+if TYPE_CHECKING:
+    from imgpipeline.lake.query.source_silence import Silence
 
 CHECK = "no_source_is_silent"
 _STORE_PATIENCE_S = 5.0
@@ -28,6 +32,8 @@ _STORE_PATIENCE_S = 5.0
 )
 def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
     """Asks now."""
+    from imgpipeline.lake.query.source_silence import judge_silence  # noqa: PLC0415 - loads DuckDB
+
     with known_failures():
         silence = judge_silence(pipeline.store(), pipeline.settings(), now=utc_now())
     return dg.AssetCheckResult(
@@ -47,6 +53,8 @@ def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
 )
 def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Evaluates the check when its answer changes."""
+    from imgpipeline.lake.query.source_silence import judge_silence  # noqa: PLC0415 - loads DuckDB
+
     pipeline = Pipeline()
     try:
         silence = judge_silence(pipeline.store(patience_s=_STORE_PATIENCE_S), pipeline.settings(), now=utc_now())
@@ -66,7 +74,7 @@ def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     return dg.SensorResult(asset_events=[evaluation], cursor=answer)
 
 
-def _metadata(silence: Silence) -> dict[str, dg.MetadataValue]:
+def _metadata(silence: "Silence") -> dict[str, dg.MetadataValue]:
     return {
         "sources": dg.MetadataValue.int(silence.sources),
         "silent": dg.MetadataValue.int(len(silence.found)),

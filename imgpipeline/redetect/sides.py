@@ -9,8 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.summary_inputs import Patience, agree
@@ -113,5 +111,7 @@ def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
     if name == LIVE:
         manifests: list[Manifest] = [parse_footer(path, _key(name, day, table)) for table, path in paths.items()]
         return agree(manifests)
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly; a detection run does not need it
+
     documents: list[Any] = [(pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode()) for path in paths.values()]
     return documents[0] is not None and documents[0] == documents[1]

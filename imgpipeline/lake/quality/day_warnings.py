@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES
@@ -174,6 +171,9 @@ def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
 
 
 def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[dict[str, Any]]:
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
     key = summary_key(name, day)
     data = read_table(store, key).data
     try:

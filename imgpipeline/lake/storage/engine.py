@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.lake.storage.scratch import scratch_folder
 from imgpipeline.settings.tables import TableSettings
+
+if TYPE_CHECKING:
+    import duckdb
 
 _PREFIX = "imgpipeline-lake-"
 _SHARE = 4
@@ -31,7 +32,7 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 class Engine:
     """An opened DuckDB with a folder of its own."""
 
-    connection: duckdb.DuckDBPyConnection
+    connection: "duckdb.DuckDBPyConnection"
     """In memory; times are UTC."""
     folder: Path
     """For spooled and written files; removed when the engine is closed."""
@@ -84,6 +85,8 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
     Raises:
         PermanentError: The temporary folder cannot be made, or is full.
     """
+    import duckdb  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
+
     memory = memory or f"{machine_memory_bytes() // _SHARE}B"
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -105,7 +108,7 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
         yield Engine(connection, folder)
 
 
-def _bound_threads(connection: duckdb.DuckDBPyConnection) -> None:
+def _bound_threads(connection: "duckdb.DuckDBPyConnection") -> None:
     asked = "SELECT current_setting('threads'), parse_formatted_bytes(current_setting('memory_limit'))"
     threads, limit_bytes = connection.execute(asked).fetchall()[0]
     most = max(1, int(limit_bytes) // _THREAD_BYTES)
@@ -134,6 +137,8 @@ def lock(engine: Engine) -> None:
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
     """Turns DuckDB's errors into this project's."""
+    import duckdb  # noqa: PLC0415 - as above
+
     try:
         yield
     except duckdb.OutOfMemoryException as error:

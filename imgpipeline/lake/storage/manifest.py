@@ -11,9 +11,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
@@ -196,6 +193,9 @@ def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
 
 
 def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], Said]) -> Said:
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
     try:
         file = source if isinstance(source, Path) else pa.BufferReader(source)
         metadata: dict[bytes, bytes] = pq.read_metadata(file).metadata or {}

@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from imgpipeline.contracts.keys import piece_key, piece_prefix
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
@@ -85,6 +82,9 @@ def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
     Returns:
         The pieces; None where it names none, or is no Parquet file (which its readers find out).
     """
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
     try:
         file = source if isinstance(source, Path) else pa.BufferReader(source)
         said = (pq.read_metadata(file).metadata or {}).get(PIECES_KEY.encode())
