@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import close_chain, find_current_end, follow
+from imgpipeline.ledger import LostCheckpointError, close_chain, find_current_end, follow
 from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
@@ -139,10 +139,20 @@ class FollowMachine(RuleBasedStateMachine):
     @rule(batches=st.none() | st.integers(0, 4))
     def follow(self, batches: int | None) -> None:
         """It may die between two batches."""
+        self.follower = self.followed(self.follower, batches)
+
+    def followed(self, follower: Follower, batches: int | None = None) -> Follower:
+        """Return the follower that has followed, or the new one that takes its place where its checkpoint is lost: the
+        segment before a position was removed, which looks like another ledger.
+        """
         try:
-            self.follower.follow(self.store, batches)
+            follower.follow(self.store, batches)
+        except LostCheckpointError:
+            assert self.damaged()
+            return self.followed(Follower(), batches)
         except LedgerError:
             assert self.damaged()
+        return follower
 
     def damaged(self) -> list[ChainId]:
         return [chain for chain in list_chains(self.store) if not find_damage(self.store, chain).is_none]
@@ -153,11 +163,7 @@ class FollowMachine(RuleBasedStateMachine):
         has died is open: what it has put is read again each time until the next one closes it.
         """
         damaged = self.damaged()
-        resumed = deepcopy(self.follower)
-        try:
-            resumed.follow(self.store)
-        except LedgerError:
-            assert damaged
+        resumed = self.followed(deepcopy(self.follower))
         truth = {chain: found for chain, found in self.in_whole_chains(damaged).items() if found}
         assert {chain: resumed.known[chain] for chain in truth} == truth
         if not damaged and not still_open(list_repairs(self.store)):
