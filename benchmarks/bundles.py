@@ -14,6 +14,7 @@ from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends, read_day
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
@@ -135,6 +136,6 @@ def _query(store: ObjectStore) -> object:
 
 def _forget(store: ObjectStore) -> None:
     """Removes tables and audit state, so that the next way begins as this one did."""
-    for prefix in ("frames", "detections", "dead_letters", "audit"):
+    for prefix in (*(table.name for table in DAY_TABLES), "audit"):
         for info in list(store.list_objects(prefix)):
             store.delete(info.key)

@@ -19,11 +19,18 @@ class Position:
     """Start of the last segment that was read."""
     mark: str = ""
     """Hash of that segment's writer id, 16 hexadecimal digits, to notice another one in its place; empty: unknown."""
+    e_tag: str = ""
+    """Version of that segment's content; while a listing shows it, the segment need not be read. Empty: unknown."""
 
     @classmethod
-    def after(cls, header: SegmentHeader) -> "Position":
+    def after(cls, header: SegmentHeader, e_tag: str = "") -> "Position":
         """Returns the position after a segment."""
-        return cls(header.end, header.start, mark_of(header))
+        return cls(header.end, header.start, mark_of(header), e_tag)
+
+    def is_at(self, other: "Position") -> bool:
+        """Whether it is the same position, as far as both know the segment before it."""
+        marks = {self.mark, other.mark} - {""}
+        return (self.end, self.start) == (other.end, other.start) and len(marks) < 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,8 @@ class Checkpoint:
     def to_json(self) -> dict[str, Any]:
         """Returns it as a JSON object."""
         chains = [
-            [chain.topic, chain.topic_id, chain.partition, position.end, position.start, position.mark]
-            for chain, position in sorted(self.chains.items())
+            [chain.topic, chain.topic_id, chain.partition, at.end, at.start, at.mark, at.e_tag]
+            for chain, at in sorted(self.chains.items())
         ]
         return {"repairs": self.repairs, "chains": chains}
 
@@ -57,8 +64,8 @@ class Checkpoint:
     def from_json(cls, data: Mapping[str, Any]) -> "Checkpoint":
         """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
         chains = {
-            ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), str(mark))
-            for topic, topic_id, partition, end, start, mark in data["chains"]
+            ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), *map(str, mark))
+            for topic, topic_id, partition, end, start, *mark in data["chains"]
         }
         return cls(chains, int(data["repairs"]))
 

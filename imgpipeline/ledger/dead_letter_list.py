@@ -158,7 +158,7 @@ def find_dead_letters(
         if not any(buried.state is LetterState.OPEN and may_have_moved(buried) for buried in found):
             return found, of_day.trail
     known = known or DeadLetterList()
-    ends = fix_ends(store, known.checkpoint.hints) if ends is None else ends
+    ends = fix_ends(store, known=known.checkpoint.chains) if ends is None else ends
     followed = _follow(stored, known, ends, progress)
     return followed.find(wanted), followed.trail
 

@@ -163,12 +163,14 @@ class _Following:
         gone = sorted(self.positions.keys() - self.ends.keys() - self.problems.keys())
         if gone:
             raise _lost(f"the chain {gone[0]} is gone")
+        same = {chain: end.last for chain, end in self.ends.items() if end.last and chain in self.positions}
+        self.positions |= {chain: last for chain, last in same.items() if last.is_at(self.positions[chain])}
 
     def _find_ends(self) -> dict[ChainId, ChainEnd]:
         def find(chain: ChainId) -> ChainEnd | LedgerError:
             position = self.positions.get(chain)
             try:
-                return find_end(self.store, chain, hint=position.start if position else None)
+                return find_end(self.store, chain, known=position)
             except LedgerError as error:
                 return error
 
@@ -212,7 +214,7 @@ class _Following:
             at = last.end if last else stop
         if last is not None and (repaired.behind is None or repaired.behind >= position.end):
             # A repair may have joined segments across the position, or have ended the chain before it.
-            self.positions[chain] = Position(last.end, last.start, last.mark)
+            self.positions[chain] = self._position_after(last)
         yield from self._flush()
 
     def _check_chains(self, repairs: list[Repair]) -> None:
@@ -230,12 +232,12 @@ class _Following:
 
     def _is_same(self, chain: ChainId) -> bool:
         position, end = self.positions[chain], self.ends[chain]
-        if end.offset < position.end or end.header is None:
+        if end.offset < position.end or end.last is None:
             return False
         if not position.mark:
             return True
-        if end.header.start == position.start:
-            return mark_of(end.header) == position.mark
+        if end.last.start == position.start:
+            return end.last.mark == position.mark
         try:
             return mark_of(read_segment(self.store, segment_key(chain, position.start)).header) == position.mark
         except ObjectMissingError:
@@ -265,8 +267,12 @@ class _Following:
 
     def _go_on(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
         for found in turn:
-            self.positions[found.chain] = Position(found.end, found.start, found.mark)
+            self.positions[found.chain] = self._position_after(found)
             yield from self._hold(found)
+
+    def _position_after(self, found: FollowedSegment) -> Position:
+        position, last = Position(found.end, found.start, found.mark), self.ends[found.chain].last
+        return last if last and last.is_at(position) else position
 
     def _take_turn(self, chain: ChainId) -> list[FollowedSegment]:
         """Returns what one turn reads; what was read before a segment that cannot be read counts."""

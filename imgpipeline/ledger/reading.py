@@ -4,7 +4,7 @@ An end is always read from a header. Many segments are read in parallel, with a 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from imgpipeline.contracts.keys import (
@@ -18,7 +18,8 @@ from imgpipeline.contracts.keys import (
 )
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.search import find_last_start
+from imgpipeline.ledger.checkpoint import Position
+from imgpipeline.ledger.search import find_last
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -37,7 +38,9 @@ class ChainEnd:
     offset: int
     """First offset without an outcome: where the next segment starts."""
     header: SegmentHeader | None
-    """Header of the last segment; None for a chain without one."""
+    """Header of the last segment; None for a chain without one, and where it was not read (`find_end`)."""
+    last: Position | None = field(default=None, compare=False)
+    """The last segment as a position; None for a chain without one, and where the writer of the chain has moved it."""
 
     @property
     def hint(self) -> int | None:
@@ -73,7 +76,7 @@ def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment
     return segment
 
 
-def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:
+def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None, known: Position | None = None) -> ChainEnd:
     """Finds the end of a chain by its last segment.
 
     Args:
@@ -81,18 +84,22 @@ def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> 
         chain: Which chain.
         hint: An offset near which the chain is believed to end, at best the start of its last segment; the search
             begins there. A wrong one costs a few requests.
+        known: A position that was read before, in place of a hint: while the chain still ends there with the same
+            segment, that segment is not read again.
 
     Returns:
-        The end, with the header it was read from.
+        The end, with the header it was read from, or the position that is known.
 
     Raises:
         LedgerError: The last segment cannot be read.
     """
-    start = find_last_start(store, chain, hint=hint)
-    if start is None:
+    listed = find_last(store, chain, hint=known.start if known else hint)
+    if listed is None:
         return ChainEnd(chain, 0, None)
-    header = read_segment(store, segment_key(chain, start)).header
-    return ChainEnd(chain, header.end, header)
+    if known and listed.e_tag and (known.start, known.e_tag) == (listed.start, listed.e_tag):
+        return ChainEnd(chain, known.end, None, known)
+    header = read_segment(store, segment_key(chain, listed.start)).header
+    return ChainEnd(chain, header.end, header, Position.after(header, listed.e_tag))
 
 
 def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> SegmentHeader | None:
@@ -128,25 +135,35 @@ def list_chains(store: ObjectStore, topic: str | None = None) -> list[ChainId]:
     return sorted(ChainId(name, topic_id, int(number)) for name, topic_id, number in paths if number.isdecimal())
 
 
-def fix_ends(store: ObjectStore, hints: Mapping[ChainId, int] | None = None) -> dict[ChainId, ChainEnd]:
+def fix_ends(
+    store: ObjectStore,
+    hints: Mapping[ChainId, int] | None = None,
+    *,
+    known: Mapping[ChainId, Position] | None = None,
+) -> dict[ChainId, ChainEnd]:
     """Reads the ends of all chains, several at a time: one state of the ledger that later reads can keep to.
 
     Args:
         store: The object store.
         hints: For some chains an offset near which they are believed to end (`find_end`).
+        known: For some chains a position that was read before (`find_end`): they cost one request each, not two.
 
     Raises:
         LedgerError: The last segment of a chain cannot be read.
     """
-    return find_ends(store, list_chains(store), hints)
+    return find_ends(store, list_chains(store), hints, known=known)
 
 
 def find_ends(
-    store: ObjectStore, chains: Collection[ChainId], hints: Mapping[ChainId, int] | None = None
+    store: ObjectStore,
+    chains: Collection[ChainId],
+    hints: Mapping[ChainId, int] | None = None,
+    *,
+    known: Mapping[ChainId, Position] | None = None,
 ) -> dict[ChainId, ChainEnd]:
     """Finds the ends of some chains as `find_end` does, several at a time."""
-    hints = hints or {}
-    found = for_each_chain(chains, lambda chain: find_end(store, chain, hint=hints.get(chain)))
+    hints, known = hints or {}, known or {}
+    found = for_each_chain(chains, lambda c: find_end(store, c, hint=hints.get(c), known=known.get(c)))
     return {end.chain: end for end in found}
 
 

@@ -5,10 +5,11 @@ requests, but does not change the result.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, ChainId, chain_prefix, parse_segment_key, segment_key
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectInfo, ObjectStore
 
 _PAGE = 1_000
 """Keys that S3 lists in one answer."""
@@ -19,8 +20,18 @@ _BEHIND_ALL = 10**20
 """Greater than any offset."""
 
 
-def find_last_start(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> int | None:
-    """Returns the start of a chain's last segment, or None for a chain without one.
+@dataclass(frozen=True, slots=True, order=True)
+class ListedSegment:
+    """A segment as a listing names it."""
+
+    start: int
+    """Its first offset."""
+    e_tag: str
+    """Version of its content, as the store names it; may be empty."""
+
+
+def find_last(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ListedSegment | None:
+    """Returns a chain's last segment, or None for a chain without one.
 
     Args:
         store: The object store.
@@ -53,21 +64,21 @@ def _folders_before(store: ObjectStore, chain: ChainId, behind: int) -> list[str
 
 def _search(
     store: ObjectStore, chain: ChainId, prefix: str, low: int, behind: int, *, is_bounded: bool = False
-) -> int | None:
-    """Returns the greatest start below a prefix in `[low, behind)`, or None; there is none from `behind` on.
+) -> ListedSegment | None:
+    """Returns the last segment below a prefix in `[low, behind)`, or None; there is none from `behind` on.
 
     Goes up in steps that double while there is more behind an answer than it can hold, then halves what is left; with
     `is_bounded` (`behind` was found by looking, and is not only a limit) it halves from the beginning.
     """
     last, at, step = None, low, 0
     while low < behind:
-        starts, is_full = _list_page(store, chain, prefix, at)
-        if is_full and not starts:
+        found, is_full = _list_page(store, chain, prefix, at)
+        if is_full and not found:
             return _list_all(store, chain, prefix, 0)  # a thousand objects that are no segments
-        if not starts:
+        if not found:
             behind, is_bounded = at, True
         else:
-            last, low = starts[-1], starts[-1] + 1
+            last, low = found[-1], found[-1].start + 1
             if not is_full:
                 break
         if is_bounded:
@@ -78,24 +89,23 @@ def _search(
     return last
 
 
-def _list_page(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> tuple[list[int], bool]:
-    """Returns the starts from an offset on that one answer holds, sorted, and whether there may be more."""
-    keys = [info.key for info in islice(store.list_objects(prefix, after=_just_before(chain, first)), _PAGE)]
-    return sorted(_starts(keys)), len(keys) == _PAGE
+def _list_page(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> tuple[list[ListedSegment], bool]:
+    """Returns the segments from an offset on that one answer holds, sorted, and whether there may be more."""
+    page = list(islice(store.list_objects(prefix, after=_just_before(chain, first)), _PAGE))
+    return sorted(_segments(page)), len(page) == _PAGE
 
 
-def _list_all(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> int | None:
-    """Returns the greatest start in a folder by listing it: where listings have no order, answers have no last key.
+def _list_all(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> ListedSegment | None:
+    """Returns the last segment in a folder by listing it: where listings have no order, answers have no last key.
 
     What lies before `first` is left out, unless there is nothing else.
     """
-    keys = (info.key for info in store.list_objects(prefix, after=_just_before(chain, first)))
-    last = max(_starts(keys), default=None)
+    last = max(_segments(store.list_objects(prefix, after=_just_before(chain, first))), default=None)
     return _list_all(store, chain, prefix, 0) if last is None and first else last
 
 
-def _starts(keys: Iterable[str]) -> list[int]:
-    return [parsed[1] for key in keys if (parsed := parse_segment_key(key))]
+def _segments(infos: Iterable[ObjectInfo]) -> list[ListedSegment]:
+    return [ListedSegment(parsed[1], info.e_tag) for info in infos if (parsed := parse_segment_key(info.key))]
 
 
 def _just_before(chain: ChainId, offset: int) -> str | None:

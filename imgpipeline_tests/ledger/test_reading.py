@@ -78,6 +78,33 @@ def test_a_hint_whose_segment_was_removed_is_a_wrong_hint(store: ObjectStore):
     assert find_end(store, CHAIN, hint=2).offset == 5
 
 
+def test_the_segment_at_a_known_end_is_read_again_only_where_it_is_another_one(store: ObjectStore):
+    made = write_chain(store, frames(0, 2), frames(2, 4))
+    known = find_end(store, CHAIN).last
+    again = find_end(store, CHAIN, known=known)
+    assert (again.offset, again.header, again.last) == (4, None, known)
+
+    append(made, frames(4, 5))
+    moved = find_end(store, CHAIN, known=known)
+    assert (moved.offset, moved.header) == (5, made.end.header)
+
+    store.delete(segment_key(CHAIN, 4))
+    store.delete(segment_key(CHAIN, 2))
+    append(writer(store), frames(2, 7))
+    replaced = find_end(store, CHAIN, known=known)
+    assert replaced.offset == 7
+    assert replaced.last != known
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_a_last_segment_that_was_damaged_at_a_known_end_is_named(store: ObjectStore, damage: bytes):
+    write_chain(store, frames(0, 2), frames(2, 4))
+    known = find_end(store, CHAIN).last
+    store.put(segment_key(CHAIN, 2), damage)
+    with pytest.raises(LedgerError, match=segment_key(CHAIN, 2)):
+        find_end(store, CHAIN, known=known)
+
+
 def test_stray_objects_beside_the_segments_are_ignored(store: ObjectStore):
     write_chain(store, frames(0, 2))
     folder = segment_key(CHAIN, 0).rpartition("/")[0]

@@ -10,7 +10,7 @@ from obstore.store import MemoryStore
 
 from imgpipeline.contracts.keys import ChainId, chain_prefix, segment_key
 from imgpipeline.ledger import search
-from imgpipeline.ledger.search import find_last_start
+from imgpipeline.ledger.search import find_last
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN
@@ -57,7 +57,8 @@ def test_whatever_is_there_and_whatever_is_hinted_the_greatest_start_is_found(
     starts: set[int], hint: int | None, strays: set[str]
 ) -> None:
     with patch.object(search, "_PAGE", 4):
-        assert find_last_start(store_of(starts, strays), CHAIN, hint=hint) == max(starts, default=None)
+        found = find_last(store_of(starts, strays), CHAIN, hint=hint)
+        assert (found.start if found else None) == max(starts, default=None)
 
 
 @pytest.fixture
@@ -89,5 +90,7 @@ def test_few_requests_find_the_last_of_thousands(
 ) -> None:
     with AnswerLosingProxy(s3.port) as proxy:
         store = open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))
-        assert find_last_start(store, CHAIN, hint=hint) == long_chain
+        found = find_last(store, CHAIN, hint=hint)
+        assert found is not None
+        assert found.start == long_chain
         assert len(proxy.seen) <= most_requests, proxy.seen

@@ -23,7 +23,6 @@ from imgpipeline.ledger import (
     index_buckets,
     known_days,
 )
-from imgpipeline.ledger.checkpoint import Position
 from imgpipeline.ledger.follower_object import FollowerObject
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ObjectStore
@@ -116,7 +115,7 @@ def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
         TransientError: The store does not answer.
     """
     catalog = _load(store)
-    catalog.fixed = fix_ends(store, catalog.checkpoint.hints)
+    catalog.fixed = fix_ends(store, known=catalog.checkpoint.chains)
     if is_followed:
         _advance(catalog)
     return catalog
@@ -155,7 +154,7 @@ def _advance(catalog: DayCatalog) -> None:
         except LedgerError:
             pass  # who reads that day says what is wrong with it
         _doubt_what_is_left(catalog)
-    chains = {chain: Position.after(end.header) for chain, end in catalog.fixed.items() if end.header}
+    chains = {chain: end.last for chain, end in catalog.fixed.items() if end.last}
     catalog.checkpoint = Checkpoint(chains, catalog.checkpoint.repairs)
     return None
 

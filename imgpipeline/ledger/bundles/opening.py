@@ -24,7 +24,7 @@ from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_range, fetch_tail
 
-PIECE_BYTES = 2**20
+PIECE_BYTES = 2**21
 """Neighbouring segments are read together up to this size; a few pieces are held in memory."""
 _SMALLEST_TAIL_BYTES = 2**16
 
