@@ -51,7 +51,7 @@ beginning of the Parquet file in pieces below `table_pieces/`, its end in the ob
 pieces under the key `imgpipeline_pieces`. All commands read the whole table. Other engines report that object as
 damaged, instead of some of its rows: read such a day through `imgpipeline query` or a file of `imgpipeline export`.
 
-A summary's manifest also names the version of each table that it was made of, its query (`imgpipeline/lake/build/sql`)
+A summary's manifest also names the version of each input table, its query (`imgpipeline/lake/build/sql`)
 and the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out
 detections with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are
 sums of the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Summaries of labels have
@@ -89,7 +89,7 @@ def tables_page() -> str:
 
 def _section(table: Table, title: str) -> str:
     made = any(column.made_of for column in table.columns)
-    header = ["column", "type", "unit", "meaning", *(["made of"] if made else [])]
+    header = ["column", "type", "unit", "meaning", *(["derived from"] if made else [])]
     lines = [f"## {title}", "", f"One row: {table.row}.", "", _line(header), "|" + "---|" * len(header)]
     return "\n".join([*lines, *(_line(_cells(column, made=made)) for column in table.columns), ""])
 
