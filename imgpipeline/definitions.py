@@ -7,6 +7,7 @@
                                                       frames, detections, dead_letters             (day tables)
                                                                       │
                         label_counts ─► label_totals, label_timestamps, frame_stats, source_activity   (summaries)
+                                         frame_changes ─► events                                     (events)
                                                                       │
                                                                 daily_report                       (reports)
 
@@ -20,6 +21,7 @@ What each of them is and does stands in its own module below `defs`; this one on
 import dagster as dg
 
 from imgpipeline.defs.assets.day_tables import day_tables
+from imgpipeline.defs.assets.events import events
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
 from imgpipeline.defs.assets.reports import reports
@@ -49,6 +51,7 @@ defs = dg.Definitions(
         day_tables,
         *summaries,
         tracks,
+        *events,
         *reports,
         redetections,
         model_comparison,

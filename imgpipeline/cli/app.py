@@ -20,6 +20,7 @@ from imgpipeline.cli import (
     demo,
     detect,
     doctor,
+    events,
     explain,
     export,
     frames,
@@ -42,6 +43,7 @@ from imgpipeline.cli import (
     redetect,
     repair,
     report,
+    rules,
     serve_ingest,
     settings,
     simulate,
@@ -104,6 +106,8 @@ app.add_typer(export.app, name="export")
 app.command("redetect")(redetect.redetect)
 app.command("compare-models")(redetect.compare_models)
 app.command("report")(report.report)
+app.add_typer(rules.app, name="rules")
+app.add_typer(events.app, name="events")
 app.add_typer(mapreduce.app, name="mapreduce")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")

@@ -59,7 +59,7 @@ def label_totals(
 
 def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:
     from imgpipeline.cli.explanation_page import show_page  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - as above
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - as above
 
     lake = open_arrow_lake(load_settings())
     with progress_bar("Reading segments", unit="detections") as progress:

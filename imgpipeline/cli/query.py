@@ -40,7 +40,7 @@ def query(
     With --day, or --from and --to, the tables hold only those days, and less is read. This matters most for segments,
     dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects are shown as stored.
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.lake.query.results import distinct_names  # noqa: PLC0415 - as above
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgpipeline.contracts.hours import Hours
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
 
@@ -60,7 +61,7 @@ def preparation_of(  # noqa: PLR0913 - one per option
     """
     from imgpipeline.sources.derived_images import check_derivation  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.sources.preparing import Preparation, parse_polygon, parse_size  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.vision.gate import Gate, Hours  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.gate import Gate  # noqa: PLC0415 - loads OpenCV
 
     try:
         limits = Hours.parse(hours, find_timezone(settings.timezone)) if hours else None

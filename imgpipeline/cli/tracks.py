@@ -108,7 +108,7 @@ def list_tracks(
 ) -> None:
     """List tracks by time. Tracks of one object have the same unique_id."""
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
 
     read_span(day, first, last)
     with open_arrow_lake(load_settings()) as lake:
@@ -131,7 +131,7 @@ def unique(
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
 
     read_span(day, first, last)
     with open_arrow_lake(load_settings()) as lake:

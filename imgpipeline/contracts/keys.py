@@ -277,6 +277,16 @@ def repair_notes_prefix() -> str:
     return f"{DAMAGED}/days_to_build"
 
 
+def event_image_key(day: date, event_id: str, what: str) -> str:
+    """Returns the key of an image made for an event: `event_images/day=2026-01-09/{event id}.difference.jpg`."""
+    return f"event_images/day={day.isoformat()}/{safe_name(event_id)}.{safe_name(what)}.jpg"
+
+
+def rules_key() -> str:
+    """Returns the key of the stored rules of events: `rules.toml`."""
+    return "rules.toml"
+
+
 def audit_state_key() -> str:
     """Returns the key under which an audit notes how far it came: `audit/state.json`."""
     return "audit/state.json"

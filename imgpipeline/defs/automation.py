@@ -232,7 +232,7 @@ def _number(value: dg.MetadataValue[Any] | None) -> float:
 
 keep_tables_current = RestingAutomation(
     "keep_tables_current",
-    target=dg.AssetSelection.groups("day_tables", "summaries", "tracks", "reports", "redetections"),
+    target=dg.AssetSelection.groups("day_tables", "summaries", "tracks", "events", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
     run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},

@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings.detection import DetectionSettings
+from imgpipeline.settings.events import EventSettings
 from imgpipeline.settings.gating import GateSettings
 from imgpipeline.settings.http import HttpSettings
 from imgpipeline.settings.kafka import KafkaSettings
@@ -28,8 +29,8 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings, HttpSettings,
-    MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
+    WarningLimits, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings,
+    HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

@@ -11,22 +11,21 @@ credentials_env = "YARD_CREDENTIALS"
 fps = 5
 """
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from imgpipeline.contracts.hours import HOURS_PATTERN, Hours
 from imgpipeline.contracts.timezones import find_timezone
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
+from imgpipeline.settings.toml_file import read_toml
 from imgpipeline.sources.derived_images import check_derivation
 from imgpipeline.sources.preparing import Polygon, Preparation, parse_size
-from imgpipeline.vision.gate import Gate, Hours
+from imgpipeline.vision.gate import Gate
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S(.*\S)?$")]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
-_HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 
 
 class _Strict(BaseModel):
@@ -39,7 +38,7 @@ class GateConfig(_Strict):
     min_brightness: float | None = Field(None, ge=0, le=255)
     min_sharpness: float | None = Field(None, ge=0)
     min_change: float | None = Field(None, ge=0, le=255)
-    hours: str | None = Field(None, pattern=_HOURS)
+    hours: str | None = Field(None, pattern=HOURS_PATTERN)
     store_images: bool = True
 
 
@@ -177,32 +176,4 @@ def load_sources(path: Path) -> tuple[AnyConfig, ...]:
         ConfigurationError: There is no such file, or it is wrong; the message names the source and the field, never a
             secret's value.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"There is no file {path}.", next_step="see docs/sources.md for an example") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}.", next_step="correct the file") from None
-    defaults, sources = data.pop("defaults", {}), data.get("source", [])
-    if isinstance(defaults, dict) and isinstance(sources, list):
-        data["source"] = [{**defaults, **source} if isinstance(source, dict) else source for source in sources]
-    try:
-        return SourcesFile.model_validate(data).source
-    except ValidationError as error:
-        problems = "; ".join(_problem(found["loc"], found["msg"], sources) for found in _errors(error))
-        raise ConfigurationError(
-            f"{path} is wrong. {problems}.", next_step="correct the file; docs/sources.md lists the fields"
-        ) from None
-
-
-def _errors(error: ValidationError) -> list[Any]:
-    return error.errors(include_input=False, include_url=False)
-
-
-def _problem(location: tuple[int | str, ...], message: str, sources: Any) -> str:
-    """Names a field as `source "yard": fps: …`."""
-    if len(location) > 1 and isinstance(location[1], int) and isinstance(sources[location[1]], dict):
-        name = sources[location[1]].get("name", f"number {location[1] + 1}")
-        fields = ".".join(str(part) for part in location[3:]) or "kind"
-        return f'source "{name}": {fields}: {message}'
-    return f"{'.'.join(str(part) for part in location) or 'file'}: {message}"
+    return read_toml(path, page="docs/sources.md").with_defaults("source").validate(SourcesFile).source

@@ -1,10 +1,11 @@
 """Loads the detector that the settings name."""
 
+from imgpipeline.contracts.hours import Hours
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
-from imgpipeline.vision.gate import Gate, Hours
+from imgpipeline.vision.gate import Gate
 
 _MOST_WORKERS = 16
 """More workers would only wait for Python's lock; with more cores, each image gets several threads."""

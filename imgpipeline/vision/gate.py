@@ -5,8 +5,7 @@ The same gate works at a source, before an image is stored, and in a detection r
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
-from datetime import time as time_of_day
+from datetime import datetime
 from enum import StrEnum
 from threading import Lock
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from imgpipeline.contracts.capture import Gated
+from imgpipeline.contracts.hours import Hours
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.quality import Quality
 
@@ -32,37 +32,6 @@ class GateReason(StrEnum):
     """Sharpness below the limit."""
     UNCHANGED = "unchanged"
     """Too little differs from the last frame of the source that was kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """A part of the day in a time zone; it may span midnight."""
-
-    start: time_of_day
-    """First moment that is inside."""
-    end: time_of_day
-    """First moment that is outside again."""
-    zone: tzinfo
-    """Time zone of both."""
-
-    def contain(self, time: datetime) -> bool:
-        """Returns whether an aware time lies in these hours."""
-        local = time.astimezone(self.zone).time()
-        if self.start <= self.end:
-            return self.start <= local < self.end
-        return local >= self.start or local < self.end
-
-    @classmethod
-    def parse(cls, text: str, zone: tzinfo) -> "Hours":
-        """Reads hours such as `06:00-20:30`.
-
-        Raises:
-            ValueError: That is not two times.
-        """
-        start, dash, end = text.partition("-")
-        if not dash:
-            raise ValueError(f"got {text!r}, expected hours such as 06:00-20:30")
-        return cls(time_of_day.fromisoformat(start.strip()), time_of_day.fromisoformat(end.strip()), zone)
 
 
 @dataclass(frozen=True, slots=True)

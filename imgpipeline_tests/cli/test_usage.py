@@ -50,6 +50,11 @@ WRONG_CALLS = [
     ("simulate folder --cameras 0", "Invalid value for '--cameras'"),
     ("simulate mqtt --cameras 0", "Invalid value for '--cameras'"),
     ("sources run", "Missing argument 'SOURCES.TOML'."),
+    ("events list --day x", "--day is 'x'."),
+    ("events list --limit 0", "Invalid value for '--limit'"),
+    ("rules check", "No rules are given."),
+    ("rules put", "Missing argument 'FILE'."),
+    ("rules draw", "Missing argument 'frame'."),
     ("dead-letters replay --day x", "--day is 'x'."),
     # empty values, as of shell variables that are not set
     ("ingest folder . --source ''", "--source is empty."),

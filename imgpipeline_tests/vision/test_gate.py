@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.capture import Gated
+from imgpipeline.contracts.hours import Hours
 from imgpipeline.vision.decode import DecodedImage
-from imgpipeline.vision.gate import Gate, GateKeeper, Hours
+from imgpipeline.vision.gate import Gate, GateKeeper
 from imgpipeline.vision.quality import measure_quality
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)

@@ -10,6 +10,7 @@ from pathlib import Path
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_engine
@@ -17,7 +18,7 @@ from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, re
 from imgpipeline.objectstore import ObjectStore
 
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
-_KEYS_OF_DAY_TABLES = {*_DAY_TABLES, *(table.name for table in DAY_TRACK_TABLES)}
+_KEYS_OF_DAY_TABLES = {*_DAY_TABLES, *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES))}
 SETTLE_S = 20.0
 """A build puts the tables of a day one after the other; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
@@ -36,7 +37,7 @@ class Inputs:
 
 
 def stored_key(table: str, day: date) -> str:
-    """Returns the key of a stored table of a day: a day table's, one of tracks, or a summary's."""
+    """Returns the key of a stored table of a day: a day table's, one of tracks or events, or a summary's."""
     return day_table_key(table, day) if table in _KEYS_OF_DAY_TABLES else summary_key(table, day)
 
 

@@ -41,6 +41,7 @@ from imgpipeline.lake.query.days import (
     read_span,
     unknown_day,
 )
+from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
 from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
@@ -275,6 +276,10 @@ class Lake(TrackQuestions[TableT]):
         entries = read_books(store, self._settings, None if span.is_all else days_of(store, span), source)
         return self._convert(books_table(entries))
 
+    def events(self, day: Day | None = None, *, from_day: Day | None = None, to_day: Day | None = None) -> TableT:
+        """Returns the stored events of some UTC days, the latest first: the columns of the table `events`."""
+        return self._convert(find_events(self._open(), self._settings, self._span(day, from_day, to_day))[0])
+
     def sql(
         self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
     ) -> TableT:
@@ -390,11 +395,6 @@ class Lake(TrackQuestions[TableT]):
         span = self._span(*days, is_local=settings.timezone != "UTC")
         found = summarise(self._open(), settings, name, span, choice)
         for day, models in found.mixed_models.items():
-            used = ", ".join(models)
-            warnings.warn(f"On {day} more than one model or threshold was in use: {used}.", UserWarning, stacklevel=3)
+            said = f"On {day} more than one model or threshold was in use: {', '.join(models)}."
+            warnings.warn(said, UserWarning, stacklevel=3)
         return self._convert(in_timezone(found.table, settings.timezone))
-
-
-def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
-    """Opens a store for commands: with Arrow tables, and a folder that is made if it is missing."""
-    return Lake(open_store(settings), settings, lambda table: table)

@@ -5,6 +5,7 @@ Schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are ma
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
 from imgpipeline.lake.schema.day_tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS, FRAME_CHANGES
 from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
 from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
 from imgpipeline.lake.schema.page import tables_page
@@ -23,7 +24,10 @@ __all__ = [
     "DAY_TABLES",
     "DEAD_LETTERS",
     "DETECTIONS",
+    "EVENTS",
+    "EVENT_TABLES",
     "FRAMES",
+    "FRAME_CHANGES",
     "FRAME_STATS",
     "HISTOGRAM_VIEWS",
     "LABEL_COUNTS",
@@ -42,5 +46,15 @@ __all__ = [
     "tables_page",
 ]
 
-ALL = (FRAMES, DETECTIONS, NOTICES, *SUMMARY_TABLES, *HISTOGRAM_VIEWS, *TRACK_TABLES, DEAD_LETTERS, SEGMENTS)
+ALL = (
+    FRAMES,
+    DETECTIONS,
+    NOTICES,
+    *SUMMARY_TABLES,
+    *HISTOGRAM_VIEWS,
+    *TRACK_TABLES,
+    *EVENT_TABLES,
+    DEAD_LETTERS,
+    SEGMENTS,
+)
 """Every table that a query session offers."""

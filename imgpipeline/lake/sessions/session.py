@@ -19,12 +19,12 @@ from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.schema import ALL, DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.sessions.derived_tables import asks_for_derived, create_derived_tables, fill_derived_tables
 from imgpipeline.lake.sessions.histogram_views import create_histogram_views
 from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_ledger_tables
 from imgpipeline.lake.sessions.local_time import LocalDay, create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.sessions.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
-from imgpipeline.lake.sessions.track_tables import asks_for_tracks, create_track_tables, fill_track_tables
 from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
 from imgpipeline.lake.storage.engine import Engine, lock, open_engine
 from imgpipeline.objectstore import ObjectStore
@@ -55,14 +55,14 @@ class LakeSession:
         self._engine = engine
         self._days = days
         self._ledger_tables_are_filled = False
-        self._track_tables_are_filled = False
+        self._derived_tables_are_filled = False
         self.snapshot = snapshot
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB's own connection with all tables, for Arrow, pandas and relations."""
         self._fill_ledger_tables()
-        self._fill_track_tables()
+        self._fill_derived_tables()
         return self._engine.connection
 
     def lock(self) -> None:
@@ -125,8 +125,8 @@ class LakeSession:
             )
         if self._asks_for_the_ledger(sql):
             self._fill_ledger_tables()
-        if asks_for_tracks(sql):
-            self._fill_track_tables()
+        if asks_for_derived(sql):
+            self._fill_derived_tables()
         return statements[0]
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
@@ -144,10 +144,11 @@ class LakeSession:
             fill_ledger_tables(self._engine, self._store, self.snapshot.ends, self._days)
             self._ledger_tables_are_filled = True
 
-    def _fill_track_tables(self) -> None:
-        if not self._track_tables_are_filled:
-            fill_track_tables(self._engine, self._store, self._cache, self._days)
-            self._track_tables_are_filled = True
+    def _fill_derived_tables(self) -> None:
+        if not self._derived_tables_are_filled:
+            days = self._days
+            fill_derived_tables(self._engine, self._store, self._cache, lambda day: days is None or day in days)
+            self._derived_tables_are_filled = True
 
 
 def _tables_in(parsed: object) -> Iterator[str]:
@@ -217,7 +218,7 @@ def open_unlocked_lake(
         create_histogram_views(engine)
         create_summary_views(engine, settings, local=local_day is not None)
         create_ledger_tables(engine)
-        create_track_tables(engine)
+        create_derived_tables(engine)
         create_macros(engine)
         yield LakeSession(store, engine, cache, snapshot, days)
 

@@ -56,6 +56,8 @@ class Manifest:
     """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
     is_extended: bool = False
     """Whether newer segments were added to an older version of the table (day tables)."""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    """What else made it, by name: of events the rules as JSON, and of each rule a hash; else empty."""
     content: str = ""
     """Hash of the rows: two builds with the same rows have the same; empty in tables of older releases."""
 
@@ -78,8 +80,9 @@ class Manifest:
             **({"is_extended": True} if self.is_extended else {}),
         }
         made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
-                "queries": dict(self.queries)} if self.sql else {}  # fmt: skip
-        return json.dumps({**data, **made}, ensure_ascii=False)
+                "queries": dict(self.queries)} if self.made_of else {}  # fmt: skip
+        made_with = {"made_with": dict(self.made_with)} if self.made_with else {}
+        return json.dumps({**data, **made, **made_with}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -99,6 +102,7 @@ class Manifest:
             parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
             queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
             is_extended=data.get("is_extended", False),
+            made_with={name: str(value) for name, value in data.get("made_with", {}).items()},
             content=data.get("content", ""),
         )
 

@@ -1,50 +1,59 @@
-"""Tracks and unique objects as tables of a query session.
+"""Tracks and events as tables of a query session, as they are stored.
 
-They show what is stored: frames newer than a day's tracks are not in them, and a day without tracks has no rows. Their
-files are fetched only when a query uses them.
+They are read when a query uses them. A day without them reads as empty, and newer segments are not in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from datetime import date
 
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
-from imgpipeline.lake.schema.tracks import TRACK_TABLES
+from imgpipeline.lake.schema import EVENT_TABLES, TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.objectstore import ObjectStore
 
+_TABLES = (*TRACK_TABLES, *EVENT_TABLES)
 
-def create_track_tables(engine: Engine) -> None:
+
+def create_derived_tables(engine: Engine) -> None:
     """Creates the tables, empty."""
-    for table in TRACK_TABLES:
+    for table in _TABLES:
         columns = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
         engine.run(f"CREATE TABLE {table.name} ({columns})")
 
 
-def asks_for_tracks(sql: str) -> bool:
+def asks_for_derived(sql: str) -> bool:
     """Tells whether a query may use one of the tables."""
     lowered = sql.lower()
-    return any(table.name in lowered for table in TRACK_TABLES)
+    return any(table.name in lowered for table in _TABLES)
 
 
-def fill_track_tables(engine: Engine, store: ObjectStore, cache: LakeCache, days: Sequence[date] | None) -> None:
+def fill_derived_tables(
+    engine: Engine,
+    store: ObjectStore,
+    cache: LakeCache,
+    is_wanted: Callable[[date], bool],
+    *,
+    tables: Iterable[Table] = _TABLES,
+) -> None:
     """Replaces the empty tables by views of what is stored.
 
     Args:
         engine: DuckDB with the empty tables.
         store: The object store.
         cache: Where fetched files are kept.
-        days: Only these; None: all.
+        is_wanted: Tells of a UTC day whether it is read.
+        tables: Only these.
 
     Raises:
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer.
     """
-    for table in TRACK_TABLES:
+    for table in tables:
         queries = []
         for day, e_tag in sorted(list_versions(store, table.name).items()):
             path = engine.folder / stored_key(table.name, day)
-            if (days is None or day in days) and cache.link(stored_key(table.name, day), e_tag, path):
+            if is_wanted(day) and cache.link(stored_key(table.name, day), e_tag, path):
                 queries.append(all_rows(path, day=day))
         if queries:
             engine.run(f"DROP TABLE {table.name}")

@@ -1,0 +1,111 @@
+"""Compares stored images of consecutive frames."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from imgpipeline.errors import BadInputError
+from imgpipeline.events.difference import difference_image, difference_norm
+from imgpipeline.events.values import FrameChange
+from imgpipeline.objectstore import ImageReader
+from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.decode import Pixels
+from imgpipeline.vision.previews import read_pixels
+
+_WORKERS = 4
+_AHEAD = 8
+"""Decoded images in memory."""
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrame:
+    """One frame of a source."""
+
+    frame_id: str
+    """Names it within its day."""
+    source: str
+    """The camera, video or folder."""
+    timestamp: datetime
+    """The frame's own time, UTC."""
+    image_path: str
+    """Where the image is stored."""
+
+
+Pair = tuple[StoredFrame, StoredFrame]
+"""A frame, and the one before."""
+
+
+def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameChange]:
+    """Yields the comparison of each pair, in their order; an image of two consecutive pairs is decoded once.
+
+    Args:
+        images: Reads the images.
+        pairs: What to compare.
+
+    Raises:
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses everything.
+    """
+    wanted: list[StoredFrame] = []
+    for frame, previous in pairs:
+        wanted += [frame] if wanted and wanted[-1] == previous else [previous, frame]
+    decoded = map_ahead(lambda frame: _decode(images, frame), wanted, workers=_WORKERS, ahead=_AHEAD)
+    last: tuple[StoredFrame, Pixels | BadInputError] | None = None
+    for frame, previous in pairs:
+        before = last[1] if last and last[0] == previous else next(decoded)
+        now = next(decoded)
+        last = (frame, now)
+        yield _compare(frame, previous, now, before)
+
+
+def draw_difference(images: ImageReader, path: str, previous_path: str) -> bytes | None:
+    """Returns the image of the difference of two stored images as JPEG; None where one is no longer available.
+
+    Raises:
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses everything.
+    """
+    try:
+        drawn = difference_image(read_pixels(images, path), read_pixels(images, previous_path))
+    except BadInputError:
+        return None
+    return encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY)
+
+
+def _decode(images: ImageReader, frame: StoredFrame) -> Pixels | BadInputError:
+    try:
+        return read_pixels(images, frame.image_path)
+    except BadInputError as error:
+        return error
+
+
+def _compare(
+    frame: StoredFrame, previous: StoredFrame, now: Pixels | BadInputError, before: Pixels | BadInputError
+) -> FrameChange:
+    norm: float | None = None
+    reason: str | None = None
+    if isinstance(now, BadInputError) or isinstance(before, BadInputError):
+        outcome, reason = "unreadable", str(now if isinstance(now, BadInputError) else before)
+    elif now.shape != before.shape:
+        outcome = "sizes_differ"
+        reason = f"the image is {_size(now)}, the one before {_size(before)}"
+    else:
+        outcome, norm = "compared", difference_norm(now, before)
+    return FrameChange(
+        frame_id=frame.frame_id,
+        previous_frame_id=previous.frame_id,
+        source=frame.source,
+        timestamp=frame.timestamp,
+        previous_timestamp=previous.timestamp,
+        image_path=frame.image_path,
+        previous_image_path=previous.image_path,
+        outcome=outcome,
+        norm=norm,
+        reason=reason,
+    )
+
+
+def _size(pixels: Pixels) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

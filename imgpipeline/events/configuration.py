@@ -1,0 +1,278 @@
+"""The file `rules.toml`: zones and lines in the images of a source, and rules that make events.
+
+[[zone]]
+name = "yard"
+source = "gate"
+points = [[0.1, 0.5], [0.9, 0.5], [0.9, 1.0], [0.1, 1.0]]
+
+[[rule]]
+name = "crowded"
+kind = "count"
+zone = "yard"
+labels = ["person"]
+above = 3
+seconds = 10
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from imgpipeline.contracts.hours import HOURS_PATTERN
+from imgpipeline.contracts.keys import rules_key
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.settings.toml_file import TomlFile, parse_toml, read_toml
+
+PAGE = "docs/events.md"
+"""Where the fields are described."""
+STORED = "store"
+"""The value of the setting `rules_file` for the rules in the object store."""
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
+Point = tuple[float, float]
+Pixels = Annotated[int, Field(ge=1, le=100_000)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Place(_Strict):
+    name: Name
+    source: Name
+    size: tuple[Pixels, Pixels] | None = None
+    """Width and height of the image in whose pixels the points are; None: the points are fractions of the image."""
+    points: tuple[Point, ...]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields fields that are wrong, each with the reason."""
+        width, height = self.size or (1, 1)
+        unit = f"pixels of an image of {width}x{height}" if self.size else "fractions of the image, 0 to 1"
+        hint = "" if self.size else "; for pixels, add size = [width, height]"
+        for x, y in self.points:
+            if not (0 <= x <= width and 0 <= y <= height):
+                yield "points", f"the point [{x:g}, {y:g}] is outside; expected {unit}{hint}"
+
+    @property
+    def fractions(self) -> tuple[Point, ...]:
+        """The points as fractions of the image's width and height."""
+        width, height = self.size or (1, 1)
+        return tuple((x / width, y / height) for x, y in self.points)
+
+
+class Zone(_Place):
+    """`[[zone]]`: a polygon in the images of a source."""
+
+    points: Annotated[tuple[Point, ...], Field(min_length=3, max_length=1000)]
+
+
+class Line(_Place):
+    """`[[line]]`: a line from one point to another in the images of a source.
+
+    `forward` names the direction that crosses from its left to its right, as seen from the first point; on an image, a
+    line drawn from left to right is crossed forward by what moves down.
+    """
+
+    points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=2)]
+    forward: Name = "forward"
+    backward: Name = "backward"
+    margin: float = Field(0.01, ge=0, le=0.5)
+    """How far beyond the line the foot point has to be, as a fraction of the image's height."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields fields that are wrong, each with the reason."""
+        yield from super().problems()
+        if self.points[0] == self.points[1]:
+            yield "points", "both points are the same"
+        if self.forward == self.backward:
+            yield "backward", f"both directions are named {self.forward!r}"
+
+
+class _Rule(_Strict):
+    reads: ClassVar[str] = "detections"
+    """The table that it is evaluated on."""
+    name: Name
+    sources: tuple[Name, ...] = ()
+    """Only these; empty: all, or the one of the zone or line."""
+    hours: str | None = Field(None, pattern=HOURS_PATTERN)
+    """Only frames of these hours, in the time zone of the settings."""
+    cooldown_s: Seconds = 0.0
+    """After an event, none of this rule and source for so long."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The zone or line that it reads."""
+        return tuple(name for field in ("zone", "line") if (name := getattr(self, field, None)))
+
+
+class _ObjectRule(_Rule):
+    labels: tuple[Name, ...] = ()
+    """Only these; empty: all."""
+    min_confidence: float = Field(0.0, ge=0, le=1)
+    longest_gap_s: Seconds = 60.0
+    """With a longer pause between two frames, what was going on has ended."""
+    bridge_s: Seconds = 0.0
+    """An interruption up to this long does not end what is going on: detectors miss objects."""
+
+
+class ZoneOccupancyRule(_ObjectRule):
+    """Somebody is in the zone."""
+
+    kind: Literal["zone_occupancy"]
+    zone: Name
+
+
+class CountRule(_ObjectRule):
+    """More than `above` objects at once, for `seconds`."""
+
+    kind: Literal["count"]
+    above: int = Field(ge=0)
+    seconds: Seconds = 0.0
+    zone: Name | None = None
+
+
+class AbsenceRule(_ObjectRule):
+    """No object for `seconds`, while frames arrive."""
+
+    kind: Literal["absence"]
+    seconds: Seconds = Field(gt=0)
+    zone: Name | None = None
+
+
+class DwellTimeRule(_ObjectRule):
+    """One tracked object stays in the zone for `seconds`."""
+
+    reads: ClassVar[str] = "track_points"
+    kind: Literal["dwell_time"]
+    zone: Name
+    seconds: Seconds = Field(gt=0)
+
+
+class LineCrossingRule(_ObjectRule):
+    """One tracked object crosses the line."""
+
+    reads: ClassVar[str] = "track_points"
+    kind: Literal["line_crossing"]
+    line: Name
+    direction: Name | None = None
+    """The name of one direction of the line; None: both."""
+
+
+class ImageChangeRule(_Rule):
+    """The image differs from the one before."""
+
+    reads: ClassVar[str] = "frame_changes"
+    kind: Literal["image_change"]
+    threshold: float = Field(0.0, ge=0)
+    """An event where the L2 norm of the difference is greater; 0: where any pixel differs."""
+
+
+Rule = ZoneOccupancyRule | CountRule | AbsenceRule | DwellTimeRule | LineCrossingRule | ImageChangeRule
+ObjectRule = ZoneOccupancyRule | CountRule | AbsenceRule | DwellTimeRule | LineCrossingRule
+
+
+class Rules(_Strict):
+    """The whole file. Empty where there is none."""
+
+    zone: tuple[Zone, ...] = ()
+    line: tuple[Line, ...] = ()
+    rule: tuple[Annotated[Rule, Field(discriminator="kind")], ...] = ()
+
+    @property
+    def places(self) -> tuple[Zone | Line, ...]:
+        """All zones and lines."""
+        return (*self.zone, *self.line)
+
+    def problems(self) -> Iterator[tuple[tuple[str, int, str], str]]:
+        """Yields what is wrong between the entries: the path of a field, and the reason."""
+        for table, entries in (("zone", self.zone), ("line", self.line), ("rule", self.rule)):
+            names = [entry.name for entry in entries]
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    yield (table, number, "name"), f"there is another {table} of this name"
+        for table, places in (("zone", self.zone), ("line", self.line)):
+            for number, place in enumerate(places):
+                for field, message in place.problems():
+                    yield (table, number, field), message
+        for number, rule in enumerate(self.rule):
+            for field, message in self._problems_of(rule):
+                yield ("rule", number, field), message
+
+    def _problems_of(self, rule: Rule) -> Iterator[tuple[str, str]]:
+        """Yields what is wrong with a rule's zone, line or direction."""
+        if rule.reads == "track_points":
+            yield "kind", f"{rule.kind} needs tracked objects, which this release does not store"
+        place = self.place_of(rule)
+        if place is None:
+            kind, known = ("line", self.line) if isinstance(rule, LineCrossingRule) else ("zone", self.zone)
+            names = ", ".join(each.name for each in known) or "none"
+            for name in rule.places:
+                yield kind, f"there is no {kind} {name!r}; the file has {names}"
+        elif rule.sources:
+            yield "sources", f"{place.name!r} belongs to {place.source!r}; remove this field"
+        if isinstance(rule, LineCrossingRule) and isinstance(place, Line):
+            directions = (place.forward, place.backward)
+            if rule.direction is not None and rule.direction not in directions:
+                yield "direction", f"there is no {rule.direction!r}; the line has {directions[0]} and {directions[1]}"
+
+    def place_of(self, rule: Rule) -> Zone | Line | None:
+        """Returns the zone or line that a rule reads; None where it reads none."""
+        places: Sequence[Zone | Line] = self.line if isinstance(rule, LineCrossingRule) else self.zone
+        return next((place for place in places if place.name in rule.places), None)
+
+    def sources_of(self, rule: Rule) -> tuple[str, ...]:
+        """Returns the sources that a rule looks at; empty: all."""
+        place = self.place_of(rule)
+        return (place.source,) if place else rule.sources
+
+
+def load_rules(path: Path) -> Rules:
+    """Reads `rules.toml`.
+
+    Raises:
+        ConfigurationError: There is no such file, or it is wrong; the message names line, entry and field.
+    """
+    return _validated(read_toml(path, page=PAGE))
+
+
+def parse_rules(text: str, *, name: str) -> Rules:
+    """Reads the text of a `rules.toml`; raises as `load_rules` does.
+
+    Args:
+        text: The text.
+        name: Where it is from, for messages.
+    """
+    return _validated(parse_toml(text, name=name, page=PAGE))
+
+
+def read_rules(settings: Settings, store: ObjectStore) -> Rules:
+    """Returns the rules that the setting `rules_file` names; no rules where it is unset.
+
+    Raises:
+        ConfigurationError: There is no such file or object, or it is wrong.
+    """
+    if settings.rules_file is None:
+        return Rules()
+    if settings.rules_file != STORED:
+        return load_rules(Path(settings.rules_file))
+    where = f"{store.url}/{rules_key()}"
+    try:
+        data = store.get(rules_key())
+    except ObjectMissingError:
+        raise ConfigurationError(f"There is no {where}.", next_step="run `imgpipeline rules put FILE`") from None
+    try:
+        return parse_rules(data.decode(), name=where)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{where} is not UTF-8: {error}.", next_step="store it again: `rules put`") from None
+
+
+def _validated(file: TomlFile) -> Rules:
+    rules = file.validate(Rules)
+    problems = list(rules.problems())
+    if problems:
+        raise file.refused(problems)
+    return rules

@@ -1,0 +1,192 @@
+"""The table `events`: what the rules found in a day, with its evidence.
+
+Each rule is evaluated only if it, its zone or line, or one of its tables has changed; the events of the other rules are
+taken over. The images of changes are stored next to the table, by the event's id.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
+
+from imgpipeline.contracts.keys import event_image_key
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
+from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
+from imgpipeline.events.evaluate import EVALUATION_VERSION, evaluate_changes, evaluate_objects
+from imgpipeline.events.frame_changes import read_changes
+from imgpipeline.events.values import Event, SeenFrame, SeenObject
+from imgpipeline.lake.build.derived import build
+from imgpipeline.lake.build.summary_inputs import Inputs
+from imgpipeline.lake.schema import DETECTIONS, FRAMES
+from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
+from imgpipeline.lake.storage.engine import Engine
+from imgpipeline.lake.storage.manifest import Manifest, Stored
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings
+
+_PART = "rule "
+_EVALUATED = "evaluated_rules"
+_OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
+_FRAMES = """
+SELECT frame_id, source, "timestamp", source_image_path, coalesce(image_width, 0), coalesce(image_height, 0)
+FROM frames WHERE status = 'processed' AND (? OR list_contains(?::VARCHAR[], source))
+"""
+_OBJECTS = """
+SELECT frame_id, label, confidence, x, y, width, height FROM detections
+WHERE (? OR list_contains(?::VARCHAR[], source)) AND (? OR list_contains(?::VARCHAR[], label)) AND confidence >= ?
+ORDER BY frame_id, detection_number
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsBuild:
+    """How a day's events were built."""
+
+    day: date
+    """UTC day."""
+    skipped: bool
+    """Whether there was nothing to do."""
+    manifest: Manifest
+    """What is stored now."""
+    size_bytes: int
+    """Size of its object."""
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The rules that the build of the stored table had to evaluate, sorted."""
+        return tuple(filter(None, self.manifest.made_with[_EVALUATED].split("\n")))
+
+
+def build_events(
+    store: ObjectStore,
+    day: date,
+    *,
+    rules: Rules,
+    settings: Settings,
+    force: bool = False,
+    keeps_rules: bool = False,
+    now: datetime,
+) -> EventsBuild:
+    """Brings a day's events up to its tables and rules.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        rules: The rules as they are now.
+        settings: Limits of images and of DuckDB, and the time zone of hours.
+        force: Evaluate all rules again.
+        keeps_rules: Whether a day that is over keeps the rules of its stored table.
+        now: Time of building, UTC.
+
+    Raises:
+        PermanentError: The day lacks a table that the rules read, or a stored object is none of this project.
+        TransientError: The store does not answer, other builds were faster eight times, or the tables do not come from
+            one reading of the ledger.
+    """
+    done = build(DayEvents(store, settings, rules, day, now, keeps_rules), force=force)
+    (manifest,) = done.manifests.values()
+    return EventsBuild(day, done.skipped, manifest, done.size_bytes)
+
+
+def rule_recipe(rules: Rules, rule: Rule, settings: Settings) -> str:
+    """Returns the hash of a rule with the zone or line that it reads, and of the code that evaluates it."""
+    place = rules.place_of(rule)
+    zone = settings.timezone if rule.hours else None
+    return hash_of(EVALUATION_VERSION, rule.model_dump(), place.model_dump() if place else None, zone)
+
+
+class DayEvents(DayOfRules):
+    """A day's events, as an entry of the contract."""
+
+    table = EVENTS
+
+    def inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables that the rules read; without rules the frames, so that the table has their ends."""
+        changes = (FRAME_CHANGES.name,) if any(isinstance(rule, ImageChangeRule) for rule in rules.rule) else ()
+        is_about_objects = any(not isinstance(rule, ImageChangeRule) for rule in rules.rule)
+        return (*(_OBJECT_TABLES if is_about_objects else (FRAMES.name,)), *changes)
+
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of all rules with what they read; zones that no rule reads are not part of it."""
+        return hash_of(
+            EVENT_SCHEMA_VERSION, {rule.name: rule_recipe(rules, rule, self.settings) for rule in rules.rule}
+        )
+
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns the events of all rules by time, and a hash for each rule of what made its events."""
+        parts = {f"{_PART}{rule.name}": self._part(inputs, rules, rule) for rule in rules.rule}
+        known: dict[str, list[Row]] = defaultdict(list)
+        for row in self.stored_rows(inputs.engine, stored):
+            known[row["rule"]].append(row)
+        rows: list[Row] = []
+        evaluated: list[str] = []
+        for rule in rules.rule:
+            part = f"{_PART}{rule.name}"
+            if stored and stored.manifest.made_with.get(part) == parts[part]:
+                rows += known[rule.name]
+            else:
+                rows += self._rows_of(self._evaluate(inputs, rules, rule))
+                evaluated.append(rule.name)
+        rows.sort(key=lambda row: (row["timestamp"], row["event_id"]))
+        return rows, {**parts, _EVALUATED: "\n".join(sorted(evaluated))}
+
+    def _part(self, inputs: Inputs, rules: Rules, rule: Rule) -> str:
+        tables = (FRAME_CHANGES.name,) if isinstance(rule, ImageChangeRule) else _OBJECT_TABLES
+        return hash_of(rule_recipe(rules, rule, self.settings), [inputs.versions[table] for table in tables])
+
+    def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
+        zone = find_timezone(self.settings.timezone)
+        if isinstance(rule, ImageChangeRule):
+            return evaluate_changes(rule, read_changes(inputs), zone)
+        frames = read_frames(inputs.engine, rules.sources_of(rule), rule.labels, rule.min_confidence)
+        return evaluate_objects(rules, rule, frames, zone)
+
+    def _rows_of(self, events: Iterable[Event]) -> list[Row]:
+        """Returns the rows of events; stores the image of the difference where two images were compared."""
+        names = [each.name for each in fields(Event)]
+        return [
+            {
+                **{name: getattr(event, name) for name in names},
+                "event_id": event.event_id,
+                "difference_image": self._store_difference(event),
+            }
+            for event in events
+        ]
+
+    def _store_difference(self, event: Event) -> str | None:
+        if event.kind != "image_change" or event.value is None:
+            return None
+        from imgpipeline.events.comparing import draw_difference  # noqa: PLC0415 - loads OpenCV
+
+        key = event_image_key(self.day, event.event_id, "difference")
+        if self.store.head(key) is None:
+            previous, path = event.image_paths
+            jpeg = draw_difference(ImageReader(self.store, self.settings), path, previous)
+            if jpeg is None:
+                return None
+            self.store.put(key, jpeg)
+        return key
+
+
+def read_frames(
+    engine: Engine, sources: Sequence[str], labels: Sequence[str], min_confidence: float
+) -> list[SeenFrame]:
+    """Returns the processed frames of opened day tables, with the objects that a rule looks at.
+
+    Args:
+        engine: Has the tables `frames` and `detections` of one day.
+        sources: Only frames of these; empty: all.
+        labels: Only objects with one of these labels; empty: all.
+        min_confidence: Only objects with at least this confidence.
+    """
+    chosen = [not sources, list(sources)]
+    objects: dict[str, list[SeenObject]] = defaultdict(list)
+    for frame_id, label, confidence, *box in engine.run(_OBJECTS, [*chosen, not labels, list(labels), min_confidence]):
+        has_box = all(value is not None for value in box)
+        objects[frame_id].append(SeenObject(label, confidence, (box[0], box[1], box[2], box[3]) if has_box else None))
+    frames = [
+        SeenFrame(frame_id, source, timestamp, path, (width, height))
+        for frame_id, source, timestamp, path, width, height in engine.run(_FRAMES, chosen)
+    ]
+    return [replace(frame, objects=tuple(objects[frame.frame_id])) for frame in frames]

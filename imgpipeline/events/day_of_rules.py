@@ -1,0 +1,172 @@
+"""What the daily tables that are made by rules have in common: which rules a day has, its inputs, and writing rows."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.events.configuration import Rules
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
+from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
+from imgpipeline.lake.schema import SCHEMA_VERSION, Table
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+Row = dict[str, Any]
+"""One row by the names of its columns, without `day`."""
+RULES = "rules"
+"""Name of the rules in `Manifest.made_with`, as JSON."""
+_ARROW: Mapping[str, pa.DataType] = {
+    "VARCHAR": pa.string(),
+    "DOUBLE": pa.float64(),
+    "BIGINT": pa.int64(),
+    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
+    "VARCHAR[]": pa.list_(pa.string()),
+}
+
+
+@dataclass(slots=True)
+class DayOfRules(Derived[Manifest]):
+    """A day's table that rules make, as an entry of the contract."""
+
+    table: ClassVar[Table]
+    """Its columns; its name is the table's."""
+
+    store: ObjectStore
+    """The object store."""
+    settings: Settings
+    """Limits of images and of DuckDB, and the time zone of hours."""
+    rules: Rules
+    """The rules as they are now."""
+    day: date
+    """UTC day."""
+    now: datetime
+    """Time of building, UTC."""
+    keeps_rules: bool = False
+    """Whether a day that is over keeps the rules that its stored table was made with."""
+    patience: Patience = field(default_factory=Patience)
+    """How long a build of the inputs that is between its puts is waited for."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.table.name} of {self.day}"
+
+    @property
+    def key(self) -> str:
+        """Key of its object."""
+        return day_table_key(self.table.name, self.day)
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns what is stored."""
+        return {self.key: read_stored(self.store, self.key)}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns what its manifest names."""
+        return Origin(manifest.made_of, manifest.made_by)
+
+    def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
+        """Returns the versions of its inputs, and the hash of the rules that it depends on."""
+        rules = self.rules_of(stored)
+        return Origin({name: found.e_tag for name, found in self._find(rules).items()}, self.recipe(rules))
+
+    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
+        """Makes it; None where a build of its inputs was between its puts."""
+        rules = self.rules_of(start.stored)
+        found = self._find(rules)
+        while not agree(each.manifest for each in found.values()):
+            self.patience.wait(self.table.name, self.day)
+            found = self._find(rules)
+        memory = self.settings.duckdb_memory
+        with open_inputs(self.store, found, self.day, wanted_by=self.table.name, memory=memory) as inputs:
+            if inputs is None:
+                return None
+            rows, made_with = self.rows(inputs, rules, None if start.force else start.stored[self.key])
+            manifest = Manifest(
+                table=self.table.name,
+                day=self.day,
+                schema_version=SCHEMA_VERSION,
+                made_by=self.recipe(rules),
+                ends=next(iter(inputs.manifests.values())).ends,
+                rows=len(rows),
+                built_at=self.now,
+                made_of=inputs.versions,
+                made_with={RULES: rules.model_dump_json(exclude_defaults=True), **made_with},
+            )
+            data = _write(inputs.engine, self.table, rows, manifest, object_bytes=self.settings.table_object_bytes)
+        return {self.key: Made(data, manifest)}
+
+    def rules_of(self, stored: Mapping[str, Stored | None]) -> Rules:
+        """Returns the rules as they are now; for a day that keeps its rules, those of the stored table."""
+        found = stored[self.key]
+        if self.keeps_rules and found and self.day < self.now.date():
+            try:
+                return Rules.model_validate_json(found.manifest.made_with.get(RULES, ""))
+            except ValidationError:  # of another release
+                return self.rules
+        return self.rules
+
+    @abstractmethod
+    def inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the names of the stored tables that it is made of."""
+
+    @abstractmethod
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of the code and of the part of the rules that make it."""
+
+    @abstractmethod
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns all rows in order, and what the manifest notes of how they were made.
+
+        Args:
+            inputs: Its inputs, opened.
+            rules: The rules of the day.
+            stored: What is stored and may be taken over; None to make everything again.
+        """
+
+    def stored_rows(self, engine: Engine, stored: Stored | None) -> list[Row]:
+        """Returns the rows of the stored table; none where it was replaced meanwhile."""
+        if stored is None:
+            return []
+        path = engine.folder / f"{self.table.name}-stored.parquet"
+        with open_cache(self.store) as (_, cache):
+            if cache.link(self.key, stored.e_tag, path) != stored.e_tag:
+                return []
+        return select_rows(engine, all_rows(path))
+
+    def _find(self, rules: Rules) -> dict[str, Stored]:
+        return find_inputs(self.store, self.inputs(rules), self.day, wanted_by=self.table.name)
+
+
+def select_rows(engine: Engine, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+    """Returns the rows of a query of this project by the names of their columns."""
+    cursor = engine.connection.execute(sql, parameters)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def hash_of(*parts: object) -> str:
+    """Returns a hash of values that have the same text in every process, 16 hexadecimal digits."""
+    return sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int) -> memoryview:
+    columns = [column for column in table.columns if column.name != "day"]
+    schema = pa.schema([(column.name, _ARROW[column.duckdb_type]) for column in columns])
+    engine.connection.register("given_rows", pa.Table.from_pylist(list(rows), schema))
+    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in columns)
+    engine.run(f"CREATE TABLE made ({typed})")
+    engine.run("INSERT INTO made BY NAME SELECT * FROM given_rows")
+    engine.connection.unregister("given_rows")
+    return write_parquet(engine, "SELECT * FROM made", manifest, object_bytes=object_bytes)

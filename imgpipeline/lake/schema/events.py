@@ -1,0 +1,73 @@
+"""The columns of what rules find: `frame_changes` and `events`."""
+
+from imgpipeline.lake.schema.columns import Column, Table
+
+EVENT_SCHEMA_VERSION = 1
+"""Version of these columns. Raising it makes both tables another recipe."""
+_DAY = Column("day", "DATE", "UTC", "Day of `timestamp`; in Parquet it is part of the path.")
+
+
+def _of_frames(name: str, duckdb_type: str, unit: str, meaning: str, *made_of: str) -> Column:
+    return Column(name, duckdb_type, unit, meaning, tuple(f"frames.{column}" for column in made_of))
+
+
+FRAME_CHANGES = Table(
+    "frame_changes",
+    "one frame compared with the frame before of the same source and day; the first frame of a day has no row",
+    (
+        _DAY,
+        _of_frames("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame.", "frame_id"),
+        _of_frames("previous_frame_id", "VARCHAR", "32 hexadecimal digits", "The frame before.", "frame_id"),
+        _of_frames("source", "VARCHAR", "", "The camera, video or folder.", "source"),
+        _of_frames("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time.", "timestamp"),
+        _of_frames("previous_timestamp", "TIMESTAMPTZ", "UTC", "Time of the frame before.", "timestamp"),
+        _of_frames("source_image_path", "VARCHAR", "", "The frame's image.", "source_image_path"),
+        _of_frames("previous_image_path", "VARCHAR", "", "The image before.", "source_image_path"),
+        Column("outcome", "VARCHAR", "`compared`, `sizes_differ`, `unreadable`", "Whether they could be compared."),
+        Column(
+            "norm", "DOUBLE", "from 0",
+            "L2 norm of the difference of all values of all pixels, 0 to 255 each; 0 for equal images, NULL unless "
+            "compared.",
+        ),
+        Column("reason", "VARCHAR", "", "Why they could not be compared; NULL where they were."),
+    ),
+)  # fmt: skip
+"""`frame_changes/day=…/frame_changes.parquet`."""
+
+EVENTS = Table(
+    "events",
+    "one event: something that a rule found",
+    (
+        _DAY,
+        Column("event_id", "VARCHAR", "32 hexadecimal digits", "Names the event by its rule and evidence."),
+        Column("rule", "VARCHAR", "", "Name of the rule."),
+        Column(
+            "kind", "VARCHAR",
+            "`zone_occupancy`, `count`, `absence`, `image_change`",
+            "Kind of the rule.",
+        ),
+        Column("source", "VARCHAR", "", "The camera, video or folder.", ("frames.source",)),
+        Column("timestamp", "TIMESTAMPTZ", "UTC", "Time of the frame that met the rule.", ("frames.timestamp",)),
+        Column("started_at", "TIMESTAMPTZ", "UTC", "When what met the rule began.", ("frames.timestamp",)),
+        Column("ended_at", "TIMESTAMPTZ", "UTC", "The last frame of the day for which it held.", ("frames.timestamp",)),
+        Column("place", "VARCHAR", "", "The zone or line, or NULL."),
+        Column("label", "VARCHAR", "", "Label of all objects that met the rule; NULL for several or none.",
+               ("detections.label",)),
+        Column("direction", "VARCHAR", "", "In which direction a line was crossed, or NULL."),
+        Column(
+            "value", "DOUBLE", "objects, seconds or norm",
+            "What was measured, by kind: objects at once, seconds of absence, norm of the change; NULL where nothing "
+            "could be.",
+        ),
+        Column("reason", "VARCHAR", "", "What happened, for a person."),
+        Column("frame_ids", "VARCHAR[]", "", "The frames that show it, by time; the last one met the rule.",
+               ("frames.frame_id",)),
+        Column("image_paths", "VARCHAR[]", "", "Their images, in the same order.", ("frames.source_image_path",)),
+        Column("track_ids", "VARCHAR[]", "", "The tracked objects that took part."),
+        Column("difference_image", "VARCHAR", "", "Key of the image of the difference (image changes), or NULL."),
+    ),
+)  # fmt: skip
+"""`events/day=…/events.parquet`."""
+
+EVENT_TABLES = (FRAME_CHANGES, EVENTS)
+"""What rules make, in the order in which it is built."""

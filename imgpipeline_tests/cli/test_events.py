@@ -1,0 +1,98 @@
+"""`imgpipeline rules` and `imgpipeline events`, on a store in a folder."""
+
+import csv
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from imgpipeline import Lake
+from imgpipeline.events.configuration import read_rules
+from imgpipeline.events.day_events import build_events
+from imgpipeline.events.frame_changes import build_frame_changes
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.cli.command import REPOSITORY, run
+from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
+from imgpipeline_tests.ledger.samples import DAY, write_chain
+
+
+@pytest.fixture
+def rules_file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(ZONE + LINE + CHANGE)
+    return path
+
+
+def test_the_example_of_every_kind_of_rule_is_well(tmp_path: Path):
+    ended = run("rules", "check", REPOSITORY / "deploy" / "rules.toml", cwd=tmp_path)
+    assert (ended.status, "The rules are well" in ended.stderr) == (0, True), ended.stderr
+
+
+def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file: Path, tmp_path: Path):
+    given = {"IMGPIPELINE_RULES_FILE": str(rules_file)}
+    ended = run("rules", "check", env=given, cwd=tmp_path)
+    assert (ended.status, "image_change" in ended.stdout) == (0, True)
+    assert ended.stderr == "The rules are well: 1 zone, 1 line, 1 rule.\n"
+    rules_file.write_text(CHANGE + "threshold = -1\n")
+    ended = run("rules", "check", rules_file, cwd=tmp_path)
+    assert ended.status == 1
+    assert 'line 4: rule "changed": threshold: ' in ended.stderr
+
+
+def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "frame.png"), np.full((100, 200, 3), 80, np.uint8))
+    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--out", "drawn.jpg", cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "Drew yard, door on drawn.jpg.\n")
+    drawn = cv2.imread(str(tmp_path / "drawn.jpg"))
+    assert drawn.shape == (100, 200, 3)
+    upper, lower = drawn[5:20, 100:].astype(int), drawn[85:95, 100:].astype(int)
+    assert np.abs(upper - 80).max() < 20
+    assert np.abs(lower - 80).mean() > 10
+    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--source", "roof", cwd=tmp_path)
+    assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
+
+
+def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path, tmp_path: Path):
+    ended = run("rules", "put", rules_file, env=folder_site, cwd=tmp_path)
+    assert ended.status == 0
+    assert "set IMGPIPELINE_RULES_FILE=store" in ended.stderr
+    stored = {**folder_site, "IMGPIPELINE_RULES_FILE": "store"}
+    assert run("rules", "check", env=stored, cwd=tmp_path).status == 0
+    rules_file.write_text("[[rule]]\n")
+    assert run("rules", "put", rules_file, env=stored, cwd=tmp_path).status == 1
+    assert run("rules", "check", env=stored, cwd=tmp_path).status == 0
+
+
+@pytest.mark.medium
+def test_events_are_listed_queried_and_read_from_notebooks(
+    folder_site: dict[str, str], rules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    site = {**folder_site, "IMGPIPELINE_RULES_FILE": str(rules_file)}
+    ended = run("events", "list", env=folder_site, cwd=tmp_path)
+    assert "IMGPIPELINE_RULES_FILE is not set" in ended.stderr
+    for name, value in site.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    store = open_store(settings)
+    write_chain(store, stored_frames(store, rotated()))
+    rebuild_day(store, DAY, now=NOON)
+    for build in (build_frame_changes, build_events):
+        build(store, DAY, rules=read_rules(settings, store), settings=settings, now=NOON)
+    listed = run("events", "list", "--json", env=site, cwd=tmp_path).json()
+    assert [(row["rule"], row["timestamp"]) for row in listed] == [
+        ("changed", "2026-01-09T12:00:06.000000Z"),
+        ("changed", "2026-01-09T12:00:02.000000Z"),
+    ]
+    shown = run("events", "list", "--limit", "1", env=site, cwd=tmp_path)
+    assert "Showing the latest 1 of 2 events (all days)" in shown.stderr
+    rows = list(csv.DictReader(io.StringIO(run("events", "list", "--csv", env=site, cwd=tmp_path).stdout)))
+    assert [row["event_id"] for row in rows] == [row["event_id"] for row in listed]
+    assert "No events match" in run("events", "list", "--rule", "other", env=site, cwd=tmp_path).stderr
+    asked = run("query", "SELECT count(*) AS n FROM events", "--json", env=site, cwd=tmp_path).json()
+    assert asked == [{"n": 2}]
+    with Lake.open(settings) as lake:
+        assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]

@@ -1,0 +1,145 @@
+"""Image changes: consecutive frames of a source are compared once, and a change is an event with both images."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+
+from imgpipeline.events.day_events import EventsBuild, build_events
+from imgpipeline.events.difference import difference_image, difference_norm
+from imgpipeline.events.frame_changes import FrameChangesBuild, build_frame_changes
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.events.samples import CHANGE, NOON, png, rotated, rules, square_picture, stored_frames
+from imgpipeline_tests.ledger.samples import DAY, append, write_chain
+
+LATER = NOON + timedelta(hours=1)
+PIXELS = arrays(np.uint8, (3, 4, 3))
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    return open_memory_store()
+
+
+def build(store: ObjectStore, text: str = CHANGE) -> tuple[FrameChangesBuild, EventsBuild]:
+    """Bring both tables up to the ledger."""
+    rebuild_day(store, DAY, now=LATER)
+    read = rules(text)
+    changes = build_frame_changes(store, DAY, rules=read, settings=Settings(), now=LATER)
+    return changes, build_events(store, DAY, rules=read, settings=Settings(), now=LATER)
+
+
+def asked(store: ObjectStore, sql: str) -> list[tuple]:
+    with open_lake(store) as lake:
+        return lake.query(sql).rows
+
+
+def test_row_3_4_the_rotate_pattern_has_two_events_and_the_first_image_none(store: ObjectStore):
+    write_chain(store, stored_frames(store, rotated()))
+    changes, events = build(store)
+    assert (changes.manifest.rows, events.manifest.rows) == (9, 2)
+    found = asked(store, "SELECT image_paths, value > 0, started_at, timestamp FROM events ORDER BY timestamp")
+    assert found == [
+        (["images/cam-1/00001.jpg", "images/cam-1/00002.jpg"], True, NOON + timedelta(seconds=1),
+         NOON + timedelta(seconds=2)),
+        (["images/cam-1/00005.jpg", "images/cam-1/00006.jpg"], True, NOON + timedelta(seconds=5),
+         NOON + timedelta(seconds=6)),
+    ]  # fmt: skip
+    assert asked(store, "SELECT count(*) FILTER (norm = 0), count(*) FROM frame_changes") == [(7, 9)]
+
+
+@given(PIXELS, PIXELS)
+def test_row_3_4_the_norm_is_that_of_the_float_difference(image: np.ndarray, previous: np.ndarray):
+    expected = np.linalg.norm((image.astype(float) - previous.astype(float)).ravel())
+    assert difference_norm(image, previous) == pytest.approx(expected, rel=1e-12)
+    assert (difference_norm(image, previous) == 0) == np.array_equal(image, previous)
+
+
+def test_row_3_4_images_of_different_sizes_are_an_event_with_the_reason(store: ObjectStore):
+    small, large = np.zeros((20, 30, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)
+    write_chain(store, stored_frames(store, [png(small), png(large)]))
+    build(store)
+    assert asked(store, "SELECT value, reason, difference_image FROM events") == [
+        (None, "the image is 20x30, the one before 30x20", None)
+    ]
+
+
+def test_row_3_4_the_threshold_is_part_of_the_rule(store: ObjectStore):
+    dark, lighter = np.zeros((10, 10, 3), np.uint8), np.full((10, 10, 3), 2, np.uint8)
+    write_chain(store, stored_frames(store, [png(dark), png(lighter), png(dark)]))
+    norm = 2 * 300**0.5
+    for threshold, events in ((0, 2), (norm - 0.1, 2), (norm + 0.1, 0)):
+        assert build(store, f"{CHANGE}threshold = {threshold}\n")[1].manifest.rows == events
+
+
+@given(PIXELS, PIXELS)
+def test_row_3_5_the_difference_is_stretched_over_all_channels_together(image: np.ndarray, previous: np.ndarray):
+    drawn, difference = difference_image(image, previous), image.astype(np.float64) - previous
+    assert (drawn.dtype, drawn.shape) == (np.uint8, image.shape)
+    spread = difference.max() - difference.min()
+    if spread == 0:
+        assert not drawn.any()
+    else:
+        assert (drawn.min(), drawn.max()) == (0, 255)
+        assert np.abs((difference - difference.min()) / spread * 255 - drawn).max() <= 1
+
+
+def test_row_3_5_the_image_of_the_difference_is_stored_by_the_event(store: ObjectStore):
+    dark = square_picture()
+    write_chain(store, stored_frames(store, [png(dark), png(np.rot90(dark).copy())]))
+    build(store)
+    ((event_id, key),) = asked(store, "SELECT event_id, difference_image FROM events")
+    assert key == f"event_images/day=2026-01-09/{event_id}.difference.jpg"
+    stored = cv2.imdecode(np.frombuffer(store.get(key), np.uint8), cv2.IMREAD_COLOR)
+    expected = difference_image(np.rot90(dark), dark)
+    assert np.abs(stored.astype(int) - expected).mean() < 10  # JPEG
+
+
+def test_each_pair_is_compared_once_however_the_day_grows(store: ObjectStore):
+    images = rotated()
+    chain = write_chain(store, stored_frames(store, images[:6]))
+    assert build(store)[0].compared == 5
+    append(chain, stored_frames(store, images[6:], first=6))
+    changes, events = build(store)
+    assert (changes.compared, changes.manifest.rows, events.manifest.rows) == (4, 9, 2)
+    assert build(store)[0].skipped
+
+
+def test_a_late_frame_between_two_others_is_compared_with_both(store: ObjectStore):
+    picture = png(square_picture())
+    first, late, last = stored_frames(store, [picture, png(np.rot90(square_picture()).copy()), picture])
+    late, last = replace(late, offset=2), replace(last, offset=1)
+    chain = write_chain(store, [first, last])
+    assert build(store)[1].manifest.rows == 0
+    append(chain, [late])
+    changes, events = build(store)
+    assert (changes.compared, events.manifest.rows) == (2, 2)
+
+
+def test_a_missing_image_is_named_and_is_no_event(store: ObjectStore):
+    write_chain(store, stored_frames(store, rotated()[:3]))
+    store.delete("images/cam-1/00001.jpg")
+    assert build(store)[1].manifest.rows == 0
+    ((outcome, reason),) = asked(store, "SELECT DISTINCT outcome, reason FROM frame_changes")
+    assert (outcome, "00001.jpg" in reason) == ("unreadable", True)
+
+
+def test_only_sources_that_a_rule_looks_at_are_compared(store: ObjectStore):
+    frames = [*stored_frames(store, rotated()[:3])]
+    write_chain(store, frames)
+    changes, events = build(store, f'{CHANGE}sources = ["cam-2"]\n')
+    assert (changes.manifest.rows, events.manifest.rows) == (0, 0)
+
+
+def test_a_cooldown_keeps_later_events_back(store: ObjectStore):
+    write_chain(store, stored_frames(store, rotated()))
+    assert build(store, f"{CHANGE}cooldown_s = 4\n")[1].manifest.rows == 2
+    assert build(store, f"{CHANGE}cooldown_s = 5\n")[1].manifest.rows == 1
