@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 
 from imgpipeline.contracts.capture import Gated
@@ -223,8 +223,7 @@ class FrameWork:
             )
 
     def _accepts(self, time_: datetime) -> bool:
-        latest = self.clock() + timedelta(seconds=self.settings.max_future_s)
-        return self.settings.first_day <= day_of(time_) and time_ <= latest
+        return self.settings.accepts_time(time_, self.clock())
 
     def _get(self, record: KafkaRecord, message: FrameMessage, admit: Callable[[int], None] | None) -> ReadFrame:
         if message.image is not None:

@@ -1,9 +1,11 @@
 """Detection runs: when they start and end, what they read ahead, and which input they refuse."""
 
-from datetime import date
+from datetime import date, datetime, timedelta
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from imgpipeline.contracts.times import day_of
 
 
 class DetectionSettings(BaseSettings):
@@ -54,3 +56,7 @@ class DetectionSettings(BaseSettings):
         False,
         description="Continue if Kafka has dropped unread records; the loss is recorded as a gap.",
     )
+
+    def accepts_time(self, time: datetime, now: datetime) -> bool:
+        """Returns whether a frame may have this time."""
+        return self.first_day <= day_of(time) and time <= now + timedelta(seconds=self.max_future_s)

@@ -139,12 +139,12 @@ class Publisher:
             self._watch.captured(captured)
         if isinstance(captured, Lost):
             at = captured.at or self._last_time or self._clock()
-            self._accounts.lose(at, captured.count, captured.kind, captured.reason)
+            self._accounts.lose(self._booked(at), captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
             kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
             if not captured.online:
                 self._accounts.interrupt()
-            self._note(kind, captured.at, captured.reason)
+            self._note(kind, self._booked(captured.at), captured.reason)
         else:
             self._offer_frame(captured)
 
@@ -182,11 +182,11 @@ class Publisher:
     def _offer_frame(self, frame: CapturedFrame) -> None:
         reach("frame captured", self.name)
         received = frame.received or self._clock()
-        self._last_time = frame.timestamp
+        at = self._last_time = self._booked(frame.timestamp, received)
         if not self._started:
-            self._start(frame.timestamp)
+            self._start(at)
         size = len(frame.data) if frame.data is not None else 0 if frame.pixels is None else frame.pixels.nbytes
-        entry = QueuedFrame(frame, self._accounts.receive(frame.timestamp, received), received, size)
+        entry = QueuedFrame(frame, self._accounts.receive(at, received), received, size)
         dropped: list[QueuedFrame] = []
         with self._lock:
             if self.kind is SourceKind.FINITE:
@@ -198,6 +198,11 @@ class Publisher:
             self._wake_announcer()
         for old in dropped:
             self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
+
+    def _booked(self, at: datetime, received: datetime | None = None) -> datetime:
+        """Returns the time by which something is accounted for: of receipt if detection runs would refuse its own."""
+        now = received or self._clock()
+        return at if self._settings.accepts_time(at, now) else now
 
     def _start(self, at: datetime) -> None:
         self._started = True

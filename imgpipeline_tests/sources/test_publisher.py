@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -371,22 +370,16 @@ def test_row_0_3_frames_are_announced_in_the_classic_form_with_flat_keys_and_the
     assert {message.source for message in messages} == {"gate"}
 
 
-@pytest.mark.parametrize("kind", list(SourceKind))
-def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings, kind: SourceKind):
-    """Counted in calls of functions, which a thread that waits does not make however busy the machine is."""
-    calls = Counter[str]()
-
-    def count(*_: object) -> None:
-        calls[threading.current_thread().name] += 1
-
-    options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
-    threading.setprofile(count)
-    try:
-        publisher = Publisher(settings, "gate", kind, store=open_memory_store(), options=options)
-        publisher.offer(frame(0))
-        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
-        time.sleep(2)  # ten times an account is due
-    finally:
-        threading.setprofile(None)
-    publisher.close()
-    assert 0 < calls["announce gate"] < 100_000, calls
+@pytest.mark.fault(56)
+@pytest.mark.parametrize("year", [1990, 2100])
+def test_fault_56_frames_whose_time_is_refused_are_accounted_for_at_their_receipt(settings: Settings, year: int):
+    before = datetime.now(UTC)
+    start = datetime(year, 1, 9, 12, tzinfo=UTC)
+    items: list[Captured] = [frame(0, start=start), Lost("decode", 3, Settled.FAILED, at=start), frame(1)]
+    assert publish(settings, Listed(items), store=open_memory_store()).closes
+    found = read_published(settings)
+    assert [message.timestamp.year for message in frames_in(found)] == [year, 2026]
+    notices = [record for record in found if isinstance(record, Notice)]
+    assert all(settings.accepts_time(notice.interval_start, datetime.now(UTC)) for notice in notices)
+    received = {notice.day: notice.account.received for notice in notices if notice.account}
+    assert received == {NOON.date(): 1, before.date(): 4}
