@@ -66,6 +66,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let Python collect at its end what was kept from the garbage collector."""
+    gc.unfreeze()
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Give text and bytes short ids that are the same in every process, also where no id is given."""
     return short_id(val, argname)
