@@ -69,6 +69,9 @@ def label_counts(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Show how many of which label were seen in which hour, over all sources or for each (`--by`).
 
+    Each row says for how long its sources were observed. With `--label`, a group that was observed without it has a
+    row with the count 0; one that is not listed was not observed.
+
     `imgpipeline explain label-counts` traces each number to its frames. Without `label` in `--by` and without one
     `--label`, the number of frames is not shown, because one frame may count for several labels.
     """
@@ -80,13 +83,14 @@ def label_counts(  # noqa: PLR0913, PLR0917 - each is an option of the command
             f"{shown(row['mean_confidence'])} ({shown(row['min_confidence'])} to {shown(row['max_confidence'])})"
         )
         times = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
-        first_seen, last_seen = (f"{row[name]:{times}}" for name in ("first_seen", "last_seen"))
+        seen = [f"{row[name]:{times}}" if row[name] else None for name in ("first_seen", "last_seen")]
         numbers = (row[name] for name in counts)
-        return [*_group_cells(row, groups, zone), *numbers, first_seen, last_seen, confidence]
+        observed_s = observed(row["observed_s"])
+        return [*_group_cells(row, groups, zone), *numbers, *seen, confidence if row["count"] else None, observed_s]
 
     counts = ("count", *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources")
     named = (name.removeprefix("distinct_") for name in counts)
-    columns = (*groups, *named, "first", "last", "confidence (mean, range)")
+    columns = (*groups, *named, "first", "last", "confidence (mean, range)", "observed")
     _summarise(
         "label_counts",
         (day, first, last, timezone),
@@ -116,9 +120,9 @@ def label_totals(  # noqa: PLR0913, PLR0917 - each is an option of the command
     sums = ("count", "days", "first_day", "last_day")
 
     def cells(row: _Row) -> list[Any]:
-        return [*_group_cells(row, groups, zone), *(row[name] for name in sums)]
+        return [*_group_cells(row, groups, zone), *(row[name] for name in sums), observed(row["observed_s"])]
 
-    _summarise("label_totals", (day, first, last, timezone), cells, (*groups, *sums),
+    _summarise("label_totals", (day, first, last, timezone), cells, (*groups, *sums, "observed"),
                choice=choice, as_json=as_json, as_csv=as_csv)  # fmt: skip
 
 
@@ -202,12 +206,13 @@ def sources(
 ) -> None:
     """Show how much came from each source, from when to when, and its longest pause within a day."""
     columns = ("source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
-               "longest_pause_s", "MB")  # fmt: skip
+               "longest_pause_s", "MB", "observed")  # fmt: skip
     zone = timezone or load_settings().timezone
 
     def cells(row: _Row) -> list[Any]:
         times = {n: row[n].isoformat(" ", "seconds") for n in ("first_seen", "last_seen") if row[n] and zone != "UTC"}
-        return [*({**row, **times}[name] for name in columns[:-1]), row["size_bytes"] / 1e6]
+        named = ({**row, **times}[name] for name in columns[:-2])
+        return [*named, row["size_bytes"] / 1e6, observed(row["observed_s"])]
 
     _summarise("sources", (day, first, last, timezone), cells, columns, as_json=as_json, as_csv=as_csv)
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from imgpipeline.cli.app import app
 from imgpipeline.cli.summary import size_bar
 from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
@@ -136,6 +137,27 @@ def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: 
     lines = ask(filled, "summary", "label-counts", "--by", "source", "--day", "2026-01-10").stdout.splitlines()
     assert [cell.strip() for cell in lines[1].strip("┃").split("┃")][:4] == ["source", "count", "sources", "first"]
     assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
+
+
+@pytest.mark.medium
+def test_a_label_that_was_not_seen_is_told_from_an_hour_without_a_camera(ask: Callable[..., Result], tmp_path: Path):
+    settings = folder_settings(tmp_path)
+    one_o_clock, account = NOON + timedelta(hours=1), Account(received=0, announced=0, observed_s=3600.0)
+    watched = Notice(2, NoticeKind.ACCOUNT, "yard", "s", one_o_clock, NOON + timedelta(hours=2), account=account)
+    write_chain(open_store(settings), [made(0, DAY, 7, 700, CAR, source="gate"), dead_letter(1), watched])
+    env = {"IMGPIPELINE_STORE_URL": settings.store_url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    rows = json.loads(ask(env, "summary", "label-counts", "--label", "car", "--label", "boat", "--json").stdout)
+    assert [(row["hour"][11:13], row["label"], row["count"], row["observed_s"]) for row in rows] == [
+        ("07", "car", 1, None),
+        ("13", "boat", 0, 3600.0),
+        ("13", "car", 0, 3600.0),
+    ]
+    assert "2026-01-09 13:00 │     0 │" in ask(env, "summary", "label-counts", "--label", "boat", "--by", "hour").stdout
+    totals = json.loads(ask(env, "summary", "label-totals", "--json").stdout)
+    assert [(row["label"], row["count"], row["observed_s"]) for row in totals] == [("car", 1, 3600.0)]
+    sources = {row["source"]: row for row in json.loads(ask(env, "summary", "sources", "--json").stdout)}
+    assert (sources["yard"]["frames"], sources["yard"]["observed_s"]) == (0, 3600.0)
+    assert "not observed" in ask(env, "summary", "sources").stdout
 
 
 @pytest.mark.medium

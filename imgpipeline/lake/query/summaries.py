@@ -23,11 +23,11 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
-    "label_counts": (LABEL_COUNTS.name,),
-    "label_totals": (LABEL_COUNTS.name,),
+    "label_counts": (LABEL_COUNTS.name, FRAME_STATS.name),
+    "label_totals": (LABEL_COUNTS.name, FRAME_STATS.name),
     "hours": (FRAME_STATS.name, LABEL_COUNTS.name),
     "sizes": (FRAME_STATS.name,),
-    "sources": (SOURCE_ACTIVITY.name,),
+    "sources": (SOURCE_ACTIVITY.name, FRAME_STATS.name),
 }
 """All questions by name, each with the summaries that it reads; the first of them says which models were in use."""
 
@@ -118,7 +118,7 @@ def ask(
     tables = VIEWS[name]
     with open_summaries(store, settings, tables, days=days, zone=zone) as span:
         frames = None
-        if FRAME_STATS.name in tables:
+        if tables[0] == FRAME_STATS.name:
             frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
         if name in _USUAL_GROUPS:
             table = _count_labels(span, name, choice or LabelChoice())
@@ -129,10 +129,37 @@ def ask(
 
 def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> pa.Table:
     groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
-    sql = view_sql(name).replace("{by}", ", ".join(groups))
+    counts = view_sql(name).replace("{by}", ", ".join(groups))
     if name == "label_counts" and not choice.knows_frames:
-        sql = f"SELECT * EXCLUDE (distinct_frames) FROM ({sql})"  # noqa: S608 - own query, own names
+        counts = f"SELECT * EXCLUDE (distinct_frames) FROM (\n{counts})\n"  # noqa: S608 - own query, own names
+    sql = _beside_observed(counts, name, groups, choice)
     return span.arrow(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
+
+
+def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelChoice) -> str:
+    """Returns the query of counts with observed time, and with zeros for labels that are named and were not seen."""
+    watched = [group for group in groups if group != "label"]
+    beside, keys = "LEFT JOIN observed", watched
+    if choice.labels:
+        is_by_label = "label" in groups
+        every = "(SELECT * FROM observed, (SELECT unnest($labels) AS label)) AS observed" if is_by_label else "observed"
+        beside, keys = f"FULL JOIN {every}", groups
+    named = ["count", "days"] if name == "label_totals" else ["count", "distinct_sources"]
+    named += ["distinct_frames"] if name == "label_counts" and choice.knows_frames else []
+    parts = {
+        "counts": counts,
+        "by": ", ".join(groups),
+        "watched": "".join(f"{group}, " for group in watched),
+        "zeros": ", ".join(f"coalesce({column}, 0) AS {column}" for column in named),
+        "named": ", ".join(named),
+        "beside": beside,
+        "keys": ", ".join(["one", *keys]),
+        "order": ", ".join([*(["count DESC"] if name == "label_totals" else []), *groups]),
+    }
+    sql = view_sql("observed")
+    for part, text in parts.items():
+        sql = sql.replace(f"{{{part}}}", text)
+    return sql
 
 
 def _in_zone(answer: Answer, zone: tzinfo) -> Answer:
