@@ -7,7 +7,8 @@ import typer
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.errors import UsageError
-from imgpipeline.settings import Settings
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings.kafka import NOTICES_APART
 
 
 def _checked(text: str | None) -> str | None:
@@ -56,5 +57,12 @@ def one_of_the_topics(settings: Settings, topic: str) -> str:
 
 def announcing_settings(topic: str | None, key_template: str | None) -> dict[str, object]:
     """Returns what overrides the settings: the options that were given."""
-    given = {"kafka_topic": topic, "image_key_template": key_template}
+    topics = None if topic is None else with_notices_topic(load_settings(), topic)
+    given = {"kafka_topics": topics, "image_key_template": key_template}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def with_notices_topic(settings: Settings, topic: str) -> tuple[str, ...]:
+    """Returns a topic to announce on, and the one of its notices if that is followed."""
+    apart = f"{topic}{NOTICES_APART}"
+    return (topic, apart) if apart in settings.kafka_topics else (topic,)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.announcing import announcing_settings
 from imgpipeline.cli.finite import finite_progress
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.contracts.counts import counted
@@ -28,7 +29,7 @@ def replay(
     from imgpipeline.sources.stored_frames import find_stored_frames  # noqa: PLC0415 - loads obstore
 
     wanted = parse_day(day)
-    settings = load_settings(kafka_topic=topic)
+    settings = load_settings(**announcing_settings(topic, None))
     found, missing = find_stored_frames(open_store(settings), wanted, source)
     if not found:
         raise UsageError(f"The ledger has no stored images of {wanted}{f' and {source}' if source else ''}.",

@@ -32,6 +32,9 @@ from imgpipeline.contracts.messages import (
 )
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 
+ANNOUNCED_BEFORE = "announced_before"
+"""Attribute of an account that has another topic than its frames: by `topic/partition`, the offset before which all
+frames lie that it counts as announced."""
 _MARKS = (b'"kind"', b'"session"')
 """What the bytes of a notice contain: all other records are parsed once."""
 _KNOWN = frozenset({

@@ -8,14 +8,13 @@ of notices, announce no frame of a session.
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import IMAGE_FIELDS
-from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.reading import last_segment_before
@@ -24,7 +23,8 @@ from imgpipeline.objectstore import ObjectStore
 FRAMES, DEAD_LETTERS = "frames", "dead_letters"
 ACCOUNTED = ("announced", "gated", "failed")
 _COUNTS = ("received", *ACCOUNTED, "dropped", FRAMES, DEAD_LETTERS, "expired", "repeats")
-_Key = tuple[str, str]
+SessionKey = tuple[str, str]
+"""Source and session."""
 
 
 @dataclass(slots=True)
@@ -48,6 +48,8 @@ class SessionBooks:
     offsets of the chain that expired unread while it was open, `repeats` frames that the log holds twice."""
     days: dict[str, Counter[str]] = field(default_factory=dict)
     """Its records by UTC day."""
+    reaches: dict[str, int] = field(default_factory=dict)
+    """By `topic/partition`: the offset before which its announced frames lie, if its accounts have another topic."""
     wrong_accounts: list[int] = field(default_factory=list)
     """Offsets of accounts that do not add up: `received` is not `announced + gated + dropped + failed`."""
 
@@ -66,27 +68,17 @@ class SessionBooks:
             return max(0, missing - self.counts["expired"])
         return min(0, missing + self.counts["repeats"]) if self.is_ended else 0
 
-    def problems(self, chain: ChainId) -> Iterator[str]:
-        """Yields what does not add up, with source, session and offsets."""
-        named = f"{self.source}, session {self.session} ({chain}, offsets {self.first} to {self.last})"
-        for offset in self.wrong_accounts:
-            yield (
-                f"{named}: the account at offset {offset} does not add up: received is not announced + gated + "
-                "dropped + failed."
-            )
-        if self.missing:
-            announced = counted(self.counts["announced"], "frame")
-            yield f"{named}: its accounts announce {announced}, the ledger holds {self.records} of its records."
-
 
 @dataclass(slots=True)
 class ChainBooks:
     """The books of a chain, as far as it was read. Outcomes are taken in the order of their offsets."""
 
-    sessions: dict[_Key, SessionBooks] = field(default_factory=dict)
+    sessions: dict[SessionKey, SessionBooks] = field(default_factory=dict)
     """By source and session."""
     current: dict[str, str] = field(default_factory=dict)
     """The session of each source's last notice, unless it has ended."""
+    expired: int = 0
+    """Offsets of the chain that expired unread."""
     nameless: dict[str, dict[tuple[str, str], list[int]]] = field(default_factory=dict)
     """By source, day and kind: first offset and number of the records without a session while none is current."""
 
@@ -99,12 +91,9 @@ class ChainBooks:
         elif "dead_letter" in line:
             self._take_letter(line["dead_letter"])
         elif line["gap"]["reason"] == GapReason.EXPIRED.value:
+            self.expired += line["gap"]["to"] - line["gap"]["from"]
             for source, session in self.current.items():
                 self.sessions[source, session].counts["expired"] += line["gap"]["to"] - line["gap"]["from"]
-
-    def problems(self, chain: ChainId) -> tuple[str, ...]:
-        """Returns what does not add up."""
-        return tuple(text for _, found in sorted(self.sessions.items()) for text in found.problems(chain))
 
     def _take_frame(self, frame: Mapping[str, Any]) -> None:
         if frame["replay_of"] is None:
@@ -148,6 +137,8 @@ class ChainBooks:
             self.current[source] = session
         if "received" in notice:
             _add_account(found, notice)
+            for at, offset in notice.get("attributes", {}).get(ANNOUNCED_BEFORE, {}).items():
+                found.reaches[at] = max(offset, found.reaches.get(at, 0))
 
     def _of(self, source: str, session: str, offset: int) -> SessionBooks:
         found = self.sessions.get((source, session))
@@ -156,19 +147,16 @@ class ChainBooks:
         found.first, found.last = min(found.first, offset), max(found.last, offset)
         return found
 
-    def forget_settled(self) -> "ChainBooks":
-        """Returns the books without sessions that have ended and add up."""
-        kept = {
-            key: found
-            for key, found in self.sessions.items()
-            if not found.is_ended or found.missing or found.wrong_accounts
-        }
-        return ChainBooks(kept, dict(self.current))
+    def without(self, settled: Container[SessionKey]) -> "ChainBooks":
+        """Returns the books without some sessions."""
+        kept = {key: found for key, found in self.sessions.items() if key not in settled}
+        return replace(self, sessions=kept)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the sessions and their sums; days and records without a session are left out."""
         return {
             "current": self.current,
+            "expired": self.expired,
             "sessions": [
                 {
                     **{name: getattr(found, name) for name in _PLAIN},
@@ -181,15 +169,16 @@ class ChainBooks:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChainBooks":
         """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
-        books = cls(current={str(source): str(session) for source, session in data["current"].items()})
+        current = {str(source): str(session) for source, session in data["current"].items()}
+        books = cls(current=current, expired=int(data.get("expired", 0)))
         for each in data["sessions"]:
-            plain = {name: each[name] for name in _PLAIN}
+            plain = {name: each[name] for name in _PLAIN if name != "reaches" or name in each}
             counts = Counter({name: int(each.get(name, 0)) for name in _COUNTS})
             books.sessions[str(each["source"]), str(each["session"])] = SessionBooks(**plain, counts=counts)
         return books
 
 
-_PLAIN = ("source", "session", "first", "last", "is_started", "is_ended", "wrong_accounts")
+_PLAIN = ("source", "session", "first", "last", "is_started", "is_ended", "wrong_accounts", "reaches")
 
 
 def _add_account(found: SessionBooks, notice: Mapping[str, Any]) -> None:

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.settings.variables import PREFIX, either, split_list
 
+NOTICES_APART = "-notices"
+"""Ends the name of a topic that holds the notices of the topic before it."""
+
 
 class KafkaSettings(BaseSettings):
     """Kafka."""
@@ -19,7 +22,8 @@ class KafkaSettings(BaseSettings):
         ("frames",),
         validation_alias=either("KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"),
         description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The "
-        "same detectors process all of them; our own sources announce on the first.",
+        "same detectors process all of them; our own sources announce on the first. "
+        "If `TOPIC-notices` is in the list, their notices go there, and TOPIC holds frames only.",
     )
     kafka_group: str = Field("imgpipeline", description="Consumer group that shows the progress to other tools.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -66,6 +70,12 @@ class KafkaSettings(BaseSettings):
     def kafka_topic(self) -> str:
         """The first topic, on which our own sources announce."""
         return self.kafka_topics[0]
+
+    @property
+    def notices_topic(self) -> str:
+        """Where our own sources send notices: `TOPIC-notices` if that is followed too, else the topic of the frames."""
+        apart = f"{self.kafka_topic}{NOTICES_APART}"
+        return apart if apart in self.kafka_topics else self.kafka_topic
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,8 @@ class PublishOptions:
     preparation: Preparation = field(default_factory=Preparation)
     """What is done to the frames before they are stored."""
     message_format: MessageFormat = MessageFormat.NATIVE
-    """How frames are announced; programs that read the classic form get no notices, which they do not know."""
+    """How frames are announced; programs that read the classic form get no notices, which they do not know,
+    unless these have a topic of their own."""
     stall_s: float = 10.0
     """Of a longer gap between two frames only this many seconds count as observed."""
     drain_s: float = 30.0

@@ -13,12 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import TypeVar
 
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
@@ -368,14 +369,22 @@ class Publisher:
             now = self._clock()
             notices = [self._accounts.idle_notice(now - timedelta(seconds=since_s), now)]
         if notices:
-            self._send(notices)
+            self._send(self._placed(notices))
 
     def _send_end(self) -> None:
         if not self._started and self.kind is SourceKind.FINITE:
             return
         at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else self._clock()
         end = self._accounts.notice(NoticeKind.ENDED, at, self._end_reason)
-        self._send([*self._accounts.take_notices(), end])
+        self._send([*self._placed(self._accounts.take_notices()), end])
+
+    def _placed(self, accounts: list[Notice]) -> list[Notice]:
+        """Adds before which offsets the counted frames lie, if accounts have a topic of their own."""
+        topic = self._settings.kafka_topic
+        if self._settings.notices_topic == topic:
+            return accounts
+        ends = {f"{of}/{partition}": end for (of, partition), end in self._sender.ends.items() if of == topic}
+        return [replace(account, attributes={ANNOUNCED_BEFORE: ends}) for account in accounts]
 
     def _drop_rest(self, reason: str) -> None:
         with self._lock:

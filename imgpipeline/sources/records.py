@@ -16,11 +16,12 @@ def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageF
         form: How frames are announced.
 
     Returns:
-        The record; None for a notice if the consumers know the classic form only.
+        The record; None for a notice if the topic's consumers know the classic form only.
     """
     topic, key = settings.kafka_topic, message.source.encode()
     if isinstance(message, Notice):
-        return Record(topic, key, message.to_value()) if form is MessageFormat.NATIVE else None
+        is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
+        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
     if form is MessageFormat.CLASSIC:
         zone = find_timezone(settings.message_timezone)
         headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()

@@ -55,6 +55,8 @@ class BatchSender:
         self._fence = fence
         self._context = contextlib.ExitStack()
         self._producer: KafkaProducer | None = None
+        self.ends: dict[tuple[str, int], int] = {}
+        """By topic and partition: the offset after the last record of this sender."""
 
     def open(self) -> None:
         """Connects, and fences off older senders, before there is anything to send; errors as `send`."""
@@ -102,13 +104,16 @@ class BatchSender:
                 producer.send(record.topic, record.value, key=record.key, headers=headers, timestamp_ms=stamp)
             )
         for future in futures:
-            future.get(DELIVERY_TIMEOUT_MS / 1000)
+            sent = future.get(DELIVERY_TIMEOUT_MS / 1000)
+            at = (sent.topic, sent.partition)
+            self.ends[at] = max(self.ends.get(at, 0), sent.offset + 1)
         if self._fence:
             producer.commit_transaction()
 
     def _open(self) -> KafkaProducer:
         with open_admin(self._settings) as admin:
-            ask_topic(admin, self._settings)
+            for topic in dict.fromkeys((self._settings.kafka_topic, self._settings.notices_topic)):
+                ask_topic(admin, self._settings.model_copy(update={"kafka_topic": topic}))
         options: dict[str, Any] = {
             "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
             "request_timeout_ms": DELIVERY_TIMEOUT_MS // 3,

@@ -7,6 +7,7 @@ import pytest
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
+from imgpipeline.ledger.joined_books import join_books
 from imgpipeline.ledger.session_books import ChainBooks
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import CHAIN, append, write_chain
@@ -19,9 +20,14 @@ def walk(store: ObjectStore, since: ChainAudit | None = None) -> ChainAudit:
     return audit_chain(store, fix_end(store, CHAIN), since=since)
 
 
+def problems_in(*walked: ChainAudit) -> tuple[str, ...]:
+    books, ends = {each.chain: each.books for each in walked}, {each.chain: each.position for each in walked}
+    return tuple(problem for session in join_books(books, ends).values() for problem in session.problems())
+
+
 def problems_of(store: ObjectStore, *outcomes: Outcome) -> tuple[str, ...]:
     write_chain(store, outcomes)
-    return walk(store).books.problems(CHAIN)
+    return problems_in(walk(store))
 
 
 def test_a_session_that_adds_up_has_no_problem(memory: ObjectStore):
@@ -47,7 +53,7 @@ def test_records_after_the_last_account_are_open_until_the_session_ends(memory: 
     outcomes = [said(0, STARTED), shot(1), account(2, 1), shot(3), shot(4)]
     assert not problems_of(memory, *outcomes)
     append(write_chain(memory), [said(5, ENDED)])
-    (found,) = walk(memory).books.problems(CHAIN)
+    (found,) = problems_in(walk(memory))
     assert "announce 1 frame, the ledger holds 3" in found
 
 
@@ -74,7 +80,7 @@ def test_records_that_expired_unread_are_no_second_problem(memory: ObjectStore):
     assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
     other = replace(CHAIN, partition=1)
     write_chain(memory, [said(0, STARTED), lost_from(1), account(5, 6), said(6, ENDED)], chain=other)
-    (found,) = audit_chain(memory, fix_end(memory, other)).books.problems(other)
+    (found,) = problems_in(audit_chain(memory, fix_end(memory, other)))
     assert "announce 6 frames" in found
 
 
@@ -99,11 +105,14 @@ def test_records_without_a_name_belong_to_the_current_session(memory: ObjectStor
 def test_books_that_are_continued_say_what_whole_ones_say(memory: ObjectStore):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
     first = walk(memory)
-    kept = replace(first, books=ChainBooks.from_json(first.books.forget_settled().to_json()))
+    kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))
     append(made, [account(4, 2, minute=1), said(5, ENDED)])
-    assert walk(memory, kept).books.problems(CHAIN) == walk(memory).books.problems(CHAIN) != ()
+    assert problems_in(walk(memory, kept)) == problems_in(walk(memory)) != ()
 
 
-def test_a_session_that_has_ended_and_adds_up_is_forgotten(memory: ObjectStore):
+def test_a_session_that_has_ended_and_adds_up_is_settled(memory: ObjectStore):
     write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), said(3, ENDED), said(4, STARTED, session="two")])
-    assert [session for _, session in walk(memory).books.forget_settled().sessions] == ["two"]
+    walked = walk(memory)
+    joined = join_books({CHAIN: walked.books}, {CHAIN: walked.position})
+    assert [session for (_, session), found in joined.items() if not found.is_settled] == ["two"]
+    assert [session for _, session in walked.books.without({("cam-1", SESSION)}).sessions] == ["two"]

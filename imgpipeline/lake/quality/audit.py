@@ -6,6 +6,7 @@ contradiction and never a race. A ledger of imports alone has no logs. An audit 
 for its first build is counted and reported as not compared.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
+from imgpipeline.ledger.joined_books import find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 __all__ = ["AuditReport", "Progress", "audit"]
@@ -79,6 +81,8 @@ def audit(
     has_logs = not ends or any(not is_import(end.chain) for end in ends)
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     fixed = {end.chain: end.offset for end in ends}
+    if any(walked.position > fixed.get(chain, 0) for chain, walked in before.chains.items()):
+        before = AuditState()  # a chain is shorter than it was: what was settled over several chains is open again
     after = AuditState(news=_news_before(store, before, fixed))
     work = _Audit(store, before, after, fixed, progress or _silent, full, memory)
     partitions = work.audit_partitions(ends, logs)
@@ -194,7 +198,26 @@ class _Audit:
                 self.after.chains[end.chain] = walked
             else:
                 self._doubt_days()
-        return tuple(PartitionAudit(found[chain], logs.get(chain)) for chain in sorted(found))
+        problems_of = self._join_books(found)
+        return tuple(PartitionAudit(found[chain], logs.get(chain), problems_of[chain]) for chain in sorted(found))
+
+    def _join_books(self, found: Mapping[ChainId, ChainAudit]) -> Mapping[ChainId, tuple[str, ...]]:
+        """Returns what does not add up in sessions, by a chain of each, and forgets those that are settled."""
+        books = {chain: walked.books for chain, walked in found.items()}
+        problems: dict[ChainId, tuple[str, ...]] = defaultdict(tuple)
+        settled = set()
+        ends = {chain: walked.position for chain, walked in found.items()}
+        for key, joined in join_books(books, ends).items():
+            session = joined
+            with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
+                session = find_repeats(self.store, joined)
+            problems[min(session.parts)] += tuple(session.problems())
+            # A chain that is walked again from the start next time brings its part of the session again.
+            if session.is_settled and session.parts.keys() <= self.after.chains.keys():
+                settled.add(key)
+        for chain, walked in self.after.chains.items():
+            self.after.chains[chain] = replace(walked, books=walked.books.without(settled))
+        return problems
 
     def _since(self, end: FixedEnd) -> ChainAudit:
         before = self.before.chains.get(end.chain)

@@ -36,6 +36,8 @@ class PartitionAudit:
     """What the walk over the chain has found."""
     log: LogRange | None
     """The log; None where the broker no longer has it, or the chain is an import."""
+    session_problems: tuple[str, ...] = ()
+    """What does not add up in the accounts of sessions; one over several chains is named at one of them."""
 
     @property
     def why_not_compared(self) -> str | None:
@@ -64,11 +66,6 @@ class PartitionAudit:
                 f"{self.log.log_end}: the log was truncated, or it is another one (`imgpipeline ledger new-chain`)."
             )
         return None
-
-    @property
-    def session_problems(self) -> tuple[str, ...]:
-        """What does not add up in the accounts of the chain's sessions."""
-        return self.found.books.problems(self.found.chain)
 
     def is_ok(self, *, allow_gaps: bool) -> bool:
         """Whether every offset has exactly one outcome, none was lost unless that is allowed, and accounts add up."""

@@ -101,7 +101,7 @@ def _chain_json(found: ChainAudit) -> dict[str, Any]:
         "partition": chain.partition,
         **{name: getattr(found, name) for name in _COUNTS},
         "gaps": dict(found.gaps),
-        "books": found.books.forget_settled().to_json(),
+        "books": found.books.to_json(),
     }
 
 

@@ -6,7 +6,7 @@ announced several times, so where a session's figures differ, the records of tha
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from enum import StrEnum
@@ -19,6 +19,7 @@ from imgpipeline.lake.query.summaries import view_sql
 from imgpipeline.lake.sessions.session import Answer, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.ledger import index_buckets, read_days
+from imgpipeline.ledger.joined_books import unread_offsets
 from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, ChainBooks
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -35,7 +36,7 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BookEntry:
-    """One session of a source on one day, in one topic partition."""
+    """One session of a source on one day."""
 
     day: date
     """UTC day of frame time."""
@@ -44,7 +45,7 @@ class BookEntry:
     session: str | None
     """The session; None for records that belong to none."""
     topic: str
-    """Kafka topic."""
+    """Kafka topic; of several, that with most of its records."""
     topic_id: str
     """Which incarnation of the topic."""
     partition: int
@@ -71,8 +72,10 @@ class BookEntry:
     """Frames that could not be decoded or stored."""
     unaccounted: int
     """`received - announced - gated - dropped - failed`: 0 if the accounts add up."""
+    waiting: int
+    """Announced frames that detection has not reached, where notices have a topic of their own."""
     difference: int
-    """Announced frames that the ledger does not hold; negative for records beyond those announced."""
+    """Announced frames that the ledger should hold and does not; negative for records beyond those announced."""
     observed_s: float | None
     """Seconds during which the source was delivering frames."""
 
@@ -80,11 +83,6 @@ class BookEntry:
     def balances(self) -> bool:
         """Whether the accounts add up and the ledger holds what was announced."""
         return not self.unaccounted and not self.difference
-
-    @property
-    def chain(self) -> ChainId:
-        """The chain that holds its records."""
-        return ChainId(self.topic, self.topic_id, self.partition)
 
 
 def read_books(
@@ -104,8 +102,8 @@ def read_books(
         TransientError: The store does not answer.
     """
     with open_lake(store, settings=settings, days=days) as lake:
-        entries = [entry for entry in read_entries(lake) if source is None or entry.source == source]
-        return tuple(_recount(store, lake.snapshot.ends, entries))
+        found = [one for one in _read(lake) if source is None or one.entry.source == source]
+        return tuple(_recount(store, lake.snapshot.ends, found))
 
 
 class Queries(Protocol):
@@ -117,8 +115,45 @@ class Queries(Protocol):
 
 def read_entries(tables: Queries) -> list[BookEntry]:
     """Returns the books as the tables alone tell them: a difference may be frames that were announced before."""
+    return [found.entry for found in _read(tables)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the tables say of a session on a day."""
+
+    entry: BookEntry
+    """Its books."""
+    chains: frozenset[ChainId]
+    """Where its records and notices are."""
+    reaches: Mapping[str, int]
+    """By `topic/partition`: the offset before which its announced frames lie, where its accounts say so."""
+
+
+def _read(tables: Queries) -> list[_Found]:
     answer = tables.query(view_sql("books").replace("{letters}", SHOWN_LETTERS))
-    return [_entry(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    ended = {(row["source"], row["session"]) for row in rows if row["is_ended"]}
+    sessions: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        of_chain = None if row["session"] else (row["topic"], row["topic_id"], row["partition"])
+        sessions.setdefault((row["day"], row["source"], row["session"], of_chain), []).append(row)
+    return [_found(several, (several[0]["source"], several[0]["session"]) in ended) for several in sessions.values()]
+
+
+def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
+    """Joins the rows of a session on a day, one for each of its chains."""
+    joined = max(rows, key=lambda row: row["frames"] + row["letters"]).copy()
+    for name in ("frames", "letters", "accounts", "received", "announced", "gated", "failed", "observed_s"):
+        said = [row[name] for row in rows if row[name] is not None]
+        joined[name] = sum(said) if said else None
+    joined |= {"is_ended": is_ended, "dropped": [reasons for row in rows for reasons in row["dropped"] or ()]}
+    reaches: dict[str, int] = {}
+    for text in (text for row in rows for text in row["reaches"] or ()):
+        for at, offset in json.loads(text).items():
+            reaches[at] = max(offset, reaches.get(at, 0))
+    chains = frozenset(ChainId(row["topic"], row["topic_id"], row["partition"]) for row in rows)
+    return _Found(_entry(joined), chains, reaches)
 
 
 def books_table(entries: Iterable[BookEntry]) -> pa.Table:
@@ -132,8 +167,8 @@ _TEXT, _COUNT = pa.string(), pa.int64()
 _SCHEMA = {
     "day": pa.date32(), "source": _TEXT, "session": _TEXT, "topic": _TEXT, "topic_id": _TEXT, "partition": pa.int32(),
     "state": _TEXT, "received": _COUNT, "announced": _COUNT, "in_ledger": _COUNT, "duplicates": _COUNT,
-    "dead_letters": _COUNT, "open": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT), "failed": _COUNT,
-    "unaccounted": _COUNT, "difference": _COUNT, "observed_s": pa.float64(),
+    "dead_letters": _COUNT, "open": _COUNT, "waiting": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT),
+    "failed": _COUNT, "unaccounted": _COUNT, "difference": _COUNT, "observed_s": pa.float64(),
 }  # fmt: skip
 
 
@@ -157,6 +192,7 @@ def _entry(row: Mapping[str, Any]) -> BookEntry:
         dropped=dict(sorted(dropped.items())),
         failed=said.get("failed"),
         unaccounted=unaccounted,
+        waiting=0,
         difference=0,
     )
     return _balanced(entry)
@@ -172,29 +208,41 @@ def _balanced(entry: BookEntry) -> BookEntry:
     return replace(entry, open=0, difference=0 if 0 < beyond <= entry.duplicates else -beyond)
 
 
-def _recount(store: ObjectStore, ends: Mapping[ChainId, int], entries: Sequence[BookEntry]) -> Iterable[BookEntry]:
-    """Counts the records of entries with a difference in the ledger."""
+def _recount(store: ObjectStore, ends: Mapping[ChainId, int], found: Sequence[_Found]) -> Iterable[BookEntry]:
+    """Counts the records of entries with a difference in the ledger, and those that it has not reached."""
     wanted: dict[date, set[ChainId]] = defaultdict(set)
-    for entry in entries:
-        if entry.difference:
-            wanted[entry.day].add(entry.chain)
+    for one in found:
+        if one.entry.difference:
+            wanted[one.entry.day].update(one.chains)
     books = _read_ledger(store, ends, wanted)
-    for entry in entries:
-        found = books.get(entry.chain) if entry.difference else None
-        session = found.sessions.get((entry.source or "", entry.session or "")) if found else None
-        records = session.days.get(entry.day.isoformat(), Counter()) if session else Counter()
-        if not records:
-            yield entry
+    for one in found:
+        entry = one.entry
+        if entry.session is None:
+            yield from _nameless(one, books, wanted[entry.day])
             continue
-        in_table = entry.in_ledger - entry.dead_letters
-        yield _balanced(
-            replace(
-                entry,
-                in_ledger=records.total(),
-                duplicates=max(0, records[FRAMES] - in_table),
-                dead_letters=records[DEAD_LETTERS],
-            )
-        )
+        records: Counter[str] = Counter()
+        for chain in one.chains & books.keys() if entry.difference else ():
+            session = books[chain].sessions.get((entry.source or "", entry.session or ""))
+            records.update(session.days.get(entry.day.isoformat(), Counter()) if session else Counter())
+        if records:
+            duplicates = max(0, records[FRAMES] - (entry.in_ledger - entry.dead_letters))
+            letters = records[DEAD_LETTERS]
+            entry = replace(entry, in_ledger=records.total(), dead_letters=letters, duplicates=duplicates)
+            entry = _balanced(entry)
+        waiting = max(0, min(entry.difference, unread_offsets(one.reaches, ends)))
+        yield replace(entry, waiting=waiting, difference=entry.difference - waiting)
+
+
+def _nameless(found: _Found, books: Mapping[ChainId, ChainBooks], counted: Collection[ChainId]) -> Iterable[BookEntry]:
+    """Yields what belongs to no session: the tables do not know that a dead letter names one, the ledger does."""
+    (chain,), entry = found.chains, found.entry
+    if entry.source is None or chain not in counted or chain not in books:
+        yield entry
+        return
+    left = books[chain].nameless.get(entry.source, {})
+    records = {kind: count for (day, kind), (_, count) in left.items() if day == entry.day.isoformat()}
+    if records:
+        yield replace(entry, in_ledger=sum(records.values()), dead_letters=records.get(DEAD_LETTERS, 0))
 
 
 def _read_ledger(

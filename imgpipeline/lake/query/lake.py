@@ -207,11 +207,9 @@ class Lake(TrackQuestions[TableT]):
             from_day: The first day.
             to_day: The last day.
             source: Count only this source, or these.
-            label: Count only this label, or these.
+            label: Count only this label, or these; a group that was observed without it has a row with the count 0.
             by: One row for each of these in the place of `day`, `hour` and `label`: some of `day`, `hour`, `source`,
                 `label`. The column `distinct_frames` is there only with `label`, or one label.
-                `observed_s` says for how long the sources of a row were observed. With labels that are named, a group
-                that was observed without them has a row with the count 0.
             timezone: IANA name of the time zone whose days and hours are meant. Default: `IMGPIPELINE_TIMEZONE`.
         """
         choice = LabelChoice(read_names(source), read_names(label), read_names(by))

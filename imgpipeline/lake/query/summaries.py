@@ -144,8 +144,8 @@ def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelCho
         is_by_label = "label" in groups
         every = "(SELECT * FROM observed, (SELECT unnest($labels) AS label)) AS observed" if is_by_label else "observed"
         beside, keys = f"FULL JOIN {every}", groups
-    named = ["count", "days"] if name == "label_totals" else ["count", "distinct_sources"]
-    named += ["distinct_frames"] if name == "label_counts" and choice.knows_frames else []
+    frames = ["distinct_frames"] if choice.knows_frames else []
+    named = ["count", "days"] if name == "label_totals" else ["count", *frames, "distinct_sources"]
     parts = {
         "counts": counts,
         "by": ", ".join(groups),

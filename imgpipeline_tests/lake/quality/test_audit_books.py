@@ -1,9 +1,13 @@
 """The audit verifies the accounts of sessions; an incremental one repeats what was found without reading it again."""
 
+from dataclasses import replace
+
 import pytest
 
-from imgpipeline.contracts.keys import segment_key
-from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, append, write_chain
@@ -47,3 +51,53 @@ def test_a_session_that_spans_several_audits_adds_up_at_its_end(memory: ObjectSt
     assert run_audit(memory, log_range(4)).ok
     append(made, [account(4, 1, minute=1), said(5, ENDED)])
     assert run_audit(memory, log_range(6)).ok
+
+
+APART = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
+OTHER = replace(CHAIN, partition=1)
+
+
+def before(offset: int, notice: Notice) -> Notice:
+    """Return an account whose frames lie before an offset of the frames' chain."""
+    return replace(notice, attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": offset}})
+
+
+def audit_both(store: ObjectStore, frames: int, notices: int, chain: ChainId = APART) -> AuditReport:
+    return run_audit(store, log_range(frames), log_range(notices, chain=chain))
+
+
+def test_notices_in_a_topic_of_their_own_are_compared_with_the_frames_of_the_other(memory: ObjectStore):
+    write_chain(memory, [shot(0), shot(1)])
+    notices = write_chain(memory, [said(0, STARTED), before(2, account(1, 2)), said(2, ENDED)], chain=APART)
+    for _ in range(2):
+        assert audit_both(memory, 2, 3).ok, "and a settled session is not missed by the next audit"
+    append(notices, [said(3, STARTED, session="two"), before(2, account(4, 1, session="two"))])
+    (problem,) = audit_both(memory, 2, 5).problems
+    assert problem.startswith(f"cam-1, session two ({APART}, offsets 3 to 4): its accounts announce 1 frame")
+
+
+def test_frames_that_are_not_read_yet_are_not_missing(memory: ObjectStore):
+    frames = write_chain(memory, [shot(0)])
+    write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
+    assert audit_both(memory, 3, 3).ok
+    append(frames, [shot(1)])
+    assert audit_both(memory, 3, 3).ok
+    append(frames, [shot(2, session="another")])
+    (problem,) = audit_both(memory, 3, 3).problems
+    assert "announce 3 frames, the ledger holds 2" in problem
+
+
+def test_frames_that_expired_unread_are_no_second_problem_in_another_topic(memory: ObjectStore):
+    write_chain(memory, [shot(0), Gap(1, 3, GapReason.EXPIRED)])
+    write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
+    assert [partition.session_problems for partition in audit_both(memory, 3, 3).partitions] == [(), ()]
+
+
+def test_a_session_that_moved_to_another_partition_adds_up_over_both(memory: ObjectStore):
+    write_chain(memory, [said(0, STARTED), shot(1), shot(2)])
+    moved = write_chain(memory, [shot(0), account(1, 3)], chain=OTHER)
+    assert audit_both(memory, 3, 2, OTHER).ok
+    append(moved, [account(2, 1, minute=1), said(3, ENDED)])
+    for _ in range(2):
+        (problem,) = audit_both(memory, 3, 4, OTHER).problems
+        assert "announce 4 frames, the ledger holds 3" in problem

@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 
 from imgpipeline import Lake
-from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.books import BookEntry, SessionState, books_table, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import log_range, run_audit
-from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, write_chain
 from imgpipeline_tests.ledger.sessions import account, buried, said, shot
 
 pytestmark = pytest.mark.medium
@@ -134,3 +134,24 @@ def test_books_of_one_source_and_day_as_a_table(tmp_path):
     assert list(table["in_ledger"]) == [1]
     assert list(table.columns) == books_table([]).column_names
     assert len(lake.books()) == 3
+
+
+def test_a_session_over_two_chains_has_one_balance(memory: ObjectStore, is_built: bool):
+    write_chain(memory, [replace(shot(0), partition=1), buried(1, "attributes")], chain=replace(CHAIN, partition=1))
+    (entry,) = books_of(memory, said(0, STARTED), shot(1), account(2, 3), said(3, ENDED), is_built=is_built)
+    assert (entry.announced, entry.in_ledger, entry.dead_letters, entry.difference) == (3, 3, 1, 0)
+    assert entry.state is SessionState.CLOSED
+
+
+def test_frames_that_detection_has_not_reached_wait(memory: ObjectStore, is_built: bool):
+    notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
+    told = replace(account(1, 3), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 3}})
+    write_chain(memory, [said(0, STARTED), told, said(2, ENDED)], chain=notices)
+    frames = write_chain(memory, [shot(0)])
+    if is_built:
+        rebuild_day(memory, DAY, now=NOON)
+    (entry,) = read_books(memory, Settings())
+    assert (entry.announced, entry.in_ledger, entry.waiting, entry.difference) == (3, 1, 2, 0)
+    append(frames, [shot(1), shot(2, session="two")])
+    (entry, _) = read_books(memory, Settings())
+    assert (entry.in_ledger, entry.waiting, entry.difference) == (2, 0, 1)

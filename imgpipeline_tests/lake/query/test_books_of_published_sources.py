@@ -8,8 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from kafka import TopicPartition
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.detect import follow_lane
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.books import BookEntry, read_books
@@ -20,12 +23,15 @@ from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.publisher import Publisher
+from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.published import read_published
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
+STAMPS = ("timestamp", "upload_timestamp")
 
 
 @pytest.fixture
@@ -81,6 +87,40 @@ def test_a_session_closes_with_losses_dead_letters_and_a_second_run_of_the_same_
     assert report.ok, report.problems
     (status,) = read_source_status(open_store(settings), settings, now=utc_now())
     assert (status.state, status.reason, status.frames_today) == (SourceState.ENDED, "end of the source", 3)
+
+
+@pytest.mark.parametrize("form", list(MessageFormat), ids=str)
+def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of_their_own(
+    settings: Settings, kafka: KafkaBroker, form: MessageFormat
+):
+    frames, apart = settings.kafka_topic, f"{settings.kafka_topic}-notices"
+    kafka.create_topic(apart, partitions=1)
+    both = settings.model_copy(update={"kafka_topics": (frames, apart), "timestamp_fields": STAMPS})
+    publish(both, Listed([shot(0), Lost("queue", 4), shot(1)]), options=PublishOptions(message_format=form))
+    alone = both.model_copy(update={"kafka_topic": frames})
+    assert len(read_values(alone)) == 2
+    assert all(b'"kind"' not in value for value in read_values(alone))
+    notices = read_published(both.model_copy(update={"kafka_topic": apart}))
+    assert [record.kind for record in notices if isinstance(record, Notice)] == ["started", "account", "ended"]
+    detect(both)
+    (entry,) = books(both)
+    assert (entry.received, entry.announced, entry.in_ledger, entry.dead_letters) == (6, 2, 2, 0)
+    assert (entry.state, entry.topic, entry.waiting, entry.difference) == ("closed", frames, 0, 0)
+    report = audit(open_store(both), lambda: read_log(both), now=utc_now())
+    assert report.ok, report.problems
+
+
+def read_values(settings: Settings) -> list[bytes]:
+    """Return the values of all records of a topic, as a plain consumer reads them."""
+    with open_consumer(settings) as consumer:
+        at = TopicPartition(settings.kafka_topic, 0)
+        consumer.assign([at])
+        consumer.seek_to_beginning(at)
+        end = consumer.end_offsets([at])[at]
+        values: list[bytes] = []
+        while consumer.position(at) < end:
+            values += [record.value for several in consumer.poll(500).values() for record in several]
+    return values
 
 
 def test_a_session_over_midnight_closes_on_both_days(settings: Settings):

@@ -49,6 +49,7 @@ accounts AS (
            count(received)::BIGINT AS accounts, sum(received)::BIGINT AS received, sum(announced)::BIGINT AS announced,
            sum(gated)::BIGINT AS gated, sum(failed)::BIGINT AS failed,
            list(dropped) FILTER (dropped IS NOT NULL) AS dropped,
+           list(attributes ->> '$.announced_before') FILTER (contains(attributes, '"announced_before"')) AS reaches,
            sum(CAST(round(observed_s * 1e6) AS BIGINT))::DOUBLE / 1e6 AS observed_s
     FROM notices
     GROUP BY ALL

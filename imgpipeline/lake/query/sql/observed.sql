@@ -19,8 +19,8 @@ SELECT
     {by},
     {zeros},
     * EXCLUDE (one, {by}, {named}, observed_s, models),
-    observed_s,
-    coalesce(models, []) AS models
+    coalesce(models, []) AS models,
+    observed_s
 FROM counted
 {beside} USING ({keys})
 ORDER BY {order}
