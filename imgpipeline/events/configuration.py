@@ -204,8 +204,6 @@ class Rules(_Strict):
 
     def _problems_of(self, rule: Rule) -> Iterator[tuple[str, str]]:
         """Yields what is wrong with a rule's zone, line or direction."""
-        if rule.reads == "track_points":
-            yield "kind", f"{rule.kind} needs tracked objects, which this release does not store"
         place = self.place_of(rule)
         if place is None:
             kind, known = ("line", self.line) if isinstance(rule, LineCrossingRule) else ("zone", self.zone)

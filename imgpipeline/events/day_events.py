@@ -5,8 +5,8 @@ taken over. The images of changes are stored next to the table, by the event's i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import event_image_key
@@ -15,12 +15,12 @@ from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
 from imgpipeline.events.evaluate import EVALUATION_VERSION, evaluate_changes, evaluate_objects
 from imgpipeline.events.frame_changes import read_changes
-from imgpipeline.events.values import Event, SeenFrame, SeenObject
+from imgpipeline.events.seen_frames import TRACKED, read_frames
+from imgpipeline.events.values import Event
 from imgpipeline.lake.build.derived import build
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
-from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
@@ -28,15 +28,6 @@ from imgpipeline.settings import Settings
 _PART = "rule "
 _EVALUATED = "evaluated_rules"
 _OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
-_FRAMES = """
-SELECT frame_id, source, "timestamp", source_image_path, coalesce(image_width, 0), coalesce(image_height, 0)
-FROM frames WHERE status = 'processed' AND (? OR list_contains(?::VARCHAR[], source))
-"""
-_OBJECTS = """
-SELECT frame_id, label, confidence, x, y, width, height FROM detections
-WHERE (? OR list_contains(?::VARCHAR[], source)) AND (? OR list_contains(?::VARCHAR[], label)) AND confidence >= ?
-ORDER BY frame_id, detection_number
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +98,10 @@ class DayEvents(DayOfRules):
         is_about_objects = any(not isinstance(rule, ImageChangeRule) for rule in rules.rule)
         return (*(_OBJECT_TABLES if is_about_objects else (FRAMES.name,)), *changes)
 
+    def track_inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables of tracks, if a rule follows single objects."""
+        return TRACKED if any(rule.reads == "track_points" for rule in rules.rule) else ()
+
     def recipe(self, rules: Rules, /) -> str:
         """Returns the hash of all rules with what they read; zones that no rule reads are not part of it."""
         return hash_of(
@@ -132,14 +127,16 @@ class DayEvents(DayOfRules):
         return rows, {**parts, _EVALUATED: "\n".join(sorted(evaluated))}
 
     def _part(self, inputs: Inputs, rules: Rules, rule: Rule) -> str:
-        tables = (FRAME_CHANGES.name,) if isinstance(rule, ImageChangeRule) else _OBJECT_TABLES
+        tables: tuple[str, ...] = (FRAME_CHANGES.name,) if isinstance(rule, ImageChangeRule) else _OBJECT_TABLES
+        tables += TRACKED if rule.reads == "track_points" else ()
         return hash_of(rule_recipe(rules, rule, self.settings), [inputs.versions[table] for table in tables])
 
     def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
         zone = find_timezone(self.settings.timezone)
         if isinstance(rule, ImageChangeRule):
             return evaluate_changes(rule, read_changes(inputs), zone)
-        frames = read_frames(inputs.engine, rules.sources_of(rule), rule.labels, rule.min_confidence)
+        chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
+        frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
         return evaluate_objects(rules, rule, frames, zone)
 
     def _rows_of(self, events: Iterable[Event]) -> list[Row]:
@@ -167,26 +164,3 @@ class DayEvents(DayOfRules):
                 return None
             self.store.put(key, jpeg)
         return key
-
-
-def read_frames(
-    engine: Engine, sources: Sequence[str], labels: Sequence[str], min_confidence: float
-) -> list[SeenFrame]:
-    """Returns the processed frames of opened day tables, with the objects that a rule looks at.
-
-    Args:
-        engine: Has the tables `frames` and `detections` of one day.
-        sources: Only frames of these; empty: all.
-        labels: Only objects with one of these labels; empty: all.
-        min_confidence: Only objects with at least this confidence.
-    """
-    chosen = [not sources, list(sources)]
-    objects: dict[str, list[SeenObject]] = defaultdict(list)
-    for frame_id, label, confidence, *box in engine.run(_OBJECTS, [*chosen, not labels, list(labels), min_confidence]):
-        has_box = all(value is not None for value in box)
-        objects[frame_id].append(SeenObject(label, confidence, (box[0], box[1], box[2], box[3]) if has_box else None))
-    frames = [
-        SeenFrame(frame_id, source, timestamp, path, (width, height))
-        for frame_id, source, timestamp, path, width, height in engine.run(_FRAMES, chosen)
-    ]
-    return [replace(frame, objects=tuple(objects[frame.frame_id])) for frame in frames]

@@ -3,7 +3,7 @@
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
-from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
-from imgpipeline.lake.schema import SCHEMA_VERSION, Table
+from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs, stored_key
+from imgpipeline.lake.schema import SCHEMA_VERSION, TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
@@ -79,7 +79,11 @@ class DayOfRules(Derived[Manifest]):
     def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
         """Returns the versions of its inputs, and the hash of the rules that it depends on."""
         rules = self.rules_of(stored)
-        return Origin({name: found.e_tag for name, found in self._find(rules).items()}, self.recipe(rules))
+        versions = {name: found.e_tag for name, found in self._find(rules).items()}
+        for name in self.track_inputs(rules):
+            info = self.store.head(stored_key(name, self.day))
+            versions[name] = info.e_tag if info else ""
+        return Origin(versions, self.recipe(rules))
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
         """Makes it; None where a build of its inputs was between its puts."""
@@ -89,9 +93,10 @@ class DayOfRules(Derived[Manifest]):
             self.patience.wait(self.table.name, self.day)
             found = self._find(rules)
         memory = self.settings.duckdb_memory
-        with open_inputs(self.store, found, self.day, wanted_by=self.table.name, memory=memory) as inputs:
-            if inputs is None:
+        with open_inputs(self.store, found, self.day, wanted_by=self.table.name, memory=memory) as opened:
+            if opened is None:
                 return None
+            inputs = replace(opened, versions={**opened.versions, **self._open_tracks(opened.engine, rules)})
             rows, made_with = self.rows(inputs, rules, None if start.force else start.stored[self.key])
             manifest = Manifest(
                 table=self.table.name,
@@ -121,6 +126,10 @@ class DayOfRules(Derived[Manifest]):
     def inputs(self, rules: Rules, /) -> tuple[str, ...]:
         """Returns the names of the stored tables that it is made of."""
 
+    def track_inputs(self, _rules: Rules, /) -> tuple[str, ...]:
+        """Returns the names of tables of tracks that it is made of; where one is missing, it reads as empty."""
+        return ()
+
     @abstractmethod
     def recipe(self, rules: Rules, /) -> str:
         """Returns the hash of the code and of the part of the rules that make it."""
@@ -144,6 +153,22 @@ class DayOfRules(Derived[Manifest]):
             if cache.link(self.key, stored.e_tag, path) != stored.e_tag:
                 return []
         return select_rows(engine, all_rows(path))
+
+    def _open_tracks(self, engine: Engine, rules: Rules) -> dict[str, str]:
+        """Opens the tables of tracks, and returns in which version each was read; empty where it is missing."""
+        versions = {}
+        with open_cache(self.store) as (_, cache):
+            for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):
+                key, path = stored_key(table.name, self.day), engine.folder / f"{table.name}-read.parquet"
+                info = self.store.head(key)
+                version = cache.link(key, info.e_tag, path) if info else None
+                versions[table.name] = version or ""
+                if version:
+                    engine.run(f"CREATE VIEW {table.name} AS {all_rows(path, day=self.day)}")
+                else:
+                    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
+                    engine.run(f"CREATE TABLE {table.name} ({typed})")
+        return versions
 
     def _find(self, rules: Rules) -> dict[str, Stored]:
         return find_inputs(self.store, self.inputs(rules), self.day, wanted_by=self.table.name)

@@ -26,9 +26,10 @@ from imgpipeline.settings import Settings, load_settings, utc_now
 if TYPE_CHECKING:
     from imgpipeline.events.configuration import Rules
 
+TRACKED = ("track_points", "tracks")
 _UPSTREAM = {
     FRAME_CHANGES.name: [dg.AssetKey(FRAMES.name)],
-    EVENTS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, FRAME_CHANGES.name)],
+    EVENTS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED, FRAME_CHANGES.name)],
 }
 _QUESTIONS = {
     FRAME_CHANGES.name: "By how much does each image differ from the one before of the same source? Only sources that "

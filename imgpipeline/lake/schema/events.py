@@ -43,7 +43,7 @@ EVENTS = Table(
         Column("rule", "VARCHAR", "", "Name of the rule."),
         Column(
             "kind", "VARCHAR",
-            "`zone_occupancy`, `count`, `absence`, `image_change`",
+            "`zone_occupancy`, `count`, `absence`, `dwell_time`, `line_crossing`, `image_change`",
             "Kind of the rule.",
         ),
         Column("source", "VARCHAR", "", "The camera, video or folder.", ("frames.source",)),
@@ -56,14 +56,15 @@ EVENTS = Table(
         Column("direction", "VARCHAR", "", "In which direction a line was crossed, or NULL."),
         Column(
             "value", "DOUBLE", "objects, seconds or norm",
-            "What was measured, by kind: objects at once, seconds of absence, norm of the change; NULL where nothing "
-            "could be.",
+            "What was measured, by kind: objects at once, seconds of absence or in the zone, norm of the change; "
+            "NULL where nothing could be.",
         ),
         Column("reason", "VARCHAR", "", "What happened, for a person."),
         Column("frame_ids", "VARCHAR[]", "", "The frames that show it, by time; the last one met the rule.",
                ("frames.frame_id",)),
         Column("image_paths", "VARCHAR[]", "", "Their images, in the same order.", ("frames.source_image_path",)),
-        Column("track_ids", "VARCHAR[]", "", "The tracked objects that took part."),
+        Column("track_ids", "VARCHAR[]", "", "The tracked objects that took part, by their `object_id`.",
+               ("tracks.object_id",)),
         Column("difference_image", "VARCHAR", "", "Key of the image of the difference (image changes), or NULL."),
     ),
 )  # fmt: skip
