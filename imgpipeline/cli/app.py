@@ -54,6 +54,7 @@ from imgpipeline.cli import (
     status,
     summary,
     topics,
+    track_files,
     tracks,
 )
 from imgpipeline.cli.help_texts import unwrap_help
@@ -102,6 +103,8 @@ app.add_typer(frames.app, name="frames")
 app.add_typer(summary.app, name="summary")
 app.command("query")(query.query)
 app.add_typer(tracks.app, name="tracks")
+tracks.app.command("stats")(track_files.stats)
+tracks.app.command("evaluate")(track_files.evaluate)
 app.add_typer(export.app, name="export")
 app.command("redetect")(redetect.redetect)
 app.command("compare-models")(redetect.compare_models)

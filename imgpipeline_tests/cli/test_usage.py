@@ -39,6 +39,8 @@ WRONG_CALLS = [
     ("explain label-totals --day x --label car", "--day is 'x'."),
     ("dead-letters list --day x", "--day is 'x'."),
     ("tracks build", "No days are given."),
+    ("tracks stats --source gate --day x", "--day is 'x'."),
+    ("tracks evaluate", "Missing option '--truth'."),
     ("tracks list --day x", "--day is 'x'."),
     ("tracks unique --json --csv", "--json and --csv are both given."),
     ("sources books --day x", "--day is 'x'."),

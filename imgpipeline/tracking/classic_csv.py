@@ -1,0 +1,95 @@
+"""Tracks as the CSV files of classic trackers: statistics, tracks and detections of one video or sequence.
+
+Differences to those programs, on purpose: one tracker per video, numbers that follow unique objects, and boxes that are
+true corners.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from imgpipeline.lake.storage.engine import quoted
+
+CARS = ("car", "van", "truck")
+"""Labels that count as cars."""
+PEOPLE = ("person", "pedestrian", "people")
+"""Labels that count as people."""
+KINDS: Mapping[str, Sequence[str]] = {"cars": CARS, "people": PEOPLE}
+"""Labels by kind."""
+_FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id)"
+Rows = list[tuple[Any, ...]]
+Ask = Callable[[str], Rows]
+"""Runs one query."""
+
+
+def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]:
+    """Returns for each frame how many different cars and people were seen so far.
+
+    Args:
+        ask: Runs a query in a session that shows the day.
+        source: The video or sequence.
+        day: UTC day.
+    """
+    kinds = " ".join(f"WHEN label IN {_labels(labels)} THEN '{kind}'" for kind, labels in KINDS.items())
+    counts = ", ".join(
+        f"CAST(coalesce(sum(fresh) FILTER (kind = '{kind}') OVER (ORDER BY shown_at), 0) AS BIGINT) AS num_{kind}"
+        for kind in KINDS
+    )
+    rows = ask(
+        f"""
+        WITH begun AS (SELECT unique_id, CASE {kinds} END AS kind, min(first_seen) AS shown_at FROM tracks
+                       WHERE source = {quoted(source)} AND day = DATE '{day}' GROUP BY ALL),
+             changes AS (SELECT shown_at, kind, count(*) AS fresh FROM begun GROUP BY ALL
+                         UNION ALL
+                         SELECT DISTINCT "timestamp", NULL, 0 FROM frames
+                         WHERE source = {quoted(source)} AND day = DATE '{day}' AND status = 'processed')
+        SELECT DISTINCT shown_at, {counts} FROM changes ORDER BY shown_at"""  # noqa: S608 - quoted
+    )
+    return ("timestamp", "num_cars", "num_people"), [(_naive(row[0]), *row[1:]) for row in rows]
+
+
+def tracks(ask: Ask, source: str, day: date, kind: str) -> tuple[tuple[str, ...], Rows]:
+    """Returns the classic rows of tracks: one a point, objects numbered from 1 by their first sight.
+
+    Args:
+        ask: Runs a query in a session that shows the day.
+        source: The video or sequence.
+        day: UTC day.
+        kind: A key of `KINDS`.
+    """
+    rows = ask(
+        f"""
+        WITH chosen AS (SELECT track_id, unique_id, first_seen FROM tracks
+                        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(KINDS[kind])}),
+             numbered AS (SELECT unique_id, row_number() OVER (ORDER BY min(first_seen), unique_id) AS "number"
+                          FROM chosen GROUP BY unique_id)
+        SELECT {_FRAME_ID}, p.source, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
+               round(y + height, 2), p.confidence, 0
+        FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (unique_id)
+        JOIN (SELECT day, frame_id, frame_number FROM frames) USING (day, frame_id)
+        ORDER BY p."timestamp", "number\""""  # noqa: S608 - quoted
+    )
+    columns = ("frame_id", "video_id", "timestamp", "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
+    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+
+
+def detections(ask: Ask, source: str, day: date, kind: str) -> tuple[tuple[str, ...], Rows]:
+    """Returns the classic rows of detections, with corners as whole pixels; arguments as `tracks`."""
+    rows = ask(
+        f"""
+        SELECT {_FRAME_ID}, source, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
+               CAST(floor(y) AS INTEGER), CAST(floor(x + width) AS INTEGER), CAST(floor(y + height) AS INTEGER)
+        FROM detections
+        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(KINDS[kind])}
+        ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - quoted
+    )
+    columns = ("frame_id", "video_id", "timestamp", "label", "confidence", "x1", "y1", "x2", "y2")
+    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+
+
+def _labels(labels: Sequence[str]) -> str:
+    return f"({', '.join(map(quoted, labels))})"
+
+
+def _naive(at: datetime) -> str:
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat()

@@ -1,0 +1,170 @@
+"""How good tracks are, next to a known truth in MOT Challenge format.
+
+The metrics are those of TrackEval, as the library `trackers` has them: HOTA (Luiten et al. 2021), IDF1 (Ristani et al.
+2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
+"""
+
+import configparser
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.tracking.following import follow_slice, points_of
+from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
+
+DEFAULT_FRAME_RATE = 25.0
+"""Frames a second of a sequence without `seqinfo.ini`."""
+_Boxes = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good the tracks of one sequence are."""
+
+    hota: float
+    """Higher order tracking accuracy, 0 to 1."""
+    idf1: float
+    """F1 score of identities, 0 to 1."""
+    mota: float
+    """Multiple object tracking accuracy, up to 1."""
+    id_switches: int
+    """How often an object changes its id."""
+    objects: int
+    """Different objects that were counted."""
+    true_objects: int
+    """Different objects of the truth."""
+
+    @property
+    def unique_error(self) -> float:
+        """How far the count is off, as a share of the true objects."""
+        return abs(self.objects - self.true_objects) / max(self.true_objects, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MotSequence:
+    """One sequence of MOT Challenge."""
+
+    frames: list[FrameBoxes]
+    """Its detections."""
+    truth: list[tuple[npt.NDArray[np.int64], _Boxes]]
+    """Ids (n,) and xyxy boxes (n, 4) of the true objects of each frame."""
+
+
+def read_sequence(folder: Path) -> MotSequence:
+    """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and maybe `seqinfo.ini`.
+
+    Args:
+        folder: The sequence's folder.
+
+    Raises:
+        ConfigurationError: A file is missing, or a line is not in the format of MOT Challenge.
+    """
+    detected, true = _read_boxes(_find(folder, "det")), _read_boxes(_find(folder, "gt"))
+    info = configparser.ConfigParser()
+    info.read(folder / "seqinfo.ini")
+    rate = info.getfloat("Sequence", "frameRate", fallback=DEFAULT_FRAME_RATE)
+    frames, truth = [], []
+    for number in range(1, max([*detected, *true], default=0) + 1):
+        rows = detected.get(number, np.empty((0, 6)))
+        time_us = round((number - 1) / rate * 1e6)
+        count = len(rows)
+        boxes = FrameBoxes(f"{number:06d}", time_us, np.arange(count), rows[:, 1:5], rows[:, 5], ("object",) * count)
+        frames.append(boxes)
+        rows = true.get(number, np.empty((0, 6)))
+        rows = rows[rows[:, 5] != 0]  # marked as not to be considered
+        truth.append((rows[:, 0].astype(np.int64), rows[:, 1:5]))
+    return MotSequence(frames, truth)
+
+
+def _find(folder: Path, name: str) -> Path:
+    found = next((path for path in (folder / f"{name}.txt", folder / name / f"{name}.txt") if path.is_file()), None)
+    if found is None:
+        raise ConfigurationError(
+            f"{folder} has neither {name}.txt nor {name}/{name}.txt.",
+            next_step="name the folder of one sequence of MOT Challenge, with ground truth and detections",
+        )
+    return found
+
+
+def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
+    """Returns for each frame number the rows id, left, top, right, bottom, confidence."""
+    rows: dict[int, list[tuple[float, ...]]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for line, cells in enumerate(csv.reader(file), 1):
+            try:
+                frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
+            except ValueError:
+                raise ConfigurationError(
+                    f"{path}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
+                    next_step="give a file in the format of MOT Challenge",
+                ) from None
+            rows[int(frame)].append((name, x, y, x + width, y + height, confidence))
+    return {frame: np.array(found) for frame, found in rows.items()}
+
+
+def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: float) -> dict[str, Quality]:
+    """Follows a sequence's detections and compares the tracks with the truth.
+
+    Args:
+        sequence: The sequence.
+        parameters: How to follow.
+        least_s: Objects seen for a shorter time are not counted, in seconds, in tracks and truth.
+
+    Returns:
+        The quality of plain ByteTrack's tracks (`bytetrack`) and of stitched objects (`stitched`).
+    """
+    tracks = follow_slice(sequence.frames, [], parameters)
+    plain = {track.number: track.number for track in tracks}
+    stitched = dict(plain)
+    for track in tracks:
+        if track.stitched_after:
+            stitched[track.number] = stitched[track.stitched_after]
+    named = {"bytetrack": plain, "stitched": stitched}
+    return {name: _measure(sequence, tracks, objects, least_s) for name, objects in named.items()}
+
+
+def _measure(
+    sequence: MotSequence, tracks: Sequence[SliceTrack], objects: Mapping[int, int], least_s: float
+) -> Quality:
+    from trackers.eval import (  # noqa: PLC0415 - takes a second
+        box_iou,
+        compute_clear_metrics,
+        compute_hota_metrics,
+        compute_identity_metrics,
+    )
+
+    found: dict[int, list[tuple[int, _Boxes]]] = defaultdict(list)
+    for track in tracks:
+        for (frame, detection), point in zip(points_of(sequence.frames, track), track.points, strict=True):
+            found[point.frame].append((objects[track.number], frame.boxes_xyxy[detection]))
+    times_s = [frame.time_us / 1e6 for frame in sequence.frames]
+    tracked = [
+        (np.array([name for name, _ in found[n]], dtype=np.int64), np.array([b for _, b in found[n]]).reshape(-1, 4))
+        for n in range(len(sequence.frames))
+    ]
+    similar = [box_iou(true, boxes) for (_, true), (_, boxes) in zip(sequence.truth, tracked, strict=True)]
+    compared: tuple[Any, ...] = ([ids for ids, _ in sequence.truth], [ids for ids, _ in tracked], similar)
+    clear = compute_clear_metrics(*compared)
+    return Quality(
+        hota=float(compute_hota_metrics(*compared)["HOTA"]),
+        idf1=float(compute_identity_metrics(*compared)["IDF1"]),
+        mota=float(clear["MOTA"]),
+        id_switches=int(clear["IDSW"]),
+        objects=_count(compared[1], times_s, least_s),
+        true_objects=_count(compared[0], times_s, least_s),
+    )
+
+
+def _count(ids: Sequence[npt.NDArray[np.int64]], times_s: Sequence[float], least_s: float) -> int:
+    spans: dict[int, tuple[float, float]] = {}
+    for at_s, names in zip(times_s, ids, strict=True):
+        for name in names.tolist():
+            spans[name] = (spans.get(name, (at_s, at_s))[0], at_s)
+    return sum(last - first >= least_s for first, last in spans.values())

@@ -1,0 +1,72 @@
+"""The files of classic trackers, each named after its row of the list of classic systems."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.settings import load_settings
+from imgpipeline.tracking import classic_csv
+from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.objectstore.stores import fresh_store
+from imgpipeline_tests.tracking.films import Car, film
+
+AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def lake(request, tmp_path):
+    store = fresh_store("folder", request)
+    cars = [
+        Car(at(0), at(5)), Car(at(2), at(5), "van", y=200), Car(at(1), at(4), "person", y=300),
+        Car(at(0), at(5), "dog"),
+    ]  # fmt: skip
+    write_chain(store, film(at(0), at(6), cars, rate=1))
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=load_settings(), now=NOON)
+    with open_lake(store, cache_dir=tmp_path / "cache", days=[DAY]) as opened:
+        yield opened
+
+
+def ask(lake: LakeSession) -> classic_csv.Ask:
+    return lambda sql: lake.query(sql).rows
+
+
+@pytest.mark.medium
+def test_row_2_15_statistics_count_cars_and_people_so_far(lake: LakeSession):
+    columns, rows = classic_csv.statistics(ask(lake), "gate", DAY)
+    assert columns == ("timestamp", "num_cars", "num_people")
+    assert rows == [
+        ("2026-01-09T12:00:00", 1, 0), ("2026-01-09T12:00:01", 1, 1), ("2026-01-09T12:00:02", 2, 1),
+        ("2026-01-09T12:00:03", 2, 1), ("2026-01-09T12:00:04", 2, 1), ("2026-01-09T12:00:05", 2, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.medium
+def test_row_2_14_tracks_have_true_corners_and_numbers_from_one(lake: LakeSession):
+    columns, rows = classic_csv.tracks(ask(lake), "gate", DAY, "cars")
+    assert ",".join(columns) == "frame_id,video_id,timestamp,track_id,x1,y1,x2,y2,confidence,class_id"
+    assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", 1, 10.0, 100.0, 90.0, 160.0, 0.9, 0)
+    assert [(row[0], row[3]) for row in rows if row[0] == "frame_00003"] == [("frame_00003", 1), ("frame_00003", 2)]
+    people = classic_csv.tracks(ask(lake), "gate", DAY, "people")[1]
+    assert [row[0] for row in people] == ["frame_00001", "frame_00002", "frame_00003"]
+
+
+@pytest.mark.medium
+def test_row_2_12_each_video_has_tracks_of_its_own(lake: LakeSession):
+    assert classic_csv.tracks(ask(lake), "other video", DAY, "cars")[1] == []
+    assert classic_csv.statistics(ask(lake), "other video", DAY)[1] == []
+
+
+@pytest.mark.medium
+def test_row_2_10_detections_have_labels_and_whole_pixels(lake: LakeSession):
+    columns, rows = classic_csv.detections(ask(lake), "gate", DAY, "cars")
+    assert ",".join(columns) == "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2"
+    assert [row[3] for row in rows] == ["car", "car", "car", "van", "car", "van", "car", "van"]
+    assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", "car", 0.9, 10, 100, 90, 160)
