@@ -5,8 +5,6 @@ from datetime import UTC, date, datetime, time
 from functools import cache
 from importlib import resources
 
-import pyarrow as pa
-
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, read_sql, set_parameters
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.settings import Settings
@@ -53,6 +51,8 @@ def name_tracks(engine: Engine, day: date) -> None:
         engine: DuckDB with the tables of `slice_rows`.
         day: UTC day.
     """
+    import pyarrow as pa  # noqa: PLC0415 - the code location reads the queries and does not need it
+
     midnight_s = datetime.combine(day, time(), UTC).timestamp()
     tracks = [TrackRef(*row) for row in engine.run('SELECT epoch(slice_start), "number", track_id FROM followed')]
     pairs = best_pairs(

@@ -4,21 +4,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from hashlib import sha256
 
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.build.summary_inputs import stored_key
-from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES, TRACKS, TRACKS_SCHEMA_VERSION
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
 from imgpipeline.lake.storage.engine import Engine, all_rows
 from imgpipeline.lake.storage.parquet_objects import hash_rows, write_rows
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.tracking import TrackingSettings
 from imgpipeline.tracking.day_inputs import DayInputs, find_slices, group_boxes, open_inputs
-from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks, queries
-from imgpipeline.tracking.following import library_version
+from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks
 from imgpipeline.tracking.groups import parse_groups
 from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, read_tracks
+from imgpipeline.tracking.recipe import library_version, tracks_recipe
 from imgpipeline.tracking.slice_rows import WantedSlice, create_rows, follow
 from imgpipeline.tracking.values import TrackingParameters
 
@@ -211,10 +210,3 @@ def _frame_rates(engine: Engine) -> dict[str, float]:
         "SELECT source, median(frame_rate) FROM slices WHERE frame_rate IS NOT NULL GROUP BY 1 ORDER BY 1"
     )
     return {source: round(rate, 6) for source, rate in rows}
-
-
-def tracks_recipe(settings: Settings) -> str:
-    """Returns the hash of all that makes a day's tracks but its inputs, 16 hexadecimal digits."""
-    values = [(name, getattr(settings, name)) for name in (*TrackingSettings.model_fields, "observed_gap_s")]
-    parts = (TRACKS_SCHEMA_VERSION, TrackingParameters.of(settings).recipe(library_version()), values, queries())
-    return sha256(repr(parts).encode()).hexdigest()[:16]

@@ -5,10 +5,10 @@ order of the first points.
 """
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,6 @@ _LEAST_LOST_FRAMES = 2.0
 _Points = list[TrackPoint]
 
 
-def library_version() -> str:
-    """Returns the version of the tracking library, such as `trackers 2.6.1`."""
-    return f"trackers {version('trackers')}"
-
-
 def follow_slice(
     frames: Sequence[FrameBoxes], cuts_us: Sequence[int], parameters: TrackingParameters
 ) -> list[SliceTrack]:
@@ -44,8 +39,10 @@ def follow_slice(
         The tracks by number. A box that is found in a single frame is in none.
     """
     found: list[tuple[_Points, Stretch]] = []
-    for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
-        found += ((points, stretch) for points in _follow(frames, stretch, parameters))
+    with warnings.catch_warnings():  # frames of the same time are followed without motion between them
+        warnings.filterwarnings("ignore", message=".*duplicate timestamp")
+        for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
+            found += [(points, stretch) for points in _follow(frames, stretch, parameters)]
     found.sort(key=lambda pair: (pair[0][0].frame, pair[0][0].detection))
     tracks = [
         SliceTrack(number, tuple(points), stretch.frame_rate, _end(frames, points, stretch, parameters))

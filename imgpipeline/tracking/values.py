@@ -3,12 +3,13 @@
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Self
 
 from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:  # the code location reads the parameters and does not need numpy
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,11 @@ class FrameBoxes:
     """Names the frame within its day."""
     time_us: int
     """The frame's own time, microseconds since 1970 UTC."""
-    numbers: npt.NDArray[np.int64]
+    numbers: "npt.NDArray[np.int64]"
     """Shape (n,): `detection_number` of each box, from 0."""
-    boxes_xyxy: npt.NDArray[np.float64]
+    boxes_xyxy: "npt.NDArray[np.float64]"
     """Shape (n, 4): left, top, right, bottom in pixels of the original image."""
-    confidences: npt.NDArray[np.float64]
+    confidences: "npt.NDArray[np.float64]"
     """Shape (n,): scores in [0, 1]."""
     labels: tuple[str, ...]
     """The n labels."""

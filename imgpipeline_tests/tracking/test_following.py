@@ -140,6 +140,13 @@ def test_weak_detections_continue_tracks_but_begin_none():
     assert follow_slice(faint, [], parameters()) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_two_frames_of_the_same_time_are_followed_without_a_warning():
+    frames = moving([*every(0.1, 20), 1.9, *every(0.1, 20, start_s=2.0)])
+    (track,) = follow_slice(frames, [], parameters())
+    assert len(track.points) == 41
+
+
 def test_no_frames_give_no_tracks():
     assert follow_slice([], [], parameters()) == []
 

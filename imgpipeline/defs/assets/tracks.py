@@ -6,6 +6,7 @@ first minute of this day.
 
 from collections.abc import Iterator
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -23,7 +24,10 @@ from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.schema.tracks import TRACKS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
-from imgpipeline.tracking.day_tracks import TracksBuild, build_tracks, tracks_recipe
+from imgpipeline.tracking.recipe import tracks_recipe
+
+if TYPE_CHECKING:
+    from imgpipeline.tracking.day_tracks import TracksBuild
 
 _UPSTREAM = [dg.AssetKey(name) for name in ("frames", "detections", "notices")]
 _NEWS = dg.AutomationCondition.any_deps_updated()
@@ -68,6 +72,8 @@ def tracks(
     context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Follows the objects of the days that have news."""
+    from imgpipeline.tracking.day_tracks import build_tracks  # noqa: PLC0415 - loads numpy and pyarrow
+
     days = days_of(context)
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
@@ -87,7 +93,7 @@ def tracks(
     yield from step.results()
 
 
-def _built(store: ObjectStore, table: str, done: TracksBuild) -> Built:
+def _built(store: ObjectStore, table: str, done: "TracksBuild") -> Built:
     manifest = done.manifests[table]
     rates = show_table(("source", "frames/s"), list(done.frame_rates.items()))
     metadata = {
