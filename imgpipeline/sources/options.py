@@ -22,7 +22,7 @@ class PublishOptions:
     idle_account_s: float = 600.0
     """Seconds between two accounts of a live source without frames."""
     commit_s: float = 0.2
-    """Least seconds between two announcements of a live source: each is a Kafka transaction."""
+    """Seconds between two announcements of a live source, each a Kafka transaction; less while its queue is full."""
     preparation: Preparation = field(default_factory=Preparation)
     """What is done to the frames before they are stored."""
     message_format: MessageFormat = MessageFormat.NATIVE

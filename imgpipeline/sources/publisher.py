@@ -84,7 +84,7 @@ class Publisher:
         self._sender = BatchSender(settings, fence=_fence_of(settings, name, kind))
         self._sender.open()
         self._lock = threading.Lock()
-        self._has_room, self._has_work = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))
         bounds = (self._options.queue_frames, self._options.queue_bytes)
         self._waiting, self._storing, self._in_store = FrameQueue(*bounds), FrameQueue(*bounds), 0
         self._notices: deque[Notice] = deque()
@@ -179,6 +179,7 @@ class Publisher:
         self._stop.set()
         with self._lock:
             self._has_room.notify_all()
+            self._crowded.notify()
 
     def _offer_frame(self, frame: CapturedFrame) -> None:
         reach("frame captured", self.name)
@@ -282,6 +283,13 @@ class Publisher:
         """Wakes the thread that announces if there is something for it to do: each wake costs as much as a frame."""
         if self._can_announce():
             self._has_work.notify()
+        if self._is_crowded():
+            self._crowded.notify()
+
+    def _is_crowded(self) -> bool:
+        """Whether a frame cannot be stored because too many stored ones wait for their announcement."""
+        is_front_done = bool(self._storing) and self._storing[0].stored.done()
+        return is_front_done and bool(self._waiting) and not self._storing.has_room(self._waiting[0].size_bytes)
 
     def _can_announce(self) -> bool:
         front_done = bool(self._storing) and self._storing[0].stored.done()
@@ -342,7 +350,8 @@ class Publisher:
         finally:
             self._sending_since = None
         if self.kind is SourceKind.LIVE:
-            self._stop.wait(self._options.commit_s)
+            with self._lock:
+                self._crowded.wait_for(lambda: self._stop.is_set() or self._is_crowded(), self._options.commit_s)
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
         """Repeats what fails for a while. A live source gives an image up; announcing is repeated in any case."""

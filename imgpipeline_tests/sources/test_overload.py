@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.settings import Settings
+from imgpipeline.settings import Settings, utc_now
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import CapturedFrame, SourceKind
 from imgpipeline.sources.publish import publish
+from imgpipeline.sources.publisher import Publisher
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = pytest.mark.servers
@@ -33,6 +37,17 @@ class SlowStore:
 
     def get(self, key: str) -> bytes:
         raise KeyError(key)
+
+
+def test_a_camera_whose_queue_is_full_is_announced_sooner(kafka: KafkaBroker, topic: str):
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    options = PublishOptions(queue_frames=4, commit_s=3600.0, drain_s=1.0)
+    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=options)
+    wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
+    for number in range(5):
+        publisher.offer(CapturedFrame(utc_now(), ClockSource.RECEIVER, data=b"\xff\xd8", number=number))
+    wait_until(lambda: bool(frames_in(read_published(settings))), limit_s=60, what="an announcement")
+    publisher.close()
 
 
 @pytest.mark.slow
