@@ -47,6 +47,11 @@ class FrameQueue:
     def __getitem__(self, index: int) -> QueuedFrame:
         return self._frames[index]
 
+    @property
+    def has_stored(self) -> bool:
+        """Whether the first frame is stored, or has failed."""
+        return bool(self._frames) and self._frames[0].stored.done()
+
     def has_room(self, size_bytes: int) -> bool:
         """Whether a frame of this size fits."""
         fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
@@ -62,6 +67,13 @@ class FrameQueue:
         frame = self._frames.popleft()
         self._bytes -= frame.size_bytes
         return frame
+
+    def pop_stored(self, most: int) -> list[QueuedFrame]:
+        """Removes and returns the frames at the front that are stored or have failed."""
+        stored: list[QueuedFrame] = []
+        while self.has_stored and len(stored) < most:
+            stored.append(self.pop())
+        return stored
 
     def clear(self) -> Iterable[QueuedFrame]:
         """Removes all frames and returns them."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.settings import Settings
 from imgpipeline.sources.preparing import Preparation
 from imgpipeline.sources.protocol import SourceKind
 
@@ -38,3 +39,8 @@ def default_options(kind: SourceKind) -> PublishOptions:
     """Returns the options of a kind: a live source stores two images at a time, so that many share a machine."""
     options = PublishOptions()
     return options if kind is SourceKind.FINITE else replace(options, writers=2)
+
+
+def fence_of(settings: Settings, name: str, kind: SourceKind) -> str | None:
+    """Returns what only one publisher at a time may send for; None where several may."""
+    return name if kind is SourceKind.LIVE and settings.kafka_transactions else None

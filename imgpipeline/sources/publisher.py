@@ -28,7 +28,7 @@ from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.images import ImageStore
-from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.options import PublishOptions, fence_of
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.records import record_of
 from imgpipeline.sources.storing import FrameStorer
@@ -81,7 +81,7 @@ class Publisher:
         preparation = self._options.preparation
         self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
         self._last_prepared: threading.Event | None = None
-        self._sender = BatchSender(settings, fence=_fence_of(settings, name, kind))
+        self._sender = BatchSender(settings, fence=fence_of(settings, name, kind))
         self._sender.open()
         self._lock = threading.Lock()
         self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))
@@ -273,9 +273,7 @@ class Publisher:
         """Returns the frames at the front that are stored or have failed."""
         with self._lock:
             self._has_work.wait_for(self._can_announce, timeout=max(0.0, wake_at - monotonic()))
-            ready: list[QueuedFrame] = []
-            while self._storing and self._storing[0].stored.done() and len(ready) < _BATCH:
-                ready.append(self._storing.pop())
+            ready = self._storing.pop_stored(_BATCH)
             self._submit_waiting()
             return ready
 
@@ -286,14 +284,13 @@ class Publisher:
         if self._is_crowded():
             self._crowded.notify()
 
-    def _is_crowded(self) -> bool:
-        """Whether a frame cannot be stored because too many stored ones wait for their announcement."""
-        is_front_done = bool(self._storing) and self._storing[0].stored.done()
-        return is_front_done and bool(self._waiting) and not self._storing.has_room(self._waiting[0].size_bytes)
+    def _is_crowded(self) -> bool:  # a frame cannot be stored until stored ones are announced
+        has_room = not self._waiting or self._storing.has_room(self._waiting[0].size_bytes)
+        return self._storing.has_stored and not has_room
 
     def _can_announce(self) -> bool:
-        front_done = bool(self._storing) and self._storing[0].stored.done()
-        return front_done or bool(self._notices) or (self._end_reason is not None and not self._storing)
+        has_ended = self._end_reason is not None and not self._storing
+        return self._storing.has_stored or bool(self._notices) or has_ended
 
     def _store_frame(self, entry: QueuedFrame) -> None:
         try:
@@ -401,8 +398,3 @@ class Publisher:
             self._has_room.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)
-
-
-def _fence_of(settings: Settings, name: str, kind: SourceKind) -> str | None:
-    """Returns what only one publisher at a time may send for; None where several may."""
-    return name if kind is SourceKind.LIVE and settings.kafka_transactions else None
