@@ -98,7 +98,7 @@ def test_one_is_shown_as_json(filled: dict[str, str], tmp_path: Path):
 
 def test_what_is_none_is_not_shown(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "show", "frames/0/1", env=filled, cwd=tmp_path)
-    assert (ended.status, "is no dead letter" in ended.stderr) == (1, True)
+    assert (ended.status, "is not a dead letter" in ended.stderr) == (1, True)
 
 
 @pytest.mark.medium

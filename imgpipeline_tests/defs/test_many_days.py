@@ -20,7 +20,7 @@ from imgpipeline.defs.automation import keep_tables_current
 FIRST = date(2024, 1, 1)
 DAILY = {
     "frames", "detections", "dead_letters", "notices", "label_counts", "label_timestamps", "label_totals",
-    "frame_stats", "source_activity", "daily_report",
+    "frame_stats", "source_activity", "tracks", "track_points", "unique_objects", "unique_totals", "daily_report",
 }  # fmt: skip
 LIMIT_OF_A_TICK_S = 60.0
 

@@ -142,7 +142,7 @@ def test_one_is_located_by_its_name(memory: ObjectStore):
     assert locate_dead_letter(memory, "frames", None, 0, 1).header.start == 0
     assert locate_dead_letter(memory, "frames", CHAIN.topic_id, 0, 2).header.start == 2
     for missing in [("frames", None, 0, 0), ("frames", None, 0, 3), ("frames", "other", 0, 1), ("none", None, 0, 1)]:
-        with pytest.raises(ConfigurationError, match="no dead letter"):
+        with pytest.raises(ConfigurationError, match="not a dead letter"):
             locate_dead_letter(memory, *missing)
     write_chain(memory, [letter(0), letter(1)], chain=ANEW)
     with pytest.raises(ConfigurationError, match="2 incarnations") as caught:

@@ -93,7 +93,7 @@ class LakeCache:
         if not self._has_grown:
             return
         found: list[tuple[float, int, str]] = []
-        with os.scandir(self._folder) as entries:  # a Path for each entry would take three times as long
+        with os.scandir(self._folder) as entries:  # a Path for each entry takes longer
             for entry in entries:
                 with contextlib.suppress(OSError):
                     status = entry.stat()

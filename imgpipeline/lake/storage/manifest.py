@@ -80,7 +80,7 @@ class Manifest:
             **({"is_extended": True} if self.is_extended else {}),
         }
         made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
-                "queries": dict(self.queries)} if self.made_of else {}  # fmt: skip
+                "queries": dict(self.queries)} if self.sql or self.made_of else {}  # fmt: skip
         made_with = {"made_with": dict(self.made_with)} if self.made_with else {}
         return json.dumps({**data, **made, **made_with}, ensure_ascii=False)
 
