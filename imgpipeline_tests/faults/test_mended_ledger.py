@@ -51,7 +51,7 @@ def test_fault_40_only_the_named_segment_is_repaired(followed: LaneUnderTest) ->
     assert key in str(report.waiting)
     report = repair(followed, key=key)
     assert ([step.key for step in report.steps], report.days) == ([key], (START.date(),))
-    with pytest.raises(ConfigurationError, match="no key of a segment"):
+    with pytest.raises(ConfigurationError, match="is not the key of a segment"):
         repair(followed, key="images/a.jpg")
     check(followed.settings)
 
