@@ -45,7 +45,8 @@ def test_four_lanes_share_two_slots_and_drain(site: Site) -> None:
     """A lane that waits for a slot is neither taken over nor asked for twice."""
     file = site.home / "dagster.yaml"
     file.write_text(file.read_text().replace("limit: 8", "limit: 2"))
-    site.variables |= {"IMGPIPELINE_LANES": "4", "IMGPIPELINE_TAKEOVER_S": "60"}
+    # A run waits longer for more frames than the next one takes to start, so that two are seen side by side.
+    site.variables |= {"IMGPIPELINE_LANES": "4", "IMGPIPELINE_TAKEOVER_S": "60", "IMGPIPELINE_LINGER_S": "15"}
     announce_everywhere(site, "camera")
     most: set[str] = set()
     site.start_daemon()
