@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from imgpipeline import __version__
 from imgpipeline.cli import (
+    alerts,
     audit,
     bundle,
     dead_letters,
@@ -111,6 +112,7 @@ app.command("compare-models")(redetect.compare_models)
 app.command("report")(report.report)
 app.add_typer(rules.app, name="rules")
 app.add_typer(events.app, name="events")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(mapreduce.app, name="mapreduce")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")

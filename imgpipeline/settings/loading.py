@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings.alerts import AlertSettings
 from imgpipeline.settings.detection import DetectionSettings
 from imgpipeline.settings.events import EventSettings
 from imgpipeline.settings.gating import GateSettings
@@ -29,7 +30,7 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings,
+    WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings,
     HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""

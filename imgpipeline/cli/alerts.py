@@ -1,0 +1,133 @@
+"""`imgpipeline alerts`: numbered events that someone is notified about."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import BadInputError, PermanentError, UsageError
+from imgpipeline.settings import load_settings, utc_now
+
+app = typer.Typer(help="Numbered events that someone is notified about.")
+NumberArgument = Annotated[int, typer.Argument(min=1, help="Number of the alert.", metavar="N")]
+
+
+@app.callback()
+def _group() -> None:
+    """Numbered events that someone is notified about."""
+
+
+@app.command("list")
+def list_them(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List alerts, the latest first."""
+    from imgpipeline.events.alerts.listing import list_alerts  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    listed, in_all = list_alerts(open_store(load_settings()), limit=limit)
+    if as_json:
+        show_json([each.to_json() for each in listed])
+    elif listed:
+        names = ("number", "timestamp", "rule", "source", "reason", "delivered", "acknowledged")
+        show_table(names, [[each.to_json()[name] for name in names] for each in listed])
+    else:
+        note("There are no alerts.")
+    if in_all > len(listed):
+        note(f"Showing the latest {len(listed):,} of {in_all:,} alerts; --limit shows more.")
+
+
+@app.command("show")
+def show(
+    number: NumberArgument,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the images of the alert to this folder.", metavar="DIR")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an alert: its event, images, attempts to deliver it, and acknowledgements."""
+    from imgpipeline.events.alerts.listing import ListedAlert, write_image  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    store = open_store(settings)
+    listed = ListedAlert.read(store, number)
+    if as_json:
+        show_json(listed.to_json())
+    else:
+        shown = {name: value for name, value in listed.to_json().items() if isinstance(value, str | int | float)}
+        show_table(("field", "value"), [[name, value] for name, value in shown.items()])
+        show_table(("image", "path"), listed.alert.images)
+        for given in listed.acknowledgements:
+            note(f"Acknowledged by {given.by} at {format_time(given.at)}. {given.note}".rstrip())
+    if out is None:
+        return
+    missing = []
+    for name, path in listed.named_images:
+        try:
+            note(f"Wrote {write_image(ImageReader(store, settings), path, out, name)}.")
+        except BadInputError as error:
+            missing.append(f"{path}: {error.message}")
+    if missing:
+        raise PermanentError(f"{counted(len(missing), 'image')} could not be read. {'; '.join(missing)}")
+
+
+@app.command("acknowledge")
+def acknowledge_it(
+    number: NumberArgument,
+    *,
+    text: Annotated[str, typer.Option("--note", help="What the alert was about.")] = "",
+    by: Annotated[str | None, typer.Option("--by", help="Who acknowledges it. Default: the user's name.")] = None,
+) -> None:
+    """Record who has seen an alert, and when. Earlier acknowledgements stay."""
+    from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    who = by or getpass.getuser()
+    acknowledge(open_store(load_settings()), number, Acknowledgement(who, utc_now(), text))
+    note(f"Alert {number} is acknowledged by {who}.")
+
+
+@app.command("deliver")
+def deliver_them(
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="Also try now what waits for its next attempt.")] = False,
+) -> None:
+    """Send the alerts that are due to the targets that lack them.
+
+    Exits with status 1 if a target did not accept an alert; it is tried again later.
+    """
+    from imgpipeline.events.alerts.delivery import deliver  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    if settings.alert_targets is None:
+        raise UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")
+    done = deliver(open_store(settings), settings, now=utc_now(), is_retry=retry)
+    note(f"Delivered {counted(done.delivered, 'alert')}; {done.failed} failed, {done.waiting} waiting.")
+    if done.failed:
+        raise typer.Exit(1)
+
+
+@app.command("test")
+def test() -> None:
+    """Send a test message to each target.
+
+    Exits with status 1 if a target does not accept it.
+    """
+    from imgpipeline.events.alerts.delivery import read_targets, send  # noqa: PLC0415 - loads obstore
+
+    targets = read_targets(load_settings())
+    if not targets:
+        raise UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")
+    sent = {target.name: send(target, "imgpipeline: test", "This is a test of the alerts.") for target in targets}
+    show_table(("target", "accepted"), [[name, "yes" if accepted else "no"] for name, accepted in sent.items()])
+    if not all(sent.values()):
+        raise typer.Exit(1)

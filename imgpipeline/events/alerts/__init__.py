@@ -1,0 +1,1 @@
+"""Alerts: numbered events that someone is notified about."""

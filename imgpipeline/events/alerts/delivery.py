@@ -1,0 +1,224 @@
+"""Delivers alerts through apprise, at least once to each target; every attempt is recorded.
+
+A message carries the alert's `event_id` as its idempotency key: if a process dies between sending and recording, the
+next one sends the same message again with the same key.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from imgpipeline.contracts.alert_keys import (
+    DELIVERED,
+    attempts_prefix,
+    delivered_key,
+    entry_key,
+    parse_entry,
+    parse_number,
+)
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.events.alerts.chain import alert_numbers, read_alert
+from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.alerts.values import Alert
+from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_FIRST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 900.0
+_LISTED_IN_SUMMARY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where alerts are sent."""
+
+    name: str
+    """Its scheme and a short hash, such as `json-1a2b`; holds no secret."""
+    url: str
+    """URL of apprise; a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to deliver an alert to all targets that lack it."""
+
+    at: datetime
+    """When, UTC."""
+    accepted: tuple[str, ...]
+    """Names of the targets that accepted it."""
+    failed: tuple[str, ...]
+    """Names of the targets that did not."""
+    alerts: int
+    """How many alerts the message was about; more than one in a summary."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Attempt":
+        """Reads what `to_json` wrote."""
+        return cls(parse_time(data["at"]), tuple(data["accepted"]), tuple(data["failed"]), int(data["alerts"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the attempt as one JSON object."""
+        lists = {"accepted": list(self.accepted), "failed": list(self.failed)}
+        return {"at": format_time(self.at), **lists, "alerts": self.alerts}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one pass has done."""
+
+    delivered: int
+    """Alerts that every target has now."""
+    failed: int
+    """Alerts that a target did not accept; they are tried again."""
+    waiting: int
+    """Alerts whose next attempt is not due yet."""
+
+
+def read_targets(settings: Settings) -> tuple[Target, ...]:
+    """Returns the targets of the settings; none where they are unset.
+
+    Raises:
+        ConfigurationError: A target is no URL that apprise knows; the message names its position, not the URL.
+    """
+    import apprise  # noqa: PLC0415 - loads 100 modules
+
+    urls = settings.alert_targets.get_secret_value().split() if settings.alert_targets else []
+    for position, url in enumerate(urls, start=1):
+        if not apprise.Apprise().add(url):
+            raise ConfigurationError(
+                f"IMGPIPELINE_ALERT_TARGETS: target {position} of {len(urls)} is no URL that apprise knows.",
+                next_step="correct it, then run `imgpipeline alerts test`",
+            )
+    return tuple(Target(f"{url.partition(':')[0].lower()}-{sha256(url.encode()).hexdigest()[:4]}", url) for url in urls)
+
+
+def send(target: Target, title: str, body: str) -> bool:
+    """Sends one message to one target; returns whether it accepted it."""
+    import apprise  # noqa: PLC0415 - loads 100 modules
+
+    # Its messages about failures have the target's URL in them.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    service = apprise.Apprise()
+    service.add(target.url)
+    return bool(service.notify(title=title, body=body))
+
+
+def undelivered_numbers(store: ObjectStore) -> list[int]:
+    """Returns the numbers of the alerts that some target may lack, sorted: two listings.
+
+    Raises:
+        PermanentError: Numbers of alerts are missing.
+        TransientError: The store does not answer.
+    """
+    delivered = {parse_number(info.key) for info in store.list_objects(DELIVERED)}
+    return [number for number in alert_numbers(store) if number not in delivered]
+
+
+def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
+    """Returns the attempts to deliver an alert, in their order.
+
+    Raises:
+        PermanentError: One is damaged.
+        TransientError: The store does not answer.
+    """
+    prefix = attempts_prefix(number)
+    return [Attempt.from_json(read_object(store, entry_key(prefix, entry))) for entry in _entries(store, number)]
+
+
+def deliver(store: ObjectStore, settings: Settings, *, now: datetime, is_retry: bool = False) -> Delivery:
+    """Sends the alerts that are due to the targets that lack them; more than a few as one summary.
+
+    Args:
+        store: The object store.
+        settings: The targets, and how many messages they get.
+        now: Time of the attempt, UTC.
+        is_retry: Try now what waits for its next attempt.
+
+    Raises:
+        ConfigurationError: A target is no URL that apprise knows.
+        PermanentError: A stored object is damaged.
+        TransientError: The store does not answer.
+    """
+    targets = read_targets(settings)
+    if not targets:
+        return Delivery(0, 0, 0)
+    numbers = undelivered_numbers(store)
+    attempts = {number: read_attempts(store, number) for number in numbers}
+    due = [number for number in numbers if is_retry or _is_due(attempts[number], now)]
+    alerts = [read_alert(store, number) for number in due]
+    is_storm = len(alerts) > settings.alert_messages_per_minute
+    delivered = 0
+    for group in [alerts] if is_storm else [[alert] for alert in alerts]:
+        lacking = {alert.number: _lacking(targets, attempts[alert.number]) for alert in group}
+        wanted = [target for target in targets if any(target in each for each in lacking.values())]
+        accepted = {target for target in wanted if send(target, *_message(group))}
+        reach("alert sent", str(group[0].number))
+        for alert in group:
+            delivered += _record(store, alert.number, lacking[alert.number], accepted, len(group), now)
+    return Delivery(delivered, len(alerts) - delivered, len(numbers) - len(due))
+
+
+def _record(
+    store: ObjectStore, number: int, lacking: Sequence[Target], accepted: Iterable[Target], alerts: int, now: datetime
+) -> bool:
+    """Records an attempt; returns whether all targets have the alert now."""
+    took = tuple(target.name for target in lacking if target in accepted)
+    failed = tuple(target.name for target in lacking if target not in accepted)
+    content = {**Attempt(now, took, failed, alerts).to_json(), "writer": uuid4().hex}
+    entry = max(_entries(store, number), default=0) + 1
+    while not create_object(store, entry_key(attempts_prefix(number), entry), content):
+        entry += 1
+    if failed:
+        return False
+    store.put(delivered_key(number), b"{}")
+    return True
+
+
+def _lacking(targets: Sequence[Target], attempts: Iterable[Attempt]) -> list[Target]:
+    have = {name for attempt in attempts for name in attempt.accepted}
+    return [target for target in targets if target.name not in have]
+
+
+def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
+    if not attempts:
+        return True
+    pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(len(attempts) - 1, 20), _LONGEST_PAUSE_S)
+    return now >= attempts[-1].at + timedelta(seconds=pause_s)
+
+
+def _entries(store: ObjectStore, number: int) -> list[int]:
+    found = (parse_entry(info.key) for info in store.list_objects(attempts_prefix(number)))
+    return sorted(entry for entry in found if entry is not None)
+
+
+def _message(alerts: Sequence[Alert]) -> tuple[str, str]:
+    """Returns title and body of the message about one alert or several."""
+    if len(alerts) == 1:
+        return f"Alert {alerts[0].number}: {alerts[0].event.rule} at {alerts[0].event.source}", _body(alerts[0])
+    first, last = alerts[0].number, alerts[-1].number
+    listed = [
+        f"{alert.number}: {alert.event.rule} at {alert.event.source}, {format_time(alert.event.timestamp)}"
+        for alert in alerts[:_LISTED_IN_SUMMARY]
+    ]
+    more = len(alerts) - len(listed)
+    body = "\n".join([*listed, *([f"and {more} more: imgpipeline alerts list"] if more else []),
+                      f"idempotency key: {_key_of(alerts)}"])  # fmt: skip
+    return f"{counted(len(alerts), 'alert')}: {first} to {last}", body
+
+
+def _body(alert: Alert) -> str:
+    event = alert.event
+    lines = [f"{event.reason}, {format_time(event.timestamp)}"]
+    lines += [f"{name}: {path}" for name, path in alert.images]
+    return "\n".join([*lines, f"idempotency key: {event.event_id}"])
+
+
+def _key_of(alerts: Sequence[Alert]) -> str:
+    return sha256(" ".join(alert.event.event_id for alert in alerts).encode()).hexdigest()[:32]
