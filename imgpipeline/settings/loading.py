@@ -30,8 +30,8 @@ from imgpipeline.settings.warnings import WarningLimits
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings, ModelSettings,
-    HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
+    WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings,
+    ModelSettings, HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

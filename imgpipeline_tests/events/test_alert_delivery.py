@@ -1,0 +1,169 @@
+"""Alerts reach every target at least once, whatever is away or killed; a storm is one message."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+from aiosmtpd.controller import Controller
+from pydantic import SecretStr
+
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.alerts.delivery import deliver, read_attempts, read_targets, undelivered_numbers
+from imgpipeline.faultpoints import PLAN_VARIABLE
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.events.test_alert_chain import NOW, event
+from imgpipeline_tests.objectstore.stores import folder_settings
+
+Received = list[dict[str, str]]
+
+
+@contextmanager
+def web_server(received: Received, port: int = 0) -> Iterator[int]:
+    """Serve a webhook that notes what it receives; yields its port."""
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Webhook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Mailbox:
+    """Takes mails."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's name
+        """Keep a mail."""
+        self.mails.append(envelope.content.decode())
+        return "250 OK"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """A store that several processes can open."""
+    return open_store(folder_settings(tmp_path))
+
+
+def sending_to(tmp_path: Path, *targets: str, **changes: object) -> Settings:
+    return folder_settings(tmp_path).model_copy(update={"alert_targets": SecretStr(" ".join(targets)), **changes})
+
+
+def raise_alerts(store: ObjectStore, count: int) -> None:
+    chain = AlertChain(store)
+    for number in range(1, count + 1):
+        chain.append(event(number), difference_image=None, now=NOW)
+
+
+def free_port() -> int:
+    with web_server([]) as port:
+        return port
+
+
+def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
+    raise_alerts(store, 1)
+    received: Received = []
+    with web_server(received) as port:
+        settings = sending_to(tmp_path, f"json://127.0.0.1:{port}")
+        assert deliver(store, settings, now=NOW).delivered == 1
+        assert deliver(store, settings, now=NOW, is_retry=True).delivered == 0
+    (message,) = received
+    assert message["title"] == "Alert 1: changed at gate"
+    assert event(1).event_id in message["message"]
+    assert undelivered_numbers(store) == []
+
+
+@pytest.mark.medium
+@pytest.mark.fault(59)
+def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path: Path, store: ObjectStore):
+    raise_alerts(store, 1)
+    port, mailbox = free_port(), Mailbox()
+    mail = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    mail.start()
+    try:
+        settings = sending_to(
+            tmp_path,
+            f"json://127.0.0.1:{port}",
+            f"mailto://127.0.0.1:{mail.port}?from=a@example.com&to=b@example.com&mode=insecure",
+        )
+        assert deliver(store, settings, now=NOW).failed == 1
+        assert deliver(store, settings, now=NOW + timedelta(seconds=9)).waiting == 1
+        received: Received = []
+        with web_server(received, port):
+            assert deliver(store, settings, now=NOW + timedelta(seconds=10)).delivered == 1
+    finally:
+        mail.stop()
+    assert (len(received), len(mailbox.mails)) == (1, 1)
+    first, second = read_attempts(store, 1)
+    assert (first.accepted, first.failed) == (second.failed + first.accepted, second.accepted)
+    assert [name.partition("-")[0] for name in first.failed + first.accepted] == ["json", "mailto"]
+
+
+@pytest.mark.medium
+@pytest.mark.fault(59)
+def test_fault_59_a_storm_is_one_message(tmp_path: Path, store: ObjectStore):
+    raise_alerts(store, 1000)
+    received: Received = []
+    with web_server(received) as port:
+        done = deliver(store, sending_to(tmp_path, f"json://127.0.0.1:{port}"), now=NOW)
+    assert (done.delivered, undelivered_numbers(store)) == (1000, [])
+    (message,) = received
+    assert message["title"] == "1,000 alerts: 1 to 1000"
+    assert "and 990 more" in message["message"]
+
+
+@pytest.mark.medium
+@pytest.mark.fault(58)
+def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_key(tmp_path: Path, store: ObjectStore):
+    raise_alerts(store, 2)
+    received: Received = []
+    with web_server(received) as port:
+        settings = sending_to(tmp_path, f"json://127.0.0.1:{port}")
+        variables = {
+            "IMGPIPELINE_STORE_URL": settings.store_url,
+            "IMGPIPELINE_ALERT_TARGETS": f"json://127.0.0.1:{port}",
+            PLAN_VARIABLE: "alert sent:2=kill",
+        }
+        command = [sys.executable, "-m", "imgpipeline.cli", "alerts", "deliver"]
+        assert subprocess.run(command, env=variables, check=False).returncode == -SIGKILL
+        assert undelivered_numbers(store) == [2]
+        assert deliver(store, settings, now=NOW).delivered == 1
+    titles = [message["title"].partition(":")[0] for message in received]
+    assert titles == ["Alert 1", "Alert 2", "Alert 2"]
+    assert received[1] == received[2]
+
+
+def test_a_wrong_target_is_named_without_its_secret(tmp_path: Path):
+    settings = sending_to(tmp_path, "json://localhost", "nonsense://user:hunter2@host")
+    with pytest.raises(ConfigurationError, match="target 2 of 2") as refused:
+        read_targets(settings)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_without_targets_nothing_is_sent(store: ObjectStore):
+    raise_alerts(store, 1)
+    assert deliver(store, Settings(), now=NOW).delivered == 0
+    assert undelivered_numbers(store) == [1]
