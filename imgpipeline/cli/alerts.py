@@ -95,6 +95,34 @@ def acknowledge_it(
     note(f"Alert {number} is acknowledged by {who}.")
 
 
+@app.command("watch")
+def watch_them(
+    *,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Stop after this long. Default: run until stopped.")
+    ] = None,
+) -> None:
+    """Follow the ledger, raise an alert for each event, and deliver the alerts.
+
+    Several can run at once: an event gets one alert. Stop it with Ctrl-C or SIGTERM.
+    """
+    from imgpipeline.cli.stopping import stopped_by_signals  # noqa: PLC0415 - as the others
+    from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - loads obstore
+    from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - loads pydantic models
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    if settings.rules_file is None:
+        raise UsageError("No rules are given.", next_step="set IMGPIPELINE_RULES_FILE; docs/events.md shows how")
+    store = open_store(settings)
+    watch = Watch(store, settings, read_rules(settings, store), utc_now)
+    with stopped_by_signals() as stopping, delivering(store, settings, utc_now):
+        for alert in watch.run(stopping.event, seconds=seconds):
+            note(f"Alert {alert.number}: {alert.event.rule} at {alert.event.source}, {alert.event.reason}.")
+    raise typer.Exit(stopping.exit_status)
+
+
 @app.command("deliver")
 def deliver_them(
     *,

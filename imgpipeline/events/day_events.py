@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 
-from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
+from imgpipeline.events.difference_images import store_difference
 from imgpipeline.events.evaluate import EVALUATION_VERSION, evaluate_changes, evaluate_objects
 from imgpipeline.events.frame_changes import read_changes
 from imgpipeline.events.seen_frames import TRACKED, read_frames
@@ -22,7 +22,7 @@ from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
 from imgpipeline.lake.storage.manifest import Manifest, Stored
-from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _PART = "rule "
@@ -146,21 +146,7 @@ class DayEvents(DayOfRules):
             {
                 **{name: getattr(event, name) for name in names},
                 "event_id": event.event_id,
-                "difference_image": self._store_difference(event),
+                "difference_image": store_difference(self.store, self.settings, event),
             }
             for event in events
         ]
-
-    def _store_difference(self, event: Event) -> str | None:
-        if event.kind != "image_change" or event.value is None:
-            return None
-        from imgpipeline.events.comparing import draw_difference  # noqa: PLC0415 - loads OpenCV
-
-        key = event_image_key(self.day, event.event_id, "difference")
-        if self.store.head(key) is None:
-            previous, path = event.image_paths
-            jpeg = draw_difference(ImageReader(self.store, self.settings), path, previous)
-            if jpeg is None:
-                return None
-            self.store.put(key, jpeg)
-        return key

@@ -6,7 +6,7 @@ next one sends the same message again with the same key.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -81,6 +81,24 @@ class Delivery:
     """Alerts whose next attempt is not due yet."""
 
 
+@dataclass(slots=True)
+class MessagePace:
+    """How many messages one process may still send."""
+
+    per_minute: int
+    """At most this many in 60 seconds."""
+    _sent: list[datetime] = field(default_factory=list)
+
+    def allowance(self, now: datetime) -> int:
+        """Returns how many messages may be sent now."""
+        self._sent = [at for at in self._sent if now - at < timedelta(minutes=1)]
+        return max(0, self.per_minute - len(self._sent))
+
+    def take(self, now: datetime) -> None:
+        """Notes that a message is sent."""
+        self._sent.append(now)
+
+
 def read_targets(settings: Settings) -> tuple[Target, ...]:
     """Returns the targets of the settings; none where they are unset.
 
@@ -132,7 +150,9 @@ def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
     return [Attempt.from_json(read_object(store, entry_key(prefix, entry))) for entry in _entries(store, number)]
 
 
-def deliver(store: ObjectStore, settings: Settings, *, now: datetime, is_retry: bool = False) -> Delivery:
+def deliver(
+    store: ObjectStore, settings: Settings, *, now: datetime, is_retry: bool = False, pace: MessagePace | None = None
+) -> Delivery:
     """Sends the alerts that are due to the targets that lack them; more than a few as one summary.
 
     Args:
@@ -140,6 +160,7 @@ def deliver(store: ObjectStore, settings: Settings, *, now: datetime, is_retry: 
         settings: The targets, and how many messages they get.
         now: Time of the attempt, UTC.
         is_retry: Try now what waits for its next attempt.
+        pace: How many messages this process may still send; default: as many as the settings allow in a minute.
 
     Raises:
         ConfigurationError: A target is no URL that apprise knows.
@@ -151,13 +172,16 @@ def deliver(store: ObjectStore, settings: Settings, *, now: datetime, is_retry: 
         return Delivery(0, 0, 0)
     numbers = undelivered_numbers(store)
     attempts = {number: read_attempts(store, number) for number in numbers}
-    due = [number for number in numbers if is_retry or _is_due(attempts[number], now)]
+    pace = pace or MessagePace(settings.alert_messages_per_minute)
+    allowance = pace.allowance(now)
+    due = [number for number in numbers if allowance and (is_retry or _is_due(attempts[number], now))]
     alerts = [read_alert(store, number) for number in due]
-    is_storm = len(alerts) > settings.alert_messages_per_minute
+    is_storm = len(alerts) > allowance
     delivered = 0
     for group in [alerts] if is_storm else [[alert] for alert in alerts]:
         lacking = {alert.number: _lacking(targets, attempts[alert.number]) for alert in group}
         wanted = [target for target in targets if any(target in each for each in lacking.values())]
+        pace.take(now)
         accepted = {target for target in wanted if send(target, *_message(group))}
         reach("alert sent", str(group[0].number))
         for alert in group:

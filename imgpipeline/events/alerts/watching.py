@@ -1,0 +1,144 @@
+"""Follows the ledger and raises an alert for each event, while frames arrive.
+
+A start reads the current days from their first frame, so the events, and the cooldowns of rules, are those of the daily
+build. Nothing else is kept between runs: the alert chain says which events already have an alert.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.errors import TransientError
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.alerts.live_day import LiveDay
+from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.configuration import Rules
+from imgpipeline.events.difference_images import store_difference
+from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.values import Event
+from imgpipeline.lake.schema import EVENTS
+from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
+from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Clock, Settings
+
+_POLL_S = 0.5
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Watch:
+    """One run that watches for events; for one thread at a time."""
+
+    store: ObjectStore
+    """The object store."""
+    settings: Settings
+    """Limits of images, the time zone of hours, and how old an event may be."""
+    rules: Rules
+    """The rules."""
+    clock: Clock
+    """Says what time it is."""
+    chain: AlertChain = field(init=False)
+    """The alerts so far."""
+    _days: dict[date, LiveDay] = field(default_factory=dict)
+    _checkpoint: Checkpoint | None = None
+    _tables: dict[date, str] = field(default_factory=dict)
+    _pending: dict[str, Event] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Opens the alert chain."""
+        self.chain = AlertChain(self.store)
+
+    def look(self) -> list[Alert]:
+        """Reads what is new in the ledger, and returns the alerts that it raised.
+
+        Raises:
+            LedgerError: A segment cannot be read, or the ledger is another one.
+            PermanentError: An alert is damaged, or numbers are missing.
+            TransientError: The store does not answer; the next call continues.
+        """
+        now = self.clock()
+        oldest = now - timedelta(seconds=self.settings.alert_max_age_s)
+        if self._checkpoint is None:
+            self._start(oldest.astimezone(UTC).date())
+        else:
+            self._read_on(self._checkpoint)
+        for day in [day for day in self._days if day < oldest.astimezone(UTC).date()]:
+            del self._days[day]
+        for event in self._events():
+            if event.timestamp >= oldest and not self.chain.has(event):
+                self._pending[event.event_id] = event
+        return list(self._raise_pending(now))
+
+    def run(self, stop: threading.Event, *, seconds: float | None = None) -> Iterator[Alert]:
+        """Yields alerts as they are raised, until it is stopped or its time is up.
+
+        A store that does not answer is asked again; each failure is logged.
+
+        Raises:
+            LedgerError: A segment cannot be read, or the ledger is another one.
+            PermanentError: An alert is damaged, or numbers are missing.
+        """
+        until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
+        while not stop.is_set():
+            try:
+                yield from self.look()
+            except TransientError as error:
+                _LOG.warning("%s", error)
+            if until is not None and self.clock() >= until:
+                return
+            stop.wait(_POLL_S)
+
+    def _start(self, first: date) -> None:
+        repairs = list_repairs(self.store)
+        ends = fix_ends(self.store)
+        self._days.clear()
+        days = [day for day in known_days(self.store) if day >= first]
+        if days:
+            for segment in read_days(self.store, {d: {} for d in days}, {c: end.offset for c, end in ends.items()}):
+                for outcome in segment.outcomes():
+                    if isinstance(outcome, Frame) and outcome.day >= first:
+                        self._live(outcome.day).add(segment.header.chain, outcome)
+        positions = {chain: end.last for chain, end in ends.items() if end.last}
+        self._checkpoint = Checkpoint(positions, last_handled(repairs, after=0))
+
+    def _read_on(self, checkpoint: Checkpoint) -> None:
+        for batch in follow(self.store, checkpoint):
+            if batch.forgotten:  # a repair changed frames that were read: the next look reads the days again
+                self._checkpoint = None
+                return
+            for chain, outcome in batch.outcomes():
+                if isinstance(outcome, Frame):
+                    self._live(outcome.day).add(chain, outcome)
+            self._checkpoint = batch.checkpoint
+
+    def _live(self, day: date) -> LiveDay:
+        if day not in self._days:
+            self._days[day] = LiveDay(self.rules, self.settings, ImageReader(self.store, self.settings))
+        return self._days[day]
+
+    def _events(self) -> Iterator[Event]:
+        for live in self._days.values():
+            yield from live.find_events()
+        tracked = {rule.name for rule in self.rules.rule if rule.reads == "track_points"}
+        for day in self._days if tracked else ():
+            info = self.store.head(day_table_key(EVENTS.name, day))
+            if info is not None and self._tables.get(day) != info.e_tag:
+                yield from (event for event in read_events(self.store, self.settings, day) if event.rule in tracked)
+                self._tables[day] = info.e_tag
+
+    def _raise_pending(self, now: datetime) -> Iterator[Alert]:
+        """Yields the alerts of pending events; an event stays pending until it has one, also if the store fails."""
+        if self._pending:
+            self.chain.catch_up()
+        for event in sorted(self._pending.values(), key=lambda event: (event.timestamp, event.event_id)):
+            if not self.chain.has(event):
+                difference = store_difference(self.store, self.settings, event)
+                alert = self.chain.append(event, difference_image=difference, now=now)
+                if alert is not None:
+                    yield alert
+            del self._pending[event.event_id]

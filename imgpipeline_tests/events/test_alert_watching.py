@@ -1,0 +1,106 @@
+"""Live alerts are about the same events as the daily table, whatever the order of looks, restarts and kills."""
+
+import itertools
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.events.alerts.chain import read_alerts
+from imgpipeline.events.alerts.watching import Watch
+from imgpipeline.events.day_events import build_events
+from imgpipeline.events.frame_changes import build_frame_changes
+from imgpipeline.events.stored_events import read_events
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
+from imgpipeline_tests.lake.samples import LABELS, detection
+from imgpipeline_tests.ledger.samples import DAY, append, writer
+from imgpipeline_tests.objectstore.stores import folder_settings
+
+LATER = NOON + timedelta(minutes=1)
+RULES = (
+    ZONE.replace("0.5", "0").replace("[1, 1], [0, 1]", "[1, 0.5], [0, 0.5]")
+    + CHANGE
+    + '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 4\n'
+    + '[[rule]]\nname = "in the yard"\nkind = "zone_occupancy"\nzone = "yard"\nlabels = ["person"]\n'
+    + '[[rule]]\nname = "empty"\nkind = "absence"\nseconds = 1\nlabels = ["dog"]\n'
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """A store whose objects have versions."""
+    return open_store(folder_settings(tmp_path))
+
+
+def watch(store: ObjectStore, tmp_path: Path, now: datetime = LATER) -> Watch:
+    return Watch(store, folder_settings(tmp_path), rules(RULES), lambda: now)
+
+
+def make_frames(store: ObjectStore):
+    """Store ten images of which two differ from the one before, with 0 to 3 objects each."""
+    frames = stored_frames(store, rotated())
+    cycle = itertools.cycle(LABELS)
+    return [
+        frame.__class__.from_json({**frame.to_json(), "detections": [
+            detection(next(cycle)).to_json() for _ in range(frame.offset % 4)
+        ]})
+        for frame in frames
+    ]  # fmt: skip
+
+
+def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
+    """Build the day's tables and return the ids of its events."""
+    settings, given = folder_settings(tmp_path), rules(RULES)
+    rebuild_day(store, DAY, now=NOON)
+    build_frame_changes(store, DAY, rules=given, settings=settings, now=LATER)
+    build_events(store, DAY, rules=given, settings=settings, now=LATER)
+    return {event.event_id for event in read_events(store, settings, DAY)}
+
+
+def test_live_alerts_are_the_events_of_the_day(store: ObjectStore, tmp_path: Path):
+    chain, live = writer(store), watch(store, tmp_path)
+    assert live.look() == []
+    for frame in make_frames(store):
+        append(chain, [frame])
+        live.look()
+    alerts = list(read_alerts(store))
+    assert {alert.event.rule for alert in alerts} == {"changed", "crowd", "in the yard", "empty"}
+    assert {alert.event.event_id for alert in alerts} == daily_ids(store, tmp_path)
+    assert [alert.number for alert in alerts] == list(range(1, len(alerts) + 1))
+
+
+def test_an_image_change_alert_has_both_images_and_their_difference(store: ObjectStore, tmp_path: Path):
+    append(writer(store), make_frames(store))
+    alerts = [alert for alert in watch(store, tmp_path).look() if alert.event.rule == "changed"]
+    assert [[name for name, _ in alert.images] for alert in alerts] == [["before", "after", "difference"]] * 2
+    assert all(store.head(path) for alert in alerts for _, path in alert.images)
+
+
+def test_a_restarted_watch_raises_only_what_has_no_alert(store: ObjectStore, tmp_path: Path):
+    chain, frames = writer(store), make_frames(store)
+    append(chain, frames[:5])
+    first = watch(store, tmp_path).look()
+    append(chain, frames[5:])
+    second = watch(store, tmp_path).look()
+    assert first
+    assert second
+    assert list(read_alerts(store)) == first + second
+    assert watch(store, tmp_path).look() == []
+
+
+def test_two_watches_raise_each_event_once(store: ObjectStore, tmp_path: Path):
+    both = [watch(store, tmp_path), watch(store, tmp_path)]
+    chain = writer(store)
+    for number, frame in enumerate(make_frames(store)):
+        append(chain, [frame])
+        both[number % 2].look()
+    raised = [alert.event.event_id for alert in read_alerts(store)]
+    assert len(raised) == len(set(raised))
+    assert set(raised) == daily_ids(store, tmp_path)
+
+
+def test_old_events_raise_no_alert(store: ObjectStore, tmp_path: Path):
+    append(writer(store), make_frames(store))
+    assert watch(store, tmp_path, NOON + timedelta(hours=2)).look() == []
