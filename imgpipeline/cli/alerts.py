@@ -36,7 +36,8 @@ def list_them(
         show_json([each.to_json() for each in listed])
     elif listed:
         names = ("number", "timestamp", "rule", "source", "reason", "delivered", "acknowledged")
-        show_table(names, [[each.to_json()[name] for name in names] for each in listed])
+        rows = [{**each.to_json(), "timestamp": each.alert.event.timestamp} for each in listed]
+        show_table(names, [[row[name] for name in names] for row in rows])
     else:
         note("There are no alerts.")
     if in_all > len(listed):
@@ -62,7 +63,7 @@ def show(
     if as_json:
         show_json(listed.to_json())
     else:
-        shown = {name: value for name, value in listed.to_json().items() if isinstance(value, str | int | float)}
+        shown = {name: str(value) for name, value in listed.to_json().items() if isinstance(value, str | int | float)}
         show_table(("field", "value"), [[name, value] for name, value in shown.items()])
         show_table(("image", "path"), listed.alert.images)
         for given in listed.acknowledgements:

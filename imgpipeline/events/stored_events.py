@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from datetime import date
+from typing import Any
 
 from imgpipeline.events.values import Event
 from imgpipeline.lake.query.days import Span
@@ -18,10 +19,9 @@ def read_events(store: ObjectStore, settings: Settings, day: date) -> list[Event
         TransientError: The store does not answer.
     """
     rows = find_events(store, settings, Span(day, day))[0].to_pylist()
-    return [
-        Event(**{
-            each.name: tuple(row[each.name] or ()) if isinstance(row[each.name], list) else row[each.name]
-            for each in fields(Event)
-        })
-        for row in rows
-    ]  # fmt: skip
+    names = [each.name for each in fields(Event)]
+    return [Event(**{name: _value(row[name]) for name in names}) for row in rows]
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

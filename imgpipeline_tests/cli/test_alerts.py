@@ -1,0 +1,66 @@
+"""`imgpipeline alerts`, on a store in a folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.events.samples import CHANGE, rotated, stored_frames
+from imgpipeline_tests.events.test_alert_delivery import Received, web_server
+from imgpipeline_tests.ledger.samples import write_chain
+
+
+@pytest.fixture
+def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A store with ten images of which two differ from the one before, and the rule that finds them."""
+    store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    write_chain(store, stored_frames(store, rotated()))
+    path = tmp_path / "rules.toml"
+    path.write_text(CHANGE)
+    # A hundred years: the frames of the samples have a fixed day.
+    return {**folder_site, "IMGPIPELINE_RULES_FILE": str(path), "IMGPIPELINE_ALERT_MAX_AGE_S": "3e9"}
+
+
+@pytest.mark.medium
+def test_row_3_6_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(
+    site: dict[str, str], tmp_path: Path
+):
+    assert run("alerts", "list", env=site, cwd=tmp_path).stderr == "There are no alerts.\n"
+    for _ in range(2):  # the second run finds nothing new, and does not number from 1 again
+        ended = run("alerts", "watch", "--seconds", "1", env=site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+    listed = json.loads(run("alerts", "list", "--json", env=site, cwd=tmp_path).stdout)
+    assert [alert["number"] for alert in listed] == [2, 1]
+    ended = run("alerts", "show", "2", "--out", "shown", env=site, cwd=tmp_path)
+    assert (ended.status, "images/cam-1/00006.jpg" in ended.stdout) == (0, True)
+    before, after, difference = sorted((tmp_path / "shown").iterdir())
+    assert [file.stem.rpartition("-")[2] for file in (before, after, difference)] == ["before", "after", "difference"]
+    assert (before.read_bytes(), after.read_bytes()) == (rotated()[5], rotated()[6])
+    assert difference.read_bytes() not in (before.read_bytes(), after.read_bytes())
+    ended = run("alerts", "show", "3", env=site, cwd=tmp_path)
+    assert (ended.status, "There is no alert 3." in ended.stderr) == (2, True)
+
+
+@pytest.mark.medium
+def test_row_3_8_and_3_9_an_alert_records_who_was_notified_and_who_acknowledged_it(
+    site: dict[str, str], tmp_path: Path
+):
+    received: Received = []
+    with web_server(received) as port:
+        given = {**site, "IMGPIPELINE_ALERT_TARGETS": f"json://127.0.0.1:{port}"}
+        assert run("alerts", "test", env=given, cwd=tmp_path).status == 0
+        assert run("alerts", "watch", "--seconds", "1", env=given, cwd=tmp_path).status == 0
+    assert [message["title"] for message in received] == [
+        "imgpipeline: test",
+        "Alert 1: changed at cam-1",
+        "Alert 2: changed at cam-1",
+    ]
+    assert run("alerts", "deliver", "--retry", env=given, cwd=tmp_path).status == 0
+    assert run("alerts", "acknowledge", "1", "--note", "a fox", "--by", "ann", env=site, cwd=tmp_path).status == 0
+    shown = json.loads(run("alerts", "show", "1", "--json", env=site, cwd=tmp_path).stdout)
+    assert (shown["delivered"], shown["acknowledged"]) == ("yes", "ann")
+    assert [len(attempt["accepted"]) for attempt in shown["attempts"]] == [1]
+    assert [given["note"] for given in shown["acknowledgements"]] == ["a fox"]
