@@ -40,6 +40,7 @@ from imgpipeline.cli import (
     models,
     new_chain,
     prepare,
+    publish,
     query,
     redetect,
     repair,
@@ -110,6 +111,7 @@ app.add_typer(export.app, name="export")
 app.command("redetect")(redetect.redetect)
 app.command("compare-models")(redetect.compare_models)
 app.command("report")(report.report)
+app.add_typer(publish.app, name="publish")
 app.add_typer(rules.app, name="rules")
 app.add_typer(events.app, name="events")
 app.add_typer(alerts.app, name="alerts")

@@ -6,8 +6,8 @@ stays flat while the broker is slow. The source stores the image before it annou
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from kafka import KafkaProducer
@@ -120,13 +120,20 @@ class Announcer:
         self.acknowledged += 1
 
 
-def create_topic(settings: Settings, *, partitions: int, replication_factor: int | None = None) -> bool:
+def create_topic(
+    settings: Settings,
+    *,
+    partitions: int,
+    replication_factor: int | None = None,
+    config: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
     """Makes the topic of the settings.
 
     Args:
         settings: Name the topic and the broker.
         partitions: How many, at least 1; frames of one source share one.
         replication_factor: None: the broker's own default.
+        config: Settings of the topic that differ from the broker's.
 
     Returns:
         True where it was made, False where it was there already (and stays as it is).
@@ -135,7 +142,7 @@ def create_topic(settings: Settings, *, partitions: int, replication_factor: int
         ConfigurationError: A setting keeps the broker from answering, or it refuses such a topic.
         TransientError: The broker does not answer.
     """
-    wanted = {"num_partitions": partitions, "replication_factor": replication_factor or -1}
+    wanted = {"num_partitions": partitions, "replication_factor": replication_factor or -1, "configs": dict(config)}
     with open_admin(settings) as admin:
         if settings.kafka_topic in admin.list_topics():
             return False

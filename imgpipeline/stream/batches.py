@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
 
 from imgpipeline.errors import PermanentError
+from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import DELIVERY_TIMEOUT_MS
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_sender
@@ -44,14 +45,20 @@ class Record:
 class BatchSender:
     """Sends batches; used by one thread at a time. After an error the next call connects again."""
 
-    def __init__(self, settings: Settings, *, fence: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, fence: str | None = None, topics: Sequence[str] = (), owner: str = "live source"
+    ) -> None:
         """Prepares a sender; the first batch connects.
 
         Args:
             settings: Name the broker.
             fence: What only one sender at a time may send for; None: any number of senders.
+            topics: The topics to send to, the first one being part of the fence. Default: those of our own sources.
+            owner: What the fence stands for, as an error names it.
         """
         self._settings = settings
+        self._topics = tuple(topics) or tuple(dict.fromkeys((settings.kafka_topic, settings.notices_topic)))
+        self._owner = owner
         self._fence = fence
         self._context = contextlib.ExitStack()
         self._producer: KafkaProducer | None = None
@@ -81,7 +88,7 @@ class BatchSender:
             if isinstance(error.__cause__, ProducerFencedError | InvalidProducerEpochError):
                 raise FencedError(
                     f"Another process has taken over {self._fence}.",
-                    next_step="stop one of the two: each live source has one supervisor",
+                    next_step=f"stop one of the two: each {self._owner} has one sender",
                 ) from error
             raise
 
@@ -108,11 +115,13 @@ class BatchSender:
             at = (sent.topic, sent.partition)
             self.ends[at] = max(self.ends.get(at, 0), sent.offset + 1)
         if self._fence:
+            reach("batch sent", self._fence)
             producer.commit_transaction()
+            reach("batch committed", self._fence)
 
     def _open(self) -> KafkaProducer:
         with open_admin(self._settings) as admin:
-            for topic in dict.fromkeys((self._settings.kafka_topic, self._settings.notices_topic)):
+            for topic in self._topics:
                 ask_topic(admin, self._settings.model_copy(update={"kafka_topic": topic}))
         options: dict[str, Any] = {
             "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
@@ -121,7 +130,7 @@ class BatchSender:
             "max_request_size": self._settings.max_message_bytes,
         }
         if self._fence:
-            options |= {"transactional_id": f"imgpipeline/{self._settings.kafka_topic}/{self._fence}"}
+            options |= {"transactional_id": f"imgpipeline/{self._topics[0]}/{self._fence}"}
         producer = self._context.enter_context(open_sender(self._settings, **options))
         if self._fence:
             producer.init_transactions()

@@ -1,0 +1,102 @@
+"""Publishes what was found in each frame, by following the ledger.
+
+Each batch of the ledger is one Kafka transaction with the checkpoint after it. A frame is published when the ledger has
+its outcome for the first time; what a repair writes about an offset that is published already is not published.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.faultpoints import reach
+from imgpipeline.ledger import Batch, follow
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.checkpoints import (
+    Published,
+    checkpoint_record,
+    checkpoint_topic,
+    create_checkpoint_topic,
+    read_checkpoint,
+)
+from imgpipeline.publish.forms import detections_record
+from imgpipeline.publish.frames_seen import FramesSeen
+from imgpipeline.publish.options import Form, Kind
+from imgpipeline.settings import Settings
+from imgpipeline.stream.batches import BatchSender, Record
+
+_BATCH_SEGMENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is published where."""
+
+    topic: str
+    """Kafka topic."""
+    form: Form = Form.NATIVE
+    """How it is written."""
+    kind: Kind | None = None
+    """Which labels; None for all."""
+
+    @property
+    def name(self) -> str:
+        """Names the publisher: of those with one name on one topic, only the latest can publish."""
+        return f"detections-{self.kind}" if self.kind else "detections"
+
+
+def publish_detections(
+    store: ObjectStore,
+    settings: Settings,
+    wanted: Wanted,
+    *,
+    goes_on: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> int:
+    """Publishes what the ledger has after the last checkpoint, and returns the number of records.
+
+    Args:
+        store: The object store.
+        settings: Name the broker.
+        wanted: What is published where.
+        goes_on: Called when everything is published; whether to look for more.
+        progress: Called with the number of records of each committed transaction.
+
+    Raises:
+        FencedError: Another process publishes the same there now.
+        ConfigurationError: The topic is missing, or a setting keeps the broker from taking records.
+        LostCheckpointError: The ledger is another one than that of the checkpoint.
+        LedgerError: A segment cannot be read; everything before it is published.
+        TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+    """
+    create_checkpoint_topic(settings, wanted.topic)
+    topics = (wanted.topic, checkpoint_topic(wanted.topic))
+    fence = f"publish-{wanted.name}"
+    count = 0
+    with closing(BatchSender(settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
+        sender.open()  # before the checkpoint is read: an unfinished transaction has ended then
+        reach("publish opened", wanted.topic)
+        published = read_checkpoint(settings, wanted.topic, wanted.name)
+        seen = FramesSeen(store)
+        while True:
+            for batch in follow(store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
+                records = _records_of(batch, published, seen, wanted)
+                published.checkpoint = batch.checkpoint
+                reach("publish batch", wanted.topic)
+                sender.send([*records, checkpoint_record(wanted.topic, wanted.name, published)])
+                count += len(records)
+                progress(len(records))
+            if not goes_on():
+                return count
+
+
+def _records_of(batch: Batch, published: Published, seen: FramesSeen, wanted: Wanted) -> list[Record]:
+    records = []
+    for chain, outcome in batch.outcomes():
+        if published.has(chain, outcome):
+            continue
+        if isinstance(outcome, Frame) and seen.add(outcome, published.ends):
+            record = detections_record(wanted.topic, outcome, wanted.form, wanted.kind)
+            records += [record] if record else []
+        published.add(chain, outcome)
+    return records

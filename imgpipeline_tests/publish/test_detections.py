@@ -1,0 +1,198 @@
+"""Detections are published exactly once, in our own form and the classic one, wherever a publisher dies."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.faultpoints import PLAN_VARIABLE
+from imgpipeline.ledger import LostCheckpointError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.publish.detections import Wanted, publish_detections
+from imgpipeline.publish.options import Form, Kind
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.stream.batches import FencedError
+from imgpipeline_tests.faults.child_runs import environment_of
+from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+
+PROGRAM = """
+import sys
+from imgpipeline.objectstore import open_store
+from imgpipeline.publish.detections import Wanted, publish_detections
+from imgpipeline.settings import load_settings
+
+settings = load_settings()
+publish_detections(open_store(settings), settings, Wanted(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
+    return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, store_url=f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def store() -> ObjectStore:
+    return open_memory_store()
+
+
+def records_of(settings: Settings, topic: str) -> list[Any]:
+    """Return what a consumer with `read_committed` gets."""
+    at = TopicPartition(topic, 0)
+    consumer = KafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, isolation_level="read_committed", group_id=None
+    )
+    try:
+        consumer.assign([at])
+        consumer.seek_to_beginning()
+        end = consumer.end_offsets([at])[at]
+        records = []
+        while consumer.position(at) < end:
+            for found in consumer.poll(timeout_ms=200).values():
+                records += found
+        return records
+    finally:
+        consumer.close()
+
+
+def documents_of(settings: Settings, topic: str) -> list[Any]:
+    return [json.loads(record.value) for record in records_of(settings, topic)]
+
+
+def offsets_of(settings: Settings, topic: str) -> list[int]:
+    return [document["source_kafka_offset"] for document in documents_of(settings, topic)]
+
+
+def seen(offset: int, *labels: str) -> Frame:
+    box = (10.6, 20.2, 30.0, 40.5)
+    return replace(frame(offset), detections=tuple(Detection(label, 1, 0.75, box) for label in labels))
+
+
+def test_row_2_11_each_frame_is_one_record_with_its_source_as_key(settings: Settings, store: ObjectStore, topic: str):
+    write_chain(store, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
+    assert publish_detections(store, settings, Wanted(topic)) == 3
+    records = records_of(settings, topic)
+    assert [json.loads(record.value) for record in records] == [seen(2, "car").to_json(), *map(_json, (4, 5))]
+    assert {record.key for record in records} == {b"cam-1"}
+    assert dict(records[0].headers) == {"day": b"2026-01-09", "id": frame(2).frame_id.encode()}
+
+
+def _json(offset: int) -> dict[str, Any]:
+    return frame(offset).to_json()
+
+
+def test_row_2_11_a_later_call_goes_on_after_the_checkpoint(settings: Settings, store: ObjectStore, topic: str):
+    chain = write_chain(store, frames(0, 3))
+    assert publish_detections(store, settings, Wanted(topic)) == 3
+    assert publish_detections(store, settings, Wanted(topic)) == 0
+    append(chain, frames(3, 5))
+    assert publish_detections(store, settings, Wanted(topic)) == 2
+    assert offsets_of(settings, topic) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "kept"),
+    [
+        pytest.param(Kind.CARS, ("car", "van", "truck", "person", "bus"), ["car", "van", "truck"], id="row_2_7"),
+        pytest.param(Kind.PEOPLE, ("pedestrian", "people", "car"), ["pedestrian", "people"], id="row_2_8"),
+    ],
+)
+def test_row_2_7_and_row_2_8_classic_detections_of_cars_and_people(
+    settings: Settings, store: ObjectStore, topic: str, kind: Kind, labels: tuple[str, ...], kept: list[str]
+):
+    gated = replace(frame(2), status=FrameStatus.GATED, gate_reason="dark")
+    write_chain(store, [seen(0, *labels), seen(1, "dog"), gated])
+    publish_detections(store, settings, Wanted(topic, Form.CLASSIC, kind))
+    assert documents_of(settings, topic) == [
+        {
+            "frame_id": "frame_00000",
+            "video_id": "cam-1",
+            "timestamp": "2026-01-09T12:00:00+00:00",
+            "detections": [{"label": label, "confidence": 0.75, "bbox": [10, 20, 40, 60]} for label in kept],
+        },
+        {
+            "frame_id": "frame_00001",
+            "video_id": "cam-1",
+            "timestamp": "2026-01-09T12:00:00.001000+00:00",
+            "detections": [],
+        },
+    ]
+
+
+def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, store: ObjectStore, topic: str):
+    def again(offset: int) -> list[Outcome]:
+        return [replace(frame(1), offset=offset)]
+
+    chain = write_chain(store, frames(0, 3), again(3))
+    publish_detections(store, settings, Wanted(topic))
+    append(chain, again(4))
+    publish_detections(store, settings, Wanted(topic))
+    assert offsets_of(settings, topic) == [0, 1, 2]
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("step", ["publish opened", "publish batch", "batch sent", "batch committed"])
+def test_row_2_11_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
+    chain = write_chain(open_store(settings), frames(0, 3))
+    assert publish_detections(open_store(settings), settings, Wanted(topic)) == 3
+    append(chain, frames(3, 6))
+    environment = {**environment_of(settings), PLAN_VARIABLE: f"{step}=kill"}
+    killed = subprocess.run([sys.executable, "-c", PROGRAM, topic], env=environment, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    append(chain, frames(6, 8))
+    publish_detections(open_store(settings), settings, Wanted(topic))
+    assert offsets_of(settings, topic) == list(range(8))
+
+
+def test_the_older_of_two_publishers_is_fenced_off(settings: Settings, store: ObjectStore, topic: str):
+    chain = write_chain(store, frames(0, 2))
+
+    def other_takes_over() -> bool:
+        append(chain, frames(2, 4))
+        publish_detections(store, settings, Wanted(topic))
+        append(chain, frames(4, 6))
+        return True
+
+    with pytest.raises(FencedError, match="taken over"):
+        publish_detections(store, settings, Wanted(topic), goes_on=other_takes_over)
+    publish_detections(store, settings, Wanted(topic))
+    assert offsets_of(settings, topic) == list(range(6))
+
+
+def test_cars_and_people_share_a_topic_without_fencing_each_other(settings: Settings, store: ObjectStore, topic: str):
+    write_chain(store, [seen(0, "car", "person")])
+    for kind in Kind:
+        publish_detections(store, settings, Wanted(topic, Form.CLASSIC, kind))
+    found = [document["detections"][0]["label"] for document in documents_of(settings, topic)]
+    assert found == ["car", "person"]
+
+
+def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(settings: Settings, topic: str):
+    first, second = open_memory_store(), open_memory_store()
+    write_chain(first, frames(0, 3))
+    write_chain(second, frames(0, 3), chain=replace(CHAIN, topic_id="another"))
+    publish_detections(first, settings, Wanted(topic))
+    with pytest.raises(LostCheckpointError):
+        publish_detections(second, settings, Wanted(topic))
+    assert offsets_of(settings, topic) == [0, 1, 2]
+
+
+def test_the_topic_of_the_frames_and_a_missing_one_are_refused(
+    settings: Settings, store: ObjectStore, make_topic: Callable[..., str]
+):
+    with pytest.raises(ConfigurationError, match="would be read as frames"):
+        publish_detections(store, settings, Wanted(settings.kafka_topic))
+    with pytest.raises(ConfigurationError, match="absent"):
+        publish_detections(store, settings, Wanted("absent"))
