@@ -13,10 +13,11 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import PLAN_VARIABLE
-from imgpipeline.ledger import LostCheckpointError
+from imgpipeline.ledger import LostCheckpointError, find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import Wanted, publish_detections
@@ -24,7 +25,8 @@ from imgpipeline.publish.options import Form, Kind
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.batches import FencedError
 from imgpipeline_tests.faults.child_runs import environment_of
-from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer
+from imgpipeline_tests.ledger.test_follow import fill, repair_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 PROGRAM = """
@@ -196,3 +198,28 @@ def test_the_topic_of_the_frames_and_a_missing_one_are_refused(
         publish_detections(store, settings, Wanted(settings.kafka_topic))
     with pytest.raises(ConfigurationError, match="absent"):
         publish_detections(store, settings, Wanted("absent"))
+
+
+def test_what_a_repair_rewrites_is_not_published_again(settings: Settings, store: ObjectStore, topic: str):
+    fill(store, CHAIN, 4)
+    publish_detections(store, settings, Wanted(topic))
+    store.put(segment_key(CHAIN, 1), b"damaged")
+    repair_chain(store, CHAIN)
+    append(writer(store), frames(4, 6))
+    assert publish_detections(store, settings, Wanted(topic)) == 2
+    assert offsets_of(settings, topic) == list(range(6))
+
+
+def test_what_comes_after_a_chain_that_a_repair_has_shortened_is_published_from_the_old_end_on(
+    settings: Settings, store: ObjectStore, topic: str
+):
+    fill(store, CHAIN, 2, length=3)
+    publish_detections(store, settings, Wanted(topic))
+    store.put(segment_key(CHAIN, 3), b"damaged")
+    repair_chain(store, CHAIN)
+    assert find_end(store, CHAIN).offset == 4
+    append(writer(store), frames(4, 5))
+    assert publish_detections(store, settings, Wanted(topic)) == 0
+    append(writer(store), frames(5, 8))
+    assert publish_detections(store, settings, Wanted(topic)) == 2
+    assert offsets_of(settings, topic) == list(range(8))

@@ -1,0 +1,44 @@
+"""`imgpipeline publish` says what it has published, and with --follow goes on until it is stopped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.cli.command import interrupt, run
+from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+@pytest.fixture
+def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
+    return {
+        "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "IMGPIPELINE_STORE_URL": f"file://{tmp_path}/store",
+    }
+
+
+@pytest.mark.medium
+def test_detections_are_published_once_and_followed_until_ctrl_c(
+    env: Mapping[str, str], kafka: KafkaBroker, topic: str, tmp_path: Path
+):
+    store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
+    chain = write_chain(store, frames(0, 3))
+    command = ("publish", "detections", "--topic", topic)
+    first = run(*command, env=env, cwd=tmp_path)
+    assert (first.status, first.stderr) == (0, f"3 frames published on the topic {topic}.\n")
+    assert run(*command, "--json", env=env, cwd=tmp_path).json() == {"topic": topic, "published": 0}
+
+    settings = load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    end = read_log(settings)[0].log_end
+    append(chain, frames(3, 5))
+
+    def is_published() -> None:
+        wait_until(lambda: read_log(settings)[0].log_end >= end + 3, limit_s=60, what="two frames and their marker")
+
+    followed = interrupt(*command, "--follow", env=env, cwd=tmp_path, when=is_published)
+    assert (followed.status, followed.stderr) == (130, f"2 frames published on the topic {topic}.\n")
