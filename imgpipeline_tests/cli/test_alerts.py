@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
@@ -64,3 +65,13 @@ def test_row_3_8_and_3_9_an_alert_records_who_was_notified_and_who_acknowledged_
     assert (shown["delivered"], shown["acknowledged"]) == ("yes", "ann")
     assert [len(attempt["accepted"]) for attempt in shown["attempts"]] == [1]
     assert [given["note"] for given in shown["acknowledgements"]] == ["a fox"]
+    with Lake.open(site["IMGPIPELINE_STORE_URL"]) as lake:
+        alerts = lake.alerts()
+        assert list(alerts["event_id"]) == [json.loads(line)["event_id"] for line in _shown(site, tmp_path, "2", "1")]
+        assert alerts["is_delivered"].all()
+        assert [list(names) for names in alerts["acknowledged_by"]] == [[], ["ann"]]
+        assert len(lake.alerts(limit=1)) == 1
+
+
+def _shown(site: dict[str, str], folder: Path, *numbers: str) -> list[str]:
+    return [run("alerts", "show", number, "--json", env=site, cwd=folder).stdout for number in numbers]

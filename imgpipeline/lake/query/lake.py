@@ -21,6 +21,7 @@ from typing_extensions import TypeVar
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import Explanation, NumberId
+from imgpipeline.lake.query.alerts import find_alerts
 from imgpipeline.lake.query.arguments import (
     Names,
     check_folder,
@@ -31,16 +32,7 @@ from imgpipeline.lake.query.arguments import (
     read_timezone,
 )
 from imgpipeline.lake.query.books import books_table, read_books
-from imgpipeline.lake.query.days import (
-    ARGUMENTS,
-    Day,
-    Span,
-    days_of,
-    optional_day,
-    parse_day,
-    read_span,
-    unknown_day,
-)
+from imgpipeline.lake.query.days import ARGUMENTS, Day, Span, days_of, optional_day, parse_day, read_span, unknown_day
 from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
 from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
@@ -279,6 +271,10 @@ class Lake(TrackQuestions[TableT]):
     def events(self, day: Day | None = None, *, from_day: Day | None = None, to_day: Day | None = None) -> TableT:
         """Returns the stored events of some UTC days, the latest first: the columns of the table `events`."""
         return self._convert(find_events(self._open(), self._settings, self._span(day, from_day, to_day))[0])
+
+    def alerts(self, limit: int | None = None) -> TableT:
+        """Returns the alerts, the latest first: number, event, images, whether each is delivered and acknowledged."""
+        return self._convert(find_alerts(self._open(), read_limit(limit)))
 
     def sql(
         self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
