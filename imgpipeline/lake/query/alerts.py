@@ -1,9 +1,18 @@
 """The alerts as a table: `Lake.alerts`."""
 
+import json
+from typing import Any
+
 import pyarrow as pa
 
-from imgpipeline.events.alerts.listing import list_alerts
+from imgpipeline.contracts.alert_keys import ALERTS, DELIVERED, acknowledgements_prefix, alert_key, parse_number
+from imgpipeline.contracts.times import parse_time
+from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.ahead import map_ahead
+
+_READERS = 16
+_AHEAD = 32
 
 _TEXT, _TEXTS, _TIME = pa.string(), pa.list_(pa.string()), pa.timestamp("us", "UTC")
 _EVENT = {
@@ -13,7 +22,7 @@ _EVENT = {
 }  # fmt: skip
 _SCHEMA = {
     "number": pa.int64(), "event_id": _TEXT, **_EVENT, "difference_image": _TEXT, "raised_at": _TIME,
-    "is_delivered": pa.bool_(), "delivery_attempts": pa.int64(), "acknowledged_by": _TEXTS,
+    "is_delivered": pa.bool_(), "acknowledged_by": _TEXTS,
 }  # fmt: skip
 
 
@@ -25,20 +34,31 @@ def find_alerts(store: ObjectStore, limit: int | None = None) -> pa.Table:
         limit: At most this many, from 1; None: all.
 
     Raises:
-        PermanentError: A stored object is damaged, or numbers are missing.
+        PermanentError: A stored alert is damaged.
         TransientError: The store does not answer.
     """
-    rows = [
-        {
-            "number": listed.alert.number,
-            "event_id": listed.alert.event.event_id,
-            **{name: getattr(listed.alert.event, name) for name in _EVENT},
-            "difference_image": listed.alert.difference_image,
-            "raised_at": listed.alert.raised_at,
-            "is_delivered": listed.is_delivered,
-            "delivery_attempts": len(listed.attempts),
-            "acknowledged_by": [given.by for given in listed.acknowledgements],
-        }
-        for listed in list_alerts(store, limit=limit)[0]
-    ]
+    numbers = sorted(_numbers(store, ALERTS), reverse=True)[:limit]
+    delivered = _numbers(store, DELIVERED)
+    found = map_ahead(lambda number: _row(store, number), numbers, workers=_READERS, ahead=_AHEAD)
+    rows = [{**row, "is_delivered": row["number"] in delivered} for row in found]
     return pa.Table.from_pylist(rows, schema=pa.schema([pa.field(name, kind) for name, kind in _SCHEMA.items()]))
+
+
+def _numbers(store: ObjectStore, prefix: str) -> set[int]:
+    found = (parse_number(info.key) for info in store.list_objects(prefix))
+    return {number for number in found if number is not None}
+
+
+def _row(store: ObjectStore, number: int) -> dict[str, Any]:
+    """Returns an alert by the names of the columns."""
+    acknowledged = sorted(info.key for info in store.list_objects(acknowledgements_prefix(number)))
+    try:
+        alert = json.loads(store.get(alert_key(number)))
+        times = {name: parse_time(alert[name]) for name, kind in _SCHEMA.items() if kind == _TIME}
+        by = [json.loads(store.get(key))["by"] for key in acknowledged]
+        return {**{name: alert.get(name) for name in _SCHEMA}, **times, "acknowledged_by": by}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PermanentError(
+            f"{store.url}/{alert_key(number)} or one of its acknowledgements is damaged.",
+            next_step="restore it from a backup of the store",
+        ) from None
