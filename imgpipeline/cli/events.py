@@ -1,6 +1,6 @@
-"""`imgpipeline events`: what the rules found."""
+"""`imgpipeline events`: what the rules found, and what is counted at zones and lines."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,13 +17,15 @@ from imgpipeline.cli.output import (
 from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="What the rules found.")
+app = typer.Typer(help="What the rules found, and what is counted at zones and lines.")
 _SHOWN = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
+SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Only this label.")]
 
 
 @app.callback()
 def _group() -> None:
-    """What the rules found."""
+    """What the rules found, and what is counted at zones and lines."""
 
 
 @app.command("list")
@@ -62,3 +64,63 @@ def list_them(  # noqa: PLR0913 - one parameter an option
         note(f"No events match ({span}){step}.")
     if matching > len(rows):
         note(f"Showing the latest {len(rows):,} of {matching:,} events ({span}); --limit shows more.")
+
+
+@app.command("zones")
+def zones(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show what stood in each zone by hour (UTC) and label.
+
+    Hours in which a zone was empty have no row. Zones are those of rules.toml.
+    """
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+
+    read_span(day, first, last)
+    with open_arrow_lake(load_settings()) as lake:
+        found = lake.zone_occupancy(day, from_day=first, to_day=last, source=source, label=label)
+    _show_counts(found, as_json=as_json, as_csv=as_csv)
+
+
+@app.command("lines")
+def lines(
+    day: OnlyDayOption = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show how often each line was crossed by hour (UTC), label and direction.
+
+    Only tracked objects cross lines, so the day needs tracks. Lines are those of rules.toml.
+    """
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+
+    read_span(day, first, last)
+    with open_arrow_lake(load_settings()) as lake:
+        found = lake.line_crossings(day, from_day=first, to_day=last, source=source, label=label)
+    _show_counts(found, as_json=as_json, as_csv=as_csv)
+
+
+def _show_counts(found: Any, *, as_json: bool, as_csv: bool) -> None:
+    """Shows all columns but the day, which is that of the hour."""
+    names = [name for name in found.column_names if name != "day"]
+    rows = found.to_pylist()
+    if as_json:
+        show_json(rows)
+    elif as_csv:
+        show_csv(found.column_names, [list(row.values()) for row in rows])
+    elif rows:
+        show_table([name.replace("_", " ") for name in names], [[row[name] for name in names] for row in rows])
+    else:
+        note("Nothing was counted in these days; docs/events.md describes how zones and lines are set up.")

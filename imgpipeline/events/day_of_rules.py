@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import ValidationError
 
-from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs, stored_key
@@ -66,7 +65,7 @@ class DayOfRules(Derived[Manifest]):
     @property
     def key(self) -> str:
         """Key of its object."""
-        return day_table_key(self.table.name, self.day)
+        return stored_key(self.table.name, self.day)
 
     def read(self) -> dict[str, Stored | None]:
         """Returns what is stored."""

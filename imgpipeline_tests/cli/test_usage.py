@@ -55,6 +55,8 @@ WRONG_CALLS = [
     ("simulate mqtt --cameras 0", "Invalid value for '--cameras'"),
     ("sources run", "Missing argument 'SOURCES.TOML'."),
     ("events list --day x", "--day is 'x'."),
+    ("events zones --day x", "--day is 'x'."),
+    ("events lines --json --csv", "--json and --csv are both given."),
     ("events list --limit 0", "Invalid value for '--limit'"),
     ("alerts list --limit 0", "Invalid value for '--limit'"),
     ("alerts show", "Missing argument 'N'."),

@@ -76,7 +76,7 @@ def test_automation_keeps_the_rules_of_a_day_that_is_over_and_a_backfill_takes_t
 
 
 def test_without_the_setting_nothing_is_built_by_itself():
-    assert [asset.automation_conditions_by_key for asset in event_assets(load_settings())] == [{}, {}]
+    assert [asset.automation_conditions_by_key for asset in event_assets(load_settings())] == [{}] * 4
 
 
 @pytest.mark.medium

@@ -1,15 +1,15 @@
-"""The events' layer: `frame_changes` and `events`, a Parquet file a day each, made by the rules.
+"""The events' layer: `frame_changes`, `events` and the counts at zones and lines, a Parquet file a day each.
 
 Without the setting `rules_file`, the assets are shown and nothing builds them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.defs.automation import follow
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
 from imgpipeline.defs.failures import known_failures
@@ -18,7 +18,18 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
-from imgpipeline.lake.schema import DETECTIONS, EVENTS, FRAME_CHANGES, FRAMES, Table
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.schema import (
+    DETECTIONS,
+    EVENT_TABLES,
+    EVENTS,
+    FRAME_CHANGES,
+    FRAMES,
+    LINE_CROSSINGS,
+    PLACE_TABLES,
+    ZONE_OCCUPANCY,
+    Table,
+)
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
@@ -30,12 +41,17 @@ TRACKED = ("track_points", "tracks")
 _UPSTREAM = {
     FRAME_CHANGES.name: [dg.AssetKey(FRAMES.name)],
     EVENTS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED, FRAME_CHANGES.name)],
+    ZONE_OCCUPANCY.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED)],
+    LINE_CROSSINGS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED)],
 }
 _QUESTIONS = {
     FRAME_CHANGES.name: "By how much does each image differ from the one before of the same source? Only sources that "
     "a rule of kind image_change looks at. Each pair is compared once.",
     EVENTS.name: "What did the rules of rules.toml find? One row an event, with the frames and images that show it. "
     "A day that is over keeps the rules that it was built with, until somebody materializes it.",
+    ZONE_OCCUPANCY.name: "What stood in each zone of rules.toml, by hour and label: how many at once, how many "
+    "different objects, and for how long?",
+    LINE_CROSSINGS.name: "How often was each line of rules.toml crossed, by hour, label and direction?",
 }
 
 
@@ -45,7 +61,7 @@ def event_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     Args:
         settings: Say whether there are rules: without them, automation does not build the assets.
     """
-    return [_asset(table, settings) for table in (FRAME_CHANGES, EVENTS)]
+    return [_asset(table, settings) for table in (*EVENT_TABLES, *PLACE_TABLES)]
 
 
 def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
@@ -98,17 +114,24 @@ def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
 def _build(
     table: Table, store: ObjectStore, day: date, rules: "Rules", settings: Settings, *, force: bool, keeps_rules: bool
 ) -> Built:
-    from imgpipeline.events.day_events import build_events  # noqa: PLC0415 - as above
-    from imgpipeline.events.frame_changes import build_frame_changes  # noqa: PLC0415 - as above
+    from imgpipeline.events.day_events import EventsBuild, build_events  # noqa: PLC0415 - as above
+    from imgpipeline.events.day_places import PlacesBuild, build_places  # noqa: PLC0415 - as above
+    from imgpipeline.events.frame_changes import FrameChangesBuild, build_frame_changes  # noqa: PLC0415 - as above
 
-    build = build_frame_changes if table is FRAME_CHANGES else build_events
-    done = build(store, day, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now())
+    builds: dict[str, Callable[..., FrameChangesBuild | EventsBuild | PlacesBuild]] = {
+        FRAME_CHANGES.name: build_frame_changes,
+        EVENTS.name: build_events,
+        **{each.name: partial(build_places, table=each) for each in PLACE_TABLES},
+    }
+    done = builds[table.name](
+        store, day, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now()
+    )
     return _built(store, table, day, done.manifest, skipped=done.skipped, size_bytes=done.size_bytes)
 
 
 def _built(store: ObjectStore, table: Table, day: date, manifest: Manifest, *, skipped: bool, size_bytes: int) -> Built:
     """Returns what is stored of a table now, and shown of it."""
-    key = day_table_key(table.name, day)
+    key = stored_key(table.name, day)
     stored = read_stored(store, key)
     metadata = {
         "path": f"{store.url}/{key}",

@@ -1,4 +1,4 @@
-"""The questions of notebooks about tracks and unique objects: a part of `imgpipeline.Lake`."""
+"""The questions of notebooks about tracks, unique objects, zones and lines: a part of `imgpipeline.Lake`."""
 
 from abc import ABC, abstractmethod
 from typing import Generic
@@ -12,7 +12,7 @@ AnswerT = TypeVar("AnswerT")
 
 
 class TrackQuestions(ABC, Generic[AnswerT]):
-    """Methods over the stored tracks. Frames newer than a day's tracks are not in them."""
+    """Methods over the stored tracks and counts. Frames newer than a day's build are not in them."""
 
     @abstractmethod
     def sql(
@@ -59,6 +59,35 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         table `unique_totals` for the day.
         """
         query = f"SELECT * FROM unique_objects WHERE {_only(source, label)} ORDER BY hour, source, label"  # noqa: S608 - quoted
+        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+
+    def zone_occupancy(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+    ) -> AnswerT:
+        """Returns what stood in each zone by hour and label; arguments as `tracks`."""
+        query = f"SELECT * FROM zone_occupancy WHERE {_only(source, label)} ORDER BY hour, source, zone, label"  # noqa: S608 - quoted
+        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+
+    def line_crossings(
+        self,
+        day: Day | None = None,
+        *,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
+        source: str | None = None,
+        label: str | None = None,
+    ) -> AnswerT:
+        """Returns how often each line was crossed by hour, label and direction; arguments as `tracks`."""
+        query = (
+            f"SELECT * FROM line_crossings WHERE {_only(source, label)} "  # noqa: S608 - quoted
+            "ORDER BY hour, source, line, label, direction"
+        )
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
 
 

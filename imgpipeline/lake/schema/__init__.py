@@ -5,7 +5,14 @@ Schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are ma
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
 from imgpipeline.lake.schema.day_tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
-from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS, FRAME_CHANGES
+from imgpipeline.lake.schema.events import (
+    EVENT_TABLES,
+    EVENTS,
+    FRAME_CHANGES,
+    LINE_CROSSINGS,
+    PLACE_TABLES,
+    ZONE_OCCUPANCY,
+)
 from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
 from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
 from imgpipeline.lake.schema.page import tables_page
@@ -33,7 +40,9 @@ __all__ = [
     "LABEL_COUNTS",
     "LABEL_TIMESTAMPS",
     "LABEL_TOTALS",
+    "LINE_CROSSINGS",
     "NOTICES",
+    "PLACE_TABLES",
     "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "SEGMENTS",
@@ -41,6 +50,7 @@ __all__ = [
     "STORED_DEAD_LETTERS",
     "SUMMARY_TABLES",
     "TRACK_TABLES",
+    "ZONE_OCCUPANCY",
     "Column",
     "Table",
     "tables_page",
@@ -54,6 +64,7 @@ ALL = (
     *HISTOGRAM_VIEWS,
     *TRACK_TABLES,
     *EVENT_TABLES,
+    *PLACE_TABLES,
     DEAD_LETTERS,
     SEGMENTS,
 )

@@ -1,4 +1,4 @@
-"""The columns of what rules find: `frame_changes` and `events`."""
+"""The columns of what rules find: `frame_changes` and `events`, and of what is counted at zones and lines."""
 
 from imgpipeline.lake.schema.columns import Column, Table
 
@@ -70,5 +70,52 @@ EVENTS = Table(
 )  # fmt: skip
 """`events/day=…/events.parquet`."""
 
+
+def _by_hour(place: str) -> tuple[Column, ...]:
+    return (
+        _DAY,
+        Column("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", ("frames.timestamp",)),
+        Column("source", "VARCHAR", "", f"The camera, video or folder of the {place}.", ("frames.source",)),
+        Column(place, "VARCHAR", "", f"Name of the {place}."),
+        Column("label", "VARCHAR", "", "Label of the objects; that of the track where they were tracked.",
+               ("detections.label", "tracks.label")),
+    )  # fmt: skip
+
+
+_PLACED = tuple(f"detections.{name}" for name in ("x", "y", "width", "height"))
+_TRACKED = ("tracks.object_id",)
+
+ZONE_OCCUPANCY = Table(
+    "zone_occupancy",
+    "one label in one zone in one hour in which such an object stood there",
+    (
+        *_by_hour("zone"),
+        Column("frames", "BIGINT", "frames", "Processed frames of the source in the hour.", ("frames.frame_id",)),
+        Column("occupied_frames", "BIGINT", "frames", "Those with at least one such object in the zone.", _PLACED),
+        Column("detections", "BIGINT", "detections", "Objects in the zone, added up over all frames: divided by "
+               "`frames`, the mean number at once.", _PLACED),
+        Column("most_at_once", "BIGINT", "objects", "The largest number in one frame.", _PLACED),
+        Column("objects", "BIGINT", "objects", "Different tracked objects that were in the zone in the hour.",
+               _TRACKED),
+        Column("occupied_s", "DOUBLE", "seconds, 0 to 3600", "Time between consecutive frames, at most a minute apart, "
+               "that both show such an object in the zone.", ("frames.timestamp",)),
+    ),
+)  # fmt: skip
+"""`summaries/zone_occupancy/day=…/zone_occupancy.parquet`."""
+
+LINE_CROSSINGS = Table(
+    "line_crossings",
+    "one label that crossed one line in one direction in one hour",
+    (
+        *_by_hour("line"),
+        Column("direction", "VARCHAR", "", "The line's name for the direction."),
+        Column("crossings", "BIGINT", "crossings", "How often the line was crossed.", _PLACED),
+        Column("objects", "BIGINT", "objects", "Different tracked objects that crossed it.", _TRACKED),
+    ),
+)  # fmt: skip
+"""`summaries/line_crossings/day=…/line_crossings.parquet`."""
+
+PLACE_TABLES = (ZONE_OCCUPANCY, LINE_CROSSINGS)
+"""What is counted at zones and lines."""
 EVENT_TABLES = (FRAME_CHANGES, EVENTS)
 """What rules make, in the order in which it is built."""

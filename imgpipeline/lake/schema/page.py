@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from imgpipeline.lake.schema.columns import Column, Table
 from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
-from imgpipeline.lake.schema.events import EVENT_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.exports import EXPORT_TABLES
 from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
 from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
@@ -23,6 +23,7 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
 | histogram views of `frame_stats` | {histogram_views} | in a query session and in exported files |
 | events | `frame_changes`, `events` | `events/day=2026-01-09/events.parquet` |
+| | `zone_occupancy`, `line_crossings` | `summaries/zone_occupancy/day=2026-01-09/zone_occupancy.parquet` |
 | looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
 | | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
 | compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
@@ -65,8 +66,8 @@ maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is i
 hours, days and sources. `imgpipeline export duckdb FILE` writes them and all other tables of a query session into one
 file ([bi.md](bi.md)).
 
-`frame_changes` and `events` ([events.md](events.md)) are made by rules. In a query session they are shown as they are
-stored: events of newer frames are found by the next build.
+`frame_changes`, `events`, `zone_occupancy` and `line_crossings` ([events.md](events.md)) are made by `rules.toml`. In a
+query session they are shown as they are stored: newer frames are added by the next build.
 
 What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
 `model` is in their paths, as `day` is, with a tilde where partitions have an at sign.
@@ -85,7 +86,7 @@ def tables_page() -> str:
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
     parts += [_section(table, f"{table.name}, a histogram view") for table in HISTOGRAM_VIEWS]
     parts += [_section(table, table.name) for table in (*TRACK_TABLES, TRACK_SLICES, TRACK_OVERLAPS)]
-    parts += [_section(table, table.name) for table in EVENT_TABLES]
+    parts += [_section(table, table.name) for table in (*EVENT_TABLES, *PLACE_TABLES)]
     parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))

@@ -1,4 +1,4 @@
-"""Tracks and events as tables of a query session, as they are stored.
+"""Tracks, events, and counts at zones and lines as tables of a query session, as they are stored.
 
 They are read when a query uses them. A day without them reads as empty, and newer segments are not in them.
 """
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from datetime import date
 
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
-from imgpipeline.lake.schema import EVENT_TABLES, TRACK_TABLES, Table
+from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES, TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.objectstore import ObjectStore
 
-_TABLES = (*TRACK_TABLES, *EVENT_TABLES)
+_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
 
 
 def create_derived_tables(engine: Engine) -> None:

@@ -1,0 +1,161 @@
+"""The summaries `zone_occupancy` and `line_crossings`: what stood in each zone and crossed each line, by hour.
+
+A zone is counted only if it or one of the tables has changed; the rows of the others are taken over. Zones and lines
+are counted whether or not a rule reads them.
+"""
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from imgpipeline.events.configuration import Line, Rules, Zone
+from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
+from imgpipeline.events.places import COUNTING_VERSION, count_crossings, count_in_zone
+from imgpipeline.events.seen_frames import TRACKED, read_frames
+from imgpipeline.events.values import SeenFrame
+from imgpipeline.lake.build.derived import build
+from imgpipeline.lake.build.summary_inputs import Inputs
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
+from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION
+from imgpipeline.lake.storage.manifest import Manifest, Stored
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_PART = "place "
+_COUNTED = "counted_places"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesBuild:
+    """How a day's counts were built."""
+
+    day: date
+    """UTC day."""
+    skipped: bool
+    """Whether there was nothing to do."""
+    manifest: Manifest
+    """What is stored now."""
+    size_bytes: int
+    """Size of its object."""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The zones or lines that the build of the stored table had to count, sorted."""
+        return tuple(filter(None, self.manifest.made_with[_COUNTED].split("\n")))
+
+
+def build_places(
+    store: ObjectStore,
+    day: date,
+    table: Table,
+    *,
+    rules: Rules,
+    settings: Settings,
+    force: bool = False,
+    keeps_rules: bool = False,
+    now: datetime,
+) -> PlacesBuild:
+    """Brings a day's counts at zones or lines up to its tables, tracks and `rules.toml`.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        table: `ZONE_OCCUPANCY` or `LINE_CROSSINGS`.
+        rules: Have the zones and lines as they are now.
+        settings: Limits of DuckDB.
+        force: Count at all zones and lines again.
+        keeps_rules: Whether a day that is over keeps the zones and lines of its stored table.
+        now: Time of building, UTC.
+
+    Raises:
+        PermanentError: The day lacks its tables, or a stored object is none of this project.
+        TransientError: The store does not answer, other builds were faster eight times, or the tables do not come from
+            one reading of the ledger.
+    """
+    entry = ENTRIES[table.name](store, settings, rules, day, now, keeps_rules)
+    done = build(entry, force=force)
+    (manifest,) = done.manifests.values()
+    return PlacesBuild(day, done.skipped, manifest, done.size_bytes)
+
+
+class _DayPlaces(DayOfRules):
+    @abstractmethod
+    def places(self, rules: Rules, /) -> Sequence[Zone | Line]:
+        """Returns the zones or lines that it counts at."""
+
+    @abstractmethod
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one zone or line."""
+
+    def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables that it reads."""
+        return FRAMES.name, DETECTIONS.name
+
+    def track_inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables of tracks, unless there is nothing to count."""
+        return TRACKED if self.places(rules) else ()
+
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of all zones, or of all lines."""
+        return hash_of(EVENT_SCHEMA_VERSION, {place.name: _recipe(place) for place in self.places(rules)})
+
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns the rows by hour, and a hash for each zone or line of what made its rows."""
+        places = self.places(rules)
+        parts = {f"{_PART}{place.name}": hash_of(_recipe(place), inputs.versions) for place in places}
+        made_with = stored.manifest.made_with if stored else {}
+        changed = [place for place in places if made_with.get(f"{_PART}{place.name}") != parts[f"{_PART}{place.name}"]]
+        kept = {place.name for place in places} - {place.name for place in changed}
+        name = self.place_column
+        rows = [row for row in self.stored_rows(inputs.engine, stored) if row[name] in kept] if kept else []
+        by_source: dict[str, list[Zone | Line]] = defaultdict(list)
+        for place in changed:
+            by_source[place.source].append(place)
+        for source, there in sorted(by_source.items()):
+            frames = read_frames(inputs.engine, [source], [], 0, with_tracks=True)
+            rows += [row for place in there for row in self.count(place, frames)]
+        rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
+        return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
+
+    @property
+    def place_column(self) -> str:
+        """The column with the name of the zone or line."""
+        return "zone" if self.table is ZONE_OCCUPANCY else "line"
+
+
+class DayZoneOccupancy(_DayPlaces):
+    """A day's `zone_occupancy`, as an entry of the contract."""
+
+    table = ZONE_OCCUPANCY
+
+    def places(self, rules: Rules, /) -> Sequence[Zone]:
+        """Returns all zones."""
+        return rules.zone
+
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one zone."""
+        return count_in_zone(place, frames) if isinstance(place, Zone) else []
+
+
+class DayLineCrossings(_DayPlaces):
+    """A day's `line_crossings`, as an entry of the contract."""
+
+    table = LINE_CROSSINGS
+
+    def places(self, rules: Rules, /) -> Sequence[Line]:
+        """Returns all lines."""
+        return rules.line
+
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one line."""
+        return count_crossings(place, frames) if isinstance(place, Line) else []
+
+
+ENTRIES = {ZONE_OCCUPANCY.name: DayZoneOccupancy, LINE_CROSSINGS.name: DayLineCrossings}
+"""The entries of the contract, by table."""
+
+
+def _recipe(place: Zone | Line) -> str:
+    return hash_of(COUNTING_VERSION, place.model_dump())
