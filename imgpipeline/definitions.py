@@ -8,6 +8,7 @@
                                                                       │
                         label_counts ─► label_totals, label_timestamps, frame_stats, source_activity   (summaries)
                                          frame_changes ─► events                                     (events)
+                                         zone_occupancy, line_crossings                              (events)
                                                                       │
                                                                 daily_report                       (reports)
 

@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 
 from imgpipeline import Lake
-from imgpipeline.events.configuration import read_rules
+from imgpipeline.events.configuration import parse_rules, read_rules
 from imgpipeline.events.day_events import build_events
+from imgpipeline.events.day_places import build_places
 from imgpipeline.events.frame_changes import build_frame_changes
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.cli.command import REPOSITORY, run
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
+from imgpipeline_tests.events.test_day_places import ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.tracking.films import Car, film
 
 
 @pytest.fixture
@@ -96,3 +101,30 @@ def test_events_are_listed_queried_and_read_from_notebooks(
     assert asked == [{"n": 2}]
     with Lake.open(settings) as lake:
         assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]
+
+
+@pytest.mark.medium
+def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
+    folder_site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in folder_site.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    store = open_store(settings)
+    ended = run("events", "lines", env=folder_site, cwd=tmp_path)
+    assert (ended.status, "Nothing was counted" in ended.stderr) == (0, True)
+    write_chain(store, film(at(5), at(25), [Car(at(5), at(25))]))
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=settings, now=NOON)
+    for table in (ZONE_OCCUPANCY, LINE_CROSSINGS):
+        build_places(store, DAY, table, rules=parse_rules(ROAD + STOP, name="rules"), settings=settings, now=NOON)
+    (zone,) = run("events", "zones", "--json", env=folder_site, cwd=tmp_path).json()
+    assert (zone["zone"], zone["objects"], zone["occupied_s"]) == ("road", 1, 1195.0)
+    shown = run("events", "lines", "--source", "gate", env=folder_site, cwd=tmp_path).stdout
+    assert "crossings" in shown
+    assert run("events", "lines", "--label", "dog", "--json", env=folder_site, cwd=tmp_path).json() == []
+    asked = run("query", "SELECT sum(crossings) AS n FROM line_crossings", "--json", env=folder_site, cwd=tmp_path)
+    assert asked.json() == [{"n": 1}]
+    with Lake.open(settings) as lake:
+        assert list(lake.zone_occupancy(day=DAY)["zone"]) == ["road"]
+        assert list(lake.line_crossings(day=DAY, source="gate")["direction"]) == ["out"]

@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import segment_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
-from imgpipeline.lake.schema import ALL, EVENT_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema import ALL, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
 from imgpipeline.lake.schema.exports import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
@@ -97,7 +97,7 @@ def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_buil
     assert {name: found[name] for name in expected} == expected
     assert set(found) - set(expected) == {ABOUT.name, ABOUT_CHAINS.name}
     assert done.rows == {name: len(rows) for name, rows in expected.items()}
-    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES)}  # only what is stored; these days have none
+    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)}  # only what is stored; these days have none
     assert {name for name, rows in expected.items() if not rows} == tracks, "each other table has rows to compare"
     assert (done.days, dict(done.ends)) == ((DAY, NEXT), {CHAIN: 55})
 
