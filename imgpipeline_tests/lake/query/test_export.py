@@ -97,7 +97,8 @@ def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_buil
     assert {name: found[name] for name in expected} == expected
     assert set(found) - set(expected) == {ABOUT.name, ABOUT_CHAINS.name}
     assert done.rows == {name: len(rows) for name, rows in expected.items()}
-    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)}  # only what is stored; these days have none
+    # Only what is stored; these days have none.
+    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)}
     assert {name for name, rows in expected.items() if not rows} == tracks, "each other table has rows to compare"
     assert (done.days, dict(done.ends)) == ((DAY, NEXT), {CHAIN: 55})
 
