@@ -1,11 +1,13 @@
 """Live alerts are about the same events as the daily table, whatever the order of looks, restarts and kills."""
 
+import contextlib
 import itertools
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.day_events import build_events
@@ -15,14 +17,16 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
 from imgpipeline_tests.lake.samples import LABELS, detection
+from imgpipeline_tests.ledger.faulty_store import FaultyStore
 from imgpipeline_tests.ledger.samples import DAY, append, writer
 from imgpipeline_tests.objectstore.stores import folder_settings
 
 LATER = NOON + timedelta(minutes=1)
+CROWD = '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 4\n'
 RULES = (
     ZONE.replace("0.5", "0").replace("[1, 1], [0, 1]", "[1, 0.5], [0, 0.5]")
     + CHANGE
-    + '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 4\n'
+    + CROWD
     + '[[rule]]\nname = "in the yard"\nkind = "zone_occupancy"\nzone = "yard"\nlabels = ["person"]\n'
     + '[[rule]]\nname = "empty"\nkind = "absence"\nseconds = 1\nlabels = ["dog"]\n'
 )
@@ -104,3 +108,17 @@ def test_two_watches_raise_each_event_once(store: ObjectStore, tmp_path: Path):
 def test_old_events_raise_no_alert(store: ObjectStore, tmp_path: Path):
     append(writer(store), make_frames(store))
     assert watch(store, tmp_path, NOON + timedelta(hours=2)).look() == []
+
+
+@pytest.mark.parametrize("fault", ["not stored", "answer lost", "lost against itself"])
+def test_an_event_has_its_alert_after_the_store_failed(fault: str, tmp_path: Path):
+    store = FaultyStore()
+    live = Watch(store, folder_settings(tmp_path), rules(CROWD), lambda: LATER)
+    append(writer(store), make_frames(store))
+    store.faults["table"] = [fault] * 2
+    for _ in range(3):
+        with contextlib.suppress(TransientError):
+            live.look()
+    alerts = list(read_alerts(store))
+    assert [alert.number for alert in alerts] == [1, 2]
+    assert len({alert.event.event_id for alert in alerts}) == 2

@@ -63,11 +63,12 @@ class Watch:
         """
         now = self.clock()
         oldest = now - timedelta(seconds=self.settings.alert_max_age_s)
+        first = oldest.astimezone(UTC).date()
         if self._checkpoint is None:
-            self._start(oldest.astimezone(UTC).date())
+            self._start(first)
         else:
-            self._read_on(self._checkpoint)
-        for day in [day for day in self._days if day < oldest.astimezone(UTC).date()]:
+            self._read_on(self._checkpoint, first)
+        for day in [day for day in self._days if day < first]:
             del self._days[day]
         for event in self._events():
             if event.timestamp >= oldest and not self.chain.has(event):
@@ -106,13 +107,14 @@ class Watch:
         positions = {chain: end.last for chain, end in ends.items() if end.last}
         self._checkpoint = Checkpoint(positions, last_handled(repairs, after=0))
 
-    def _read_on(self, checkpoint: Checkpoint) -> None:
+    def _read_on(self, checkpoint: Checkpoint, first: date) -> None:
         for batch in follow(self.store, checkpoint):
-            if batch.forgotten:  # a repair changed frames that were read: the next look reads the days again
+            if batch.forgotten:  # a repair changed frames that were read
                 self._checkpoint = None
+                self._start(first)
                 return
             for chain, outcome in batch.outcomes():
-                if isinstance(outcome, Frame):
+                if isinstance(outcome, Frame) and outcome.day >= first:  # an import of old days raises no alert
                     self._live(outcome.day).add(chain, outcome)
             self._checkpoint = batch.checkpoint
 
