@@ -100,9 +100,10 @@ def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
 @pytest.mark.fault(59)
 def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path: Path, store: ObjectStore):
     raise_alerts(store, 1)
-    port, mailbox = free_port(), Mailbox()
+    mailbox = Mailbox()
     mail = Controller(mailbox, hostname="127.0.0.1", port=free_port())
     mail.start()
+    port = free_port()  # while the mail server has its own
     try:
         settings = sending_to(
             tmp_path,
