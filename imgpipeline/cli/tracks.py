@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Objects followed across frames, and how many different ones there were.")
 _MOST_ROWS = 1_000
+_JPEG_QUALITY = 90
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
 _UNIQUE_COLUMNS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
                    "frame_rate", "observed_s")  # fmt: skip
@@ -137,6 +139,22 @@ def unique(
     with open_arrow_lake(load_settings()) as lake:
         found = lake.unique_objects(day, from_day=first, to_day=last, source=source, label=label)
     _show(found, _UNIQUE_COLUMNS, as_json=as_json, as_csv=as_csv)
+
+
+@app.command("show")
+def show(
+    track_id: Annotated[str, typer.Argument(help="The track, such as gate/person/20260109T1150/3.")],
+    out: Annotated[Path, typer.Option("--out", help="The JPEG file to write.")],
+) -> None:
+    """Draw a track on its best image, the largest and sharpest one."""
+    from imgpipeline.lake.query.images import draw_track  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
+
+    settings = load_settings()
+    drawn = draw_track(open_store(settings), settings, track_id)
+    out.write_bytes(encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY))
+    note(f"Drew {track_id} on {out}.")
 
 
 def _show(found: "pa.Table", columns: Sequence[str], *, as_json: bool, as_csv: bool) -> None:

@@ -43,6 +43,7 @@ WRONG_CALLS = [
     ("tracks build", "No days are given."),
     ("tracks stats --source gate --day x", "--day is 'x'."),
     ("tracks evaluate", "Missing option '--truth'."),
+    ("tracks show gate", "Missing option '--out'."),
     ("tracks list --day x", "--day is 'x'."),
     ("tracks unique --json --csv", "--json and --csv are both given."),
     ("sources books --day x", "--day is 'x'."),

@@ -1,6 +1,6 @@
-"""The image of one frame, and the same image with what was found drawn on it."""
+"""The image of one frame, the same image with what was found drawn on it, and the best image of a track."""
 
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 
@@ -72,6 +72,47 @@ def draw_preview(
         ).rows
     found = [Detection(label, number, sure, (x, y, w, h)) for label, number, sure, x, y, w, h in rows]
     return draw_detections(_read(store, settings, path, frame_id), found)
+
+
+def draw_track(store: ObjectStore, settings: Settings, track_id: str) -> Pixels:
+    """Reads the best image of a track, the largest and sharpest, and draws the object on it.
+
+    Args:
+        store: The object store.
+        settings: Which images may be read, and how large they may be.
+        track_id: The track.
+
+    Returns:
+        uint8 [height, width, 3], BGR, upright.
+
+    Raises:
+        ConfigurationError: There is no such track.
+        PermanentError: The image is gone, may not be read, or cannot be decoded.
+        TransientError: The store does not answer.
+    """
+    try:
+        # source/group/slice/number; source and group may have slashes, a slice begins on the track's day.
+        day = datetime.strptime(track_id.rsplit("/", 2)[-2], "%Y%m%dT%H%M").date()  # noqa: DTZ007 - only the day
+    except (IndexError, ValueError):
+        raise _unknown_track(track_id) from None
+    with open_lake(store, settings=settings, days=[day]) as lake:
+        rows = lake.query(
+            "SELECT t.best_frame_id, t.label, d.class_id, d.confidence, d.x, d.y, d.width, d.height FROM tracks AS t "  # noqa: S608 - text quoted
+            "JOIN detections AS d ON d.frame_id = t.best_frame_id AND d.detection_number = t.best_detection_number "
+            f"WHERE t.track_id = {quoted(track_id)}"
+        ).rows
+        if not rows:
+            raise _unknown_track(track_id)
+        ((frame_id, label, number, sure, x, y, w, h),) = rows
+        path = _path(lake, store, day, frame_id)
+    return draw_detections(_read(store, settings, path, frame_id), [Detection(label, number, sure, (x, y, w, h))])
+
+
+def _unknown_track(track_id: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no track {track_id!r}; expected one such as gate/person/20260109T1150/3.",
+        next_step="`imgpipeline tracks list --day 2026-01-09` lists tracks",
+    )
 
 
 def as_rgb(pixels: Pixels) -> Pixels:

@@ -1,18 +1,30 @@
 """The questions of notebooks about tracks, unique objects, zones and lines: a part of `imgpipeline.Lake`."""
 
 from abc import ABC, abstractmethod
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
 from imgpipeline.lake.query.days import Day
 from imgpipeline.lake.storage.engine import quoted
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 AnswerT = TypeVar("AnswerT")
 
 
 class TrackQuestions(ABC, Generic[AnswerT]):
     """Methods over the stored tracks and counts. Frames newer than a day's build are not in them."""
+
+    _settings: Settings
+
+    @abstractmethod
+    def _open(self) -> ObjectStore:
+        """Returns the object store."""
 
     @abstractmethod
     def sql(
@@ -89,6 +101,17 @@ class TrackQuestions(ABC, Generic[AnswerT]):
             "ORDER BY hour, source, line, label, direction"
         )
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+
+    def track_preview(self, track_id: str) -> "npt.NDArray[np.uint8]":
+        """Returns a track's best image, the largest and sharpest, with the object drawn on it, as an RGB array.
+
+        Raises:
+            ConfigurationError: There is no such track.
+            PermanentError: The image is gone, may not be read, or cannot be decoded.
+        """
+        from imgpipeline.lake.query.images import as_rgb, draw_track  # noqa: PLC0415 - loads OpenCV
+
+        return as_rgb(draw_track(self._open(), self._settings, track_id))
 
 
 def _only(source: str | None, label: str | None) -> str:
