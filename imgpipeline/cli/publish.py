@@ -1,5 +1,6 @@
 """`imgpipeline publish`: results as records of a Kafka topic, each exactly once."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.publish.options import Form, Kind
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +26,22 @@ def _group() -> None:
     """Publish results to Kafka, each exactly once."""
 
 
+TopicOption = Annotated[str, typer.Option("--topic", help="Kafka topic; it must exist.")]
+FormOption = Annotated[
+    Form, typer.Option("--format", help="native: our own documents. classic: as classic detectors and trackers.")
+]
+KindOption = Annotated[
+    Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without one are published too.")
+]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Go on as new results come, until stopped.")]
+
+
 @app.command("detections")
 def detections(
-    topic: Annotated[str, typer.Option("--topic", help="Kafka topic; it must exist.")],
-    form: Annotated[
-        Form, typer.Option("--format", help="native: the frame's document. classic: as classic detectors.")
-    ] = Form.NATIVE,
-    kind: Annotated[
-        Kind | None, typer.Option("--kind", help="Only detections of cars or people. Frames without one are published.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as new frames are processed, until stopped.")] = False,
+    topic: TopicOption,
+    form: FormOption = Form.NATIVE,
+    kind: KindOption = None,
+    follow: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish what was found in each frame, from where the last call ended.
@@ -46,8 +53,33 @@ def detections(
     from imgpipeline.publish.detections import Wanted, publish_detections  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
-    store = open_store(settings)
-    wanted = Wanted(topic, form, kind)
+    publish = partial(publish_detections, open_store(settings), settings, Wanted(topic, form, kind))
+    _run(publish, topic, follow=follow, as_json=as_json)
+
+
+@app.command("tracks")
+def tracks(
+    topic: TopicOption,
+    form: FormOption = Form.NATIVE,
+    kind: KindOption = None,
+    follow: FollowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the tracks in each frame, slice by slice, from where the last call ended.
+
+    Ten minutes of a source are published when tracks of them and of the minute after are built, or when nothing of the
+    source was processed for ten minutes. Otherwise as `publish detections`.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.publish.tracks import WantedTracks, publish_tracks  # noqa: PLC0415 - loads DuckDB
+
+    settings = load_settings()
+    wanted = WantedTracks(topic, form, kind)
+    publish = partial(publish_tracks, open_store(settings), settings, wanted, clock=utc_now)
+    _run(publish, topic, follow=follow, as_json=as_json)
+
+
+def _run(publish: "Callable[..., int]", topic: str, *, follow: bool, as_json: bool) -> None:
     total = 0
 
     def add(count: int) -> None:
@@ -59,10 +91,7 @@ def detections(
         def goes_on() -> bool:
             return follow and not stopping.event.wait(_LOOK_AGAIN_S)
 
-        def publish() -> None:
-            publish_detections(store, settings, wanted, goes_on=goes_on, progress=add)
-
-        _repeat(publish, stopping.event if follow else None)
+        _repeat(partial(publish, goes_on=goes_on, progress=add), stopping.event if follow else None)
     if as_json:
         show_json({"topic": topic, "published": total})
     else:
@@ -70,17 +99,18 @@ def detections(
     raise typer.Exit(stopping.exit_status)
 
 
-def _repeat(publish: "Callable[[], None]", stop: "Event | None") -> None:
+def _repeat(publish: "Callable[[], object]", stop: "Event | None") -> None:
     """Publishes; with an event, tries again after errors that pass."""
     while True:
         try:
-            return publish()
+            publish()
         except TransientError as error:
             if stop is None:
                 raise
             _say(error)
-            if stop.wait(_TRY_AGAIN_S):
-                return None
+            if not stop.wait(_TRY_AGAIN_S):
+                continue
+        return
 
 
 def _say(error: ImgpipelineError) -> None:

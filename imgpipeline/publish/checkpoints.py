@@ -6,9 +6,9 @@ process before, so the newest committed checkpoint says exactly what readers see
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import TopicPartition
 
@@ -26,6 +26,7 @@ from imgpipeline.stream.log import read_log
 CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
 _READ_LIMIT_S = 120.0
+_State = TypeVar("_State")
 
 
 @dataclass(slots=True)
@@ -79,19 +80,20 @@ def create_checkpoint_topic(settings: Settings, topic: str) -> None:
     create_topic(own, partitions=1, config=_COMPACTED)
 
 
-def checkpoint_record(topic: str, name: str, published: Published) -> Record:
+def checkpoint_record(topic: str, name: str, state: Mapping[str, Any]) -> Record:
     """Returns the record that goes into a transaction."""
-    value = json.dumps(published.to_json(), separators=(",", ":")).encode()
+    value = json.dumps(state, separators=(",", ":")).encode()
     return Record(checkpoint_topic(topic), name.encode(), value)
 
 
-def read_checkpoint(settings: Settings, topic: str, name: str) -> Published:
-    """Returns the newest committed checkpoint of a publisher, or an empty one.
+def read_checkpoint(settings: Settings, topic: str, name: str, parse: Callable[[Any], _State]) -> _State | None:
+    """Returns the newest committed checkpoint of a publisher; None where it has none.
 
     Args:
         settings: Name the broker.
         topic: Where it publishes.
         name: What it publishes.
+        parse: Reads the JSON object; may raise KeyError, TypeError or ValueError.
 
     Raises:
         ConfigurationError: The topic has something else in its place.
@@ -101,9 +103,9 @@ def read_checkpoint(settings: Settings, topic: str, name: str) -> Published:
     (log,) = read_log(own)
     found = _last_value(own, TopicPartition(log.topic, log.partition), log.log_start, log.log_end, name.encode())
     if found is None:
-        return Published()
+        return None
     try:
-        return Published.from_json(json.loads(found))
+        return parse(json.loads(found))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"The newest record of {name!r} on the topic {log.topic} is no checkpoint of a publisher.",

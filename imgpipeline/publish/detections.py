@@ -76,14 +76,14 @@ def publish_detections(
     with closing(BatchSender(settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
         sender.open()  # before the checkpoint is read: an unfinished transaction has ended then
         reach("publish opened", wanted.topic)
-        published = read_checkpoint(settings, wanted.topic, wanted.name)
+        published = read_checkpoint(settings, wanted.topic, wanted.name, Published.from_json) or Published()
         seen = FramesSeen(store)
         while True:
             for batch in follow(store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
                 records = _records_of(batch, published, seen, wanted)
                 published.checkpoint = batch.checkpoint
                 reach("publish batch", wanted.topic)
-                sender.send([*records, checkpoint_record(wanted.topic, wanted.name, published)])
+                sender.send([*records, checkpoint_record(wanted.topic, wanted.name, published.to_json())])
                 count += len(records)
                 progress(len(records))
             if not goes_on():

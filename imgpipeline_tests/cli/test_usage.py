@@ -39,6 +39,7 @@ WRONG_CALLS = [
     ("explain label-totals --day x --label car", "--day is 'x'."),
     ("dead-letters list --day x", "--day is 'x'."),
     ("publish detections", "Missing option '--topic'."),
+    ("publish tracks", "Missing option '--topic'."),
     ("publish detections --topic results --format xml", "Invalid value for '--format'"),
     ("tracks build", "No days are given."),
     ("tracks stats --source gate --day x", "--day is 'x'."),

@@ -1,0 +1,78 @@
+"""Tracks of closed slices are published exactly once, in our own form and in that of classic trackers."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.tracks import WantedTracks, publish_tracks
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+from imgpipeline_tests.objectstore.stores import fresh_store
+from imgpipeline_tests.publish.test_detections import documents_of
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.tracking.films import Car, film
+
+AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    return fresh_store("folder", request)
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
+    return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+
+
+def build(store: ObjectStore, settings: Settings) -> None:
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=settings, now=NOON)
+
+
+@pytest.mark.medium
+def test_row_2_12_and_row_2_13_classic_tracks_have_true_corners_and_every_frame(
+    store: ObjectStore, settings: Settings, topic: str
+):
+    write_chain(store, film(at(0), at(5), [Car(at(1), at(4)), Car(at(0), at(5), "person", y=300)], rate=1))
+    build(store, settings)
+    wanted = WantedTracks(topic, Form.CLASSIC, Kind.CARS)
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0, "the slice is still open"
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 5
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 0
+    found = documents_of(settings, topic)
+    assert [len(document["tracks"]) for document in found] == [0, 1, 1, 1, 0]
+    assert found[1] == {
+        "frame_id": "frame_00001",
+        "video_id": "gate",
+        "timestamp": "2026-01-09T12:00:01+00:00",
+        "tracks": [{"track_id": 1, "bbox": [10.0, 100.0, 90.0, 160.0], "confidence": 0.9, "class_id": 0}],
+    }
+
+
+@pytest.mark.medium
+def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
+    store: ObjectStore, settings: Settings, topic: str
+):
+    car = Car(at(0), at(1300))
+    chain = write_chain(store, film(at(0), at(640), [car]))
+    build(store, settings)
+    wanted = WantedTracks(topic)
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0
+    append(chain, film(at(640), at(1250), [car], offset=128))
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0, "no tracks of these frames yet"
+    build(store, settings)
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 120
+    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 130
+    found = documents_of(settings, topic)
+    assert [document["frame_number"] for document in found] == list(range(250))
+    assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
