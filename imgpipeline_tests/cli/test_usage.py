@@ -65,6 +65,7 @@ WRONG_CALLS = [
     ("alerts acknowledge 0", "Invalid value for 'N'"),
     ("alerts deliver", "No targets are set."),
     ("alerts test", "No targets are set."),
+    ("alerts watch", "No rules are given."),
     ("rules check", "No rules are given."),
     ("rules put", "Missing argument 'FILE'."),
     ("rules draw", "Missing argument 'frame'."),
