@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,11 +87,10 @@ def interrupt(
 
     A shell starts background jobs with SIGINT ignored, and children inherit that: the command gets the default back.
     """
-    command = [sys.executable, "-m", "imgpipeline.cli", *arguments]
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "imgpipeline.cli", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     began = time.monotonic()
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, env=environment(env), cwd=cwd, preexec_fn=heed, **pipes) as process:  # noqa: PLW1509 - one system call
+    with subprocess.Popen(command, env=environment(env), cwd=cwd, **pipes) as process:
         try:
             when()
         finally:

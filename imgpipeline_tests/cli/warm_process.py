@@ -61,19 +61,25 @@ class WarmProcess:
             connection = self._started()
             request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
             files = array.array("i", [stdout.fileno(), stderr.fileno()])
-            connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-            pid = int(connection.recv(64))
             try:
+                connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
                 return int(connection.recv(64))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                connection.recv(64)
+            except BaseException:  # also a test's time limit: the next command must not read this one's status
+                self._kill()
                 raise
 
     def stop(self) -> None:
         """End the process where it runs."""
         if self._process is not None and self._socket is not None:
             self._socket.close()
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def _kill(self) -> None:
+        """End the process and the command that it runs; the next command starts another one."""
+        if self._process is not None and self._socket is not None:
+            self._socket.close()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(timeout=30)
             self._process = None
 
@@ -87,12 +93,13 @@ class WarmProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                    start_new_session=True,  # a command that takes too long is killed with all that it started
                 )
         return self._socket
 
 
 def serve(connection: socket.socket) -> None:
-    """Fork for each request, and answer its process id and its status; return when nobody asks any more."""
+    """Fork for each request, and answer its status; return when nobody asks any more."""
     fork = multiprocessing.get_context("fork")
     while True:
         request, files, _, _ = socket.recv_fds(connection, 2**20, 2)
@@ -100,7 +107,6 @@ def serve(connection: socket.socket) -> None:
             return
         command = fork.Process(target=_run, args=(json.loads(request), files))
         command.start()
-        connection.send(str(command.pid).encode())
         for file in files:
             os.close(file)
         command.join()

@@ -1,12 +1,10 @@
 """The real Hadoop Streaming in its local runner: a job is one Java process, which starts mappers and reducers."""
 
-import os
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from imgpipeline_tests.servers.processes import die_with_parent
+from imgpipeline_tests.servers.processes import dying_with_parent
 from imgpipeline_tests.servers.programs import hadoop_jars, java
 
 _LIMIT_S = 240
@@ -55,14 +53,13 @@ class HadoopStreaming:
             RuntimeError: The job failed; the message has the end of its log.
         """
         done = subprocess.run(
-            self.command(source, target, mapper, reducer, options=options),
+            dying_with_parent(self.command(source, target, mapper, reducer, options=options)),
             cwd=self.work_dir,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=limit_s,
             check=False,
-            preexec_fn=die_with_parent(os.getpid(), signal.SIGKILL),
         )
         if done.returncode or not (target / "_SUCCESS").exists():
             raise RuntimeError(f"Hadoop ended with {done.returncode}: {done.stdout[-4000:].decode(errors='replace')}")

@@ -4,8 +4,6 @@ A test session can end by SIGKILL, so the kernel is asked to end the child toget
 needs on its command line does not belong here.
 """
 
-import ctypes
-import os
 import pwd
 import signal
 import subprocess
@@ -14,9 +12,6 @@ from pathlib import Path
 
 from imgpipeline_tests.servers.ports import listens
 from imgpipeline_tests.servers.waiting import wait_until
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded before the fork: a child between fork and exec should not import anything
 
 
 class ServerProcess:
@@ -65,13 +60,12 @@ class ServerProcess:
             raise RuntimeError(f"{self._name} runs already as process {self.pid}")
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(
-                self._command,
+                dying_with_parent(self._command, self._death_signal),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C reaches the tests alone, which then stop their servers
-                preexec_fn=die_with_parent(os.getpid(), self._death_signal),  # noqa: PLW1509 - no other way to ask
                 user=None if self._account is None else self._account.pw_uid,
                 group=None if self._account is None else self._account.pw_gid,
                 extra_groups=None if self._account is None else [],
@@ -125,12 +119,10 @@ class ServerProcess:
         return is_ready()
 
 
-def die_with_parent(parent_pid: int, death_signal: signal.Signals) -> Callable[[], None]:
-    """Return what a child does between fork and exec, so that the kernel ends it together with its parent."""
+def dying_with_parent(command: Sequence[str], death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
+    """Return a command line whose process the kernel ends together with its parent.
 
-    def ask_the_kernel() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent_pid:  # the parent died before it was asked
-            os._exit(1)
-
-    return ask_the_kernel
+    `setpriv` asks the kernel, then becomes the command under the same process id. Asking between fork and exec would
+    run Python code in a copy of a process with threads, which can wait forever for a lock that no thread holds there.
+    """
+    return ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), *command]

@@ -1,10 +1,9 @@
 """A camera read by RTSP from a real server: times, rates, sizes, and everything that goes wrong with cameras."""
 
-import os
 import random
-import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,13 @@ from imgpipeline_tests.servers.waiting import wait_until
 pytestmark = pytest.mark.servers
 LIMIT_S = 90
 RIGHT, CANARY = "right", "pw-canary"
+WATCHES = """
+import sys, threading
+from imgpipeline.sources.rtsp import RtspSource
+camera = RtspSource("gate", sys.argv[1])
+for item in camera.capture(threading.Event()):
+    print(camera.now.pid, flush=True)
+"""
 QUICK = RtspTiming(open_timeout_s=3, read_timeout_s=2, first_pause_s=0.2, longest_pause_s=0.5)
 
 
@@ -313,16 +319,10 @@ def test_credentials_are_in_no_argument_of_a_process_and_in_nothing_that_is_yiel
 
 def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve: Callable[..., RtspServer], tmp_path: Path):
     server = serve(make_camera(tmp_path, "cam1"))
-    parent = os.fork()
-    if parent == 0:
-        with Watched(server.url("cam1")) as watched:
-            wait_until(lambda: watched.camera.now.pid is not None, limit_s=LIMIT_S, what="a process")
-            (tmp_path / "pid").write_text(str(watched.camera.now.pid))
-            time.sleep(600)
-    wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), limit_s=60, what="a pid")
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    child = int((tmp_path / "pid").read_text())
+    parent = subprocess.Popen([sys.executable, "-c", WATCHES, server.url("cam1")], stdout=subprocess.PIPE, text=True)
+    with parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
     wait_until(lambda: is_gone(child), limit_s=30, what="the reader ends")
 
 
