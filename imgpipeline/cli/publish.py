@@ -30,6 +30,14 @@ TopicOption = Annotated[str, typer.Option("--topic", help="Kafka topic; it must 
 FormOption = Annotated[
     Form, typer.Option("--format", help="native: our own documents. classic: as classic detectors and trackers.")
 ]
+EventFormOption = Annotated[
+    Form,
+    typer.Option(
+        "--format",
+        help="native: rows of the table `events`. classic: alerts as {image_event_num, image_event_db_path}, as "
+        "change-alert pipelines write them.",
+    ),
+]
 KindOption = Annotated[
     Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without one are published too.")
 ]
@@ -79,7 +87,31 @@ def tracks(
     _run(publish, topic, follow=follow, as_json=as_json)
 
 
-def _run(publish: "Callable[..., int]", topic: str, *, follow: bool, as_json: bool) -> None:
+@app.command("events")
+def events(
+    topic: TopicOption,
+    form: EventFormOption = Form.NATIVE,
+    follow: FollowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the events of each source, ten minutes at a time, from where the last call ended.
+
+    native: each row of the table `events`, when its ten minutes are over and built. classic: each alert, as soon as it
+    is raised. Otherwise as `publish detections`.
+    """
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.publish.alerts import publish_alerts  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.publish.events import publish_events  # noqa: PLC0415 - loads DuckDB
+
+    settings = load_settings()
+    given = (open_store(settings), settings, topic)
+    if form is Form.CLASSIC:
+        _run(partial(publish_alerts, *given), topic, noun="alert", follow=follow, as_json=as_json)
+    else:
+        _run(partial(publish_events, *given, clock=utc_now), topic, noun="event", follow=follow, as_json=as_json)
+
+
+def _run(publish: "Callable[..., int]", topic: str, *, noun: str = "frame", follow: bool, as_json: bool) -> None:
     total = 0
 
     def add(count: int) -> None:
@@ -95,7 +127,7 @@ def _run(publish: "Callable[..., int]", topic: str, *, follow: bool, as_json: bo
     if as_json:
         show_json({"topic": topic, "published": total})
     else:
-        note(f"{counted(total, 'frame')} published on the topic {topic}.")
+        note(f"{counted(total, noun)} published on the topic {topic}.")
     raise typer.Exit(stopping.exit_status)
 
 

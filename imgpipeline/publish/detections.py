@@ -4,26 +4,20 @@ Each batch of the ledger is one Kafka transaction with the checkpoint after it. 
 its outcome for the first time; what a repair writes about an offset that is published already is not published.
 """
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.faultpoints import reach
-from imgpipeline.ledger import Batch, follow
+from imgpipeline.ledger import Batch as LedgerBatch
+from imgpipeline.ledger import follow
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.checkpoints import (
-    Published,
-    checkpoint_record,
-    checkpoint_topic,
-    create_checkpoint_topic,
-    read_checkpoint,
-)
+from imgpipeline.publish.checkpoints import Published
 from imgpipeline.publish.forms import detections_record
 from imgpipeline.publish.frames_seen import FramesSeen
 from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
-from imgpipeline.stream.batches import BatchSender, Record
+from imgpipeline.stream.batches import Record
 
 _BATCH_SEGMENTS = 64
 
@@ -69,30 +63,21 @@ def publish_detections(
         LedgerError: A segment cannot be read; everything before it is published.
         TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
     """
-    create_checkpoint_topic(settings, wanted.topic)
-    topics = (wanted.topic, checkpoint_topic(wanted.topic))
-    fence = f"publish-{wanted.name}"
-    count = 0
-    with closing(BatchSender(settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
-        sender.open()  # before the checkpoint is read: an unfinished transaction has ended then
-        reach("publish opened", wanted.topic)
-        published = read_checkpoint(settings, wanted.topic, wanted.name, Published.from_json) or Published()
-        seen = FramesSeen(store)
-        while True:
-            for batch in follow(store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
-                records = _records_of(batch, published, seen, wanted)
-                published.checkpoint = batch.checkpoint
-                reach("publish batch", wanted.topic)
-                sender.send([*records, checkpoint_record(wanted.topic, wanted.name, published.to_json())])
-                count += len(records)
-                progress(len(records))
-            if not goes_on():
-                return count
+    publisher = Publisher(wanted.topic, wanted.name, Published.from_json, Published)
+    seen = FramesSeen(store)
+
+    def batches(published: Published) -> Iterator[Batch]:
+        for read in follow(store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
+            records = _records_of(read, published, seen, wanted)
+            published.checkpoint = read.checkpoint
+            yield Batch(records, published.to_json())
+
+    return publisher.run(settings, batches, goes_on=goes_on, progress=progress)
 
 
-def _records_of(batch: Batch, published: Published, seen: FramesSeen, wanted: Wanted) -> list[Record]:
+def _records_of(read: LedgerBatch, published: Published, seen: FramesSeen, wanted: Wanted) -> list[Record]:
     records = []
-    for chain, outcome in batch.outcomes():
+    for chain, outcome in read.outcomes():
         if published.has(chain, outcome):
             continue
         if isinstance(outcome, Frame) and seen.add(outcome, published.ends):

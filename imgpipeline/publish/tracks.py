@@ -1,41 +1,31 @@
-"""Publishes the tracks of closed slices: one record for each processed frame, also for those without a track.
-
-A slice of a source is closed when the source has frames after it and its overlap, or when nothing of the source was
-processed for a while. What is built of it later is not published again.
-"""
+"""Publishes the tracks of closed slices: one record for each processed frame, also for those without a track."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.faultpoints import reach
-from imgpipeline.lake.build.summary_inputs import list_versions, open_tables
+from imgpipeline.contracts.times import format_time
+from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.checkpoints import (
-    checkpoint_record,
-    checkpoint_topic,
-    create_checkpoint_topic,
-    read_checkpoint,
-)
+from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, parse_ends
 from imgpipeline.publish.forms import classic_frame, record_of
 from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
-from imgpipeline.stream.batches import BatchSender, Record
+from imgpipeline.stream.batches import Record
 from imgpipeline.tracking.manifest import read_tracks
-from imgpipeline.tracking.slices import OVERLAP, SLICE, slice_start
+from imgpipeline.tracking.slices import SLICE
 
-QUIET = timedelta(minutes=10)
-"""After this time without a processed frame, the last slice of a source is closed too."""
-_SOURCES = """
+_NEWEST = """
 SELECT source, max("timestamp"), max(processing_timestamp) FROM frames WHERE status = 'processed'
 GROUP BY source ORDER BY source
 """
@@ -98,60 +88,16 @@ def publish_tracks(
         PermanentError: The topic or a stored table cannot be used.
         TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
     """
-    create_checkpoint_topic(settings, wanted.topic)
-    topics = (wanted.topic, checkpoint_topic(wanted.topic))
-    count = 0
-    with closing(
-        BatchSender(settings, fence=f"publish-{wanted.name}", topics=topics, owner="topic and kind of result")
-    ) as sender:
-        sender.open()  # before the checkpoint is read: an unfinished transaction has ended then
-        reach("publish opened", wanted.topic)
-        until = read_checkpoint(settings, wanted.topic, wanted.name, _parse) or {}
-        settled: dict[date, str] = {}
-        while True:
-            for source, end, records in _closed(store, settings, wanted, until, settled, clock()):
-                until[source] = end
-                state = {"until": {name: format_time(at) for name, at in sorted(until.items())}}
-                reach("publish batch", wanted.topic)
-                sender.send([*records, checkpoint_record(wanted.topic, wanted.name, state)])
-                count += len(records)
-                progress(len(records))
-            if not goes_on():
-                return count
+    publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name, parse_ends, dict)
+    closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST)
 
+    def batches(until: Ends) -> Iterator[Batch]:
+        for time in closed.times(until, clock()):
+            for (start,) in list(time.engine.run(_SLICES, [time.source, time.begin, time.end])):
+                until[time.source] = start + SLICE
+                yield Batch(_records(time.engine, wanted, time.source, start), ends_to_json(until))
 
-def _parse(data: Any) -> dict[str, datetime]:
-    return {name: parse_time(at) for name, at in data["until"].items()}
-
-
-def _closed(
-    store: ObjectStore,
-    settings: Settings,
-    wanted: WantedTracks,
-    until: dict[str, datetime],
-    settled: dict[date, str],
-    now: datetime,
-) -> Iterator[tuple[str, datetime, list[Record]]]:
-    """Yields closed slices by day, source and time: the source, the slice's end, and its records.
-
-    `settled` notes days without open slices, with the version of their tracks: they are not opened again.
-    """
-    for day, version in sorted(list_versions(store, TRACK_SLICES.name).items()):
-        if settled.get(day) == version:
-            continue
-        with _opened(store, settings, day) as engine:
-            if engine is None:
-                return  # its tracks are older than its frames; later days wait, so that slices stay in order
-            has_open = False
-            for source, newest, processed in list(engine.run(_SOURCES)):
-                begin = until.get(source, datetime.min.replace(tzinfo=now.tzinfo))
-                is_quiet = processed is None or now - processed > QUIET
-                end = slice_start(newest) + SLICE if is_quiet else slice_start(newest - OVERLAP)
-                has_open |= end <= newest
-                for (start,) in list(engine.run(_SLICES, [source, begin, end])):
-                    yield source, start + SLICE, _records(engine, wanted, source, start)
-        if not has_open:
-            settled[day] = version
+    return publisher.run(settings, batches, goes_on=goes_on, progress=progress)
 
 
 @contextmanager

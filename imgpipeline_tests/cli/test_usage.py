@@ -40,6 +40,7 @@ WRONG_CALLS = [
     ("dead-letters list --day x", "--day is 'x'."),
     ("publish detections", "Missing option '--topic'."),
     ("publish tracks", "Missing option '--topic'."),
+    ("publish events", "Missing option '--topic'."),
     ("publish detections --topic results --format xml", "Invalid value for '--format'"),
     ("tracks build", "No days are given."),
     ("tracks stats --source gate --day x", "--day is 'x'."),

@@ -1,22 +1,17 @@
 """Detections are published exactly once, in our own form and the classic one, wherever a publisher dies."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.ledger import LostCheckpointError, find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
@@ -24,20 +19,11 @@ from imgpipeline.publish.detections import Wanted, publish_detections
 from imgpipeline.publish.options import Form, Kind
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.batches import FencedError
-from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer
 from imgpipeline_tests.ledger.test_follow import fill, repair_chain
+from imgpipeline_tests.publish.killing import STEPS, publish_and_die
+from imgpipeline_tests.publish.reading import documents_of, records_of
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-
-PROGRAM = """
-import sys
-from imgpipeline.objectstore import open_store
-from imgpipeline.publish.detections import Wanted, publish_detections
-from imgpipeline.settings import load_settings
-
-settings = load_settings()
-publish_detections(open_store(settings), settings, Wanted(sys.argv[1]))
-"""
 
 
 @pytest.fixture
@@ -48,29 +34,6 @@ def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
 @pytest.fixture
 def store() -> ObjectStore:
     return open_memory_store()
-
-
-def records_of(settings: Settings, topic: str) -> list[Any]:
-    """Return what a consumer with `read_committed` gets."""
-    at = TopicPartition(topic, 0)
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, isolation_level="read_committed", group_id=None
-    )
-    try:
-        consumer.assign([at])
-        consumer.seek_to_beginning()
-        end = consumer.end_offsets([at])[at]
-        records = []
-        while consumer.position(at) < end:
-            for found in consumer.poll(timeout_ms=200).values():
-                records += found
-        return records
-    finally:
-        consumer.close()
-
-
-def documents_of(settings: Settings, topic: str) -> list[Any]:
-    return [json.loads(record.value) for record in records_of(settings, topic)]
 
 
 def offsets_of(settings: Settings, topic: str) -> list[int]:
@@ -145,14 +108,12 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("step", ["publish opened", "publish batch", "batch sent", "batch committed"])
+@pytest.mark.parametrize("step", STEPS)
 def test_row_2_11_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
     chain = write_chain(open_store(settings), frames(0, 3))
     assert publish_detections(open_store(settings), settings, Wanted(topic)) == 3
     append(chain, frames(3, 6))
-    environment = {**environment_of(settings), PLAN_VARIABLE: f"{step}=kill"}
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, topic], env=environment, check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    publish_and_die(settings, "detections", topic, step)
     append(chain, frames(6, 8))
     publish_detections(open_store(settings), settings, Wanted(topic))
     assert offsets_of(settings, topic) == list(range(8))

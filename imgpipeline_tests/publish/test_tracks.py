@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.options import Form, Kind
 from imgpipeline.publish.tracks import WantedTracks, publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
-from imgpipeline_tests.objectstore.stores import fresh_store
-from imgpipeline_tests.publish.test_detections import documents_of
+from imgpipeline_tests.publish.killing import STEPS, publish_and_die
+from imgpipeline_tests.publish.reading import documents_of
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.tracking.films import Car, film
 
@@ -25,13 +25,13 @@ def at(seconds: float) -> datetime:
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest) -> ObjectStore:
-    return fresh_store("folder", request)
+def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
+    return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, store_url=f"file://{tmp_path}/store")
 
 
 @pytest.fixture
-def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
-    return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
 
 
 def build(store: ObjectStore, settings: Settings) -> None:
@@ -69,10 +69,23 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     wanted = WantedTracks(topic)
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0
     append(chain, film(at(640), at(1250), [car], offset=128))
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0, "no tracks of these frames yet"
+    later = NOON + timedelta(hours=1)
+    assert publish_tracks(store, settings, wanted, clock=lambda: later) == 0, "no tracks of these frames yet"
     build(store, settings)
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 120
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 130
+    assert publish_tracks(store, settings, wanted, clock=lambda: later) == 130
     found = documents_of(settings, topic)
     assert [document["frame_number"] for document in found] == list(range(250))
     assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("step", STEPS)
+def test_row_2_13_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
+    store: ObjectStore, settings: Settings, topic: str, step: str
+):
+    write_chain(store, film(at(0), at(1250), [Car(at(0), at(1300))]))
+    build(store, settings)
+    publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
+    publish_tracks(store, settings, WantedTracks(topic), clock=lambda: NOON + timedelta(hours=1))
+    assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

@@ -1,0 +1,138 @@
+"""Events of closed slices and alerts are published exactly once, wherever a publisher dies."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.configuration import Rules
+from imgpipeline.events.day_events import build_events
+from imgpipeline.events.frame_changes import build_frame_changes
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.events import find_events
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.publish.alerts import publish_alerts
+from imgpipeline.publish.events import publish_events
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames
+from imgpipeline_tests.events.test_alert_chain import NOW, event
+from imgpipeline_tests.events.test_tracked_events import CROSSES, LOITERS, ROAD, STOP, at
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+from imgpipeline_tests.publish.killing import STEPS, publish_and_die
+from imgpipeline_tests.publish.reading import documents_of, records_of
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.tracking.films import Car, film
+
+CARS = rules('[[rule]]\nname = "two cars"\nkind = "count"\nabove = 1\nbridge_s = 5\n')
+LATER = NOON + timedelta(hours=1)
+
+
+@pytest.fixture
+def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
+    return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, store_url=f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
+
+
+def build(store: ObjectStore, given: Rules = CARS) -> None:
+    rebuild_day(store, DAY, now=NOON)
+    build_events(store, DAY, rules=given, settings=Settings(), now=NOON)
+
+
+def two_cars_at(*minutes: int) -> list[Car]:
+    """Return a car that stays, and others that pass by for ten seconds."""
+    return [Car(at(0), at(59)), *(Car(at(minute, 30), at(minute, 40), y=300) for minute in minutes)]
+
+
+@pytest.mark.medium
+def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore, settings: Settings, topic: str):
+    cars = two_cars_at(2, 9, 12)
+    chain = write_chain(store, film(at(0), at(10, 30), cars))
+    build(store)
+    assert publish_events(store, settings, topic, clock=lambda: NOON) == 0, "frames of the overlap are still to come"
+    append(chain, film(at(10, 30), at(13), cars, offset=126))
+    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0, "no events of these frames yet"
+    build(store)
+    assert publish_events(store, settings, topic, clock=lambda: NOON) == 2
+    assert publish_events(store, settings, topic, clock=lambda: LATER) == 1, "nothing came for a while"
+    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0
+    rows = find_events(store, settings, Span(DAY, DAY))[0].to_pylist()[::-1]
+    records = records_of(settings, topic)
+    found = [json.loads(record.value) for record in records]
+    assert [document["event_id"] for document in found] == [row["event_id"] for row in rows]
+    assert {**found[0], "timestamp": rows[0]["timestamp"], "started_at": rows[0]["started_at"],
+            "ended_at": rows[0]["ended_at"], "day": DAY} == rows[0]  # fmt: skip
+    assert (found[0]["timestamp"], found[0]["reason"]) == ("2026-01-09T12:02:30.000000Z", "2 objects")
+    assert (records[0].key, dict(records[0].headers)["id"].decode()) == (b"gate", found[0]["event_id"])
+
+
+@pytest.mark.medium
+def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
+    store: ObjectStore, settings: Settings, topic: str
+):
+    given = rules(ROAD + STOP + LOITERS + CROSSES)
+    chain = write_chain(store, film(at(5), at(20), [Car(at(5), at(25))]))
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=Settings(), now=NOON)
+    append(chain, film(at(20), at(25), [Car(at(5), at(25))], offset=180))
+    build(store, given)
+    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0, "the tracks are older than the frames"
+    build_tracks(store, DAY, settings=Settings(), now=NOON)
+    build(store, given)
+    assert publish_events(store, settings, topic, clock=lambda: LATER) == 2
+    assert [document["rule"] for document in documents_of(settings, topic)] == ["loiters", "crosses"]
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("step", STEPS)
+def test_a_publisher_of_events_that_is_killed_leaves_no_duplicate_and_no_hole(
+    store: ObjectStore, settings: Settings, topic: str, step: str
+):
+    write_chain(store, film(at(0), at(35), two_cars_at(2, 12, 13, 22, 32)))
+    build(store)
+    publish_and_die(settings, "events", topic, step if step == "publish opened" else f"{step}:2")
+    publish_events(store, settings, topic, clock=lambda: LATER)
+    expected = [f"2026-01-09T12:{minute:02d}:30.000000Z" for minute in (2, 12, 13, 22, 32)]
+    assert [document["timestamp"] for document in documents_of(settings, topic)] == expected
+
+
+@pytest.mark.medium
+def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_record(
+    store: ObjectStore, settings: Settings, topic: str
+):
+    write_chain(store, stored_frames(store, rotated()))
+    rebuild_day(store, DAY, now=NOON)
+    for build_table in (build_frame_changes, build_events):
+        build_table(store, DAY, rules=rules(CHANGE), settings=settings, now=NOON)
+    assert publish_alerts(store, settings, topic) == 0
+    chain = AlertChain(store)
+    for number in (1, 2, 3):
+        chain.append(event(number), difference_image=None, now=NOW)
+    assert publish_alerts(store, settings, topic) == 3
+    chain.append(event(4), difference_image=None, now=NOW)
+    assert publish_alerts(store, settings, topic) == 1
+    found = documents_of(settings, topic)
+    assert found[0] == {"image_event_num": 1, "image_event_db_path": f"{store.url}/alerts/0000000001.json"}
+    assert [document["image_event_num"] for document in found] == [1, 2, 3, 4]
+    record = json.loads(store.get(found[3]["image_event_db_path"].removeprefix(f"{store.url}/")))
+    assert record["event_id"] == event(4).event_id
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("step", ["batch sent", "batch committed"])
+def test_row_3_7_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
+    store: ObjectStore, settings: Settings, topic: str, step: str
+):
+    chain = AlertChain(store)
+    chain.append(event(1), difference_image=None, now=NOW)
+    publish_and_die(settings, "events", topic, step, "--format", "classic")
+    chain.append(event(2), difference_image=None, now=NOW)
+    publish_alerts(store, settings, topic)
+    assert [document["image_event_num"] for document in documents_of(settings, topic)] == [1, 2]
