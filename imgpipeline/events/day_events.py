@@ -6,8 +6,7 @@ taken over. The images of changes are stored next to the table, by the event's i
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from datetime import date, datetime
+from dataclasses import fields
 
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
@@ -17,67 +16,15 @@ from imgpipeline.events.evaluate import EVALUATION_VERSION, evaluate_changes, ev
 from imgpipeline.events.frame_changes import read_changes
 from imgpipeline.events.seen_frames import TRACKED, read_frames
 from imgpipeline.events.values import Event
-from imgpipeline.lake.build.derived import build
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
-from imgpipeline.lake.storage.manifest import Manifest, Stored
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.settings import Settings
 
 _PART = "rule "
 _EVALUATED = "evaluated_rules"
 _OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
-
-
-@dataclass(frozen=True, slots=True)
-class EventsBuild:
-    """How a day's events were built."""
-
-    day: date
-    """UTC day."""
-    skipped: bool
-    """Whether there was nothing to do."""
-    manifest: Manifest
-    """What is stored now."""
-    size_bytes: int
-    """Size of its object."""
-
-    @property
-    def evaluated(self) -> tuple[str, ...]:
-        """The rules that the build of the stored table had to evaluate, sorted."""
-        return tuple(filter(None, self.manifest.made_with[_EVALUATED].split("\n")))
-
-
-def build_events(
-    store: ObjectStore,
-    day: date,
-    *,
-    rules: Rules,
-    settings: Settings,
-    force: bool = False,
-    keeps_rules: bool = False,
-    now: datetime,
-) -> EventsBuild:
-    """Brings a day's events up to its tables and rules.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        rules: The rules as they are now.
-        settings: Limits of images and of DuckDB, and the time zone of hours.
-        force: Evaluate all rules again.
-        keeps_rules: Whether a day that is over keeps the rules of its stored table.
-        now: Time of building, UTC.
-
-    Raises:
-        PermanentError: The day lacks a table that the rules read, or a stored object is none of this project.
-        TransientError: The store does not answer, other builds were faster eight times, or the tables do not come from
-            one reading of the ledger.
-    """
-    done = build(DayEvents(store, settings, rules, day, now, keeps_rules), force=force)
-    (manifest,) = done.manifests.values()
-    return EventsBuild(day, done.skipped, manifest, done.size_bytes)
 
 
 def rule_recipe(rules: Rules, rule: Rule, settings: Settings) -> str:

@@ -7,77 +7,19 @@ are counted whether or not a rule reads them.
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
 
 from imgpipeline.events.configuration import Line, Rules, Zone
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
 from imgpipeline.events.places import COUNTING_VERSION, count_crossings, count_in_zone
 from imgpipeline.events.seen_frames import TRACKED, read_frames
 from imgpipeline.events.values import SeenFrame
-from imgpipeline.lake.build.derived import build
 from imgpipeline.lake.build.summary_inputs import Inputs
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION
-from imgpipeline.lake.storage.manifest import Manifest, Stored
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
+from imgpipeline.lake.storage.manifest import Stored
 
 _PART = "place "
 _COUNTED = "counted_places"
-
-
-@dataclass(frozen=True, slots=True)
-class PlacesBuild:
-    """How a day's counts were built."""
-
-    day: date
-    """UTC day."""
-    skipped: bool
-    """Whether there was nothing to do."""
-    manifest: Manifest
-    """What is stored now."""
-    size_bytes: int
-    """Size of its object."""
-
-    @property
-    def counted(self) -> tuple[str, ...]:
-        """The zones or lines that the build of the stored table had to count, sorted."""
-        return tuple(filter(None, self.manifest.made_with[_COUNTED].split("\n")))
-
-
-def build_places(
-    store: ObjectStore,
-    day: date,
-    table: Table,
-    *,
-    rules: Rules,
-    settings: Settings,
-    force: bool = False,
-    keeps_rules: bool = False,
-    now: datetime,
-) -> PlacesBuild:
-    """Brings a day's counts at zones or lines up to its tables, tracks and `rules.toml`.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        table: `ZONE_OCCUPANCY` or `LINE_CROSSINGS`.
-        rules: Have the zones and lines as they are now.
-        settings: Limits of DuckDB.
-        force: Count at all zones and lines again.
-        keeps_rules: Whether a day that is over keeps the zones and lines of its stored table.
-        now: Time of building, UTC.
-
-    Raises:
-        PermanentError: The day lacks its tables, or a stored object is none of this project.
-        TransientError: The store does not answer, other builds were faster eight times, or the tables do not come from
-            one reading of the ledger.
-    """
-    entry = ENTRIES[table.name](store, settings, rules, day, now, keeps_rules)
-    done = build(entry, force=force)
-    (manifest,) = done.manifests.values()
-    return PlacesBuild(day, done.skipped, manifest, done.size_bytes)
 
 
 class _DayPlaces(DayOfRules):
@@ -151,10 +93,6 @@ class DayLineCrossings(_DayPlaces):
     def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
         """Returns the rows of one line."""
         return count_crossings(place, frames) if isinstance(place, Line) else []
-
-
-ENTRIES = {ZONE_OCCUPANCY.name: DayZoneOccupancy, LINE_CROSSINGS.name: DayLineCrossings}
-"""The entries of the contract, by table."""
 
 
 def _recipe(place: Zone | Line) -> str:

@@ -5,19 +5,15 @@ table has, so one more frame costs one comparison.
 """
 
 import itertools
-from dataclasses import dataclass
-from datetime import date, datetime
 
 from imgpipeline.events.configuration import ImageChangeRule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of, select_rows
 from imgpipeline.events.values import FrameChange
-from imgpipeline.lake.build.derived import build
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, FRAME_CHANGES
-from imgpipeline.lake.storage.manifest import Manifest, Stored
-from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.settings import Settings
+from imgpipeline.lake.storage.manifest import Stored
+from imgpipeline.objectstore import ImageReader
 
 _COMPARISON_VERSION = 1
 _COMPARED = "compared_pairs"
@@ -26,55 +22,6 @@ SELECT frame_id, source, "timestamp", source_image_path FROM frames
 WHERE ? OR list_contains(?::VARCHAR[], source)
 ORDER BY source, "timestamp", frame_number, source_kafka_topic, source_kafka_partition, source_kafka_offset, frame_id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class FrameChangesBuild:
-    """How a day's comparisons were built."""
-
-    day: date
-    """UTC day."""
-    skipped: bool
-    """Whether there was nothing to do."""
-    manifest: Manifest
-    """What is stored now."""
-    size_bytes: int
-    """Size of its object."""
-
-    @property
-    def compared(self) -> int:
-        """How many pairs the build that made the stored table had to compare."""
-        return int(self.manifest.made_with[_COMPARED])
-
-
-def build_frame_changes(
-    store: ObjectStore,
-    day: date,
-    *,
-    rules: Rules,
-    settings: Settings,
-    force: bool = False,
-    keeps_rules: bool = False,
-    now: datetime,
-) -> FrameChangesBuild:
-    """Brings a day's comparisons up to its frames.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        rules: The rules as they are now.
-        settings: Limits of images and of DuckDB.
-        force: Compare all pairs again.
-        keeps_rules: Whether a day that is over keeps the rules of its stored table.
-        now: Time of building, UTC.
-
-    Raises:
-        PermanentError: The day has no table `frames`, or a stored object is none of this project.
-        TransientError: The store does not answer, or other builds were faster eight times.
-    """
-    done = build(DayFrameChanges(store, settings, rules, day, now, keeps_rules), force=force)
-    (manifest,) = done.manifests.values()
-    return FrameChangesBuild(day, done.skipped, manifest, done.size_bytes)
 
 
 class DayFrameChanges(DayOfRules):

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from imgpipeline import Lake
+from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import parse_rules, read_rules
-from imgpipeline.events.day_events import build_events
-from imgpipeline.events.day_places import build_places
-from imgpipeline.events.frame_changes import build_frame_changes
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
@@ -85,8 +83,8 @@ def test_events_are_listed_queried_and_read_from_notebooks(
     store = open_store(settings)
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
-    for build in (build_frame_changes, build_events):
-        build(store, DAY, rules=read_rules(settings, store), settings=settings, now=NOON)
+    for table in EVENT_TABLES:
+        build_table(store, DAY, table, rules=read_rules(settings, store), settings=settings, now=NOON)
     listed = run("events", "list", "--json", env=site, cwd=tmp_path).json()
     assert [(row["rule"], row["timestamp"]) for row in listed] == [
         ("changed", "2026-01-09T12:00:06.000000Z"),
@@ -117,7 +115,7 @@ def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
     rebuild_day(store, DAY, now=NOON)
     build_tracks(store, DAY, settings=settings, now=NOON)
     for table in (ZONE_OCCUPANCY, LINE_CROSSINGS):
-        build_places(store, DAY, table, rules=parse_rules(ROAD + STOP, name="rules"), settings=settings, now=NOON)
+        build_table(store, DAY, table, rules=parse_rules(ROAD + STOP, name="rules"), settings=settings, now=NOON)
     (zone,) = run("events", "zones", "--json", env=folder_site, cwd=tmp_path).json()
     assert (zone["zone"], zone["objects"], zone["occupied_s"]) == ("road", 1, 1195.0)
     shown = run("events", "lines", "--source", "gate", env=folder_site, cwd=tmp_path).stdout

@@ -10,10 +10,10 @@ import pytest
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import Watch
-from imgpipeline.events.day_events import build_events
-from imgpipeline.events.frame_changes import build_frame_changes
+from imgpipeline.events.building import build_table
 from imgpipeline.events.stored_events import read_events
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
 from imgpipeline_tests.lake.samples import LABELS, detection
@@ -58,8 +58,8 @@ def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
     """Build the day's tables and return the ids of its events."""
     settings, given = folder_settings(tmp_path), rules(RULES)
     rebuild_day(store, DAY, now=NOON)
-    build_frame_changes(store, DAY, rules=given, settings=settings, now=LATER)
-    build_events(store, DAY, rules=given, settings=settings, now=LATER)
+    for table in EVENT_TABLES:
+        build_table(store, DAY, table, rules=given, settings=settings, now=LATER)
     return {event.event_id for event in read_events(store, settings, DAY)}
 
 

@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 
 from imgpipeline.errors import PermanentError
+from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.day_events import DayEvents, build_events
-from imgpipeline.events.frame_changes import build_frame_changes
+from imgpipeline.events.day_events import DayEvents
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import State, state_of
+from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -32,7 +33,12 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 
 
 def build(store: ObjectStore, given: Rules, **more):
-    return build_events(store, DAY, rules=given, settings=Settings(), **{"now": SAME_DAY, **more})
+    return build_table(store, DAY, EVENTS, rules=given, settings=Settings(), **{"now": SAME_DAY, **more})
+
+
+def evaluated(store: ObjectStore, given: Rules, **more) -> list[str]:
+    """Build the table; return the rules that were evaluated for it."""
+    return build(store, given, **more).manifest.made_with["evaluated_rules"].splitlines()
 
 
 def state(store: ObjectStore, given: Rules) -> State:
@@ -67,11 +73,11 @@ def test_events_are_built_once_and_again_when_their_tables_are_new(store: Object
 
 def test_a_changed_zone_concerns_only_the_rules_that_read_it(store: ObjectStore):
     make_day(store)
-    assert build(store, rules(TOP + CROWD + IN_YARD)).evaluated == ("crowd", "in the yard")
+    assert evaluated(store, rules(TOP + CROWD + IN_YARD)) == ["crowd", "in the yard"]
     moved = rules(TOP.replace("[1, 0.5], [0, 0.5]", "[1, 0.4], [0, 0.4]") + CROWD + IN_YARD)
     assert state(store, moved) is State.OTHER_RECIPE
     crowd_before = [row for row in named(store) if row[0] == "crowd"]
-    assert build(store, moved).evaluated == ("in the yard",)
+    assert evaluated(store, moved) == ["in the yard"]
     assert [row for row in named(store) if row[0] == "crowd"] == crowd_before != []
 
 
@@ -84,7 +90,7 @@ def test_a_zone_that_no_rule_reads_changes_nothing(store: ObjectStore):
 def test_a_rule_that_is_gone_takes_its_events_along(store: ObjectStore):
     make_day(store)
     build(store, rules(TOP + CROWD + IN_YARD))
-    assert build(store, rules(CROWD)).evaluated == ()
+    assert evaluated(store, rules(CROWD)) == []
     assert {rule for rule, _ in named(store)} == {"crowd"}
 
 
@@ -103,7 +109,7 @@ def test_a_day_that_is_over_keeps_its_rules_until_somebody_builds_it(store: Obje
 def test_the_current_day_takes_new_rules_at_once(store: ObjectStore):
     make_day(store)
     build(store, rules(CROWD))
-    assert build(store, rules(CROWD.replace("crowd", "new")), keeps_rules=True).evaluated == ("new",)
+    assert evaluated(store, rules(CROWD.replace("crowd", "new")), keeps_rules=True) == ["new"]
 
 
 def test_a_missing_table_is_named_with_the_command_that_builds_it(store: ObjectStore):
@@ -125,10 +131,10 @@ def test_a_forced_build_finds_the_same_events(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
     given = rules(CHANGE)
-    build_frame_changes(store, DAY, rules=given, settings=Settings(), now=SAME_DAY)
+    build_table(store, DAY, FRAME_CHANGES, rules=given, settings=Settings(), now=SAME_DAY)
     build(store, given)
     before = named(store)
-    forced = build_frame_changes(store, DAY, rules=given, settings=Settings(), now=SAME_DAY, force=True)
-    assert (forced.compared, len(before)) == (9, 2)
+    forced = build_table(store, DAY, FRAME_CHANGES, rules=given, settings=Settings(), now=SAME_DAY, force=True)
+    assert (forced.manifest.made_with["compared_pairs"], len(before)) == ("9", 2)
     build(store, given, force=True)
     assert named(store) == before

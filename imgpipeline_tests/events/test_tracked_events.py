@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from imgpipeline.events.day_events import DayEvents, build_events
+from imgpipeline.events.building import build_table
+from imgpipeline.events.day_events import DayEvents
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import State, state_of
+from imgpipeline.lake.schema import EVENTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
@@ -40,7 +42,7 @@ def store() -> ObjectStore:
 
 
 def build(store: ObjectStore, given=RULES) -> list[tuple]:
-    build_events(store, DAY, rules=given, settings=Settings(), now=NOON)
+    build_table(store, DAY, EVENTS, rules=given, settings=Settings(), now=NOON)
     with open_lake(store) as lake:
         return lake.query(
             "SELECT rule, started_at, timestamp, direction, value, label, track_ids FROM events ORDER BY rule"

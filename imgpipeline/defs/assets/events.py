@@ -3,9 +3,8 @@
 Without the setting `rules_file`, the assets are shown and nothing builds them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
-from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -30,7 +29,7 @@ from imgpipeline.lake.schema import (
     ZONE_OCCUPANCY,
     Table,
 )
-from imgpipeline.lake.storage.manifest import Manifest, read_stored
+from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
 
@@ -114,31 +113,20 @@ def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
 def _build(
     table: Table, store: ObjectStore, day: date, rules: "Rules", settings: Settings, *, force: bool, keeps_rules: bool
 ) -> Built:
-    from imgpipeline.events.day_events import EventsBuild, build_events  # noqa: PLC0415 - as above
-    from imgpipeline.events.day_places import PlacesBuild, build_places  # noqa: PLC0415 - as above
-    from imgpipeline.events.frame_changes import FrameChangesBuild, build_frame_changes  # noqa: PLC0415 - as above
+    """Builds a table of a day; returns its version and what the UI shows of it."""
+    from imgpipeline.events.building import build_table  # noqa: PLC0415 - as above
 
-    builds: dict[str, Callable[..., FrameChangesBuild | EventsBuild | PlacesBuild]] = {
-        FRAME_CHANGES.name: build_frame_changes,
-        EVENTS.name: build_events,
-        **{each.name: partial(build_places, table=each) for each in PLACE_TABLES},
-    }
-    done = builds[table.name](
-        store, day, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now()
+    done = build_table(
+        store, day, table, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now()
     )
-    return _built(store, table, day, done.manifest, skipped=done.skipped, size_bytes=done.size_bytes)
-
-
-def _built(store: ObjectStore, table: Table, day: date, manifest: Manifest, *, skipped: bool, size_bytes: int) -> Built:
-    """Returns what is stored of a table now, and shown of it."""
     key = stored_key(table.name, day)
     stored = read_stored(store, key)
     metadata = {
         "path": f"{store.url}/{key}",
-        "dagster/row_count": manifest.rows,
-        "size_bytes": size_bytes,
-        "skipped": skipped,
-        "built_at": dg.MetadataValue.timestamp(manifest.built_at),
+        "dagster/row_count": done.manifest.rows,
+        "size_bytes": done.size_bytes,
+        "skipped": done.skipped,
+        "built_at": dg.MetadataValue.timestamp(done.manifest.built_at),
     }
     return Built(metadata, stored.manifest.content if stored else "")
 
