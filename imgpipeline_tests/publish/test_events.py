@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.day_events import build_events
-from imgpipeline.events.frame_changes import build_frame_changes
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
+from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.events import publish_events
@@ -43,7 +43,7 @@ def store(settings: Settings) -> ObjectStore:
 
 def build(store: ObjectStore, given: Rules = CARS) -> None:
     rebuild_day(store, DAY, now=NOON)
-    build_events(store, DAY, rules=given, settings=Settings(), now=NOON)
+    build_table(store, DAY, EVENTS, rules=given, settings=Settings(), now=NOON)
 
 
 def two_cars_at(*minutes: int) -> list[Car]:
@@ -109,8 +109,8 @@ def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_recor
 ):
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
-    for build_table in (build_frame_changes, build_events):
-        build_table(store, DAY, rules=rules(CHANGE), settings=settings, now=NOON)
+    for table in EVENT_TABLES:
+        build_table(store, DAY, table, rules=rules(CHANGE), settings=settings, now=NOON)
     assert publish_alerts(store, settings, topic) == 0
     chain = AlertChain(store)
     for number in (1, 2, 3):
