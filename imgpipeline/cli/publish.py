@@ -1,5 +1,6 @@
-"""`imgpipeline publish`: results as records of a Kafka topic, each exactly once."""
+"""`imgpipeline publish`: results as records of a Kafka topic, each exactly once, and events by MQTT."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,13 +9,16 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
-from imgpipeline.errors import ImgpipelineError, TransientError
+from imgpipeline.errors import ImgpipelineError, TransientError, UsageError
 from imgpipeline.publish.options import Form, Kind
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
+
+    from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.settings import Settings
 
 app = typer.Typer(help="Publish results to Kafka, each exactly once.")
 _LOOK_AGAIN_S = 2.0
@@ -37,6 +41,10 @@ EventFormOption = Annotated[
         help="native: rows of the table `events`. classic: alerts as {image_event_num, image_event_db_path}, as "
         "change-alert pipelines write them.",
     ),
+]
+MqttOption = Annotated[
+    bool,
+    typer.Option("--mqtt", help="By MQTT instead of Kafka, so that Home Assistant finds the events by discovery."),
 ]
 KindOption = Annotated[
     Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without one are published too.")
@@ -62,7 +70,7 @@ def detections(
 
     settings = load_settings()
     publish = partial(publish_detections, open_store(settings), settings, Wanted(topic, form, kind))
-    _run(publish, topic, follow=follow, as_json=as_json)
+    _run(publish, Target("topic", topic), follow=follow, as_json=as_json)
 
 
 @app.command("tracks")
@@ -84,34 +92,69 @@ def tracks(
     settings = load_settings()
     wanted = WantedTracks(topic, form, kind)
     publish = partial(publish_tracks, open_store(settings), settings, wanted, clock=utc_now)
-    _run(publish, topic, follow=follow, as_json=as_json)
+    _run(publish, Target("topic", topic), follow=follow, as_json=as_json)
 
 
 @app.command("events")
 def events(
-    topic: TopicOption,
+    topic: Annotated[str | None, typer.Option("--topic", help="Kafka topic; it must exist.")] = None,
     form: EventFormOption = Form.NATIVE,
+    mqtt: MqttOption = False,
     follow: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the events of each source, ten minutes at a time, from where the last call ended.
+    """Publish the events of each source to Kafka or MQTT, from where the last call ended.
 
     native: each row of the table `events`, when its ten minutes are over and built. classic: each alert, as soon as it
-    is raised. Otherwise as `publish detections`.
+    is raised. Otherwise as `publish detections`. --mqtt: each alert at least once, with its event_id.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.publish.alerts import publish_alerts  # noqa: PLC0415 - loads kafka-python
+
+    if (topic is None) is not mqtt:
+        raise UsageError(
+            "--topic and --mqtt are both given." if mqtt else "Neither --topic nor --mqtt is given.",
+            next_step="give --topic for Kafka, or --mqtt for Home Assistant",
+        )
+    settings = load_settings()
+    _run(*_event_publisher(open_store(settings), settings, topic, form), follow=follow, as_json=as_json)
+
+
+def _event_publisher(
+    store: "ObjectStore", settings: "Settings", topic: str | None, form: Form
+) -> "tuple[Callable[..., int], Target]":
+    """Returns what publishes events, and where; without a topic by MQTT."""
+    if topic is None:
+        from imgpipeline.publish.home_assistant import publish_to_home_assistant  # noqa: PLC0415 - loads paho
+
+        target = Target("mqtt", f"{settings.mqtt_host}:{settings.mqtt_port}", "alert")
+        return partial(publish_to_home_assistant, store, settings, clock=utc_now), target
+    if form is Form.CLASSIC:
+        from imgpipeline.publish.alerts import publish_alerts  # noqa: PLC0415 - loads kafka-python
+
+        return partial(publish_alerts, store, settings, topic), Target("topic", topic, "alert")
     from imgpipeline.publish.events import publish_events  # noqa: PLC0415 - loads DuckDB
 
-    settings = load_settings()
-    given = (open_store(settings), settings, topic)
-    if form is Form.CLASSIC:
-        _run(partial(publish_alerts, *given), topic, noun="alert", follow=follow, as_json=as_json)
-    else:
-        _run(partial(publish_events, *given, clock=utc_now), topic, noun="event", follow=follow, as_json=as_json)
+    return partial(publish_events, store, settings, topic, clock=utc_now), Target("topic", topic, "event")
 
 
-def _run(publish: "Callable[..., int]", topic: str, *, noun: str = "frame", follow: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where something is published."""
+
+    kind: str
+    """`topic` (of Kafka) or `mqtt`."""
+    name: str
+    """The topic, or host and port of the MQTT broker."""
+    noun: str = "frame"
+    """What a record is about."""
+
+    def report(self, count: int) -> str:
+        """Returns the sentence that says what was published."""
+        where = "on the topic" if self.kind == "topic" else "to the MQTT broker"
+        return f"{counted(count, self.noun)} published {where} {self.name}."
+
+
+def _run(publish: "Callable[..., int]", target: Target, *, follow: bool, as_json: bool) -> None:
     total = 0
 
     def add(count: int) -> None:
@@ -125,9 +168,9 @@ def _run(publish: "Callable[..., int]", topic: str, *, noun: str = "frame", foll
 
         _repeat(partial(publish, goes_on=goes_on, progress=add), stopping.event if follow else None)
     if as_json:
-        show_json({"topic": topic, "published": total})
+        show_json({target.kind: target.name, "published": total})
     else:
-        note(f"{counted(total, noun)} published on the topic {topic}.")
+        note(target.report(total))
     raise typer.Exit(stopping.exit_status)
 
 

@@ -30,6 +30,11 @@ def acknowledgements_prefix(number: int) -> str:
     return f"alerts_acknowledged/{number:010d}"
 
 
+def mqtt_key(name: str) -> str:
+    """Returns the key of what is published of the alerts at an MQTT broker: `alerts_mqtt/5f2c….json`."""
+    return f"alerts_mqtt/{name}.json"
+
+
 def entry_key(prefix: str, entry: int) -> str:
     """Returns the key of a numbered entry below a prefix: `alerts_attempts/0000000007/000001.json`."""
     return f"{prefix}/{entry:06d}.json"

@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings
 
 from imgpipeline.settings.variables import either
 
+_TOPIC = r"^[^+#/$\s\x00][^+#\s\x00]{0,199}$"
+
 
 class MqttSettings(BaseSettings):
     """MQTT."""
@@ -47,6 +49,12 @@ class MqttSettings(BaseSettings):
     )
     mqtt_max_in_flight: int = Field(
         64, ge=1, le=65_535, description="Maximum number of messages that are received but not yet acknowledged."
+    )
+    mqtt_events_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
+        "imgpipeline", description="Start of the MQTT topics on which `publish events --mqtt` publishes."
+    )
+    mqtt_discovery_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
+        "homeassistant", description="Start of the MQTT topics on which Home Assistant looks for devices."
     )
 
     @model_validator(mode="after")

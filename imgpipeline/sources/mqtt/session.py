@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.mqtt.acknowledgements import Acknowledgements, Delivery
+from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
 from imgpipeline.sources.protocol import StatusChange
 
 LOG = logging.getLogger(__name__)
@@ -34,9 +35,6 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _POLL_S = 0.2
 _TAKEN_OVER = 0x8E
-_UNSUPPORTED_PROTOCOL = 0x84
-_REFUSED_LOGINS = {0x85, 0x86, 0x87, 0x8A, 0x8C}
-"""Client identifier, user or password, not authorized, banned, authentication method (MQTT 5.0, 3.2.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +142,7 @@ class MqttSession:
         )
         client.suppress_exceptions = True
         client.connect_timeout = _CONNECT_S
-        if settings.mqtt_username is not None:
-            client.username_pw_set(settings.mqtt_username, password_of(settings))
-        if settings.mqtt_tls:
-            client.tls_set_context(tls_context_of(settings))
+        authenticate(client, settings)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -168,10 +163,7 @@ class MqttSession:
         try:
             self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, _KEEPALIVE_S, **options)
         except ssl.SSLCertVerificationError as error:
-            self._fatal = ConfigurationError(
-                f"The certificate of the MQTT broker {self.address} is not trusted: {error.verify_message}.",
-                next_step="name the authority's PEM file: IMGPIPELINE_MQTT_CA_FILE",
-            )
+            self._fatal = untrusted(self.address, error)
         except (OSError, ValueError) as error:
             LOG.warning("The MQTT broker %s cannot be reached: %s", self.address, error)
             self._disconnected.set()
@@ -182,7 +174,7 @@ class MqttSession:
 
     def _on_connect(self, client: Client, _data: Any, flags: ConnectFlags, reason: ReasonCode, _more: Any) -> None:
         if reason.is_failure:
-            self._fatal = _refusal(self.address, reason)
+            self._fatal = refusal(self.address, reason)
             self._disconnected.set()
             return
         # MQTT 5: messages that were retained before do not count as new frames.
@@ -230,51 +222,3 @@ class MqttSession:
         delivery = self._acknowledgements.receive(message.mid, identity, redelivered=message.dup)
         if delivery is not None:
             self._arrived.put(Received(topic, payload, now, message.dup, delivery))
-
-
-def _refusal(address: str, reason: ReasonCode) -> PermanentError | None:
-    """Returns the error of a refused connection; None if it may pass by itself."""
-    if reason.value == _UNSUPPORTED_PROTOCOL:
-        return ConfigurationError(
-            f"The MQTT broker {address} does not speak MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
-        )
-    if reason.value in _REFUSED_LOGINS:
-        return ConfigurationError(
-            f"The MQTT broker {address} refuses the login: {reason}.",
-            next_step="set IMGPIPELINE_MQTT_USERNAME and IMGPIPELINE_MQTT_PASSWORD",
-        )
-    LOG.warning("The MQTT broker %s refuses the connection: %s", address, reason)
-    return None
-
-
-def password_of(settings: Settings) -> str | None:
-    """Returns the password for the broker; None if there is none.
-
-    Raises:
-        ConfigurationError: Its file cannot be read.
-    """
-    if settings.mqtt_password is not None or settings.mqtt_password_file is None:
-        return settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
-    try:
-        lines = settings.mqtt_password_file.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"The password file {settings.mqtt_password_file} cannot be read: {type(error).__name__}.",
-            next_step="set IMGPIPELINE_MQTT_PASSWORD_FILE to a readable text file",
-        ) from None
-    return lines[0] if lines else ""
-
-
-def tls_context_of(settings: Settings) -> ssl.SSLContext:
-    """Returns what is needed to talk to the broker by TLS.
-
-    Raises:
-        ConfigurationError: The file of authorities cannot be read.
-    """
-    try:
-        return ssl.create_default_context(cafile=settings.mqtt_ca_file and str(settings.mqtt_ca_file.expanduser()))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"{settings.mqtt_ca_file} cannot be read as certificates: {type(error).__name__}.",
-            next_step="set IMGPIPELINE_MQTT_CA_FILE to a PEM file",
-        ) from None

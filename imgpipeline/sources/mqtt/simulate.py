@@ -13,8 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.sources.mqtt.login import authenticate
 from imgpipeline.sources.mqtt.messages import Payload
-from imgpipeline.sources.mqtt.session import password_of, tls_context_of
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.writer import FrameTruth, write_scene
 
@@ -91,10 +91,7 @@ def simulate_mqtt(
 
 def _connected(settings: Settings) -> paho.Client:
     client = paho.Client(CallbackAPIVersion.VERSION2)
-    if settings.mqtt_username is not None:
-        client.username_pw_set(settings.mqtt_username, password_of(settings))
-    if settings.mqtt_tls:
-        client.tls_set_context(tls_context_of(settings))
+    authenticate(client, settings)
     try:
         client.connect(settings.mqtt_host, settings.mqtt_port)
     except OSError as error:

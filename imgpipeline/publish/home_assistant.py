@@ -1,0 +1,208 @@
+"""Publishes alerts by MQTT as events of Home Assistant, which finds them by MQTT discovery.
+
+Each source is a device, and each rule that has raised an alert there is an `event` entity of it
+(https://www.home-assistant.io/integrations/event.mqtt). An alert is published at least once, by its number; its
+`event_id` tells a repeated message.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import islice
+from time import sleep
+from typing import Any
+
+from imgpipeline import __version__
+from imgpipeline.contracts.alert_keys import mqtt_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.events.alerts.chain import read_alerts
+from imgpipeline.events.alerts.values import Alert
+from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.publish.mqtt_sender import OFFLINE, ONLINE, Message, MqttSender
+from imgpipeline.settings import Settings
+
+_BATCH_ALERTS = 100
+_SETTLE_S = 2.0
+"""Home Assistant subscribes to an entity's topic a moment after it has read the entity's discovery message."""
+_SHOWN = (
+    "event_id", "number", "rule", "source", "timestamp", "started_at", "place", "label", "direction", "value", "reason",
+    "image_paths", "raised_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """A rule at a source, as Home Assistant knows it."""
+
+    source: str
+    """The source, a device of Home Assistant."""
+    rule: str
+    """Name of the rule."""
+    kind: str
+    """Kind of the rule: the type of its events."""
+
+    @classmethod
+    def of(cls, alert: Alert) -> "Entity":
+        """Returns the entity that an alert belongs to."""
+        return cls(alert.event.source, alert.event.rule, alert.event.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """What is published at a broker; stored after each batch."""
+
+    last: int
+    """Number of the last published alert."""
+    entities: frozenset[Entity] = frozenset()
+    """All entities that were announced."""
+
+    def to_json(self) -> bytes:
+        """Returns it as the stored object."""
+        entities = [[each.source, each.rule, each.kind] for each in sorted(self.entities)]
+        return json.dumps({"last": self.last, "entities": entities}, ensure_ascii=False).encode()
+
+
+def publish_to_home_assistant(
+    store: ObjectStore,
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime],
+    goes_on: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], object] = lambda _: None,
+    settle_s: float = _SETTLE_S,
+) -> int:
+    """Publishes the alerts that the broker has not got yet, and returns their number.
+
+    The first call for a broker leaves out alerts that are older than the setting `alert_max_age_s`.
+
+    Args:
+        store: The object store.
+        settings: Name the broker, the login and the topics.
+        clock: Tells the time, UTC.
+        goes_on: Called when everything is published; whether to look for more.
+        progress: Called with the number of alerts of each acknowledged batch.
+        settle_s: Pause between the discovery messages of new entities and their first events.
+
+    Raises:
+        ConfigurationError: The broker refuses the login, or its certificate is not trusted.
+        PermanentError: A stored object is damaged.
+        TransientError: Broker or store do not answer. A new call goes on after the last acknowledged batch.
+    """
+    topics, key, count = Topics(settings), _key(settings), 0
+    with closing(MqttSender(settings, status_topic=topics.status)) as sender:
+        sender.open()
+        done = _read(store, key)
+        if done is None:
+            done = _start(store, oldest=clock() - timedelta(seconds=settings.alert_max_age_s))
+            store.put(key, done.to_json())
+        # The broker may have lost what it had retained.
+        sender.send([topics.discovery(entity) for entity in sorted(done.entities)])
+        while True:
+            alerts = read_alerts(store, after=done.last)
+            while several := list(islice(alerts, _BATCH_ALERTS)):
+                new = {Entity.of(alert) for alert in several} - done.entities
+                if new:
+                    sender.send([topics.discovery(entity) for entity in sorted(new)])
+                    sleep(settle_s)
+                sender.send([topics.event(alert) for alert in several])
+                reach("mqtt sent", sender.address)
+                done = _Progress(several[-1].number, done.entities | new)
+                store.put(key, done.to_json())
+                count += len(several)
+                progress(len(several))
+            if not goes_on():
+                return count
+            sender.check()
+
+
+def _start(store: ObjectStore, *, oldest: datetime) -> _Progress:
+    """Returns where a broker that has got nothing yet begins: after the last alert that is too old for it."""
+    last = 0
+    for alert in read_alerts(store):
+        if alert.raised_at >= oldest:
+            break
+        last = alert.number
+    return _Progress(last)
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics and messages of one pipeline."""
+
+    settings: Settings
+    """Where the topics begin."""
+
+    @property
+    def status(self) -> str:
+        """Topic that tells whether the publisher is there."""
+        return f"{self.settings.mqtt_events_topic}/status"
+
+    def state(self, entity: Entity) -> str:
+        """Returns the topic of an entity's events."""
+        return f"{self.settings.mqtt_events_topic}/events/{_level(entity.source)}/{_level(entity.rule)}"
+
+    def discovery(self, entity: Entity) -> Message:
+        """Returns the retained message by which Home Assistant finds an entity."""
+        unique_id = self._id(entity.source, entity.rule)
+        device = {"identifiers": [self._id(entity.source)], "name": entity.source, "manufacturer": "imgpipeline"}
+        availability = {
+            "topic": self.status, "payload_available": ONLINE.decode(), "payload_not_available": OFFLINE.decode(),
+        }  # fmt: skip
+        config = {
+            "name": entity.rule,
+            "unique_id": unique_id,
+            "state_topic": self.state(entity),
+            "event_types": [entity.kind],
+            "availability": [availability],
+            "qos": 1,
+            "device": device,
+            "origin": {"name": "imgpipeline", "sw_version": __version__},
+        }
+        return Message(
+            f"{self.settings.mqtt_discovery_topic}/event/{unique_id}/config", _json(config), is_retained=True
+        )
+
+    def event(self, alert: Alert) -> Message:
+        """Returns the message of an alert. It is not retained: Home Assistant ignores retained events."""
+        document = alert.to_json()
+        shown = {"event_type": alert.event.kind, **{name: document[name] for name in _SHOWN}}
+        return Message(self.state(Entity.of(alert)), _json(shown))
+
+    def _id(self, *names: str) -> str:
+        return f"imgpipeline_{_hash((self.settings.mqtt_events_topic, *names))}"
+
+
+def _level(name: str) -> str:
+    """Returns a name as one level of a topic; names that differ stay different."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    return name if plain == name else f"{plain}_{_hash((name,))[:6]}"
+
+
+def _hash(names: Sequence[str]) -> str:
+    return sha256(json.dumps(names).encode()).hexdigest()[:16]
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _key(settings: Settings) -> str:
+    return mqtt_key(_hash((settings.mqtt_host, str(settings.mqtt_port), settings.mqtt_events_topic)))
+
+
+def _read(store: ObjectStore, key: str) -> _Progress | None:
+    try:
+        data = json.loads(store.get(key))
+        return _Progress(int(data["last"]), frozenset(Entity(*names) for names in data["entities"]))
+    except ObjectMissingError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise PermanentError(
+            f"{store.url}/{key} is damaged; expected what was published by MQTT.",
+            next_step="delete it: then alerts of the last hour are published again",
+        ) from None
