@@ -1,9 +1,10 @@
 """`imgpipeline events`: what the rules found, and what is counted at zones and lines."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
@@ -19,8 +20,7 @@ from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="What the rules found, and what is counted at zones and lines.")
 _SHOWN = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
-SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Only this label.")]
+_NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how zones and lines are set up."
 
 
 @app.callback()
@@ -80,13 +80,13 @@ def zones(
 
     Hours in which a zone was empty have no row. Zones are those of rules.toml.
     """
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
-
     read_span(day, first, last)
-    with open_arrow_lake(load_settings()) as lake:
-        found = lake.zone_occupancy(day, from_day=first, to_day=last, source=source, label=label)
-    _show_counts(found, as_json=as_json, as_csv=as_csv)
+    show_answer(
+        lambda lake: lake.zone_occupancy(day, from_day=first, to_day=last, source=source, label=label),
+        empty=_NO_COUNTS,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
 
 
 @app.command("lines")
@@ -103,24 +103,10 @@ def lines(
 
     Only tracked objects cross lines, so the day needs tracks. Lines are those of rules.toml.
     """
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
-
     read_span(day, first, last)
-    with open_arrow_lake(load_settings()) as lake:
-        found = lake.line_crossings(day, from_day=first, to_day=last, source=source, label=label)
-    _show_counts(found, as_json=as_json, as_csv=as_csv)
-
-
-def _show_counts(found: Any, *, as_json: bool, as_csv: bool) -> None:
-    """Shows all columns but the day, which is that of the hour."""
-    names = [name for name in found.column_names if name != "day"]
-    rows = found.to_pylist()
-    if as_json:
-        show_json(rows)
-    elif as_csv:
-        show_csv(found.column_names, [list(row.values()) for row in rows])
-    elif rows:
-        show_table([name.replace("_", " ") for name in names], [[row[name] for name in names] for row in rows])
-    else:
-        note("Nothing was counted in these days; docs/events.md describes how zones and lines are set up.")
+    show_answer(
+        lambda lake: lake.line_crossings(day, from_day=first, to_day=last, source=source, label=label),
+        empty=_NO_COUNTS,
+        as_json=as_json,
+        as_csv=as_csv,
+    )

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.answers import MOST_ROWS, note_hidden_rows
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
-    note,
     refuse_two_formats,
     show_csv,
     show_json,
@@ -16,8 +16,6 @@ from imgpipeline.cli.output import (
 )
 from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
-
-_MOST_ROWS = 1_000
 
 
 def query(
@@ -54,6 +52,5 @@ def query(
     elif as_csv:
         show_csv(distinct_names(answer.columns), answer.rows)
     else:
-        show_table(answer.columns, answer.rows[:_MOST_ROWS])
-        if len(answer.rows) > _MOST_ROWS:
-            note(f"These are {_MOST_ROWS:,} of {len(answer.rows):,} rows; --json and --csv show all.")
+        show_table(answer.columns, answer.rows[:MOST_ROWS])
+        note_hidden_rows(len(answer.rows))

@@ -1,10 +1,11 @@
 """`imgpipeline sources`: the books of the sources, and how they are."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from imgpipeline.cli.answers import SourceOption
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The sources: their accounting, and how they are.")
 
-SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 _BOOKS = ("day", "source", "session", "state", "received", "announced", "in ledger", "duplicates", "gated", "dropped",
           "failed", "open", "difference", "observed s")  # fmt: skip
 _STATUS = ("source", "state", "last frame", "last notice", "frames/s", "frames today", "dead letters", "dropped",

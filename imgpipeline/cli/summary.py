@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.answers import MOST_ROWS, note_hidden_rows
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
 
 app = typer.Typer(help="Summaries by label, hour, size and source.")
-_MOST_ROWS = 1_000
 _MOST_DAYS_NAMED = 5
 _BAR_CELLS = 30
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
@@ -242,9 +242,8 @@ def _summarise(
     elif as_csv:
         show_csv(answer.columns, [[_exported(value, zone) for value in row.values()] for row in rows])
     elif rows:
-        _show(columns, rows[:_MOST_ROWS], cells, bars=bars)
-        if len(rows) > _MOST_ROWS:
-            note(f"These are {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv show all.")
+        _show(columns, rows[:MOST_ROWS], cells, bars=bars)
+        note_hidden_rows(len(rows))
     else:
         note(f"There is no data ({span}).")
     _say_what_to_know(asked, rows, sized=name == "sizes")

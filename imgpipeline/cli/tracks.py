@@ -1,32 +1,28 @@
 """`imgpipeline tracks`: objects followed across frames, and how many different ones there were."""
 
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
-from imgpipeline.cli.output import CsvOption, JsonOption, note, refuse_two_formats, show_csv, show_json, show_table
+from imgpipeline.cli.output import CsvOption, JsonOption, note, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
 from imgpipeline.lake.query.days import Span, read_span
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from imgpipeline.tracking.day_tracks import TracksBuild
 
 app = typer.Typer(help="Objects followed across frames, and how many different ones there were.")
-_MOST_ROWS = 1_000
 _JPEG_QUALITY = 90
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
 _UNIQUE_COLUMNS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
                    "frame_rate", "observed_s")  # fmt: skip
-SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Only this label.")]
+_NO_TRACKS = "No tracks. They are built per day: imgpipeline tracks build --day 2026-01-09"
 
 
 @app.callback()
@@ -109,13 +105,14 @@ def list_tracks(
     as_csv: CsvOption = False,
 ) -> None:
     """List tracks by time. Tracks of one object have the same unique_id."""
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
-
     read_span(day, first, last)
-    with open_arrow_lake(load_settings()) as lake:
-        found = lake.tracks(day, from_day=first, to_day=last, source=source, label=label)
-    _show(found, _TRACK_COLUMNS, as_json=as_json, as_csv=as_csv)
+    show_answer(
+        lambda lake: lake.tracks(day, from_day=first, to_day=last, source=source, label=label),
+        _TRACK_COLUMNS,
+        empty=_NO_TRACKS,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
 
 
 @app.command("unique")
@@ -132,13 +129,14 @@ def unique(
 
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
-
     read_span(day, first, last)
-    with open_arrow_lake(load_settings()) as lake:
-        found = lake.unique_objects(day, from_day=first, to_day=last, source=source, label=label)
-    _show(found, _UNIQUE_COLUMNS, as_json=as_json, as_csv=as_csv)
+    show_answer(
+        lambda lake: lake.unique_objects(day, from_day=first, to_day=last, source=source, label=label),
+        _UNIQUE_COLUMNS,
+        empty=_NO_TRACKS,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
 
 
 @app.command("show")
@@ -155,18 +153,3 @@ def show(
     drawn = draw_track(open_store(settings), settings, track_id)
     out.write_bytes(encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY))
     note(f"Drew {track_id} on {out}.")
-
-
-def _show(found: "pa.Table", columns: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
-    rows = found.to_pylist()
-    if as_json:
-        show_json(rows)
-    elif as_csv:
-        show_csv(found.column_names, [list(row.values()) for row in rows])
-    elif rows:
-        cells = [[row[name] for name in columns] for row in rows[:_MOST_ROWS]]
-        show_table([name.replace("_", " ") for name in columns], cells)
-        if len(rows) > _MOST_ROWS:
-            note(f"Shown: {_MOST_ROWS:,} of {len(rows):,} rows; --json and --csv have all.")
-    else:
-        note("No tracks. They are built per day: imgpipeline tracks build --day 2026-01-09")

@@ -1,6 +1,9 @@
 """The columns of tracks and unique objects. `imgpipeline.tracking` builds them; a day without them reads as empty."""
 
+from dataclasses import replace
+
 from imgpipeline.lake.schema.columns import Column, Table
+from imgpipeline.lake.schema.day_tables import DETECTIONS
 
 TRACKS_SCHEMA_VERSION = 1
 """Version of these columns."""
@@ -20,9 +23,10 @@ _TRACK_ID = Column(
 _SLICE = Column("slice_start", "TIMESTAMPTZ", "UTC", "Start of the ten minutes that were followed on their own.")
 
 
-def _of_detections(name: str, duckdb_type: str, unit: str, meaning: str) -> Column:
-    made_of = {"frame_id": "frame_id", "first_seen": "timestamp", "last_seen": "timestamp"}.get(name, name)
-    return Column(name, duckdb_type, unit, meaning, (f"detections.{made_of}",))
+def _of_detections(*names: str) -> tuple[Column, ...]:
+    """Returns columns that are taken over from the table `detections`."""
+    columns = {column.name: column for column in DETECTIONS.columns}
+    return tuple(replace(columns[name], made_of=(f"detections.{name}",)) for name in names)
 
 
 TRACKS = Table(
@@ -40,8 +44,8 @@ TRACKS = Table(
         _GROUP,
         Column("label", "VARCHAR", "", "The label with the most confidence over all points.", ("detections.label",)),
         _SLICE,
-        _of_detections("first_seen", "TIMESTAMPTZ", "UTC", "Time of its first point."),
-        _of_detections("last_seen", "TIMESTAMPTZ", "UTC", "Time of its last point."),
+        Column("first_seen", "TIMESTAMPTZ", "UTC", "Time of its first point.", ("detections.timestamp",)),
+        Column("last_seen", "TIMESTAMPTZ", "UTC", "Time of its last point.", ("detections.timestamp",)),
         Column("points", "BIGINT", "detections", "Its rows in `track_points`."),
         Column("mean_confidence", "DOUBLE", "0 to 1", "Mean confidence of its points.", ("detections.confidence",)),
         Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate while it was followed.", ("frames.timestamp",)),
@@ -66,15 +70,8 @@ TRACK_POINTS = Table(
         _TRACK_ID,
         _SOURCE,
         _GROUP,
-        _of_detections("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame."),
-        _of_detections("detection_number", "INTEGER", "from 0", "The detection within the frame."),
-        _of_detections("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time."),
-        _of_detections("label", "VARCHAR", "", "The detection's own label."),
-        _of_detections("confidence", "DOUBLE", "0 to 1", "Its score."),
-        _of_detections("x", "DOUBLE", "pixels", "Left edge of the box in the original image."),
-        _of_detections("y", "DOUBLE", "pixels", "Upper edge of the box."),
-        _of_detections("width", "DOUBLE", "pixels", "Width of the box."),
-        _of_detections("height", "DOUBLE", "pixels", "Height of the box."),
+        *_of_detections("frame_id", "detection_number"),
+        *_of_detections("timestamp", "label", "confidence", "x", "y", "width", "height"),
     ),
 )
 """`track_points/day=…/track_points.parquet`."""
@@ -104,8 +101,7 @@ TRACK_OVERLAPS = Table(
         _GROUP,
         _SLICE,
         Column("frame_day", "DATE", "UTC", "Day of the frame."),
-        _of_detections("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame."),
-        _of_detections("detection_number", "INTEGER", "from 0", "The detection within the frame."),
+        *_of_detections("frame_id", "detection_number"),
         Column("stitched_after", "VARCHAR", "", "As in `tracks`."),
         Column("is_stored", "BOOLEAN", "", "Whether the track has points in its slice, so that `tracks` has it."),
     ),
