@@ -64,6 +64,7 @@ def show(
         show_json(listed.to_json())
     else:
         shown = {name: str(value) for name, value in listed.to_json().items() if isinstance(value, str | int | float)}
+        shown["notify"] = ", ".join(listed.alert.notify) or "all targets"
         show_table(("field", "value"), [[name, value] for name, value in shown.items()])
         show_table(("image", "path"), listed.alert.images)
         for given in listed.acknowledgements:
@@ -109,6 +110,7 @@ def watch_them(
     """
     from imgpipeline.cli.stopping import stopped_by_signals  # noqa: PLC0415 - as the others
     from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - loads obstore
+    from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as above
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - loads pydantic models
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -117,7 +119,9 @@ def watch_them(
     if settings.rules_file is None:
         raise UsageError("No rules are given.", next_step="set IMGPIPELINE_RULES_FILE; docs/events.md shows how")
     store = open_store(settings)
-    watch = Watch(store, settings, read_rules(settings, store), utc_now)
+    rules = read_rules(settings, store)
+    check_names(read_targets(settings), rules)
+    watch = Watch(store, settings, rules, utc_now)
     with stopped_by_signals() as stopping, delivering(store, settings, utc_now):
         for alert in watch.run(stopping.event, seconds=seconds):
             note(f"Alert {alert.number}: {alert.event.rule} at {alert.event.source}, {alert.event.reason}.")
@@ -151,12 +155,18 @@ def test() -> None:
 
     Exits with status 1 if a target does not accept it.
     """
-    from imgpipeline.events.alerts.delivery import read_targets, send  # noqa: PLC0415 - loads obstore
+    from imgpipeline.events.alerts.targets import read_targets, send  # noqa: PLC0415 - as above
 
     targets = read_targets(load_settings())
     if not targets:
         raise UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")
-    sent = {target.name: send(target, "imgpipeline: test", "This is a test of the alerts.") for target in targets}
-    show_table(("target", "accepted"), [[name, "yes" if accepted else "no"] for name, accepted in sent.items()])
-    if not all(sent.values()):
+    sent = [send(target, "imgpipeline: test", "This is a test of the alerts.") for target in targets]
+    show_table(
+        ("target", "names", "accepted"),
+        [
+            [target.name, ", ".join(sorted(target.names)) or None, accepted]
+            for target, accepted in zip(targets, sent, strict=True)
+        ],
+    )
+    if not all(sent):
         raise typer.Exit(1)

@@ -35,9 +35,15 @@ def check(file: FileArgument = None) -> None:
     """
     rules = _read(file, load_settings())
     show_table(
-        ("rule", "kind", "sources", "zone or line"),
+        ("rule", "kind", "sources", "zone or line", "notifies"),
         [
-            (rule.name, rule.kind, ", ".join(rules.sources_of(rule)) or "all", ", ".join(rule.places) or None)
+            (
+                rule.name,
+                rule.kind,
+                ", ".join(rules.sources_of(rule)) or "all",
+                ", ".join(rule.places) or None,
+                ", ".join(rule.notify) or "all targets",
+            )
             for rule in rules.rule
         ],
     )

@@ -32,6 +32,7 @@ PAGE = "docs/events.md"
 STORED = "store"
 """The value of the setting `rules_file` for the rules in the object store."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 Point = tuple[float, float]
 Pixels = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -102,6 +103,8 @@ class _Rule(_Strict):
     """Only frames of these hours, in the time zone of the settings."""
     cooldown_s: Seconds = 0.0
     """After an event, none of this rule and source for so long."""
+    notify: tuple[TargetName, ...] = ()
+    """Names of targets that get its alerts; empty: all targets."""
 
     @property
     def places(self) -> tuple[str, ...]:

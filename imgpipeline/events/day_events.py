@@ -31,7 +31,8 @@ def rule_recipe(rules: Rules, rule: Rule, settings: Settings) -> str:
     """Returns the hash of a rule with the zone or line that it reads, and of the code that evaluates it."""
     place = rules.place_of(rule)
     zone = settings.timezone if rule.hours else None
-    return hash_of(EVALUATION_VERSION, rule.model_dump(), place.model_dump() if place else None, zone)
+    evaluated = rule.model_dump(exclude={"notify"})  # who is notified changes no event
+    return hash_of(EVALUATION_VERSION, evaluated, place.model_dump() if place else None, zone)
 
 
 class DayEvents(DayOfRules):

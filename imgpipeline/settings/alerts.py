@@ -10,7 +10,7 @@ class AlertSettings(BaseSettings):
     alert_targets: SecretStr | None = Field(
         None,
         description="Where alerts are sent: URLs of apprise, separated by spaces, such as `mailtos://…` or "
-        "`ntfys://…`. Unset: alerts are written, and not sent.",
+        "`ntfys://…`, or `NAME=URL` for rules that notify NAME. Unset: alerts are written, and not sent.",
     )
     alert_messages_per_minute: int = Field(
         10, ge=1, le=1000, description="If more alerts than this wait to be sent, they are sent as one summary."

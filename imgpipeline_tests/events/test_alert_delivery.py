@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.alerts.delivery import deliver, read_attempts, read_targets, undelivered_numbers
+from imgpipeline.events.alerts.delivery import deliver, read_attempts, undelivered_numbers
+from imgpipeline.events.alerts.targets import read_targets
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
@@ -155,6 +156,42 @@ def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_ke
     titles = [message["title"].partition(":")[0] for message in received]
     assert titles == ["Alert 1", "Alert 2", "Alert 2"]
     assert received[1] == received[2]
+
+
+def test_row_3_9_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path: Path, store: ObjectStore):
+    chain = AlertChain(store)
+    for number, notify in enumerate([(), ("guards",), ("office", "guards")], start=1):
+        chain.append(event(number), difference_image=None, now=NOW, notify=notify)
+    at_guards, at_office, at_archive = ([], [], [])  # type: tuple[Received, Received, Received]
+    with web_server(at_guards) as guards, web_server(at_office) as office, web_server(at_archive) as archive:
+        urls = [f"json://127.0.0.1:{port}" for port in (guards, office, archive)]
+        given = sending_to(tmp_path, f"guards={urls[0]}", f"office,boss={urls[1]}", urls[2])
+        assert deliver(store, given, now=NOW).delivered == 3
+    heard = [[message["title"].partition(":")[0] for message in at] for at in (at_guards, at_office, at_archive)]
+    assert heard == [["Alert 1", "Alert 2", "Alert 3"], ["Alert 1", "Alert 3"], ["Alert 1"]]
+    assert [len(read_attempts(store, number)[0].accepted) for number in (1, 2, 3)] == [3, 1, 2]
+
+
+def test_row_3_9_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, store: ObjectStore):
+    chain = AlertChain(store)
+    for number in range(1, 21):
+        chain.append(event(number), difference_image=None, now=NOW, notify=("guards",) if number <= 12 else ())
+    at_guards, at_archive = ([], [])  # type: tuple[Received, Received]
+    with web_server(at_guards) as guards, web_server(at_archive) as archive:
+        given = sending_to(tmp_path, f"guards=json://127.0.0.1:{guards}", f"json://127.0.0.1:{archive}")
+        assert deliver(store, given, now=NOW).delivered == 20
+    assert [message["title"] for message in at_guards + at_archive] == ["20 alerts: 1 to 20", "8 alerts: 13 to 20"]
+
+
+def test_row_3_9_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, store: ObjectStore):
+    AlertChain(store).append(event(1), difference_image=None, now=NOW, notify=("guards",))
+    received: Received = []
+    with web_server(received) as port:
+        url = f"json://127.0.0.1:{port}"
+        assert deliver(store, sending_to(tmp_path, url), now=NOW).failed == 1
+        assert (received, [attempt.failed for attempt in read_attempts(store, 1)]) == ([], [("guards",)])
+        assert deliver(store, sending_to(tmp_path, f"guards={url}"), now=NOW, is_retry=True).delivered == 1
+    assert len(received) == 1
 
 
 def test_a_wrong_target_is_named_without_its_secret(tmp_path: Path):

@@ -81,6 +81,12 @@ def test_a_changed_zone_concerns_only_the_rules_that_read_it(store: ObjectStore)
     assert [row for row in named(store) if row[0] == "crowd"] == crowd_before != []
 
 
+def test_who_is_notified_makes_no_event_stale(store: ObjectStore):
+    make_day(store)
+    build(store, rules(CROWD))
+    assert state(store, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
+
+
 def test_a_zone_that_no_rule_reads_changes_nothing(store: ObjectStore):
     make_day(store)
     build(store, rules(CROWD))

@@ -47,13 +47,16 @@ class AlertChain:
         """Whether an event has an alert, as far as the chain was read."""
         return event.event_id in self._event_ids
 
-    def append(self, event: Event, *, difference_image: str | None, now: datetime) -> Alert | None:
+    def append(
+        self, event: Event, *, difference_image: str | None, now: datetime, notify: tuple[str, ...] = ()
+    ) -> Alert | None:
         """Writes an alert for an event at the end of the chain, unless the event already has one.
 
         Args:
             event: What happened.
             difference_image: Key of the image of the difference, or None.
             now: Time of writing, UTC.
+            notify: Names of the targets that get it; empty: all.
 
         Returns:
             The alert; None if the event already has one.
@@ -65,7 +68,7 @@ class AlertChain:
         if not self._is_read:
             self.catch_up()
         while not self.has(event):
-            alert = Alert(self.last + 1, event, difference_image, now, self._writer)
+            alert = Alert(self.last + 1, event, difference_image, now, self._writer, notify)
             key = alert_key(alert.number)
             reach("alert put", key)
             if create_object(self._store, key, alert.to_json()):

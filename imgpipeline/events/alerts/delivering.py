@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.events.alerts.delivery import MessagePace, deliver, read_targets
+from imgpipeline.events.alerts.delivery import MessagePace, deliver
+from imgpipeline.events.alerts.targets import read_targets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings
 

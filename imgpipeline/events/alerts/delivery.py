@@ -1,10 +1,9 @@
-"""Delivers alerts through apprise, at least once to each target; every attempt is recorded.
+"""Delivers alerts through apprise, at least once to each target that a rule notifies; every attempt is recorded.
 
 A message carries the alert's `event_id` as its idempotency key: if a process dies between sending and recording, the
 next one sends the same message again with the same key.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,9 +21,9 @@ from imgpipeline.contracts.alert_keys import (
 )
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.alerts.chain import alert_numbers, read_alert
 from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
 from imgpipeline.events.alerts.values import Alert
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectStore
@@ -36,16 +35,6 @@ _LISTED_IN_SUMMARY = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where alerts are sent."""
-
-    name: str
-    """Its scheme and a short hash, such as `json-1a2b`; holds no secret."""
-    url: str
-    """URL of apprise; a secret."""
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt to deliver an alert to all targets that lack it."""
 
@@ -54,7 +43,7 @@ class Attempt:
     accepted: tuple[str, ...]
     """Names of the targets that accepted it."""
     failed: tuple[str, ...]
-    """Names of the targets that did not."""
+    """Names of the targets that did not, and names in rules that no target has."""
     alerts: int
     """How many alerts the message was about; more than one in a summary."""
 
@@ -97,35 +86,6 @@ class MessagePace:
     def take(self, now: datetime) -> None:
         """Notes that a message is sent."""
         self._sent.append(now)
-
-
-def read_targets(settings: Settings) -> tuple[Target, ...]:
-    """Returns the targets of the settings; none where they are unset.
-
-    Raises:
-        ConfigurationError: A target is no URL that apprise knows; the message names its position, not the URL.
-    """
-    import apprise  # noqa: PLC0415 - loads 100 modules
-
-    urls = settings.alert_targets.get_secret_value().split() if settings.alert_targets else []
-    for position, url in enumerate(urls, start=1):
-        if not apprise.Apprise().add(url):
-            raise ConfigurationError(
-                f"IMGPIPELINE_ALERT_TARGETS: target {position} of {len(urls)} is no URL that apprise knows.",
-                next_step="correct it, then run `imgpipeline alerts test`",
-            )
-    return tuple(Target(f"{url.partition(':')[0].lower()}-{sha256(url.encode()).hexdigest()[:4]}", url) for url in urls)
-
-
-def send(target: Target, title: str, body: str) -> bool:
-    """Sends one message to one target; returns whether it accepted it."""
-    import apprise  # noqa: PLC0415 - loads 100 modules
-
-    # Its messages about failures have the target's URL in them.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    service = apprise.Apprise()
-    service.add(target.url)
-    return bool(service.notify(title=title, body=body))
 
 
 def undelivered_numbers(store: ObjectStore) -> list[int]:
@@ -179,35 +139,34 @@ def deliver(
     is_storm = len(alerts) > allowance
     delivered = 0
     for group in [alerts] if is_storm else [[alert] for alert in alerts]:
-        lacking = {alert.number: _lacking(targets, attempts[alert.number]) for alert in group}
-        wanted = [target for target in targets if any(target in each for each in lacking.values())]
+        lacking = {alert.number: _lacking(targets, alert, attempts[alert.number]) for alert in group}
+        wanted = {target: [each for each in group if target in lacking[each.number]] for target in targets}
         pace.take(now)
-        accepted = {target for target in wanted if send(target, *_message(group))}
+        accepted = {target for target, alerts_of in wanted.items() if alerts_of and send(target, *_message(alerts_of))}
         reach("alert sent", str(group[0].number))
         for alert in group:
-            delivered += _record(store, alert.number, lacking[alert.number], accepted, len(group), now)
+            took = [target.name for target in lacking[alert.number] if target in accepted]
+            refused = [target.name for target in lacking[alert.number] if target not in accepted]
+            attempt = Attempt(now, tuple(took), (*refused, *missing_names(targets, alert.notify)), len(group))
+            delivered += _record(store, alert.number, attempt)
     return Delivery(delivered, len(alerts) - delivered, len(numbers) - len(due))
 
 
-def _record(
-    store: ObjectStore, number: int, lacking: Sequence[Target], accepted: Iterable[Target], alerts: int, now: datetime
-) -> bool:
+def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     """Records an attempt; returns whether all targets have the alert now."""
-    took = tuple(target.name for target in lacking if target in accepted)
-    failed = tuple(target.name for target in lacking if target not in accepted)
-    content = {**Attempt(now, took, failed, alerts).to_json(), "writer": uuid4().hex}
+    content = {**attempt.to_json(), "writer": uuid4().hex}
     entry = max(_entries(store, number), default=0) + 1
     while not create_object(store, entry_key(attempts_prefix(number), entry), content):
         entry += 1
-    if failed:
+    if attempt.failed:
         return False
     store.put(delivered_key(number), b"{}")
     return True
 
 
-def _lacking(targets: Sequence[Target], attempts: Iterable[Attempt]) -> list[Target]:
+def _lacking(targets: Sequence[Target], alert: Alert, attempts: Iterable[Attempt]) -> list[Target]:
     have = {name for attempt in attempts for name in attempt.accepted}
-    return [target for target in targets if target.name not in have]
+    return [target for target in targets if target.is_for(alert.notify) and target.name not in have]
 
 
 def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:

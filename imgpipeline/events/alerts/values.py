@@ -26,6 +26,8 @@ class Alert:
     """When the alert was written, UTC."""
     writer: str
     """Random name of the process that wrote it, to tell its alert from another writer's."""
+    notify: tuple[str, ...] = ()
+    """Names of the targets that its rule notified when it was raised; empty: all targets."""
 
     @property
     def images(self) -> tuple[tuple[str, str], ...]:
@@ -49,6 +51,7 @@ class Alert:
             "difference_image": self.difference_image,
             "raised_at": format_time(self.raised_at),
             "writer": self.writer,
+            "notify": list(self.notify),
         }
 
     @classmethod
@@ -63,4 +66,5 @@ class Alert:
             difference_image=data["difference_image"],
             raised_at=parse_time(data["raised_at"]),
             writer=str(data["writer"]),
+            notify=tuple(data.get("notify", ())),  # alerts of the first release have none
         )

@@ -137,10 +137,12 @@ class Watch:
         """Yields the alerts of pending events; an event stays pending until it has one, also if the store fails."""
         if self._pending:
             self.chain.catch_up()
+        notified = {rule.name: rule.notify for rule in self.rules.rule}
         for event in sorted(self._pending.values(), key=lambda event: (event.timestamp, event.event_id)):
             if not self.chain.has(event):
                 difference = store_difference(self.store, self.settings, event)
-                alert = self.chain.append(event, difference_image=difference, now=now)
+                notify = notified.get(event.rule, ())
+                alert = self.chain.append(event, difference_image=difference, now=now, notify=notify)
                 if alert is not None:
                     yield alert
             del self._pending[event.event_id]
