@@ -50,7 +50,7 @@ bench: venv ## measure throughput and latency on this machine
 venv: python ## set up .venv (done by the other targets when something changed)
 	@$(PYTHON) .ci/setup_venv.py
 
-constraints: python ## resolve and pin all versions anew
+constraints: python ## resolve and pin all versions again
 	@$(PYTHON) .ci/constraints.py
 
 .PHONY: python
@@ -58,5 +58,5 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "On Debian or Ubuntu, as root: apt install python3 python3-venv" >&2; \
-	  echo "Where an other one is installed, name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  echo "If another version is installed, name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 	  exit 1; }

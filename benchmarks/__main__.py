@@ -5,10 +5,10 @@
     python -m benchmarks --only latency,memory    some of it
     python -m benchmarks --only sources --sources folder,http      some sources beside a plain loop
     python -m benchmarks --only sources --sources cameras,overload  the two long runs, seven minutes
-    python -m benchmarks --only pipeline,idle --before DIR   with an older checkout beside this one
+    python -m benchmarks --only pipeline,idle --before DIR   next to an older checkout
     python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
-Everything of one run is measured on one machine, one after the other, so that ratios hold. Prints tables, and writes
+Everything of one run is measured in sequence on one machine, so that ratios hold. Prints tables, and writes
 the JSON they are made of. Needs the servers of `make servers`; says what it leaves out where test data are missing.
 """
 
@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument(
         "--before", type=_checkout, action="append", default=[], metavar="FOLDER",
-        help="an older checkout that `pipeline` and `idle` measure beside this one; may be given again, oldest first",
+        help="an older checkout that `pipeline` and `idle` measure as well; repeat it for several, oldest first",
     )  # fmt: skip
     parser.add_argument(
         "--bundled", type=_counts, metavar="COUNTS",

@@ -36,7 +36,7 @@ class Cost:
     whole_s: float
     """From the start of its process to its end: what somebody waits who types the command."""
     work_s: float | None
-    """What it says of its work alone, interpreter and imports apart; None where it does not say it."""
+    """What it says of its work alone, interpreter and imports apart; None if it does not say it."""
     cpu_s: float
     """CPU seconds, user and system."""
     peak_mib: float

@@ -35,7 +35,7 @@ class Effort:
     memory_messages: int
     """Backlog whose memory is watched."""
     ledger_segments: int
-    """Segments that are put one after the other."""
+    """Segments that are put in sequence."""
     bundled_segments: tuple[int, ...]
     """Segments of five frames in the days that are read with and without bundles."""
     grown_segments: tuple[int, ...]
@@ -65,7 +65,7 @@ class Effort:
     sources: tuple[str, ...] = ()
     """Which parts of `sources` are measured; empty: all."""
     before: tuple[Path, ...] = ()
-    """Folders of older checkouts, measured beside this one where a benchmark can."""
+    """Folders of older checkouts, which some benchmarks measure as well."""
 
 
 FULL = Effort(

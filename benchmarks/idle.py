@@ -1,7 +1,7 @@
 """What Dagster's own processes cost: an idle minute of `dagster dev`, a build with nothing to do, the start of a run.
 
-Measured as CPU seconds, user and system. Older checkouts can be measured beside this one (`--before FOLDER`): each
-has its own `dagster dev`, topic and store, and all share the same minutes, so that ratios hold on a busy machine.
+Measured as CPU seconds, user and system. Older checkouts can be measured as well (`--before FOLDER`): each has
+its own `dagster dev`, topic and store, and all share the same minutes, so that ratios hold on a busy machine.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ def measure_ledger(s3: S3Server, segments: int) -> dict[str, float]:
 
     Args:
         s3: A running server without a bucket `ledger`.
-        segments: How many are put one after the other; each holds one offset.
+        segments: How many are put in sequence; each holds one offset.
     """
     bucket = s3.create_bucket("ledger")
     store = _open(bucket, bucket.endpoint)

@@ -27,7 +27,7 @@ _FEWEST_FRAMES = 60
 _TRIAL_SHARE = 0.25
 """Part of a contest's time that each arrangement of threads is tried."""
 _LINGER_S = 0.05
-"""A run ends as soon as nothing is left: waiting longer for the last segment is no part of its speed."""
+"""A run ends as soon as nothing is left: waiting longer for the last segment does not count towards its speed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class CheckResult:
     message: str
     """What was found, or what is wrong."""
     next_step: str | None
-    """What to do about it; None where nothing needs to be done."""
+    """What to do about it; None if nothing needs to be done."""
     took_s: float
     """How long the check took, in seconds."""
 

@@ -53,7 +53,7 @@ class Page:
     segment: SegmentHeader
     """Of the segment that holds it."""
     original: Original | None
-    """Its record; None where that is not to be had."""
+    """Its record; None if that is not to be had."""
     missing: str
     """Why it is not to be had."""
 

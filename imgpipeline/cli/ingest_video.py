@@ -72,7 +72,7 @@ def frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoi
     """Returns which frames the options ask for.
 
     Raises:
-        UsageError: They are no numbers of frames, or contradict each other.
+        UsageError: `fps` is out of range, or more than one is given.
     """
     from imgpipeline.sources.video_choice import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
 

@@ -38,7 +38,7 @@ class EndShown:
     partition: int
     """Kafka partition."""
     end: int | None
-    """First offset without an outcome; None where the last segment cannot be read."""
+    """First offset without an outcome; None if the last segment cannot be read."""
     last_start: int | None
     """Where the last segment starts; None for a chain without one, or where it cannot be read."""
     last_commit: datetime | None
@@ -48,7 +48,7 @@ class EndShown:
     closed: bool
     """Whether the chain is closed: its log continues in the next one (`ledger new-chain`)."""
     problem: str | None
-    """Why the end cannot be read; None where it can."""
+    """Why the end cannot be read; None if it can."""
 
 
 @app.command("ends")

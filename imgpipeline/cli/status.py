@@ -36,13 +36,13 @@ class PartitionStatus:
     current: bool
     """Whether the broker still has this incarnation of the topic."""
     log_start: int | None
-    """First offset that Kafka still has; None where it is not current."""
+    """First offset that Kafka still has; None if it is not current."""
     log_end: int | None
-    """Last stable offset of Kafka; None where it is not current."""
+    """Last stable offset of Kafka; None if it is not current."""
     ledger_end: int
     """First offset without an outcome."""
     lag: int | None
-    """Offsets that wait for their outcome; None where it is not current."""
+    """Offsets that wait for their outcome; None if it is not current."""
     last_commit: datetime | None
     """When the last segment was made, UTC; None without one."""
     dead_letters: int

@@ -26,5 +26,5 @@ TimezoneOption = Annotated[
 
 
 def timezone_settings(name: str | None) -> dict[str, object]:
-    """Returns what overrides the settings: the option's time zone, or nothing where it was not given."""
+    """Returns what overrides the settings: the option's time zone, or nothing if it was not given."""
     return {} if name is None else {"timezone": name}

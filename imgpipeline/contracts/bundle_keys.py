@@ -74,7 +74,7 @@ def bundle_range_key(chain: ChainId, number: int) -> str:
 
 
 def parse_bundle_key(chain: ChainId, key: str) -> BundleId | None:
-    """Returns which bundle of a chain a key stands for, or None where it stands for none."""
+    """Returns which bundle of a chain a key stands for, or None if it stands for none."""
     match = _BUNDLE.fullmatch(key.rpartition("/")[2])
     bundle = BundleId(chain, int(match["number"]), match["revision"]) if match else None
     return bundle if bundle and bundle_key(bundle) == key else None
@@ -91,7 +91,7 @@ def repair_mark_key(chain: ChainId, mark: RepairMark) -> str:
 
 
 def parse_repair_mark_key(chain: ChainId, key: str) -> RepairMark | None:
-    """Returns the repair mark that a key stands for, or None where it stands for none."""
+    """Returns the repair mark that a key stands for, or None if it stands for none."""
     match = _MARK.fullmatch(key.rpartition("/")[2])
     mark = RepairMark(int(match["first"]), int(match["behind"]), match["name"]) if match else None
     return mark if mark and repair_mark_key(chain, mark) == key else None

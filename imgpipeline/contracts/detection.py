@@ -44,14 +44,14 @@ class Detection:
     label: str
     """Class name, as in the model's list of labels."""
     class_id: int | None
-    """Index of the class in the model's list of labels, from 0; None where an import does not know it."""
+    """Index of the class in the model's list of labels, from 0; None if an import does not know it."""
     confidence: float
     """Score in (threshold, 1]."""
     box_xywh: tuple[float, float, float, float] | None
     """Left, top, width, height in pixels of the original image (after its EXIF orientation was applied); the
-    box lies inside the image. None where an import does not know it."""
+    box lies inside the image. None if an import does not know it."""
     detector: int | None = None
-    """Which of the frame's `detectors` found it, from 0; None where the frame names only its model."""
+    """Which of the frame's `detectors` found it, from 0; None if the frame names only its model."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the detection as the metadata contract writes it (`box` is x, y, w, h)."""

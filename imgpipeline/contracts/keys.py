@@ -102,11 +102,11 @@ def import_chain(name: str, kind: str) -> ChainId:
         kind: What its rows are, `detections` or `metadata`: it takes the place of the topic's id.
 
     Raises:
-        ConfigurationError: That is no name.
+        ConfigurationError: The name is not valid.
     """
     if not _NAME.fullmatch(f"{IMPORT_TOPICS}{name}") or not name or len(name) > 240:
         raise ConfigurationError(
-            f"{name!r} is no name of an import: expected 1 to 240 of the characters A-Z a-z 0-9 . _ -",
+            f"{name!r} is not a valid import name: expected 1 to 240 of the characters A-Z a-z 0-9 . _ -",
             next_step="give one by --name",
         )
     return ChainId(f"{IMPORT_TOPICS}{name}", kind, 0)
@@ -139,7 +139,7 @@ def segment_key(chain: ChainId, start: int) -> str:
 
 
 def parse_segment_key(key: str) -> tuple[ChainId, int] | None:
-    """Returns chain and start of a segment's key, or None where the key is not one of a segment."""
+    """Returns chain and start of a segment's key, or None if the key is not one of a segment."""
     match = _SEGMENT.fullmatch(key)
     chain = _chain_of(match) if match else None
     if match is None or chain is None:
@@ -164,7 +164,7 @@ def bucket_of(day: date, chain: ChainId, start: int) -> Bucket:
 
 
 def parse_bucket_key(key: str) -> Bucket | None:
-    """Returns the entry of the day index that a key stands for, or None where it is none."""
+    """Returns the entry of the day index that a key stands for, or None if it is none."""
     match = _BUCKET.fullmatch(key)
     chain = _chain_of(match) if match else None
     day = _day_in(match["day"]) if match else None
@@ -298,7 +298,7 @@ def audit_verdict_key(day: date) -> str:
 
 
 def parse_day(key: str) -> date | None:
-    """Returns the day that a key of a daily table or summary belongs to, or None where it names none."""
+    """Returns the day that a key of a daily table or summary belongs to, or None if it names none."""
     match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key, re.ASCII)
     return _day_in(match[1]) if match else None
 

@@ -74,7 +74,7 @@ class MessageForm:
         """Returns the source of a frame.
 
         Args:
-            data: The message; empty where the record is the image itself.
+            data: The message; empty if the record is the image itself.
             path: Path of the image, if the message names it.
             key: The record's key, if it is text.
             topic: The record's topic.

@@ -75,9 +75,9 @@ class Account:
     observed_s: float = 0.0
     """Seconds of the stretch during which it was actually delivering frames."""
     received_from: datetime | None = None
-    """When the first frame arrived, by the receiver's clock, UTC; None where it is not known."""
+    """When the first frame arrived, by the receiver's clock, UTC; None if it is not known."""
     received_to: datetime | None = None
-    """When the last frame arrived, by the receiver's clock, UTC; None where it is not known."""
+    """When the last frame arrived, by the receiver's clock, UTC; None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Notice:
     interval_end: datetime
     """End of the stretch, UTC, at most the next midnight; equal to the start unless it is an account."""
     reason: str | None = None
-    """Why, for a person; None where it was not said."""
+    """Why, for a person; None if it was not said."""
     account: Account | None = None
     """The figures of an account; None for all other kinds."""
     replay_of: str | None = None

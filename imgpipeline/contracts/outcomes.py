@@ -90,10 +90,10 @@ class Frame:
     source: str
     """The camera, video or folder it came from."""
     source_image_path: str
-    """Where the image is stored: `s3://bucket/key`, or a key below the store's prefix; empty where an import does not
+    """Where the image is stored: `s3://bucket/key`, or a key below the store's prefix; empty if an import does not
     know it."""
     frame_number: int | None
-    """Number within the source, from 0; None where it was not announced."""
+    """Number within the source, from 0; None if it was not announced."""
     timestamp: datetime
     """The frame's own time, UTC; the Kafka record's where none was announced."""
     topic: str
@@ -115,9 +115,9 @@ class Frame:
     sharpness: float | None
     """Variance of the Laplacian; larger is sharper, 0 is flat."""
     model_used: str
-    """Name of the model in the registry; empty where an import does not know it."""
+    """Name of the model in the registry; empty if an import does not know it."""
     model_sha256: str
-    """SHA-256 of the model file, 64 hexadecimal digits; empty where an import does not know it."""
+    """SHA-256 of the model file, 64 hexadecimal digits; empty if an import does not know it."""
     confidence_threshold: float | None
     """Detections have a confidence above this, in [0, 1]."""
     nms_threshold: float | None
@@ -135,11 +135,11 @@ class Frame:
     detections: tuple[Detection, ...] = ()
     """What was found, strongest first."""
     detectors: tuple[DetectorUse, ...] = ()
-    """Every detector that looked at it, the first being `model_used`; empty where that says all."""
+    """Every detector that looked at it, the first being `model_used`; empty if that says all."""
     gate_measurements: Mapping[str, float] = field(default_factory=dict)
     """What `gate_reason` was decided by, such as `brightness`; empty for a processed frame."""
     clock_source: ClockSource | None = None
-    """Where `timestamp` is from; None where the producer did not say."""
+    """Where `timestamp` is from; None if the producer did not say."""
     region_of_interest: Region = ()
     """The part of the image that counts; empty for all of it."""
 
@@ -225,9 +225,9 @@ class DeadLetter:
     message: str
     """What was wrong with it, for a person."""
     timestamp: datetime | None
-    """The Kafka record's own time, UTC; None where it has none."""
+    """The Kafka record's own time, UTC; None if it has none."""
     day: date | None
-    """The UTC day it is listed under; None where its time is outside the accepted window."""
+    """The UTC day it is listed under; None if its time is outside the accepted window."""
     source: str | None
     """The source, where the record could be read that far."""
     image_path: str | None
@@ -235,13 +235,13 @@ class DeadLetter:
     raw_size_bytes: int
     """Size of the record's value in bytes; 0 for an empty or null value."""
     raw_base64: str | None
-    """The record's value as base64; None where it was null or larger than is kept (it is still in Kafka)."""
+    """The record's value as base64; None if it was null or larger than is kept (it is still in Kafka)."""
     key_base64: str | None = None
-    """The record's key as base64; None where it has none."""
+    """The record's key as base64; None if it has none."""
     replay_of: str | None = None
     """`topic/partition/offset` of the dead letter that this record announced again."""
     headers: tuple[tuple[str, str], ...] = ()
-    """The record's headers, each value as base64; empty where there are none, or more than is kept."""
+    """The record's headers, each value as base64; empty if there are none, or more than is kept."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the dead letter as one JSON object; the last two fields, which came later, only where they say so."""

@@ -76,7 +76,7 @@ def parse_reference(text: str) -> tuple[str, str | None, int, int]:
 
 
 def resolve_reference(text: str, carried_by: ChainId) -> RecordReference | None:
-    """Returns the record that a header means, or None where the text names none.
+    """Returns the record that a header means, or None if the text names none.
 
     Args:
         text: The header of a replay.

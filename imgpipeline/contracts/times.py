@@ -52,7 +52,7 @@ def day_of(time: datetime) -> date:
 
 
 def from_milliseconds(timestamp_ms: int) -> datetime | None:
-    """Returns the time of a Kafka timestamp, or None where the record has none (-1) or it is no time."""
+    """Returns the time of a Kafka timestamp, or None if the record has none (-1) or it is no time."""
     try:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC) if timestamp_ms >= 0 else None
     except (OverflowError, OSError, ValueError):

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator
 
 _NOT_FIXED = ("posix/", "right/", "posixrules", "localtime", "Factory")
-"""Files of the time zone database that are no names of IANA, mean another place on another machine, or count leap
+"""Files of the time zone database that are not IANA names, mean another place on another machine, or count leap
 seconds."""
 
 
@@ -48,7 +48,7 @@ def _similar_names(name: str) -> list[str]:
 
 
 def check_timezone(name: str) -> str:
-    """Returns the name of a time zone; raises ValueError where it is none."""
+    """Returns the name of a time zone; raises ValueError if it is none."""
     find_timezone(name)
     return name
 

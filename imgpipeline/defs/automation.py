@@ -51,7 +51,7 @@ class Build:
     """The last build of one day."""
 
     upstream_events: Mapping[str, int]
-    """Newest event of each upstream asset it began with, by the asset's name; empty where it noted none."""
+    """Newest event of each upstream asset it began with, by the asset's name; empty if it noted none."""
     ended_at_s: float
     """When it ended, Unix time in seconds."""
     duration_s: float
@@ -117,7 +117,7 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
 
 
 class NotLookedAt(dg.AutomationCondition[dg.AssetKey]):
-    """True for the day that was built last, when no day was built for a while: a sign of life where no frame comes."""
+    """True for the day that was built last, when no day was built for a while: a sign of life when no frames arrive."""
 
     def __init__(self, after_s: float) -> None:
         """Sets after how many seconds without a build."""
@@ -200,7 +200,7 @@ def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[
 def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
     """Returns the condition of an asset that follows others at once: outdated by one of them, and none is unsound.
 
-    Where an upstream asset is requested in the same tick, it is built in the same run.
+    An upstream asset that is requested in the same tick is built in the same run.
     """
     outdated: dg.AutomationCondition[Any] = dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.will_be_requested()

@@ -92,7 +92,7 @@ def build_days(
     upstream: Sequence[dg.AssetKey],
     build: Callable[[date], DayBuilds],
 ) -> Step:
-    """Builds days one after the other.
+    """Builds days in sequence.
 
     Args:
         context: The run.

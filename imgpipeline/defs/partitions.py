@@ -36,7 +36,7 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
 
 
 def asked_keys(context: dg.AssetExecutionContext) -> list[str]:
-    """Returns the partitions that a run was asked for; none where they are outside the definition, or reversed."""
+    """Returns the partitions that a run was asked for; none if they are outside the definition, or reversed."""
     try:
         return [*context.partition_keys] if context.has_partition_key or context.has_partition_key_range else []
     except (dg.DagsterError, CheckError):  # a day outside the definition

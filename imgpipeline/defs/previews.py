@@ -103,7 +103,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Pre
 
 
 def preview_dead_letters(settings: Settings, store: ObjectStore, day: date) -> Preview:
-    """Returns what is shown of a day's dead letters: how many for which reason; nothing where there are none.
+    """Returns what is shown of a day's dead letters: how many for which reason; nothing if there are none.
 
     Raises:
         PermanentError: The day has no table.
@@ -158,7 +158,7 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Me
 def show_picture(
     settings: Settings, store: ObjectStore, path: str, detections: Sequence[Detection]
 ) -> dg.MetadataValue[str] | None:
-    """Returns a picture with boxes for the UI, at most 20 kB; None where the image can no longer be read.
+    """Returns a picture with boxes for the UI, at most 20 kB; None if the image can no longer be read.
 
     Of an image that image retention has deleted it returns when.
     """

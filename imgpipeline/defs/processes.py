@@ -27,7 +27,7 @@ def describe_table() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Tells whether this process table has a process of this id; True where that cannot be looked up."""
+    """Tells whether this process table has a process of this id; True if that cannot be looked up."""
     return bool(_started_at(pid)) or not _started_at(os.getpid())
 
 
@@ -38,7 +38,7 @@ def is_gone(note: str | None) -> bool:
         note: What `describe_process` returned, or None.
 
     Returns:
-        True where it ran in this process table and runs no more; False where it runs, or nothing can be said.
+        True if it ran in this process table and runs no more; False if it runs, or nothing can be said.
     """
     try:
         *table, pid, started_at = json.loads(note or "")
@@ -89,7 +89,7 @@ def _process_table() -> list[str]:
 
 
 def _started_at(pid: int) -> str:
-    """Returns when a process started, in ticks since boot; empty where there is no such process, or it is a zombie."""
+    """Returns when a process started, in ticks since boot; empty if there is no such process, or it is a zombie."""
     # The program's name is in brackets and may contain anything, so the fields are counted from its end.
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return "" if len(fields) < 20 or fields[0] in "ZX" else fields[19]

@@ -37,7 +37,7 @@ ORDER BY only_a + only_b DESC, count_a + count_b DESC, model_a, model_b, label L
 
 
 def show_labels(settings: Settings, store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
-    """Returns the labels in which models differ most; nothing where the day has no comparison.
+    """Returns the labels in which models differ most; nothing if the day has no comparison.
 
     Raises:
         TransientError: The store does not answer.
@@ -53,7 +53,7 @@ def show_labels(settings: Settings, store: ObjectStore, day: date) -> dict[str, 
 
 
 def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.MetadataValue[Any]]:
-    """Returns a few of the pictures, small; nothing where there is none.
+    """Returns a few of the pictures, small; nothing if there is none.
 
     Raises:
         TransientError: The store does not answer.

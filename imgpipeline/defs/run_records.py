@@ -153,7 +153,7 @@ def _ending(run: dg.DagsterRun) -> Ending:
 
 
 def _lane(run: dg.DagsterRun) -> Lane | None:
-    """Returns a run's lane, or None where its configuration names none that exists (it fails by itself)."""
+    """Returns a run's lane, or None if its configuration names none that exists (it fails by itself)."""
     try:
         return lane_of(run.run_config)
     except (ConfigurationError, ValueError):

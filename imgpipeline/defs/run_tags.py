@@ -45,5 +45,5 @@ def read_noted(run: dg.DagsterRun, tag: str) -> str | None:
 
 
 def read_ends(run: dg.DagsterRun) -> str:
-    """Returns the tag `ENDS_TAG` of a run; empty where it has none."""
+    """Returns the tag `ENDS_TAG` of a run; empty if it has none."""
     return run.tags.get(ENDS_TAG) or run.tags.get(_EARLIER[ENDS_TAG], "")

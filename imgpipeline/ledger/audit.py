@@ -254,7 +254,7 @@ class _Walk:
 
 
 def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[str], str]:
-    """Counts the outcomes of a segment; answers also what contradicts its header, empty where nothing does."""
+    """Counts the outcomes of a segment; answers also what contradicts its header, empty if nothing does."""
     header = segment.header
     counts: Counter[str] = Counter()
     gaps: Counter[str] = Counter()

@@ -55,16 +55,16 @@ class ChainWriter:
             outcomes: They begin at the chain's end and have neither hole nor overlap.
             provenance: By what they were made.
             writer_id: Globally unique; never reused for other outcomes.
-            fingerprint: Of the last record among them; None where there is none.
+            fingerprint: Of the last record among them; None if there is none.
             created_at: Now.
 
         Returns:
-            True where the chain now ends with this segment, False where another writer was first.
+            True if the chain now ends with this segment, False if another writer was first.
 
         Raises:
             LedgerError: The outcomes do not continue the chain, or it is closed (`closing`).
             TransientError: The store did not answer in time; whether the segment is there is unknown, and does not
-                matter to whoever looks for the end next.
+                matter to the next search for the end.
             PermanentError: The store is full, refuses, or holds a damaged segment there.
         """
         header = describe(

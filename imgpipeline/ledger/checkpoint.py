@@ -62,7 +62,7 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Checkpoint":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         chains = {
             ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), *map(str, mark))
             for topic, topic_id, partition, end, start, *mark in data["chains"]

@@ -253,7 +253,7 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Offsets of a chain that are read. What was listed of them counts only where the chain has no bundles there."""
+    """Offsets of a chain that are read. What was listed of them counts only if the chain has no bundles there."""
 
     first: int
     behind: int
@@ -320,7 +320,7 @@ def _wanted(parts: Iterator[Segment | Covered], since: Mapping[date, Mapping[Cha
 def _checked(
     chain: ChainId, first: int, behind: int, parts: Iterator[Segment | Covered]
 ) -> Iterator[Segment | Covered]:
-    """Yields what was read of a range, and fails where it does not cover the range."""
+    """Yields what was read of a range, and fails if it does not cover the range."""
     position = 0
     for number, part in enumerate(parts):
         start, next_start = _offsets(part)

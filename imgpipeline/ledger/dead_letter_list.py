@@ -92,7 +92,7 @@ class DeadLetterList:
 
     @classmethod
     def from_json(cls, text: bytes) -> "DeadLetterList":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         data: dict[str, Any] = json.loads(text)
         if data["version"] != _VERSION:
             raise ValueError("another version")

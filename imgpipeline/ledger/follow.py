@@ -64,7 +64,7 @@ class FollowedSegment:
     days: tuple[date, ...]
     """UTC days of its frames and dead letters, sorted."""
     segment: Segment | None
-    """The whole segment; None where only headers are followed."""
+    """The whole segment; None if only headers are followed."""
     mark: str = ""
     """As `Position.mark`."""
 

@@ -34,7 +34,7 @@ class FollowerObject:
     _is_lost: bool = False
 
     def load(self, parse: Callable[[bytes], _State]) -> _State | None:
-        """Returns what is stored, or None where nothing is or it cannot be read.
+        """Returns what is stored, or None if nothing is or it cannot be read.
 
         Args:
             parse: Reads the text; may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
@@ -56,7 +56,7 @@ class FollowerObject:
         return state
 
     def save(self, text: bytes) -> bool:
-        """Stores a text; returns False where another process has saved meanwhile, or this account may not write.
+        """Stores a text; returns False if another process has saved meanwhile, or this account may not write.
 
         After False nothing more is saved: the next call catches up.
 

@@ -103,7 +103,7 @@ def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None, kno
 
 
 def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> SegmentHeader | None:
-    """Returns the header of the last segment that starts before an offset, or None where there is none.
+    """Returns the header of the last segment that starts before an offset, or None if there is none.
 
     Raises:
         LedgerError: That segment cannot be read.

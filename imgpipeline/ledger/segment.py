@@ -52,7 +52,7 @@ class Fingerprint:
     offset: int
     """Its Kafka offset."""
     timestamp_ms: int
-    """Its Kafka timestamp in Unix milliseconds; -1 where it has none."""
+    """Its Kafka timestamp in Unix milliseconds; -1 if it has none."""
     sha256: str
     """SHA-256 over key and value, 64 hexadecimal digits."""
 
@@ -102,7 +102,7 @@ class SegmentHeader:
     writer_id: str
     """Unique for one attempt to write one segment."""
     fingerprint: Fingerprint | None
-    """Its last record, or where it holds only gaps the one before; None where the chain has held none."""
+    """Its last record, or the one before if it holds only gaps; None if the chain has held none."""
     created_at: datetime
     """When it was made, UTC."""
     notices: int = 0
@@ -136,7 +136,7 @@ class SegmentHeader:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SegmentHeader":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         model, mark, counts = data["model"], data["fingerprint"], data["counts"]
         return cls(
             chain=ChainId(data["topic"], data["topic_id"], data["partition"]),
@@ -186,7 +186,7 @@ def describe(
         outcomes: At least one, in the order of offsets, without hole or overlap.
         provenance: By what they were made.
         writer_id: Unique for this attempt.
-        fingerprint: Of the last record among them; None where there is none.
+        fingerprint: Of the last record among them; None if there is none.
         created_at: Now.
 
     Returns:

@@ -168,7 +168,7 @@ class ChainBooks:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChainBooks":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         current = {str(source): str(session) for source, session in data["current"].items()}
         books = cls(current=current, expired=int(data.get("expired", 0)))
         for each in data["sessions"]:

@@ -34,7 +34,7 @@ _LOGIN_STEP = (
 )
 _WRONG_SETTING = {
     "NoSuchBucket": ("there is no such bucket", _BUCKET_STEP),
-    "InvalidBucketName": ("that is no name of a bucket", _BUCKET_STEP),
+    "InvalidBucketName": ("the bucket name is not valid", _BUCKET_STEP),
     "InvalidAccessKeyId": ("the store does not know the access key id", _LOGIN_STEP),
     "XAdminUserNotFound": ("the store does not know the access key id", _LOGIN_STEP),  # versitygw's name for it
     "AuthorizationHeaderMalformed": ("the region is wrong", "set IMGPIPELINE_S3_REGION to the bucket's region"),

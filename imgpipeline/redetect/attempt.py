@@ -175,7 +175,7 @@ class DayAttempt:
 
 @dataclass(slots=True)
 class _PartsToMake:
-    """Takes parts one after the other, as room for their frames comes."""
+    """Takes parts in order, as soon as there is room for their frames."""
 
     attempt: DayAttempt
     day_frames: DayFrames

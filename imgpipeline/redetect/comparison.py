@@ -68,7 +68,7 @@ def build_comparison(
 
     Raises:
         PermanentError: The day has no table `detections`, or a stored object is none of this project.
-        TransientError: The store does not answer, or other builds were faster time and again.
+        TransientError: The store does not answer, or the build lost the write race repeatedly.
     """
     began_s = time.perf_counter()
     done = build(DayComparison(settings, store, day, now), force=force)

@@ -65,7 +65,7 @@ class RedetectionManifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RedetectionManifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         data: dict[str, Any] = json.loads(text)
         names = cls.__dataclass_fields__.keys()
         changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
@@ -83,7 +83,7 @@ def read_redetection(store: ObjectStore, model: str, day: date) -> Stored:
 
 
 def whole(stored: Stored) -> RedetectionManifest | None:
-    """Returns what both objects say, or None where one is missing or of another making."""
+    """Returns what both objects say, or None if one is missing or of another making."""
     frames, detections = (each.manifest if each else None for each in stored.values())
     return frames if frames is not None and frames == detections else None
 

@@ -50,7 +50,7 @@ class LabelComparison:
     agreement: float
     """`matched / (matched + only_a + only_b)`."""
     mean_iou: float | None
-    """Mean IoU of the pairs; None where there is none."""
+    """Mean IoU of the pairs; None if there is none."""
     models_a: tuple[str, ...]
     """What A was."""
     models_b: tuple[str, ...]

@@ -76,9 +76,9 @@ def redetect_day(
         What is stored now.
 
     Raises:
-        PermanentError: The day has no table `frames`, a stored object is none of this project, the detector does
-            not work, or the local disk is full.
-        TransientError: The store does not answer, or others were faster time and again.
+        PermanentError: The day has no table `frames`, a stored object does not belong to this project, the detector
+            does not work, or the local disk is full.
+        TransientError: The store does not answer, or the build lost the write race repeatedly.
     """
     began_s = time.perf_counter()
     entry = DayRedetection(redetector, day, progress)
@@ -163,6 +163,6 @@ def _no_frames(redetector: Redetector, day: date) -> PermanentError:
         )
     days = list(list_days(redetector.store, FRAMES.name))
     return PermanentError(
-        f"There are no frames of {day} to re-process. Days with a table `frames`: {name_nearest_days(days, day)}.",
+        f"{day} has no frames to re-process. Days with a table `frames`: {name_nearest_days(days, day)}.",
         next_step=f"imgpipeline redetect --model {redetector.model} --day {nearest_day(days, day)}" if days else None,
     )

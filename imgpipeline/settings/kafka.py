@@ -96,9 +96,9 @@ class KafkaSettings(BaseSettings):
     def _check_topics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for topic in value:
             if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic):
-                raise ValueError(f"{topic[:60]!r} is no name of a topic; expected letters, digits and . _ -")
+                raise ValueError(f"{topic[:60]!r} is not a valid topic name; expected letters, digits and . _ -")
             if topic in (".", "..") or topic.startswith("import."):
-                raise ValueError("`.`, `..` and what begins with `import.` (imports) are no names of topics")
+                raise ValueError("`.`, `..` and names that begin with `import.` (imports) are not valid topic names")
         if not value or len(set(value)) < len(value):
             raise ValueError("expected at least one topic, and each once")
         return value

@@ -77,7 +77,7 @@ class MessageSettings(BaseSettings):
         )
 
     def changed_form(self) -> tuple[object, ...]:
-        """Returns the settings by which messages are read otherwise than by default; empty where none is set."""
+        """Returns the settings by which messages are read otherwise than by default; empty if none is set."""
         own = (self.timestamp_fields, self.message_timezone, self.image_path_template, self.source_template)
         usual = (TIMESTAMP_FIELDS, "UTC", IMAGE_PATH_TEMPLATE, None)
         return () if own == usual else ("messages", *own)

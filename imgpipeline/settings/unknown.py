@@ -34,7 +34,7 @@ class UnknownSetting:
     place: str
     """`environment` or `.env`."""
     nearest: str | None
-    """The setting that was probably meant; None where none is similar."""
+    """The setting that was probably meant; None if none is similar."""
 
     def __str__(self) -> str:
         meant = f" Did you mean {self.nearest}?" if self.nearest else ""

@@ -42,5 +42,5 @@ def default_options(kind: SourceKind) -> PublishOptions:
 
 
 def fence_of(settings: Settings, name: str, kind: SourceKind) -> str | None:
-    """Returns what only one publisher at a time may send for; None where several may."""
+    """Returns what only one publisher at a time may send for; None if several may."""
     return name if kind is SourceKind.LIVE and settings.kafka_transactions else None

@@ -128,7 +128,7 @@ def parse_polygon(text: str) -> Polygon:
     """Reads a polygon such as `0,0 0.5,0 0.5,0.2`.
 
     Raises:
-        ValueError: That is no polygon of fractions.
+        ValueError: The text is not a polygon of fractions.
     """
     points = [tuple(float(number) for number in point.split(",")) for point in text.split()]
     if len(points) < 3 or any(len(point) != 2 or not all(0 <= number <= 1 for number in point) for point in points):

@@ -136,7 +136,7 @@ def create_topic(
         config: Settings of the topic that differ from the broker's.
 
     Returns:
-        True where it was made, False where it was there already (and stays as it is).
+        True if it was made, False if it was there already (and stays as it is).
 
     Raises:
         ConfigurationError: A setting keeps the broker from answering, or it refuses such a topic.

@@ -69,7 +69,7 @@ class EmbeddedBroker:
 
 
 def start_id(topics: Iterable[str]) -> str | None:
-    """Returns the id of this start of an embedded broker, or None where the broker is not an embedded one.
+    """Returns the id of this start of an embedded broker, or None if the broker is not an embedded one.
 
     Args:
         topics: All topics of the broker.

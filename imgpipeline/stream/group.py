@@ -62,7 +62,7 @@ def open_group(settings: Settings) -> Iterator[Group]:
 
 
 def ask_group(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """Returns the group's offset by partition, in one request; nothing where it cannot be told.
+    """Returns the group's offset by partition, in one request; nothing if it cannot be told.
 
     Args:
         settings: Name broker and group.

@@ -87,7 +87,7 @@ class PartitionView:
     log_end: int
     """Last stable offset of the log."""
     ledger_end: int
-    """First offset without an outcome. Greater than `log_end` only where ledger and log contradict each other."""
+    """First offset without an outcome. Greater than `log_end` only if ledger and log contradict each other."""
     moved_at: datetime
     """When the ledger's end was last seen to move (or was seen first), UTC."""
     behind_since: datetime | None
@@ -108,7 +108,7 @@ class PartitionView:
 
     @property
     def lag(self) -> int:
-        """Offsets without an outcome; negative where the ledger is beyond the log (a run then says so loudly)."""
+        """Offsets without an outcome; negative if the ledger is beyond the log (a run then says so loudly)."""
         return self.log_end - self.ledger_end
 
 
@@ -138,7 +138,7 @@ class LiveRun:
     is_gone: bool = False
     """Whether its process is known to be gone."""
     ends: Mapping[Place, int] = field(default_factory=dict)
-    """Ledger end of each partition that had lag when the run was requested; none where it has not begun to work."""
+    """Ledger end of each partition that had lag when the run was requested; none if it has not begun to work."""
 
     def ended(self, ending: Ending, now: datetime) -> "FailedRun":
         """Returns this run as one that ended just now: it counts in the tick that finds it, not only in the next."""
@@ -252,7 +252,7 @@ def _why_wait(
     retry_pause_s: float,
     now: datetime,
 ) -> str | None:
-    """Returns why a lane gets no run now, or None where it gets one."""
+    """Returns why a lane gets no run now, or None if it gets one."""
     if all(any(view.is_in(run.lane) for run in healthy) for view in behind):
         queued = [run for run in healthy if run.is_queued]
         if queued:
@@ -273,7 +273,7 @@ def _why_wait(
 
 
 def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun]) -> list[FailedRun]:
-    """Returns the runs that failed at the present ledger end of the partition where most did, oldest first."""
+    """Returns the runs that failed at the present ledger end of the partition with the most failures, oldest first."""
     most: list[FailedRun] = []
     for view in behind:
         at, end = view.place, view.ledger_end
@@ -304,7 +304,7 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     if is_careful:
         reason += f" {deaths} runs died or hung at this ledger end: it is processed record by record, in a separate "
         "process."
-    # What stands still longest comes first, since a tag may not hold them all: where runs die is among those.
+    # A tag may not hold all ends. Those that have not moved for the longest time come first: runs that die stop there.
     ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
     return Start(lane, _lag(behind), ends, reason, is_careful)
 

@@ -72,7 +72,7 @@ def parse_servers(text: str) -> list[Server]:
 
 
 def why_unreachable(server: Server) -> str | None:
-    """Says why no TCP connection to a server can be opened, or None where one can."""
+    """Says why no TCP connection to a server can be opened, or None if one can."""
     unresolved = _why_unresolved(server.host)
     if unresolved:
         return unresolved

@@ -29,7 +29,7 @@ class Stretch:
     frame_rate: float
     """Frames a second, by the median interval; 1 for a single frame."""
     ended_by: EndedBy
-    """Why no track goes on behind it."""
+    """Why no track continues after it."""
 
 
 def find_stretches(times_us: Sequence[int] | _Times, cuts_us: Sequence[int], gap_s: float) -> list[Stretch]:

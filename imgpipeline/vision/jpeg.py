@@ -52,7 +52,7 @@ class JpegStructure:
     last_scan_refines: bool = False
     """Whether the last scan met only adds low bits to coefficients that were there (progressive)."""
     end: int | None = None
-    """Offset of the end marker, None where it was not met."""
+    """Offset of the end marker, None if it was not met."""
 
 
 def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:

@@ -72,7 +72,7 @@ def read_geometry(path: Path) -> tuple[int, int, int | None]:
         path: The file.
 
     Returns:
-        Input width and height in pixels; number of classes, None where the outputs declare no shape.
+        Input width and height in pixels; number of classes, None if the outputs declare no shape.
 
     Raises:
         ConfigurationError: It is no ONNX file, or has not one input [1, 3, height, width] of fixed size.

@@ -125,7 +125,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
         (["metadata", "a.json", "b.json"], 2, "--name"),
         (["metadata", "*.json"], 2, "does not give the import a name"),
         (["detections", "absent.csv"], 1, "There is nothing to read at absent.csv"),
-        (["detections", "counts.csv", "--name", "a/b"], 2, "no name of an import"),
+        (["detections", "counts.csv", "--name", "a/b"], 2, "not a valid import name"),
         (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is missing"),
         (["detections", "counts.csv", "--source", "x" * 2000], 2, "--source"),
         (["detections", "counts.csv", "--box-columns", "x,y"], 2, "--box-columns names 2 columns"),

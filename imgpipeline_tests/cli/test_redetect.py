@@ -124,7 +124,7 @@ def test_a_day_that_only_the_ledger_knows_has_to_be_built_first(store: ObjectSto
 def test_an_empty_store_has_no_day_to_process(folder_site: dict[str, str], tmp_path: Path) -> None:
     ended = run("redetect", "--model", "demo", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (1, "")
-    assert f"Error: There are no frames of {FIRST} to re-process. Days with a table `frames`: none." in ended.stderr
+    assert f"Error: {FIRST} has no frames to re-process. Days with a table `frames`: none." in ended.stderr
 
 
 def test_days_must_be_named(store: ObjectStore) -> None:

@@ -125,8 +125,8 @@ WRONG_CALLS = [
     ("models bench --rounds 0", "Invalid value for '--rounds'"),
     ("redetect --model demo --threshold 2 --day 2026-01-01", "Invalid value for '--threshold'"),
     ("import detections rows.csv --delimiter ';;'", "--delimiter is ';;'."),
-    ("import detections rows.csv --name a/b", "'a/b' is no name of an import"),
-    ("import metadata . --name a/b", "'a/b' is no name of an import"),
+    ("import detections rows.csv --name a/b", "'a/b' is not a valid import name"),
+    ("import metadata . --name a/b", "'a/b' is not a valid import name"),
     ("import metadata rows.csv . ", "2 paths do not share a name."),
     ("import metadata '*.json'", "*.json does not give the import a name."),
     # what is missing, and what contradicts itself

@@ -41,7 +41,7 @@ def can_run(changed: Mapping[str, str]) -> bool:
 
 
 class WarmProcess:
-    """Runs commands one after the other in forks of a process that has loaded their modules; a context manager."""
+    """Runs commands one at a time in forks of a process that has loaded their modules; a context manager."""
 
     def __init__(self) -> None:
         """Prepare; the process starts with the first command."""

@@ -1,6 +1,6 @@
 """Every number of the day tables and summaries, computed by plain pandas from the ledger's lines.
 
-Shares neither reader nor SQL with what it is held against: segments are opened by zstandard and json alone, the stored
+Shares neither reader nor SQL with what it is compared with: segments are opened by zstandard and json alone, the stored
 Parquet by pandas. Numbers are compared exactly, means up to the last digits of a double.
 """
 

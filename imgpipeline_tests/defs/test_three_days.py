@@ -1,6 +1,6 @@
 """Three days of frames through the real daemon, by automation, a backfill and a redetection: is every number right?
 
-Each number of every stored table is held against plain pandas over the ledger's lines (`plain_numbers`). Among the
+Each number of every stored table is compared with plain pandas over the ledger's lines (`plain_numbers`). Among the
 frames are some that were announced twice, one that comes late for a day that was built, and records that are wrong.
 """
 

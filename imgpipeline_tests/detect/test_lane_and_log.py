@@ -114,7 +114,7 @@ def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, mon
     lane.announce(5)
     lane.follow()
     # Real brokers truncate only after an unclean election. The chain sees the same as a chain of another log under
-    # this log's id: so the ids are made equal, and the topic is made anew with other records.
+    # this log's id: so the ids are made equal, and the topic is re-created with other records.
     monkeypatch.setattr("imgpipeline.stream.log.topic_id_of", lambda *_: "same-id")
     lane.follow()
     before = check(lane.settings)

@@ -1,6 +1,6 @@
 """Which tests prove what docs/reliability.md says of each fault: the last column of its table is made here.
 
-`python -m imgpipeline_tests.faults.documented` writes that column anew. A test proves a fault where it is marked with
+`python -m imgpipeline_tests.faults.documented` rewrites that column. A test proves a fault where it is marked with
 `@pytest.mark.fault(number)`, on the function, on its class, or on the whole module by `pytestmark`.
 """
 

@@ -1,4 +1,4 @@
-"""A broker that goes away while records are fetched: nothing is lost, and the lack of records is no end of the log."""
+"""A broker that goes away while records are fetched: nothing is lost, and it does not end the log."""
 
 from pathlib import Path
 

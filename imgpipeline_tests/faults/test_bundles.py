@@ -1,4 +1,4 @@
-"""Bundles never change what anybody reads: whoever dies, sleeps, repairs or damages something at whatever step."""
+"""Bundles never change what readers see, whichever process dies, sleeps, repairs or damages something at any step."""
 
 import os
 import signal

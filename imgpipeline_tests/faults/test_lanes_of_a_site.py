@@ -73,7 +73,7 @@ def test_four_lanes_share_two_slots_and_drain(site: Site) -> None:
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
 def test_the_number_of_lanes_may_change_while_runs_live(site: Site) -> None:
-    """Runs of two lanes go on while another daemon starts runs of three; whoever comes first to an offset has it."""
+    """Runs of two lanes continue while another daemon starts runs of three; the first to put an offset wins."""
     site.variables |= {"IMGPIPELINE_LANES": "2", "IMGPIPELINE_LINGER_S": "25"}
     announce_everywhere(site, "before")
     site.start_daemon()

@@ -1,4 +1,4 @@
-"""Hostile records and images through the code that a detection run uses, one after the other.
+"""Hostile records and images through the code that a detection run uses, one at a time.
 
 The store is a real folder, the contract and the decoders are the real ones; only the network is replaced by one that
 finds nothing, since a hundred thousand pictures would take it an hour.

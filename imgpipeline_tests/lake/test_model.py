@@ -197,7 +197,7 @@ class LakeMachine(RuleBasedStateMachine):
             )
 
     def meet(self, faults: dict[str, list[str]], act: Callable[[], object], overtake: Callable[[], None]) -> None:
-        """Does something while puts go wrong; whoever meets a fault dies, or gives up as it would."""
+        """Does something while puts fail; a process that meets a fault dies, or gives up as it would."""
         self.store.faults, self.store.in_between = faults, overtake
         try:
             act()
@@ -242,7 +242,7 @@ class LakeMachine(RuleBasedStateMachine):
                 self.reached[table, day] = now
 
     def teardown(self) -> None:
-        """In the end whoever comes next makes everything whole and current."""
+        """In the end the next process makes everything complete and current."""
         for day in DAYS:
             rebuild_day(self.store, day, now=NOON)
             build_summary(self.store, SUMMARY, day, settings=Settings(), now=NOON)

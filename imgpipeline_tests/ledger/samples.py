@@ -93,7 +93,7 @@ def append(to: ChainWriter, outcomes: Sequence[Outcome], writer_id: str | None =
 
 
 def write_chain(store: ObjectStore, *segments: Sequence[Outcome], chain: ChainId = CHAIN) -> ChainWriter:
-    """Write segments one after the other and return their writer."""
+    """Write segments in order and return their writer."""
     made = writer(store, chain)
     for outcomes in segments:
         assert append(made, outcomes)

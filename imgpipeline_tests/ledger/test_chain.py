@@ -168,7 +168,7 @@ def test_processes_that_race_write_one_chain(settings: Settings):
 
 
 def segment_puts(*fates: Fate):
-    """The fates of the first puts of the first segment, one after the other; everything else passes."""
+    """The fates of the first puts of the first segment, in order; everything else passes."""
 
     def decide(method: str, path: str, number: int) -> Fate:
         return fates[number] if method == "PUT" and path.endswith(SEGMENT) and number < len(fates) else Fate.FORWARD

@@ -259,7 +259,7 @@ def test_segments_of_different_chains_are_read_at_the_same_time():
     for chain in chains:
         write_chain(store, frames(0, 2), chain=chain)
     ends = ends_of(store)
-    store.meeting = Barrier(len(chains))  # broken where they are read one after the other
+    store.meeting = Barrier(len(chains))  # breaks if they are read sequentially
     assert [segment.header.chain for segment in read_day(store, DAY, ends)] == chains
 
 

@@ -25,7 +25,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, notice, stored_segments, write_chain
 
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
-ANEW = ChainId(CHAIN.topic, "anew", 0)
+RECREATED = ChainId(CHAIN.topic, "recreated", 0)
 NEXT_DAY = date(2026, 1, 10)
 
 
@@ -96,16 +96,16 @@ def test_a_replay_may_land_in_any_partition(memory: ObjectStore):
 
 def test_a_recreated_topic_does_not_settle_dead_letters_of_the_old_one(memory: ObjectStore):
     write_chain(memory, [letter(0)])
-    write_chain(memory, [letter(0), good(1, A)], chain=ANEW)
+    write_chain(memory, [letter(0), good(1, A)], chain=RECREATED)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}
-    assert states == {CHAIN.topic_id: LetterState.OPEN, "anew": LetterState.RESOLVED}
+    assert states == {CHAIN.topic_id: LetterState.OPEN, "recreated": LetterState.RESOLVED}
 
 
 def test_a_replay_in_the_recreated_topic_can_mean_the_old_one(memory: ObjectStore):
     write_chain(memory, [letter(0)])
-    write_chain(memory, [letter(0), good(1, f"{A}@{CHAIN.topic_id}")], chain=ANEW)
+    write_chain(memory, [letter(0), good(1, f"{A}@{CHAIN.topic_id}")], chain=RECREATED)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}
-    assert states == {CHAIN.topic_id: LetterState.RESOLVED, "anew": LetterState.OPEN}
+    assert states == {CHAIN.topic_id: LetterState.RESOLVED, "recreated": LetterState.OPEN}
 
 
 @pytest.mark.parametrize("code", [DeadLetterCode.TIMESTAMP_OUT_OF_RANGE, DeadLetterCode.INVALID_MESSAGE])
@@ -144,10 +144,10 @@ def test_one_is_located_by_its_name(memory: ObjectStore):
     for missing in [("frames", None, 0, 0), ("frames", None, 0, 3), ("frames", "other", 0, 1), ("none", None, 0, 1)]:
         with pytest.raises(ConfigurationError, match="not a dead letter"):
             locate_dead_letter(memory, *missing)
-    write_chain(memory, [letter(0), letter(1)], chain=ANEW)
+    write_chain(memory, [letter(0), letter(1)], chain=RECREATED)
     with pytest.raises(ConfigurationError, match="2 incarnations") as caught:
         locate_dead_letter(memory, "frames", None, 0, 1)
-    assert "frames/0/1@anew" in str(caught.value)
+    assert "frames/0/1@recreated" in str(caught.value)
 
 
 GOLDEN = Path(__file__).parent / "golden" / "version_1_replay.jsonl.zst"

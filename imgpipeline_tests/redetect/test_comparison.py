@@ -1,4 +1,4 @@
-"""What two models have in common: held against plain Python, and drawn."""
+"""What two models have in common: compared with plain Python, and drawn."""
 
 import itertools
 import json

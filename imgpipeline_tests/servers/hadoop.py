@@ -39,7 +39,7 @@ class HadoopStreaming:
         options: Mapping[str, str | int] | None = None,
         limit_s: float = _LIMIT_S,
     ) -> bytes:
-        """Run a job and return its output: all part files, one after the other.
+        """Run a job and return its output: all part files, concatenated.
 
         Args:
             source: File or folder to read.

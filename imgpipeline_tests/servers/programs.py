@@ -70,7 +70,7 @@ def toxiproxy() -> Path:
 
 
 def built_program(name: str, version: str) -> Path:
-    """Return where the program of one version is kept; an other version never passes for it."""
+    """Return where the program of one version is kept; another version is never used instead."""
     return cache_folder() / "bin" / f"{name}-{version}"
 
 

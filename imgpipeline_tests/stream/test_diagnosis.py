@@ -118,7 +118,7 @@ def answer_as_web_server(server: socket.socket) -> None:
         except OSError:
             return
         with connection, contextlib.suppress(OSError):
-            if connection.recv(1000):  # nothing comes from whoever only looks whether the port is open
+            if connection.recv(1000):  # a client that only checks whether the port is open sends nothing
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 

@@ -143,7 +143,7 @@ def test_row_2_6_partitions_of_several_topics_are_remembered_apart() -> None:
 
 def test_a_recreated_topic_is_not_known() -> None:
     _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
-    anew = LogRange("frames", "other", 0, 0, 3)
-    assert watch.choose([anew]) == [anew]
-    _, later = watch.look([anew], {}, now=NOW)
+    recreated = LogRange("frames", "other", 0, 0, 3)
+    assert watch.choose([recreated]) == [recreated]
+    _, later = watch.look([recreated], {}, now=NOW)
     assert later.seen == {}

@@ -2,7 +2,7 @@
 
 A count is the number of detections of one label over all frames of a group of held-out scenes, as a page of the
 demo shows it for an hour; the truth is the number of countable objects. Detections of objects that are too hidden
-to count are part of the error: whoever only sees the count cannot take them out.
+to count are part of the error: a user who sees only the count cannot take them out.
 """
 
 import argparse

@@ -32,7 +32,7 @@ def find_job_inputs(location: str, settings: Settings) -> list[InputFile]:
 
 
 def open_each(inputs: Sequence[InputFile]) -> Iterator[tuple[InputFile, io.BufferedReader]]:
-    """Yields the files one after the other, each opened and decompressed, without its byte order mark.
+    """Yields the files in order, each opened and decompressed, without its byte order mark.
 
     Objects of a bucket are fetched ahead. Each file is closed when the next one is requested.
 

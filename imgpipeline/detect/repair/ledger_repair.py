@@ -71,7 +71,7 @@ def repair_ledger(
         UsageError: The key is not that of a segment.
         LedgerError: The log is not the one that the chain was made of, or the damage is of a kind that cannot be
             repaired.
-        TransientError: Store or broker do not answer, or others write time and again where it is to be mended.
+        TransientError: Store or broker do not answer, or other writers won the race for the repair repeatedly.
     """
     repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
     blocked: list[LedgerError | ConfigurationError] = []

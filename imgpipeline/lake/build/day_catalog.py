@@ -96,7 +96,7 @@ class DayCatalog:
         return found
 
     def save(self) -> bool:
-        """Keeps the catalogue; False where another one was saved meanwhile, or this account may not write."""
+        """Keeps the catalogue; False if another one was saved meanwhile, or this account may not write."""
         return not self.checkpoint.chains or self.stored.save(_encode(self.news, self.checkpoint))
 
 
@@ -186,6 +186,6 @@ def _doubt_what_is_left(catalog: DayCatalog) -> None:
 
 
 def join_versions(versions: Iterable[str | None]) -> str:
-    """Returns what stands for the versions of several objects; empty where one of them is missing."""
+    """Returns what stands for the versions of several objects; empty if one of them is missing."""
     named = list(versions)
     return " ".join(version for version in named if version) if all(named) else ""

@@ -80,7 +80,7 @@ def add_newer(
         buckets: The day's entries of the index.
 
     Returns:
-        The rows of both together; None where a stored table was replaced meanwhile.
+        The rows of both together; None if a stored table was replaced meanwhile.
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
@@ -104,7 +104,7 @@ def add_newer(
 
 
 def _fetch(engine: Engine, store: ObjectStore, day: date, before: Mapping[str, Stored]) -> dict[str, Path] | None:
-    """Fetches the stored tables below a `day=…` folder each; None where one has another version by now."""
+    """Fetches the stored tables below a `day=…` folder each; None if one has another version by now."""
 
     def fetch(table: str) -> str | None:
         key = day_table_key(table, day)

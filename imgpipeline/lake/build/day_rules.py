@@ -103,7 +103,7 @@ def check_rows(engine: Engine, day: date) -> list[Violation]:
         day: UTC day that is built.
 
     Returns:
-        The broken rules; empty where all is well.
+        The broken rules; empty if all is well.
 
     Raises:
         PermanentError: DuckDB refuses.

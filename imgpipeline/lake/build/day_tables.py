@@ -102,7 +102,7 @@ def rebuild_day(
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
-        TransientError: The store does not answer, or other builds of this day were faster time and again.
+        TransientError: The store does not answer, or this build lost the write race repeatedly.
         PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
     """
     began_s = time.perf_counter()
@@ -134,7 +134,7 @@ class DayTables(Derived[Manifest]):
     is_under_repair: bool = False
     """Whether an open repair has changed outcomes of the day; known once the tables were made."""
     version: str = ""
-    """Versions of the stored tables; empty where one is missing. Known once the state is."""
+    """Versions of the stored tables; empty if one is missing. Known once the state is."""
     ends: Mapping[ChainId, int] = field(default_factory=dict)
     """Ends of all chains; those that stored tables name are joined to them."""
     _listed: list[Bucket] = field(default_factory=list)

@@ -62,7 +62,7 @@ def judge(stored: Iterable[Origin | None], wanted: Origin) -> State:
     """Compares what stored objects were made of with what would be made now.
 
     Args:
-        stored: The origin of each object of one derived object; None where it is not stored.
+        stored: The origin of each object of one derived object; None if it is not stored.
         wanted: What a build would make now.
     """
     origins = list(stored)
@@ -156,11 +156,11 @@ class Derived(ABC, Generic[Said]):
             start: What is stored, and why it is made.
 
         Returns:
-            The objects by key, in the order in which they are put; None where an input changed meanwhile.
+            The objects by key, in the order in which they are put; None if an input changed meanwhile.
         """
 
     def belong_together(self, _manifests: list[Said], /) -> bool:
-        """Tells whether stored objects of one origin were also put by one build, where that matters."""
+        """Tells whether stored objects of one origin were also put by one build, if that matters."""
         return True
 
 
@@ -186,7 +186,7 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
 
     Args:
         entry: What to build.
-        force: Make it again also where it is current.
+        force: Make it again even if it is current.
 
     Returns:
         What is stored now.
@@ -215,7 +215,7 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
 def publish_all(
     store: ObjectStore, made: Mapping[str, Made[Said]], before: Mapping[str, StoredObject[Said] | None]
 ) -> bool:
-    """Puts objects one after the other, each over the version that was read; False once a competing build has won."""
+    """Puts objects in order, each over the version that was read; False once a competing build has won."""
     return all(publish(store, key, each.data, before[key]) for key, each in made.items())
 
 
@@ -228,7 +228,7 @@ def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: Stor
         store: The object store.
         key: The object's key.
         data: Its content.
-        before: What was read before its inputs; None where nothing was stored.
+        before: What was read before its inputs; None if nothing was stored.
     """
     pieces, replaced = pieces_of(data), before.pieces if before else None
     if pieces:

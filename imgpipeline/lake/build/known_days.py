@@ -69,7 +69,7 @@ class KnownDays:
             self.days[day].settled[name] = version
 
     def has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
-        """Tells whether a segment of a day lies behind some ends; None where that is not known."""
+        """Tells whether a segment of a day lies behind some ends; None if that is not known."""
         known = self.days.get(day)
         if known is None:
             return False
@@ -85,7 +85,7 @@ class KnownDays:
 
     @classmethod
     def from_json(cls, data: Iterable[Any]) -> "KnownDays":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         return cls({date.fromisoformat(day): _known_day(known) for day, known in data})
 
 

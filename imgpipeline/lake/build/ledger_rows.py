@@ -190,7 +190,7 @@ def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[da
 
     Args:
         engine: DuckDB with a folder for the spooled lines.
-        segments: Segments that touch these days, each once, those of a chain one after the other (`read_days`).
+        segments: Segments that touch these days, each once, those of a chain in order (`read_days`).
         since: The days whose outcomes are taken, each with the offset from which a chain is taken; a chain that is not
             named is taken from offset 0.
 

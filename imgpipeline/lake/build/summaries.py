@@ -196,7 +196,7 @@ def build_summary(
         ConfigurationError: There is no such summary.
         PermanentError: An input is missing or of another schema version, or a stored object is no Parquet file of
             this project.
-        TransientError: The store does not answer, other builds were faster time and again, or the inputs do not come
+        TransientError: The store does not answer, the build lost the write race repeatedly, or the inputs do not come
             from one reading of the ledger (a build of the day is under way, or was killed).
     """
     began_s = time.perf_counter()
@@ -255,7 +255,7 @@ class DaySummary(Derived[Manifest]):
         return Origin(versions, _recipe(self.summary, self.settings, below))
 
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes it; None where a build of its inputs was between its puts."""
+        """Makes it; None if a build of its inputs was between its puts."""
         found = self._find()
         while not agree(each.manifest for each in found.values()):
             self.patience.wait(self.summary.name, self.day)

@@ -20,7 +20,7 @@ from imgpipeline.objectstore import ObjectStore
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
 _KEYS_OF_DAY_TABLES = {*_DAY_TABLES, *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES))}
 SETTLE_S = 20.0
-"""A build puts the tables of a day one after the other; a summary waits this long for the last one."""
+"""A build puts the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
 
 
@@ -84,7 +84,7 @@ def open_inputs(
         memory: What DuckDB may take; None: as for `open_engine`.
 
     Yields:
-        The tables; None where they were made up to different ends: a build is between its puts.
+        The tables; None if they were made up to different ends: a build is between its puts.
 
     Raises:
         PermanentError: One is not there, is of another schema version or is no Parquet file of this project, or the

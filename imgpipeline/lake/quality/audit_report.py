@@ -35,20 +35,20 @@ class PartitionAudit:
     found: ChainAudit
     """What the walk over the chain has found."""
     log: LogRange | None
-    """The log; None where the broker no longer has it, or the chain is an import."""
+    """The log; None if the broker no longer has it, or the chain is an import."""
     session_problems: tuple[str, ...] = ()
     """What does not add up in the accounts of sessions; one over several chains is named at one of them."""
 
     @property
     def why_not_compared(self) -> str | None:
-        """Why the chain was not compared with a log, for a person; None where it was."""
+        """Why the chain was not compared with a log, for a person; None if it was."""
         if self.log:
             return None
         return "an import has no log" if is_import(self.found.chain) else "the broker does not have its log any more"
 
     @property
     def lost(self) -> str | None:
-        """What was lost to retention, for a person; None where nothing was."""
+        """What was lost to retention, for a person; None if nothing was."""
         chain, end = self.found.chain, self.found.position
         expired = self.found.gaps.get(GapReason.EXPIRED.value, 0)
         if expired:
@@ -59,7 +59,7 @@ class PartitionAudit:
 
     @property
     def contradiction(self) -> str | None:
-        """How ledger and log contradict each other; None where they do not."""
+        """How ledger and log contradict each other; None if they do not."""
         if self.log and self.found.position > self.log.log_end:
             return (
                 f"{self.found.chain}: the ledger ends at {self.found.position}, behind the log's end "
@@ -97,7 +97,7 @@ class PartitionAudit:
 
 @dataclass(frozen=True, slots=True)
 class DayFigures:
-    """One day up to the ends of its tables' manifests, or of the chains without tables; None where it is unreadable."""
+    """One day up to the ends of its tables' manifests, or of the chains without tables; None if it is unreadable."""
 
     frames_in_ledger: int | None = 0
     """Distinct `frame_id` in the ledger."""
@@ -147,7 +147,7 @@ class DayAudit:
     missing: tuple[str, ...] = ()
     """The tables that are not stored: nothing was compared with them, which is not wrong."""
     versions: str = ""
-    """Versions (e-tags) of the tables, in their order; empty where one is missing."""
+    """Versions (e-tags) of the tables, in their order; empty if one is missing."""
 
     @property
     def state(self) -> DayState:

@@ -33,7 +33,7 @@ class AuditState:
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """For each summary the versions of it and of its inputs, and whether it was stale."""
     news: KnownDays | None = None
-    """What the walks have seen of each day; None where they did not note it, or not all of it."""
+    """What the walks have seen of each day; None if they did not note it, or not all of it."""
     verdicts: dict[date, str] = field(default_factory=dict)
     """A hash of the stored verdict on each day, whatever it says."""
 
@@ -66,7 +66,7 @@ def read_state(store: ObjectStore) -> AuditState:
 
 
 def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool:
-    """Keeps a state; False where this reader may not write, which only makes the next audit longer."""
+    """Keeps a state; False if this reader may not write, which only makes the next audit longer."""
     data = {
         "version": _VERSION,
         "audited_at": format_time(now),

@@ -61,7 +61,7 @@ class DayComparison:
     figures: DayFigures
     """What was counted."""
     versions: str
-    """Versions of the tables, in their order; empty where one of them is missing."""
+    """Versions of the tables, in their order; empty if one of them is missing."""
     problems: tuple[str, ...]
     """Rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class StoredVerdict:
     audited_at: datetime
     """When that audit began, UTC."""
     tables: str
-    """Versions (e-tags) of the day tables that it read, in their order; empty where one was missing."""
+    """Versions (e-tags) of the day tables that it read, in their order; empty if one was missing."""
     ok: bool
     """Whether tables and summaries held what the ledger has."""
     is_stale: bool
@@ -42,7 +42,7 @@ class StoredVerdict:
 
 
 def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
-    """Returns the last audit's verdict on a day; None where the day was not audited, or by another release."""
+    """Returns the last audit's verdict on a day; None if the day was not audited, or by another release."""
     try:
         found = store.fetch(audit_verdict_key(day))
         data = json.loads(found.data)

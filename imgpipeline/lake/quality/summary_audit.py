@@ -66,13 +66,13 @@ def _checked(manifest: Manifest) -> Manifest:
 
 
 def current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
-    """Returns the version that each of a summary's inputs has now; empty where it is gone."""
+    """Returns the version that each of a summary's inputs has now; empty if it is gone."""
     infos = {table: store.head(stored_key(table, manifest.day)) for table in manifest.made_of}
     return {table: info.e_tag if info else "" for table, info in infos.items()}
 
 
 def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool:
-    """Creates the inputs from the stored tables; False where one of them is another version by now."""
+    """Creates the inputs from the stored tables; False if one of them is another version by now."""
     if not manifest.made_of or current_versions(store, manifest) != manifest.made_of:
         return False
     for table, version in manifest.made_of.items():

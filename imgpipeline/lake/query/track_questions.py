@@ -67,8 +67,8 @@ class TrackQuestions(ABC, Generic[AnswerT]):
     ) -> AnswerT:
         """Returns how many different objects were seen by hour, source and label; arguments as `tracks`.
 
-        An object that is seen in two hours counts in both, so the sum over hours is no number of objects: use the
-        table `unique_totals` for the day.
+        An object that is seen in two hours counts in both, so hours must not be added up: use the table
+        `unique_totals` for the day.
         """
         query = f"SELECT * FROM unique_objects WHERE {_only(source, label)} ORDER BY hour, source, label"  # noqa: S608 - quoted
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)

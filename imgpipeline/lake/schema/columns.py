@@ -17,11 +17,11 @@ class Column:
     duckdb_type: str
     """DuckDB's type; times are `TIMESTAMPTZ` in UTC."""
     unit: str
-    """Unit or range of its values; empty where it has none."""
+    """Unit or range of its values; empty if it has none."""
     meaning: str
     """What it says, for a person."""
     made_of: tuple[str, ...] = ()
-    """The columns of stored tables that its values come from, such as `detections.timestamp`; empty where they come
+    """The columns of stored tables that its values come from, such as `detections.timestamp`; empty if they come
     from the ledger."""
 
 
@@ -30,7 +30,7 @@ class Table:
     """One table or view of the lake."""
 
     name: str
-    """Its name in SQL, and in keys where it is stored."""
+    """Its name in SQL, and in keys if it is stored."""
     row: str
     """What one row is."""
     columns: tuple[Column, ...]

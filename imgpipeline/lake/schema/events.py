@@ -29,7 +29,7 @@ FRAME_CHANGES = Table(
             "L2 norm of the difference of all values of all pixels, 0 to 255 each; 0 for equal images, NULL unless "
             "compared.",
         ),
-        Column("reason", "VARCHAR", "", "Why they could not be compared; NULL where they were."),
+        Column("reason", "VARCHAR", "", "Why they could not be compared; NULL if they were."),
     ),
 )  # fmt: skip
 """`frame_changes/day=…/frame_changes.parquet`."""
@@ -57,7 +57,7 @@ EVENTS = Table(
         Column(
             "value", "DOUBLE", "objects, seconds or norm",
             "What was measured, by kind: objects at once, seconds of absence or in the zone, norm of the change; "
-            "NULL where nothing could be.",
+            "NULL if nothing could be.",
         ),
         Column("reason", "VARCHAR", "", "What happened, for a person."),
         Column("frame_ids", "VARCHAR[]", "", "The frames that show it, by time; the last one met the rule.",
@@ -77,7 +77,7 @@ def _by_hour(place: str) -> tuple[Column, ...]:
         Column("hour", "TIMESTAMPTZ", "UTC", "Start of the hour.", ("frames.timestamp",)),
         Column("source", "VARCHAR", "", f"The camera, video or folder of the {place}.", ("frames.source",)),
         Column(place, "VARCHAR", "", f"Name of the {place}."),
-        Column("label", "VARCHAR", "", "Label of the objects; that of the track where they were tracked.",
+        Column("label", "VARCHAR", "", "Label of the objects; that of the track if they were tracked.",
                ("detections.label", "tracks.label")),
     )  # fmt: skip
 

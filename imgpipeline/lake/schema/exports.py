@@ -11,8 +11,8 @@ ABOUT = Table(
         Column("imgpipeline_version", "VARCHAR", "", "Version of imgpipeline that wrote the file."),
         Column("summary_threshold", "DOUBLE", "0 to 1", "Summaries of labels count confidences from here on."),
         Column("all_days", "BOOLEAN", "", "Whether the file holds all days that there were."),
-        Column("first_day", "DATE", "UTC", "The first day in the file; NULL where it holds none."),
-        Column("last_day", "DATE", "UTC", "The last day in the file; NULL where it holds none."),
+        Column("first_day", "DATE", "UTC", "The first day in the file; NULL if it holds none."),
+        Column("last_day", "DATE", "UTC", "The last day in the file; NULL if it holds none."),
     ),
 )
 """One row."""

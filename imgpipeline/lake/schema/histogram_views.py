@@ -76,7 +76,7 @@ HISTOGRAM_VIEWS = (
         "latency",
         "one power of two in seconds",
         ("from_s", "DOUBLE", "seconds", "The outcome came at least this long after the frame; 0 for no time."),
-        ("below_s", "DOUBLE", "seconds", "It came sooner than this: twice `from_s`; one microsecond where that is 0."),
+        ("below_s", "DOUBLE", "seconds", "It came sooner than this: twice `from_s`; one microsecond if that is 0."),
     ),
 )  # fmt: skip
 """Views of query sessions over `frame_stats`, and tables of exported files; not stored."""

@@ -17,11 +17,11 @@ DEAD_LETTERS = Table(
         Column("code", "VARCHAR", "", "Why it could not become a frame."),
         Column("message", "VARCHAR", "", "What was wrong with it."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The Kafka record's own time, or NULL."),
-        Column("day", "DATE", "UTC", "The day it is listed under; NULL where its time is outside the accepted window."),
-        Column("source", "VARCHAR", "", "The source, where the record could be read that far."),
-        Column("image_path", "VARCHAR", "", "The announced path, where the record could be read that far."),
+        Column("day", "DATE", "UTC", "The day it is listed under; NULL if its time is outside the accepted window."),
+        Column("source", "VARCHAR", "", "The source; NULL if the record could not be read that far."),
+        Column("image_path", "VARCHAR", "", "The announced path; NULL if the record could not be read that far."),
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
-        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL where it was null or larger than is kept."),
+        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL if it was null or larger than is kept."),
         Column("key_base64", "VARCHAR", "base64", "The record's key, or NULL."),
         Column(
             "replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it is another attempt at, or NULL."

@@ -70,7 +70,7 @@ file ([bi.md](bi.md)).
 query session they are shown as they are stored: newer frames are added by the next build.
 
 What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
-`model` is in their paths, as `day` is, with a tilde where partitions have an at sign.
+`model` is in their paths, as `day` is, with a tilde in place of the at sign of partitions.
 
 "Made of" names the columns of the stored tables that a column comes from.
 """

@@ -138,13 +138,13 @@ FRAME_STATS = Table(
         _of_frames(
             "latency", "MAP(DOUBLE, BIGINT)", "seconds → frames",
             "Frames by the greatest power of two (also 0.5, 0.25 …) that is not above the time from the frame to its "
-            "outcome; 0 where it took none. Documents of imports that have one time alone are left out.",
+            "outcome; 0 if it took none. Documents of imports that have one time alone are left out.",
             "processing_timestamp", "timestamp", "source_kafka_topic",
         ),
         _models("frames"),
         Column(
             "observed_s", "DOUBLE", "seconds, 0 to 3600",
-            "For how long the source was delivering frames; NULL where nothing but dead letters says anything of it.",
+            "For how long the source was delivering frames; NULL if it has only dead letters.",
             _OBSERVED,
         ),
         Column(

@@ -100,7 +100,7 @@ class _DayFiles:
     version: str
 
     def of(self, table: Table) -> Iterator[tuple[Path, int]]:
-        """Yields the file of a table with the version of its columns; nothing where the day has none."""
+        """Yields the file of a table with the version of its columns; nothing if the day has none."""
         for manifest in self.manifests:
             if manifest.table == table.name:
                 yield self.paths[table.name], manifest.schema_version
@@ -112,7 +112,7 @@ class _DayFiles:
 
     @property
     def settled(self) -> str:
-        """What stands for them in the catalogue; empty where they are not made up to the same ends."""
+        """What stands for them in the catalogue; empty if they are not made up to the same ends."""
         return "" if reach_differently(*self.manifests) else self.version
 
 

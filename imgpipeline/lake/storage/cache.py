@@ -62,7 +62,7 @@ class LakeCache:
             target: Where it shall be; its folder is made.
 
         Returns:
-            The version that is there now; None where the object is gone.
+            The version that is there now; None if the object is gone.
 
         Raises:
             PermanentError: The local disk cannot be used.
@@ -112,7 +112,7 @@ class LakeCache:
         return self._folder / f"{name}.parquet"
 
     def _link_cached(self, path: Path, target: Path) -> bool:
-        """Links, or copies where the disk knows no links; False where there is no such file."""
+        """Links, or copies where the disk knows no links; False if there is no such file."""
         try:
             os.utime(path)
             try:

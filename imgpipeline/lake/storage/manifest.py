@@ -86,7 +86,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         data = json.loads(text)
         return cls(
             table=data["table"],
@@ -136,13 +136,13 @@ Stored = StoredObject[Manifest]
 
 
 def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
-    """Returns the manifest of a day table, or None where the day has none; raises DamagedObjectError."""
+    """Returns the manifest of a day table, or None if the day has none; raises DamagedObjectError."""
     found = read_stored(store, day_table_key(table, day))
     return found.manifest if found else None
 
 
 def read_stored(store: ObjectStore, key: str) -> Stored | None:
-    """Returns the manifest of a day table or summary with its version, or None where there is no such object.
+    """Returns the manifest of a day table or summary with its version, or None if there is no such object.
 
     Raises:
         DamagedObjectError: The object is no Parquet file of this project.
@@ -151,12 +151,12 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
 
 
 def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) -> StoredObject[Said] | None:
-    """Returns what an object says of itself with its version, or None where there is no such object.
+    """Returns what an object says of itself with its version, or None if there is no such object.
 
     Args:
         store: The object store.
         key: The object's key.
-        parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError where it is something else.
+        parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError if it is something else.
 
     Raises:
         DamagedObjectError: The object is no Parquet file of this project.
@@ -170,7 +170,7 @@ def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) ->
 
 
 def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
-    """Returns the end of a Parquet file, with its whole footer in it; None where there is no such object."""
+    """Returns the end of a Parquet file, with its whole footer in it; None if there is no such object."""
     wanted = _TAIL_BYTES
     try:
         while True:

@@ -56,7 +56,7 @@ class Pieces:
 
 
 def plan_pieces(path: Path, most_bytes: int) -> Pieces | None:
-    """Returns how to cut a Parquet file, or None where it fits into one object.
+    """Returns how to cut a Parquet file, or None if it fits into one object.
 
     Args:
         path: The file.
@@ -80,7 +80,7 @@ def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
         source: The file, or bytes with at least its footer.
 
     Returns:
-        The pieces; None where it names none, or is no Parquet file (which its readers find out).
+        The pieces; None if it names none, or is no Parquet file (which its readers find out).
     """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
@@ -175,7 +175,7 @@ def read_table(store: ObjectStore, key: str) -> Fetched:
 
 
 def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> bool:
-    """Completes a file that holds the end of a table; False where a piece is gone."""
+    """Completes a file that holds the end of a table; False if a piece is gone."""
     whole, piece = path.with_name(f"{path.name}.whole"), path.with_name(f"{path.name}.piece")
     try:
         with whole.open("wb") as file:

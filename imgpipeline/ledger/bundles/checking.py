@@ -63,7 +63,7 @@ class BundleCheck:
         return self.wrong[-1]
 
     def _read(self, stored: StoredBundle) -> dict[int, SegmentHeader]:
-        """Returns the header of each segment in a bundle, by its start; none where the bundle cannot be read."""
+        """Returns the header of each segment in a bundle, by its start; none if the bundle cannot be read."""
         bundle = try_open(self.store, stored)
         if bundle is None:
             return {}

@@ -76,7 +76,7 @@ class BundledSegment:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         counts = data["counts"]
         return cls(
             start=data["start"],

@@ -58,7 +58,7 @@ class Bundling:
     size_bytes: int
     """Size of the bundle; 0 where none was made."""
     problem: str | None
-    """Why none was made; None where there is one now."""
+    """Why none was made; None if there is one now."""
 
 
 def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGMENTS) -> Iterator[RangeToBundle]:

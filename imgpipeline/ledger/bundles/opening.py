@@ -50,7 +50,7 @@ class OpenBundle:
 
 
 def try_open(store: ObjectStore, stored: StoredBundle) -> OpenBundle | None:
-    """Opens a bundle; returns None where it is gone, damaged (then it is removed) or of an unknown version."""
+    """Opens a bundle; returns None if it is gone, damaged (then it is removed) or of an unknown version."""
     with contextlib.suppress(ObjectMissingError, LedgerError):
         try:
             return open_bundle(store, stored)

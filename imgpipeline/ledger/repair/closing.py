@@ -80,7 +80,7 @@ def close_chain(store: ObjectStore, end: ChainEnd, *, run_id: str, created_at: d
         created_at: Now.
 
     Returns:
-        True where the chain is closed now, False where another writer was first: look at its end again.
+        True if the chain is closed now, False if another writer was first: look at its end again.
 
     Raises:
         LedgerError: The chain has no segment, so there is nothing that a log could contradict, or it is closed already.

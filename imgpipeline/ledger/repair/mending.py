@@ -72,7 +72,7 @@ class Mended:
     piece: Piece
     """What it belongs to."""
     bad: DamagedObject | None
-    """What lay under the first offset of the piece; None where nothing did."""
+    """What lay under the first offset of the piece; None if nothing did."""
     kept: str | None
     """Where the bad bytes are kept."""
     outcomes: list[Outcome]
@@ -189,8 +189,8 @@ class Mender:
 
         Args:
             outcomes: What it holds, without hole or overlap.
-            fingerprint: Of the last record among them; None where there is none.
-            over: What it replaces; None where nothing is there.
+            fingerprint: Of the last record among them; None if there is none.
+            over: What it replaces; None if nothing is there.
 
         Raises:
             ChainChangedError: Somebody else's segment is there.

@@ -149,6 +149,6 @@ def _read(store: ObjectStore, number: int) -> Repair:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(
-            f"{key} is no entry of the repair list ({type(error).__name__}: {error}).",
+            f"{key} is not an entry of the repair list ({type(error).__name__}: {error}).",
             next_step="put a copy of the previous entry there, and delete metadata_followers/, which is rebuilt",
         ) from None

@@ -38,7 +38,7 @@ class RepairStep:
     gaps: int = 0
     """Offsets that are in gaps now."""
     kept: str | None = None
-    """Where the bad bytes are kept; None where there were none, or nothing was done."""
+    """Where the bad bytes are kept; None if there were none, or nothing was done."""
     notices: int = 0
     """Offsets that are notices now."""
 
@@ -74,7 +74,7 @@ class RepairReport:
     days: tuple[date, ...]
     """Days whose tables were built again."""
     waiting: str | None = None
-    """Why noted days cannot be built yet: something else is broken; None where nothing waits."""
+    """Why noted days cannot be built yet: something else is broken; None if nothing waits."""
     blocked: tuple[str, ...] = ()
     """Chains that could not be repaired, each with the reason."""
 

@@ -38,7 +38,7 @@ def countable(truth: Truth) -> bool:
         truth: An object in a picture.
 
     Returns:
-        True where at least 30 % of it and a box of at least 144 px² can be seen. Anything less is neither a
+        True if at least 30 % of it and a box of at least 144 px² can be seen. Anything less is neither a
         miss when it is not found nor a false alarm when it is.
     """
     return truth.area_px2 >= MIN_AREA_PX2 and truth.visible >= MIN_VISIBLE

@@ -47,7 +47,7 @@ def write_scene(
 ) -> list[FrameTruth]:
     """Writes a scene's frames as `frame_000000.jpg` … and the truth as `truth.jsonl`.
 
-    A file's modification time is its frame's time, so that whoever ingests the folder without knowing about the
+    A file's modification time is its frame's time, so that a program that ingests the folder without knowing about the
     truth gets the right times too. Frames of the same names are replaced.
 
     Args:

@@ -22,7 +22,7 @@ class Section:
 
         Args:
             name: The option.
-            default: Its value where it is not given.
+            default: Its value if it is not given.
 
         Returns:
             The number.
@@ -37,7 +37,7 @@ class Section:
 
         Args:
             name: The option.
-            default: Its text where it is not given.
+            default: Its text if it is not given.
             count: How many there have to be; None: any number.
 
         Returns:
@@ -60,7 +60,7 @@ class Section:
 
         Args:
             name: The option.
-            default: Its value where it is not given.
+            default: Its value if it is not given.
 
         Returns:
             The number.

@@ -58,7 +58,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or nothing.
 
     Args:
-        path: The file; its folder is made where it is missing.
+        path: The file; its folder is created if it is missing.
         content: Its bytes.
 
     Raises:

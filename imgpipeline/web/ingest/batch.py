@@ -1,4 +1,4 @@
-"""Batches: one JSON document a line (NDJSON), published one after the other while the body is still arriving."""
+"""Batches: one JSON document a line (NDJSON), published line by line while the body is still arriving."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The classic jobs run by hand: mapper, sort by bytes, reducer, one after the other in this process."""
+"""The classic jobs run by hand: mapper, sort by bytes, reducer, in sequence in this process."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A span of days is read from its stored summaries; only the days that are behind are counted anew."""
+"""A span of days is read from its stored summaries; only days with newer segments are counted again."""
 
 from datetime import date, timedelta
 
@@ -55,7 +55,7 @@ def rest(offset: int, day: date) -> list:
 
 
 def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], counted_now: list[date], names=SUMMARIES):
-    """Assert that each summary has the rows of an independent count, and which days were counted anew."""
+    """Assert that each summary has the rows of an independent count, and which days were counted again."""
     with open_summaries(store, settings, names, days=days, cache_dir=tmp_path / "cache") as span:
         assert span.days == tuple(days)
         for name in names:

@@ -25,7 +25,7 @@ per_mille = st.integers(0, 999)
 
 
 def lay(layout: list[tuple[int, list[date]]]) -> list[list[Outcome]]:
-    """Return the outcomes of segments one after the other."""
+    """Return the outcomes of segments in order."""
     segments, at = [], 0
     for length, days in layout:
         segments.append(sparse(at, length, *days))

@@ -1,4 +1,4 @@
-"""A chain whose log is gone is closed once, whoever writes at the same time; its log continues in the next chain."""
+"""A chain whose log is gone is closed once, even if others write meanwhile; its log continues in the next chain."""
 
 import threading
 from collections.abc import Iterator

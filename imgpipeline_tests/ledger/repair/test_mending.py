@@ -1,4 +1,4 @@
-"""Whatever is damaged, whoever writes or sleeps meanwhile, and wherever a mending dies: each offset has one outcome.
+"""Whatever is damaged, whichever writer runs or sleeps meanwhile, wherever a repair dies: each offset has one outcome.
 
 Hypothesis plays writers that find ends and append, or sleep with an end that nobody else can read any more; objects
 that lose their bytes, several at a time, the last one of the chain too; and mendings that other writers interrupt
