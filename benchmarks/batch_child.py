@@ -94,7 +94,7 @@ def _run(
     ) as child:
         try:
             child.communicate(task, timeout=limit_s)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the child has a session of its own, so it must be killed here
             os.killpg(child.pid, signal.SIGKILL)
             raise
     return child.returncode

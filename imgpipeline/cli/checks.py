@@ -45,7 +45,7 @@ class CheckResult:
 
 
 Check = Callable[[Settings], Iterator[tuple[str, str]]]
-"""Yields the name of each thing that it checks with what it found; raises where something is wrong."""
+"""Yields the name of each thing that it checks with what it found; raises if something is wrong."""
 
 
 def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:

@@ -59,7 +59,7 @@ class Page:
 
     @property
     def next_step(self) -> str:
-        """What to do about it; nothing, where it is not open."""
+        """What to do about it; nothing if it is not open."""
         if is_import(self.buried.reference.chain):
             return NEXT_STEPS[DeadLetterCode.BAD_ROW]
         if self.buried.became is None:

@@ -36,11 +36,6 @@ MaskOption = Annotated[
 ]
 ResizeOption = Annotated[str | None, typer.Option("--resize", help="Stretch stored images to this size: 640x360.")]
 
-DeriveOption = Annotated[
-    list[str] | None,
-    typer.Option("--derive", help="Also store a derived image: gray, edges, or a size such as 640x360. Repeatable."),
-]
-
 
 def preparation_of(  # noqa: PLR0913 - one per option
     settings: "Settings",

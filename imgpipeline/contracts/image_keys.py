@@ -61,8 +61,8 @@ class ImageKeyTemplate:
             source: Camera, video or folder.
             time: The frame's time.
             digest: SHA-256 of the image, hexadecimal.
-            name: File name of the image, where it has one.
-            number: Number of the frame, where it has one.
+            name: File name of the image, if it has one.
+            number: Number of the frame, if it has one.
             suffix: Of the name that an image without one gets.
             beside_other: The key is taken by other content: this one gets `@` and its digest before the name's suffix.
 

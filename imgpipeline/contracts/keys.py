@@ -65,7 +65,7 @@ class ChainId:
     topic: str
     """Kafka topic."""
     topic_id: str
-    """Kafka's id of this incarnation of the topic (or `cluster id.topic` where the broker tells none); with `~2` behind
+    """Kafka's id of this incarnation of the topic (or `cluster id.topic` if the broker tells none); with `~2` behind
     it for the second chain under that id, and so on (`next_chain`)."""
     partition: int
     """Kafka partition, from 0."""

@@ -25,7 +25,7 @@ class LogRange:
     topic: str
     """Kafka topic."""
     topic_id: str
-    """Kafka's id of this incarnation of the topic, or `cluster id.topic` where the broker tells none."""
+    """Kafka's id of this incarnation of the topic, or `cluster id.topic` if the broker tells none."""
     partition: int
     """Kafka partition, from 0."""
     log_start: int

@@ -14,9 +14,9 @@ from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.contracts.urls import as_s3_url
 
 TIMESTAMP_FIELDS = ("timestamp",)
-"""Fields that hold the time of a frame, where nothing else is set."""
+"""Fields that hold the time of a frame, if nothing else is set."""
 IMAGE_PATH_TEMPLATE = "{video_id}/{frame_id}.jpg"
-"""Where the image of a message without a path lies, where nothing else is set."""
+"""Where the image of a message without a path lies, if nothing else is set."""
 _TAKEN = frozenset({"source", "image_path", "image_key", "bucket", "bucket_name", "attributes", "sha256", "kind"})
 """Fields that cannot hold a time."""
 
@@ -45,7 +45,7 @@ class MessageForm:
         return read_timestamp(data, self.timestamp_fields, self.zone)
 
     def path_and_number_of(self, data: Mapping[str, Any]) -> tuple[str, int | None]:
-        """Returns the path of the image, and the number of the frame where the message has one.
+        """Returns the path of the image, and the number of the frame if the message has one.
 
         Raises:
             BadInputError: A field is missing or wrong.

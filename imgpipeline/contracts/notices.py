@@ -111,7 +111,7 @@ class Notice:
         return day_of(self.interval_start)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the notice as one JSON object; optional fields only where they say something."""
+        """Returns the notice as one JSON object; optional fields only if they say something."""
         optional = {"reason": self.reason, "replay_of": self.replay_of, "attributes": dict(self.attributes)}
         return {
             "offset": self.offset,

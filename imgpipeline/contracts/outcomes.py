@@ -56,7 +56,7 @@ def make_frame_id(source: str, timestamp: datetime, number_or_path: int | str) -
     Args:
         source: The camera, video or folder.
         timestamp: The frame's own time.
-        number_or_path: Frame number, or the image's path where there is no number.
+        number_or_path: Frame number, or the image's path if there is no number.
 
     Returns:
         32 hexadecimal digits: the first 128 bits of a SHA-256.
@@ -95,7 +95,7 @@ class Frame:
     frame_number: int | None
     """Number within the source, from 0; None if it was not announced."""
     timestamp: datetime
-    """The frame's own time, UTC; the Kafka record's where none was announced."""
+    """The frame's own time, UTC; the Kafka record's if none was announced."""
     topic: str
     """Kafka topic of the announcement."""
     partition: int
@@ -179,7 +179,7 @@ class Frame:
         }
 
     def _later_fields(self) -> dict[str, Any]:
-        """The fields of segment format 2, only where they say something."""
+        """The fields of segment format 2, only if they say something."""
         fields: dict[str, Any] = {
             "detectors": [detector.to_json() for detector in self.detectors],
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
@@ -229,9 +229,9 @@ class DeadLetter:
     day: date | None
     """The UTC day it is listed under; None if its time is outside the accepted window."""
     source: str | None
-    """The source, where the record could be read that far."""
+    """The source; None if the record could not be read that far."""
     image_path: str | None
-    """The announced path, where the record could be read that far."""
+    """The announced path; None if the record could not be read that far."""
     raw_size_bytes: int
     """Size of the record's value in bytes; 0 for an empty or null value."""
     raw_base64: str | None
@@ -244,7 +244,7 @@ class DeadLetter:
     """The record's headers, each value as base64; empty if there are none, or more than is kept."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the dead letter as one JSON object; the last two fields, which came later, only where they say so."""
+        """Returns the dead letter as one JSON object; the last two fields, which came later, only if they say so."""
         later = {"replay_of": self.replay_of, "headers": [list(header) for header in self.headers]}
         return {
             "offset": self.offset,

@@ -19,7 +19,7 @@ class _Part:
     name: str = ""
     """Name of the field."""
     digits: int = 0
-    """Least digits of a whole number; 0 where the field is text."""
+    """Least digits of a whole number; 0 if the field is text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Step:
         self._store_events(all_assets=len(days) > 1)
 
     def _store_events(self, *, all_assets: bool = True) -> None:
-        """Stores an event for each day, in the place of Dagster's own.
+        """Stores an event for each day, in place of Dagster's own.
 
         A failing step tells of none by itself, and one of several days tells the same of each (see `versions`). Of what
         was not asked for, but built together with what was, Dagster tells nothing at all.

@@ -67,7 +67,7 @@ bundle_segments = dg.define_asset_job(
     "adds copies of small segments, and without them, reading a day costs one request per second of data.",
 )
 def hourly_bundles(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
-    """Requests a pass where there is something to bundle."""
+    """Requests a pass if there is something to bundle."""
     began_s = time.monotonic()
     try:
         is_needed = has_ranges(pipeline.store(), is_over=lambda: time.monotonic() - began_s > LONGEST_LOOK_S)

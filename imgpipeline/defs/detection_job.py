@@ -213,7 +213,7 @@ def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` for the signals by which a run is ended, in the place of Dagster's own answer to them."""
+    """Calls `stop` for the signals by which a run is ended, in place of Dagster's own answer to them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -18,5 +18,5 @@ class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]  # it yields 
         return load_settings()
 
     def store(self, *, patience_s: float | None = None) -> ObjectStore:
-        """Opens the object store; raises `ConfigurationError` where it cannot be opened."""
+        """Opens the object store; raises `ConfigurationError` if it cannot be opened."""
         return open_store(self.settings(), patience_s=patience_s)

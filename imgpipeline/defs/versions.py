@@ -30,7 +30,7 @@ class SeenEvents:
     """The newest upstream events of one day, when its build began."""
 
     by_asset: Mapping[dg.AssetKey, int]
-    """Storage id of the newest materialization of each upstream asset; 0 where it has none."""
+    """Storage id of the newest materialization of each upstream asset; 0 if it has none."""
 
     def to_json(self) -> dict[str, int]:
         """Returns the note that a build leaves."""

@@ -28,7 +28,7 @@ _DAY_MAY_CHANGE = {
 _REPLAY_MARK = b'"replay_of":"'
 
 Progress = Callable[[int, int], None]
-"""Called with the offsets whose outcomes were read, and how many there are in all (0 where that is not known)."""
+"""Called with the offsets whose outcomes were read, and how many there are in all (0 if that is not known)."""
 
 
 class LetterState(StrEnum):

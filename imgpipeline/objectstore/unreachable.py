@@ -60,8 +60,8 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
         what: What was tried, to begin the message with: `Could not read s3://bucket/key`.
 
     Returns:
-        `ConfigurationError` where only a changed setting helps, `TransientError` where the server may come back, None
-        where it did answer.
+        `ConfigurationError` if only a changed setting helps, `TransientError` if the server may come back, None
+        if it did answer.
     """
     if "error sending request" not in text:
         return None

@@ -30,7 +30,7 @@ _POLL_S = 0.5
 _IDLE_POLLS = 60
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is (0 where that is not known)."""
+"""Called with how much is done and how much there is (0 if that is not known)."""
 
 
 @dataclass(frozen=True, slots=True)

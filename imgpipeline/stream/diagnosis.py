@@ -50,7 +50,7 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
         error: What the client raised.
 
     Returns:
-        `ConfigurationError` naming the setting to change, `PermanentError` where the user lacks a right, else
+        `ConfigurationError` naming the setting to change, `PermanentError` if the user lacks a right, else
         `TransientError`.
     """
     if isinstance(error, ImgpipelineError):

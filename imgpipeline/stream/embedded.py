@@ -83,7 +83,7 @@ def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterato
     """Runs a broker in a process of its own, which also ends when this process dies.
 
     Args:
-        folder: For its log and the file that names its port; made where it is missing.
+        folder: For its log and the file that names its port; created if it is missing.
         topics: Topics that exist from its start.
 
     Yields:

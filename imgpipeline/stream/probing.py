@@ -47,7 +47,7 @@ class LoginAnswer:
     """`taken`: the mechanism may be used; `other_mechanism`: it is not enabled; `no_login`: Kafka without SASL;
     `tls`: it answered in TLS; `closed`: it hung up; `silent`: no answer in time; `not_kafka`: another protocol."""
     mechanisms: tuple[str, ...] = ()
-    """Mechanisms that are enabled, where it said so."""
+    """Mechanisms that are enabled, if the broker listed them."""
 
 
 def parse_servers(text: str) -> list[Server]:

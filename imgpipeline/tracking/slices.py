@@ -6,7 +6,6 @@ SLICE = timedelta(minutes=10)
 """A track belongs to the slice in which its points are."""
 OVERLAP = timedelta(minutes=1)
 """Each slice is followed this far into the next one; shared detections join the two."""
-SLICE_S, OVERLAP_S = SLICE.total_seconds(), OVERLAP.total_seconds()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -141,7 +141,7 @@ def suppress(candidates: Candidates, nms_threshold: float, *, per_class: bool) -
 
     Args:
         candidates: Boxes of one picture.
-        nms_threshold: A box is dropped where its IoU with a kept one is greater.
+        nms_threshold: A box is dropped if its IoU with a kept one is greater.
         per_class: Whether only boxes of one class compete; else all do.
 
     Returns:

@@ -66,7 +66,7 @@ def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
         What the markers say.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, where a marker is missing, cut, or contradicts another.
+        BadInputError: `DECODE_FAILED`, if a marker is missing, cut, or contradicts another.
     """
     structure = JpegStructure()
     at = 2

@@ -42,7 +42,7 @@ def read_png_header(data: bytes) -> tuple[int, int, int]:
         Width, height, EXIF orientation.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, where it does not begin with its header chunk.
+        BadInputError: `DECODE_FAILED`, if it does not begin with its header chunk.
         struct.error: The header is cut.
     """
     if data[12:16] != b"IHDR":
@@ -61,7 +61,7 @@ def check_png(data: bytes) -> None:
         data: The whole file; bytes behind its last chunk are ignored.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, where a chunk is cut, damaged, or announces more than the header does.
+        BadInputError: `DECODE_FAILED`, if a chunk is cut, damaged, or announces more than the header does.
     """
     width, height = struct.unpack_from(">II", data, 16)
     for chunk in _chunks(data):

@@ -42,7 +42,7 @@ def read_orientation(data: bytes) -> int:
         data: A TIFF structure (an EXIF block without its `Exif` prefix).
 
     Returns:
-        1 to 8; 1 (upright) where there is none or it makes no sense.
+        1 to 8; 1 (upright) if there is none or it makes no sense.
     """
     orientation = read_first_directory(data).get(ORIENTATION_TAG, 1)
     return orientation if 1 <= orientation <= 8 else 1
@@ -55,7 +55,7 @@ def without_orientation(data: bytes) -> bytes:
         data: The file.
 
     Returns:
-        The file with every orientation of its first directory set to 1; `data` itself where nothing changes.
+        The file with every orientation of its first directory set to 1; `data` itself if nothing changes.
     """
     wrong = [entry for entry in _entries(data) if entry.tag == ORIENTATION_TAG and entry.value != 1]
     if not wrong:

@@ -91,7 +91,7 @@ class Site:
         """Start a daemon with its code server; it runs its sensors when this returns.
 
         Args:
-            program: What is run in the place of `dagster-daemon run`.
+            program: What is run in place of `dagster-daemon run`.
             variables: What this daemon (and what it starts) is told beside the site's own variables.
             limit_s: How long its start may take.
         """

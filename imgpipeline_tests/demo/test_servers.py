@@ -19,7 +19,7 @@ Start = Callable[[str], DagsterServer]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a Python program in the place of Dagster, with the port as its argument."""
+    """Starts a Python program in place of Dagster, with the port as its argument."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(program: str) -> DagsterServer:

@@ -185,7 +185,7 @@ class FollowMachine(RuleBasedStateMachine):
 
 
 def replace_segment(store: ObjectStore, header: SegmentHeader) -> None:
-    """Put other bytes in the place of a segment, as a repair does: it covers the same offsets."""
+    """Put other bytes in place of a segment, as a repair does: it covers the same offsets."""
     again = replace(header, writer_id=uuid4().hex)
     body = read_segment(store, segment_key(header.chain, header.start)).body
     store.put(segment_key(header.chain, header.start), seal_segment(again, body))

@@ -250,7 +250,7 @@ def _tell(
     done: Mapping[str, Mapping[str, Any]],
     failed: Mapping[str, PermanentError],
 ) -> None:
-    """Gives each partition its metadata; where some failed, stores the others and fails."""
+    """Gives each partition its metadata; if some failed, stores the others and fails."""
     if not failed:
         for key, metadata in done.items():
             context.add_asset_metadata(metadata, asset_key=asset, partition_key=key)

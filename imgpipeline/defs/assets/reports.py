@@ -60,7 +60,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only where a report is built
+        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only if a report is built
 
         days = days_of(context)
         with known_failures():

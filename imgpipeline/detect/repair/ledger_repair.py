@@ -212,7 +212,7 @@ class _Repair:
         if is_import(chain):
             raise ConfigurationError(
                 f"{chain} is an import: Kafka has no copy of it.",
-                next_step="`imgpipeline ledger repair --without-kafka --key KEY` records a gap in the place of one "
+                next_step="`imgpipeline ledger repair --without-kafka --key KEY` records a gap in place of one "
                 "segment; then put its rows into a file of their own and import that one under another --name",
             )
         with open_admin(settings) as admin:
@@ -223,7 +223,7 @@ class _Repair:
                 raise ConfigurationError(
                     f"{chain} cannot be repaired from Kafka: {error.message}",
                     next_step="if the topic is gone for good, `imgpipeline ledger repair --without-kafka --key KEY` "
-                    "records a gap in the place of one segment",
+                    "records a gap in place of one segment",
                 ) from error
             same = (log for log in logs if (log.topic_id, log.partition) == (topic_id, chain.partition))
             yield _Source(chain, settings, next(same, None), admin, has_successor)

@@ -101,7 +101,7 @@ class DayCatalog:
 
 
 def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
-    """Reads the catalogue and brings it up to the ledger; makes it where there is none.
+    """Reads the catalogue and brings it up to the ledger; makes it if there is none.
 
     Args:
         store: The object store.

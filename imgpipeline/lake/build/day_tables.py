@@ -91,7 +91,7 @@ def rebuild_day(
     Args:
         store: The object store.
         day: UTC day.
-        force: Read the whole day from the ledger, also where nothing is new.
+        force: Read the whole day from the ledger, even if nothing is new.
         seal: Where newer segments were added to the stored tables, read the whole day once and compare.
         now: What the manifests say as the time of building.
         ends: Ends of all chains, where they were fixed already; default: they are read.

@@ -134,7 +134,7 @@ class SummaryBuild:
 
 
 def find_summary(name: str) -> Summary:
-    """Returns a registered summary; raises ConfigurationError where there is none of that name."""
+    """Returns a registered summary; raises ConfigurationError if there is none of that name."""
     try:
         return SUMMARIES[name]
     except KeyError:
@@ -186,7 +186,7 @@ def build_summary(
         name: A key of `SUMMARIES`.
         day: UTC day.
         settings: Those that queries read.
-        force: Build again also where nothing is new.
+        force: Build again even if nothing is new.
         now: What the manifest says as the time of building.
 
     Returns:

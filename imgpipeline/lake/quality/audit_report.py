@@ -30,7 +30,7 @@ class DayState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartitionAudit:
-    """One topic partition: its chain, and its log where it still has one."""
+    """One topic partition: its chain, and its log if it still has one."""
 
     found: ChainAudit
     """What the walk over the chain has found."""

@@ -59,7 +59,7 @@ class BookEntry:
     in_ledger: int
     """Records of the session in the ledger: frames, duplicates and dead letters."""
     duplicates: int
-    """Of these, frames that were announced before; counted where the figures differ."""
+    """Of these, frames that were announced before; counted if the figures differ."""
     dead_letters: int
     """Of these, dead letters."""
     open: int
@@ -127,7 +127,7 @@ class _Found:
     chains: frozenset[ChainId]
     """Where its records and notices are."""
     reaches: Mapping[str, int]
-    """By `topic/partition`: the offset before which its announced frames lie, where its accounts say so."""
+    """By `topic/partition`: the offset before which its announced frames lie, if its accounts say so."""
 
 
 def _read(tables: Queries) -> list[_Found]:

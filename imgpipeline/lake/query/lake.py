@@ -60,9 +60,9 @@ class Lake(TrackQuestions[TableT]):
     such as `2026-01-09`. `day` names one day, and a day that the ledger does not know is an error; `from_day` and
     `to_day` name a span with both ends included, which may be empty.
 
-    Every method raises `ConfigurationError` for wrong arguments, unknown days and a closed lake, `LedgerError` where a
-    segment cannot be read, `PermanentError` where a stored table cannot be read or memory or disk do not suffice, and
-    `TransientError` where the store does not answer.
+    Every method raises `ConfigurationError` for wrong arguments, unknown days and a closed lake, `LedgerError` if a
+    segment cannot be read, `PermanentError` if a stored table cannot be read or memory or disk do not suffice, and
+    `TransientError` if the store does not answer.
     """
 
     def __init__(self, store: ObjectStore, settings: Settings, convert: Callable[[pa.Table], TableT]) -> None:
@@ -101,7 +101,7 @@ class Lake(TrackQuestions[TableT]):
 
     @property
     def arrow(self) -> "Lake[pa.Table]":
-        """The same lake with Arrow tables in the place of DataFrames."""
+        """The same lake with Arrow tables in place of DataFrames."""
         return Lake(self._open(), self._settings, lambda table: table)
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class Lake(TrackQuestions[TableT]):
             to_day: The last day.
             source: Count only this source, or these.
             label: Count only this label, or these; a group that was observed without it has a row with the count 0.
-            by: One row for each of these in the place of `day`, `hour` and `label`: some of `day`, `hour`, `source`,
+            by: One row for each of these in place of `day`, `hour` and `label`: some of `day`, `hour`, `source`,
                 `label`. The column `distinct_frames` is there only with `label`, or one label.
             timezone: IANA name of the time zone whose days and hours are meant. Default: `IMGPIPELINE_TIMEZONE`.
         """

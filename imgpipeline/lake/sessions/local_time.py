@@ -131,7 +131,7 @@ def create_time_macros(engine: Engine, local: LocalDays | None) -> None:
 
 
 def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:
-    """Puts local days in the place of UTC days into the tables of a snapshot.
+    """Puts local days in place of UTC days into the tables of a snapshot.
 
     A dead letter is listed under the day of its frame; where its record was written on another UTC day, the local day
     of the frame is not known, and the UTC day stays.

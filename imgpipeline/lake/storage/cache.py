@@ -42,7 +42,7 @@ class LakeCache:
 
         Args:
             store: Where the objects are.
-            folder: Where the files are kept; made where it is missing.
+            folder: Where the files are kept; created if it is missing.
             most_bytes: Size that the cache is cut back to by `trim`.
         """
         self._store = store

@@ -211,7 +211,7 @@ def _keys(key: str, pieces: Pieces) -> list[str]:
 
 
 def _check_replaced(store: ObjectStore, key: str, e_tag: str) -> None:
-    """Raises PermanentError where a piece is missing although the table is still in the version that names it."""
+    """Raises PermanentError if a piece is missing although the table is still in the version that names it."""
     found = store.head(key)
     if found is not None and found.e_tag == e_tag:
         raise PermanentError(

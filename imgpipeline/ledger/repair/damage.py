@@ -42,7 +42,7 @@ class BrokenStretch:
     chain: ChainId
     """The chain."""
     start: int
-    """Where the whole segment before it ends; 0 where there is none."""
+    """Where the whole segment before it ends; 0 if there is none."""
     end: int | None
     """Start of the next intact segment; None if there is none: then the end is unknown."""
     objects: tuple[DamagedObject, ...]

@@ -14,9 +14,6 @@ from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.truth import Truth
 from imgpipeline.sources.simulator.writer import object_to_json
 
-CODECS = ("h264", "mjpeg")
-"""What a clip can be encoded with."""
-
 
 def numbered_frames(scene: Scene) -> Iterator[tuple[Image, list[Truth]]]:
     """Yields the pictures of a scene, each with its number in the corner, and what is in them."""
@@ -31,7 +28,7 @@ def write_clip(pictures: Iterable[Image], path: Path, *, codec: str, fps: float)
     Args:
         pictures: uint8 [height, width, 3] BGR, with even sides; the size may change from one to the next.
         path: Where to; replaced.
-        codec: One of `CODECS`. H.264 has a key frame a second, and wherever the size changes.
+        codec: `h264` or `mjpeg`. H.264 has a key frame a second, and wherever the size changes.
         fps: Frames a second, > 0.
 
     Returns:

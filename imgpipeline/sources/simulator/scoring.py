@@ -33,12 +33,12 @@ class Score:
 
     @property
     def recall(self) -> float:
-        """Hits / countable objects, 0..1; 1 where there was nothing to find."""
+        """Hits / countable objects, 0..1; 1 if there was nothing to find."""
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else 1.0
 
     @property
     def precision(self) -> float:
-        """Hits / (hits + false alarms), 0..1; 1 where nothing was found."""
+        """Hits / (hits + false alarms), 0..1; 1 if nothing was found."""
         return self.hits / (self.hits + self.false_alarms) if self.hits + self.false_alarms else 1.0
 
 
@@ -79,7 +79,7 @@ def iou_xyxy(a: Box, b: Box) -> float:
         b: The same, in the same unit.
 
     Returns:
-        0 (apart) to 1 (equal); 0 where both are empty.
+        0 (apart) to 1 (equal); 0 if both are empty.
     """
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
