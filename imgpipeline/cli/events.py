@@ -1,5 +1,7 @@
 """`imgpipeline events`: what the rules found, and what is counted at zones and lines."""
 
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +16,9 @@ from imgpipeline.cli.output import (
     show_csv,
     show_json,
     show_table,
+    shown,
 )
+from imgpipeline.contracts.counts import counted
 from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 
@@ -64,6 +68,39 @@ def list_them(  # noqa: PLR0913 - one parameter an option
         note(f"No events match ({span}){step}.")
     if matching > len(rows):
         note(f"Showing the latest {len(rows):,} of {matching:,} events ({span}); --limit shows more.")
+
+
+@app.command("clip")
+def clip(
+    event_id: Annotated[str, typer.Argument(help="The event, as `events list` names it.", metavar="EVENT_ID")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The file to write, .mp4 or .gif.", metavar="FILE")],
+    before_s: Annotated[float, typer.Option("--before", min=0, help="Seconds before the event.")] = 5.0,
+    after_s: Annotated[float, typer.Option("--after", min=0, help="Seconds after it.")] = 5.0,
+    speed: Annotated[float, typer.Option("--speed", min=0.01, help="How many times faster than it happened.")] = 1.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Frames; a longer clip ends early.")] = 600,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the frames before, during and after an event as a video or an animated GIF.
+
+    Each frame is shown with its boxes until the time of the next one. An image that is missing, for example because
+    image retention has deleted it, is a grey frame that says so.
+    """
+    from imgpipeline.events.clips import ClipWish, write_event_clip  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.events.stored_events import read_event  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    settings = load_settings()
+    store = open_store(settings)
+    event = read_event(store, settings, event_id)
+    made = write_event_clip(store, settings, event, out, ClipWish(before_s, after_s, speed, limit))
+    if as_json:
+        show_json({each.name: getattr(made, each.name) for each in fields(made)} | {"path": str(made.path)})
+        return
+    missing = f", {made.missing} without an image" if made.missing else ""
+    note(f"Wrote {counted(made.frames, 'frame')} to {out}, {shown(made.first)} to {shown(made.last)}{missing}.")
+    if made.is_cut:
+        note("The event has more frames; --limit shows more.")
 
 
 @app.command("zones")

@@ -94,6 +94,11 @@ def test_events_are_listed_queried_and_read_from_notebooks(
     assert "Showing the latest 1 of 2 events (all days)" in shown.stderr
     rows = list(csv.DictReader(io.StringIO(run("events", "list", "--csv", env=site, cwd=tmp_path).stdout)))
     assert [row["event_id"] for row in rows] == [row["event_id"] for row in listed]
+    made = run("events", "clip", listed[0]["event_id"], "--out", "clip.gif", env=site, cwd=tmp_path)
+    assert made.stderr == "Wrote 10 frames to clip.gif, 2026-01-09T12:00:00Z to 2026-01-09T12:00:09Z.\n"
+    cut = run("events", "clip", listed[0]["event_id"], "--out", "clip.mp4", "--limit", "2", env=site, cwd=tmp_path)
+    assert "--limit shows more" in cut.stderr
+    assert {file.name for file in tmp_path.glob("*clip*")} == {"clip.gif", "clip.mp4"}
     assert "No events match" in run("events", "list", "--rule", "other", env=site, cwd=tmp_path).stderr
     asked = run("query", "SELECT count(*) AS n FROM events", "--json", env=site, cwd=tmp_path).json()
     assert asked == [{"n": 2}]

@@ -1,6 +1,6 @@
 """The stored events of some days, the latest first: `imgpipeline events list`, `Lake.events`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ class WantedEvents:
     """Only those of this source."""
     kind: str | None = None
     """Only those of rules of this kind."""
+    event_id: str | None = None
+    """Only the one of this name."""
 
 
 _ALL = WantedEvents()
@@ -49,8 +51,8 @@ def find_events(
     """
     conditions = [
         f"{name} = {quoted(value)}"
-        for name, value in (("rule", wanted.rule), ("source", wanted.source), ("kind", wanted.kind))
-        if value is not None
+        for each in fields(wanted)
+        if (value := getattr(wanted, name := each.name)) is not None
     ]
     condition = " AND ".join(conditions) or "true"
     columns = ", ".join(map(identifier, EVENTS.names))

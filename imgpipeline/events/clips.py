@@ -1,0 +1,214 @@
+"""Writes the frames before, during and after an event as a clip, with boxes, times, and why an image is missing."""
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import BadInputError, PermanentError, UsageError
+from imgpipeline.events.values import Event
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.storage.engine import quoted
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.vision.annotate import draw_detections, write_text
+from imgpipeline.vision.clip_file import SUFFIXES, ClipImage, write_clip_file
+from imgpipeline.vision.decode import Pixels
+from imgpipeline.vision.previews import read_pixels, scaled
+
+_MOST_SIDE = {".mp4": 1280, ".gif": 480}
+_UNKNOWN_SIZE = (640, 360)
+_WHITE, _BLACK, _GREY, _RED = (255, 255, 255), (0, 0, 0), (64, 64, 64), (40, 40, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWish:
+    """What a clip shows."""
+
+    before_s: float = 5.0
+    """Seconds before the event began."""
+    after_s: float = 5.0
+    """Seconds after its last frame."""
+    speed: float = 1.0
+    """How many times faster than it happened, > 0."""
+    most_frames: int = 600
+    """A longer clip ends early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip that was written."""
+
+    path: Path
+    """The file."""
+    frames: int
+    """Its frames."""
+    missing: int
+    """Frames without an image, shown as text."""
+    first: datetime
+    """Time of its first frame, UTC."""
+    last: datetime
+    """Time of its last frame, UTC."""
+    is_cut: bool
+    """Whether there are more frames than it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A frame of the source."""
+
+    frame_id: str
+    """Its name."""
+    at: datetime
+    """Its time, UTC."""
+    path: str | None
+    """Where its image is stored; None if it was imported without one."""
+    size: tuple[int, int] | None
+    """Width and height in pixels, if known."""
+
+
+def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path: Path, wish: ClipWish) -> Clip:
+    """Writes the clip of an event; an existing file is replaced when the clip is complete.
+
+    Args:
+        store: The object store.
+        settings: Which images may be read, and how large they may be.
+        event: The event.
+        path: The file; its suffix, `.mp4` or `.gif`, chooses the format.
+        wish: What is shown.
+
+    Raises:
+        UsageError: The suffix is another one.
+        PermanentError: There are no frames, or the file cannot be written.
+        TransientError: The store does not answer.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path} is no file of a clip; expected {' or '.join(SUFFIXES)}.", next_step="name such a file: --out"
+        )
+    begin = event.started_at - timedelta(seconds=wish.before_s)
+    end = event.ended_at + timedelta(seconds=wish.after_s)
+    days = [begin.astimezone(UTC).date() + timedelta(days=n) for n in range((end.date() - begin.date()).days + 1)]
+    with open_lake(store, settings=settings, days=days) as lake:
+        frames = _frames(lake, event.source, begin, end, limit=wish.most_frames + 1)
+        boxes = _boxes(lake, event.source, begin, end)
+    if not frames:
+        raise PermanentError(
+            f"{event.source} has no frames from {format_time(begin)} to {format_time(end)}.",
+            next_step="see `imgpipeline frames list`",
+        )
+    is_cut = len(frames) > wish.most_frames
+    frames = frames[: wish.most_frames]
+    drawing = _Drawing(ImageReader(store, settings), event, _canvas_size(frames, _MOST_SIDE[path.suffix]))
+    images = (
+        ClipImage((shown.at - frames[0].at).total_seconds() / wish.speed, drawing.draw(shown, boxes[shown.frame_id]))
+        for shown in frames
+    )
+    unfinished = path.with_stem(f".{path.stem}-{uuid4().hex[:8]}")
+    try:
+        count = write_clip_file(images, unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise PermanentError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            next_step="name another file: --out",
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Clip(path, count, drawing.missing, frames[0].at, frames[-1].at, is_cut)
+
+
+def _frames(lake: LakeSession, source: str, begin: datetime, end: datetime, *, limit: int) -> list[_Shown]:
+    rows = lake.query(
+        "SELECT frame_id, timestamp, source_image_path, image_width, image_height FROM frames "  # noqa: S608 - text quoted
+        f"WHERE {_span(source, begin, end)} ORDER BY timestamp, frame_number, frame_id LIMIT {limit:d}"
+    ).rows
+    return [
+        _Shown(frame_id, at, path or None, (width, height) if width and height else None)
+        for frame_id, at, path, width, height in rows
+    ]
+
+
+def _boxes(lake: LakeSession, source: str, begin: datetime, end: datetime) -> Mapping[str, list[Detection]]:
+    found: defaultdict[str, list[Detection]] = defaultdict(list)
+    rows = lake.query(
+        "SELECT frame_id, label, class_id, confidence, x, y, width, height FROM detections "  # noqa: S608 - text quoted
+        f"WHERE {_span(source, begin, end)} AND x IS NOT NULL ORDER BY detection_number"
+    ).rows
+    for frame_id, label, number, confidence, x, y, width, height in rows:
+        found[frame_id].append(Detection(label, number, confidence, (x, y, width, height)))
+    return found
+
+
+def _span(source: str, begin: datetime, end: datetime) -> str:
+    times = (f"TIMESTAMPTZ {quoted(format_time(at))}" for at in (begin, end))
+    return f"source = {quoted(source)} AND timestamp BETWEEN {' AND '.join(times)}"
+
+
+def _canvas_size(frames: Sequence[_Shown], most_side: int) -> tuple[int, int]:
+    """Returns width and height of the clip: those of the first image whose size is known, shrunk, and even."""
+    width, height = next((shown.size for shown in frames if shown.size), _UNKNOWN_SIZE)
+    ratio = min(1.0, most_side / max(width, height))
+    return max(2, round(width * ratio / 2) * 2), max(2, round(height * ratio / 2) * 2)
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """Draws the frames of one clip."""
+
+    images: ImageReader
+    """Reads them."""
+    event: Event
+    """The event."""
+    size: tuple[int, int]
+    """Width and height of the clip."""
+    missing: int = 0
+    """Frames without an image so far."""
+
+    def draw(self, shown: _Shown, boxes: Sequence[Detection]) -> Pixels:
+        """Returns an image of the clip's size, with boxes and time, or with the reason why there is no image."""
+        try:
+            if shown.path is None:
+                raise PermanentError("imported without an image")
+            canvas = self._fitted(read_pixels(self.images, shown.path), boxes)
+        except (BadInputError, PermanentError) as error:
+            self.missing += 1
+            canvas = self._placeholder(error.message)
+        is_during = self.event.started_at <= shown.at <= self.event.ended_at
+        part = "event" if is_during else "before" if shown.at < self.event.started_at else "after"
+        ground = _RED if is_during else _BLACK
+        write_text(canvas, f"{format_time(shown.at)[:23]}Z {part}", (4, self.size[1] - 8), ink=_WHITE, ground=ground)
+        return canvas
+
+    def _fitted(self, pixels: Pixels, boxes: Sequence[Detection]) -> Pixels:
+        """Returns an image within the clip's size, in the middle of black if its proportions differ."""
+        width, height = self.size
+        ratio = min(width / pixels.shape[1], height / pixels.shape[0])
+        inner = (_side(pixels.shape[1] * ratio, width), _side(pixels.shape[0] * ratio, height))
+        small = cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        small = draw_detections(small, scaled(boxes, pixels, small))
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        canvas = np.zeros((height, width, 3), np.uint8)
+        canvas[top : top + inner[1], left : left + inner[0]] = small
+        return canvas
+
+    def _placeholder(self, why: str) -> Pixels:
+        width, height = self.size
+        canvas = np.full((height, width, 3), _GREY, np.uint8)
+        for number, line in enumerate(textwrap.wrap(why, max(10, width // 10)), start=1):
+            write_text(canvas, line, (8, 8 + 20 * number), ink=_WHITE, ground=_GREY)
+        return canvas
+
+
+def _side(wanted: float, full: int) -> int:
+    """Returns a side of an image; one that lacks a pixel, since the clip's sides are even, takes it all."""
+    side = max(1, round(wanted))
+    return full if abs(full - side) < 2 else side
