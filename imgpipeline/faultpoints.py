@@ -90,7 +90,7 @@ def parse_plan(text: str, once: Path | None = None) -> FaultPlan:
     """Reads a plan.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not one.
     """
     faults = []
     for part in filter(None, (part.strip() for part in text.split(";"))):

@@ -37,7 +37,7 @@ FORBIDDEN = {
 def tracked_files() -> tuple[Path, ...]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
-        pytest.skip("this is no git checkout")
+        pytest.skip("this is not a git checkout")
     files = (REPOSITORY / name for name in listed.stdout.split("\0") if name)
     return tuple(file for file in files if file.is_file())
 

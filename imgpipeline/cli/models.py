@@ -155,7 +155,7 @@ def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = F
         or_file: Whether the path of an ONNX file will do.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not one.
     """
     from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
 

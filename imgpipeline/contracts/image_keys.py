@@ -24,7 +24,7 @@ class ImageKeyTemplate:
     SHA-256. A frame without a name is named `{time}-{digest}.jpg`.
 
     Raises:
-        ValueError: It is no template, has another field, or its keys could leave their folder, be those of other
+        ValueError: It is not a template, has another field, or its keys could leave their folder, be those of other
             objects, or be the same for all frames.
     """
 

@@ -113,7 +113,7 @@ def check_timestamp_fields(names: Sequence[str]) -> None:
     """Refuses what cannot be the fields of a time.
 
     Raises:
-        ValueError: None is named, or one is no field name or has another meaning.
+        ValueError: None is named, or one is not a field name or has another meaning.
     """
     if not names:
         raise ValueError("expected at least one field, such as timestamp")
@@ -128,7 +128,7 @@ def check_image_path_template(text: str) -> str:
     """Returns a template for the paths of images as it is.
 
     Raises:
-        ValueError: It is no template, has no field, or its paths would lie outside.
+        ValueError: It is not a template, has no field, or its paths would lie outside.
     """
     template = FieldTemplate(text)
     if not template.fields:
@@ -146,7 +146,7 @@ def check_source_template(text: str) -> str:
     """Returns a template for sources as it is.
 
     Raises:
-        ValueError: It is no template, or has no field.
+        ValueError: It is not a template, or has no field.
     """
     if not FieldTemplate(text).fields:
         raise ValueError("expected a field, such as {bucket}, {folder}, {key} or a field of the message")

@@ -20,7 +20,7 @@ from imgpipeline.errors import DeadLetterCode
 class GapReason(StrEnum):
     """Why an offset holds no record that could be read.
 
-    A further reason is no new version of the segment's format: its lines keep their layout, and every reader counts
+    A further reason is not a new version of the segment's format: its lines keep their layout, and every reader counts
     the offsets of a gap whatever its reason. Golden segments hold each reason.
     """
 
@@ -82,7 +82,7 @@ class Frame:
     """The metadata document of one frame. Its JSON names are the metadata contract.
 
     A detection run knows every field. An import knows what its rows say: of the rest numbers and times are None, texts
-    empty. `null` in their place is no new version of the segment's format; golden segments hold it.
+    empty. `null` in their place is not a new version of the segment's format; golden segments hold it.
     """
 
     frame_id: str

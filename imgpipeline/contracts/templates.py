@@ -27,7 +27,7 @@ class FieldTemplate:
     """A text with fields.
 
     Raises:
-        ValueError: It is no template: a brace without its counterpart, or a format other than `:05d`.
+        ValueError: It is not a template: a brace without its counterpart, or a format other than `:05d`.
     """
 
     text: str

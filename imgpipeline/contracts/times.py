@@ -21,15 +21,15 @@ def parse_time(value: str | float, zone: tzinfo = UTC) -> datetime:
         The time as aware UTC with microseconds.
 
     Raises:
-        ValueError: The value is no time, or lies outside the years 1 to 9999.
+        ValueError: The value is not a time, or lies outside the years 1 to 9999.
     """
     if isinstance(value, bool):
-        raise ValueError("a truth value is no time")
+        raise ValueError("a truth value is not a time")
     if isinstance(value, int | float):
         try:
             return datetime.fromtimestamp(value / 1000 if abs(value) > _MILLISECONDS_FROM else value, UTC)
         except (OverflowError, OSError, ValueError) as error:
-            raise ValueError(f"{value} is no Unix time") from error
+            raise ValueError(f"{value} is not a Unix time") from error
     text = value.strip()
     # Python reads more than RFC 3339: the 13 digits of Unix milliseconds, say, as a date of the year 1736.
     if not _DATE_FIRST.match(text):
@@ -52,7 +52,7 @@ def day_of(time: datetime) -> date:
 
 
 def from_milliseconds(timestamp_ms: int) -> datetime | None:
-    """Returns the time of a Kafka timestamp, or None if the record has none (-1) or it is no time."""
+    """Returns the time of a Kafka timestamp, or None if the record has none (-1) or it is not a time."""
     try:
         return datetime.fromtimestamp(timestamp_ms / 1000, UTC) if timestamp_ms >= 0 else None
     except (OverflowError, OSError, ValueError):

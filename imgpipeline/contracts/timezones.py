@@ -34,7 +34,7 @@ def find_timezone(name: str) -> tzinfo:
         pass
     similar = _similar_names(name)
     hint = f"similar names: {', '.join(similar)}" if similar else "expected a name such as Europe/Berlin or UTC"
-    raise ValueError(f"{name!r} is no IANA time zone; {hint}")
+    raise ValueError(f"{name!r} is not an IANA time zone; {hint}")
 
 
 def _similar_names(name: str) -> list[str]:

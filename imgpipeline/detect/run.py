@@ -253,7 +253,7 @@ class LaneRun:
         return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Retries for a while: a restarting broker, as in a rolling restart, is no reason to end a run."""
+        """Retries for a while: a restarting broker, as in a rolling restart, is not a reason to end a run."""
         attempts = Retrying(
             retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
             stop=stop_any(

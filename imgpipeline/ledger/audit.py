@@ -269,7 +269,7 @@ def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[s
                 hole = f"the outcome of {first} is where {position} was expected"
             position = behind
     except (ValueError, KeyError, TypeError) as error:
-        return counts, gaps, f"behind offset {position} is a line that is no outcome ({error})"
+        return counts, gaps, f"behind offset {position} is a line that is not an outcome ({error})"
     if hole:
         return counts, gaps, hole
     if position != header.end:

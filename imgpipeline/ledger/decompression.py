@@ -23,7 +23,7 @@ def decompress(data: bytes, most_bytes: int) -> bytes:
         most_bytes: A frame that claims more is refused before anything is allocated.
 
     Raises:
-        zstandard.ZstdError: The bytes are no such frame, or are damaged.
+        zstandard.ZstdError: The bytes are not such a frame, or are damaged.
         ValueError: It claims more than `most_bytes`.
     """
     if zstandard.frame_content_size(data) > most_bytes:

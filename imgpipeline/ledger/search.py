@@ -74,7 +74,7 @@ def _search(
     while low < behind:
         found, is_full = _list_page(store, chain, prefix, at)
         if is_full and not found:
-            return _list_all(store, chain, prefix, 0)  # a thousand objects that are no segments
+            return _list_all(store, chain, prefix, 0)  # a thousand objects that are not segments
         if not found:
             behind, is_bounded = at, True
         else:

@@ -277,7 +277,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         header = json.loads(head)
         version = header["format_version"]
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
-        raise _damaged(key, f"{len(data)} bytes that are no segment ({error})") from None
+        raise _damaged(key, f"{len(data)} bytes that are not a segment ({error})") from None
     if version not in FORMAT_VERSIONS:
         raise LedgerError(
             f"{key} has format version {version!r}; this release reads {' and '.join(map(str, FORMAT_VERSIONS))}.",

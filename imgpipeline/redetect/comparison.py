@@ -67,7 +67,7 @@ def build_comparison(
         now: What the footer says as the time of building.
 
     Raises:
-        PermanentError: The day has no table `detections`, or a stored object is none of this project.
+        PermanentError: The day has no table `detections`, or a stored object does not belong to this project.
         TransientError: The store does not answer, or the build lost the write race repeatedly.
     """
     began_s = time.perf_counter()

@@ -31,5 +31,5 @@ class TrackingSettings(BaseSettings):
         5.0, ge=0, le=50, description="Tracks at most this many seconds apart may be counted as one object; 0: never."
     )
     unique_min_s: float = Field(
-        1.0, ge=0, le=3600, description="Objects seen for a shorter time are no unique objects, in seconds."
+        1.0, ge=0, le=3600, description="Objects seen for a shorter time are not unique objects, in seconds."
     )

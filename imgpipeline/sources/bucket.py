@@ -49,7 +49,7 @@ class BucketSource:
 
         Raises:
             ConfigurationError: The pipeline may not read images there.
-            UsageError: It is no such URL, or the source has no proper name.
+            UsageError: It is not such a URL, or the source has no proper name.
         """
         bucket, _, prefix = as_s3_url(url).removeprefix("s3://").partition("/")
         if not as_s3_url(url).startswith("s3://") or not bucket:

@@ -25,7 +25,7 @@ def check_derivation(text: str) -> str:
     """Returns the name of a derivation: `gray`, `edges` (Canny), or a size such as `640x360`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not one.
     """
     if text in _DERIVATIONS or _SIZE.fullmatch(text):
         return text

@@ -55,7 +55,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A file that was received and is no image that can be announced."""
+    """A file that was received and is not an image that can be announced."""
 
     skipped: Skipped
     """Which one, and why."""

@@ -31,7 +31,7 @@ class StoredVideo:
     images: tuple[Path, ...] = ()
     """The images of a sequence, in order."""
     file: Path | None = None
-    """The video, if it is no sequence."""
+    """The video, if it is not a sequence."""
 
     @property
     def frames(self) -> int | None:

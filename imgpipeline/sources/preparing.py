@@ -116,7 +116,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Reads a size such as `640x360`.
 
     Raises:
-        ValueError: That is no size.
+        ValueError: That is not a size.
     """
     width, cross, height = text.lower().partition("x")
     if not cross or not all(side.isdecimal() and 0 < int(side) < 65_536 for side in (width, height)):

@@ -104,7 +104,7 @@ class RtspSource:
             rng: Spreads the attempts to reconnect of many cameras.
 
         Raises:
-            UsageError: The URL is none of RTSP.
+            UsageError: The URL is not an RTSP URL.
             ConfigurationError: The credentials are not `user:password`.
         """
         self.name = name

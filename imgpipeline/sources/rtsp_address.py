@@ -36,7 +36,7 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
         The address.
 
     Raises:
-        UsageError: It is no such URL. The message does not show it: it may hold a password.
+        UsageError: It is not such a URL. The message does not show it: it may hold a password.
         ConfigurationError: The credentials are not `user:password`.
     """
     try:

@@ -40,7 +40,7 @@ def probe(url: str, credentials: str | None = None, *, watch_s: float = _WATCH_S
     """Reads a camera for `watch_s` seconds after its first frame.
 
     Raises:
-        UsageError: The URL is none of RTSP.
+        UsageError: The URL is not an RTSP URL.
         ConfigurationError: The credentials are not `user:password`.
         TransientError: It delivers no frames; the message says why.
     """

@@ -64,7 +64,7 @@ def open_source(config: object, settings: Settings) -> Source:
     Raises:
         ConfigurationError: It cannot be opened as it is configured.
     """
-    raise TypeError(f"{type(config).__name__} of {settings.kafka_topic} is no source")
+    raise TypeError(f"{type(config).__name__} of {settings.kafka_topic} is not a source")
 
 
 @open_source.register

@@ -182,7 +182,7 @@ class SequenceIngest:
     announced: int
     """Frames in Kafka."""
     failed: int
-    """Files that are no images, or could not be stored."""
+    """Files that are not images, or could not be stored."""
     fps: float
     """Frames a second."""
     is_fps_known: bool

@@ -74,7 +74,7 @@ def build_tracks(
 
     Raises:
         ConfigurationError: The class groups are wrong.
-        PermanentError: A table of the day is missing, or a stored object is no Parquet file of this project.
+        PermanentError: A table of the day is missing, or a stored object is not a Parquet file of this project.
         TransientError: The store does not answer, or other builds won eight times.
     """
     began_s = time.perf_counter()

@@ -57,7 +57,7 @@ class GateKeeper:
     """Decides frame by frame, and remembers the last kept frame of each source; thread-safe."""
 
     def __init__(self, gate: Gate) -> None:
-        """Starts without remembered frames: the first one of each source is no repetition."""
+        """Starts without remembered frames: the first one of each source is not a repetition."""
         self.gate = gate
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = Lock()

@@ -75,7 +75,7 @@ def read_geometry(path: Path) -> tuple[int, int, int | None]:
         Input width and height in pixels; number of classes, None if the outputs declare no shape.
 
     Raises:
-        ConfigurationError: It is no ONNX file, or has not one input [1, 3, height, width] of fixed size.
+        ConfigurationError: It is not an ONNX file, or has not one input [1, 3, height, width] of fixed size.
     """
     # Every start of a run imports this module, and nearly none needs these two.
     import onnx  # noqa: PLC0415 - see above

@@ -27,7 +27,7 @@ def read_first_directory(data: bytes) -> dict[int, int]:
         data: A TIFF file, or the TIFF structure of an EXIF block.
 
     Returns:
-        The first value of each tag with a BYTE, SHORT, LONG or LONG8 type; empty if `data` is no TIFF.
+        The first value of each tag with a BYTE, SHORT, LONG or LONG8 type; empty if `data` is not a TIFF.
     """
     tags: dict[int, int] = {}
     for entry in _entries(data):

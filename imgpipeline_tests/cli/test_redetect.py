@@ -135,7 +135,7 @@ def test_days_must_be_named(store: ObjectStore) -> None:
 @pytest.mark.medium
 def test_one_day_that_cannot_be_read_keeps_no_other_from_it(store: ObjectStore) -> None:
     key = f"redetections/model=demo/day={FIRST}/frames.parquet"
-    store.put(key, b"this is no Parquet file of anybody")
+    store.put(key, b"this is not a Parquet file of anybody")
     with pytest.raises(PermanentError, match=r"1 of 2 days .*2026-03-01"):
         call("redetect", "--model", "demo", "--from", str(FIRST), "--to", str(SECOND))
     assert len(redetected_rows(store, "frames", "demo", SECOND)) == 4

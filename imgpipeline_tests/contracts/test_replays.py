@@ -96,5 +96,5 @@ def test_what_is_larger_than_is_kept_is_left_to_kafka_as_a_whole(most_bytes: int
 
 def test_a_dead_letter_of_an_earlier_release_is_read():
     written = buried(record()).to_json()
-    assert not {"replay_of", "headers"} & written.keys(), "lines of what is no replay are as they always were"
+    assert not {"replay_of", "headers"} & written.keys(), "lines of what is not a replay are as they always were"
     assert DeadLetter.from_json(written) == buried(record())

@@ -114,7 +114,7 @@ def test_a_day_that_cannot_be_built_is_named_and_keeps_no_other_from_it(
     for day in days:
         add_frame(store, day)
     bad = day_table_key("frames", days[1])
-    store.put(bad, b"this is no Parquet file")
+    store.put(bad, b"this is not a Parquet file")
     result = build(instance, days[0], days[2])
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == "day_tables"]

@@ -130,7 +130,7 @@ def read_ledger(store: ObjectStore) -> Held:
     indexed = {parse_bucket_key(info.key) for info in store.list_objects(DAY_INDEX)}
     for key, e_tag in sorted((info.key, info.e_tag) for info in store.list_objects(METADATA)):
         parsed = parse_segment_key(key)
-        assert parsed is not None, f"{key} is no segment"
+        assert parsed is not None, f"{key} is not a segment"
         chain, start = parsed
         header, *lines = unpack(store.get(key))
         position = held.ends.get(chain, 0)

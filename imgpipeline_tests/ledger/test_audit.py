@@ -134,8 +134,8 @@ CHANGES = {
     "other counts": (lambda head, lines: (head | {"counts": head["counts"] | {"frames": 9}}, lines), "holds"),
     "other gaps": (lambda head, lines: (head | {"gaps": {"expired": 1}}, lines), "holds"),
     "another day": (lambda head, lines: (head | {"days": ["2026-01-10"]}, lines), "are of"),
-    "a line that is none": (lambda head, lines: (head, [*lines[:2], b"{}\n", *lines[3:]]), "no outcome"),
-    "a line that is no JSON": (lambda head, lines: (head, [*lines[:2], b"{\n", *lines[3:]]), "no outcome"),
+    "a line that is none": (lambda head, lines: (head, [*lines[:2], b"{}\n", *lines[3:]]), "not an outcome"),
+    "a line that is no JSON": (lambda head, lines: (head, [*lines[:2], b"{\n", *lines[3:]]), "not an outcome"),
 }  # fmt: skip
 
 

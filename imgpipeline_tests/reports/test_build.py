@@ -270,7 +270,7 @@ def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: S
     write_chain(store, [seen(0)])
     build_tables(store, settings)
     store.put(day_table_key("frames", DAY), b"no Parquet")
-    with pytest.raises(PermanentError, match="no Parquet file"):
+    with pytest.raises(PermanentError, match="not a Parquet file"):
         report(tables=False)
 
 

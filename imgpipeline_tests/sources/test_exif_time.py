@@ -1,4 +1,4 @@
-"""The time in a picture's EXIF block is found in every format that has one, and garbage is no time."""
+"""The time in a picture's EXIF block is found in every format that has one, and garbage is not a time."""
 
 import struct
 from datetime import UTC, datetime

@@ -103,7 +103,7 @@ def rebuild_day(
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
         TransientError: The store does not answer, or this build lost the write race repeatedly.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
     began_s = time.perf_counter()
     entry = DayTables(store, day, ends, now, limits)

@@ -34,7 +34,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
 
     Raises:
         LedgerError: A segment cannot be read: mend that first.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
         TransientError: The store does not answer, or the build lost the write race repeatedly.
     """
     notes = read_notes(store)

@@ -64,7 +64,7 @@ def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[d
         since: Only tables that were put at or after this time.
 
     Raises:
-        PermanentError: A table is no Parquet file of this project.
+        PermanentError: A table is not a Parquet file of this project.
         TransientError: The store does not answer.
     """
     put_lately = [info.key for info in store.list_objects(_FRAMES) if info.last_modified >= since]

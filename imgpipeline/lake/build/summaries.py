@@ -194,7 +194,7 @@ def build_summary(
 
     Raises:
         ConfigurationError: There is no such summary.
-        PermanentError: An input is missing or of another schema version, or a stored object is no Parquet file of
+        PermanentError: An input is missing or of another schema version, or a stored object is not a Parquet file of
             this project.
         TransientError: The store does not answer, the build lost the write race repeatedly, or the inputs do not come
             from one reading of the ledger (a build of the day is under way, or was killed).

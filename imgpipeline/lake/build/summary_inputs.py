@@ -58,7 +58,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
         wanted_by: The summary, for messages.
 
     Raises:
-        PermanentError: One is not there, is of another schema version, or is no Parquet file of this project.
+        PermanentError: One is not there, is of another schema version, or is not a Parquet file of this project.
     """
     found: dict[str, Stored] = {}
     for table in tables:
@@ -87,7 +87,7 @@ def open_inputs(
         The tables; None if they were made up to different ends: a build is between its puts.
 
     Raises:
-        PermanentError: One is not there, is of another schema version or is no Parquet file of this project, or the
+        PermanentError: One is not there, is of another schema version or is not a Parquet file of this project, or the
             local disk cannot be used.
     """
     listed = {table: stored.e_tag for table, stored in found.items()}

@@ -205,7 +205,7 @@ class AuditReport:
     allow_gaps: bool
     """Whether offsets that expired unread are accepted."""
     stray_keys: tuple[str, ...] = ()
-    """Keys below `metadata/` that are no segments (looked for in a full audit only); they are ignored."""
+    """Keys below `metadata/` that are not segments (looked for in a full audit only); they are ignored."""
 
     @property
     def ok(self) -> bool:

@@ -54,7 +54,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
 
     Raises:
         ObjectMissingError: The day has no tables.
-        PermanentError: A table is no Parquet file of this project, or the local disk cannot be used.
+        PermanentError: A table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     if day >= now.date():
@@ -93,7 +93,7 @@ def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verd
 
     Raises:
         ObjectMissingError: The day has no `frame_stats`.
-        PermanentError: They are no Parquet file.
+        PermanentError: They are not a Parquet file.
         TransientError: The store does not answer.
     """
     bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day, ["brightness"])]
@@ -132,7 +132,7 @@ class LabelHistory:
 
         Raises:
             ObjectMissingError: The day has no `label_totals`.
-            PermanentError: They are no Parquet file.
+            PermanentError: They are not a Parquet file.
             TransientError: The store does not answer.
         """
         if day >= now.date():

@@ -13,7 +13,7 @@ Names = str | Sequence[str]
 
 
 def read_names(given: Names | None) -> tuple[str, ...]:
-    """Returns one name or several as a tuple; None is no name."""
+    """Returns one name or several as a tuple; None is not a name."""
     return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -96,7 +96,7 @@ def open_summaries(
     Raises:
         ConfigurationError: There is no such summary.
         LedgerError: A segment behind a day's tables cannot be read.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     wanted = {name: find_summary(name).table for name in names}

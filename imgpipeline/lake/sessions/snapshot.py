@@ -66,7 +66,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 
     Raises:
         LedgerError: A segment behind the tables cannot be read.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk is full.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
     files = _take_files(store, engine.folder, cache, days)
     catalog = open_catalog(store, is_followed=days is None)

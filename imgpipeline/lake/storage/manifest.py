@@ -114,7 +114,7 @@ def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
 
 
 class DamagedObjectError(PermanentError):
-    """A stored object that is none of this project, or cannot be read."""
+    """A stored object that does not belong to this project, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
     """Returns the manifest of a day table or summary with its version, or None if there is no such object.
 
     Raises:
-        DamagedObjectError: The object is no Parquet file of this project.
+        DamagedObjectError: The object is not a Parquet file of this project.
     """
     return read_object(store, key, Manifest.from_json)
 
@@ -159,7 +159,7 @@ def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) ->
         parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError if it is something else.
 
     Raises:
-        DamagedObjectError: The object is no Parquet file of this project.
+        DamagedObjectError: The object is not a Parquet file of this project.
     """
     tail = fetch_footer(store, key)
     if tail is None:
@@ -191,7 +191,7 @@ def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
         key: The object's key, for messages.
 
     Raises:
-        DamagedObjectError: It is no Parquet file, or one without a manifest.
+        DamagedObjectError: It is not a Parquet file, or one without a manifest.
     """
     return _parse(source, key, Manifest.from_json)
 
@@ -211,6 +211,6 @@ def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes],
 def unreadable(key: str, error: Any) -> DamagedObjectError:
     """Returns the error for a stored table that cannot be read."""
     return DamagedObjectError(
-        f"{key} is no Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
+        f"{key} is not a Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
         next_step="move that object away; it is then rebuilt",
     )

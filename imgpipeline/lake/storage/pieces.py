@@ -80,7 +80,7 @@ def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
         source: The file, or bytes with at least its footer.
 
     Returns:
-        The pieces; None if it names none, or is no Parquet file (which its readers find out).
+        The pieces; None if it names none, or is not a Parquet file (which its readers find out).
     """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
@@ -114,7 +114,7 @@ def put_pieces(store: ObjectStore, key: str, data: memoryview, pieces: Pieces) -
 def remove_pieces(store: ObjectStore, key: str, unused: Pieces | None) -> None:
     """Removes pieces that belong to no version any more, and those that killed builds have left long ago.
 
-    A store that does not answer, or forbids it, is no error: they take room, and the next build tries again.
+    A store that does not answer, or forbids it, is not an error: they take room, and the next build tries again.
 
     Args:
         store: The object store.

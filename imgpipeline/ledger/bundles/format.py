@@ -30,7 +30,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 class DamagedBundleError(LedgerError):
-    """The bytes under a bundle's key are no whole bundle. Nothing is lost: the segments have everything."""
+    """The bytes under a bundle's key are not a whole bundle. Nothing is lost: the segments have everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Finds what is broken in a chain: objects that are no segments any more, and offsets that no segment covers.
+"""Finds what is broken in a chain: objects that are no longer segments, and offsets that no segment covers.
 
 A segment of a newer format, or two segments for one offset, are errors rather than damage: repairing those would need
 knowledge that the ledger does not hold.

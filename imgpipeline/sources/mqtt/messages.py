@@ -106,16 +106,16 @@ def parse_payload(text: str) -> Payload:
 
 
 def check_filter(topic: str) -> None:
-    """Refuses what is no topic filter (MQTT 5.0, 4.7).
+    """Refuses what is not a topic filter (MQTT 5.0, 4.7).
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not one.
     """
     parts = _without_share(topic).split("/")
     wrong = any(("+" in part and part != "+") or ("#" in part and part != "#") for part in parts)
     if not topic or "\0" in topic or wrong or "#" in parts[:-1] or (topic.startswith(_SHARED) and topic.count("/") < 2):
         raise UsageError(
-            f"{topic!r} is no topic filter.",
+            f"{topic!r} is not a topic filter.",
             next_step=f"name one such as {DEFAULT_TOPIC}, images/+/raw or site/#; + and # stand for whole parts",
         )
 

@@ -11,7 +11,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.sources.simulator.truth import Truth, countable
 
 IGNORED_IOU = 0.1
-"""A box that overlaps an object of its class which does not count by this much is no false alarm: the visible rest
+"""A box that overlaps an object of its class which does not count by this much is not a false alarm: the visible rest
 of a nearly hidden object is too small for a fair IoU."""
 
 Box = tuple[float, float, float, float]

@@ -237,7 +237,7 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
     ],
 )
 def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, monkeypatch, sql: str, reads: bool):
-    """A column or a text of that name is no reason to read every segment."""
+    """A column or a text of that name is not a reason to read every segment."""
     write_chain(memory, [seen(0), dead_letter(1)])
     filled: list[object] = []
     monkeypatch.setattr(session_module, "fill_ledger_tables", lambda *arguments: filled.append(arguments))
