@@ -46,6 +46,7 @@ from imgpipeline.cli import (
     repair,
     report,
     rules,
+    serve,
     serve_ingest,
     settings,
     simulate,
@@ -86,6 +87,7 @@ app.command("prepare")(prepare.prepare)
 ingest.app.command("rtsp")(ingest_rtsp.rtsp)
 ingest.app.command("mqtt")(ingest_mqtt.mqtt)
 app.add_typer(serve_ingest.app, name="serve-ingest")
+app.command("serve")(serve.serve)
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 sources.app.command("run")(sources_run.run)

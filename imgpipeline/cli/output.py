@@ -5,18 +5,16 @@ formula. JSON is strict: no NaN, and times are RFC 3339.
 """
 
 import contextlib
-import csv
-import io
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.contracts.documents import csv_text, plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import UsageError
 
@@ -27,9 +25,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 """The option of every command that prints data."""
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of a table.")]
 """The option of commands whose data are rows."""
-
-_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With what a spreadsheet lets a formula begin; the wide forms too, which some of them take for the narrow ones."""
 
 _WIDTH_OF_A_FILE = 200
 
@@ -43,7 +38,7 @@ def write_text(text: str) -> None:
 
 def show_json(document: Any) -> None:
     """Writes the one JSON document of a command to stdout."""
-    write_text(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_text(json.dumps(plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def refuse_two_formats(*, as_json: bool, as_csv: bool) -> None:
@@ -58,20 +53,7 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would take for a formula
     gets an apostrophe before it.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([_csv_cell(name) for name in columns])
-    writer.writerows([_csv_cell(value) for value in row] for row in rows)
-    write_text(text.getvalue())
-
-
-def _csv_cell(value: Any) -> Any:
-    plain = _plain(value)
-    if isinstance(plain, bool):
-        return "true" if plain else "false"
-    if isinstance(plain, list | dict):
-        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
-    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA_BEGINS) else plain
+    write_text(csv_text(columns, rows))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -104,7 +86,7 @@ def shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
-    text = str(value) if not isinstance(value, dict | list) else json.dumps(_plain(value), ensure_ascii=False)
+    text = str(value) if not isinstance(value, dict | list) else json.dumps(plain(value), ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -169,20 +151,3 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     with parts.Progress(*columns, parts.TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
-
-
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one row a type
-    """Returns a value as JSON can hold it."""
-    if isinstance(value, float | Decimal):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, datetime):
-        return format_time(value) if value.tzinfo else value.isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return value.hex() if isinstance(value, bytes) else str(value)

@@ -38,6 +38,7 @@ WRONG_CALLS = [
     ("explain label-counts --day x --hour 1 --label car", "--day is 'x'."),
     ("explain label-totals --day x --label car", "--day is 'x'."),
     ("dead-letters list --day x", "--day is 'x'."),
+    ("serve --host 192.0.2.1", "Everybody who reaches 192.0.2.1 could see all images"),
     ("publish detections", "Missing option '--topic'."),
     ("publish tracks", "Missing option '--topic'."),
     ("publish events", "Neither --topic nor --mqtt is given."),

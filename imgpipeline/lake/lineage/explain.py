@@ -169,28 +169,11 @@ def _segments(
         for segment, held in segments_holding(store, chain, offsets):
             expected = [each for offset in held for each in offsets[offset]]
             _check_segment(segment, expected)
-            segments.append(_behind(segment, len(expected)))
+            segments.append(SegmentBehind.of(segment, len(expected)))
             keys |= {(chain, offset): segments[-1].key for offset in held}
             done += len(expected)
             progress(done, total)
     return tuple(segments), keys
-
-
-def _behind(segment: Segment, detections: int) -> SegmentBehind:
-    header, made = segment.header, segment.header.provenance
-    return SegmentBehind(
-        key=segment_key(header.chain, header.start),
-        chain=header.chain,
-        start=header.start,
-        end=header.end,
-        detections=detections,
-        model_used=made.model_name,
-        model_sha256=made.model_sha256,
-        settings_hash=made.settings_hash,
-        run_id=made.run_id,
-        writer_id=header.writer_id,
-        created_at=header.created_at,
-    )
 
 
 def _check_segment(segment: Segment, expected: Iterable[CountedDetection]) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.storage.manifest import Manifest
+from imgpipeline.ledger import Segment
 from imgpipeline.objectstore.deleted_images import DeletedImages
 
 
@@ -106,6 +107,24 @@ class SegmentBehind:
     """The attempt of that run which wrote it."""
     created_at: datetime
     """When it was made, UTC."""
+
+    @classmethod
+    def of(cls, segment: Segment, detections: int) -> "SegmentBehind":
+        """Describes a segment that holds so many of the detections."""
+        header, made = segment.header, segment.header.provenance
+        return cls(
+            key=segment_key(header.chain, header.start),
+            chain=header.chain,
+            start=header.start,
+            end=header.end,
+            detections=detections,
+            model_used=made.model_name,
+            model_sha256=made.model_sha256,
+            settings_hash=made.settings_hash,
+            run_id=made.run_id,
+            writer_id=header.writer_id,
+            created_at=header.created_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Frames and detections of some days, the latest first: `imgpipeline frames list`, `Lake.frames`, `Lake.detections`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from imgpipeline.settings import Settings
 _FILE = """CASE WHEN json_type(attributes, '$.file') = 'VARCHAR' AND attributes ->> '$.file' <> ''
                  THEN attributes ->> '$.file' ELSE split_part(source_image_path, '/', -1) END"""
 _LATEST_FIRST = '"timestamp" DESC, day DESC, frame_id'
+_EARLIEST_FIRST = '"timestamp", day, frame_id DESC'
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,12 @@ class WantedFrames:
     """Only those in which this label was found."""
     status: FrameStatus | None = None
     """Only those that were taken this far."""
+    day: date | None = None
+    """Only those of this UTC day; None: of all days of the session."""
+    hour: int | None = None
+    """Only those of this hour of the day (UTC), 0 to 23."""
+    min_confidence: float = 0.0
+    """Only those in which a detection, of `label` if that is named, has at least this confidence, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +104,45 @@ def find_detections(
         return FoundRows(table, _count(lake, f"FROM detections WHERE {condition}"), span)
 
 
-def list_frames(lake: LakeSession, wanted: WantedFrames, limit: int | None = None) -> FoundRows:
-    """Finds frames of a session's days; otherwise like `find_frames`."""
+@dataclass(frozen=True, slots=True)
+class FramePlace:
+    """The place of a frame in the order in which frames are listed, the latest first."""
+
+    timestamp: datetime
+    """The frame's own time, UTC."""
+    day: date
+    """UTC day."""
+    frame_id: str
+    """The frame."""
+
+
+def list_frames(
+    lake: LakeSession,
+    wanted: WantedFrames,
+    limit: int | None = None,
+    *,
+    after: FramePlace | None = None,
+    before: FramePlace | None = None,
+) -> FoundRows:
+    """Finds frames of a session's days; otherwise like `find_frames`.
+
+    Args:
+        lake: The session.
+        wanted: Which frames.
+        limit: At most this many, from 1; None: all.
+        after: Only frames listed after this place, so older ones; the first of them.
+        before: Only frames listed before this place, so newer ones; the last of them.
+
+    Returns:
+        The frames, the latest first. `matching` counts the wanted frames at any place.
+    """
     chosen = f"FROM frames WHERE {_condition(wanted)}"
+    listed = f"{chosen}{_beyond(after, is_after=True)}{_beyond(before, is_after=False)}"
+    order = _EARLIEST_FIRST if before else _LATEST_FIRST
     table = lake.arrow(
         f"""
         WITH listed AS (
-            SELECT {_columns(FRAMES.names)}, {_FILE} AS file {chosen} ORDER BY {_LATEST_FIRST}{_limit(limit)}
+            SELECT {_columns(FRAMES.names)}, {_FILE} AS file {listed} ORDER BY {order}{_limit(limit)}
         ), counted AS (
             SELECT day, frame_id, label, count(*) AS count
             FROM detections SEMI JOIN listed USING (day, frame_id) GROUP BY day, frame_id, label
@@ -116,6 +156,44 @@ def list_frames(lake: LakeSession, wanted: WantedFrames, limit: int | None = Non
         """  # noqa: S608 - own SQL, texts quoted
     )
     return FoundRows(table, _count(lake, chosen), Span())
+
+
+def find_frame(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any] | None:
+    """Returns a frame of a session: all columns of the table `frames`, and `file`; None if there is none."""
+    found = lake.arrow(
+        f"SELECT {_columns(FRAMES.names)}, {_FILE} AS file FROM frames "  # noqa: S608 - own names, quoted
+        f"WHERE day = DATE '{day}' AND frame_id = {quoted(frame_id)}"
+    )
+    rows: list[dict[str, Any]] = found.to_pylist(maps_as_pydicts="strict")
+    return rows[0] if rows else None
+
+
+def detections_in(
+    lake: LakeSession, frames: Iterable[tuple[date, str]]
+) -> dict[tuple[date, str], list[dict[str, Any]]]:
+    """Returns all detections of some frames of a session, each frame's in the order of their numbers.
+
+    Args:
+        lake: The session.
+        frames: Day and `frame_id` of each.
+    """
+    found: dict[tuple[date, str], list[dict[str, Any]]] = {key: [] for key in frames}
+    if found:
+        days = ", ".join(sorted({f"DATE '{day}'" for day, _ in found}))
+        names = ", ".join(f"(DATE '{day}', {quoted(frame_id)})" for day, frame_id in found)
+        table = lake.arrow(
+            f"SELECT {_columns(DETECTIONS.names)} FROM detections WHERE day IN ({days}) "  # noqa: S608 - own names, quoted
+            f"AND (day, frame_id) IN (VALUES {names}) ORDER BY day, frame_id, detection_number"
+        )
+        for row in table.to_pylist():
+            found[row["day"], row["frame_id"]].append(row)
+    return found
+
+
+def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
+    """Counts the detections, of the wanted label and confidence, in the wanted frames of a session."""
+    frames = f"SELECT day, frame_id FROM frames WHERE {_condition(wanted)}"  # noqa: S608 - quoted
+    return _count(lake, f"FROM detections WHERE {_detected(wanted)} AND (day, frame_id) IN ({frames})")
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:
@@ -184,12 +262,32 @@ def latest_day(
 
 
 def _condition(wanted: WantedFrames) -> str:
-    parts = ["true"]
+    parts = ["true" if wanted.day is None else f"day = DATE '{wanted.day}'"]
+    if wanted.hour is not None:
+        parts.append(f'hour("timestamp") = {int(wanted.hour)}')
     if wanted.source is not None:
         parts.append(f"source = {quoted(wanted.source)}")
     if wanted.status is not None:
         parts.append(f"status = {quoted(wanted.status.value)}")
-    if wanted.label is not None:
-        having = f"SELECT day, frame_id FROM detections WHERE label = {quoted(wanted.label)}"  # noqa: S608 - quoted
+    if wanted.label is not None or wanted.min_confidence > 0:
+        having = f"SELECT day, frame_id FROM detections WHERE {_detected(wanted)}"  # noqa: S608 - quoted
         parts.append(f"(day, frame_id) IN ({having})")
     return " AND ".join(parts)
+
+
+def _detected(wanted: WantedFrames) -> str:
+    parts = [f"confidence >= {float(wanted.min_confidence)!r}"]
+    parts += [f"day = DATE '{wanted.day}'"] if wanted.day is not None else []
+    parts += [f"label = {quoted(wanted.label)}"] if wanted.label is not None else []
+    return " AND ".join(parts)
+
+
+def _beyond(place: FramePlace | None, *, is_after: bool) -> str:
+    if place is None:
+        return ""
+    earlier, later = ("<", ">") if is_after else (">", "<")
+    time, day, name = f"TIMESTAMPTZ '{place.timestamp}'", f"DATE '{place.day}'", quoted(place.frame_id)
+    return (
+        f' AND ("timestamp" {earlier} {time} OR ("timestamp" = {time} AND (day {earlier} {day} '
+        f"OR (day = {day} AND frame_id {later} {name}))))"
+    )

@@ -142,12 +142,13 @@ def _path(lake: LakeSession, store: ObjectStore, day: date, frame_id: str) -> st
 def _read(store: ObjectStore, settings: Settings, path: str, frame_id: str) -> Pixels:
     try:
         return read_pixels(ImageReader(store, settings), path)
-    except ImageDeletedError as error:
-        raise PermanentError(
-            f"The image of the frame {frame_id} cannot be shown. {error}",
-            next_step="raise IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES to keep later images longer",
-        ) from None
     except BadInputError as error:
-        raise PermanentError(
-            f"The image of the frame {frame_id} cannot be shown. {error}", next_step=_NEXT_STEPS.get(error.code)
-        ) from None
+        raise image_error(frame_id, error) from None
+
+
+def image_error(frame_id: str, error: BadInputError) -> PermanentError:
+    """Returns the error for a frame whose image cannot be shown; it says what to do."""
+    step = _NEXT_STEPS.get(error.code)
+    if isinstance(error, ImageDeletedError):
+        step = "raise IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES to keep later images longer"
+    return PermanentError(f"The image of the frame {frame_id} cannot be shown. {error}", next_step=step)

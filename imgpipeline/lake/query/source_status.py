@@ -5,7 +5,7 @@ last frame are opened.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -25,12 +25,14 @@ LISTED_DAYS = 30
 RATE_S = 300.0
 """The frame rate is that of the last five minutes."""
 
-_LAST_DAYS = "SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL GROUP BY source"
+_LAST_DAYS = """
+SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL AND day >= DATE '{first}' GROUP BY source
+"""
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
        count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
        bool_and(starts_with(source_kafka_topic, 'import.'))
-FROM frames GROUP BY source
+FROM frames WHERE day IN ({days}) GROUP BY source
 """
 _TODAY = """
 SELECT source, sum(frames)::BIGINT AS frames, sum(gated)::BIGINT AS gated, sum(dead_letters)::BIGINT AS dead_letters,
@@ -120,10 +122,26 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
     first = today - timedelta(days=LISTED_DAYS)
     listed = days_of(store, Span(first, None))
     with open_summaries(store, settings, [FRAME_STATS.name], days=listed) as span:
-        last_days: dict[str, date] = dict(span.query(_LAST_DAYS).rows)
-    read = {today, today - timedelta(days=1), *last_days.values()}
+        last_days: dict[str, date] = dict(span.query(_LAST_DAYS.format(first=first)).rows)
+    read = _days_read(today, last_days)
     with open_lake(store, settings=settings, days=sorted(read.intersection(listed))) as lake:
-        rows = _Rows.of(lake, now, today)
+        return _statuses(lake, settings, now, last_days)
+
+
+def source_status_of(lake: LakeSession, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
+    """Returns how the sources are, as `read_source_status` does, from a session of all days."""
+    first = day_of(now) - timedelta(days=LISTED_DAYS)
+    return _statuses(lake, settings, now, dict(lake.query(_LAST_DAYS.format(first=first)).rows))
+
+
+def _days_read(today: date, last_days: Mapping[str, date]) -> set[date]:
+    return {today, today - timedelta(days=1), *last_days.values()}
+
+
+def _statuses(
+    lake: LakeSession, settings: Settings, now: datetime, last_days: Mapping[str, date]
+) -> tuple[SourceStatus, ...]:
+    rows = _Rows.of(lake, now, _days_read(day_of(now), last_days))
     limits = settings.silence_limits
     return tuple(rows.status(source, last_days[source], limits, now) for source in sorted(last_days))
 
@@ -137,9 +155,10 @@ class _Rows:
     notices: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def of(cls, lake: LakeSession, now: datetime, today: date) -> "_Rows":
-        since = now - timedelta(seconds=RATE_S)
-        frames = {source: tuple(values) for source, *values in lake.query(_FRAMES.format(since=since, now=now)).rows}
+    def of(cls, lake: LakeSession, now: datetime, days: Collection[date]) -> "_Rows":
+        since, today = now - timedelta(seconds=RATE_S), day_of(now)
+        sql = _FRAMES.format(since=since, now=now, days=", ".join(f"DATE '{day}'" for day in sorted(days)))
+        frames = {source: tuple(values) for source, *values in lake.query(sql).rows}
         counts = _by_source(lake, _TODAY.format(today=today))
         accounts = _by_source(lake, _ACCOUNTS.format(today=today))
         both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.query.stored_summaries import SummarySpan, open_summaries
+from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import in_zone
-from imgpipeline.lake.sessions.session import Answer
+from imgpipeline.lake.sessions.session import Answer, LakeSession
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -115,19 +115,66 @@ def ask(
         PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
-    tables = VIEWS[name]
-    with open_summaries(store, settings, tables, days=days, zone=zone) as span:
-        frames = None
-        if tables[0] == FRAME_STATS.name:
-            frames = int(span.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
-        if name in _USUAL_GROUPS:
-            table = _count_labels(span, name, choice or LabelChoice())
-        else:
-            table = span.arrow(view_sql(name))
-        return SummaryAnswer(table, zone, frames, _mixed_models(span, tables[0]))
+    with open_summaries(store, settings, VIEWS[name], days=days, zone=zone) as span:
+        return _answer(span, name, choice, zone)
 
 
-def _count_labels(span: SummarySpan, name: str, choice: LabelChoice) -> pa.Table:
+def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: LabelChoice | None = None) -> SummaryAnswer:
+    """Answers one question about UTC days of a query session, so that it agrees with the session's other tables.
+
+    Args:
+        lake: The session, opened with the settings that summaries read.
+        name: A key of `VIEWS`.
+        days: Only these.
+        choice: As for `ask`.
+
+    Raises:
+        PermanentError: Memory or disk of this machine do not suffice.
+    """
+    return _answer(_DaysOfSession(lake, tuple(days)), name, choice, UTC)
+
+
+class _Tables(Protocol):
+    """Where the summaries of some days are tables under their names."""
+
+    def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer: ...
+
+    def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _DaysOfSession:
+    """The summaries of a session, with some of its days only."""
+
+    lake: LakeSession
+    days: tuple[date, ...]
+
+    def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
+        return self.lake.query(self._of_days(sql), parameters)
+
+    def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
+        return self.lake.arrow(self._of_days(sql), parameters)
+
+    def _of_days(self, sql: str) -> str:
+        days = ", ".join(f"DATE '{day}'" for day in self.days)
+        chosen = f"day IN ({days})" if days else "false"
+        names = sorted({name for names in VIEWS.values() for name in names})
+        tables = ", ".join(f"{name} AS (SELECT * FROM main.{name} WHERE {chosen})" for name in names)  # noqa: S608 - own names
+        return f"WITH {tables} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
+
+
+def _answer(tables: _Tables, name: str, choice: LabelChoice | None, zone: tzinfo) -> SummaryAnswer:
+    first, frames = VIEWS[name][0], None
+    if first == FRAME_STATS.name:
+        frames = int(tables.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
+    if name in _USUAL_GROUPS:
+        table = _count_labels(tables, name, choice or LabelChoice())
+    else:
+        table = tables.arrow(view_sql(name))
+    return SummaryAnswer(table, zone, frames, _mixed_models(tables, first))
+
+
+def _count_labels(span: _Tables, name: str, choice: LabelChoice) -> pa.Table:
     groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
     counts = view_sql(name).replace("{by}", ", ".join(groups))
     if name == "label_counts" and not choice.knows_frames:
@@ -181,7 +228,7 @@ def view_sql(name: str) -> str:
     return resources.files("imgpipeline.lake.query").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _mixed_models(span: SummarySpan, table: str) -> dict[date, tuple[str, ...]]:
+def _mixed_models(span: _Tables, table: str) -> dict[date, tuple[str, ...]]:
     rows = span.query(
         f"SELECT day, list_sort(list_distinct(flatten(list(models)))) AS used FROM {table} "  # noqa: S608 - own names
         "GROUP BY day HAVING len(used) > 1 ORDER BY day"

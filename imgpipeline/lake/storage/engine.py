@@ -102,7 +102,7 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
         with engine_errors():
             connection = duckdb.connect(":memory:", config=config)
             stack.callback(connection.close)
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors have it too
             connection.execute("SET enable_progress_bar = false")  # it is drawn on stdout, into what commands print
             _bound_threads(connection)
         yield Engine(connection, folder)
@@ -128,7 +128,7 @@ def machine_memory_bytes() -> int:
 
 def lock(engine: Engine) -> None:
     """From here on only files of the engine's folder can be opened, and no setting can be changed."""
-    engine.run("SET python_enable_replacements = false")
+    engine.run("SET GLOBAL python_enable_replacements = false")
     engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
     engine.run("SET enable_external_access = false")
     engine.run("SET lock_configuration = true")

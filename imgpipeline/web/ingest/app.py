@@ -26,6 +26,7 @@ from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.publishers import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
+from imgpipeline.web.http_server import LOOPBACK_HOSTS
 from imgpipeline.web.ingest.batch import LINES, read_lines
 from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
 from imgpipeline.web.ingest.classic import add_classic
@@ -37,7 +38,6 @@ from imgpipeline.web.ingest.page import api_page
 _BUDGET_BYTES = 512 * 2**20
 _IMAGE_TYPES = ("image/", "application/octet-stream")
 _FIELDS = ("timestamp", "number", "attributes")
-_LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def create_app(server: IngestServer) -> FastAPI:
     )
     if not server.keys.keys():
         # Nobody is asked for a key, so a page in a browser must not reach this through a name of its own.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_HOSTS)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     _add_frames(app, server)
     _add_health(app, server)
     add_classic(app, server.settings, server.jobs, partial(allow, server))

@@ -1,5 +1,7 @@
 """A query session shows one moment: each frame once, whatever was built, killed or written meanwhile."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +9,7 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
@@ -254,3 +256,31 @@ def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, t
             ("car", 1), ("dog", 1),
         ]  # fmt: skip
         assert session.query("SELECT count(*) FROM detections").rows == [(3,)]
+
+
+def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory: ObjectStore, tmp_path):
+    chain = write_chain(memory, [seen(0, ["car", "dog"])])  # 0.51, 0.52
+    with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
+        append(chain, [seen(1)])
+        with session.cursor() as cursor:
+            assert cursor.query("SELECT current_setting('TimeZone'), count(*) FROM frames").rows == [("UTC", 1)]
+            assert cursor.query("SELECT label, count FROM label_totals").rows == [("dog", 1)]
+            assert cursor.query("SELECT count(*) FROM tracks").rows == [(0,)]
+            assert cursor.query("SELECT state FROM dead_letters").rows == []
+            with pytest.raises(ConfigurationError, match="refuses"):
+                cursor.query("SELECT * FROM read_text('pyproject.toml')")
+        assert session.query("SELECT count(*) FROM tracks").rows == [(0,)]
+
+
+def test_cursors_answer_side_by_side(memory: ObjectStore, tmp_path):
+    write_chain(memory, day_outcomes(0, 40), [dead_letter(40)])
+    together = threading.Barrier(4)
+    with open_lake(memory, cache_dir=tmp_path / "cache") as session:
+
+        def count(_: int) -> list[tuple[object, ...]]:
+            with session.cursor() as cursor:
+                together.wait(30)
+                return cursor.query("SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM events)").rows
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(count, range(4))) == [[(1, 0)]] * 4

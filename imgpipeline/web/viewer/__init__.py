@@ -1,0 +1,1 @@
+"""The viewer: pages and an API over the lake, for reading (`imgpipeline serve`)."""

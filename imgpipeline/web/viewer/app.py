@@ -1,0 +1,98 @@
+"""The viewer as an ASGI application: routes, security headers, and the one place where errors become answers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from imgpipeline import __version__
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.web.http_server import LOOPBACK_HOSTS
+from imgpipeline.web.viewer.api import api_routes
+from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
+from imgpipeline.web.viewer.rendering import STATIC, Renderer
+from imgpipeline.web.viewer.responses import error_json, status_of
+from imgpipeline.web.viewer.site import ViewedSite
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""Sent with every answer: no script, style or image of another origin, and none within a page's text."""
+
+
+def create_app(site: ViewedSite) -> FastAPI:
+    """Returns the application.
+
+    Args:
+        site: What it reads; its lake is opened and closed with the application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(site.lake.start)
+        yield
+        await run_in_threadpool(site.lake.close)
+
+    app = FastAPI(
+        title="imgpipeline: viewer", version=__version__, description=__doc__, docs_url=None, redoc_url=None,
+        openapi_url="/openapi.json", lifespan=lifespan,
+    )  # fmt: skip
+    renderer = Renderer(site.lake)
+    _add_errors(app, renderer)
+    app.include_router(api_routes(site))
+    app.include_router(page_routes(site, renderer))
+    app.mount("/static", StaticFiles(directory=str(STATIC)))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return renderer.page("api.html", api=app.openapi())
+
+    @app.middleware("http")
+    async def secure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await answer(request)
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+    # Nobody is asked for a password, so a page in a browser must not reach this through a name of its own.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+    return app
+
+
+def _add_errors(app: FastAPI, renderer: Renderer) -> None:
+    def show(request: Request, status: int, message: str, next_step: str | None) -> Response:
+        if request.url.path.startswith("/api/"):
+            return error_json(status, message, next_step)
+        return renderer.error(status, message, next_step)
+
+    @app.exception_handler(ImgpipelineError)
+    def own(request: Request, error: ImgpipelineError) -> Response:
+        return show(request, status_of(error), error.message, error.next_step)
+
+    @app.exception_handler(RequestValidationError)
+    def wrong(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        said = wrong_parameter(first["loc"], first["msg"])
+        return show(request, 400, said.message, said.next_step)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        """Answers for a defect; uvicorn logs the traceback."""
+        message = f"Unexpected error: {type(error).__name__}. The log of `imgpipeline serve` has the traceback."
+        answer = show(request, 500, message, "report it")
+        answer.headers.update(SECURITY_HEADERS)
+        return answer
+
+    @app.exception_handler(AnyHTTPException)
+    def other(request: Request, error: HTTPException) -> Response:
+        step = "see `/docs` for the API, or start at `/`" if error.status_code == 404 else None
+        return show(request, error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}.", step)

@@ -1,0 +1,109 @@
+"""The figures of the overview page: sources now, and counts and health of one day."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from imgpipeline.errors import TransientError
+from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
+from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
+from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.viewer.site import ViewedSite
+
+_UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One label of the table of counts."""
+
+    label: str
+    """Class name."""
+    hours: Mapping[int, int]
+    """Detections by hour of the day (UTC); hours without any are missing."""
+    unique: int | None
+    """Different objects; None while the day has no tracks."""
+
+    @property
+    def count(self) -> int:
+        """Detections of the day."""
+        return sum(self.hours.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the page shows of a day."""
+
+    day: date
+    """UTC day."""
+    frames: int
+    """Frames, gated ones included."""
+    gated: int
+    """Frames that no detector looked at."""
+    dead_letters: int
+    """Records that could not become frames."""
+    observed_s: float
+    """Seconds during which sources delivered frames, summed over sources."""
+    labels: tuple[LabelRow, ...]
+    """The most frequent first."""
+    sources: tuple[SourceStatus, ...]
+    """How the sources are now, by name."""
+    verdict: StoredVerdict | None
+    """What the last audit said of the day; None if it was not audited."""
+
+    @property
+    def detections(self) -> int:
+        """Detections that the summaries count."""
+        return sum(row.count for row in self.labels)
+
+    @property
+    def most_in_an_hour(self) -> int:
+        """The largest number of the table, at least 1."""
+        return max((count for row in self.labels for count in row.hours.values()), default=1)
+
+    @property
+    def unique(self) -> int | None:
+        """Different objects; None while the day has no tracks."""
+        known = [row.unique for row in self.labels if row.unique is not None]
+        return sum(known) if known else None
+
+
+def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
+    """Reads the figures.
+
+    Args:
+        site: Names store and settings.
+        lake: The session.
+        day: UTC day.
+
+    Raises:
+        PermanentError: Memory or disk of this machine do not suffice.
+        TransientError: The store does not answer.
+    """
+    sources = ask_session(lake, "sources", [day]).table.to_pylist()
+    return Overview(
+        day=day,
+        frames=sum(row["frames"] for row in sources),
+        gated=sum(row["gated"] for row in sources),
+        dead_letters=sum(row["dead_letters"] for row in sources),
+        observed_s=sum(row["observed_s"] or 0.0 for row in sources),
+        labels=_labels(lake, day),
+        sources=source_status_of(lake, site.settings, now=site.clock()),
+        verdict=_verdict(site, day),
+    )
+
+
+def _labels(lake: LakeSession, day: date) -> tuple[LabelRow, ...]:
+    hours: dict[str, dict[int, int]] = {}
+    for row in ask_session(lake, "label_counts", [day], LabelChoice(by=("hour", "label"))).table.to_pylist():
+        hours.setdefault(row["label"], {})[row["hour"].hour] = row["count"]
+    unique = dict(lake.query(_UNIQUE, [day]).rows)
+    rows = (LabelRow(label, counts, unique.get(label, 0) if unique else None) for label, counts in hours.items())
+    return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
+
+
+def _verdict(site: ViewedSite, day: date) -> StoredVerdict | None:
+    if isinstance(site.lake.state.problem, TransientError):
+        return None  # the page says that the store is away; it need not wait for it again
+    return read_verdict(site.store, day)

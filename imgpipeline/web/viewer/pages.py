@@ -1,0 +1,132 @@
+"""The pages: overview, review grid, one frame, and the proof of a number. All of their state is in the URL."""
+
+from functools import partial
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, ValidationError
+
+from imgpipeline.errors import ImgpipelineError, UsageError
+from imgpipeline.lake.lineage.explain import explain
+from imgpipeline.lake.lineage.explanation import NumberId
+from imgpipeline.lake.lineage.frame_lineage import FrameLineage, numbers_counting, trace_frame
+from imgpipeline.lake.query.frames import detections_in
+from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.viewer.answers import (
+    FramePage,
+    day_counts,
+    frame_row,
+    known_day,
+    neighbours,
+    number_of,
+    page_of_frames,
+    shown_day,
+)
+from imgpipeline.web.viewer.overview import read_overview
+from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameId, FrameQuery, NumberQuery, PageQuery
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
+
+QueryT = TypeVar("QueryT", bound=BaseModel)
+_SHOWN_DETECTIONS = 200
+
+
+def page_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: What they read.
+        renderer: Makes the pages.
+    """
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    router.get("/")(partial(_overview, site, renderer))
+    router.get("/review")(partial(_review, site, renderer))
+    router.get("/explain")(partial(_explain, site, renderer))
+    _add_frame(router, site, renderer)
+    return router
+
+
+def read_query(kind: type[QueryT], request: Request) -> QueryT:
+    """Reads the query of a page; fields that a form sends empty are not given.
+
+    Raises:
+        UsageError: A parameter is unknown or wrong.
+    """
+    given = {name: value for name, value in request.query_params.items() if value}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise wrong_parameter(error.errors()[0]["loc"], error.errors()[0]["msg"]) from None
+
+
+def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
+    """Returns the error for a parameter that is unknown or wrong."""
+    name = place[-1] if place else "query"
+    return UsageError(f"{name}: {why}.", next_step="`/docs` lists the parameters")
+
+
+def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
+    query = read_query(DayQuery, request)
+    with site.lake.reading() as lake:
+        day = shown_day(lake, query.day)
+        if day is None:
+            return renderer.page("empty.html")
+        days = day_counts(lake)
+        return renderer.page("overview.html", overview=read_overview(site, lake, day), days=days,
+                             threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
+
+
+def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
+    query = read_query(PageQuery, request)
+    with site.lake.reading() as lake:
+        if shown_day(lake, query.day) is None:
+            return renderer.page("empty.html")
+        page = page_of_frames(lake, query, PAGE_FRAMES, site.settings.summary_threshold)
+        names = _names(lake, page)
+        days = day_counts(lake)
+    return renderer.page("review.html", page=page, query=query, filters=query.filters, names=names, days=days,
+                         threshold=site.settings.summary_threshold)  # fmt: skip
+
+
+def _names(lake: LakeSession, page: FramePage) -> dict[str, list[tuple[str, int]]]:
+    """Returns the sources and labels of a day with how many frames and detections they have."""
+    sources = [(row["source"], row["frames"]) for row in ask_session(lake, "sources", [page.day]).table.to_pylist()]
+    labels = ask_session(lake, "label_totals", [page.day], LabelChoice()).table.to_pylist()
+    return {
+        "source": [(source, frames) for source, frames in sources if source is not None],
+        "label": [(row["label"], row["count"]) for row in labels],
+    }
+
+
+def _explain(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
+    query = read_query(NumberQuery, request)
+    with site.lake.reading() as lake:
+        known_day(lake, query.day)
+        count = number_of(lake, query)
+        if count > MOST_EXPLAINED:
+            raise too_large(query, count)
+        number = NumberId(query.day, query.hour, query.label, query.source)
+        found = explain(lake, site.store, number, site.settings)
+    return renderer.page("explain.html", found=found, query=query, shown=_SHOWN_DETECTIONS,
+                         threshold=site.settings.summary_threshold or None)  # fmt: skip
+
+
+def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
+    @router.get("/frames/{day}/{frame_id}")
+    def frame_page(request: Request, day: Annotated[Day, Path()], frame_id: Annotated[FrameId, Path()]) -> Response:
+        query = read_query(FrameQuery, request)
+        with site.lake.reading() as lake:
+            frame = frame_row(lake, day, frame_id)
+            boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
+            numbers = numbers_counting(lake, day, frame_id)
+            newer, older = neighbours(lake, frame, query.wanted(day))
+        lineage: FrameLineage | ImgpipelineError
+        try:
+            lineage = trace_frame(site.store, frame, len(boxes))
+        except ImgpipelineError as error:
+            lineage = error  # the rest of the page does not need the store
+        return renderer.page("frame.html", frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older,
+                             filters=query, lineage=lineage,
+                             threshold=site.settings.summary_threshold or None)  # fmt: skip

@@ -1,0 +1,140 @@
+"""Images of frames for browsers, and their thumbnails, each made once and kept in a bounded folder."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import BadInputError, ConfigurationError
+from imgpipeline.lake.query.images import image_error
+from imgpipeline.lake.storage.cache import default_cache_dir
+from imgpipeline.lake.storage.engine import disk_errors
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.vision.annotate import encode_jpeg, shrink
+from imgpipeline.vision.previews import read_pixels
+
+THUMBNAIL_SIDE = 360
+"""Pixels of the longer side."""
+_QUALITY = 80
+_MOST_BYTES = 512 * 2**20
+_TRIM_EVERY = 200
+_STRIPES = 64
+_SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
+"""First bytes of what every browser shows. Anything else is decoded here, so no other type is ever sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a browser gets it."""
+
+    data: bytes
+    """The file."""
+    media_type: str
+    """Such as `image/jpeg`."""
+
+    @property
+    def e_tag(self) -> str:
+        """Names the content."""
+        return sha256(self.data).hexdigest()[:32]
+
+
+@dataclass(slots=True)
+class Pictures:
+    """The images of a store. Safe to use from many threads."""
+
+    store: ObjectStore
+    """The object store."""
+    settings: Settings
+    """Which images may be read, and how large they may be."""
+    folder: Path = field(default_factory=lambda: default_cache_dir().parent / "thumbnails")
+    """Where thumbnails are kept; may be deleted at any time."""
+    most_bytes: int = _MOST_BYTES
+    """The folder is cut back to this size, the thumbnails longest unused first."""
+    made: int = 0
+    """Thumbnails made since the start."""
+    _locks: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(_STRIPES)))
+
+    def image(self, frame: Mapping[str, Any]) -> Picture:
+        """Returns the stored image of a frame; one that browsers do not show, as a JPEG.
+
+        Args:
+            frame: The frame's row of the table `frames`.
+
+        Raises:
+            PermanentError: The image is gone, may not be read, or cannot be decoded.
+            TransientError: The store does not answer.
+        """
+        path, reader = self._path(frame), ImageReader(self.store, self.settings)
+        try:
+            data = reader.read(path).data
+            for first, media_type in _SHOWN.items():
+                if data.startswith(first):
+                    return Picture(bytes(data), media_type)
+            return Picture(encode_jpeg(read_pixels(reader, path), 65_535, 92), "image/jpeg")
+        except BadInputError as error:
+            raise image_error(frame["frame_id"], error) from None
+
+    def thumbnail(self, frame: Mapping[str, Any]) -> Picture:
+        """Returns a small JPEG of a frame's image, made once; errors as `image`."""
+        key = sha256("\n".join([self.store.url, self._path(frame), *_version(frame)]).encode()).hexdigest()
+        kept = self.folder / key[:2] / f"{key[2:40]}.jpg"
+        with self._locks[int(key[:8], 16) % _STRIPES], disk_errors(self.folder):
+            try:
+                data = kept.read_bytes()
+                os.utime(kept)
+            except FileNotFoundError:
+                data = self._make(frame)
+                _write(kept, data)
+        if self.made % _TRIM_EVERY == 0:
+            self._trim()
+        return Picture(data, "image/jpeg")
+
+    def _make(self, frame: Mapping[str, Any]) -> bytes:
+        try:
+            pixels = read_pixels(ImageReader(self.store, self.settings), self._path(frame))
+        except BadInputError as error:
+            raise image_error(frame["frame_id"], error) from None
+        self.made += 1
+        return encode_jpeg(shrink(pixels, THUMBNAIL_SIDE), THUMBNAIL_SIDE, _QUALITY)
+
+    def _path(self, frame: Mapping[str, Any]) -> str:
+        if not frame["source_image_path"]:
+            raise ConfigurationError(f"The frame {frame['frame_id']} was imported without an image.")
+        return str(frame["source_image_path"])
+
+    def _trim(self) -> None:
+        """Removes the thumbnails longest unused until the rest fits."""
+        found = []
+        for entry in self.folder.glob("*/*.jpg"):
+            try:
+                status = entry.stat()
+            except FileNotFoundError:  # another server trims too
+                continue
+            found.append((status.st_mtime, status.st_size, entry))
+        excess = sum(size for _, size, _ in found) - self.most_bytes
+        for _, size, entry in sorted(found):
+            if excess <= 0:
+                return
+            entry.unlink(missing_ok=True)
+            excess -= size
+
+
+def _version(frame: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what tells a frame's image from another one under the same path."""
+    day: date = frame["day"]
+    return day.isoformat(), frame["frame_id"], str(frame["size_bytes"]), format_time(frame["timestamp"])
+
+
+def _write(kept: Path, data: bytes) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=kept.parent, prefix="making-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    Path(name).replace(kept)

@@ -1,0 +1,145 @@
+"""Reads what a URL asks for: every parameter is checked here before it reaches the lake or the store."""
+
+import base64
+import binascii
+import json
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.days import parse_day
+from imgpipeline.lake.query.frames import FramePlace, WantedFrames
+
+PAGE_FRAMES = 48
+"""Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
+_LONGEST_NAME = 500
+
+
+def _read_day(given: object) -> date:
+    if isinstance(given, str):
+        return parse_day(given, "day")
+    if isinstance(given, date):
+        return given
+    raise UsageError(f"day is {given!r}.", next_step="give a day such as 2026-01-09")
+
+
+def _printable(name: str) -> str:
+    if "\0" in name:
+        raise ValueError("holds a NUL character")
+    return name
+
+
+Day = Annotated[date, BeforeValidator(_read_day), Field(json_schema_extra={"type": "string", "format": "date"})]
+"""A UTC day, such as 2026-01-09."""
+Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValidator(_printable)]
+"""A source or a label; any text that was announced."""
+FrameId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""The id of a frame: 32 hexadecimal digits."""
+
+
+class _Query(BaseModel):
+    """A query whose parameters are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_url(self, **changes: object) -> str:
+        """Returns the parameters that are set as the query of a URL, `?` included; empty if none is.
+
+        Args:
+            **changes: Other values for some of them; None leaves one out.
+        """
+        values = {**self.model_dump(mode="json", exclude_defaults=True), **changes}
+        given = {name: str(value) for name, value in values.items() if value is not None}
+        return f"?{urlencode(given)}" if given else ""
+
+
+class DayQuery(_Query):
+    """One day."""
+
+    day: Day | None = Field(None, description="UTC day. Default: the latest day that has frames.")
+
+
+class CountQuery(DayQuery):
+    """Counts of labels of one day."""
+
+    source: Name | None = Field(None, description="Only this source.")
+    label: Name | None = Field(None, description="Only this label.")
+    by: Literal["label", "hour", "source", "label,hour", "label,source", "label,hour,source"] = Field(
+        "label,hour", description="What makes a group."
+    )
+    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
+class NumberQuery(_Query):
+    """One number of `label_counts` or, without an hour, `label_totals`."""
+
+    day: Day = Field(description="UTC day.")
+    label: Name = Field(description="The label.")
+    hour: int | None = Field(None, ge=0, le=23, description="Hour of the day (UTC). Default: the whole day.")
+    source: Name | None = Field(None, description="Only detections of this source.")
+
+
+class FrameQuery(DayQuery):
+    """Which frames."""
+
+    source: Name | None = Field(None, description="Only frames of this source.")
+    label: Name | None = Field(None, description="Only frames in which this label was found.")
+    hour: int | None = Field(None, ge=0, le=23, description="Only frames of this hour of the day (UTC).")
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="Only frames with a detection, of `label` if given, of at least this confidence."
+    )
+    status: FrameStatus | None = Field(None, description="Only frames with this status.")
+
+    def wanted(self, day: date) -> WantedFrames:
+        """Returns the filter, for a day."""
+        return WantedFrames(self.source, self.label, self.status, day, self.hour, self.min_confidence or 0.0)
+
+
+class PageQuery(FrameQuery):
+    """A page of frames."""
+
+    after: str | None = Field(None, max_length=300, description="A cursor: the frames after it, which are older.")
+    before: str | None = Field(None, max_length=300, description="A cursor: the frames before it, which are newer.")
+
+    @property
+    def filters(self) -> FrameQuery:
+        """The same frames without a place."""
+        return FrameQuery(**self.model_dump(exclude={"after", "before", "limit", "format"}))
+
+
+class FramesQuery(PageQuery):
+    """A page of frames of the API."""
+
+    limit: int = Field(100, ge=1, le=1000, description="At most this many.")
+    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
+def cursor_of(place: FramePlace) -> str:
+    """Returns a place as text for a URL."""
+    values = [place.timestamp.astimezone(UTC).isoformat(), place.day.isoformat(), place.frame_id]
+    return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> FramePlace | None:
+    """Reads the text of `cursor_of`.
+
+    Raises:
+        UsageError: It is no such text.
+    """
+    if cursor is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        timestamp, day, frame_id = json.loads(text)
+        place = FramePlace(datetime.fromisoformat(timestamp), date.fromisoformat(day), frame_id)
+        if place.timestamp.tzinfo is None or len(bytes.fromhex(frame_id)) != 16:
+            raise ValueError(frame_id)
+    except (ValueError, TypeError, binascii.Error):
+        raise UsageError(
+            f"The cursor {cursor[:40]!r} is not one of this server.", next_step="start without after and before"
+        ) from None
+    return place

@@ -1,0 +1,72 @@
+"""Responses with e-tags, and the one form of errors of the API."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from imgpipeline.contracts.documents import csv_text, plain
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
+
+RETRY_AFTER_S = 2
+_FRESH = "no-cache"
+"""A browser asks again each time, and gets 304 while nothing is new."""
+_LASTING = "private, max-age=3600"
+
+
+def answer_json(request: Request, document: Mapping[str, Any]) -> Response:
+    """Returns a document as JSON, or 304 if the client has it."""
+    body = json.dumps(plain(document), ensure_ascii=False, allow_nan=False).encode()
+    return answer_bytes(request, body, "application/json")
+
+
+def answer_csv(request: Request, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """Returns rows as a CSV file, or 304 if the client has it."""
+    return answer_bytes(request, csv_text(columns, rows).encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
+
+
+def answer_bytes(
+    request: Request,
+    body: bytes,
+    media_type: str,
+    *,
+    e_tag: str | None = None,
+    is_lasting: bool = False,
+    file_name: str | None = None,
+) -> Response:
+    """Returns bytes with an e-tag, or 304 if the client has them.
+
+    Args:
+        request: What the client sent.
+        body: The content.
+        media_type: Its type.
+        e_tag: Names the content; default: its hash.
+        is_lasting: Whether a browser may keep it for a while without asking.
+        file_name: What a browser calls it when it is saved.
+    """
+    tag = f'"{e_tag or sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": _LASTING if is_lasting else _FRESH}
+    if file_name:
+        headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
+    known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def status_of(error: ImgpipelineError) -> int:
+    """Returns the HTTP status for an error: 400 a wrong question, 404 nothing there, 503 try again, 500 a fault."""
+    if isinstance(error, UsageError):
+        return 400
+    if isinstance(error, ConfigurationError):
+        return 404
+    return 503 if isinstance(error, TransientError) else 500
+
+
+def error_json(status: int, message: str, next_step: str | None) -> JSONResponse:
+    """Returns an error of the API."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return JSONResponse({"error": message, "next": next_step}, status, headers)

@@ -1,0 +1,202 @@
+"""One query session for all requests, replaced in the background when the ledger has something new.
+
+A request reads through a cursor of the session and keeps that session until it ends, so everything on a page shows the
+same moment.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from time import monotonic
+
+from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
+from imgpipeline.lake.build.day_catalog import open_catalog
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.ledger import Checkpoint, LostCheckpointError, follow
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Clock, Settings, utc_now
+
+LOG = logging.getLogger(__name__)
+_LOOK_S = 1.0
+"""How often the ledger is looked at."""
+_MOST_AGE_S = 60.0
+"""A session is replaced after this time also without news in the ledger: tracks and events are no part of it."""
+_QUERY_LIMIT_S = 30.0
+_LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp"), label'
+
+
+@dataclass(frozen=True, slots=True)
+class LakeState:
+    """What the server shows, and whether it can see the store."""
+
+    taken_at: datetime | None
+    """When the session that is shown was opened, UTC; None before the first one."""
+    revision: int
+    """Grows with each session."""
+    labels: tuple[str, ...]
+    """All labels, by when they were first seen: the place of a label decides its colour."""
+    frames_behind: int
+    """Frames in segments that are newer than the day tables."""
+    problem: ImgpipelineError | None
+    """Why the ledger cannot be followed now; None if it can."""
+    problem_since: datetime | None
+    """Since when, UTC."""
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A session with how many requests read it."""
+
+    lake: LakeSession
+    closing: contextlib.ExitStack
+    readers: int = 0
+    is_replaced: bool = False
+
+
+@dataclass(slots=True)
+class SharedLake:
+    """The session of a server. Safe to use from many threads; `start` begins to follow the ledger."""
+
+    store: ObjectStore
+    """The object store."""
+    settings: Settings
+    """Those that summaries read."""
+    clock: Clock = utc_now
+    """Tells the time."""
+    _state: LakeState = field(default_factory=lambda: LakeState(None, 0, (), 0, None, None))
+    _opened: _Opened | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _looked: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _checkpoint: Checkpoint | None = None
+    _is_due: bool = True
+    _opened_s: float = 0.0
+
+    @property
+    def state(self) -> LakeState:
+        """What is shown now."""
+        return self._state
+
+    def start(self, *, wait_s: float = 10.0) -> None:
+        """Starts to follow the ledger, and waits a while for the first session or the reason why there is none."""
+        self._thread = threading.Thread(target=self._run, name="shared lake", daemon=True)
+        self._thread.start()
+        self._looked.wait(wait_s)
+
+    def close(self) -> None:
+        """Stops following, and closes the session when its last request ends."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            opened, self._opened = self._opened, None
+            if opened:
+                self._replace(opened)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[LakeSession]:
+        """Opens the shared session for one request.
+
+        Yields:
+            A cursor of it. Queries that together take longer than 30 s are interrupted.
+
+        Raises:
+            TransientError: There is no session yet; or the queries took too long.
+        """
+        with self._lock:
+            opened = self._opened
+            if opened is None:
+                raise self._state.problem or TransientError(
+                    "The tables are being opened for the first time.", next_step="wait a moment; the page reloads"
+                )
+            opened.readers += 1
+        try:
+            with opened.lake.cursor() as lake, _limited(lake):
+                yield lake
+        finally:
+            with self._lock:
+                opened.readers -= 1
+                if opened.is_replaced and not opened.readers:
+                    opened.closing.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            began_s = monotonic()
+            try:
+                self._advance()
+                self._note(None)
+            except ImgpipelineError as error:
+                self._note(error)
+            except Exception as error:  # the boundary of the thread: shown on every page, and tried again
+                LOG.exception("following the ledger")
+                self._note(PermanentError(f"Unexpected error: {type(error).__name__}: {error}"))
+            self._looked.set()
+            self._stop.wait(max(_LOOK_S, monotonic() - began_s))  # at most half of the time is spent on sessions
+
+    def _advance(self) -> None:
+        """Opens another session if the ledger has news or the session is old."""
+        self._is_due = self._has_news() or self._is_due or monotonic() - self._opened_s > _MOST_AGE_S
+        if not self._is_due:
+            return
+        now = self.clock()
+        with contextlib.ExitStack() as stack:
+            lake = stack.enter_context(open_lake(self.store, settings=self.settings))
+            labels = tuple(label for (label,) in lake.query(_LABELS).rows)
+            replacing = _Opened(lake, stack.pop_all())
+        with self._lock:
+            old, self._opened = self._opened, replacing
+            self._state = LakeState(now, self._state.revision + 1, labels, lake.snapshot.behind, None, None)
+            if old:
+                self._replace(old)
+        self._is_due, self._opened_s = False, monotonic()
+
+    def _has_news(self) -> bool:
+        if self._checkpoint is None:
+            self._checkpoint = open_catalog(self.store).checkpoint
+            return True
+        before = self._checkpoint
+        try:
+            for batch in follow(self.store, self._checkpoint, headers_only=True):
+                self._checkpoint, self._is_due = batch.checkpoint, True
+        except LostCheckpointError:
+            self._checkpoint = None
+            return True
+        return self._checkpoint is not before
+
+    def _note(self, problem: ImgpipelineError | None) -> None:
+        state = self._state
+        since = None if problem is None else state.problem_since or self.clock()
+        self._state = replace(state, problem=problem, problem_since=since)
+
+    def _replace(self, old: _Opened) -> None:
+        """Closes a session that is no longer shown, now or with its last request; called under the lock."""
+        old.is_replaced = True
+        if not old.readers:
+            old.closing.close()
+
+
+@contextlib.contextmanager
+def _limited(lake: LakeSession) -> Iterator[None]:
+    is_late = threading.Event()
+
+    def interrupt() -> None:
+        is_late.set()
+        lake.interrupt()
+
+    timer = threading.Timer(_QUERY_LIMIT_S, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except PermanentError:
+        if is_late.is_set():
+            raise TransientError(
+                f"The tables gave no answer within {_QUERY_LIMIT_S:g} s.", next_step="ask for one source, label or hour"
+            ) from None
+        raise
+    finally:
+        timer.cancel()

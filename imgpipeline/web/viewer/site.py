@@ -1,0 +1,67 @@
+"""What the viewer works with: the shared lake, the store, and the images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from imgpipeline.errors import UsageError
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.web.viewer.pictures import Pictures
+from imgpipeline.web.viewer.queries import NumberQuery
+from imgpipeline.web.viewer.shared_lake import SharedLake
+
+MOST_EXPLAINED = 20_000
+"""A larger number is not traced to its segments while a browser waits."""
+_STORE_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedSite:
+    """What the application reads."""
+
+    settings: Settings
+    """Name the store."""
+    store: ObjectStore
+    """The object store; a call gives up after a few seconds, as a browser waits for it."""
+    lake: SharedLake
+    """The tables."""
+    pictures: Pictures
+    """The images."""
+    clock: Clock = utc_now
+    """Tells the time."""
+
+    def status(self) -> dict[str, Any]:
+        """Returns the document of `/api/v1/status`."""
+        state = self.lake.state
+        problem = state.problem
+        return {
+            "snapshot": state.taken_at,
+            "revision": state.revision,
+            "frames_behind": state.frames_behind,
+            "problem": problem and problem.message,
+            "next": problem and problem.next_step,
+            "problem_since": state.problem_since,
+        }
+
+
+def open_site(settings: Settings, *, clock: Clock = utc_now) -> ViewedSite:
+    """Opens what the application reads; nothing is read yet.
+
+    Args:
+        settings: Name the store.
+        clock: Tells the time.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    store = open_store(settings, patience_s=_STORE_PATIENCE_S)
+    return ViewedSite(settings, store, SharedLake(store, settings, clock), Pictures(store, settings), clock)
+
+
+def too_large(number: NumberQuery, count: int) -> UsageError:
+    """Returns the error for a number with too many detections to trace here."""
+    hour = "label-totals" if number.hour is None else f"label-counts --hour {number.hour}"
+    return UsageError(
+        f"{count:,} detections are too many to trace while a browser waits; at most {MOST_EXPLAINED:,} are traced.",
+        next_step=f"choose an hour or a source, or run `imgpipeline explain {hour} --day {number.day}`",
+    )

@@ -1,0 +1,74 @@
+"""A viewer over a filled store in a real S3 bucket, with sources and labels that try to be markup."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.outcomes import Frame, make_frame_id
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.query.site import DAY, Site, fill
+from imgpipeline_tests.ledger.samples import append, frame, writer
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Server
+from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+
+HOSTILE_SOURCE = '"><img src=x onerror="document.title=1">'
+HOSTILE_LABEL = "</script><script>document.title=1</script>' OR 1=1 --"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedStore:
+    """A viewer, and what its store holds."""
+
+    viewer: Viewer
+    """Shows the store."""
+    site: Site
+    """What was put into the store, apart from `hostile`."""
+    hostile: Frame
+    """A frame whose names are markup and SQL."""
+    settings: Settings
+    """Name the store."""
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames of `DAY`, the latest first."""
+        found = [one for one in (*self.site.frames, self.hostile) if one.day == DAY]
+        return sorted(found, key=lambda one: one.timestamp, reverse=True)
+
+
+@pytest.fixture(scope="session")
+def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewedStore]:
+    """For reading only."""
+    settings = s3_settings(s3.create_bucket("viewer"))
+    store = open_store(settings)
+    site = fill(store, {})
+    hostile = hostile_frame(14)
+    append(writer(store), [hostile])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("viewer-cache")))
+        with viewing(settings) as viewer:
+            yield ViewedStore(viewer, site, hostile, settings)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Settings:
+    """Settings of an empty store in a folder."""
+    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+
+
+def hostile_frame(offset: int) -> Frame:
+    """Return a frame whose names try to be markup, SQL and a way out of the store."""
+    time = datetime(DAY.year, DAY.month, DAY.day, 22, tzinfo=UTC)
+    return replace(
+        frame(offset, DAY, HOSTILE_SOURCE),
+        frame_id=make_frame_id(HOSTILE_SOURCE, time, offset),
+        timestamp=time,
+        source_image_path="../../../etc/passwd",
+        attributes={"note": "<script>document.title=1</script>"},
+        detections=(Detection(HOSTILE_LABEL, 7, 0.8, (1.0, 2.0, 3.0, 4.0)),),
+    )

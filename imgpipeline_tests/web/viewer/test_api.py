@@ -1,0 +1,175 @@
+"""The API answers what is in the store, page by page, and refuses what it does not know."""
+
+import csv
+import io
+from collections import Counter
+
+import pytest
+
+from imgpipeline import Lake
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+
+UNKNOWN = "0" * 32
+
+
+def test_days_have_frames_and_detections(viewed: ViewedStore):
+    expected = [
+        {"day": str(day), "frames": len(frames), "detections": sum(len(one.detections) for one in frames)}
+        for day in (NEXT_DAY, DAY)
+        for frames in [[one for one in (*viewed.site.frames, viewed.hostile) if one.day == day]]
+    ]
+    assert viewed.viewer.json("/api/v1/days")["days"] == expected
+
+
+def test_label_counts_are_those_of_the_lake(viewed: ViewedStore):
+    with Lake.open(viewed.settings) as lake:
+        expected = lake.label_counts(DAY, by=("hour", "source", "label"))
+    rows = viewed.viewer.json("/api/v1/label-counts", day=DAY, by="label,hour,source")["counts"]
+    assert [(row["source"], row["label"], row["count"]) for row in rows] == list(
+        expected[["source", "label", "count"]].itertuples(index=False, name=None)
+    )
+
+
+def test_tables_come_as_csv_without_formulas(viewed: ViewedStore):
+    answer = viewed.viewer.get("/api/v1/frames", day=DAY, format="csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert [row["frame_id"] for row in rows] == [one.frame_id for one in viewed.frames]
+    counts = viewed.viewer.get("/api/v1/label-counts", day=DAY, by="label", format="csv").text
+    assert dict(row[:2] for row in csv.reader(io.StringIO(counts, newline="")))["car"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("filters", "matches"),
+    [
+        pytest.param({}, lambda _: True, id="none"),
+        pytest.param({"source": "gate"}, lambda one: one.source == "gate", id="source"),
+        pytest.param({"status": "gated"}, lambda one: one.status == "gated", id="status"),
+        pytest.param({"hour": 8}, lambda one: one.timestamp.hour == 8, id="hour"),
+        pytest.param({"label": "dog"}, lambda one: "dog" in {f.label for f in one.detections}, id="label"),
+        pytest.param({"min_confidence": 0.9}, lambda one: any(f.confidence >= 0.9 for f in one.detections), id="sure"),
+        pytest.param({"label": "dog", "min_confidence": 0.6}, lambda _: False, id="label and confidence"),
+        pytest.param({"source": HOSTILE_SOURCE}, lambda one: one.source == HOSTILE_SOURCE, id="hostile source"),
+        pytest.param({"label": HOSTILE_LABEL}, lambda one: one.source == HOSTILE_SOURCE, id="hostile label"),
+        pytest.param({"source": "' OR '1'='1"}, lambda _: False, id="sql"),
+    ],
+)  # fmt: skip
+def test_frames_are_filtered_and_keep_their_other_boxes(viewed: ViewedStore, filters, matches):
+    page = viewed.viewer.json("/api/v1/frames", day=DAY, **filters)
+    expected = [one for one in viewed.frames if matches(one)]
+    assert [one["frame_id"] for one in page["frames"]] == [one.frame_id for one in expected]
+    assert page["matching"] == len(expected)
+    assert [[box["label"] for box in one["boxes"]] for one in page["frames"]] == [
+        [found.label for found in one.detections] for one in expected
+    ]
+
+
+def test_pages_follow_each_other_in_both_directions(viewed: ViewedStore):
+    expected = [one.frame_id for one in viewed.frames]
+    page = viewed.viewer.json("/api/v1/frames", day=DAY, limit=3)
+    pages = [page]
+    while page["older"]:
+        page = viewed.viewer.json("/api/v1/frames", day=DAY, limit=3, after=page["older"])
+        pages.append(page)
+    assert [one["frame_id"] for page in pages for one in page["frames"]] == expected
+    back = [page]
+    while page["newer"]:
+        page = viewed.viewer.json("/api/v1/frames", day=DAY, limit=3, before=page["newer"])
+        back.insert(0, page)
+    assert [one["frame_id"] for page in back for one in page["frames"]][-len(expected) + 1 :] == expected[1:]
+    assert page["newer"] is None
+
+
+def test_a_number_is_the_sum_of_its_frames_detections(viewed: ViewedStore):
+    counts = viewed.viewer.json("/api/v1/label-counts", day=DAY, by="label,hour,source")["counts"]
+    for row in counts:
+        hour = int(row["hour"][11:13])
+        page = viewed.viewer.json("/api/v1/frames", day=DAY, label=row["label"], hour=hour, source=row["source"])
+        boxes = Counter(box["label"] for one in page["frames"] for box in one["boxes"])
+        assert page["number"] == page["detections"] == boxes[row["label"]] == row["count"]
+
+
+def test_a_frame_is_traced_to_its_record_and_to_the_numbers_that_count_it(viewed: ViewedStore):
+    one = viewed.site.frames[2]
+    lineage = viewed.viewer.json(f"/api/v1/frames/{DAY}/{one.frame_id}/lineage")
+    assert (lineage["topic"], lineage["partition"], lineage["offset"]) == (one.topic, one.partition, one.offset)
+    assert lineage["segment"]["start"] <= one.offset < lineage["segment"]["end"]
+    assert lineage["segment"]["run_id"] == "run-1"
+    for number in lineage["numbers"]:
+        found = viewed.viewer.json("/api/v1/frames", day=DAY, **{n: number[n] for n in ("label", "hour", "source")})
+        assert found["number"] == number["count"]
+        assert one.frame_id in [each["frame_id"] for each in found["frames"]]
+    assert Counter({n["label"]: n["of_frame"] for n in lineage["numbers"]}) == Counter(f.label for f in one.detections)
+
+
+def test_explain_is_that_of_the_lake(viewed: ViewedStore):
+    found = viewed.viewer.json("/api/v1/explain", day=DAY, label="car", hour=7)
+    with Lake.open(viewed.settings) as lake:
+        expected = lake.explain(DAY, "car", hour=7)
+    assert (found["count"], found["frames"]) == (expected.count, expected.frames)
+    assert [one["segment"] for one in found["detections"]] == [one.segment for one in expected.detections]
+
+
+def test_sources_are_those_of_the_last_30_days(viewed: ViewedStore):
+    """The frames of the store are older than that."""
+    assert viewed.viewer.json("/api/v1/sources") == {"sources": []}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/days", f"/api/v1/frames?day={DAY}", "/api/v1/label-counts?format=csv", "image", "thumbnail"],
+    ids=["days", "frames", "csv", "image", "thumbnail"],
+)
+def test_what_a_client_has_is_not_sent_again(viewed: ViewedStore, path: str):
+    if not path.startswith("/"):
+        path = f"/api/v1/frames/{DAY}/{viewed.site.frames[0].frame_id}/{path}"
+    first = viewed.viewer.get(path)
+    again = viewed.viewer.http.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/api/v1/frames?day=2026-13-40", 400, "day is '2026-13-40'."),
+        ("/api/v1/frames?day=2026-03-01", 404, "The ledger has nothing of 2026-03-01."),
+        ("/api/v1/frames?hour=24", 400, "hour: Input should be less than or equal to 23."),
+        ("/api/v1/frames?min_confidence=nan", 400, "min_confidence: "),
+        ("/api/v1/frames?colour=red", 400, "colour: Extra inputs are not permitted."),
+        ("/api/v1/frames?source=a%00b", 400, "source: "),
+        ("/api/v1/frames?limit=100000", 400, "limit: "),
+        ("/api/v1/frames?after=bm9wZQ", 400, "The cursor 'bm9wZQ' is not one of this server."),
+        ("/api/v1/frames?after=WyIyMDI2IiwiMSIsIjEiXQ", 400, "is not one of this server."),
+        ("/api/v1/label-counts?by=frame_id", 400, "by: "),
+        ("/api/v1/explain?label=car", 400, "day: Field required."),
+        (f"/api/v1/explain?day={DAY}&label=zebra", 404, "There is no zebra on 2026-01-09."),
+        (f"/api/v1/frames/{DAY}/{UNKNOWN}", 404, f"2026-01-09 has no frame {UNKNOWN}."),
+        (f"/api/v1/frames/{DAY}/..%2F..%2Fmetadata", 404, "Not Found."),
+        (f"/api/v1/frames/{DAY}/' OR 1=1 --", 400, "frame_id: "),
+        (f"/api/v1/frames/yesterday/{UNKNOWN}", 400, "day is 'yesterday'."),
+        ("/api/v1/nothing", 404, "GET /api/v1/nothing: Not Found."),
+    ],
+)
+def test_a_wrong_question_is_answered_with_what_is_wrong(viewed: ViewedStore, path: str, status: int, said: str):
+    answer = viewed.viewer.get(path)
+    assert (answer.status_code, set(answer.json())) == (status, {"error", "next"})
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"]
+)
+def test_no_file_outside_the_static_folder_is_sent(viewed: ViewedStore, path: str):
+    assert viewed.viewer.get(path).status_code == 404
+
+
+def test_only_reading_is_possible(viewed: ViewedStore):
+    assert viewed.viewer.http.post("/api/v1/frames").status_code == 405
+
+
+def test_the_api_is_described(viewed: ViewedStore):
+    described = viewed.viewer.json("/openapi.json")["paths"]
+    assert {"/api/v1/days", "/api/v1/frames", "/api/v1/frames/{day}/{frame_id}/lineage"} <= set(described)
+    shown = viewed.viewer.get("/docs").text
+    assert all(path in shown for path in described)

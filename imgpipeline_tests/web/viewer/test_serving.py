@@ -1,0 +1,43 @@
+"""The viewer serves this machine alone, and every answer forbids what pages do not need."""
+
+import threading
+
+import pytest
+
+from imgpipeline.errors import UsageError
+from imgpipeline.settings import Settings
+from imgpipeline.web.viewer.serving import serve
+from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
+
+
+@pytest.mark.parametrize("host", ["::", "192.0.2.1", "cameras.example"])
+def test_an_address_that_others_reach_is_refused(folder: Settings, host: str):
+    with pytest.raises(UsageError, match=r"Everybody who reaches .* no authentication") as refused:
+        serve(folder, host, 8050, threading.Event())
+    assert "ssh -L 8050:127.0.0.1:8050" in str(refused.value)
+
+
+def test_a_page_of_another_site_cannot_reach_the_viewer_by_a_name_of_its_own(viewed: ViewedStore):
+    assert viewed.viewer.http.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/review", "/nothing", "/api/v1/days", "/static/viewer.js", f"/review?day={DAY}"]
+)
+def test_every_answer_forbids_foreign_and_inline_scripts(viewed: ViewedStore, path: str):
+    headers = viewed.viewer.get(path).headers
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/", f"/review?day={DAY}", "/docs", "/nothing"])
+def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed: ViewedStore, path: str):
+    page = viewed.viewer.get(path).text
+    assert "<style" not in page
+    assert " style=" not in page
+    assert " onerror=" not in page.replace("onerror=&#34;", "")
+    assert "<script>" not in page
+    assert "//" not in page.replace("image/svg+xml", "").split("<main", 1)[0].split("<body", 1)[0]

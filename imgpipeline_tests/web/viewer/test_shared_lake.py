@@ -1,0 +1,111 @@
+"""One session for all requests: it follows the ledger, survives a store that is away, and is not pulled away."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from imgpipeline.errors import TransientError
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline.web.viewer.shared_lake import SharedLake
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.web.viewer.viewing import viewing
+
+
+@pytest.mark.medium
+def test_pages_show_a_new_segment_and_say_of_when_they_are(folder: Settings):
+    store = open_store(folder)
+    chain = write_chain(store, frames(0, 3))
+    with viewing(folder) as viewer:
+        assert viewer.json("/api/v1/frames")["matching"] == 3
+        before = viewer.status()["snapshot"]
+        append(chain, frames(3, 5, NEXT_DAY))
+        wait_until(lambda: len(viewer.json("/api/v1/days")["days"]) == 2, limit_s=30, what="the new segment")
+        assert viewer.status()["snapshot"] > before
+        assert viewer.status()["snapshot"][:19].replace("T", " ") in viewer.get("/").text
+
+
+@pytest.mark.medium
+def test_an_empty_store_says_how_frames_get_into_it(folder: Settings):
+    with viewing(folder) as viewer:
+        assert "imgpipeline ingest folder" in viewer.get("/").text
+        assert viewer.get("/api/v1/frames").status_code == 404
+        write_chain(open_store(folder), frames(0, 3))
+        wait_until(lambda: viewer.get("/api/v1/frames").status_code == 200, limit_s=30, what="the first frames")
+        assert "No frames yet" not in viewer.get("/review").text
+
+
+@pytest.mark.medium
+def test_a_request_keeps_its_session_while_it_is_replaced(folder: Settings):
+    store = open_store(folder)
+    chain = write_chain(store, frames(0, 3))
+    lake = SharedLake(store, folder)
+    lake.start(wait_s=60)
+    try:
+        with lake.reading() as reading:
+            append(chain, frames(3, 5))
+            revision = lake.state.revision
+            wait_until(lambda: lake.state.revision > revision, limit_s=30, what="another session")
+            assert reading.query("SELECT count(*) FROM frames").rows == [(3,)]
+            with lake.reading() as newer:
+                assert newer.query("SELECT count(*) FROM frames").rows == [(5,)]
+    finally:
+        lake.close()
+
+
+def test_many_threads_read_at_once(folder: Settings):
+    store = open_store(folder)
+    write_chain(store, frames(0, 50))
+    lake = SharedLake(store, folder)
+    lake.start(wait_s=60)
+    together = threading.Barrier(8)
+
+    def count(_: int) -> object:
+        with lake.reading() as reading:
+            together.wait(30)
+            return reading.query("SELECT count(*), min(day), (SELECT count(*) FROM tracks) FROM frames").rows
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(count, range(8))) == [[(50, DAY, 0)]] * 8
+    finally:
+        lake.close()
+
+
+def test_without_a_session_the_reason_is_told(folder: Settings):
+    with (
+        pytest.raises(TransientError, match="being opened for the first time"),
+        SharedLake(open_store(folder), folder).reading(),
+    ):
+        pass
+
+
+@pytest.mark.medium
+def test_pages_explain_a_store_that_is_away_and_recover(s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer):
+    direct = s3_settings(bucket)
+    store = open_store(direct)
+    chain = write_chain(store, frames(0, 3))
+    proxy = toxiproxy.create_proxy(s3.port)
+    through = s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)
+    proxy.disconnect()
+    with viewing(through) as viewer:
+        answer = viewer.get("/")
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "2")
+        assert "tries again by itself" in answer.text
+        proxy.reconnect()
+        wait_until(lambda: viewer.get("/").status_code == 200, limit_s=60, what="the first session")
+        proxy.disconnect()
+        wait_until(lambda: viewer.status()["problem"] is not None, limit_s=60, what="the lost store to be noticed")
+        page = viewer.get("/review")
+        assert (page.status_code, "New frames cannot be shown now" in page.text) == (200, True)
+        assert 'id="away" class="notice bad" role="alert">' in page.text
+        proxy.reconnect()
+        append(chain, frames(3, 5))
+        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=60, what="the new frames")
+        assert viewer.status()["problem"] is None

@@ -1,0 +1,58 @@
+"""The viewer on a free port, beside the test."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from imgpipeline.settings import Settings
+from imgpipeline.web.viewer.serving import serve
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """A running viewer."""
+
+    http: httpx.Client
+    """Asks it; knows its address."""
+
+    def json(self, path: str, **parameters: object) -> Any:
+        """Return the document of a request that succeeds."""
+        answer = self.get(path, **parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def get(self, path: str, **parameters: object) -> httpx.Response:
+        """Return the answer to a request."""
+        return self.http.get(path, params={name: str(value) for name, value in parameters.items()} or None)
+
+    def status(self) -> Any:
+        """Return the document of `/api/v1/status`."""
+        return self.json("/api/v1/status")
+
+
+@contextmanager
+def viewing(settings: Settings) -> Iterator[Viewer]:
+    """Serve until the context ends."""
+    port, stop = free_port(), threading.Event()
+    thread = threading.Thread(target=serve, args=(settings, LOOPBACK, port, stop))
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as http:
+            wait_until(lambda: _answers(http), limit_s=60, what="the viewer")
+            yield Viewer(http)
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/api/v1/status").status_code == 200
+    except httpx.TransportError:
+        return False
