@@ -9,6 +9,7 @@
                         label_counts ─► label_totals, label_timestamps, frame_stats, source_activity   (summaries)
                                          frame_changes ─► events                                     (events)
                                          zone_occupancy, line_crossings                              (events)
+                   events_sensor──► watch_events ──► alerts                                           (events)
                                                                       │
                                                                 daily_report                       (reports)
 
@@ -21,6 +22,7 @@ What each of them is and does stands in its own module below `defs`; this one on
 
 import dagster as dg
 
+from imgpipeline.defs.assets.alerts import alerts, alerts_are_delivered
 from imgpipeline.defs.assets.day_tables import day_tables
 from imgpipeline.defs.assets.events import events
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
@@ -40,6 +42,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.retention import deleted_images, hourly_retention, retain_images_job
 from imgpipeline.defs.silence import no_source_is_silent, source_silence
 from imgpipeline.defs.unknown_settings import warn_of_unknown_settings
+from imgpipeline.defs.watching import events_sensor, watch_events
 
 warn_of_unknown_settings()
 defs = dg.Definitions(
@@ -53,14 +56,24 @@ defs = dg.Definitions(
         *summaries,
         tracks,
         *events,
+        alerts,
         *reports,
         redetections,
         model_comparison,
     ],
-    jobs=[detect_frames, rebuild_days, redetect_days, bundle_segments, retain_images_job, ingest_folder, ingest_video],
+    jobs=[
+        detect_frames,
+        watch_events,
+        rebuild_days,
+        redetect_days,
+        bundle_segments,
+        retain_images_job,
+        ingest_folder,
+        ingest_video,
+    ],
     schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
-    asset_checks=[no_source_is_silent],
-    sensors=[frames_sensor, keep_tables_current, source_silence],
+    asset_checks=[no_source_is_silent, alerts_are_delivered],
+    sensors=[frames_sensor, keep_tables_current, source_silence, events_sensor],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,
 )

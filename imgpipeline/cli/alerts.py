@@ -1,6 +1,7 @@
 """`imgpipeline alerts`: numbered events that someone is notified about."""
 
 import getpass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -123,7 +124,7 @@ def watch_them(
     check_names(read_targets(settings), rules)
     watch = Watch(store, settings, rules, utc_now)
     with stopped_by_signals() as stopping, delivering(store, settings, utc_now):
-        for alert in watch.run(stopping.event, seconds=seconds):
+        for alert in chain.from_iterable(watch.run(stopping.event, seconds=seconds)):
             note(f"Alert {alert.number}: {alert.event.rule} at {alert.event.source}, {alert.event.reason}.")
     raise typer.Exit(stopping.exit_status)
 

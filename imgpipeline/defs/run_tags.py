@@ -21,6 +21,10 @@ PROCESS_TAG = ".dagster/imgpipeline_process"
 """Which process executes the run."""
 ENDING_TAG = ".dagster/imgpipeline_ended"
 """How a run that failed has ended, as a value of `Ending`; a run whose process died cannot set it."""
+SEEN_EVENTS_TAG = ".dagster/imgpipeline_seen_events"
+"""Which events of Dagster's storage a run that watched for events has seen, by asset: `{"frame_metadata": 120}`."""
+DELIVER_AT_TAG = ".dagster/imgpipeline_deliver_at"
+"""When the next delivery of alerts is due after such a run, RFC 3339."""
 _EARLIER = {
     ENDS_TAG: "imgpipeline/ledger_ends",
     PROCESS_TAG: "imgpipeline/process",

@@ -82,7 +82,7 @@ class DayEvents(DayOfRules):
     def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
         zone = find_timezone(self.settings.timezone)
         if isinstance(rule, ImageChangeRule):
-            return evaluate_changes(rule, read_changes(inputs), zone)
+            return evaluate_changes(rule, read_changes(inputs.engine), zone)
         chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
         frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
         return evaluate_objects(rules, rule, frames, zone)

@@ -12,6 +12,7 @@ from imgpipeline.events.values import FrameChange
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, FRAME_CHANGES
+from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.objectstore import ImageReader
 
@@ -56,10 +57,10 @@ class DayFrameChanges(DayOfRules):
         return rows, {_COMPARED: str(len(new))}
 
 
-def read_changes(inputs: Inputs) -> list[FrameChange]:
+def read_changes(engine: Engine) -> list[FrameChange]:
     """Returns the comparisons of an opened table `frame_changes`."""
     names = ", ".join(f'"{column.name}"' for column in FRAME_CHANGES.columns if column.name != "day")
-    rows = select_rows(inputs.engine, f"SELECT {names} FROM frame_changes")  # noqa: S608 - own names
+    rows = select_rows(engine, f"SELECT {names} FROM frame_changes")  # noqa: S608 - own names
     return [
         FrameChange(**{("image_path" if name == "source_image_path" else name): value for name, value in row.items()})
         for row in rows

@@ -1,13 +1,18 @@
-"""Reads events from the table `events`: those of a day, or one by its name."""
+"""Reads what the stored tables of a day say of its events: all of them, one by its name, and image comparisons."""
 
 from dataclasses import fields
 from datetime import date
 from typing import Any
 
 from imgpipeline.errors import UsageError
-from imgpipeline.events.values import Event
+from imgpipeline.events.frame_changes import read_changes
+from imgpipeline.events.values import Event, FrameChange
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
+from imgpipeline.lake.schema import FRAME_CHANGES
+from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -41,6 +46,19 @@ def read_event(store: ObjectStore, settings: Settings, event_id: str) -> Event:
 
 def _event(row: dict[str, Any]) -> Event:
     return Event(**{each.name: _value(row[each.name]) for each in fields(Event)})
+
+
+def read_stored_changes(store: ObjectStore, settings: Settings, day: date) -> list[FrameChange]:
+    """Returns the comparisons of images that the stored table of a day has; none where there is no table.
+
+    Raises:
+        PermanentError: A stored table is not a Parquet file, or memory or disk do not suffice.
+        TransientError: The store does not answer.
+    """
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
+        create_derived_tables(engine)
+        fill_derived_tables(engine, store, cache, lambda stored: stored == day, tables=(FRAME_CHANGES,))
+        return read_changes(engine)
 
 
 def _value(value: Any) -> Any:

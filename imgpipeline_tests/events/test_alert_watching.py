@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -122,3 +123,22 @@ def test_an_event_has_its_alert_after_the_store_failed(fault: str, tmp_path: Pat
     alerts = list(read_alerts(store))
     assert [alert.number for alert in alerts] == [1, 2]
     assert len({alert.event.event_id for alert in alerts}) == 2
+
+
+def test_a_start_takes_over_the_comparisons_of_the_stored_table(store: ObjectStore, tmp_path: Path):
+    """Frames that Dagster has compared are not read again: a start late in the day costs no images."""
+    frames = make_frames(store)
+    append(writer(store), frames)
+    wanted = daily_ids(store, tmp_path)
+    for frame in frames:
+        store.delete(frame.source_image_path)
+    assert {alert.event.event_id for alert in watch(store, tmp_path).look()} == wanted
+
+
+def test_a_watch_ends_when_nothing_has_happened_for_a_while(store: ObjectStore, tmp_path: Path):
+    append(writer(store), make_frames(store))
+    ticks = itertools.count()
+    live = Watch(store, folder_settings(tmp_path), rules(RULES), lambda: LATER + timedelta(seconds=next(ticks)))
+    looks = list(live.run(threading.Event(), idle_s=5))
+    assert looks[0]
+    assert not any(looks[1:])

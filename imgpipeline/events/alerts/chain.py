@@ -4,8 +4,9 @@ A writer reads every alert up to the end before it writes one there, create-only
 first, it reads that alert too and tries the next number, unless the other one was about the same event.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from uuid import uuid4
 
 from imgpipeline.contracts.alert_keys import ALERTS, alert_key, parse_number
@@ -31,6 +32,7 @@ class AlertChain:
         self._event_ids: set[str] = set()
         self._is_read = False
         self.last = 0
+        self.by_day: Counter[date] = Counter()
 
     def catch_up(self) -> None:
         """Reads the alerts that others have written since the last call.
@@ -80,6 +82,7 @@ class AlertChain:
 
     def _take(self, alert: Alert) -> None:
         self._event_ids.add(alert.event.event_id)
+        self.by_day[alert.event.timestamp.date()] += 1
         self.last = alert.number
 
 

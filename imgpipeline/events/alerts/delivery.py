@@ -169,11 +169,17 @@ def _lacking(targets: Sequence[Target], alert: Alert, attempts: Iterable[Attempt
     return [target for target in targets if target.is_for(alert.notify) and target.name not in have]
 
 
-def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
+def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
+    """Returns when an alert that some target lacks is due again, UTC; None: at once."""
     if not attempts:
-        return True
+        return None
     pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(len(attempts) - 1, 20), _LONGEST_PAUSE_S)
-    return now >= attempts[-1].at + timedelta(seconds=pause_s)
+    return attempts[-1].at + timedelta(seconds=pause_s)
+
+
+def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
+    due_at = next_attempt_at(attempts)
+    return due_at is None or now >= due_at
 
 
 def _entries(store: ObjectStore, number: int) -> list[int]:

@@ -25,19 +25,22 @@ _Pair = tuple[StoredFrame, StoredFrame]
 class LiveDay:
     """One day; for one thread at a time."""
 
-    def __init__(self, rules: Rules, settings: Settings, images: ImageReader) -> None:
+    def __init__(
+        self, rules: Rules, settings: Settings, images: ImageReader, compared: Iterable[FrameChange] = ()
+    ) -> None:
         """Begins without frames.
 
         Args:
             rules: The rules; those that follow tracks are left out.
             settings: Have the time zone of hours.
             images: Reads the images that are compared.
+            compared: Comparisons that are known already.
         """
         self._rules = rules
         self._zone = find_timezone(settings.timezone)
         self._images = images
         self._frames: dict[str, dict[str, tuple[tuple[Any, ...], Frame]]] = defaultdict(dict)
-        self._changes: dict[_Pair, FrameChange] = {}
+        self._changes: dict[_Pair, FrameChange] = {_pair_of(change): change for change in compared}
         self._new: set[str] = set()
 
     def add(self, chain: ChainId, frame: Frame) -> None:
@@ -77,6 +80,13 @@ class LiveDay:
         new = [pair for pair in pairs if pair not in self._changes]
         self._changes.update(zip(new, compare_pairs(self._images, new), strict=True))
         return [self._changes[pair] for pair in pairs]
+
+
+def _pair_of(change: FrameChange) -> _Pair:
+    previous = StoredFrame(
+        change.previous_frame_id, change.source, change.previous_timestamp, change.previous_image_path
+    )
+    return StoredFrame(change.frame_id, change.source, change.timestamp, change.image_path), previous
 
 
 def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:

@@ -1,7 +1,8 @@
 """Follows the ledger and raises an alert for each event, while frames arrive.
 
 A start reads the current days from their first frame, so the events, and the cooldowns of rules, are those of the daily
-build. Nothing else is kept between runs: the alert chain says which events already have an alert.
+build; it takes over the comparisons of images that the day's table has. Nothing else is kept between runs: the alert
+chain says which events already have an alert.
 """
 
 import logging
@@ -16,9 +17,9 @@ from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.live_day import LiveDay
 from imgpipeline.events.alerts.values import Alert
-from imgpipeline.events.configuration import Rules
+from imgpipeline.events.configuration import ImageChangeRule, Rules
 from imgpipeline.events.difference_images import store_difference
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.stored_events import read_events, read_stored_changes
 from imgpipeline.events.values import Event
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
@@ -44,6 +45,8 @@ class Watch:
     """Says what time it is."""
     chain: AlertChain = field(init=False)
     """The alerts so far."""
+    news_at: datetime = field(init=False)
+    """When the ledger, or the stored events, last had something new, UTC."""
     _days: dict[date, LiveDay] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
     _tables: dict[date, str] = field(default_factory=dict)
@@ -51,7 +54,12 @@ class Watch:
 
     def __post_init__(self) -> None:
         """Opens the alert chain."""
-        self.chain = AlertChain(self.store)
+        self.chain, self.news_at = AlertChain(self.store), self.clock()
+
+    @property
+    def tracked_rules(self) -> frozenset[str]:
+        """Names of the rules that follow tracks: their events are read from the day's table when it is built."""
+        return frozenset(rule.name for rule in self.rules.rule if rule.reads == "track_points")
 
     def look(self) -> list[Alert]:
         """Reads what is new in the ledger, and returns the alerts that it raised.
@@ -75,10 +83,17 @@ class Watch:
                 self._pending[event.event_id] = event
         return list(self._raise_pending(now))
 
-    def run(self, stop: threading.Event, *, seconds: float | None = None) -> Iterator[Alert]:
-        """Yields alerts as they are raised, until it is stopped or its time is up.
+    def run(
+        self, stop: threading.Event, *, seconds: float | None = None, idle_s: float | None = None
+    ) -> Iterator[list[Alert]]:
+        """Looks again and again, and yields the alerts that each look has raised.
 
         A store that does not answer is asked again; each failure is logged.
+
+        Args:
+            stop: Ends it.
+            seconds: Ends it after this long; None: never.
+            idle_s: Ends it after this long without news; None: never.
 
         Raises:
             LedgerError: A segment cannot be read, or the ledger is another one.
@@ -87,10 +102,12 @@ class Watch:
         until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
         while not stop.is_set():
             try:
-                yield from self.look()
+                yield self.look()
             except TransientError as error:
                 _LOG.warning("%s", error)
-            if until is not None and self.clock() >= until:
+            now = self.clock()
+            is_idle = idle_s is not None and now - self.news_at >= timedelta(seconds=idle_s)
+            if is_idle or (until is not None and now >= until):
                 return
             stop.wait(_POLL_S)
 
@@ -116,22 +133,24 @@ class Watch:
             for chain, outcome in batch.outcomes():
                 if isinstance(outcome, Frame) and outcome.day >= first:  # an import of old days raises no alert
                     self._live(outcome.day).add(chain, outcome)
-            self._checkpoint = batch.checkpoint
+            self._checkpoint, self.news_at = batch.checkpoint, self.clock()
 
     def _live(self, day: date) -> LiveDay:
         if day not in self._days:
-            self._days[day] = LiveDay(self.rules, self.settings, ImageReader(self.store, self.settings))
+            is_compared = any(isinstance(rule, ImageChangeRule) for rule in self.rules.rule)
+            compared = read_stored_changes(self.store, self.settings, day) if is_compared else ()
+            self._days[day] = LiveDay(self.rules, self.settings, ImageReader(self.store, self.settings), compared)
         return self._days[day]
 
     def _events(self) -> Iterator[Event]:
         for live in self._days.values():
             yield from live.find_events()
-        tracked = {rule.name for rule in self.rules.rule if rule.reads == "track_points"}
+        tracked = self.tracked_rules
         for day in self._days if tracked else ():
             info = self.store.head(day_table_key(EVENTS.name, day))
             if info is not None and self._tables.get(day) != info.e_tag:
                 yield from (event for event in read_events(self.store, self.settings, day) if event.rule in tracked)
-                self._tables[day] = info.e_tag
+                self._tables[day], self.news_at = info.e_tag, self.clock()
 
     def _raise_pending(self, now: datetime) -> Iterator[Alert]:
         """Yields the alerts of pending events; an event stays pending until it has one, also if the store fails."""

@@ -1,0 +1,209 @@
+"""The job `watch_events`, which raises and delivers alerts while frames arrive, and the sensor that keeps it running.
+
+A run ends when nothing has happened for a while. The sensor starts the next one when detection has reported frames that
+no run has looked at, when a delivery is due, or when a run failed. Alerts are stored in such a way that a run can be
+killed at any step, and that two runs at once do no harm.
+"""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
+
+import dagster as dg
+
+from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.defs.assets.alerts import alerts_materialization, delivery_evaluation
+from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
+from imgpipeline.defs.failures import known_failures
+from imgpipeline.defs.instances import kept_instance
+from imgpipeline.defs.lost_runs import note_process
+from imgpipeline.defs.processes import describe_table
+from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.run_tags import DELIVER_AT_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.events.alerts.undelivered import find_undelivered
+from imgpipeline.events.alerts.values import Alert
+from imgpipeline.lake.schema import EVENTS
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings, load_settings, utc_now
+
+JOB_NAME = "watch_events"
+_SHOWN_EVERY_S = 10.0
+"""A storm of alerts is a materialization for each so many seconds."""
+_RUNS_READ = 12
+_LONGEST_PAUSE_S = 600.0
+_LONGEST_END_S = 300.0
+_SUBMITTED_WITHIN = timedelta(minutes=2)
+"""A daemon that lives submits a run within a second of creating it."""
+
+
+class WatchConfig(dg.Config):
+    """When a run ends."""
+
+    idle_s: float | None = None
+    """Stop after this many seconds without news; default: `IMGPIPELINE_LINGER_S`."""
+    max_run_s: float | None = None
+    """Stop after this many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
+
+
+class _Shown:
+    """Tells Dagster about new alerts, and about the delivery of alerts when that changes."""
+
+    def __init__(self, context: dg.OpExecutionContext, settings: Settings, store: ObjectStore) -> None:
+        self._context, self._settings, self._store = context, settings, store
+        self._new: dict[date, list[Alert]] = defaultdict(list)
+        self._shown_at_s = 0.0
+        self._said = ""
+        self.raised = 0
+
+    def note(self, alerts: Sequence[Alert], by_day: Mapping[date, int], *, is_last: bool = False) -> None:
+        for alert in alerts:
+            self._new[alert.event.timestamp.astimezone(UTC).date()].append(alert)
+        self.raised += len(alerts)
+        if not is_last and time.monotonic() - self._shown_at_s < _SHOWN_EVERY_S:
+            return
+        for day, latest in self._new.items():
+            self._context.log_event(alerts_materialization(self._settings, self._store, day, latest, by_day[day]))
+        self._new.clear()
+        self._show_delivery()
+        self._shown_at_s = time.monotonic()
+
+    def _show_delivery(self) -> None:
+        found = find_undelivered(self._store, self._settings, now=utc_now())
+        if found.said != self._said:
+            self._context.instance.report_runless_asset_event(delivery_evaluation(found))
+            self._said = found.said
+
+
+@dg.op(name="watch_ledger", description="Follows the ledger, raises an alert for each event, and delivers the alerts.")
+def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipeline: Pipeline) -> None:
+    """Watches until nothing has happened for a while."""
+    from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - as the next one
+    from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as the next one
+    from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only where events are found
+
+    with known_failures():
+        note_process(context.instance, context.run_id)
+        settings, store = pipeline.settings(), pipeline.store()
+        idle_s = settings.linger_s if config.idle_s is None else config.idle_s
+        seconds = settings.max_run_s if config.max_run_s is None else config.max_run_s
+        rules = read_rules(settings, store)
+        check_names(read_targets(settings), rules)
+        watch = Watch(store, settings, rules, utc_now)
+        shown = _Shown(context, settings, store)
+        with delivering(store, settings, utc_now):
+            for alerts in watch.run(threading.Event(), seconds=seconds, idle_s=idle_s):
+                shown.note(alerts, watch.chain.by_day)
+            seen = newest_events(context.instance, is_tracked=bool(watch.tracked_rules))
+            last = watch.look()  # sees all that was reported before
+        shown.note(last, watch.chain.by_day, is_last=True)
+        found = find_undelivered(store, settings, now=utc_now())
+        tags = {SEEN_EVENTS_TAG: json.dumps(seen)}
+        if found.retry_at:
+            tags[DELIVER_AT_TAG] = format_time(found.retry_at)
+        context.instance.add_run_tags(context.run_id, tags)
+        context.log.info(f"Raised {counted(shown.raised, 'alert')}. {found.said}")
+        context.add_output_metadata({"alerts": shown.raised, "undelivered": len(found.numbers)})
+
+
+@dg.job(
+    name=JOB_NAME,
+    executor_def=dg.in_process_executor,
+    tags={WORK_TAG: "alerts"},
+    description="Raises an alert for each event that the rules find in new frames, and delivers the alerts. Started by "
+    "events_sensor.",
+)
+def watch_events() -> None:
+    """Watches for events."""
+    watch_ledger_op()
+
+
+@dg.sensor(
+    name="events_sensor",
+    target=watch_events,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING if load_settings().rules_file else dg.DefaultSensorStatus.STOPPED,
+    description="Keeps a watch_events run going while frames arrive, and starts one when a delivery of alerts is due. "
+    "On by default if IMGPIPELINE_RULES_FILE is set. Turn it off to pause alerts.",
+)
+def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Starts a run where there is something to look at or to deliver."""
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only where events are found
+
+    instance, now, pipeline = kept_instance(context), utc_now(), Pipeline()
+    try:
+        settings = pipeline.settings()
+        if settings.rules_file is None:
+            return dg.SkipReason("IMGPIPELINE_RULES_FILE is not set.")
+        records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=_RUNS_READ)
+        if any(_is_live(record, now) for record in records):
+            return dg.SkipReason("A run is watching.")
+        rules = read_rules(settings, pipeline.store())
+        is_tracked = any(rule.reads == "track_points" for rule in rules.rule)
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    newest = newest_events(instance, is_tracked=is_tracked)
+    wait = _reason_to_wait(records, newest, now, settings.retry_pause_s)
+    if wait is not None:
+        return dg.SkipReason(wait)
+    longest_s = int(settings.max_run_s + _LONGEST_END_S)
+    tags = {PROCESS_TABLE_TAG: describe_table(), "dagster/max_runtime": str(longest_s)}
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)])
+
+
+def newest_events(instance: dg.DagsterInstance, *, is_tracked: bool) -> dict[str, int]:
+    """Returns the storage id of the newest materialization of each asset that a watch depends on.
+
+    Args:
+        instance: Dagster's storage.
+        is_tracked: Whether a rule follows tracks, so that its events are those of the table.
+    """
+    assets = (FRAME_METADATA, *([dg.AssetKey(EVENTS.name)] if is_tracked else []))
+    found = {asset.to_user_string(): instance.fetch_materializations(asset, limit=1).records for asset in assets}
+    return {name: records[0].storage_id for name, records in found.items() if records}
+
+
+def _reason_to_wait(
+    records: Sequence[dg.RunRecord], newest: Mapping[str, int], now: datetime, retry_pause_s: float
+) -> str | None:
+    """Returns why no run is needed now; None where one is."""
+    failed = list(takewhile(lambda record: record.dagster_run.status is dg.DagsterRunStatus.FAILURE, records))
+    if failed:
+        pause_s = min(_LONGEST_PAUSE_S, retry_pause_s * 2.0 ** (len(failed) - 1))
+        again_at = _ended_at(failed[0]) + timedelta(seconds=pause_s)
+        return None if now >= again_at else f"The last run failed; the next one starts at {format_time(again_at)}."
+    good = next(_succeeded(records), None)
+    seen = json.loads(good.tags.get(SEEN_EVENTS_TAG, "{}")) if good else {}
+    if any(event > seen.get(name, 0) for name, event in newest.items()):
+        return None
+    deliver_at = good.tags.get(DELIVER_AT_TAG) if good else None
+    if deliver_at is None:
+        return "No frame was processed since the last run."
+    if now >= parse_time(deliver_at):
+        return None
+    return f"The next delivery is due at {deliver_at}."
+
+
+def _succeeded(records: Sequence[dg.RunRecord]) -> Iterator[dg.DagsterRun]:
+    for record in records:
+        if record.dagster_run.status is dg.DagsterRunStatus.SUCCESS:
+            yield record.dagster_run
+
+
+def _is_live(record: dg.RunRecord, now: datetime) -> bool:
+    if record.dagster_run.is_finished:
+        return False
+    is_new = now - record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC) < _SUBMITTED_WITHIN
+    return is_new or record.dagster_run.status is not dg.DagsterRunStatus.NOT_STARTED
+
+
+def _ended_at(record: dg.RunRecord) -> datetime:
+    if record.end_time:
+        return datetime.fromtimestamp(record.end_time, UTC)
+    return record.update_timestamp.replace(tzinfo=record.update_timestamp.tzinfo or UTC)
