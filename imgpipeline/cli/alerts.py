@@ -40,7 +40,7 @@ def list_them(
         rows = [{**each.to_json(), "timestamp": each.alert.event.timestamp} for each in listed]
         show_table(names, [[row[name] for name in names] for row in rows])
     else:
-        note("There are no alerts.")
+        note("There are no alerts. `imgpipeline alerts watch` raises them.")
     if in_all > len(listed):
         note(f"Showing the latest {len(listed):,} of {in_all:,} alerts; --limit shows more.")
 
@@ -122,10 +122,13 @@ def watch_them(
     store = open_store(settings)
     rules = read_rules(settings, store)
     check_names(read_targets(settings), rules)
-    watch = Watch(store, settings, rules, utc_now)
+    watch, count = Watch(store, settings, rules, utc_now), 0
+    note(f"Watching for events of {counted(len(rules.rule), 'rule')}. Ctrl-C stops.")
     with stopped_by_signals() as stopping, delivering(store, settings, utc_now):
         for alert in chain.from_iterable(watch.run(stopping.event, seconds=seconds)):
             note(f"Alert {alert.number}: {alert.event.rule} at {alert.event.source}, {alert.event.reason}.")
+            count += 1
+    note(f"{counted(count, 'alert')} raised; events older than {settings.alert_max_age_s:,.0f} s raise none.")
     raise typer.Exit(stopping.exit_status)
 
 

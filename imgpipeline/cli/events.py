@@ -2,12 +2,13 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
+from imgpipeline.cli.events_build import build
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -19,8 +20,12 @@ from imgpipeline.cli.output import (
     shown,
 )
 from imgpipeline.contracts.counts import counted
-from imgpipeline.lake.query.days import read_span
+from imgpipeline.lake.query.days import Span, read_span
 from imgpipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.settings import Settings
 
 app = typer.Typer(help="What the rules found, and what is counted at zones and lines.")
 _SHOWN = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
@@ -30,6 +35,9 @@ _NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how zo
 @app.callback()
 def _group() -> None:
     """What the rules found, and what is counted at zones and lines."""
+
+
+app.command("build")(build)
 
 
 @app.command("list")
@@ -55,7 +63,8 @@ def list_them(  # noqa: PLR0913 - one parameter an option
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)
     span, settings = read_span(day, first, last), load_settings()
-    found, matching = find_events(open_store(settings), settings, span, WantedEvents(rule, source, kind), limit)
+    store = open_store(settings)
+    found, matching = find_events(store, settings, span, WantedEvents(rule, source, kind), limit)
     rows = found.to_pylist()
     if as_json:
         show_json(rows)
@@ -64,10 +73,19 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     elif rows:
         show_table(_SHOWN, [[row[name] for name in _SHOWN] for row in rows])
     else:
-        step = "" if settings.rules_file else "; IMGPIPELINE_RULES_FILE is not set, so no events are built"
-        note(f"No events match ({span}){step}.")
+        note(f"No events match ({span}){_why_none(store, settings, span)}.")
     if matching > len(rows):
         note(f"Showing the latest {len(rows):,} of {matching:,} events ({span}); --limit shows more.")
+
+
+def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
+    from imgpipeline.lake.build.summary_inputs import list_versions  # noqa: PLC0415 - loads DuckDB
+
+    if settings.rules_file is None:
+        return "; IMGPIPELINE_RULES_FILE is not set, so no events are built"
+    if not any(day in span for day in list_versions(store, "events")):
+        return "; none of these days has events yet: Dagster builds them, or imgpipeline events build --day 2026-01-09"
+    return ""
 
 
 @app.command("clip")

@@ -1,17 +1,16 @@
 """`imgpipeline tracks`: objects followed across frames, and how many different ones there were."""
 
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
-from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
+from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption, days_with_frames
 from imgpipeline.cli.output import CsvOption, JsonOption, note, show_json, show_table
 from imgpipeline.contracts.counts import counted
-from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
-from imgpipeline.lake.query.days import Span, read_span
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -46,12 +45,10 @@ def build(
     from imgpipeline.tracking.day_tracks import build_tracks  # noqa: PLC0415 - loads DuckDB
 
     span = read_span(day, first, last)
-    if span.is_all:
-        raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
     settings = load_settings()
     store = open_store(settings)
     done, failed = [], {}
-    for each in _days(store, span):
+    for each in days_with_frames(store, span):
         try:
             done.append(build_tracks(store, each, settings=settings, force=force, now=utc_now()))
         except PermanentError as error:
@@ -66,20 +63,6 @@ def build(
         show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
     if failed:
         raise PermanentError(f"{counted(len(failed), 'day')} could not be built: {', '.join(map(str, failed))}.")
-
-
-def _days(store: Any, span: Span) -> list[date]:
-    from imgpipeline.lake.build.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.schema import FRAMES  # noqa: PLC0415 - as above
-
-    if span.first is not None and span.first == span.last:
-        return [span.first]
-    days = [day for day in list_days(store, FRAMES.name) if day in span]
-    if not days:
-        raise ConfigurationError(
-            f"No day of {span} has a table `frames`.", next_step="`imgpipeline status` shows the days"
-        )
-    return days
 
 
 def _row(done: "TracksBuild") -> dict[str, Any]:

@@ -60,6 +60,7 @@ WRONG_CALLS = [
     ("simulate mqtt --cameras 0", "Invalid value for '--cameras'"),
     ("sources run", "Missing argument 'SOURCES.TOML'."),
     ("events list --day x", "--day is 'x'."),
+    ("events build", "No rules are given."),
     ("events clip abc", "Missing option '--out'."),
     ("events clip --out clip.mp4", "Missing argument 'EVENT_ID'."),
     ("events clip abc --out clip.mp4", "There is no event 'abc'"),
