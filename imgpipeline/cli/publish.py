@@ -9,8 +9,9 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.errors import ImgpipelineError, TransientError, UsageError
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.options import Form
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:

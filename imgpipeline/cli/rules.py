@@ -48,7 +48,7 @@ def check(file: FileArgument = None) -> None:
         ],
     )
     said = (counted(len(rules.zone), "zone"), counted(len(rules.line), "line"), counted(len(rules.rule), "rule"))
-    note(f"The rules are well: {', '.join(said)}.")
+    note(f"The rules are valid: {', '.join(said)}.")
 
 
 @app.command("put")
@@ -92,7 +92,6 @@ def draw(
     wanted = _source_of(rules, source)
     places = [place for place in rules.places if place.source == wanted]
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-    path = Path(frame)
     path = Path(frame)
     data = path.read_bytes() if path.is_file() else ImageReader(open_store(settings), settings).read(frame).data
     drawn = draw_places(decode_image(data, limits).pixels, places)

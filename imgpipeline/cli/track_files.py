@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import CsvOption, JsonOption, refuse_two_formats, show_csv, show_json, show_table
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
@@ -17,13 +18,6 @@ class Form(StrEnum):
     STATS = "stats"
     TRACKS = "tracks"
     DETECTIONS = "detections"
-
-
-class Kind(StrEnum):
-    """Which labels a classic file of tracks or detections has."""
-
-    CARS = "cars"
-    PEOPLE = "people"
 
 
 def stats(

@@ -24,7 +24,7 @@ from imgpipeline.events.configuration import (
     ZoneOccupancyRule,
 )
 from imgpipeline.events.crossings import find_crossings
-from imgpipeline.events.geometry import foot_point, is_inside
+from imgpipeline.events.geometry import objects_in
 from imgpipeline.events.stretches import Moment, Stretch, find_stretches
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 
@@ -113,19 +113,12 @@ def _by_source(frames: Iterable[SeenFrame], sources: Sequence[str]) -> Iterator[
 
 def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[SeenObject, ...]:
     """Returns the objects of a frame that a rule looks at: by label and confidence, and in its zone."""
-    corners = [(x * frame.size[0], y * frame.size[1]) for x, y in zone.fractions] if zone else []
-    return tuple(
+    objects = tuple(
         each
         for each in frame.objects
-        if (not rule.labels or each.label in rule.labels)
-        and each.confidence >= rule.min_confidence
-        and (zone is None or _stands_in(each, frame.size, corners))
+        if (not rule.labels or each.label in rule.labels) and each.confidence >= rule.min_confidence
     )
-
-
-def _stands_in(each: SeenObject, size: tuple[int, int], corners: Sequence[tuple[float, float]]) -> bool:
-    foot = foot_point(each.box_xywh, size) if each.box_xywh else None
-    return foot is not None and is_inside(foot, corners)
+    return objects_in(zone, objects, frame.size) if zone else objects
 
 
 def _stretches(rule: ObjectRule, moments: Iterable[Moment[_Seen]], seconds: float) -> Iterator[Stretch[_Seen]]:

@@ -4,9 +4,10 @@ Points are in pixels of the image, y downwards.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from imgpipeline.events.configuration import Point
+from imgpipeline.events.configuration import Point, Zone
+from imgpipeline.events.values import SeenObject
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels; may reach beyond the image."""
@@ -43,6 +44,19 @@ def is_inside(point: Point, corners: Sequence[Point]) -> bool:
             at = start[0] + (point[1] - start[1]) * (end[0] - start[0]) / (end[1] - start[1])
             inside ^= at > point[0]
     return inside
+
+
+def objects_in(zone: Zone, objects: Iterable[SeenObject], size: tuple[int, int]) -> tuple[SeenObject, ...]:
+    """Returns the objects that stand in a zone.
+
+    Args:
+        zone: The zone.
+        objects: What was found in an image.
+        size: Width and height of the image.
+    """
+    corners = [(x * size[0], y * size[1]) for x, y in zone.fractions]
+    feet = ((each, foot_point(each.box_xywh, size) if each.box_xywh else None) for each in objects)
+    return tuple(each for each, foot in feet if foot and is_inside(foot, corners))
 
 
 def distance_from_line(point: Point, start: Point, end: Point) -> float:

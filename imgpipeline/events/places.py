@@ -8,7 +8,7 @@ from typing import Any
 
 from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.events.crossings import Crossing, find_crossings
-from imgpipeline.events.geometry import foot_point, is_inside
+from imgpipeline.events.geometry import objects_in
 from imgpipeline.events.values import SeenFrame, SeenObject, in_order
 
 COUNTING_VERSION = 1
@@ -27,7 +27,7 @@ def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any
         zone: The zone.
         frames: All processed frames of its source and day, in any order.
     """
-    inside = [(frame, _inside(zone, frame)) for frame in in_order(frames)]
+    inside = [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
     all_frames = Counter(_hour(frame.timestamp) for frame, _ in inside)
     at_once: dict[_Key, list[int]] = defaultdict(list)
     tracked: dict[_Key, set[str]] = defaultdict(set)
@@ -80,14 +80,7 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
     ]
 
 
-def _inside(zone: Zone, frame: SeenFrame) -> list[SeenObject]:
-    width, height = frame.size
-    corners = [(x * width, y * height) for x, y in zone.fractions]
-    feet = ((each, foot_point(each.box_xywh, frame.size) if each.box_xywh else None) for each in frame.objects)
-    return [each for each, foot in feet if foot and is_inside(foot, corners)]
-
-
-def _occupied(inside: Sequence[tuple[SeenFrame, list[SeenObject]]]) -> dict[_Key, timedelta]:
+def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[_Key, timedelta]:
     """Returns how long each label was in the zone; a time over the full hour counts in both hours."""
     occupied: dict[_Key, timedelta] = defaultdict(timedelta)
     for (before, objects_before), (after, objects_after) in pairwise(inside):

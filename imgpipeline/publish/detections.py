@@ -7,6 +7,7 @@ its outcome for the first time; what a repair writes about an offset that is pub
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.ledger import Batch as LedgerBatch
 from imgpipeline.ledger import follow
@@ -14,7 +15,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.checkpoints import Published
 from imgpipeline.publish.forms import detections_record
 from imgpipeline.publish.frames_seen import FramesSeen
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.options import Form
 from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.options import Form
 from imgpipeline.stream.batches import Record
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import FRAMES
@@ -18,7 +19,7 @@ from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, parse_ends
 from imgpipeline.publish.forms import classic_frame, record_of
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.options import Form
 from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record

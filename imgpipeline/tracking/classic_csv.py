@@ -4,18 +4,13 @@ Differences to those programs, on purpose: one tracker per video, numbers that f
 true corners.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.lake.storage.engine import quoted
 
-CARS = ("car", "van", "truck")
-"""Labels that count as cars."""
-PEOPLE = ("person", "pedestrian", "people")
-"""Labels that count as people."""
-KINDS: Mapping[str, Sequence[str]] = {"cars": CARS, "people": PEOPLE}
-"""Labels by kind."""
 _FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id)"
 Rows = list[tuple[Any, ...]]
 Ask = Callable[[str], Rows]
@@ -30,10 +25,10 @@ def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]
         source: The video or sequence.
         day: UTC day.
     """
-    kinds = " ".join(f"WHEN label IN {_labels(labels)} THEN '{kind}'" for kind, labels in KINDS.items())
+    kinds = " ".join(f"WHEN label IN {_labels(kind)} THEN '{kind}'" for kind in Kind)
     counts = ", ".join(
         f"CAST(coalesce(sum(fresh) FILTER (kind = '{kind}') OVER (ORDER BY shown_at), 0) AS BIGINT) AS num_{kind}"
-        for kind in KINDS
+        for kind in Kind
     )
     rows = ask(
         f"""
@@ -48,19 +43,19 @@ def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]
     return ("timestamp", "num_cars", "num_people"), [(_naive(row[0]), *row[1:]) for row in rows]
 
 
-def tracks(ask: Ask, source: str, day: date, kind: str) -> tuple[tuple[str, ...], Rows]:
+def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
     """Returns the classic rows of tracks: one a point, objects numbered from 1 by their first sight.
 
     Args:
         ask: Runs a query in a session that shows the day.
         source: The video or sequence.
         day: UTC day.
-        kind: A key of `KINDS`.
+        kind: Which labels.
     """
     rows = ask(
         f"""
         WITH chosen AS (SELECT track_id, unique_id, first_seen FROM tracks
-                        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(KINDS[kind])}),
+                        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}),
              numbered AS (SELECT unique_id, row_number() OVER (ORDER BY min(first_seen), unique_id) AS "number"
                           FROM chosen GROUP BY unique_id)
         SELECT {_FRAME_ID}, p.source, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
@@ -73,22 +68,22 @@ def tracks(ask: Ask, source: str, day: date, kind: str) -> tuple[tuple[str, ...]
     return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
-def detections(ask: Ask, source: str, day: date, kind: str) -> tuple[tuple[str, ...], Rows]:
+def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
     """Returns the classic rows of detections, with corners as whole pixels; arguments as `tracks`."""
     rows = ask(
         f"""
         SELECT {_FRAME_ID}, source, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
                CAST(floor(y) AS INTEGER), CAST(floor(x + width) AS INTEGER), CAST(floor(y + height) AS INTEGER)
         FROM detections
-        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(KINDS[kind])}
+        WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}
         ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - quoted
     )
     columns = ("frame_id", "video_id", "timestamp", "label", "confidence", "x1", "y1", "x2", "y2")
     return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
-def _labels(labels: Sequence[str]) -> str:
-    return f"({', '.join(map(quoted, labels))})"
+def _labels(kind: Kind) -> str:
+    return f"({', '.join(map(quoted, kind.labels))})"
 
 
 def _naive(at: datetime) -> str:

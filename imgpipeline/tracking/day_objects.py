@@ -70,10 +70,14 @@ def name_tracks(engine: Engine, day: date) -> None:
     continues = {p.later.track_id: p.earlier.track_id for p in pairs if p.earlier.slice_s < midnight_s}
     objects = name_objects(tracks, joined)
     unique = name_objects(tracks, [*joined, *((one, other) for one, other in stitched)])
-    named = [(name, objects[name], unique[name], continues.get(name)) for name in objects]
-    rows = [(*row[:3], row[3] if row[3] in there else None) for row in named]
-    columns = ("track_id", "object_id", "unique_id", "continues_track_id")
-    table = pa.table({name: pa.array([row[n] for row in rows], pa.string()) for n, name in enumerate(columns)})
+    before = [continues.get(name) for name in objects]
+    columns: dict[str, list[str | None]] = {
+        "track_id": list(objects),
+        "object_id": list(objects.values()),
+        "unique_id": [unique[name] for name in objects],
+        "continues_track_id": [name if name in there else None for name in before],
+    }
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     engine.connection.register("fresh", table)
     engine.run("CREATE TABLE named AS SELECT * FROM fresh")
     engine.connection.unregister("fresh")
@@ -95,13 +99,9 @@ def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     engine.run(f"CREATE TABLE day_tracks AS {read_query('tracks')}")
     set_parameters(engine, {**parameters_of(SUMMARIES[_FRAME_STATS], settings), "unique_min_s": settings.unique_min_s})
     for table in ("frames", "notices"):
-        engine.run(f"CREATE VIEW {table} AS SELECT * FROM all_{table} WHERE day = {_quoted(day)}")  # noqa: S608 - a date
+        engine.run(f"CREATE VIEW {table} AS SELECT * FROM all_{table} WHERE day = DATE '{day}'")  # noqa: S608 - a date
     # Observed time does not depend on dead letters.
     engine.run('CREATE VIEW dead_letters AS SELECT day, "timestamp", source FROM frames WHERE false')
     engine.run(f"CREATE TABLE observed AS SELECT hour, source, observed_s FROM ({read_sql(_FRAME_STATS)}\n)")  # noqa: S608 - own SQL
     engine.run(f"CREATE TABLE unique_rows AS {read_query('unique_objects')}")
     engine.run(f"CREATE TABLE total_rows AS {read_query('unique_totals')}")
-
-
-def _quoted(day: date) -> str:
-    return f"DATE '{day.isoformat()}'"

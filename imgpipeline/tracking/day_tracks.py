@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.build.summary_inputs import stored_key
-from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
+from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
 from imgpipeline.lake.storage.engine import Engine, all_rows
 from imgpipeline.lake.storage.parquet_objects import hash_rows, write_rows
 from imgpipeline.objectstore import ObjectStore
@@ -161,7 +161,7 @@ class DayTracks(Derived[TracksManifest]):
         if len(stored) < len(STORED_TRACK_TABLES) or len(builds) > 1 or self._followed_by() not in next(iter(builds)):
             return 0
         engine = inputs.engine
-        for table in (t for t in STORED_TRACK_TABLES if f"stored_{t.name}" in " ".join(_KEPT.values())):
+        for table in DAY_TRACK_TABLES:
             path = engine.folder / f"stored-{table.name}.parquet"
             if inputs.cache.link(stored_key(table.name, self.day), stored[table.name].e_tag, path) is None:
                 return 0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.tracking.following import follow_slice, points_of
+from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
 
 DEFAULT_FRAME_RATE = 25.0
@@ -142,8 +142,9 @@ def _measure(
 
     found: dict[int, list[tuple[int, _Boxes]]] = defaultdict(list)
     for track in tracks:
-        for (frame, detection), point in zip(points_of(sequence.frames, track), track.points, strict=True):
-            found[point.frame].append((objects[track.number], frame.boxes_xyxy[detection]))
+        for point in track.points:
+            box = sequence.frames[point.frame].boxes_xyxy[point.detection]
+            found[point.frame].append((objects[track.number], box))
     times_s = [frame.time_us / 1e6 for frame in sequence.frames]
     tracked = [
         (np.array([name for name, _ in found[n]], dtype=np.int64), np.array([b for _, b in found[n]]).reshape(-1, 4))

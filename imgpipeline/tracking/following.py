@@ -7,7 +7,7 @@ order of the first points.
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,9 +77,8 @@ def _follow(frames: Sequence[FrameBoxes], stretch: Stretch, parameters: Tracking
     start_us = frames[stretch.first].time_us
     for index in range(stretch.first, stretch.behind):
         frame = frames[index]
-        known = list(
-            tracker.tracks
-        )  # kept while the tracker works, so that no new tracklet gets the id() of an old one
+        # Kept while the tracker works, so that no new tracklet gets the id() of an old one.
+        known = list(tracker.tracks)
         ids, order = _update(tracker, frame, (frame.time_us - start_us) / 1e6)
         for tracklet, point in born:
             if tracklet.tracker_id != -1:  # found a second time: the box that it began with is its first point
@@ -106,9 +105,3 @@ def _update(tracker: Any, frame: FrameBoxes, at_s: float) -> tuple[list[int], li
     if not len(answer):
         return [], []
     return answer.tracker_id.tolist(), answer.data["box"].tolist()
-
-
-def points_of(frames: Sequence[FrameBoxes], track: SliceTrack) -> Iterator[tuple[FrameBoxes, int]]:
-    """Yields the frames of a track, each with the index of its box."""
-    for point in track.points:
-        yield frames[point.frame], point.detection

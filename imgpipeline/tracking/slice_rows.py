@@ -1,6 +1,5 @@
 """Following the slices of a day: from DuckDB's tables to the pure functions, and their tracks back as rows."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgpipeline.lake.storage.engine import Engine
-from imgpipeline.tracking.following import follow_slice, points_of
+from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.slices import OVERLAP, SLICE, track_id
 from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
 
@@ -65,22 +64,21 @@ def follow(engine: Engine, wanted: WantedSlice, parameters: TrackingParameters, 
     span = {"source": wanted.source, "first": first_us, "behind": own_us + int(OVERLAP.total_seconds() * 1e6)}
     shown = engine.connection.execute(_FRAMES, span).fetchall()
     cuts = engine.run("SELECT time_us FROM cuts WHERE source = $source AND time_us BETWEEN $first AND $behind", span)
-    numbers: Counter[str] = Counter()
+    count = 0
     days = [day for _, day, _ in shown]
     for group, frames in _groups(shown, engine.connection.execute(_BOXES, span).fetchnumpy()):
         tracks = follow_slice(frames, [at_us for (at_us,) in cuts], parameters)
         rows = _Rows(wanted, group, own_us, days)
         for track in tracks:
             rows.add(frames, track)
-        numbers["tracks"] += len(rows.followed)
+        count += len(rows.followed)
         rows.insert(engine, is_before=wanted.start.date() < day)
     times = np.array([time_us for _, _, time_us in shown], dtype=np.int64)
     usual_us = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     engine.run(
         "INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?)",
-        [wanted.source, wanted.start, wanted.digest, len(shown), 1e6 / usual_us if usual_us else None,
-         numbers["tracks"]],
-    )  # fmt: skip
+        [wanted.source, wanted.start, wanted.digest, len(shown), 1e6 / usual_us if usual_us else None, count],
+    )
 
 
 def _groups(shown: Sequence[tuple[Any, ...]], boxes: dict[str, Any]) -> Iterator[tuple[str, list[FrameBoxes]]]:
@@ -121,8 +119,9 @@ class _Rows:
         is_stored = frames[track.points[0].frame].time_us < self._own_us
         if is_stored:
             self.followed.append((*key, start, track.number, track.frame_rate, track.ended_by.value, after))
-        for (frame, detection), point in zip(points_of(frames, track), track.points, strict=True):
-            number = int(frame.numbers[detection])
+        for point in track.points:
+            frame = frames[point.frame]
+            number = int(frame.numbers[point.detection])
             if frame.time_us < self._own_us:
                 self._points.append((*key, frame.frame_id, number))
             else:

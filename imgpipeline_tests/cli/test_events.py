@@ -32,14 +32,14 @@ def rules_file(tmp_path: Path) -> Path:
 
 def test_the_example_of_every_kind_of_rule_is_well(tmp_path: Path):
     ended = run("rules", "check", REPOSITORY / "deploy" / "rules.toml", cwd=tmp_path)
-    assert (ended.status, "The rules are well" in ended.stderr) == (0, True), ended.stderr
+    assert (ended.status, "The rules are valid" in ended.stderr) == (0, True), ended.stderr
 
 
 def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file: Path, tmp_path: Path):
     given = {"IMGPIPELINE_RULES_FILE": str(rules_file)}
     ended = run("rules", "check", env=given, cwd=tmp_path)
     assert (ended.status, "image_change" in ended.stdout) == (0, True)
-    assert ended.stderr == "The rules are well: 1 zone, 1 line, 1 rule.\n"
+    assert ended.stderr == "The rules are valid: 1 zone, 1 line, 1 rule.\n"
     rules_file.write_text(CHANGE + "threshold = -1\n")
     ended = run("rules", "check", rules_file, cwd=tmp_path)
     assert ended.status == 1

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.settings import load_settings
@@ -50,23 +51,23 @@ def test_row_2_15_statistics_count_cars_and_people_so_far(lake: LakeSession):
 
 @pytest.mark.medium
 def test_row_2_14_tracks_have_true_corners_and_numbers_from_one(lake: LakeSession):
-    columns, rows = classic_csv.tracks(ask(lake), "gate", DAY, "cars")
+    columns, rows = classic_csv.tracks(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,track_id,x1,y1,x2,y2,confidence,class_id"
     assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", 1, 10.0, 100.0, 90.0, 160.0, 0.9, 0)
     assert [(row[0], row[3]) for row in rows if row[0] == "frame_00003"] == [("frame_00003", 1), ("frame_00003", 2)]
-    people = classic_csv.tracks(ask(lake), "gate", DAY, "people")[1]
+    people = classic_csv.tracks(ask(lake), "gate", DAY, Kind.PEOPLE)[1]
     assert [row[0] for row in people] == ["frame_00001", "frame_00002", "frame_00003"]
 
 
 @pytest.mark.medium
 def test_row_2_12_each_video_has_tracks_of_its_own(lake: LakeSession):
-    assert classic_csv.tracks(ask(lake), "other video", DAY, "cars")[1] == []
+    assert classic_csv.tracks(ask(lake), "other video", DAY, Kind.CARS)[1] == []
     assert classic_csv.statistics(ask(lake), "other video", DAY)[1] == []
 
 
 @pytest.mark.medium
 def test_row_2_10_detections_have_labels_and_whole_pixels(lake: LakeSession):
-    columns, rows = classic_csv.detections(ask(lake), "gate", DAY, "cars")
+    columns, rows = classic_csv.detections(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2"
     assert [row[3] for row in rows] == ["car", "car", "car", "van", "car", "van", "car", "van"]
     assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", "car", 0.9, 10, 100, 90, 160)

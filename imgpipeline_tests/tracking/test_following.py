@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.tracking.following import follow_slice, points_of
+from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.groups import parse_groups
 from imgpipeline.tracking.slices import slice_start, track_id
 from imgpipeline.tracking.stretches import find_stretches
@@ -58,7 +58,7 @@ def test_each_detection_is_in_one_track_at_most():
     used = [(point.frame, point.detection) for track in tracks for point in track.points]
     assert len(used) == len(set(used))
     for track in tracks:
-        times = [shown.time_us for shown, _ in points_of(frames, track)]
+        times = [frames[point.frame].time_us for point in track.points]
         assert times == sorted(set(times))
 
 

@@ -1,14 +1,15 @@
 """The stored events of some days, the latest first: `imgpipeline events list`, `Lake.events`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
+from imgpipeline.lake.query.conditions import equal_to
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables
 from imgpipeline.lake.storage.cache import open_cache
-from imgpipeline.lake.storage.engine import identifier, open_engine, quoted
+from imgpipeline.lake.storage.engine import identifier, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -49,12 +50,7 @@ def find_events(
         PermanentError: A stored table is not a Parquet file, or memory or disk do not suffice.
         TransientError: The store does not answer.
     """
-    conditions = [
-        f"{name} = {quoted(value)}"
-        for each in fields(wanted)
-        if (value := getattr(wanted, name := each.name)) is not None
-    ]
-    condition = " AND ".join(conditions) or "true"
+    condition = equal_to(**asdict(wanted))
     columns = ", ".join(map(identifier, EVENTS.names))
     with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
         create_derived_tables(engine)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
+from imgpipeline.lake.query.conditions import equal_to
 from imgpipeline.lake.query.days import Day
-from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -50,9 +50,10 @@ class TrackQuestions(ABC, Generic[AnswerT]):
             source: Only tracks of this source.
             label: Only tracks of this label.
         """
+        only = equal_to(source=source, label=label)
         query = (
             "SELECT *, (epoch_us(last_seen) - epoch_us(first_seen)) / 1e6 AS stay_s FROM tracks "  # noqa: S608 - quoted
-            f"WHERE {_only(source, label)} ORDER BY first_seen, track_id"
+            f"WHERE {only} ORDER BY first_seen, track_id"
         )
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
 
@@ -70,7 +71,8 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         An object that is seen in two hours counts in both, so hours must not be added up: use the table
         `unique_totals` for the day.
         """
-        query = f"SELECT * FROM unique_objects WHERE {_only(source, label)} ORDER BY hour, source, label"  # noqa: S608 - quoted
+        only = equal_to(source=source, label=label)
+        query = f"SELECT * FROM unique_objects WHERE {only} ORDER BY hour, source, label"  # noqa: S608 - quoted
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
 
     def zone_occupancy(
@@ -83,7 +85,8 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         label: str | None = None,
     ) -> AnswerT:
         """Returns what stood in each zone by hour and label; arguments as `tracks`."""
-        query = f"SELECT * FROM zone_occupancy WHERE {_only(source, label)} ORDER BY hour, source, zone, label"  # noqa: S608 - quoted
+        only = equal_to(source=source, label=label)
+        query = f"SELECT * FROM zone_occupancy WHERE {only} ORDER BY hour, source, zone, label"  # noqa: S608 - quoted
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
 
     def line_crossings(
@@ -96,8 +99,9 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         label: str | None = None,
     ) -> AnswerT:
         """Returns how often each line was crossed by hour, label and direction; arguments as `tracks`."""
+        only = equal_to(source=source, label=label)
         query = (
-            f"SELECT * FROM line_crossings WHERE {_only(source, label)} "  # noqa: S608 - quoted
+            f"SELECT * FROM line_crossings WHERE {only} "  # noqa: S608 - quoted
             "ORDER BY hour, source, line, label, direction"
         )
         return self.sql(query, day=day, from_day=from_day, to_day=to_day)
@@ -112,8 +116,3 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         from imgpipeline.lake.query.images import as_rgb, draw_track  # noqa: PLC0415 - loads OpenCV
 
         return as_rgb(draw_track(self._open(), self._settings, track_id))
-
-
-def _only(source: str | None, label: str | None) -> str:
-    wanted = {"source": source, "label": label}
-    return " AND ".join(["true", *(f"{name} = {quoted(value)}" for name, value in wanted.items() if value is not None)])
