@@ -27,6 +27,7 @@ APT_PACKAGES = {
     "postgres": "postgresql",
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
+    "chromium": "chromium",
     "mvn": "maven",
     "go": "golang-go",
 }
@@ -60,7 +61,7 @@ def main() -> int:
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto and GStreamer (RTSP)"
+    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, GStreamer (RTSP) and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -91,7 +92,7 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium"]
     if not (is_there(programs.kafka_jars) and is_there(programs.hadoop_jars)):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):

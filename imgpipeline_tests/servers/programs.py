@@ -122,6 +122,15 @@ def mosquitto_passwd() -> Path:
     return _on_path("mosquitto_passwd")
 
 
+def chromium() -> Path:
+    """Return the browser that the tests of pages use.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("chromium")
+
+
 def postgres_folder() -> Path:
     """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version.
 

@@ -53,7 +53,8 @@ class _Query(BaseModel):
             **changes: Other values for some of them; None leaves one out.
         """
         values = {**self.model_dump(mode="json", exclude_defaults=True), **changes}
-        given = {name: str(value) for name, value in values.items() if value is not None}
+        names = dict.fromkeys([*type(self).model_fields, *changes])  # always in the same order: one page, one address
+        given = {name: str(values[name]) for name in names if values.get(name) is not None}
         return f"?{urlencode(given)}" if given else ""
 
 

@@ -1,0 +1,132 @@
+"""The pages in a real browser: from a number to its frames and back by keys, text that stays text, phones, news."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.servers.programs import MissingProgramError, chromium
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
+from imgpipeline_tests.web.viewer.viewing import viewing
+
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        program = chromium()
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])  # CI is root
+
+
+@pytest.fixture
+def page(browser: Browser, viewed: ViewedStore) -> Iterator[Page]:
+    """A page that fails its test when it logs a problem, such as a script that the policy forbids."""
+    with browser.new_context(base_url=str(viewed.viewer.http.base_url)) as context:
+        page, said = context.new_page(), []
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        yield page
+        assert [text for text in said if "500 (Internal Server Error)" not in text] == []
+
+
+@pytest.mark.medium
+def test_from_a_number_to_its_frames_and_back_by_keys(page: Page, viewed: ViewedStore):
+    page.goto(f"/?day={DAY}")
+    page.get_by_role("link", name="car from 07 to 08: 4").click()
+    expect(page.get_by_role("status")).to_contain_text("4 frames, with 4 car")
+    expect(page.get_by_role("status")).to_contain_text("equal to the count of the summary, 4")
+    address, cards = page.url, page.locator(".card")
+    expect(cards).to_have_count(4)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(cards.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/frames/{DAY}/*")
+    expect(page.locator("#image")).to_be_visible()
+    assert page.evaluate("document.getElementById('image').naturalWidth") == 64
+    second = page.url
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(lambda url: url != second)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(second)
+    page.keyboard.press("u")
+    page.wait_for_url(address)
+
+
+@pytest.mark.medium
+def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStore):
+    one = next(one for one in viewed.site.frames if len(one.detections) == 3)
+    page.goto(f"/frames/{one.day}/{one.frame_id}")
+    image, box = page.locator("#image").bounding_box(), page.locator(".large rect").first.bounding_box()
+    assert image is not None
+    assert box is not None
+    scale = image["width"] / 64
+    assert box["x"] - image["x"] == pytest.approx(10 * scale, abs=4)
+    assert box["y"] - image["y"] == pytest.approx(12 * scale, abs=4)
+    assert box["width"] == pytest.approx(30 * scale, abs=4)
+    page.get_by_label("dog").uncheck()
+    expect(page.locator('.large g[data-label="dog"]')).to_be_hidden()
+    expect(page.locator('.large g[data-label="car"]')).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("b")
+    expect(page.locator(".large .boxes")).to_be_hidden()
+
+
+@pytest.mark.medium
+def test_a_chosen_filter_is_in_the_address_and_empty_fields_are_not(page: Page, viewed: ViewedStore):
+    page.goto(f"/review?day={DAY}")
+    page.get_by_label("Source").select_option("yard")
+    page.wait_for_url(f"**/review?day={DAY}&source=yard")
+    expect(page.get_by_label("Source")).to_have_value("yard")
+    page.get_by_role("link", name="clear").click()
+    page.wait_for_url(f"**/review?day={DAY}")
+
+
+@pytest.mark.medium
+def test_markup_in_names_runs_nowhere(page: Page, viewed: ViewedStore):
+    for path in ("/", "/review", f"/frames/{DAY}/{viewed.hostile.frame_id}", "/explain"):
+        page.goto(f"{path}?day={DAY}&label={HOSTILE_LABEL}" if path == "/explain" else path)
+        expect(page.locator("main")).to_be_visible()
+        assert page.title() != "1"
+    expect(page.locator("h1")).to_contain_text(HOSTILE_LABEL)
+
+
+@pytest.mark.medium
+def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict of two numbers
+    one = viewed.site.frames[0]
+    for path in (
+        f"/?day={DAY}",
+        f"/review?day={DAY}",
+        f"/frames/{DAY}/{one.frame_id}",
+        f"/explain?day={DAY}&label=car",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+
+
+@pytest.mark.medium
+def test_an_open_overview_shows_new_frames_by_itself(browser: Browser, folder: Settings):
+    store = open_store(folder)
+    chain = write_chain(store, frames(0, 3))
+    with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
+        page = context.new_page()
+        page.clock.install()
+        page.goto("/")
+        expect(page.get_by_role("link", name="3 frames")).to_be_visible()
+        append(chain, frames(3, 5, date(2026, 1, 9)))
+        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=30, what="the new session")
+        page.clock.run_for(6_000)
+        expect(page.get_by_role("link", name="5 frames")).to_be_visible()
