@@ -11,7 +11,7 @@ from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.errors import ImgpipelineError, TransientError, UsageError
-from imgpipeline.publish.options import Form
+from imgpipeline.publish.options import Form, Wanted
 from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def detections(
     isolation.level=read_committed see each frame exactly once, also when this command is killed.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.publish.detections import Wanted, publish_detections  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.publish.detections import publish_detections  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
     publish = partial(publish_detections, open_store(settings), settings, Wanted(topic, form, kind))
@@ -88,10 +88,10 @@ def tracks(
     source was processed for ten minutes. Otherwise as `publish detections`.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.publish.tracks import WantedTracks, publish_tracks  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.publish.tracks import publish_tracks  # noqa: PLC0415 - loads DuckDB
 
     settings = load_settings()
-    wanted = WantedTracks(topic, form, kind)
+    wanted = Wanted(topic, form, kind)
     publish = partial(publish_tracks, open_store(settings), settings, wanted, clock=utc_now)
     _run(publish, Target("topic", topic), follow=follow, as_json=as_json)
 

@@ -5,9 +5,7 @@ its outcome for the first time; what a repair writes about an offset that is pub
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.ledger import Batch as LedgerBatch
 from imgpipeline.ledger import follow
@@ -15,29 +13,12 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.checkpoints import Published
 from imgpipeline.publish.forms import detections_record
 from imgpipeline.publish.frames_seen import FramesSeen
-from imgpipeline.publish.options import Form
+from imgpipeline.publish.options import Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
 
 _BATCH_SEGMENTS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is published where."""
-
-    topic: str
-    """Kafka topic."""
-    form: Form = Form.NATIVE
-    """How it is written."""
-    kind: Kind | None = None
-    """Which labels; None for all."""
-
-    @property
-    def name(self) -> str:
-        """Names the publisher: of those with one name on one topic, only the latest can publish."""
-        return f"detections-{self.kind}" if self.kind else "detections"
 
 
 def publish_detections(
@@ -64,7 +45,7 @@ def publish_detections(
         LedgerError: A segment cannot be read; everything before it is published.
         TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
     """
-    publisher = Publisher(wanted.topic, wanted.name, Published.from_json, Published)
+    publisher = Publisher(wanted.topic, wanted.name_of("detections"), Published.from_json, Published)
     seen = FramesSeen(store)
 
     def batches(published: Published) -> Iterator[Batch]:

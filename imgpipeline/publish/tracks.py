@@ -3,13 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import FRAMES
@@ -19,7 +17,7 @@ from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, parse_ends
 from imgpipeline.publish.forms import classic_frame, record_of
-from imgpipeline.publish.options import Form
+from imgpipeline.publish.options import Form, Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
@@ -48,27 +46,10 @@ WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number
 """
 
 
-@dataclass(frozen=True, slots=True)
-class WantedTracks:
-    """Which tracks are published where."""
-
-    topic: str
-    """Kafka topic."""
-    form: Form = Form.NATIVE
-    """How they are written."""
-    kind: Kind | None = None
-    """Which labels; None for all."""
-
-    @property
-    def name(self) -> str:
-        """Names the publisher: of those with one name on one topic, only the latest can publish."""
-        return f"tracks-{self.kind}" if self.kind else "tracks"
-
-
 def publish_tracks(
     store: ObjectStore,
     settings: Settings,
-    wanted: WantedTracks,
+    wanted: Wanted,
     *,
     clock: Callable[[], datetime],
     goes_on: Callable[[], bool] = lambda: False,
@@ -89,7 +70,7 @@ def publish_tracks(
         PermanentError: The topic or a stored table cannot be used.
         TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
     """
-    publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name, parse_ends, dict)
+    publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
     closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST)
 
     def batches(until: Ends) -> Iterator[Batch]:
@@ -118,7 +99,7 @@ def _versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
     return (frames.e_tag, *(each.e_tag for each in stored if each))
 
 
-def _records(engine: Engine, wanted: WantedTracks, source: str, start: datetime) -> list[Record]:
+def _records(engine: Engine, wanted: Wanted, source: str, start: datetime) -> list[Record]:
     labels = list(wanted.kind.labels) if wanted.kind else []
     tracks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for frame_id, *point in engine.run(_POINTS, [source, not labels, labels, source, start, start + SLICE]):

@@ -10,13 +10,14 @@ import pytest
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.ledger import LostCheckpointError, find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.publish.detections import Wanted, publish_detections
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.publish.detections import publish_detections
+from imgpipeline.publish.options import Form, Wanted
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.batches import FencedError
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.publish.detections import Wanted, publish_detections
-from imgpipeline.publish.options import Form, Kind
+from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.publish.detections import publish_detections
+from imgpipeline.publish.options import Form, Wanted
 from imgpipeline.vision import registry
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture

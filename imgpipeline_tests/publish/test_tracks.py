@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.options import Form, Kind
-from imgpipeline.publish.tracks import WantedTracks, publish_tracks
+from imgpipeline.publish.options import Form, Wanted
+from imgpipeline.publish.tracks import publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
@@ -45,7 +46,7 @@ def test_row_2_12_and_row_2_13_classic_tracks_have_true_corners_and_every_frame(
 ):
     write_chain(store, film(at(0), at(5), [Car(at(1), at(4)), Car(at(0), at(5), "person", y=300)], rate=1))
     build(store, settings)
-    wanted = WantedTracks(topic, Form.CLASSIC, Kind.CARS)
+    wanted = Wanted(topic, Form.CLASSIC, Kind.CARS)
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0, "the slice is still open"
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 5
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 0
@@ -66,7 +67,7 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     car = Car(at(0), at(1300))
     chain = write_chain(store, film(at(0), at(640), [car]))
     build(store, settings)
-    wanted = WantedTracks(topic)
+    wanted = Wanted(topic)
     assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0
     append(chain, film(at(640), at(1250), [car], offset=128))
     later = NOON + timedelta(hours=1)
@@ -87,5 +88,5 @@ def test_row_2_13_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_n
     write_chain(store, film(at(0), at(1250), [Car(at(0), at(1300))]))
     build(store, settings)
     publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
-    publish_tracks(store, settings, WantedTracks(topic), clock=lambda: NOON + timedelta(hours=1))
+    publish_tracks(store, settings, Wanted(topic), clock=lambda: NOON + timedelta(hours=1))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))
