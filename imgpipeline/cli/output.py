@@ -42,7 +42,7 @@ def show_json(document: Any) -> None:
 
 
 def refuse_two_formats(*, as_json: bool, as_csv: bool) -> None:
-    """Raises a UsageError where both were asked for: stdout holds one of them."""
+    """Raises a UsageError if both were asked for: stdout holds one of them."""
     if as_json and as_csv:
         raise UsageError("--json and --csv are both given.", next_step="give one of them")
 
@@ -124,14 +124,14 @@ def stderr_console() -> "Console":
 
 @contextlib.contextmanager
 def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Shows progress, rate and time left on stderr while the context lasts; nothing if stderr is no terminal.
+    """Shows progress, rate and time left on stderr while the context lasts; nothing if stderr is not a terminal.
 
     Args:
         what: What is being done.
         unit: Of the numbers, such as `pictures`.
 
     Yields:
-        To be called with how much is done and how much there is in all (0 where that is not known yet).
+        To be called with how much is done and how much there is in all (0 if that is not known yet).
     """
     from rich import progress as parts  # noqa: PLC0415 - `--version` does not wait for it
     from rich.text import Text  # noqa: PLC0415 - as above

@@ -172,7 +172,7 @@ def newest_events(instance: dg.DagsterInstance, *, is_tracked: bool) -> dict[str
 def _reason_to_wait(
     records: Sequence[dg.RunRecord], newest: Mapping[str, int], now: datetime, retry_pause_s: float
 ) -> str | None:
-    """Returns why no run is needed now; None where one is."""
+    """Returns why no run is needed now; None if one is."""
     failed = list(takewhile(lambda record: record.dagster_run.status is dg.DagsterRunStatus.FAILURE, records))
     if failed:
         pause_s = min(_LONGEST_PAUSE_S, retry_pause_s * 2.0 ** (len(failed) - 1))

@@ -61,7 +61,7 @@ def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameC
 
 
 def draw_difference(images: ImageReader, path: str, previous_path: str) -> bytes | None:
-    """Returns the image of the difference of two stored images as JPEG; None where one is no longer available.
+    """Returns the image of the difference of two stored images as JPEG; None if one is no longer available.
 
     Raises:
         TransientError: The store does not answer.

@@ -179,7 +179,7 @@ ObjectRule = ZoneOccupancyRule | CountRule | AbsenceRule | DwellTimeRule | LineC
 
 
 class Rules(_Strict):
-    """The whole file. Empty where there is none."""
+    """The whole file. Empty if there is none."""
 
     zone: tuple[Zone, ...] = ()
     line: tuple[Line, ...] = ()
@@ -221,7 +221,7 @@ class Rules(_Strict):
                 yield "direction", f"there is no {rule.direction!r}; the line has {directions[0]} and {directions[1]}"
 
     def place_of(self, rule: Rule) -> Zone | Line | None:
-        """Returns the zone or line that a rule reads; None where it reads none."""
+        """Returns the zone or line that a rule reads; None if it reads none."""
         places: Sequence[Zone | Line] = self.line if isinstance(rule, LineCrossingRule) else self.zone
         return next((place for place in places if place.name in rule.places), None)
 

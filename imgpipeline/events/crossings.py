@@ -1,4 +1,4 @@
-"""Crossings of a line by tracked objects, with hysteresis: jitter of a box at the line is no crossing."""
+"""Crossings of a line by tracked objects, with hysteresis: jitter of a box at the line is not a crossing."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -75,7 +75,7 @@ def _crossings_of(
 
 
 def _step(line: Line, frame: SeenFrame, each: SeenObject) -> _Step | None:
-    """Returns where an object is; None where that is too near to the line, or outside the image."""
+    """Returns where an object is; None if that is too near to the line, or outside the image."""
     width, height = frame.size
     foot = foot_point(each.box_xywh, frame.size) if each.box_xywh else None
     if foot is None:

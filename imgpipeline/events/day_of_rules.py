@@ -85,7 +85,7 @@ class DayOfRules(Derived[Manifest]):
         return Origin(versions, self.recipe(rules))
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes it; None where a build of its inputs was between its puts."""
+        """Makes it; None if a build of its inputs was between its puts."""
         rules = self.rules_of(start.stored)
         found = self._find(rules)
         while not agree(each.manifest for each in found.values()):
@@ -144,7 +144,7 @@ class DayOfRules(Derived[Manifest]):
         """
 
     def stored_rows(self, engine: Engine, stored: Stored | None) -> list[Row]:
-        """Returns the rows of the stored table; none where it was replaced meanwhile."""
+        """Returns the rows of the stored table; none if it was replaced meanwhile."""
         if stored is None:
             return []
         path = engine.folder / f"{self.table.name}-stored.parquet"
@@ -154,7 +154,7 @@ class DayOfRules(Derived[Manifest]):
         return select_rows(engine, all_rows(path))
 
     def _open_tracks(self, engine: Engine, rules: Rules) -> dict[str, str]:
-        """Opens the tables of tracks, and returns in which version each was read; empty where it is missing."""
+        """Opens the tables of tracks, and returns in which version each was read; empty if it is missing."""
         versions = {}
         with open_cache(self.store) as (_, cache):
             for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):

@@ -7,7 +7,7 @@ from imgpipeline.settings import Settings
 
 
 def store_difference(store: ObjectStore, settings: Settings, event: Event) -> str | None:
-    """Stores the image of the difference and returns its key; None where no two images were compared.
+    """Stores the image of the difference and returns its key; None if no two images were compared.
 
     Raises:
         TransientError: The store does not answer.

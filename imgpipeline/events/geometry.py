@@ -21,7 +21,7 @@ def foot_point(box_xywh: Box, size: tuple[int, int]) -> Point | None:
         size: Width and height of the image.
 
     Returns:
-        The point; None where nothing of the box lies in the image.
+        The point; None if nothing of the box lies in the image.
     """
     left, top, width, height = box_xywh
     right, bottom = min(left + width, size[0]), min(top + height, size[1])

@@ -49,7 +49,7 @@ def _event(row: dict[str, Any]) -> Event:
 
 
 def read_stored_changes(store: ObjectStore, settings: Settings, day: date) -> list[FrameChange]:
-    """Returns the comparisons of images that the stored table of a day has; none where there is no table.
+    """Returns the comparisons of images that the stored table of a day has; none if there is no table.
 
     Raises:
         PermanentError: A stored table is not a Parquet file, or memory or disk do not suffice.

@@ -17,7 +17,7 @@ class SeenObject:
     box_xywh: tuple[float, float, float, float] | None
     """Left, top, width, height in pixels of the image; may reach beyond it. None in imports without boxes."""
     track_id: str | None = None
-    """The object that it is part of; None where it was not tracked. Objects keep it over all slices of a day."""
+    """The object that it is part of; None if it was not tracked. Objects keep it over all slices of a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Event:
     direction: str | None
     """In which direction the line was crossed, or None."""
     value: float | None
-    """What was measured: the count, seconds, or the norm; None where nothing could be."""
+    """What was measured: the count, seconds, or the norm; None if nothing could be."""
     reason: str
     """What happened, for a person."""
     frame_ids: tuple[str, ...]

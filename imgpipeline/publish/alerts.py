@@ -37,7 +37,7 @@ def publish_alerts(
     Raises:
         FencedError: Another process publishes the same there now.
         PermanentError: The topic cannot be used, or an alert is damaged or missing.
-        TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher: Publisher[list[int]] = Publisher(topic, NAME, lambda data: [int(data["last"])], lambda: [0])
 

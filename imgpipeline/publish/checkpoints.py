@@ -53,7 +53,7 @@ class Published:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Published":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         ends = {ChainId(topic, topic_id, number): int(end) for topic, topic_id, number, end in data["published"]}
         return cls(Checkpoint.from_json(data["checkpoint"]), ends)
 
@@ -87,7 +87,7 @@ def checkpoint_record(topic: str, name: str, state: Mapping[str, Any]) -> Record
 
 
 def read_checkpoint(settings: Settings, topic: str, name: str, parse: Callable[[Any], _State]) -> _State | None:
-    """Returns the newest committed checkpoint of a publisher; None where it has none.
+    """Returns the newest committed checkpoint of a publisher; None if it has none.
 
     Args:
         settings: Name the broker.
@@ -108,7 +108,7 @@ def read_checkpoint(settings: Settings, topic: str, name: str, parse: Callable[[
         return parse(json.loads(found))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            f"The newest record of {name!r} on the topic {log.topic} is no checkpoint of a publisher.",
+            f"The newest record of {name!r} on the topic {log.topic} is not a checkpoint of a publisher.",
             next_step="publish to a new topic",
         ) from error
 

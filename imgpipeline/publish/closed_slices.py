@@ -50,7 +50,7 @@ class ClosedSlices:
     table: str
     """Its days are looked at."""
     opened: Callable[[date], AbstractContextManager[Engine | None]]
-    """Opens the tables of a day; None where they are older than its frames."""
+    """Opens the tables of a day; None if they are older than its frames."""
     newest: str
     """SQL for source, time of the newest frame, and the last time of processing."""
     _settled: dict[date, str] = field(default_factory=dict)
@@ -104,5 +104,5 @@ def ends_to_json(until: Mapping[str, datetime]) -> dict[str, Any]:
 
 
 def parse_ends(data: Any) -> Ends:
-    """Reads what `ends_to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+    """Reads what `ends_to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
     return {source: parse_time(at) for source, at in data["until"].items()}

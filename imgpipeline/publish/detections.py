@@ -43,7 +43,7 @@ def publish_detections(
         ConfigurationError: The topic is missing, or a setting keeps the broker from taking records.
         LostCheckpointError: The ledger is another one than that of the checkpoint.
         LedgerError: A segment cannot be read; everything before it is published.
-        TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher = Publisher(wanted.topic, wanted.name_of("detections"), Published.from_json, Published)
     seen = FramesSeen(store)

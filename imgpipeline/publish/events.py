@@ -68,7 +68,7 @@ def publish_events(
     Raises:
         FencedError: Another process publishes the same there now.
         PermanentError: The topic or a stored table cannot be used.
-        TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher: Publisher[Ends] = Publisher(topic, NAME, parse_ends, dict)
     closed = ClosedSlices(store, EVENTS.name, partial(_opened, store, settings), _NEWEST)
@@ -84,7 +84,7 @@ def publish_events(
 
 @contextmanager
 def _opened(store: ObjectStore, settings: Settings, day: date) -> Iterator[Engine | None]:
-    """Opens a day's frames and events; None where the events were not made of these frames and their tracks."""
+    """Opens a day's frames and events; None if the events were not made of these frames and their tracks."""
     before = _versions(store, day)
     with open_tables(store, (FRAMES.name, EVENTS.name), day, memory=settings.duckdb_memory) as engine:
         yield engine if before is not None and before == _versions(store, day) else None

@@ -12,7 +12,7 @@ from imgpipeline.stream.batches import Record
 
 
 def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -> Record | None:
-    """Returns the record of a frame; None where the form has none for it.
+    """Returns the record of a frame; None if the form has none for it.
 
     Args:
         topic: Where it is published.

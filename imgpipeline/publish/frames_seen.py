@@ -22,7 +22,7 @@ class FramesSeen:
     _days: OrderedDict[date, set[bytes]] = field(default_factory=OrderedDict)
 
     def add(self, frame: Frame, ends: Mapping[ChainId, int]) -> bool:
-        """Adds a frame; returns False where its name is published already.
+        """Adds a frame; returns False if its name is published already.
 
         Args:
             frame: The frame.

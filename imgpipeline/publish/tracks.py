@@ -68,7 +68,7 @@ def publish_tracks(
     Raises:
         FencedError: Another process publishes the same there now.
         PermanentError: The topic or a stored table cannot be used.
-        TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
     closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST)
@@ -84,7 +84,7 @@ def publish_tracks(
 
 @contextmanager
 def _opened(store: ObjectStore, settings: Settings, day: date) -> Iterator[Engine | None]:
-    """Opens a day's frames and tracks; None where the tracks were not made of these frames."""
+    """Opens a day's frames and tracks; None if the tracks were not made of these frames."""
     tables = [FRAMES.name, *(table.name for table in STORED_TRACK_TABLES)]
     before = _versions(store, day)
     with open_tables(store, tables, day, memory=settings.duckdb_memory) as engine:

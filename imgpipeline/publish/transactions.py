@@ -60,7 +60,7 @@ class Publisher(Generic[_State]):
         Raises:
             FencedError: Another process publishes the same there now.
             PermanentError: The topic or the checkpoint cannot be used, or `batches` raised it.
-            TransientError: Broker or store do not answer. A new call goes on after the last committed transaction.
+            TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
         """
         create_checkpoint_topic(settings, self.topic)
         topics = (self.topic, checkpoint_topic(self.topic))

@@ -56,7 +56,7 @@ def build_report(
         store: The object store.
         settings: Where pictures may be read from, and the settings of the summaries.
         day: UTC day.
-        force: Make it again also where nothing is new.
+        force: Make it again even if nothing is new.
         now: The clock: whether the day is over. It is not shown, so that the same inputs give the same bytes.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
 

@@ -53,7 +53,7 @@ class DayVerdict:
     verdict: Verdict
     """What it comes to."""
     audited_at: datetime | None
-    """When it was made, UTC; of several days the earliest. None where there is none."""
+    """When it was made, UTC; of several days the earliest. None if there is none."""
     figures: DayFigures
     """What was counted in the ledger and in Parquet."""
     summaries: tuple[tuple[str, Verdict], ...]
@@ -79,9 +79,9 @@ class DeadLetterExample:
     message: str
     """What was wrong with it."""
     source: str | None
-    """The source, where the record could be read that far."""
+    """The source; None if the record could not be read that far."""
     image_path: str | None
-    """The announced path, where the record could be read that far."""
+    """The announced path; None if the record could not be read that far."""
     timestamp: datetime | None
     """The Kafka record's own time, UTC."""
     state: str

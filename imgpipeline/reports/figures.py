@@ -57,17 +57,17 @@ class SourceFigures:
     """One source of the day."""
 
     source: str
-    """The camera, video or folder; empty where dead letters named none."""
+    """The camera, video or folder; empty if dead letters named none."""
     hours: FrameHours
     """Its frames by hour."""
     first_seen: datetime | None
-    """Time of its first frame, UTC; None where it had dead letters only."""
+    """Time of its first frame, UTC; None if it had dead letters only."""
     last_seen: datetime | None
     """Time of its last frame, UTC."""
     active_hours: int
     """Hours with at least one frame."""
     longest_pause_s: float | None
-    """Longest time between two of its frames, in seconds; None where there are fewer than two."""
+    """Longest time between two of its frames, in seconds; None if there are fewer than two."""
     dead_letters: int
     """Its dead letters, also those that belong to no hour."""
     labels: Mapping[str, int]
@@ -75,7 +75,7 @@ class SourceFigures:
     size_bytes: int
     """Size of its encoded images."""
     observed_s: float | None = None
-    """Seconds during which it was delivering frames; None where nothing says so."""
+    """Seconds during which it was delivering frames; None if nothing says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Figures:
     notices: int = 0
     """Notices of the day."""
     observed_s: float | None = None
-    """Seconds during which sources were delivering frames, summed over sources; None where nothing says so."""
+    """Seconds during which sources were delivering frames, summed over sources; None if nothing says so."""
 
     @property
     def frames(self) -> int:

@@ -72,11 +72,11 @@ class Headline:
     timezone: str = "UTC"
     """IANA name of the time zone."""
     observed_s: float | None = None
-    """Seconds during which sources were delivering frames, summed over sources; None where nothing says so."""
+    """Seconds during which sources were delivering frames, summed over sources; None if nothing says so."""
     notices: int = 0
     """Notices that the sources have sent of the day."""
     received: int | None = None
-    """Frames that the sources received, by their accounts; None where they sent none."""
+    """Frames that the sources received, by their accounts; None if they sent none."""
     dropped: int = 0
     """Of these, lost."""
     recipe: str = ""
@@ -89,7 +89,7 @@ class Headline:
 
     @classmethod
     def from_json(cls, text: str) -> "Headline":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError where it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         data: dict[str, Any] = json.loads(text)
         if data.pop("version") != 1:
             raise ValueError("the figures of another version")
@@ -106,7 +106,7 @@ def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
 
 
 def read_headline(page: bytes) -> Headline | None:
-    """Reads the figures out of a page; None where it is none, or one of another version."""
+    """Reads the figures out of a page; None if it is none, or one of another version."""
     found = _META.search(page)
     if found is None:
         return None

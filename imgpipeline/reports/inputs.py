@@ -38,9 +38,9 @@ class ReportInputs:
     versions: Mapping[str, str]
     """Version (e-tag) of each stored table and summary of the day, by its key."""
     manifests: tuple[Manifest, ...]
-    """What the stored day tables say of themselves; empty where the day was not built yet."""
+    """What the stored day tables say of themselves; empty if the day was not built yet."""
     behind: Mapping[ChainId, int]
-    """Ends of the chains of the day where the ledger has more of it than its tables; empty where it has not."""
+    """Ends of the chains of the day where the ledger has more of it than its tables; empty if it has not."""
     is_over: bool
     """Whether the day had ended."""
     timezone: str = "UTC"
@@ -74,7 +74,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         now: The clock: whether the day is over.
 
     Raises:
-        DamagedObjectError: A table is no Parquet file of this project.
+        DamagedObjectError: A table is not a Parquet file of this project.
         PermanentError: There is nothing of that day (the message names days that there are), or it was not built yet.
         TransientError: The store does not answer, or a build of the day is under way for too long.
     """
@@ -98,7 +98,7 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
         now: As for `read_inputs`.
 
     Raises:
-        DamagedObjectError: A table is no Parquet file of this project.
+        DamagedObjectError: A table is not a Parquet file of this project.
         PermanentError: There is nothing of that day; the message names days that there are.
         LedgerError: A segment behind the day's tables cannot be read.
         TransientError: The store does not answer.

@@ -182,7 +182,7 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
 
     Raises:
         LedgerError: A segment behind the tables cannot be read.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     least = settings.summary_threshold

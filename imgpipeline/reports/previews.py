@@ -72,9 +72,9 @@ class Preview:
     detections: tuple[Detection, ...]
     """What was found in it, strongest first."""
     jpeg_base64: str | None
-    """The picture with boxes; None where it cannot be shown."""
+    """The picture with boxes; None if it cannot be shown."""
     missing: str | None
-    """Why it cannot be shown; None where it can."""
+    """Why it cannot be shown; None if it can."""
 
     @property
     def labels(self) -> tuple[tuple[str, int], ...]:

@@ -48,7 +48,7 @@ class StoredDay:
     """DuckDB with the day tables, the summaries over them, and `dead_letters` with their state."""
 
     def query(self, sql: str) -> Answer:
-        """Runs one query of this project; raises PermanentError where memory or disk do not do for it."""
+        """Runs one query of this project; raises PermanentError if memory or disk do not do for it."""
         with query_errors():
             answer = self.engine.connection.execute(sql)
             return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
@@ -70,7 +70,7 @@ def open_stored_day(
         The tables.
 
     Raises:
-        DamagedObjectError: A table is no Parquet file of this project.
+        DamagedObjectError: A table is not a Parquet file of this project.
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer, or a build of the day is under way.
     """

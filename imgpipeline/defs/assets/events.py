@@ -76,7 +76,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only where events are built
+        from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are built
 
         days = days_of(context)
         # What follows news by itself keeps the rules of days that are over; what a person asks for takes the new ones.

@@ -33,7 +33,7 @@ class Target:
 
 
 def read_targets(settings: Settings) -> tuple[Target, ...]:
-    """Returns the targets of the settings; none where they are unset.
+    """Returns the targets of the settings; none if they are unset.
 
     Raises:
         ConfigurationError: A target is no URL that apprise knows; the message names its position, not the URL.
@@ -61,7 +61,7 @@ def missing_names(targets: Sequence[Target], notify: Sequence[str]) -> tuple[str
 
 
 def check_names(targets: Sequence[Target], rules: Rules) -> None:
-    """Raises a ConfigurationError where a rule notifies a name that no target has; without targets nothing is sent."""
+    """Raises a ConfigurationError if a rule notifies a name that no target has; without targets nothing is sent."""
     for rule in rules.rule if targets else ():
         for name in missing_names(targets, rule.notify):
             raise ConfigurationError(

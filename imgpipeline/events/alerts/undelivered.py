@@ -24,7 +24,7 @@ class Undelivered:
     late: tuple[int, ...]
     """Those that a target has refused, or that nobody has tried to deliver within a minute."""
     retry_at: datetime | None
-    """When the next of them is due, UTC; None where there is none."""
+    """When the next of them is due, UTC; None if there is none."""
     said: str
     """The answer, for a person."""
 

@@ -177,7 +177,7 @@ def _segments(
 
 
 def _check_segment(segment: Segment, expected: Iterable[CountedDetection]) -> None:
-    """Raises LedgerError where a detection is not in the segment as the tables have it."""
+    """Raises LedgerError if a detection is not in the segment as the tables have it."""
     expected = list(expected)
     documents = _documents(segment, {each.offset for each in expected}, expected[0].label)
     for each in expected:
@@ -226,7 +226,7 @@ def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredN
 
 
 def _check_stored(lake: LakeSession, explanation: Explanation) -> None:
-    """Raises LedgerError where the stored number should be this one and is not."""
+    """Raises LedgerError if the stored number should be this one and is not."""
     stored, number = explanation.stored, explanation.number
     if stored is None or not stored.is_by_present_recipe or stored.count == explanation.count:
         return

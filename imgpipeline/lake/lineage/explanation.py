@@ -50,7 +50,7 @@ class CountedDetection:
     frame_id: str
     """The frame it was found in."""
     frame_number: int | None
-    """The frame's number within the source, where it was announced."""
+    """The frame's number within the source, if it was announced."""
     detection_number: int
     """Its place within the frame, from 0."""
     label: str
@@ -58,7 +58,7 @@ class CountedDetection:
     confidence: float
     """Score, 0 to 1."""
     box_xywh: tuple[float, float, float, float] | None
-    """Left, top, width, height in pixels of the original image; None where an import does not know it."""
+    """Left, top, width, height in pixels of the original image; None if an import does not know it."""
     source_image_path: str
     """The stored picture: `s3://bucket/key`, or a key below the store's prefix."""
     chain: ChainId
@@ -68,9 +68,9 @@ class CountedDetection:
     processing_timestamp: datetime | None
     """When the frame's outcome was ready, UTC."""
     model_used: str
-    """Name of the model in the registry; empty where an import does not know it."""
+    """Name of the model in the registry; empty if an import does not know it."""
     model_sha256: str
-    """SHA-256 of the model file; empty where an import does not know it."""
+    """SHA-256 of the model file; empty if an import does not know it."""
     confidence_threshold: float | None
     """The threshold that the frame was detected with."""
     nms_threshold: float | None
@@ -134,7 +134,7 @@ class StoredNumber:
     key: str
     """The summary's object."""
     count: int
-    """What it says; 0 where it has no such row."""
+    """What it says; 0 if it has no such row."""
     manifest: Manifest
     """What the object says of itself: ends, recipe, time of building, versions of its inputs."""
     is_by_present_recipe: bool
@@ -158,7 +158,7 @@ class Explanation:
     segments: tuple[SegmentBehind, ...]
     """The segments that hold them, by chain and offset."""
     stored: StoredNumber | None
-    """The stored summary; None where the day has none yet."""
+    """The stored summary; None if the day has none yet."""
     deleted_images: tuple[DeletedImages, ...] = ()
     """The sources and days of the detections of which image retention has deleted images."""
 

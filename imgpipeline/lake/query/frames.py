@@ -197,7 +197,7 @@ def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:
-    """Returns the latest day that has such frames in the place of all days; all days where no day has any."""
+    """Returns the latest day that has such frames in place of all days; all days if no day has any."""
     if not span.is_all:
         return span
     days = days_of(store, span)
@@ -241,7 +241,7 @@ def latest_day(
         cache_dir: Where fetched files are kept; default: as for a query session.
 
     Returns:
-        The day; None where none of them has such frames.
+        The day; None if none of them has such frames.
 
     Raises:
         LedgerError: A segment newer than a day's tables cannot be read.

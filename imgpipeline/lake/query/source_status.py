@@ -97,7 +97,7 @@ class SourceStatus:
     dead_letters_today: int
     """Records that could not become frames."""
     observed_today_s: float | None
-    """Seconds during which it was delivering frames; None where nothing says so."""
+    """Seconds during which it was delivering frames; None if nothing says so."""
 
     @property
     def sends_notices(self) -> bool:

@@ -51,7 +51,7 @@ class LabelChoice:
     """What the caller calls `by`, for error messages."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError where `by` names an unknown column."""
+        """Raises UsageError if `by` names an unknown column."""
         for group in self.by:
             if group not in GROUPS:
                 raise UsageError(f"{self.by_name} is {group!r}.", next_step=f"give some of {', '.join(GROUPS)}")
@@ -71,7 +71,7 @@ class SummaryAnswer:
     zone: tzinfo
     """Whose days and hours it has."""
     frames: int | None
-    """How many frames there are in all, where the question is about frames; None where it is about labels."""
+    """How many frames there are in all; None if the question is about labels."""
     mixed_models: Mapping[date, tuple[str, ...]]
     """Days on which more than one model or threshold was in use, with `name sha256 >threshold` of each."""
 
@@ -112,7 +112,7 @@ def ask(
 
     Raises:
         LedgerError: A segment behind a day's summaries cannot be read.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     with open_summaries(store, settings, VIEWS[name], days=days, zone=zone) as span:

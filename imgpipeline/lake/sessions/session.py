@@ -218,7 +218,7 @@ def open_lake(
 
     Raises:
         LedgerError: A segment behind the day tables cannot be read.
-        PermanentError: A stored table is no Parquet file of this project, or the local disk cannot be used.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days, local_day=local_day) as lake:

@@ -67,7 +67,7 @@ class BuildLimits:
 
 
 NO_LIMITS = BuildLimits()
-"""The limits where no settings are given: the defaults of the settings."""
+"""The limits if no settings are given: the defaults of the settings."""
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def _bound_threads(connection: "duckdb.DuckDBPyConnection") -> None:
 
 @functools.cache
 def machine_memory_bytes() -> int:
-    """Returns the memory of this machine, or of the container where that is less."""
+    """Returns the memory of this machine, or of the container if that is less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in CGROUP_LIMITS:
         with contextlib.suppress(OSError, ValueError):  # not there, or `max`

@@ -91,7 +91,7 @@ class MqttSession:
         return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
 
     def receive(self, stop: threading.Event) -> Iterator[Arrived | None]:
-        """Yields messages until `stop` is set, and None where none arrives for a moment; reconnects by itself.
+        """Yields messages until `stop` is set, and None if none arrives for a moment; reconnects by itself.
 
         `close` has to be called afterwards.
 
