@@ -76,13 +76,19 @@ def speak_ssh(connection: socket.socket) -> None:
     connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
 
+def read_then_close(connection: socket.socket) -> None:
+    """Close as servers do: closing with unread data would reset the connection, at any point of the handshake."""
+    connection.recv(65_536)
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("scheme", "answer", "kind", "cause", "step"),
     [
         ("https", lambda c: c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ConfigurationError, "not speak TLS", "http://"),
         ("http", speak_ssh, ConfigurationError, "does not speak HTTP", "IMGPIPELINE_S3_ENDPOINT"),
         ("http", socket.socket.close, TransientError, "closed the connection without an answer", "https://"),
-        ("https", socket.socket.close, TransientError, "during the TLS handshake", "http://"),
+        ("https", read_then_close, TransientError, "during the TLS handshake", "http://"),
     ],
     ids=["https to a plain port", "another protocol", "hangs up", "hangs up on TLS"],
 )  # fmt: skip

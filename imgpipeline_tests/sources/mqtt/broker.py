@@ -94,6 +94,9 @@ def running(
     ingest = start_ingest(settings, subscription or Subscription(("images/+/raw",)), options=options, store=store)
     try:
         yield ingest
+    except BaseException as error:
+        error.add_note(f"The ingest: received {ingest.received}, announced {ingest.announced}, {ingest.error!r}.")
+        raise
     finally:
         ingest.end()
     if ingest.error:
