@@ -27,6 +27,7 @@ from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 TOPIC = "images/gate/raw"
+WINDOW = 8  # messages that the broker delivers before it waits for an acknowledgement
 
 
 def at(broker: Mosquitto, lane: LaneUnderTest, **changes: object) -> Settings:
@@ -206,17 +207,18 @@ def until_announced(settings: Settings, count: int) -> None:
 @pytest.mark.timeout(180, func_only=True)
 def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: LaneUnderTest, tmp_path: Path):
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
-        with running(settings, store=store) as ingest:
+        settings, store = at(broker, lane, mqtt_max_in_flight=WINDOW), GatedStore(lane.store)
+        writers = PublishOptions(writers=8 * WINDOW)  # those that wait with copies of a message must not be all
+        with running(settings, store=store, options=writers) as ingest:
             until_subscribed(broker, settings)
             send(broker, [(TOPIC, data) for data in pictures(60)])
             broker.stop()  # all messages are on its disk then
             broker.start()
-            for done in (0, 10, 20, 30):
-                wait_until(lambda: len(store.asked) >= done + 8, limit_s=60, what="a window")  # noqa: B023 - at once
+            for done in range(0, 4 * WINDOW, WINDOW):
+                wait_until(lambda: len(store.asked) >= done + WINDOW, limit_s=60, what="a window")  # noqa: B023 - at once
                 broker.kill()
-                store.allow(done + 10)  # these frames become safe while no acknowledgement can be sent
-                until_announced(settings, done + 10)
+                store.allow(done + WINDOW)  # these frames become safe while no acknowledgement can be sent
+                until_announced(settings, done + WINDOW)
                 broker.start()
             store.allow(60)
             until_announced(settings, 60)
