@@ -27,7 +27,6 @@ from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 TOPIC = "images/gate/raw"
-WINDOW = 8  # messages that the broker delivers before it waits for an acknowledgement
 
 
 def at(broker: Mosquitto, lane: LaneUnderTest, **changes: object) -> Settings:
@@ -46,11 +45,12 @@ def pictures(count: int, *, first: int = 0) -> list[bytes]:
 
 
 class GatedStore:
-    """A store that takes only the first so many of `pictures`; another one waits, and fails in the end."""
+    """A store that takes only the first so many of `pictures`, and again what it has; others wait, then fail."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
         self.asked: set[int] = set()
+        self.stored: set[int] = set()
         self._allowed = 0
         self._changed = threading.Condition()
 
@@ -63,9 +63,11 @@ class GatedStore:
         number = int(data.rpartition(b" ")[2])
         self.asked.add(number)
         with self._changed:
-            if not self._changed.wait_for(lambda: number < self._allowed, timeout=5):
+            if not self._changed.wait_for(lambda: number < self._allowed or number in self.stored, timeout=5):
                 raise TransientError("The store does not answer.")
-        return self.inner.create(key, data)
+        created = self.inner.create(key, data)
+        self.stored.add(number)
+        return created
 
     def get(self, key: str) -> bytes:
         return self.inner.get(key)
@@ -207,18 +209,18 @@ def until_announced(settings: Settings, count: int) -> None:
 @pytest.mark.timeout(180, func_only=True)
 def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: LaneUnderTest, tmp_path: Path):
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        settings, store = at(broker, lane, mqtt_max_in_flight=WINDOW), GatedStore(lane.store)
-        writers = PublishOptions(writers=8 * WINDOW)  # those that wait with copies of a message must not be all
-        with running(settings, store=store, options=writers) as ingest:
+        settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
+        with running(settings, store=store) as ingest:
             until_subscribed(broker, settings)
             send(broker, [(TOPIC, data) for data in pictures(60)])
             broker.stop()  # all messages are on its disk then
             broker.start()
-            for done in range(0, 4 * WINDOW, WINDOW):
-                wait_until(lambda: len(store.asked) >= done + WINDOW, limit_s=60, what="a window")  # noqa: B023 - at once
+            for _ in range(4):
+                wait_until(lambda: store.asked > store.stored, limit_s=60, what="a frame that is not safe")
                 broker.kill()
-                store.allow(done + WINDOW)  # these frames become safe while no acknowledgement can be sent
-                until_announced(settings, done + WINDOW)
+                store.allow(60)  # what was received becomes safe while no acknowledgement can be sent
+                wait_until(lambda: ingest.announced == ingest.received, limit_s=60, what="the frames")
+                store.allow(0)
                 broker.start()
             store.allow(60)
             until_announced(settings, 60)
