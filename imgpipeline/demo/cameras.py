@@ -1,7 +1,7 @@
 """The live part of `imgpipeline demo --cameras N`: simulated RTSP cameras with deliberate drops and an outage."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -14,8 +14,8 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.options import default_options
-from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.options import PublishOptions, default_options
+from imgpipeline.sources.protocol import Captured, Source, SourceKind, StatusChange
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.side_by_side import publish_all
 from imgpipeline.sources.simulator.clip import write_scene_clip
@@ -26,8 +26,27 @@ LIVE_S = 60.0
 """How long the cameras run."""
 _FPS = 5.0
 _SCENE_FRAMES = 50
+_BURST = 10
 _OUTAGE_S = (20.0, 30.0)
 """From when to when the RTSP server is away."""
+
+
+class _InBursts:
+    """A source whose frames arrive several at a time, as over an uneven radio link."""
+
+    def __init__(self, inner: Source) -> None:
+        self._inner = inner
+        self.name, self.kind = inner.name, inner.kind
+
+    def capture(self, stop: threading.Event) -> Iterator[Captured]:
+        """Yields what the source yields, a burst at a time."""
+        held: list[Captured] = []
+        for item in self._inner.capture(stop):
+            held.append(item)
+            if len(held) == _BURST or isinstance(item, StatusChange):
+                yield from held
+                held.clear()
+        yield from held
 
 
 def write_cameras(folder: Path, count: int) -> list[SimulatedCamera]:
@@ -58,13 +77,11 @@ def run_cameras(
     stop = threading.Event()
     simulator = RtspSimulator(cameras, port=free_port())
     options = default_options(SourceKind.LIVE)
-    # The queue is so small, and the pause between two announcements so long, that the camera must drop frames.
-    tight = replace(options, queue_frames=1, writers=1, commit_s=1.0)
     simulator.start()
-    sources = [
-        (RtspSource(camera.path, simulator.url(camera.path)), options if number else tight)
-        for number, camera in enumerate(cameras)
-    ]
+    streams = [RtspSource(camera.path, simulator.url(camera.path)) for camera in cameras]
+    # A burst does not fit into a queue of one frame, however fast the machine is: the first camera must drop frames.
+    tight = (_InBursts(streams[0]), replace(options, queue_frames=1, writers=1))
+    sources: list[tuple[Source, PublishOptions]] = [tight, *((stream, options) for stream in streams[1:])]
     publishing = threading.Thread(target=publish_all, args=(settings, sources, stop, board))
     publishing.start()
     try:
