@@ -6,8 +6,10 @@ ALERTS = "alerts"
 """Prefix of the alerts."""
 DELIVERED = "alerts_delivered"
 """Prefix of the records of alerts that every target has accepted."""
+WATCHED = "alerts_watched"
+"""Prefix of the records of which rules were watched from when on."""
 _NUMBER = re.compile(r"[a-z_]+/(?P<number>\d{10,})\.json", re.ASCII)
-_ENTRY = re.compile(r"[a-z_]+/\d{10,}/(?P<entry>\d{6,})\.json", re.ASCII)
+_ENTRY = re.compile(r"[a-z_]+/(?:\d{10,}/)?(?P<entry>\d{6,})\.json", re.ASCII)
 
 
 def alert_key(number: int) -> str:

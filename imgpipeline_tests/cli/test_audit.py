@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.alert_keys import alert_key
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.ledger.samples import dead_letter, frames, write_chain
 from imgpipeline_tests.sources.test_folder import write_picture
 
@@ -41,7 +44,7 @@ def test_a_sound_ledger_is_ok_and_lag_is_not_missing(
     (partition,) = report["partitions"]
     assert (ended.status, report["ok"]) == (0, True), ended.stderr
     assert partition.keys() == PARTITION
-    assert report.keys() == {"ok", "partitions", "days", "summaries"}
+    assert report.keys() == {"ok", "partitions", "days", "summaries", "alerts"}
     assert (partition["ledger_end"], partition["log_end"], partition["missing"]) == (6, 11, 0)
     assert (partition["frames"], partition["dead_letters"], partition["gaps"]) == (3, 1, {"marker": 2})
     table = run("audit", env=site, cwd=tmp_path)
@@ -82,6 +85,25 @@ def test_expired_offsets_fail_unless_they_are_allowed(
     assert run("audit", "--json", env=site, cwd=tmp_path).status == 1
     allowed = run("audit", "--allow-gaps", "--json", env=site, cwd=tmp_path)
     assert (allowed.status, allowed.json()["partitions"][0]["gaps"]) == (0, {"expired": 5})
+
+
+@pytest.mark.medium
+def test_alerts_that_were_not_compared_are_listed_and_a_missing_number_is_wrong(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    store = store_of(folder_site)
+    (tmp_path / "gate.csv").write_text("timestamp,detected_label,confidence\n2026-01-09 12:00:00,car,0.91")
+    assert run("import", "detections", "gate.csv", env=folder_site, cwd=tmp_path).status == 0
+    chain = AlertChain(store)
+    for number in (1, 2):
+        chain.append(event(number), difference_image=None, now=NOW)
+    listed = run("audit", env=folder_site, cwd=tmp_path)
+    assert listed.status == 0
+    assert listed.stderr.startswith("Alerts not compared: 2026-01-09, events of 2026-01-09 cannot be made")
+    store.delete(alert_key(1))
+    ended = run("audit", "--json", env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.json()["ok"]) == (1, False)
+    assert ended.stderr.startswith("WRONG: Alert 1 is missing")
 
 
 @pytest.mark.medium

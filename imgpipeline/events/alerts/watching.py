@@ -17,6 +17,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.live_day import LiveDay
 from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.watched import note_watched
 from imgpipeline.events.configuration import ImageChangeRule, Rules
 from imgpipeline.events.difference_images import store_difference
 from imgpipeline.events.stored_events import read_events, read_stored_changes
@@ -112,6 +113,7 @@ class Watch:
             stop.wait(_POLL_S)
 
     def _start(self, first: date) -> None:
+        note_watched(self.store, self.rules, self.settings, now=self.clock())
         repairs = list_repairs(self.store)
         ends = fix_ends(self.store)
         self._days.clear()

@@ -1,0 +1,229 @@
+"""Compares alerts with the events of the days that they belong to.
+
+Late frames, repairs and new rules can change the events of a day after its alerts were raised, so a difference is
+listed with its cause and the next step; it is not an error. A damaged alert, or two alerts of one event, are errors.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.events.alerts.chain import read_alerts
+from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
+from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.events.day_events import DayEvents
+from imgpipeline.events.day_of_rules import RULES
+from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.values import Event
+from imgpipeline.lake.build.derived import State, state_of
+from imgpipeline.lake.build.summary_inputs import list_versions, open_tables, stored_key
+from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_RESTART_S = 60.0
+"""A rule that was replaced sooner after an event may not have been looked at."""
+_PENDING_S = 120.0
+"""An event that is newer than this may still get its alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An alert without an event, or an event without an alert."""
+
+    what: str
+    """Which, and the cause if it is known."""
+    next_step: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        """Returns both, for a person."""
+        return f"{self.what} Next: {self.next_step}."
+
+
+@dataclass(slots=True)
+class AlertAudit:
+    """What the comparison has found."""
+
+    alerts: int = 0
+    """All alerts."""
+    days: int = 0
+    """Days that were compared."""
+    differences: list[Difference] = field(default_factory=list)
+    """What does not match."""
+    changed_rules: int = 0
+    """Alerts and events that were left out, since the rules were others when they were raised or built."""
+    not_compared: dict[date, str] = field(default_factory=dict)
+    """Days that could not be compared, and why."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with the alerts themselves."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the entry `alerts` of `imgpipeline audit --json`."""
+        return {
+            "alerts": self.alerts,
+            "days_compared": self.days,
+            "differences": [{"what": each.what, "next_step": each.next_step} for each in self.differences],
+            "changed_rules": self.changed_rules,
+            "not_compared": {day.isoformat(): why for day, why in self.not_compared.items()},
+            "problems": self.problems,
+        }
+
+
+def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> AlertAudit:
+    """Compares all alerts with the stored events, from the first day on which rules were watched.
+
+    Args:
+        store: The object store.
+        settings: Limits of DuckDB, and the time zone of hours.
+        now: The clock, UTC.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    report = AlertAudit()
+    try:
+        alerts, known = list(read_alerts(store)), read_watched(store)
+    except PermanentError as error:
+        report.problems.append(str(error))
+        return report
+    rules = _current_rules(store, settings) if alerts or known else Rules()
+    report.alerts = len(alerts)
+    report.problems += _repeated(alerts)
+    by_day: dict[date, list[Alert]] = defaultdict(list)
+    for alert in alerts:
+        by_day[_day_of(alert.event.timestamp)].append(alert)
+    first = _day_of(known[0].since - timedelta(seconds=known[0].max_age_s)) if known else None
+    built = {day for day in list_versions(store, EVENTS.name) if first is not None and day >= first}
+    for day in sorted(by_day.keys() | built):
+        entry = DayEvents(store, settings, rules, day, now, keeps_rules=True)
+        why = _why_not_compared(entry)
+        if why:
+            report.not_compared[day] = why
+        else:
+            _Day(entry, known, report).compare(by_day[day])
+    return report
+
+
+def _current_rules(store: ObjectStore, settings: Settings) -> Rules:
+    """Returns the rules as they are now; none if they are wrong: days that are over have their own."""
+    try:
+        return read_rules(settings, store)
+    except ConfigurationError:
+        return Rules()
+
+
+def _repeated(alerts: Iterable[Alert]) -> Iterator[str]:
+    numbers: dict[str, int] = {}
+    for alert in alerts:
+        earlier = numbers.setdefault(alert.event.event_id, alert.number)
+        if earlier != alert.number:
+            yield f"Alerts {earlier} and {alert.number} are about the same event {alert.event.event_id}."
+
+
+def _why_not_compared(entry: DayEvents) -> str | None:
+    try:
+        state = state_of(entry)
+    except PermanentError as error:
+        return str(error)
+    return None if state is State.CURRENT else f"its table `events` is {state.value}"
+
+
+@dataclass(slots=True)
+class _Day:
+    """The comparison of one day."""
+
+    entry: DayEvents
+    """The day's events, stored and current."""
+    known: Sequence[WatchedRules]
+    """Which rules were watched when."""
+    report: AlertAudit
+    """Where the findings go."""
+
+    def compare(self, alerts: Sequence[Alert]) -> None:
+        store, settings, day = self.entry.store, self.entry.settings, self.entry.day
+        stored = read_stored(store, stored_key(EVENTS.name, day))
+        try:
+            rules = Rules.model_validate_json(stored.manifest.made_with.get(RULES, "") if stored else "")
+        except ValidationError:
+            self.report.not_compared[day] = "its table `events` was built by another release"
+            return
+        self.report.days += 1
+        recipes, cooldowns = recipes_of(rules, settings), {rule.name: rule.cooldown_s for rule in rules.rule}
+        events = {event.event_id: event for event in read_events(store, settings, day)}
+        lone_alerts = [alert for alert in alerts if alert.event.event_id not in events]
+        alerted = {alert.event.event_id for alert in alerts}
+        lone_events = [event for event in events.values() if event.event_id not in alerted]
+        for alert in lone_alerts:
+            watched = watched_at(self.known, alert.raised_at)
+            recipe = recipes.get(alert.event.rule)
+            if recipe is None or watched is None or watched.recipes.get(alert.event.rule) != recipe:
+                self.report.changed_rules += 1
+            else:
+                near = _near(alert.event, cooldowns[alert.event.rule], events.values())
+                self.report.differences.append(_without_event(alert, near))
+        if lone_events:
+            processed = self._processed()
+            for event in sorted(lone_events, key=lambda event: (event.timestamp, event.event_id)):
+                self._judge(event, recipes, processed.get(event.frame_ids[-1]) or event.timestamp)
+
+    def _judge(self, event: Event, recipes: Mapping[str, str], processed_at: datetime) -> None:
+        """Adds an event without an alert to the findings, if a watch had to raise one."""
+        if not is_watched(self.known, event.rule, recipes[event.rule], processed_at, _RESTART_S):
+            self.report.changed_rules += 1
+            return
+        watched = watched_at(self.known, processed_at)
+        max_age = timedelta(seconds=watched.max_age_s if watched else 0)
+        is_too_old = processed_at - event.timestamp > max_age
+        if is_too_old or self.entry.now - processed_at < timedelta(seconds=_PENDING_S):
+            return
+        what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch looked at it within {max_age}."
+        watch = "`imgpipeline alerts watch`, or turn on the sensor events_sensor"
+        is_open = self.entry.now - event.timestamp <= max_age
+        step = f"start {watch}{': it is still raised' if is_open else '; this event stays without an alert'}"
+        self.report.differences.append(Difference(what, step))
+
+    def _processed(self) -> dict[str, datetime | None]:
+        """Returns when the outcome of each frame of the day was ready; None where an import does not say."""
+        store, memory = self.entry.store, self.entry.settings.duckdb_memory
+        with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as engine:
+            return dict(engine.run("SELECT frame_id, processing_timestamp FROM frames"))
+
+
+def _near(event: Event, cooldown_s: float, others: Iterable[Event]) -> Event | None:
+    """Returns another event of the same rule and source within the rule's cooldown."""
+    return next(
+        (
+            other
+            for other in others
+            if (other.rule, other.source) == (event.rule, event.source)
+            and abs(other.timestamp - event.timestamp) < timedelta(seconds=cooldown_s)
+        ),
+        None,
+    )
+
+
+def _without_event(alert: Alert, near: Event | None) -> Difference:
+    cause = (
+        f"event {near.event_id} is within the cooldown of its rule: frames that arrived later have moved it."
+        if near
+        else "frames that arrived later, or a repair, have changed the day."
+    )
+    step = f"look at `imgpipeline alerts show {alert.number}`, and acknowledge it if nothing is to be done"
+    return Difference(f"Alert {alert.number} ({_shown(alert.event)}) has no event: {cause}", step)
+
+
+def _shown(event: Event) -> str:
+    return f"{event.rule} at {event.source}, {format_time(event.timestamp)}"
+
+
+def _day_of(at: datetime) -> date:
+    return at.astimezone(UTC).date()

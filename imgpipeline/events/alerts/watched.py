@@ -1,0 +1,82 @@
+"""Records which rules were watched from when on, so that an audit can tell which events had to raise an alert."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from imgpipeline.contracts.alert_keys import WATCHED, entry_key, parse_entry
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.configuration import Rules
+from imgpipeline.events.day_events import rule_recipe
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRules:
+    """The rules that watches had from a time on."""
+
+    since: datetime
+    """When a watch started with them, UTC."""
+    recipes: Mapping[str, str]
+    """Hash of each rule with the zone or line that it reads, by name."""
+    max_age_s: float
+    """Older events raised no alert, in seconds."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "WatchedRules":
+        """Reads what `note_watched` wrote."""
+        return cls(parse_time(data["since"]), dict(data["recipes"]), float(data["max_age_s"]))
+
+
+def recipes_of(rules: Rules, settings: Settings) -> dict[str, str]:
+    """Returns the hash of each rule, by name."""
+    return {rule.name: rule_recipe(rules, rule, settings) for rule in rules.rule}
+
+
+def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: datetime) -> None:
+    """Records the rules of a watch that starts, unless the last record has the same.
+
+    Raises:
+        PermanentError: A record is damaged.
+        TransientError: The store does not answer.
+    """
+    recipes = recipes_of(rules, settings)
+    known = read_watched(store)
+    if known and (known[-1].recipes, known[-1].max_age_s) == (recipes, settings.alert_max_age_s):
+        return
+    content = {"since": format_time(now), "recipes": recipes, "max_age_s": settings.alert_max_age_s}
+    entry = max(_entries(store), default=0) + 1
+    while not create_object(store, entry_key(WATCHED, entry), {**content, "writer": uuid4().hex}):
+        entry += 1
+
+
+def read_watched(store: ObjectStore) -> list[WatchedRules]:
+    """Returns all records, the oldest first.
+
+    Raises:
+        PermanentError: One is damaged.
+        TransientError: The store does not answer.
+    """
+    return [WatchedRules.from_json(read_object(store, entry_key(WATCHED, entry))) for entry in _entries(store)]
+
+
+def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:
+    """Returns the rules that were watched at a time; None before the first watch."""
+    return next((each for each in reversed(known) if each.since <= at), None)
+
+
+def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: datetime, seconds: float) -> bool:
+    """Whether a rule was watched as it is in a recipe, from a time on for some seconds."""
+    until = at + timedelta(seconds=seconds)
+    first = watched_at(known, at)
+    of_the_time = [*([first] if first else []), *(each for each in known if at < each.since <= until)]
+    return first is not None and all(each.recipes.get(name) == recipe for each in of_the_time)
+
+
+def _entries(store: ObjectStore) -> list[int]:
+    found = (parse_entry(info.key) for info in store.list_objects(WATCHED))
+    return sorted(entry for entry in found if entry is not None)

@@ -1,0 +1,170 @@
+"""The audit finds alerts without an event and events without an alert, and tells them from what had to be so."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.alert_keys import alert_key
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
+from imgpipeline.events.alerts.chain import read_alert
+from imgpipeline.events.alerts.watching import Watch
+from imgpipeline.events.building import build_table
+from imgpipeline.events.stored_events import read_events
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.schema import EVENTS
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline_tests.events.samples import NOON, rules
+from imgpipeline_tests.lake.samples import detection
+from imgpipeline_tests.ledger.samples import DAY, append, frame, writer
+from imgpipeline_tests.objectstore.stores import folder_settings
+
+pytestmark = pytest.mark.medium
+
+CROWD = '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 100\n'
+LATER = NOON + timedelta(days=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    """A store whose objects have versions."""
+    return open_store(folder_settings(tmp_path))
+
+
+def seen(offset: int, second: float, persons: int, *, processed_after_s: float = 1) -> Frame:
+    """Return a frame with some persons at a second after noon."""
+    at = NOON + timedelta(seconds=second)
+    return replace(
+        frame(offset),
+        frame_id=f"{offset:032d}",
+        timestamp=at,
+        processing_timestamp=at + timedelta(seconds=processed_after_s),
+        detections=tuple(detection("person") for _ in range(persons)),
+    )
+
+
+CROWDED = (seen(0, 0, 0), seen(1, 60, 2), seen(2, 120, 0), seen(3, 240, 3), seen(4, 300, 0))
+"""Two events: the crowd of the second frame, and that of the fourth."""
+
+
+def look(store: ObjectStore, tmp_path: Path, *, text: str = CROWD, at: datetime = NOON) -> None:
+    """Let a watch look once."""
+    Watch(store, folder_settings(tmp_path), rules(text), lambda: at).look()
+
+
+def build(store: ObjectStore, tmp_path: Path, *, text: str = CROWD) -> list[str]:
+    """Build the day's tables; return its events by time."""
+    settings = folder_settings(tmp_path)
+    rebuild_day(store, DAY, now=NOON)
+    build_table(store, DAY, EVENTS, rules=rules(text), settings=settings, now=LATER)
+    return [event.event_id for event in read_events(store, settings, DAY)][::-1]
+
+
+def audit(store: ObjectStore, tmp_path: Path, *, at: datetime = LATER) -> AlertAudit:
+    """Compare, with the rules of today in a file."""
+    file = tmp_path / "rules.toml"
+    file.write_text(CROWD)
+    return audit_alerts(store, folder_settings(tmp_path).model_copy(update={"rules_file": str(file)}), now=at)
+
+
+def watched(store: ObjectStore, tmp_path: Path, frames: Sequence[Frame] = CROWDED) -> None:
+    """Have a watch that runs from before the first frame to after the last one."""
+    look(store, tmp_path)
+    append(writer(store), frames)
+    look(store, tmp_path, at=NOON + timedelta(minutes=10))
+
+
+def test_alerts_that_match_the_events_are_in_order(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path)
+    assert len(build(store, tmp_path)) == 2
+    assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1)
+
+
+def test_a_store_without_alerts_has_nothing_to_compare(store: ObjectStore, tmp_path: Path):
+    append(writer(store), CROWDED)
+    build(store, tmp_path)
+    assert audit(store, tmp_path) == AlertAudit()
+
+
+@pytest.mark.parametrize(
+    ("at", "step"),
+    [(LATER, "stays without an alert"), (NOON + timedelta(minutes=20), "it is still raised")],
+    ids=["too late", "in time"],
+)
+def test_an_event_that_nobody_watched_for_is_found_with_the_next_step(
+    at: datetime, step: str, store: ObjectStore, tmp_path: Path
+):
+    watched(store, tmp_path, CROWDED[:3])
+    append(writer(store), CROWDED[3:])
+    _, missed = build(store, tmp_path)
+    (difference,) = audit(store, tmp_path, at=at).differences
+    assert difference.what.startswith(f"Event {missed} (crowd at cam-1, 2026-01-09T12:04:00.000000Z) has no alert")
+    assert step in difference.next_step
+
+
+def test_an_event_of_the_last_moments_may_still_get_its_alert(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path, CROWDED[:3])
+    append(writer(store), CROWDED[3:])
+    build(store, tmp_path)
+    assert audit(store, tmp_path, at=NOON + timedelta(seconds=250)) == AlertAudit(alerts=1, days=1)
+
+
+def test_an_event_whose_frames_were_old_when_they_came_needs_no_alert(store: ObjectStore, tmp_path: Path):
+    look(store, tmp_path)
+    append(writer(store), [seen(0, 0, 2, processed_after_s=7200)])
+    look(store, tmp_path, at=NOON + timedelta(seconds=7201))
+    assert len(build(store, tmp_path)) == 1
+    assert audit(store, tmp_path) == AlertAudit(days=1)
+
+
+def test_a_late_frame_that_moved_an_event_by_its_cooldown_is_named_as_the_cause(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path, CROWDED[:3])
+    append(writer(store), [replace(seen(3, 30, 2), processing_timestamp=LATER - timedelta(hours=1))])
+    (moved,) = build(store, tmp_path)
+    (difference,) = audit(store, tmp_path).differences
+    assert "Alert 1 (crowd at cam-1, 2026-01-09T12:01:00.000000Z) has no event" in difference.what
+    assert f"event {moved} is within the cooldown" in difference.what
+    assert "imgpipeline alerts show 1" in difference.next_step
+
+
+def test_what_other_rules_have_found_is_not_compared(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path)
+    build(store, tmp_path, text=CROWD.replace("above = 1", "above = 2"))
+    found = audit(store, tmp_path)
+    assert (found.differences, found.changed_rules) == ([], 1)  # the alert about two persons
+
+
+def test_a_rule_that_is_watched_from_now_on_had_to_alert_from_then_on(store: ObjectStore, tmp_path: Path):
+    both = CROWD + CROWD.replace('"crowd"', '"again"')
+    watched(store, tmp_path)
+    look(store, tmp_path, text=both, at=NOON + timedelta(minutes=120))
+    append(writer(store), [seen(5, 2 * 3600 + 60, 2)])
+    assert len(build(store, tmp_path, text=both)) == 6
+    found = audit(store, tmp_path)
+    assert found.changed_rules == 2  # what the new rule finds in the frames before it was watched
+    assert sorted(each.what.partition(" (")[2].partition(" at ")[0] for each in found.differences) == ["again", "crowd"]
+
+
+def test_a_day_whose_events_are_not_built_or_outdated_is_not_compared(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path)
+    assert "no table `frames` yet" in audit(store, tmp_path).not_compared[DAY]
+    build(store, tmp_path)
+    append(writer(store), [seen(5, 400, 0)])
+    rebuild_day(store, DAY, now=NOON)
+    assert audit(store, tmp_path).not_compared == {DAY: "its table `events` is stale"}
+
+
+def test_two_alerts_of_one_event_and_a_missing_number_are_wrong(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path)
+    build(store, tmp_path)
+    second = replace(read_alert(store, 1), number=3)
+    store.put(alert_key(3), json.dumps(second.to_json()).encode())
+    (problem,) = audit(store, tmp_path).problems
+    assert problem.startswith("Alerts 1 and 3 are about the same event")
+    store.delete(alert_key(2))
+    (problem,) = audit(store, tmp_path).problems
+    assert "Alert 2 is missing" in problem
