@@ -34,7 +34,7 @@ class Cost:
     """What a contender has cost, with all processes that it started and waited for."""
 
     whole_s: float
-    """From the start of its process to its end: what somebody waits who types the command."""
+    """From the start of its process to its end: what a user who types the command waits."""
     work_s: float | None
     """What it says of its work alone, interpreter and imports apart; None if it does not say it."""
     cpu_s: float

@@ -56,7 +56,7 @@ def put(file: Annotated[Path, typer.Argument(help="The rules.", metavar="FILE")]
     """Check rules and store them in the object store, for IMGPIPELINE_RULES_FILE=store.
 
     From then on, builds use them for the current day. Days that are over keep the rules that they were built with until
-    somebody builds them again.
+    they are built again.
     """
     from imgpipeline.events.configuration import STORED, load_rules  # noqa: PLC0415 - loads pydantic models
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore

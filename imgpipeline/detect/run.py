@@ -79,7 +79,8 @@ class LaneRun:
     tally: LaneTally = field(default_factory=LaneTally)
     stages: StageClock = field(default_factory=StageClock)
     writers: dict[Partition, ChainWriter] = field(default_factory=dict)
-    told: dict[Partition, int] = field(default_factory=dict)
+    committed: dict[Partition, int] = field(default_factory=dict)
+    """Offsets of the consumer group."""
     reported_at_s: float = -math.inf
     asked_at_s: float = -math.inf
     """When the ids of the topics were last compared, by a monotonic clock."""
@@ -88,12 +89,12 @@ class LaneRun:
 
     def revisit(self, resumed: dict[Partition, Resumption]) -> None:
         """Records the days of segments that an earlier run has put but may not have reported."""
-        self.told = self.group.read(resumed)
+        self.committed = self.group.read(resumed)
         for number, resumption in resumed.items():
             end = resumption.end
-            if self.told.get(number, 0) >= end.offset:
+            if self.committed.get(number, 0) >= end.offset:
                 continue
-            starts = list_segments(self.store, end.chain, self.told.get(number, 0), end.offset)
+            starts = list_segments(self.store, end.chain, self.committed.get(number, 0), end.offset)
             for segment in read_segments(self.store, end.chain, starts[-_MOST_REVISITED:]):
                 self.tally.revisit(segment.header)
 
@@ -242,10 +243,10 @@ class LaneRun:
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
         said = self.tally.report(lag, self.stages.report(), ended_by)
         self.report(said)
-        told = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
-        news = {n: ends[n] for n in told if self.told.get(n) != ends[n]}
+        followed_now = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
+        news = {n: ends[n] for n in followed_now if self.committed.get(n) != ends[n]}
         if news and self.group.write(news):
-            self.told |= news
+            self.committed |= news
         return said
 
     def _fresh_logs(self) -> dict[Partition, LogRange]:

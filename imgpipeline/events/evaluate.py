@@ -1,6 +1,6 @@
 """Finds the events of rules in frames, detections and changes of the image.
 
-All functions are pure: the same frames give the same events, whoever asks. Frames that come later in time add events
+All functions are pure: the same frames give the same events. Frames that come later in time add events
 and move `ended_at` of the last one; they change nothing else.
 """
 

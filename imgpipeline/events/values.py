@@ -99,7 +99,7 @@ class Event:
 
     @property
     def event_id(self) -> str:
-        """Names the event by rule and evidence: whoever finds it again gives it the same name."""
+        """Identifies the event by rule and evidence, so a rebuild finds the same id."""
         evidence = (self.rule, self.source, self.frame_ids, self.track_ids)
         return sha256(repr(evidence).encode()).hexdigest()[:32]
 

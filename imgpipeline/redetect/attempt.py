@@ -19,7 +19,7 @@ from imgpipeline.lake.storage.parquet_objects import write_rows
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
-from imgpipeline.redetect.look import FrameToSee, LookOutcome, PictureLooker, SeenFrame
+from imgpipeline.redetect.look import FrameToProcess, LookOutcome, PictureLooker, SeenFrame
 from imgpipeline.redetect.manifest import DETECTIONS, FRAMES, RedetectionManifest, Stored, read_redetection, whole
 from imgpipeline.redetect.parts import begin_part, encode_part, fetch_parts, list_parts, part_key, put_part
 from imgpipeline.settings import Clock, Settings
@@ -114,7 +114,7 @@ class DayAttempt:
 
     def _look_at_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
         """Makes the missing parts; returns whether no other process has put a result meanwhile."""
-        done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToSee]]]()
+        done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToProcess]]]()
         order = list(range(parts))
         random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - it spreads work, it hides nothing
         ahead = _PartsToMake(self, frames, order, begun)
@@ -180,11 +180,11 @@ class _PartsToMake:
     attempt: DayAttempt
     day_frames: DayFrames
     order: Sequence[int]
-    begun: deque[tuple[str, list[FrameToSee]]]
+    begun: deque[tuple[str, list[FrameToProcess]]]
     left_out: int = 0
     overtaken: bool = False
 
-    def frames(self) -> Iterator[FrameToSee]:
+    def frames(self) -> Iterator[FrameToProcess]:
         """Yields the frames of all missing parts, and ends once a result was put.
 
         Parts started by other processes come last: by then, these have finished them or died.

@@ -11,7 +11,7 @@ from typing import Any
 from imgpipeline.lake.schema.columns import Table
 from imgpipeline.lake.schema.redetections import REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, quoted
-from imgpipeline.redetect.look import FrameToSee
+from imgpipeline.redetect.look import FrameToProcess
 
 _TO_SEE = """
 CREATE OR REPLACE TABLE to_see AS
@@ -89,14 +89,14 @@ class DayFrames:
         count: int = self._engine.value("SELECT count(*) FROM to_see")
         return count
 
-    def part(self, number: int) -> list[FrameToSee]:
+    def part(self, number: int) -> list[FrameToProcess]:
         """Returns the frames of one part, in the order of their times."""
         rows = self._engine.run(
             "SELECT frame_id, path, coalesce(size_bytes, 0), status, gate_reason FROM to_see WHERE part = ? "
             "ORDER BY rowid",
             [number],
         )
-        return [FrameToSee(*row) for row in rows]
+        return [FrameToProcess(*row) for row in rows]
 
     def join(self, files: Sequence[Path]) -> bool:
         """Takes the outcomes of the day's frames out of the files; tells whether every frame has one."""

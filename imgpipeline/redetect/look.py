@@ -32,7 +32,7 @@ class LookOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameToSee:
+class FrameToProcess:
     """One frame of a day."""
 
     frame_id: str
@@ -51,7 +51,7 @@ class FrameToSee:
 class SeenFrame:
     """One frame with its outcome."""
 
-    frame: FrameToSee
+    frame: FrameToProcess
     """The frame."""
     outcome: LookOutcome
     """What became of it."""
@@ -67,7 +67,7 @@ class SeenFrame:
 class ReadPicture(ReadImage):
     """A frame whose image was read."""
 
-    frame: FrameToSee
+    frame: FrameToProcess
     """The frame."""
 
 
@@ -89,7 +89,7 @@ class PictureLooker:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 
-    def look_at_all(self, frames: Iterable[FrameToSee]) -> Iterator[SeenFrame]:
+    def look_at_all(self, frames: Iterable[FrameToProcess]) -> Iterator[SeenFrame]:
         """Yields the outcome of each frame, in the order of the frames.
 
         Args:
@@ -111,7 +111,7 @@ class PictureLooker:
                 yield pending.popleft().result()
 
     def read(
-        self, item: FrameToSee, _since_s: float | None = None, /, *, admit: Callable[[int], None] | None = None
+        self, item: FrameToProcess, _since_s: float | None = None, /, *, admit: Callable[[int], None] | None = None
     ) -> ReadPicture | SeenFrame:
         """Reads a frame's image; arguments as `ImageWork.read`, errors as `look_at_all`."""
         if item.status != FrameStatus.PROCESSED.value:
@@ -130,7 +130,7 @@ class PictureLooker:
             return _failed(read.frame, error)
         return SeenFrame(read.frame, LookOutcome.PROCESSED, detections=found.detections)
 
-    def _fetch(self, frame: FrameToSee, admit: Callable[[int], None] | None) -> bytes:
+    def _fetch(self, frame: FrameToProcess, admit: Callable[[int], None] | None) -> bytes:
         if not frame.path:
             raise BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, "The frame names no image.")
         data = self.images.read(frame.path, admit=admit).data
@@ -142,5 +142,5 @@ class PictureLooker:
         return data
 
 
-def _failed(frame: FrameToSee, error: BadInputError) -> SeenFrame:
+def _failed(frame: FrameToProcess, error: BadInputError) -> SeenFrame:
     return SeenFrame(frame, LookOutcome.FAILED, error.code.value, error.message)

@@ -19,7 +19,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.redetect.look import FrameToSee, SeenFrame
+from imgpipeline.redetect.look import FrameToProcess, SeenFrame
 from imgpipeline.redetect.manifest import FORMAT
 
 _BOX = pa.struct(
@@ -43,7 +43,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def part_key(model: str, day: date, recipe: str, frames: Sequence[FrameToSee]) -> str:
+def part_key(model: str, day: date, recipe: str, frames: Sequence[FrameToProcess]) -> str:
     """Returns the key of the part that these frames become."""
     digest = sha256()
     for frame in frames:

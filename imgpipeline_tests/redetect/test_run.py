@@ -14,7 +14,7 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FR
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.comparison import build_comparison
-from imgpipeline.redetect.look import FrameToSee, PictureLooker
+from imgpipeline.redetect.look import FrameToProcess, PictureLooker
 from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
@@ -57,7 +57,7 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
     looker = PictureLooker(settings, ImageReader(store, settings), detector(LOW))
     expected = []
     for frame in frames:
-        to_see = FrameToSee(frame.frame_id, frame.source_image_path, 0, frame.status.value, None)
+        to_see = FrameToProcess(frame.frame_id, frame.source_image_path, 0, frame.status.value, None)
         seen = looker.look(looker.read(to_see))
         expected += [
             (

@@ -47,7 +47,7 @@ _QUESTIONS = {
     FRAME_CHANGES.name: "By how much does each image differ from the one before of the same source? Only sources that "
     "a rule of kind image_change looks at. Each pair is compared once.",
     EVENTS.name: "What did the rules of rules.toml find? One row an event, with the frames and images that show it. "
-    "A day that is over keeps the rules that it was built with, until somebody materializes it.",
+    "A day that is over keeps the rules that it was built with, until it is materialized again.",
     ZONE_OCCUPANCY.name: "What stood in each zone of rules.toml, by hour and label: how many at once, how many "
     "different objects, and for how long?",
     LINE_CROSSINGS.name: "How often was each line of rules.toml crossed, by hour, label and direction?",

@@ -19,7 +19,7 @@ def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
 
     Raises:
         ObjectMissingError: There is none.
-        PermanentError: It is no JSON object.
+        PermanentError: It is not a JSON object.
         TransientError: The store does not answer.
     """
     try:
@@ -46,7 +46,7 @@ def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> b
 
     Raises:
         TransientError: The store did not answer in time; whether the object is there is unknown.
-        PermanentError: What is there is no JSON object.
+        PermanentError: What is there is not a JSON object.
     """
     data = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
     for _ in range(_PUT_ATTEMPTS):

@@ -53,7 +53,7 @@ def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_byt
         object_bytes: The largest object (the setting `table_object_bytes`).
 
     Returns:
-        The file's bytes: mapped, not read, and gone when nobody has them any more.
+        The file's bytes: mapped, not read, and released with the last reference.
 
     Raises:
         PermanentError: The local disk is full.

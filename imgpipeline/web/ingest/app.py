@@ -51,7 +51,7 @@ class IngestServer:
     publishers: Publishers
     """The session of each source."""
     keys: KeyFile
-    """The API keys; without any, nobody is asked for one."""
+    """The API keys; if there are none, requests need no key."""
     jobs: Jobs
     """Play the videos of the data set."""
     options: PublishOptions = field(default_factory=PublishOptions)
