@@ -1,5 +1,6 @@
 """Sends messages to an MQTT broker with QoS 1, and tells by a retained message whether the sender is there."""
 
+import contextlib
 import ssl
 import threading
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ ONLINE, OFFLINE = b"online", b"offline"
 _KEEPALIVE_S = 20
 _CONNECT_S = 10.0
 _ANSWER_S = 30.0
+_CLOSE_S = 1.0
 _POLL_S = 0.05
 
 
@@ -113,7 +115,8 @@ class MqttSender:
     def close(self) -> None:
         """Tells that the sender is gone, and disconnects."""
         if self._client.is_connected():
-            self._client.publish(self._status_topic, OFFLINE, qos=1, retain=True).wait_for_publish(1.0)
+            with contextlib.suppress(RuntimeError, ValueError):  # lost just now: the broker publishes the will instead
+                self._client.publish(self._status_topic, OFFLINE, qos=1, retain=True).wait_for_publish(_CLOSE_S)
         self._client.disconnect()
         self._client.loop_stop()
 
