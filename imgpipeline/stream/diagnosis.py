@@ -87,7 +87,7 @@ def missing_topic(settings: Settings, topic: str) -> ConfigurationError:
     """Returns the error that says that a topic does not exist."""
     return ConfigurationError(
         f"There is no topic {topic!r} at {settings.kafka_bootstrap_servers}.",
-        next_step="run `imgpipeline topics create`, or set IMGPIPELINE_KAFKA_TOPIC to the topic that you have",
+        next_step=f"run `imgpipeline topics create` with IMGPIPELINE_KAFKA_TOPIC={topic}, or name one that exists",
     )
 
 
