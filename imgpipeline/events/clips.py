@@ -92,7 +92,7 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path} is no file of a clip; expected {' or '.join(SUFFIXES)}.", next_step="name such a file: --out"
+            f"{path} is not a clip file; expected {' or '.join(SUFFIXES)}.", next_step="name such a file: --out"
         )
     begin = event.started_at - timedelta(seconds=wish.before_s)
     end = event.ended_at + timedelta(seconds=wish.after_s)

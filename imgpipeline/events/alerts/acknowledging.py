@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
-from imgpipeline.contracts.alert_keys import acknowledgements_prefix, entry_key, parse_entry
+from imgpipeline.contracts.alert_keys import acknowledgements_prefix
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import read_alert
-from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.objectstore import ObjectStore
 
 
@@ -39,11 +38,8 @@ def acknowledge(store: ObjectStore, number: int, given: Acknowledgement) -> None
         TransientError: The store does not answer.
     """
     read_alert(store, number)
-    prefix, writer = acknowledgements_prefix(number), uuid4().hex
-    entry = max(_entries(store, number), default=0) + 1
-    content = {"by": given.by, "at": format_time(given.at), "note": given.note, "writer": writer}
-    while not create_object(store, entry_key(prefix, entry), content):
-        entry += 1
+    content = {"by": given.by, "at": format_time(given.at), "note": given.note}
+    append_entry(store, acknowledgements_prefix(number), content)
 
 
 def read_acknowledgements(store: ObjectStore, number: int) -> list[Acknowledgement]:
@@ -53,12 +49,4 @@ def read_acknowledgements(store: ObjectStore, number: int) -> list[Acknowledgeme
         PermanentError: One is damaged.
         TransientError: The store does not answer.
     """
-    prefix = acknowledgements_prefix(number)
-    return [
-        Acknowledgement.from_json(read_object(store, entry_key(prefix, entry))) for entry in _entries(store, number)
-    ]
-
-
-def _entries(store: ObjectStore, number: int) -> list[int]:
-    found = (parse_entry(info.key) for info in store.list_objects(acknowledgements_prefix(number)))
-    return sorted(entry for entry in found if entry is not None)
+    return [Acknowledgement.from_json(entry) for entry in read_entries(store, acknowledgements_prefix(number))]

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
-from uuid import uuid4
 
 from imgpipeline.contracts.alert_keys import (
     DELIVERED,
     attempts_prefix,
     delivered_key,
-    entry_key,
-    parse_entry,
     parse_number,
 )
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import alert_numbers, read_alert
-from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
 from imgpipeline.events.alerts.values import Alert
 from imgpipeline.faultpoints import reach
@@ -106,8 +103,7 @@ def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
         PermanentError: One is damaged.
         TransientError: The store does not answer.
     """
-    prefix = attempts_prefix(number)
-    return [Attempt.from_json(read_object(store, entry_key(prefix, entry))) for entry in _entries(store, number)]
+    return [Attempt.from_json(entry) for entry in read_entries(store, attempts_prefix(number))]
 
 
 def deliver(
@@ -154,10 +150,7 @@ def deliver(
 
 def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     """Records an attempt; returns whether all targets have the alert now."""
-    content = {**attempt.to_json(), "writer": uuid4().hex}
-    entry = max(_entries(store, number), default=0) + 1
-    while not create_object(store, entry_key(attempts_prefix(number), entry), content):
-        entry += 1
+    append_entry(store, attempts_prefix(number), attempt.to_json())
     if attempt.failed:
         return False
     store.put(delivered_key(number), b"{}")
@@ -180,11 +173,6 @@ def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
 def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
     due_at = next_attempt_at(attempts)
     return due_at is None or now >= due_at
-
-
-def _entries(store: ObjectStore, number: int) -> list[int]:
-    found = (parse_entry(info.key) for info in store.list_objects(attempts_prefix(number)))
-    return sorted(entry for entry in found if entry is not None)
 
 
 def _message(alerts: Sequence[Alert]) -> tuple[str, str]:

@@ -7,7 +7,9 @@ No locks: of several writers one wins, the others read what it wrote and look ag
 import json
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
+from imgpipeline.contracts.alert_keys import entry_key, parse_entry
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -63,3 +65,30 @@ def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> b
             if failure is not None:
                 raise failure from None
     raise TransientError(f"{key} could not be written: the store says that it exists, and has no such object.")
+
+
+def read_entries(store: ObjectStore, prefix: str) -> list[dict[str, Any]]:
+    """Returns the entries below a prefix, in the order of their numbers.
+
+    Raises:
+        PermanentError: One is damaged.
+        TransientError: The store does not answer.
+    """
+    return [read_object(store, entry_key(prefix, number)) for number in _numbers(store, prefix)]
+
+
+def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any]) -> None:
+    """Adds an entry below a prefix, with the random name of its `writer`; earlier entries stay.
+
+    Raises:
+        PermanentError: An entry is damaged.
+        TransientError: The store does not answer.
+    """
+    number = max(_numbers(store, prefix), default=0) + 1
+    while not create_object(store, entry_key(prefix, number), {**content, "writer": uuid4().hex}):
+        number += 1
+
+
+def _numbers(store: ObjectStore, prefix: str) -> list[int]:
+    found = (parse_entry(info.key) for info in store.list_objects(prefix))
+    return sorted(number for number in found if number is not None)

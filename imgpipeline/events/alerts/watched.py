@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
-from imgpipeline.contracts.alert_keys import WATCHED, entry_key, parse_entry
+from imgpipeline.contracts.alert_keys import WATCHED
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.events.alerts.numbered import create_object, read_object
+from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.day_events import rule_recipe
 from imgpipeline.objectstore import ObjectStore
@@ -49,9 +48,7 @@ def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: d
     if known and (known[-1].recipes, known[-1].max_age_s) == (recipes, settings.alert_max_age_s):
         return
     content = {"since": format_time(now), "recipes": recipes, "max_age_s": settings.alert_max_age_s}
-    entry = max(_entries(store), default=0) + 1
-    while not create_object(store, entry_key(WATCHED, entry), {**content, "writer": uuid4().hex}):
-        entry += 1
+    append_entry(store, WATCHED, content)
 
 
 def read_watched(store: ObjectStore) -> list[WatchedRules]:
@@ -61,7 +58,7 @@ def read_watched(store: ObjectStore) -> list[WatchedRules]:
         PermanentError: One is damaged.
         TransientError: The store does not answer.
     """
-    return [WatchedRules.from_json(read_object(store, entry_key(WATCHED, entry))) for entry in _entries(store)]
+    return [WatchedRules.from_json(entry) for entry in read_entries(store, WATCHED)]
 
 
 def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:
@@ -75,8 +72,3 @@ def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: dateti
     first = watched_at(known, at)
     of_the_time = [*([first] if first else []), *(each for each in known if at < each.since <= until)]
     return first is not None and all(each.recipes.get(name) == recipe for each in of_the_time)
-
-
-def _entries(store: ObjectStore) -> list[int]:
-    found = (parse_entry(info.key) for info in store.list_objects(WATCHED))
-    return sorted(entry for entry in found if entry is not None)
