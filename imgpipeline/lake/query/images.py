@@ -143,12 +143,17 @@ def _read(store: ObjectStore, settings: Settings, path: str, frame_id: str) -> P
     try:
         return read_pixels(ImageReader(store, settings), path)
     except BadInputError as error:
-        raise image_error(frame_id, error) from None
+        raise image_error(f"the frame {frame_id}", error) from None
 
 
-def image_error(frame_id: str, error: BadInputError) -> PermanentError:
-    """Returns the error for a frame whose image cannot be shown; it says what to do."""
+def image_error(of: str, error: BadInputError) -> PermanentError:
+    """Returns the error for an image that cannot be shown; it says what to do.
+
+    Args:
+        of: What it is an image of, such as `the frame abc`.
+        error: Why it cannot be read.
+    """
     step = _NEXT_STEPS.get(error.code)
     if isinstance(error, ImageDeletedError):
         step = "raise IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES to keep later images longer"
-    return PermanentError(f"The image of the frame {frame_id} cannot be shown. {error}", next_step=step)
+    return PermanentError(f"The image of {of} cannot be shown. {error}", next_step=step)

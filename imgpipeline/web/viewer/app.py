@@ -13,7 +13,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from imgpipeline import __version__
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.web.http_server import LOOPBACK_HOSTS
+from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.api import api_routes
+from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
 from imgpipeline.web.viewer.responses import error_json, status_of
@@ -50,6 +52,8 @@ def create_app(site: ViewedSite) -> FastAPI:
     renderer = Renderer(site.lake)
     _add_errors(app, renderer)
     app.include_router(api_routes(site))
+    app.include_router(alert_routes(site, renderer))
+    app.include_router(classic_routes(site, renderer))
     app.include_router(page_routes(site, renderer))
     app.mount("/static", StaticFiles(directory=str(STATIC)))
 

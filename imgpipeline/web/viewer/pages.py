@@ -1,5 +1,6 @@
 """The pages: overview, review grid, one frame, and the proof of a number. All of their state is in the URL."""
 
+from datetime import date
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -14,8 +15,8 @@ from imgpipeline.lake.lineage.frame_lineage import FrameLineage, numbers_countin
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import (
-    FramePage,
     day_counts,
     frame_row,
     known_day,
@@ -68,13 +69,16 @@ def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
 
 
 def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
+    if "alert_num" in request.query_params:  # the address of the classic alert viewer
+        return numbered_page(site, renderer, request.query_params["alert_num"])
     query = read_query(DayQuery, request)
     with site.lake.reading() as lake:
         day = shown_day(lake, query.day)
         if day is None:
             return renderer.page("empty.html")
-        days = day_counts(lake)
-        return renderer.page("overview.html", overview=read_overview(site, lake, day), days=days,
+        days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+        overview = site.lake.remembered(lake, ("overview", day), lambda: read_overview(site, lake, day))
+        return renderer.page("overview.html", overview=overview, days=days,
                              threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
 
 
@@ -84,16 +88,16 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
         if shown_day(lake, query.day) is None:
             return renderer.page("empty.html")
         page = page_of_frames(lake, query, PAGE_FRAMES, site.settings.summary_threshold)
-        names = _names(lake, page)
-        days = day_counts(lake)
+        names = site.lake.remembered(lake, ("names", page.day), lambda: _names(lake, page.day))
+        days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
     return renderer.page("review.html", page=page, query=query, filters=query.filters, names=names, days=days,
                          threshold=site.settings.summary_threshold)  # fmt: skip
 
 
-def _names(lake: LakeSession, page: FramePage) -> dict[str, list[tuple[str, int]]]:
+def _names(lake: LakeSession, day: date) -> dict[str, list[tuple[str, int]]]:
     """Returns the sources and labels of a day with how many frames and detections they have."""
-    sources = [(row["source"], row["frames"]) for row in ask_session(lake, "sources", [page.day]).table.to_pylist()]
-    labels = ask_session(lake, "label_totals", [page.day], LabelChoice()).table.to_pylist()
+    sources = [(row["source"], row["frames"]) for row in ask_session(lake, "sources", [day]).table.to_pylist()]
+    labels = ask_session(lake, "label_totals", [day], LabelChoice()).table.to_pylist()
     return {
         "source": [(source, frames) for source, frames in sources if source is not None],
         "label": [(row["label"], row["count"]) for row in labels],

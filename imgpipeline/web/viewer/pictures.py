@@ -71,7 +71,16 @@ class Pictures:
             PermanentError: The image is gone, may not be read, or cannot be decoded.
             TransientError: The store does not answer.
         """
-        path, reader = self._path(frame), ImageReader(self.store, self.settings)
+        return self.stored(self._path(frame), f"the frame {frame['frame_id']}")
+
+    def stored(self, path: str, of: str) -> Picture:
+        """Returns a stored image, otherwise like `image`.
+
+        Args:
+            path: Where it is stored, as a frame or an event says; never text of a request.
+            of: What it is an image of, for errors.
+        """
+        reader = ImageReader(self.store, self.settings)
         try:
             data = reader.read(path).data
             for first, media_type in _SHOWN.items():
@@ -79,7 +88,7 @@ class Pictures:
                     return Picture(bytes(data), media_type)
             return Picture(encode_jpeg(read_pixels(reader, path), 65_535, 92), "image/jpeg")
         except BadInputError as error:
-            raise image_error(frame["frame_id"], error) from None
+            raise image_error(of, error) from None
 
     def thumbnail(self, frame: Mapping[str, Any]) -> Picture:
         """Returns a small JPEG of a frame's image, made once; errors as `image`."""
@@ -100,7 +109,7 @@ class Pictures:
         try:
             pixels = read_pixels(ImageReader(self.store, self.settings), self._path(frame))
         except BadInputError as error:
-            raise image_error(frame["frame_id"], error) from None
+            raise image_error(f"the frame {frame['frame_id']}", error) from None
         self.made += 1
         return encode_jpeg(shrink(pixels, THUMBNAIL_SIDE), THUMBNAIL_SIDE, _QUALITY)
 

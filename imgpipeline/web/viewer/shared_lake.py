@@ -7,10 +7,11 @@ same moment.
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
+from typing import Any, TypeVar, cast
 
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.build.day_catalog import open_catalog
@@ -19,12 +20,15 @@ from imgpipeline.ledger import Checkpoint, LostCheckpointError, follow
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Clock, Settings, utc_now
 
+AnswerT = TypeVar("AnswerT")
 LOG = logging.getLogger(__name__)
 _LOOK_S = 1.0
 """How often the ledger is looked at."""
 _MOST_AGE_S = 60.0
 """A session is replaced after this time also without news in the ledger: tracks and events are no part of it."""
 _QUERY_LIMIT_S = 30.0
+_MOST_REMEMBERED = 200
+"""Answers that are kept with their session."""
 _LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp"), label'
 
 
@@ -52,6 +56,7 @@ class _Opened:
 
     lake: LakeSession
     closing: contextlib.ExitStack
+    answers: dict[Hashable, Any] = field(default_factory=dict)
     readers: int = 0
     is_replaced: bool = False
 
@@ -122,6 +127,23 @@ class SharedLake:
                 opened.readers -= 1
                 if opened.is_replaced and not opened.readers:
                     opened.closing.close()
+
+    def remembered(self, lake: LakeSession, key: Hashable, make: Callable[[], AnswerT]) -> AnswerT:
+        """Returns what an earlier request has made from the same session, or makes it now.
+
+        Args:
+            lake: The session, as `reading` yields it.
+            key: Names the question.
+            make: Answers it.
+        """
+        opened = self._opened
+        if opened is None or opened.lake.snapshot is not lake.snapshot:
+            return make()
+        if (answer := opened.answers.get(key)) is None:
+            answer = make()
+            if len(opened.answers) < _MOST_REMEMBERED:
+                opened.answers[key] = answer
+        return cast("AnswerT", answer)
 
     def _run(self) -> None:
         while not self._stop.is_set():

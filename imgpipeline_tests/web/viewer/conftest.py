@@ -9,10 +9,12 @@ import pytest
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, Site, fill
-from imgpipeline_tests.ledger.samples import append, frame, writer
+from imgpipeline_tests.ledger.samples import NOON, append, frame, writer
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
@@ -49,6 +51,9 @@ def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
     site = fill(store, {})
     hostile = hostile_frame(14)
     append(writer(store), [hostile])
+    for number in (1, 2):
+        AlertChain(store).append(image_change(site, number), difference_image="event_images/d.jpg", now=NOON)
+    store.put("event_images/d.jpg", b"\xff\xd8\xff the difference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("viewer-cache")))
         with viewing(settings) as viewer:
@@ -59,6 +64,16 @@ def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 def folder(tmp_path: Path) -> Settings:
     """Settings of an empty store in a folder."""
     return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+
+
+def image_change(site: Site, number: int) -> Event:
+    """Return an image change between a frame and the next one of its source."""
+    before, after = site.frames[number], site.frames[number + 2]
+    return Event(
+        "changed", "image_change", after.source, after.timestamp, before.timestamp, after.timestamp, None, None, None,
+        7.5, "the <b>image</b> differs", (before.frame_id, after.frame_id),
+        (before.source_image_path, after.source_image_path),
+    )  # fmt: skip
 
 
 def hostile_frame(offset: int) -> Frame:

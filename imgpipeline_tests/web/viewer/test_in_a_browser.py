@@ -112,6 +112,9 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
         f"/review?day={DAY}",
         f"/frames/{DAY}/{one.frame_id}",
         f"/explain?day={DAY}&label=car",
+        f"/dashboard?start={DAY}",
+        "/alerts",
+        "/alerts/1",
     ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path

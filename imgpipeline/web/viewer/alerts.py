@@ -1,0 +1,98 @@
+"""Alerts: a list, and a page for each number with all of its images; also the address of the classic alert viewer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse, Response
+
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.responses import answer_bytes, answer_json
+from imgpipeline.web.viewer.site import ViewedSite
+
+Number = Annotated[int, Path(ge=1, lt=10**10, description="The alert's number.")]
+Position = Annotated[int, Path(ge=0, lt=100, description="Which of its images, from 0.")]
+_LISTED = 100
+_CAPTIONS = {"before": "Previous Image", "after": "Image", "difference": "Difference Image", "image": "Image"}
+
+
+def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: What they read.
+        renderer: Makes the pages.
+    """
+    router = APIRouter(tags=["alerts"])
+    _add_api(router, site)
+
+    @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
+    def alerts_page(number: str = "") -> Response:
+        return numbered_page(site, renderer, number) if number else _list_page(site, renderer)
+
+    @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
+    def alert_page(number: Number) -> Response:
+        return numbered_page(site, renderer, str(number))
+
+    @router.get("/alerts/{number}/images/{position}", include_in_schema=False)
+    def alert_image(request: Request, number: Number, position: Position) -> Response:
+        images = read_listed(site.store, number).alert.images
+        if position >= len(images):
+            raise ConfigurationError(f"The alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
+        found = site.pictures.stored(images[position][1], f"the alert {number}")
+        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+
+    return router
+
+
+def _add_api(router: APIRouter, site: ViewedSite) -> None:
+    @router.get("/api/v1/alerts")
+    def alerts(request: Request) -> Response:
+        """The latest 100 alerts, the latest first, with what became of them."""
+        listed, total = list_alerts(site.store, limit=_LISTED)
+        return answer_json(request, {"total": total, "alerts": [one.to_json() for one in listed]})
+
+    @router.get("/api/v1/alerts/{number}")
+    def alert(request: Request, number: Number) -> Response:
+        """One alert. Its images are at `/alerts/{number}/images/0` and so on."""
+        return answer_json(request, read_listed(site.store, number).to_json())
+
+
+def read_listed(store: ObjectStore, number: int) -> ListedAlert:
+    """Reads one alert.
+
+    Raises:
+        ConfigurationError: There is none of this number.
+        PermanentError: It is damaged.
+        TransientError: The store does not answer.
+    """
+    try:
+        return ListedAlert.read(store, number)
+    except UsageError as error:
+        raise ConfigurationError(error.message, next_step="/alerts lists them") from None
+
+
+def numbered_page(site: ViewedSite, renderer: Renderer, number: str) -> Response:
+    """Returns the page of an alert whose number someone has entered.
+
+    Args:
+        site: Names the store.
+        renderer: Makes the page.
+        number: As entered.
+
+    Raises:
+        UsageError: It is not a number.
+        ConfigurationError: There is no such alert.
+    """
+    if not (number.isascii() and number.isdecimal() and len(number) <= 10):
+        raise UsageError(f"The alert number is {number[:40]!r}.", next_step="enter a decimal number, such as 17")
+    listed = read_listed(site.store, int(number))
+    images = [(_CAPTIONS.get(name, name), position) for position, (name, _) in enumerate(listed.alert.images)]
+    return renderer.page("alert.html", listed=listed, alert=listed.alert, images=images)
+
+
+def _list_page(site: ViewedSite, renderer: Renderer) -> Response:
+    listed, total = list_alerts(site.store, limit=_LISTED)
+    return renderer.page("alerts.html", listed=listed, total=total)

@@ -1,0 +1,83 @@
+"""The API of the classic dashboard answers in the classic form."""
+
+from datetime import timedelta
+
+import pytest
+
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.lake.samples import counted_labels
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
+
+RANGE = {"start": f"{DAY}T07:00:00Z", "end": f"{DAY}T09:00:00Z"}
+
+
+def hourly(viewed: ViewedStore, label: str) -> dict[str, int]:
+    """Count a label by hour in plain Python, sources together."""
+    found: dict[str, int] = {}
+    for hour, _, name, count, _, _ in counted_labels(viewed.frames):
+        if name == label:
+            found[hour.isoformat()] = found.get(hour.isoformat(), 0) + count
+    return found
+
+
+def test_row_0_30_count_specific(viewed: ViewedStore):
+    hours = hourly(viewed, "car")
+    expected = hours[f"{DAY}T07:00:00+00:00"] + hours[f"{DAY}T08:00:00+00:00"]
+    answer = viewed.viewer.json("/api/count_specific", label="car", **RANGE)
+    assert answer == {"label": "car", "count_in_range": expected}
+    assert viewed.viewer.json("/api/count_specific", label="zebra", **RANGE)["count_in_range"] == 0
+
+
+def test_row_0_30_count_specific_without_a_label(viewed: ViewedStore):
+    answer = viewed.viewer.get("/api/count_specific")
+    assert (answer.status_code, answer.json()) == (400, {"error": "Missing 'label' parameter"})
+
+
+def test_row_0_30_label_counts_are_the_largest_first(viewed: ViewedStore):
+    answer = viewed.viewer.json("/api/label_counts", start=f"{DAY}T00:00Z")
+    expected = {label: sum(hourly(viewed, label).values()) for label in ("car", "person", "dog", HOSTILE_LABEL)}
+    assert dict(zip(answer["labels"], answer["counts"], strict=True)) == expected
+    assert answer["counts"] == sorted(answer["counts"], reverse=True)
+
+
+def test_row_0_30_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: ViewedStore):
+    answer = viewed.viewer.json(f"/api/timeline?label=car&label=zebra&start={DAY}T00:00Z")
+    expected = hourly(viewed, "car")
+    assert answer["zebra"] == []
+    assert {point["t"]: point["y"] for point in answer["car"] if point["y"]} == expected
+    assert [answer["car"][0]["t"], answer["car"][-1]["t"]] == [min(expected), max(expected)]
+    assert len(answer["car"]) == 1 + int(max(expected)[11:13]) - int(min(expected)[11:13])
+
+
+def test_row_0_30_a_timeline_without_labels_is_empty(viewed: ViewedStore):
+    assert viewed.viewer.json("/api/timeline") == {}
+
+
+def test_without_hours_the_latest_day_is_counted(viewed: ViewedStore):
+    labels = viewed.viewer.json("/api/label_counts")
+    frames = [one for one in viewed.site.frames if one.day == NEXT_DAY]
+    assert sum(labels["counts"]) == sum(len(one.detections) for one in frames)
+
+
+@pytest.mark.parametrize(
+    "hours",
+    [
+        {"start": "yesterday"},
+        {"start": f"{DAY}T07:00Z", "end": f"{DAY}T07:00Z"},
+        {"start": f"{DAY}T07:00Z", "end": f"{DAY + timedelta(days=40)}T07:00Z"},
+    ],
+    ids=["no time", "empty", "too long"],
+)
+def test_wrong_hours_are_refused(viewed: ViewedStore, hours: dict[str, str]):
+    answer = viewed.viewer.get("/api/label_counts", **hours)
+    assert (answer.status_code, "error" in answer.json()) == (400, True)
+
+
+def test_row_0_31_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
+    page = viewed.viewer.get(f"/dashboard?label=car&start={DAY}T00:00Z").text
+    total = sum(hourly(viewed, "car").values())
+    assert f'<option value="car" selected>car · {total}</option>' in page
+    assert page.count('<td class="bar">') == 4
+    assert page.count("<circle") == len(viewed.viewer.json(f"/api/timeline?label=car&start={DAY}T00:00Z")["car"])
+    assert f'href="/review?day={DAY}&amp;label=car">{total}</a>' in page
+    assert HOSTILE_LABEL not in page
