@@ -1,6 +1,6 @@
 """`imgpipeline publish`: results as records of a Kafka topic, each exactly once, and events by MQTT."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
     from threading import Event
 
     from imgpipeline.objectstore import ObjectStore
@@ -92,8 +93,9 @@ def tracks(
 
     settings = load_settings()
     wanted = Wanted(topic, form, kind)
-    publish = partial(publish_tracks, open_store(settings), settings, wanted, clock=utc_now)
-    _run(publish, Target("topic", topic), follow=follow, as_json=as_json)
+    target = Target("topic", topic)
+    publish = partial(publish_tracks, open_store(settings), settings, wanted, clock=utc_now, held=target.hold)
+    _run(publish, target, follow=follow, as_json=as_json)
 
 
 @app.command("events")
@@ -135,12 +137,13 @@ def _event_publisher(
         return partial(publish_alerts, store, settings, topic), Target("topic", topic, "alert")
     from imgpipeline.publish.events import publish_events  # noqa: PLC0415 - loads DuckDB
 
-    return partial(publish_events, store, settings, topic, clock=utc_now), Target("topic", topic, "event")
+    target = Target("topic", topic, "event")
+    return partial(publish_events, store, settings, topic, clock=utc_now, held=target.hold), target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Target:
-    """Where something is published."""
+    """Where something is published, and what waits."""
 
     kind: str
     """`topic` (of Kafka) or `mqtt`."""
@@ -148,6 +151,22 @@ class Target:
     """The topic, or host and port of the MQTT broker."""
     noun: str = "frame"
     """What a record is about."""
+
+    _held: set["date"] = field(default_factory=set)
+
+    def hold(self, day: "date") -> None:
+        """Notes that a day and all later ones wait for a build."""
+        self._held.add(day)
+
+    def waiting(self) -> str | None:
+        """Returns the sentence that says what waits for a build; None if nothing does."""
+        if not self._held:
+            return None
+        day = max(self._held)
+        return (
+            f"{day} and later days wait: what is built of this day is older than its frames. Dagster builds it, or "
+            f"imgpipeline tracks build --day {day}, and for events also imgpipeline events build --day {day}."
+        )
 
     def report(self, count: int) -> str:
         """Returns the sentence that says what was published."""
@@ -172,6 +191,9 @@ def _run(publish: "Callable[..., int]", target: Target, *, follow: bool, as_json
         show_json({target.kind: target.name, "published": total})
     else:
         note(target.report(total))
+        waiting = None if follow else target.waiting()
+        if waiting:
+            note(waiting)
     raise typer.Exit(stopping.exit_status)
 
 

@@ -53,6 +53,8 @@ class ClosedSlices:
     """Opens the tables of a day; None if they are older than its frames."""
     newest: str
     """SQL for source, time of the newest frame, and the last time of processing."""
+    held: Callable[[date], object]
+    """Called with the day that later days wait for."""
     _settled: dict[date, str] = field(default_factory=dict)
 
     def times(self, until: Ends, now: datetime) -> Iterator[ClosedTime]:
@@ -77,6 +79,7 @@ class ClosedSlices:
             frames = self.store.head(day_table_key(FRAMES.name, day))
             with self.opened(day) as engine:
                 if engine is None or frames is None:
+                    self.held(day)
                     return
                 sources = list(engine.run(self.newest))
                 quiet = {source for source, _, processed in sources if processed is None or now - processed > QUIET}

@@ -54,6 +54,7 @@ def publish_tracks(
     clock: Callable[[], datetime],
     goes_on: Callable[[], bool] = lambda: False,
     progress: Callable[[int], object] = lambda _: None,
+    held: Callable[[date], object] = lambda _: None,
 ) -> int:
     """Publishes the slices that are closed and not published yet, and returns the number of records.
 
@@ -64,6 +65,7 @@ def publish_tracks(
         clock: Tells the time, UTC.
         goes_on: Called when everything is published; whether to look for more.
         progress: Called with the number of records of each committed transaction.
+        held: Called with a day whose tables are older than its frames; it and later days are not published yet.
 
     Raises:
         FencedError: Another process publishes the same there now.
@@ -71,7 +73,7 @@ def publish_tracks(
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
-    closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST)
+    closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST, held)
 
     def batches(until: Ends) -> Iterator[Batch]:
         for time in closed.times(until, clock()):

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
-from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, frames, write_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -20,6 +21,24 @@ def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
         "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "IMGPIPELINE_STORE_URL": f"file://{tmp_path}/store",
     }
+
+
+@pytest.mark.medium
+def test_events_that_wait_for_a_build_are_named(env: Mapping[str, str], topic: str, tmp_path: Path):
+    store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
+    chain = write_chain(store, frames(0, 3))
+    (tmp_path / "rules.toml").write_text('[[rule]]\nname = "crowd"\nkind = "count"\nabove = 0\n')
+    site = {**env, "IMGPIPELINE_RULES_FILE": str(tmp_path / "rules.toml")}
+    command = ("publish", "events", "--topic", topic)
+    rebuild_day(store, DAY, now=NOON)
+    assert run("events", "build", "--day", str(DAY), env=site, cwd=tmp_path).status == 0
+    ended = run(*command, env=site, cwd=tmp_path)
+    assert ended.stderr == f"0 events published on the topic {topic}.\n"
+    append(chain, frames(3, 5))
+    rebuild_day(store, DAY, now=NOON)
+    ended = run(*command, env=site, cwd=tmp_path)
+    assert f"{DAY} and later days wait" in ended.stderr
+    assert f"imgpipeline events build --day {DAY}" in ended.stderr
 
 
 @pytest.mark.medium

@@ -1,7 +1,7 @@
 """Events of closed slices and alerts are published exactly once, wherever a publisher dies."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,12 @@ def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore
     build(store)
     assert publish_events(store, settings, topic, clock=lambda: NOON) == 0, "frames of the overlap are still to come"
     append(chain, film(at(10, 30), at(13), cars, offset=126))
-    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0, "no events of these frames yet"
+    held: list[date] = []
+    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
+    assert held == [], "slices of the table are open until it has all frames of the ledger"
+    rebuild_day(store, DAY, now=NOON)
+    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
+    assert held == [DAY], "no events of these frames yet"
     build(store)
     assert publish_events(store, settings, topic, clock=lambda: NOON) == 2
     assert publish_events(store, settings, topic, clock=lambda: LATER) == 1, "nothing came for a while"
@@ -83,7 +88,9 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     append(chain, film(at(20), at(25), [Car(at(5), at(25))], offset=180))
     build(store, given)
-    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0, "the tracks are older than the frames"
+    held: list[date] = []
+    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
+    assert held == [DAY], "the tracks are older than the frames"
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     build(store, given)
     assert publish_events(store, settings, topic, clock=lambda: LATER) == 2
