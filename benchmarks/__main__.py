@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alerts import measure_alerts
 from benchmarks.batch import measure_batch
 from benchmarks.bundles import measure_bundles
 from benchmarks.classic import measure_classic
@@ -49,6 +50,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "throughput": measure_throughput,
     "classic": measure_classic,
     "latency": measure_latency,
+    "alerts": measure_alerts,
     "cold": measure_cold,
     "pipeline": lambda place, effort: measure_pipeline(place, effort, effort.before) if effort.before else {},
     "idle": lambda place, effort: measure_idle(place, effort, effort.before),

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _PREFIX = "IMGPIPELINE_"
 _SHOWN_STDERR = 3000
 
-Kind = Literal["lane", "bare", "classic", "watch"]
+Kind = Literal["lane", "bare", "classic", "alerts", "watch"]
 
 
 def run_contender(

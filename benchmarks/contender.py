@@ -1,4 +1,4 @@
-"""What is measured, in a process of its own: `python -m benchmarks.contender lane|bare|classic`.
+"""What is measured, in a process of its own: `python -m benchmarks.contender lane|bare|classic|alerts`.
 
 Reads its task as JSON from stdin and the settings from the environment. Writes JSON lines to stdout: progress, and
 last `{"result": …}`. A process of its own has CPU seconds and memory of its own; so nothing of what prepares and
@@ -21,7 +21,9 @@ import cv2
 from benchmarks.classic_consumer import consume_classically
 from benchmarks.place import ServerCost, server_cost
 from benchmarks.processes import peak_rss_mib, rss_mib
+from imgpipeline.contracts.times import format_time
 from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings, utc_now
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.vision.decode import ImageLimits, decode_image
@@ -86,6 +88,8 @@ def run_lane(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
         "dead_letters": report.dead_letters,
         "segments": report.segments,
         "reported_frames_per_s": report.frames_per_s,
+        "latency_p50_s": report.latency_p50_s,
+        "latency_p95_s": report.latency_p95_s,
         "stages": _plain(getattr(report, "stages", None)),
     }
 
@@ -138,6 +142,26 @@ def run_classic(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
     return {**watch.result(int(task["frames"])), "detections_a_frame": detections / int(task["frames"])}
 
 
+def run_alerts(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Watches for events until so many alerts are stored, and says of each look which frames it has alerted of.
+
+    Raises:
+        TimeoutError: They did not come.
+    """
+    from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - older checkouts do not have it
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - as above
+
+    store, seen = open_store(settings), 0
+    watch = Watch(store, settings, read_rules(settings, store), utc_now)
+    for alerts in watch.run(threading.Event(), seconds=float(task["limit_s"])):
+        if alerts:
+            say({"times": [format_time(alert.event.timestamp) for alert in alerts], "at_s": time.monotonic()})
+        seen += len(alerts)
+        if seen >= int(task["alerts"]):
+            return {"alerts": seen}
+    raise TimeoutError(f"{seen} of {task['alerts']} alerts were raised within {task['limit_s']} s")
+
+
 def _plain(value: Any) -> Any:
     """Makes JSON of dataclasses, mappings and sequences."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -159,6 +183,7 @@ _KINDS: dict[str, Callable[[Settings, Mapping[str, Any]], dict[str, Any]]] = {
     "lane": run_lane,
     "bare": run_bare,
     "classic": run_classic,
+    "alerts": run_alerts,
 }
 
 

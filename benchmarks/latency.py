@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -24,7 +24,6 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, utc_now
 from imgpipeline.stream.announce import Announcer
 
-_STEADY_PER_S = 5
 _LINGER_S = 5.0
 _START_LIMIT_S = 90.0
 _END_LIMIT_S = 30.0
@@ -39,7 +38,7 @@ def measure_latency(place: Place, effort: Effort) -> dict[str, Any]:
     network = usual_network()
     settings, urls = prepare_steady(place, network, effort)
     latencies_s, asked_s = watch_steady(place.folder, settings, urls, effort.steady_s)
-    told = {"network": network.name, "per_s": _STEADY_PER_S, "query_s": median(asked_s), **spread(latencies_s)}
+    told = {"network": network.name, "per_s": SteadyProducer.PER_S, "query_s": median(asked_s), **spread(latencies_s)}
     say(f"latency: p50 {told['p50_s']:.2f} s, p95 {told['p95_s']:.2f} s, longest {told['longest_s']:.2f} s")
     return told
 
@@ -68,13 +67,13 @@ def watch_steady(
     Raises:
         TimeoutError: The frames cannot be queried.
     """
-    count = round(seconds * _STEADY_PER_S)
-    say(f"latency: {_STEADY_PER_S} frames/s for {seconds:.0f} s with {settings.model}")
+    count = round(seconds * SteadyProducer.PER_S)
+    say(f"latency: {SteadyProducer.PER_S} frames/s for {seconds:.0f} s with {settings.model}")
     watcher = _Watcher()
     task = {"cache_dir": str(folder / f"cache-{settings.kafka_topic}"), "frames": 1 + count}
     limited = {**task, "limit_s": _START_LIMIT_S + seconds + _END_LIMIT_S}
     with Announcer(settings) as announcer, ThreadPoolExecutor(2) as pool:
-        steady = _SteadyProducer(announcer, urls)
+        steady = SteadyProducer(announcer, urls)
         run = pool.submit(run_contender, "lane", settings, checkout=checkout)
         asking = pool.submit(
             run_contender, "watch", settings, limited, on_progress=watcher.note, checkout=checkout
@@ -103,13 +102,17 @@ def spread(values_s: list[float]) -> dict[str, Any]:
     return {"count": len(values_s), "p50_s": cuts[9], "p95_s": cuts[18], "longest_s": max(values_s)}
 
 
-class _SteadyProducer:
+class SteadyProducer:
     """Announces stored pictures one by one, and notes when."""
 
-    def __init__(self, announcer: Announcer, urls: list[str]) -> None:
+    PER_S = 5
+    """Frames a second."""
+
+    def __init__(self, announcer: Announcer, urls: list[str], *, start: datetime | None = None) -> None:
+        """Begins with nothing announced; `start` is the first frame's time, by default an hour ago."""
         self._announcer = announcer
         self._urls = urls
-        self._start = utc_now() - timedelta(hours=1)
+        self._start = start or utc_now() - timedelta(hours=1)
         self.sent_at_s: dict[int, float] = {}
 
     def announce(self) -> None:
@@ -117,15 +120,18 @@ class _SteadyProducer:
         number = len(self.sent_at_s)
         url = self._urls[number % len(self._urls)]
         self.sent_at_s[number] = time.monotonic()
-        time_ = self._start + timedelta(seconds=number / _STEADY_PER_S)
-        self._announcer.announce(FrameMessage("street", url, time_, frame_number=number))
+        self._announcer.announce(FrameMessage("street", url, self.time_of(number), frame_number=number))
         self._announcer.flush()
+
+    def time_of(self, number: int) -> datetime:
+        """Returns a frame's own time."""
+        return self._start + timedelta(seconds=number / self.PER_S)
 
     def produce(self, count: int) -> None:
         """Announces frames at the steady rate; one that is late does not move the others."""
         began_s = time.monotonic()
         for number in range(count):
-            time.sleep(max(0.0, began_s + number / _STEADY_PER_S - time.monotonic()))
+            time.sleep(max(0.0, began_s + number / self.PER_S - time.monotonic()))
             self.announce()
 
 

@@ -122,6 +122,14 @@ def _latency(part: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def _alerts(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("alerts", "at", "announced →", "p50", "p95", "longest", "goal")
+    goal = at_most(part["p95_s"] - part["segment_p95_s"], 2.0, "p95 < that of segments + 2 s")
+    segment = ("", "", "segment", f"{part['segment_p50_s']:.2f} s", f"{part['segment_p95_s']:.2f} s", "", "")
+    times = (f"{part['p50_s']:.2f} s", f"{part['p95_s']:.2f} s", f"{part['longest_s']:.2f} s")
+    return [Table(columns, (segment, (str(part["count"]), f"{part['per_s']} a second", "alert", *times, goal)))]
+
+
 def _cold(part: Mapping[str, Any]) -> list[Table]:
     columns = ("samples", "p50", "p95", "longest", "goal", "daemon and code server, idle")
     times = (f"{part['p50_s']:.1f} s", f"{part['p95_s']:.1f} s", f"{part['longest_s']:.1f} s")
@@ -204,6 +212,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": _throughput,
     "classic": _classic,
     "latency": _latency,
+    "alerts": _alerts,
     "cold": _cold,
     "pipeline": pipeline_tables,
     "idle": _idle,
