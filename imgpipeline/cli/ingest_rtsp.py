@@ -106,7 +106,7 @@ def _names(urls: Sequence[str], named: list[str] | None) -> list[str]:
 def _run(
     cameras: "Sequence[RtspSource]", settings: Any, options: Any, duration_s: float | None, metrics_port: int | None
 ) -> "tuple[list[EndedSource], int]":
-    from contextlib import ExitStack  # noqa: PLC0415 - beside the others
+    from contextlib import ExitStack  # noqa: PLC0415 - with the others
 
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads rich
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - loads OpenCV

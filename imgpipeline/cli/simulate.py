@@ -42,7 +42,7 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     The cameras are rtsp://127.0.0.1:8554/cam1, cam2 and so on. Each frame carries its number in its upper left corner;
     OUT/cam1.truth.jsonl says what is in the frame of that number. Needs GStreamer's RTSP server.
     """
-    from contextlib import ExitStack  # noqa: PLC0415 - beside the others
+    from contextlib import ExitStack  # noqa: PLC0415 - with the others
 
     from imgpipeline.sources.simulator.rtsp_api import serve_api  # noqa: PLC0415 - loads PyAV
     from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, check_program  # noqa: PLC0415 - as above

@@ -131,7 +131,7 @@ class Frame:
     replay_of: str | None = None
     """`topic/partition/offset` of the dead letter that this frame was announced again for."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """What the producer said of the frame beside the contract, as JSON values."""
+    """Fields of the producer that are not part of the contract, as JSON values."""
     detections: tuple[Detection, ...] = ()
     """What was found, strongest first."""
     detectors: tuple[DetectorUse, ...] = ()

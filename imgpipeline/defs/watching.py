@@ -86,7 +86,7 @@ def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipelin
     from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only where events are found
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are found
 
     with known_failures():
         note_process(context.instance, context.run_id)
@@ -133,8 +133,8 @@ def watch_events() -> None:
     "On by default if IMGPIPELINE_RULES_FILE is set. Turn it off to pause alerts.",
 )
 def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Starts a run where there is something to look at or to deliver."""
-    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only where events are found
+    """Starts a run if there is something to look at or to deliver."""
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are found
 
     instance, now, pipeline = kept_instance(context), utc_now(), Pipeline()
     try:

@@ -48,7 +48,7 @@ _BATCH_BYTES = 32 * 2**20
 
 
 class LostCheckpointError(LedgerError):
-    """A checkpoint is not of this ledger: what was made with it has to be made again from the start."""
+    """A checkpoint is not of this ledger: what was made with it has to be rebuilt from the start."""
 
 
 @dataclass(frozen=True, slots=True)

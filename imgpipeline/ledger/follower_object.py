@@ -19,7 +19,7 @@ class FollowerObject:
     """One stored object, replaced only in the version that was loaded or saved last; for one thread at a time.
 
     A slower process therefore never overwrites what a faster one has saved. The object is a cache: a missing or damaged
-    one is made again from the ledger.
+    one is rebuilt from the ledger.
     """
 
     store: ObjectStore

@@ -33,7 +33,7 @@ class Verdict(StrEnum):
     """What the last audit says of a day, for the tables that a page shows."""
 
     OK = "ok"
-    """The tables hold exactly what the ledger had of the day, and summaries came out the same when made again."""
+    """The tables hold exactly what the ledger had of the day, and summaries were the same when rebuilt."""
     BEHIND = "behind"
     """What the tables hold is right; the ledger has more of the day."""
     NOT_BUILT = "not built"

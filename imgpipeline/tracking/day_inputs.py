@@ -50,11 +50,11 @@ class DayInputs:
     """The inputs of one day, opened in DuckDB as the tables `seen`, `boxes` and `cuts`."""
 
     engine: Engine
-    """DuckDB; `all_frames` and `all_notices` have the day and those beside it as they are stored."""
+    """DuckDB; `all_frames` and `all_notices` have the day and its neighbours as they are stored."""
     cache: LakeCache
     """For fetching what is stored of the tracks."""
     versions: Mapping[str, str]
-    """Versions of the day's tables, and hashes of what is read of the days beside it."""
+    """Versions of the day's tables, and hashes of what is read of the neighbouring days."""
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
 
 
 def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, is_needed: bool) -> dict[str, str]:
-    """Fetches the tables of a day, all made from one reading of the ledger; nothing if a day beside it has none."""
+    """Fetches the tables of a day, all made from one reading of the ledger; nothing if a neighbouring day has none."""
     patience = Patience()
     while True:
         try:

@@ -97,7 +97,7 @@ def build_tracks(
 
 @dataclass(slots=True)
 class DayTracks(Derived[TracksManifest]):
-    """A day's tracks. Inputs: the day's tables, and what slices at midnight read of the days beside it."""
+    """A day's tracks. Inputs: the day's tables, and what slices at midnight read of the neighbouring days."""
 
     store: ObjectStore
     """The object store."""

@@ -23,9 +23,9 @@ class TracksManifest:
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
-    """Versions (e-tags) of the day's tables, and hashes of what was read of the days beside it."""
+    """Versions (e-tags) of the day's tables, and hashes of what was read of the neighbouring days."""
     followed_by: str
-    """Hash of what slices depend on beside their detections: parameters, class groups and library."""
+    """Hash of what slices depend on apart from their detections: parameters, class groups and library."""
     library: str
     """The tracking library with its version."""
     parameters: Mapping[str, str | float]

@@ -92,7 +92,7 @@ class Site:
 
         Args:
             program: What is run in place of `dagster-daemon run`.
-            variables: What this daemon (and what it starts) is told beside the site's own variables.
+            variables: What this daemon (and what it starts) is told in addition to the site's own variables.
             limit_s: How long its start may take.
         """
         number = len(self.daemons)

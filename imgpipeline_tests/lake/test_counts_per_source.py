@@ -83,7 +83,7 @@ def test_frames_are_not_summed_over_labels(memory: ObjectStore):
 
 @pytest.mark.medium
 def test_the_audit_of_an_older_store_passes(older: ObjectStore):
-    """Each summary is made again by the query in its manifest, from tables and from the ledger."""
+    """Each summary is rebuilt by the query in its manifest, from tables and from the ledger."""
     found = {audited.name: (audited.ok, audited.stale) for audited in run_audit(older, full=True).summaries}
     assert found == dict.fromkeys((*OF_LABELS, "frame_stats", "source_activity"), (True, False))
     append(write_chain(older), [seen(16, ["dog"])])

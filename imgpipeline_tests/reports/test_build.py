@@ -1,4 +1,4 @@
-"""A stored report is made again only where its inputs are new, never differs for the same ones, and never goes back."""
+"""A stored report is rebuilt only if its inputs are new, never differs for the same ones, and never goes back."""
 
 import re
 import threading

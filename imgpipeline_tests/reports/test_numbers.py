@@ -164,7 +164,7 @@ def test_the_audit_of_the_day_is_shown(busy: BusyDay):
     assert rows["detections"][0] == str(sum(len(f.detections) for f in busy.frames))
     assert rows["dead letters"] == ["2", "2", "equal"]
     assert rows["duplicates"][1:] == ["0", "none"]
-    assert rows["summary label_counts"] == ["the same when made again"]
+    assert rows["summary label_counts"] == ["the same when rebuilt"]
     assert "Audit: ok" in busy.page.text
 
 

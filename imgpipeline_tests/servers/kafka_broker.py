@@ -81,7 +81,7 @@ class KafkaBroker:
 
         Args:
             work_dir: Folder for its data, settings, certificates and log.
-            listeners: What it listens for beside PLAINTEXT.
+            listeners: What it listens for in addition to PLAINTEXT.
             users: Password of each user of the SASL listeners.
             properties: Broker settings that override the ones here.
             heap_mb: The JVM's largest heap, in megabytes.

@@ -1,7 +1,8 @@
 """The day catalogue: which days the ledger has, and which of their tables are settled, followed with a checkpoint.
 
 One stored object answers for all days, so a call that names no day costs what is new and nothing for days that are
-over. It is a cache: lost or damaged it is made again, and where it does not know, the day index of that day tells.
+over. It is a cache: it is rebuilt if it is lost or damaged, and a day that it does not know is read from that day's
+index.
 """
 
 import json

@@ -53,7 +53,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
             different = _remake(engine, {**queries, "again": manifest.sql}, manifest.parameters)
         except (LedgerError, PermanentError) as error:
             return SummaryAudit(name, day, False, stale, f"{key}: {error.message}")
-    problem = f"{key} differs in {counted(different, 'row')} when it is made again." if different else None
+    problem = f"{key} differs in {counted(different, 'row')} when it is rebuilt." if different else None
     return SummaryAudit(name, day, problem is None, stale, problem)
 
 

@@ -73,7 +73,7 @@ FRAMES = Table(
             "Every detector that looked at it, `model_used` first; NULL if that was the only one.",
         ),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
-        Column("attributes", "VARCHAR", "JSON", "What the producer said beside the contract: a JSON object as text."),
+        Column("attributes", "VARCHAR", "JSON", "Fields of the producer beyond the contract: a JSON object as text."),
     ),
 )
 """Day table: `frames/day=…/frames.parquet`."""

@@ -24,7 +24,7 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 | histogram views of `frame_stats` | {histogram_views} | in a query session and in exported files |
 | events | `frame_changes`, `events` | `events/day=2026-01-09/events.parquet` |
 | | `zone_occupancy`, `line_crossings` | `summaries/zone_occupancy/day=2026-01-09/zone_occupancy.parquet` |
-| looked at again | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
+| re-processed | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
 | | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
 | compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
 | tracks ([tracking.md](tracking.md)) | `tracks`, `track_points` | `tracks/day=2026-01-09/tracks.parquet` |

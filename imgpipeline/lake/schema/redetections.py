@@ -46,8 +46,8 @@ REDETECTED_FRAMES = Table(
 
 REDETECTIONS = Table(
     "redetections",
-    "one object that another model found in one frame; beside `model`, the columns are those of `detections`, without "
-    "`precision`",
+    "one object that another model found in one frame; except for `model`, the columns are those of `detections`, "
+    "without `precision`",
     (_MODEL, *(_taken_over(column) for column in DETECTIONS.columns if column.name != "precision")),
 )
 """`redetections/model=…/day=…/detections.parquet`."""

@@ -57,7 +57,7 @@ def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
 def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are_behind(
     store: ObjectStore, threshold: float
 ):
-    """Behind they are made again from the ledger, up to where they reached."""
+    """Behind they are rebuilt from the ledger, up to where they reached."""
     chosen = Settings(summary_threshold=threshold)
     made = write_chain(store, eventful())
     build_day(store, chosen=chosen)
