@@ -130,9 +130,14 @@ def _hours(lake: LakeSession, query: ClassicQuery) -> tuple[datetime, datetime]:
     """Returns the stretch of a query in UTC."""
     day = shown_day(lake, None)
     latest = datetime.combine(day, time(), UTC) if day else datetime(1970, 1, 1, tzinfo=UTC)
-    start = _utc(query.start) if query.start else latest
-    end = _utc(query.end) if query.end else start + timedelta(days=1)
-    if not start < end <= start + _MOST_HOURS * _HOUR:
+    try:
+        start = _utc(query.start) if query.start else latest
+        end = _utc(query.end) if query.end else start + timedelta(days=1)
+    except OverflowError:
+        raise UsageError(
+            "start or end is at the end of time.", next_step="give times such as 2026-01-09T18:00Z"
+        ) from None
+    if not timedelta() < end - start <= _MOST_HOURS * _HOUR:
         raise UsageError(
             f"The hours from {start.isoformat()} to {end.isoformat()} are none, or more than {_MOST_HOURS}.",
             next_step="give start and end such as 2026-01-09T18:00Z and 2026-01-09T23:00Z",

@@ -63,10 +63,11 @@ def test_without_hours_the_latest_day_is_counted(viewed: ViewedStore):
     "hours",
     [
         {"start": "yesterday"},
+        {"start": "9999-12-31T23:00Z"},
         {"start": f"{DAY}T07:00Z", "end": f"{DAY}T07:00Z"},
         {"start": f"{DAY}T07:00Z", "end": f"{DAY + timedelta(days=40)}T07:00Z"},
     ],
-    ids=["no time", "empty", "too long"],
+    ids=["no time", "end of time", "empty", "too long"],
 )
 def test_wrong_hours_are_refused(viewed: ViewedStore, hours: dict[str, str]):
     answer = viewed.viewer.get("/api/label_counts", **hours)

@@ -1,0 +1,77 @@
+"""Whatever a request says, the answer is what was asked for or a message; never an unexpected error."""
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+
+PATHS = (
+    "/", "/review", "/explain", "/dashboard", "/alerts", "/alerts/{number}", "/frames/{day}/{frame_id}",
+    "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
+    "/api/v1/label-counts", "/api/v1/explain", "/api/v1/alerts/{number}", "/api/v1/frames/{day}/{frame_id}",
+    "/api/v1/frames/{day}/{frame_id}/lineage", "/static/{name}",
+)  # fmt: skip
+EVIL = ("' OR 1=1 --", '"; DROP TABLE frames', "../../etc/passwd", "\0", "%00", "$1", "{{ 7 * 7 }}")
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from([*EVIL, HOSTILE_SOURCE, HOSTILE_LABEL])
+DAYS = st.sampled_from([str(DAY), str(NEXT_DAY), "0001-01-01", "9999-12-31", "2026-W02-5"]) | TEXTS
+NUMBERS = st.integers().map(str) | st.floats().map(str) | TEXTS
+TIMES = st.datetimes().map(lambda time: f"{time.isoformat()}Z") | DAYS
+VALUES: dict[str, st.SearchStrategy[str]] = {
+    "day": DAYS, "source": TEXTS | st.just("gate"), "label": TEXTS | st.just("car"), "hour": NUMBERS | st.just("7"),
+    "min_confidence": NUMBERS | st.just("0.6"), "status": TEXTS | st.just("gated"), "after": TEXTS, "before": TEXTS,
+    "limit": NUMBERS | st.just("3"), "by": TEXTS | st.just("label"), "format": TEXTS | st.just("csv"), "start": TIMES,
+    "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
+    "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
+}  # fmt: skip
+KNOWN = {
+    "/": ["day", "alert_num"],
+    "/review": ["day", "source", "label", "hour", "min_confidence", "status", "after", "before"],
+    "/explain": ["day", "label", "hour", "source"],
+    "/dashboard": ["label", "start", "end"],
+    "/alerts": ["number"],
+    "/api/count_specific": ["label", "start", "end"],
+    "/api/label_counts": ["start", "end"],
+    "/api/timeline": ["label", "start", "end"],
+    "/api/v1/frames": [
+        "day",
+        "source",
+        "label",
+        "hour",
+        "min_confidence",
+        "status",
+        "after",
+        "before",
+        "limit",
+        "format",
+    ],
+    "/api/v1/label-counts": ["day", "source", "label", "by", "format"],
+    "/api/v1/explain": ["day", "label", "hour", "source"],
+}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> str:
+    """Draw an address: a route with some of its parameters, right or wrong."""
+    path = draw(st.sampled_from(PATHS))
+    for name in ("day", "frame_id", "number", "position", "name"):
+        if f"{{{name}}}" in path:
+            path = path.replace(f"{{{name}}}", quote(draw(VALUES[name]), safe=""))
+    names: list[str] = draw(st.lists(st.sampled_from(KNOWN.get(path, ["day"])), unique=True, max_size=4))
+    query: dict[str, Any] = {name: draw(VALUES[name]) for name in names}
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+@pytest.mark.medium
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(address=requests())
+def test_an_answer_is_never_an_unexpected_error(viewed: ViewedStore, address: str):
+    answer = viewed.viewer.http.get(address)
+    assert answer.status_code in {200, 307, 400, 404}, (address, answer.text)
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    if answer.status_code >= 400 and answer.headers["content-type"] == "application/json":
+        assert answer.json()["error"]
