@@ -129,8 +129,6 @@ class DayTables(Derived[Manifest]):
     """What the build may take."""
     news: KnownDays | None = None
     """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
-    has_outcomes: bool = False
-    """Whether there is anything of the day, in tables or in the ledger; known once the state is."""
     is_under_repair: bool = False
     """Whether an open repair has changed outcomes of the day; known once the tables were made."""
     version: str = ""
@@ -138,6 +136,7 @@ class DayTables(Derived[Manifest]):
     ends: Mapping[ChainId, int] = field(default_factory=dict)
     """Ends of all chains; those that stored tables name are joined to them."""
     _listed: list[Bucket] = field(default_factory=list)
+    _has_outcomes: bool | None = None
 
     @property
     def name(self) -> str:
@@ -164,15 +163,30 @@ class DayTables(Derived[Manifest]):
         self.ends = join_ends(self.fixed, self.ends, named)
         reached = covered_ends(*manifests)
         if self.news and not reach_differently(*manifests) and self.news.has_news(self.day, reached) is False:
-            self.has_outcomes = bool(reached)
+            self._has_outcomes = bool(reached)
             return Origin(_named(reached), RECIPE)
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
-        if reach_differently(*manifests) or has_segment(
-            self.store, self.day, self.ends, since=reached, buckets=self._listed
-        ):
+        if not reach_differently(*manifests) and None in manifests:
+            # Missing, whatever the ledger holds: a build reads it anyway, so only `has_outcomes` looks for a segment.
+            self._has_outcomes = None
+            return Origin(_named(self._covered()), RECIPE)
+        if reach_differently(*manifests) or self._has_segment(reached):
             reached = self._covered()
-        self.has_outcomes = bool(reached)
+        self._has_outcomes = bool(reached)
         return Origin(_named(reached), RECIPE)
+
+    def has_outcomes(self) -> bool:
+        """Tells whether there is anything of the day, in tables or in the ledger. Read the state first.
+
+        Raises:
+            LedgerError: A segment cannot be read, or a chain has a hole.
+        """
+        if self._has_outcomes is None:
+            self._has_outcomes = self._has_segment({})
+        return self._has_outcomes
+
+    def _has_segment(self, since: Mapping[ChainId, int]) -> bool:
+        return has_segment(self.store, self.day, self.ends, since=since, buckets=self._listed)
 
     def _covered(self) -> dict[ChainId, int]:
         return {chain: self.ends[chain] for chain in sorted({bucket.chain for bucket in self._listed})}
@@ -257,11 +271,11 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, 
     try:
         # An entry of the index may stand for a segment that was never put: then there is nothing to build.
         state = state_of(entry)
+        is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes())
     except ForbiddenError:
         raise
     except PermanentError:
         return True
-    is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes)
     if not is_stale:
         news.settle(day, _SETTLED, entry.version)
     return is_stale
