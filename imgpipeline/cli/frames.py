@@ -16,7 +16,7 @@ from imgpipeline.cli.output import (
     show_table,
 )
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.lake.query.days import read_span
+from imgpipeline.lake.query.days import optional_day, read_span
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -69,6 +69,19 @@ def list_them(  # noqa: PLR0913 - one parameter an option
         note(f"No frames match ({span}); {step}.")
     if found.matching > len(frames):
         note(f"Showing the latest {len(frames):,} of {found.matching:,} frames ({span}); --limit shows more.")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="The file's name, as `frames list` shows it, or a frame_id.")],
+    day: Annotated[str | None, typer.Option(help="The UTC day. Default: the latest day.")] = None,
+) -> None:
+    """Show one frame with its detections, as a JSON document. Of several with the same name: the latest of the day."""
+    from imgpipeline.lake.query.frames import find_named_frame  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    chosen, settings = optional_day(day), load_settings()
+    show_json(find_named_frame(open_store(settings), settings, chosen, name))
 
 
 def _documents(found: "FoundRows") -> list[dict[str, Any]]:

@@ -140,3 +140,16 @@ def test_what_cannot_be_meant_is_refused(
     ended = run("frames", "list", *options, env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (status, "")
     assert said in ended.stderr
+
+
+@pytest.mark.medium
+def test_row_0_19_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path: Path):
+    ended = run("frames", "show", "0.jpg", "--day", "2026-01-09", cwd=tmp_path, env=filled)
+    shown = ended.json()
+    assert (shown["file"], shown["source_kafka_offset"]) == ("0.jpg", 0)
+    assert [found["label"] for found in shown["detections"]] == ["car", "dög", "car"]
+    again = run("frames", "show", shown["frame_id"], "--day", "2026-01-09", cwd=tmp_path, env=filled)
+    assert again.json() == shown
+    assert run("frames", "show", "7.jpg", cwd=tmp_path, env=filled).json()["detections"] == []
+    missing = run("frames", "show", "' OR 1=1 --", cwd=tmp_path, env=filled)
+    assert (missing.status, "2026-01-10 has no frame" in missing.stderr) == (1, True)

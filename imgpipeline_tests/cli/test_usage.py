@@ -82,6 +82,7 @@ WRONG_CALLS = [
     ("ingest folder . --source=", "--source is empty."),
     ("ingest folder '' --source gate", "An argument is empty."),
     ("summary label-counts --day ''", "--day is empty."),
+    ("frames show 0.jpg --day x", "--day is 'x'."),
     ("frames list --source ''", "--source is empty."),
     ("query ''", "An argument is empty."),
     ("report --out ''", "--out is empty."),

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.lake.query.days import Span, days_of
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.query.days import Span, days_of, unknown_day
 from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
+from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -166,6 +168,35 @@ def find_frame(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any] | 
     )
     rows: list[dict[str, Any]] = found.to_pylist(maps_as_pydicts="strict")
     return rows[0] if rows else None
+
+
+def find_named_frame(store: ObjectStore, settings: Settings, day: date | None, name: str) -> dict[str, Any]:
+    """Returns the frame of a file name or `frame_id`, the latest one, with all of its `detections`.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        day: UTC day; None: the latest day.
+        name: Name of the image's file as its producer gave it, or `frame_id`.
+
+    Raises:
+        ConfigurationError: There is no such frame, or the ledger does not know the day.
+        LedgerError: As for `find_frames`, and so on.
+    """
+    days = days_of(store, Span(day, day))
+    if not days:
+        raise unknown_day(day, known_days(store)) if day else ConfigurationError("The ledger is empty.")
+    with open_lake(store, settings=settings, days=days[-1:]) as lake:
+        found = lake.query(
+            f"SELECT frame_id FROM frames WHERE frame_id = $name OR {_FILE} = $name ORDER BY {_LATEST_FIRST} LIMIT 1",  # noqa: S608 - own SQL
+            {"name": name},
+        ).rows
+        frame = find_frame(lake, days[-1], found[0][0]) if found else None
+        if frame is None:
+            raise ConfigurationError(
+                f"{days[-1]} has no frame {name!r}.", next_step=f"imgpipeline frames list --day {days[-1]}"
+            )
+        return {**frame, "detections": detections_in(lake, [(frame["day"], frame["frame_id"])]).popitem()[1]}
 
 
 def detections_in(
