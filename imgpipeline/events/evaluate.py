@@ -25,9 +25,11 @@ from imgpipeline.events.configuration import (
 )
 from imgpipeline.events.crossings import find_crossings
 from imgpipeline.events.geometry import objects_in
-from imgpipeline.events.stretches import Moment, Stretch, find_stretches
+from imgpipeline.events.stretches import Moment, Stretch, StretchFinder, find_stretches
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 
+StretchRule = ZoneOccupancyRule | CountRule | AbsenceRule
+"""A rule about what holds from frame to frame, without following single objects."""
 EVALUATION_VERSION = 1
 """Part of every rule's recipe; raised when the same rule finds other events in the same frames."""
 _Seen = tuple[SeenFrame, tuple[SeenObject, ...]]
@@ -53,7 +55,7 @@ def evaluate_objects(rules: Rules, rule: ObjectRule, frames: Iterable[SeenFrame]
             found = _crossing_events(rule, place, seen)
         elif isinstance(rule, DwellTimeRule) and isinstance(place, Zone):
             found = _dwell_events(rule, place, seen)
-        elif isinstance(rule, ZoneOccupancyRule | CountRule | AbsenceRule):
+        elif isinstance(rule, StretchRule):
             found = _stretch_events(rule, place if isinstance(place, Zone) else None, seen)
         else:
             raise TypeError(f"{rule.name!r} of kind {rule.kind!r} reads no {type(place).__name__}")
@@ -71,15 +73,18 @@ def evaluate_changes(rule: ImageChangeRule, changes: Iterable[FrameChange], zone
     """
     by_source: dict[str, list[Event]] = defaultdict(list)
     for change in changes:
-        if (not rule.sources or change.source in rule.sources) and _is_change(change, rule.threshold):
-            by_source[change.source].append(_change_event(rule, change))
+        event = change_event(rule, change)
+        if event and (not rule.sources or change.source in rule.sources):
+            by_source[change.source].append(event)
     return [
         event for _, found in sorted(by_source.items()) for event in _chosen(rule, sorted(found, key=_by_time), zone)
     ]
 
 
-def _is_change(change: FrameChange, threshold: float) -> bool:
-    return change.outcome == "sizes_differ" or (change.norm is not None and change.norm > threshold)
+def change_event(rule: ImageChangeRule, change: FrameChange) -> Event | None:
+    """Returns the event of a comparison of two images; None if they are too similar for the rule."""
+    is_found = change.outcome == "sizes_differ" or (change.norm is not None and change.norm > rule.threshold)
+    return _change_event(rule, change) if is_found else None
 
 
 def _change_event(rule: ImageChangeRule, change: FrameChange) -> Event:
@@ -121,34 +126,60 @@ def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[Seen
     return objects_in(zone, objects, frame.size) if zone else objects
 
 
-def _stretches(rule: ObjectRule, moments: Iterable[Moment[_Seen]], seconds: float) -> Iterator[Stretch[_Seen]]:
-    return find_stretches(
-        moments,
+def _finder(rule: ObjectRule, seconds: float) -> StretchFinder[_Seen]:
+    return StretchFinder(
         least=timedelta(seconds=seconds),
         longest_gap=timedelta(seconds=rule.longest_gap_s),
         bridge=timedelta(seconds=rule.bridge_s),
     )
 
 
-def _stretch_events(
-    rule: ZoneOccupancyRule | CountRule | AbsenceRule, zone: Zone | None, frames: Iterable[SeenFrame]
-) -> Iterator[Event]:
-    """Yields an event for each time that a count was high, or nothing was there, for long enough."""
-    most = rule.above if isinstance(rule, CountRule) else 0
-    moments = []
-    for frame in frames:
-        objects = _wanted(rule, zone, frame)
-        holds = not objects if isinstance(rule, AbsenceRule) else len(objects) > most
-        moments.append(Moment(frame.timestamp, (frame, objects), holds))
-    seconds = 0.0 if isinstance(rule, ZoneOccupancyRule) else rule.seconds
-    for stretch in _stretches(rule, moments, seconds):
+class StretchEvents:
+    """Finds, frame by frame, the events of a rule about what holds in the frames of one source."""
+
+    def __init__(self, rule: StretchRule, zone: Zone | None) -> None:
+        """Begins before the first frame.
+
+        Args:
+            rule: The rule.
+            zone: The zone that it reads; None: the whole image.
+        """
+        self._rule, self._zone = rule, zone
+        self._finder = _finder(rule, 0.0 if isinstance(rule, ZoneOccupancyRule) else rule.seconds)
+
+    @property
+    def current(self) -> Event | None:
+        """What is going on, if it has met the rule."""
+        return self._event(self._finder.current)
+
+    def take(self, frame: SeenFrame) -> Event | None:
+        """Takes the next frame in time, and returns the event that has ended before it."""
+        objects = _wanted(self._rule, self._zone, frame)
+        most = self._rule.above if isinstance(self._rule, CountRule) else 0
+        holds = not objects if isinstance(self._rule, AbsenceRule) else len(objects) > most
+        return self._event(self._finder.take(Moment(frame.timestamp, (frame, objects), holds)))
+
+    def _event(self, stretch: Stretch[_Seen] | None) -> Event | None:
+        if stretch is None:
+            return None
         count = len(stretch.met.item[1])
-        if isinstance(rule, AbsenceRule):
+        if isinstance(self._rule, AbsenceRule):
             value, what = _seconds(stretch), f"nothing for {_seconds(stretch):g} s"
         else:
             value, what = float(count), counted(count, "object")
-        where = f" in {zone.name}" if zone else ""
-        yield _stretch_event(rule, zone, stretch, value=value, reason=f"{what}{where}")
+        where = f" in {self._zone.name}" if self._zone else ""
+        return _stretch_event(self._rule, self._zone, stretch, value=value, reason=f"{what}{where}")
+
+
+def _stretch_events(rule: StretchRule, zone: Zone | None, frames: Iterable[SeenFrame]) -> Iterator[Event]:
+    """Yields an event for each time that a count was high, or nothing was there, for long enough."""
+    found = StretchEvents(rule, zone)
+    for frame in frames:
+        ended = found.take(frame)
+        if ended:
+            yield ended
+    if found.current:
+        yield found.current
 
 
 def _dwell_events(rule: DwellTimeRule, zone: Zone, frames: Iterable[SeenFrame]) -> Iterator[Event]:
@@ -161,7 +192,7 @@ def _dwell_events(rule: DwellTimeRule, zone: Zone, frames: Iterable[SeenFrame]) 
                 seen: _Seen = (frame, (each,))
                 by_track[each.track_id].append(Moment(frame.timestamp, seen, each.track_id in inside))
     for _, moments in sorted(by_track.items()):
-        for stretch in _stretches(rule, moments, rule.seconds):
+        for stretch in find_stretches(moments, _finder(rule, rule.seconds)):
             seconds = _seconds(stretch)
             yield _stretch_event(rule, zone, stretch, value=seconds, reason=f"{seconds:g} s in {zone.name}")
 
@@ -217,16 +248,29 @@ def _crossing_events(rule: LineCrossingRule, line: Line, frames: Sequence[SeenFr
             )
 
 
+class Choice:
+    """Leaves out events outside the rule's hours and within its cooldown, for one source."""
+
+    def __init__(self, rule: Rule, zone: tzinfo) -> None:
+        """Begins before the first event; `zone` is the time zone of the hours."""
+        self._hours = Hours.parse(rule.hours, zone) if rule.hours else None
+        self._cooldown = timedelta(seconds=rule.cooldown_s)
+        self._until: datetime | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether the next event in time stays. The last one that was asked about may be asked about again."""
+        if self._hours and not self._hours.contain(event.timestamp):
+            return False
+        if self._until is not None and event.timestamp < self._until:
+            return False
+        self._until = event.timestamp + self._cooldown
+        return True
+
+
 def _chosen(rule: Rule, events: Iterable[Event], zone: tzinfo) -> Iterator[Event]:
     """Yields the events within the rule's hours and outside its cooldown; they come from one source, by time."""
-    hours = Hours.parse(rule.hours, zone) if rule.hours else None
-    until: datetime | None = None
-    for event in events:
-        if hours and not hours.contain(event.timestamp):
-            continue
-        if until is None or event.timestamp >= until:
-            until = event.timestamp + timedelta(seconds=rule.cooldown_s)
-            yield event
+    choice = Choice(rule, zone)
+    return (event for event in events if choice.takes(event))
 
 
 def _by_time(event: Event) -> tuple[datetime, str]:

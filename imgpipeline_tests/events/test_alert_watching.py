@@ -3,23 +3,33 @@
 import contextlib
 import itertools
 import threading
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
+from imgpipeline.events.alerts.live_day import LiveDay
 from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.building import build_table
+from imgpipeline.events.evaluate import evaluate_objects
 from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
 from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import LABELS, detection
 from imgpipeline_tests.ledger.faulty_store import FaultyStore
-from imgpipeline_tests.ledger.samples import DAY, append, writer
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, writer
+from imgpipeline_tests.ledger.samples import frame as sample
 from imgpipeline_tests.objectstore.stores import folder_settings
 
 LATER = NOON + timedelta(minutes=1)
@@ -30,6 +40,12 @@ RULES = (
     + CROWD
     + '[[rule]]\nname = "in the yard"\nkind = "zone_occupancy"\nzone = "yard"\nlabels = ["person"]\n'
     + '[[rule]]\nname = "empty"\nkind = "absence"\nseconds = 1\nlabels = ["dog"]\n'
+)
+
+
+OBJECT_RULES = CROWD + (
+    '[[rule]]\nname = "long"\nkind = "count"\nabove = 0\nseconds = 2\nbridge_s = 1\n'
+    '[[rule]]\nname = "nobody"\nkind = "absence"\nseconds = 1\ncooldown_s = 3\n'
 )
 
 
@@ -142,3 +158,34 @@ def test_a_watch_ends_when_nothing_has_happened_for_a_while(store: ObjectStore, 
     looks = list(live.run(threading.Event(), idle_s=5))
     assert looks[0]
     assert not any(looks[1:])
+
+
+@given(
+    order=st.one_of(st.just(list(range(14))), st.permutations(range(14))),
+    objects=st.lists(st.integers(0, 3), min_size=14, max_size=14),
+    looks=st.sets(st.integers(1, 13)),
+)
+@example(order=list(range(14)), objects=[0, 2, 2, 0, 1, 1, 3, 3, 0, 0, 2, 0, 0, 0], looks={1, 2, 5, 8, 9, 12})
+@settings(max_examples=examples(60), deadline=None)
+def test_frames_in_any_order_and_looks_at_any_time_find_every_event_of_the_day(
+    order: list[int], objects: list[int], looks: set[int]
+):
+    """Frames in order add events to those before; a late frame may also take an event away, whose alert stays."""
+    frames = [
+        replace(sample(n), timestamp=NOON + timedelta(seconds=n), detections=(detection("person"),) * objects[n])
+        for n in range(14)
+    ]
+    given_rules, zone = rules(OBJECT_RULES), UTC
+    live = LiveDay(given_rules, Settings(), ImageReader(open_memory_store(), Settings()))
+    found: set[str] = set()
+    for count, number in enumerate(order):
+        if count in looks:
+            found |= {event.event_id for event in live.find_events()}
+        live.add(CHAIN, frames[number])
+    found |= {event.event_id for event in live.find_events()}
+    seen = [SeenFrame(f.frame_id, f.source, f.timestamp, f.source_image_path, (640, 480), tuple(
+        SeenObject(each.label, each.confidence, each.box_xywh) for each in f.detections
+    )) for f in frames]  # fmt: skip
+    wanted = {event.event_id for rule in given_rules.rule for event in evaluate_objects(given_rules, rule, seen, zone)}
+    assert wanted <= found
+    assert list(order) != sorted(order) or wanted == found

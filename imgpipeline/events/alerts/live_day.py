@@ -1,11 +1,13 @@
 """The frames of one UTC day as the ledger has them so far, and the events that rules find in them.
 
-The functions that find events are those of the daily build, on the same frames: they give the same event ids.
+The functions that find events are those of the daily build, on the same frames: they give the same event ids. A look
+evaluates only the frames that are new. A frame that is late, or replaces another one, makes its source's whole day be
+evaluated again.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +15,60 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.events.comparing import StoredFrame, compare_pairs
-from imgpipeline.events.configuration import ImageChangeRule, ObjectRule, Rules
-from imgpipeline.events.evaluate import evaluate_changes, evaluate_objects
-from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
+from imgpipeline.events.configuration import ImageChangeRule, ObjectRule, Rule, Rules, Zone
+from imgpipeline.events.evaluate import Choice, StretchEvents, StretchRule, change_event
+from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.settings import Settings
 
 _Pair = tuple[StoredFrame, StoredFrame]
+
+
+class _LiveRule:
+    """One rule at one source, as far as the frames have been evaluated."""
+
+    def __init__(self, rules: Rules, rule: Rule, zone: tzinfo) -> None:
+        place = rules.place_of(rule)
+        self._rule, self._choice = rule, Choice(rule, zone)
+        self._stretches = (
+            StretchEvents(rule, place if isinstance(place, Zone) else None) if isinstance(rule, StretchRule) else None
+        )
+
+    def take(self, frames: Iterable[Frame], changes: Iterable[FrameChange]) -> list[Event]:
+        """Takes the next frames with their comparisons, and returns the events that are new or still going on."""
+        found: list[Event | None] = []
+        if isinstance(self._rule, ImageChangeRule):
+            found += [change_event(self._rule, change) for change in changes]
+        elif isinstance(self._rule, StretchRule) and self._stretches:
+            found += [self._stretches.take(frame) for frame in in_order(_seen(self._rule, frames))]
+            found.append(self._stretches.current)
+        return [event for event in found if event and self._choice.takes(event)]
+
+
+@dataclass(slots=True)
+class _LiveSource:
+    """The frames of one source, and what was found in them."""
+
+    frames: dict[str, tuple[tuple[Any, ...], Frame]] = field(default_factory=dict)
+    """The frame that the day tables take of each id, with its rank."""
+    new: list[Frame] = field(default_factory=list)
+    """Those that were not evaluated."""
+    is_late: bool = False
+    """Whether all have to be evaluated again."""
+    last: Frame | None = None
+    """The last one that was evaluated."""
+    rules: list[_LiveRule] = field(default_factory=list)
+    """The rules that look at this source."""
+
+    def add(self, rank: tuple[Any, ...], frame: Frame) -> None:
+        """Adds a frame; of several with one id, the one of the least rank stays."""
+        known = self.frames.get(frame.frame_id)
+        if known is not None and known[0] <= rank:
+            return
+        self.frames[frame.frame_id] = (rank, frame)
+        self.new.append(frame)
+        is_next = self.last is None or frame.timestamp > self.last.timestamp
+        self.is_late = self.is_late or known is not None or not is_next
 
 
 class LiveDay:
@@ -39,42 +88,47 @@ class LiveDay:
         self._rules = rules
         self._zone = find_timezone(settings.timezone)
         self._images = images
-        self._frames: dict[str, dict[str, tuple[tuple[Any, ...], Frame]]] = defaultdict(dict)
+        self._sources: dict[str, _LiveSource] = {}
         self._changes: dict[_Pair, FrameChange] = {_pair_of(change): change for change in compared}
-        self._new: set[str] = set()
 
     def add(self, chain: ChainId, frame: Frame) -> None:
         """Adds a frame; of several with one id, the one that the day tables take stays."""
         rank = (frame.status is FrameStatus.GATED, frame.topic, frame.partition, frame.offset, chain.topic_id)
-        known = self._frames[frame.source].get(frame.frame_id)
-        if known is None or rank < known[0]:
-            self._frames[frame.source][frame.frame_id] = (rank, frame)
-            self._new.add(frame.source)
+        self._sources.setdefault(frame.source, _LiveSource()).add(rank, frame)
 
     def find_events(self) -> Iterator[Event]:
-        """Yields all events of the sources that have new frames since the last call, also those found before.
+        """Yields the events that are new or still going on; after a late frame all events of its source.
 
         Raises:
-            TransientError: The store does not answer.
+            TransientError: The store does not answer; the next call finds the events again.
             ForbiddenError: The store refuses everything.
         """
-        for source in sorted(self._new):
-            frames = [frame for _, frame in self._frames[source].values()]
-            for rule in self._rules.rule:
-                wanted = self._rules.sources_of(rule)
-                if rule.reads == "track_points" or (wanted and source not in wanted):
-                    continue
-                if isinstance(rule, ImageChangeRule):
-                    yield from evaluate_changes(rule, self._compare(frames), self._zone)
-                else:
-                    yield from evaluate_objects(self._rules, rule, _seen(rule, frames), self._zone)
-        self._new.clear()
+        for name, source in sorted(self._sources.items()):
+            if source.new:
+                yield from self._evaluate(name, source)
 
-    def _compare(self, frames: Iterable[Frame]) -> list[FrameChange]:
+    def _evaluate(self, name: str, source: _LiveSource) -> list[Event]:
+        is_whole = source.is_late or source.last is None
+        frames = [frame for _, frame in source.frames.values()] if is_whole else source.new
+        frames = sorted(frames, key=_in_order)
+        wanted = [rule for rule in self._rules.rule if self._is_for(rule, name)]
+        before = [] if is_whole or source.last is None else [source.last]
+        is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
+        changes = self._compare([*before, *frames]) if is_compared else []  # may fail, so before anything is changed
+        rules = [_LiveRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
+        events = [event for rule in rules for event in rule.take(frames, changes)]
+        source.rules, source.last, source.is_late = rules, frames[-1], False
+        source.new.clear()
+        return events
+
+    def _is_for(self, rule: Rule, source: str) -> bool:
+        wanted = self._rules.sources_of(rule)
+        return rule.reads != "track_points" and (not wanted or source in wanted)
+
+    def _compare(self, frames: Sequence[Frame]) -> list[FrameChange]:
         """Returns the comparison of each frame with the one before; each pair is compared once."""
         stored = [
-            StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path)
-            for frame in sorted(frames, key=_in_order)
+            StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames
         ]
         pairs = [(frame, before) for before, frame in pairwise(stored)]
         new = [pair for pair in pairs if pair not in self._changes]
