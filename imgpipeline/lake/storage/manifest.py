@@ -212,5 +212,5 @@ def unreadable(key: str, error: Any) -> DamagedObjectError:
     """Returns the error for a stored table that cannot be read."""
     return DamagedObjectError(
         f"{key} is not a Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
-        next_step="move that object away; it is then rebuilt",
+        next_step="move that object aside; it is then rebuilt",
     )
