@@ -19,7 +19,7 @@ def test_ids_are_short_and_hold_no_escaped_characters(request: pytest.FixtureReq
     assert wrong == []
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_another_process_collects_the_same_tests_at_another_time(request: pytest.FixtureRequest):
     """Another hash seed too: a set in `parametrize` changes its order with it."""
     here = [item.nodeid for item in request.session.items]

@@ -21,6 +21,8 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_record_goes_through_kafka_and_a_topic_is_fresh(kafka: KafkaBroker, topic: str):
     send(kafka.bootstrap_servers, topic, b"frame")
@@ -171,7 +173,6 @@ def test_the_data_folder_holds_pictures(shared_data: Path):
     assert (shared_data / "images" / "dog.jpg").stat().st_size > 0
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize(("required", "outcome", "status"), [("0", "1 skipped", 0), ("1", "1 error", 1)])
 def test_a_missing_server_skips_its_tests_and_fails_them_where_servers_are_required(
     tmp_path: Path, required: str, outcome: str, status: int

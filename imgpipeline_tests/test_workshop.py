@@ -95,7 +95,7 @@ def opencv_wheels(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_on_a_machine_without_libgl_the_headless_opencv_of_the_same_version_takes_over(
     tmp_path: Path, opencv_wheels: Path
 ):

@@ -108,7 +108,7 @@ def test_an_error_names_what_to_do(
 def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) -> None:
     with pytest.raises(PermanentError) as error:
         call("redetect", "--model", "demo@0.3", "--day", "2026-03-05")
-    assert "no frames of 2026-03-05" in error.value.message
+    assert "2026-03-05 has no frames to re-process" in error.value.message
     assert "2026-03-01, 2026-03-02" in error.value.message
     assert error.value.next_step == "imgpipeline redetect --model demo@0.3 --day 2026-03-02"
 

@@ -31,6 +31,7 @@ def logged_output(bucket: S3Bucket) -> dict[str, str]:
     return {key: client.get_object(Bucket=bucket.name, Key=key)["Body"].read().decode() for key in logs}
 
 
+@pytest.mark.slow
 def test_a_job_runs_with_its_history_in_postgresql_and_its_output_in_s3(
     site: Site, postgres: PostgresServer, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_day_that_is_reported_is_requested_by_the_next_tick(
     assert "frames" in requested(server.tick())
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_day_that_waits_for_its_pause_is_requested_when_the_pause_is_over(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:

@@ -48,7 +48,7 @@ def test_definitions_are_valid(folder: Site) -> None:
     folder.run("dagster", "definitions", "validate")
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_dg_finds_the_same(folder: Site) -> None:
     done = folder.run("dg", "check", "defs")
     assert "All definitions loaded successfully" in done.stdout + done.stderr

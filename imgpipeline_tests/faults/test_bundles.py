@@ -21,6 +21,8 @@ from imgpipeline_tests.faults.damages import DAMAGES, Damage, drop_records, hurt
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.faults.test_mended_ledger import REPAIR
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = """
 from imgpipeline.ledger import list_chains
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
@@ -154,7 +156,6 @@ def test_fault_47_a_bundler_that_sleeps_through_a_repair_brings_no_old_outcome_b
     check(complete.settings)
 
 
-@pytest.mark.slow
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("with_bundle", [True, False], ids=["restored", "mended"])
 @pytest.mark.parametrize("step", ["restore put", "restore put done", "mend mark", "mend put", "mend put done"])

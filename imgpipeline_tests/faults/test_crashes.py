@@ -19,6 +19,8 @@ from imgpipeline_tests.faults.child_runs import FOLLOW, child_run, happened, sta
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LOOK_LIMIT_S = 8.0
 CAREFUL = FOLLOW.replace("report=lambda", "careful=True, report=lambda")
 
@@ -79,7 +81,6 @@ def test_fault_38_a_process_that_is_killed_once_makes_no_dead_letter(
     assert (len(held.frames), held.codes) == (7, {})
 
 
-@pytest.mark.slow
 @pytest.mark.fault(38)
 def test_fault_38_each_of_several_bad_frames_is_found(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     lane.announce(1)
@@ -92,7 +93,6 @@ def test_fault_38_each_of_several_bad_frames_is_found(lane: LaneUnderTest, monke
     assert (len(held.frames), held.codes) == (2, {"PROCESS_CRASHED": 2})
 
 
-@pytest.mark.slow
 @pytest.mark.fault(38)
 def test_fault_38_a_large_image_is_blamed_like_any_other(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at where it is read, so that only one of its kind is in memory."""

@@ -20,7 +20,7 @@ from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.ledger.samples import frames, write_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
-pytestmark = pytest.mark.fault(40)
+pytestmark = [pytest.mark.fault(40), pytest.mark.slow]
 
 each_damage = pytest.mark.parametrize(
     "damage",
@@ -71,7 +71,6 @@ def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired
     assert len(check(followed.settings).frames) == 17
 
 
-@pytest.mark.slow
 def test_fault_40_the_last_of_many_that_was_removed_is_made_again_by_the_next_run(followed: LaneUnderTest) -> None:
     hurt(followed, 3, DAMAGES["removed"])
     assert repair(followed).steps == ()
@@ -80,7 +79,6 @@ def test_fault_40_the_last_of_many_that_was_removed_is_made_again_by_the_next_ru
     check(followed.settings)
 
 
-@pytest.mark.slow
 def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: LaneUnderTest) -> None:
     hurt(followed, 0)
     hurt(followed, 1, DAMAGES["cut"])
@@ -107,7 +105,6 @@ def test_fault_40_what_kafka_no_longer_has_becomes_a_gap(
     assert check(followed.settings).gap_reasons == {"damaged": gaps}
 
 
-@pytest.mark.slow
 def test_fault_40_a_tail_that_kafka_no_longer_has_becomes_a_gap_up_to_the_log_s_end(followed: LaneUnderTest) -> None:
     hurt(followed, 3)
     drop_records(followed, 12)
@@ -115,7 +112,6 @@ def test_fault_40_a_tail_that_kafka_no_longer_has_becomes_a_gap_up_to_the_log_s_
     assert check(followed.settings).gap_reasons == {"damaged": 3}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3])
 def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(
     followed: LaneUnderTest, kafka: KafkaBroker, number: int
@@ -132,7 +128,6 @@ def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(
     assert sorted(held.ends.values()) == [4, 12]
 
 
-@pytest.mark.slow
 def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_read(followed: LaneUnderTest) -> None:
     """The neighbours' fingerprints tell: here they are made to, by a segment that says another record was there."""
     store, key = followed.store, keys(followed)[0]

@@ -16,6 +16,8 @@ from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
 from imgpipeline_tests.faults.invariant import check, check_audit, chosen, read_ledger, shown
 
+pytestmark = pytest.mark.slow
+
 DAY: date = START.date()
 SUMMARY = f"summaries/label_counts/day={DAY}/label_counts.parquet"
 OBJECTS = len(DAY_TABLES) + 1

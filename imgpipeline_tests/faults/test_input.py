@@ -22,6 +22,8 @@ from imgpipeline_tests.servers.ports import LOOPBACK
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.vision.pictures import detailed_picture, hollow_png
 
+pytestmark = pytest.mark.slow
+
 SPOILED = "images/camera/spoiled.jpg"
 
 

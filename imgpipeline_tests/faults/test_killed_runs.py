@@ -23,6 +23,8 @@ from imgpipeline_tests.faults.child_runs import (
 )
 from imgpipeline_tests.faults.invariant import check
 
+pytestmark = pytest.mark.slow
+
 KILLED = -signal.SIGKILL
 RECORDS = 46
 PATIENCE_S = 60.0
@@ -115,7 +117,6 @@ def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(
     assert days >= {"2026-03-01", "2026-03-02"}, "what may not have been reported is reported by the next run"
 
 
-@pytest.mark.slow
 @pytest.mark.fault(4)
 def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(busy_lane: LaneUnderTest) -> None:
     """Each run dies one step later than the one before; in the end everything is there once."""

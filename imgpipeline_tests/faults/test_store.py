@@ -21,6 +21,8 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SEGMENTS = ".jsonl.zst"
 IMPATIENT = {"store_timeout_s": 1.5, "store_patience_s": 4.5}
 """A tenth of the patience that users have."""
@@ -55,7 +57,6 @@ def test_fault_14_a_store_that_answers_500_or_503_three_times_is_asked_again(
     assert len(check(lane.settings).frames) == 8
 
 
-@pytest.mark.slow
 @pytest.mark.fault(14)
 def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: LaneUnderTest, s3: S3Server) -> None:
     lane = lane.with_settings(**IMPATIENT)
@@ -111,7 +112,6 @@ def test_fault_15_a_store_in_trouble_for_longer_than_is_waited_fails_the_run_and
     assert len(check(lane.settings).frames) == 8
 
 
-@pytest.mark.slow
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("part", [SEGMENTS, "metadata"])
 def test_fault_15_a_silent_store_holds_an_append_for_a_minute_and_not_for_many(

@@ -23,6 +23,8 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 3, 1)
 Result = TypeVar("Result")
 Direction = Literal["upstream", "downstream"]
@@ -118,7 +120,6 @@ def test_fault_46_a_call_rides_out_a_restart_of_the_server(
     assert while_down(own_s3, 1.5, lambda: call(store, e_tag, tmp_path)) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.fault(46)
 def test_fault_46_all_calls_ride_out_a_restart_of_ten_seconds(
     own_s3: S3Server, own_bucket: S3Bucket, tmp_path: Path
@@ -205,7 +206,6 @@ def test_fault_46_a_run_and_a_build_ride_out_one_reset_of_every_request(
 LARGE = np.arange(2**20, dtype=">u4").tobytes()  # 4 MiB
 
 
-@pytest.mark.slow
 @pytest.mark.fault(46)
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
 def test_fault_46_a_restart_in_the_middle_of_a_body_is_ridden_out(

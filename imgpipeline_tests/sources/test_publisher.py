@@ -289,6 +289,7 @@ def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settin
         Publisher(absent, "camera", SourceKind.LIVE, store=open_memory_store())
 
 
+@pytest.mark.slow
 @pytest.mark.fault(54)
 @pytest.mark.timeout(120, func_only=True)
 def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path: Path):

@@ -76,6 +76,7 @@ def test_a_topic_is_made_with_its_partitions_and_once(kafka: KafkaBroker):
     assert len(read_log(chosen)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_a_broker_that_dies_is_an_error_of_the_announcer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("imgpipeline.stream.announce.DELIVERY_TIMEOUT_MS", 3000)

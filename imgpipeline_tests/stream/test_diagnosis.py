@@ -122,6 +122,7 @@ def answer_as_web_server(server: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_a_wrong_password(secured: KafkaBroker, mechanism: str):
@@ -197,6 +198,7 @@ def test_a_security_protocol_that_the_port_does_not_speak(
     assert_names(error, "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL is", f"IMGPIPELINE_KAFKA_SECURITY_PROTOCOL {expected}")
 
 
+@pytest.mark.slow
 def test_a_broker_that_advertises_an_unreachable_address(tmp_path: Path):
     nowhere = free_port()
     try:
@@ -208,6 +210,7 @@ def test_a_broker_that_advertises_an_unreachable_address(tmp_path: Path):
     assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
+@pytest.mark.slow
 def test_an_unreachable_advertised_address_is_found_although_the_broker_answers_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
