@@ -12,6 +12,8 @@ Result = TypeVar("Result")
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int) -> Iterator[Result]:
     """Yields the result of each item, in the order of the items.
 
+    A caller may stop early: what has not begun is cancelled, what is in progress ends by itself.
+
     Args:
         work: Called in threads; an error is raised in place of the result.
         items: Taken as there is room for them, never all at once.
@@ -19,14 +21,19 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers:
         ahead: How many items at most are in progress or wait to be taken.
     """
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
-            while pending:
+    is_abandoned = False
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) >= ahead:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    except GeneratorExit:
+        is_abandoned = True
+        raise
+    finally:
+        # The garbage collector ends an abandoned generator in any thread at any point, also where this thread holds
+        # the lock that `Thread.join` takes: waiting there would never end.
+        pool.shutdown(wait=not is_abandoned, cancel_futures=True)

@@ -45,3 +45,30 @@ def test_an_error_is_raised_in_the_place_of_its_result():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="the third"):
         next(results)
+
+
+def test_a_generator_that_is_abandoned_does_not_wait_for_its_threads():
+    """The garbage collector may end it in any thread, also in one that holds a lock that the waiting needs."""
+    in_progress, release, ended = threading.Event(), threading.Event(), threading.Event()
+    worked: list[int] = []
+
+    def work(item: int) -> int:
+        worked.append(item)
+        if item:
+            in_progress.set()
+            assert release.wait(30)
+            ended.set()
+        return item
+
+    results = map_ahead(work, range(5), workers=1, ahead=4)
+    assert next(results) == 0
+    assert in_progress.wait(10)
+    closing = threading.Thread(target=results.close)  # type: ignore[attr-defined]  # a generator
+    closing.start()
+    closing.join(10)
+    is_closed = not closing.is_alive()
+    release.set()
+    assert is_closed
+    assert ended.wait(10)
+    closing.join()
+    assert worked == [0, 1], "what had not begun was cancelled"
