@@ -44,6 +44,7 @@ from benchmarks.small import measure_small
 from benchmarks.sources import SOURCES, measure_sources
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
+from benchmarks.tracking import measure_tracking
 
 _JSON = Path(".benchmarks", "results.json")
 _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
@@ -64,6 +65,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "reduction": measure_reduction,
     "small": measure_small,
     "sources": measure_sources,
+    "tracking": lambda place, _: measure_tracking(place.s3),
 }
 
 NAMES = tuple(_MEASURES)

@@ -207,6 +207,26 @@ def _missing(part: Mapping[str, Any]) -> list[Table]:
     return [Table(("left out, because",), tuple((text,) for text in part["missing"]))] if part["missing"] else []
 
 
+def _tracking(part: Mapping[str, Any]) -> list[Table]:
+    columns = ("objects a frame", "frames/s", "the bare library", "ratio", "goal")
+    speeds = [
+        (
+            str(speed["objects"]),
+            f"{speed['frames_per_s']:,.0f}",
+            f"{speed['library_frames_per_s']:,.0f}",
+            f"{speed['ratio']:.2f}",
+            at_least(speed["ratio"], 0.8),
+        )
+        for speed in part["speed"]
+    ]
+    grown = ("hours of the day", "slices", "first build", "slices followed for one more minute", "that build")
+    days = [
+        (str(d["hours"]), str(d["slices"]), f"{d['first_s']:.2f} s", str(d["next_slices"]), f"{d['next_s']:.2f} s")
+        for d in part["days"]
+    ]
+    return [Table(columns, tuple(speeds)), Table(grown, tuple(days))]
+
+
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "machine": _machine,
     "throughput": _throughput,
@@ -226,4 +246,5 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "reduction": reduction_tables,
     "small": _figures,
     "sources": source_tables,
+    "tracking": _tracking,
 }
