@@ -66,7 +66,7 @@ class Accounts:
 
         Args:
             source: Whose frames are counted.
-            stall_s: Of a longer gap between two frames only this many seconds count as observed.
+            stall_s: A gap between two frames counts as observed for at most this many seconds.
             session: Its name; None: a new unique one.
         """
         self.source = source
@@ -109,7 +109,7 @@ class Accounts:
         """Counts what became of a received frame.
 
         Raises:
-            KeyError: It is settled already: a defect of the caller.
+            KeyError: It was settled before, which is a defect of the caller.
         """
         with self._lock:
             time, received = self._in_flight.pop(number)

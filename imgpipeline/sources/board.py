@@ -95,7 +95,7 @@ class SourceWatch:
         self._blocked: Callable[[], str | None] = lambda: None
 
     def follow_queue(self, queue: Callable[[], int], blocked: Callable[[], str | None]) -> None:
-        """Takes where to ask for the length of the queue, and for what publishing waits."""
+        """Sets the functions that return the length of the queue and what publishing waits for."""
         with self._lock:
             self._queue, self._blocked = queue, blocked
 
@@ -171,7 +171,7 @@ class Board:
         self._watches: dict[str, SourceWatch] = {}
 
     def watch(self, source: str, kind: SourceKind) -> SourceWatch:
-        """Returns the watch of a source; the same one each time, so that its counts go on after a restart."""
+        """Returns the watch of a source; the same one each time, so that its counts continue after a restart."""
         with self._lock:
             return self._watches.setdefault(source, SourceWatch(source, kind, self._clock))
 

@@ -1,4 +1,4 @@
-"""Images that lie in a bucket already: announced where they are, without copying or reading them."""
+"""Images that are already in a bucket: announced without copying or reading them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,12 +44,12 @@ class BucketSource:
         Args:
             settings: Name the S3 server, its credentials and the allowed locations.
             url: `s3://bucket/prefix` (whole parts of keys), or one object.
-            name: Under which the frames are announced; None: the last part of the prefix, otherwise the bucket.
-            suffixes: With which keys end, case-sensitive; empty: those of images, in any case.
+            name: Source of the frames; None: the last part of the prefix, or the bucket if there is no prefix.
+            suffixes: Only keys with these endings, case-sensitive; empty: image endings in upper or lower case.
 
         Raises:
             ConfigurationError: The pipeline may not read images there.
-            UsageError: It is not such a URL, or the source has no proper name.
+            UsageError: It is not such a URL, or the name of the source is not valid.
         """
         bucket, _, prefix = as_s3_url(url).removeprefix("s3://").partition("/")
         if not as_s3_url(url).startswith("s3://") or not bucket:

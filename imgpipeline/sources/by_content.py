@@ -1,4 +1,4 @@
-"""Frames that are known by their content, because they arrive without a time: the same content is one frame a day."""
+"""Frames identified by their content, because they arrive without a time: the same content is one frame per day."""
 
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
@@ -12,14 +12,14 @@ from imgpipeline.sources.protocol import CapturedFrame
 
 
 class ReadableImageStore(ImageStore, Protocol):
-    """What is needed of an object store."""
+    """The part of an object store that is needed to find redelivered images."""
 
     def head(self, key: str) -> ObjectInfo | None:
         """Returns the description of an object, or None if there is none."""
 
 
 def content_name(data: bytes, digest: str) -> str:
-    """Returns the name under which an image is stored that is known by its content: `{digest}.jpg`.
+    """Returns the file name of an image that is identified by its content: `{digest}.jpg`.
 
     Args:
         data: The image.
@@ -31,7 +31,7 @@ def content_name(data: bytes, digest: str) -> str:
 def first_received(
     store: ReadableImageStore, template: ImageKeyTemplate, source: str, frame: CapturedFrame
 ) -> datetime:
-    """Returns when a redelivered image arrived first, so that it stays one frame if midnight has passed since.
+    """Returns when a redelivered image first arrived, so that it stays one frame across midnight.
 
     Args:
         store: Where the images are.

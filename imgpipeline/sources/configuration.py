@@ -43,7 +43,7 @@ class GateConfig(_Strict):
 
 
 class SourceConfig(_Strict):
-    """What every kind of source has."""
+    """The options of every kind of source."""
 
     name: Name
     gate: GateConfig = Field(default_factory=lambda: GateConfig.model_validate({}))
@@ -53,7 +53,7 @@ class SourceConfig(_Strict):
     queue_frames: int = Field(64, ge=1, le=100_000)
 
     def preparation(self, settings: Settings) -> Preparation:
-        """Returns what is done to the frames of the source."""
+        """Returns how the frames of the source are prepared."""
         gate, zone = self.gate, find_timezone(settings.timezone)
         masks: tuple[Polygon, ...] = self.masks
         return Preparation(
@@ -82,7 +82,7 @@ class RtspConfig(SourceConfig):
 
 
 class MqttConfig(SourceConfig):
-    """Images of an MQTT broker; what is not said here is IMGPIPELINE_MQTT_…; a `+` in the topic names the source."""
+    """Images from an MQTT broker. Missing options come from IMGPIPELINE_MQTT_…; a `+` in the topic names the source."""
 
     kind: Literal["mqtt"]
     host: str | None = None
@@ -96,7 +96,7 @@ class MqttConfig(SourceConfig):
 
 
 class FolderConfig(SourceConfig):
-    """A folder that fills up, watched until the supervisor ends."""
+    """A folder, watched for new images until the supervisor ends."""
 
     kind: Literal["folder"]
     path: Path
@@ -124,7 +124,7 @@ class SequenceConfig(SourceConfig):
 
 
 class HttpConfig(SourceConfig):
-    """Images posted by HTTP; the path of a request names the source. What is not said here is a setting."""
+    """Images posted by HTTP; the path of a request names the source. Missing options come from the settings."""
 
     kind: Literal["http"]
     host: str = "127.0.0.1"
@@ -135,7 +135,7 @@ class HttpConfig(SourceConfig):
 
 
 class S3Config(SourceConfig):
-    """Images that lie in a bucket, announced once where they are."""
+    """Images in a bucket, announced once without being copied."""
 
     kind: Literal["s3"]
     url: str = Field(pattern=r"^s3a?://")
@@ -170,7 +170,7 @@ class SourcesFile(_Strict):
 
 
 def load_sources(path: Path) -> tuple[AnyConfig, ...]:
-    """Reads `sources.toml`; `[defaults]` hold for every source that does not say otherwise.
+    """Reads `sources.toml`; `[defaults]` apply to every source that does not override them.
 
     Raises:
         ConfigurationError: There is no such file, or it is wrong; the message names the source and the field, never a

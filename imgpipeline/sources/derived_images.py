@@ -45,7 +45,7 @@ def store_derived(
         limits: The largest image that is decoded.
 
     Returns:
-        The key of each derived image by derivation; none if the original cannot be decoded.
+        The keys of the derived images, by derivation; empty if the original cannot be decoded.
 
     Raises:
         TransientError: The store does not answer.

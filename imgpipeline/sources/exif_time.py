@@ -13,7 +13,7 @@ from typing import Final
 from imgpipeline.contracts.timezones import as_utc
 
 _BLOCK: Final = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.DOTALL)
-"""What comes right before the TIFF structure in JPEG (APP1) and some WebP, in PNG, and in WebP."""
+"""What precedes the TIFF structure: in JPEG (APP1) and some WebP files, in PNG, in other WebP files."""
 _MARKS: Final = (b"Exif\0\0", b"eXIf", b"EXIF")
 """How `_BLOCK` begins: finding plain bytes is much faster than the pattern, and most frames of cameras have no EXIF."""
 _EXIF_DIRECTORY: Final = 34665
@@ -32,7 +32,7 @@ def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
         zone: The time zone of a time without an offset (`timezones.as_utc`): EXIF before 2.31 has no offset.
 
     Returns:
-        The time as aware UTC. None if there is none or it is no time.
+        The time as aware UTC. None if there is none or it is not valid.
     """
     found = _BLOCK.search(data) if any(mark in data for mark in _MARKS) else None
     block = data if data[:4] in (b"II*\0", b"MM\0*") else data[found.end() :] if found else b""

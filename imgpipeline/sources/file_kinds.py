@@ -1,4 +1,4 @@
-"""What a file is, judged by its first bytes and never by its name: an image, a video, or something else.
+"""What a file is by its first bytes, never by its name: an image, a video, or something else.
 
 Sources of the signatures: ISO/IEC 14496-12 (`ftyp`), the Matroska specification, RFC 9649 (RIFF), ISO/IEC 13818-1.
 """
@@ -37,7 +37,7 @@ class OtherFile:
 
 
 def describe_other(head: bytes, path: Path) -> OtherFile | None:
-    """Tells what a file is that is not an image.
+    """Returns what a file is if it is not an image.
 
     Args:
         head: Its first `HEAD_BYTES` bytes, or all of it.

@@ -36,11 +36,11 @@ class FolderIngest:
     announced: int
     """Frames in Kafka, including those whose images were stored already."""
     stored: int
-    """Images that were put now."""
+    """Images that this ingest stored."""
     already_there: int
-    """Images that an earlier ingest had put, with the same bytes."""
+    """Images that an earlier ingest stored with the same bytes."""
     changed: int
-    """Images that were put beside others of the same name and day."""
+    """Images stored beside another one of the same name and day, because the bytes differ."""
     size_bytes: int
     """Bytes of all announced images."""
     first_time: datetime | None
@@ -53,7 +53,7 @@ class FolderIngest:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times for images whose own times mean nothing: `start`, `start + interval` and so on."""
+    """Times for images whose own times are of no use: `start`, `start + interval` and so on."""
 
     start: datetime
     """Time of the first image, aware."""
@@ -74,14 +74,14 @@ class FolderSource:
         """Lists the files.
 
         Args:
-            settings: Name the largest image and the time zone of EXIF times.
+            settings: Limit of the image size, and time zone of EXIF times.
             path: The folder, or one image.
-            name: Under which the frames are announced, 1 to 1,024 printable characters.
+            name: Source of the frames, 1 to 1,024 printable characters.
             pace: Times instead of the images' own: EXIF's `DateTimeOriginal`, otherwise the modification time.
 
         Raises:
             ConfigurationError: There is no such folder, or it holds files but no images.
-            UsageError: The source has no proper name.
+            UsageError: The name of the source is not valid.
         """
         self.name = checked_source(name)
         self._settings = settings
@@ -130,20 +130,20 @@ def ingest_folder(
     """Stores and announces the images of a folder, or one image.
 
     Args:
-        settings: Name store and topic.
+        settings: Store and topic.
         path: The folder, which is read with all folders below it, or one file.
-        source: Under which the frames are announced.
+        source: Source of the frames.
         pace: Times instead of the images' own.
         store: Where to put the images; None: the one of the settings.
         options: How to publish; None: the defaults.
-        progress: Called with the number of announced images and of all.
+        progress: Called with the number of announced images and the total.
 
     Returns:
         What became of it.
 
     Raises:
         ConfigurationError: There is no such folder, it holds files but no images, or a setting is wrong.
-        UsageError: The source has no proper name.
+        UsageError: The name of the source is not valid.
         KeyboardInterrupt: Ctrl-C; `progress` has been told how many images were announced.
         TransientError: The broker does not answer at the start.
     """

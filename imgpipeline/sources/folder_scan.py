@@ -1,4 +1,4 @@
-"""Looks at a folder that fills up: whether it is there, and which of its images are whole."""
+"""Scans a watched folder: whether it is there, and which of its images are completely written."""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from time import monotonic
 from imgpipeline.sources.walk import IMAGE_ENDINGS, is_hidden, path_below
 from imgpipeline.sources.watch_state import Version
 
-_SETTLED_NS = 1_000_000_000
+_MOVED_AFTER_NS = 1_000_000_000
+"""A file whose inode changed this long after its content was moved, or copied with its time."""
 
 
 class AwayError(Exception):
@@ -26,7 +27,7 @@ class Listed:
     version: Version
     """Its size and modification time."""
     was_moved_in: bool
-    """Whether it was moved or copied with its times, and so was whole when it appeared."""
+    """Whether it was moved, or copied with its time, and so was complete when it appeared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +81,29 @@ def list_images(folder: Path) -> list[Listed]:
             except OSError as error:
                 raise AwayError(f"{path} cannot be read: {error.strerror}") from error
             # A write sets both times; a move, or a copy that keeps the time, only the later one.
-            was_moved = stat.st_ctime_ns - stat.st_mtime_ns > _SETTLED_NS
+            was_moved = stat.st_ctime_ns - stat.st_mtime_ns > _MOVED_AFTER_NS
             version = Version(stat.st_size, stat.st_mtime_ns)
             found.append(Listed(path, path_below(folder, path), version, was_moved))
     return sorted(found, key=lambda file: file.name)
 
 
-class Settling:
-    """Tells which files are whole: their size and time have not changed for a while, or they were moved in."""
+class UnchangedFiles:
+    """Finds files that are completely written: unchanged for a while, or moved in."""
 
-    def __init__(self, settle_s: float) -> None:
+    def __init__(self, unchanged_s: float) -> None:
         """Takes how long a file has to stay unchanged."""
-        self._settle_s = settle_s
+        self._unchanged_s = unchanged_s
         self._seen: dict[str, tuple[Version, float]] = {}
 
-    def whole(self, files: list[Listed]) -> list[Listed]:
-        """Returns the files of a scan that are whole; an empty file never is."""
+    def complete(self, files: list[Listed]) -> list[Listed]:
+        """Returns the files of a scan that are completely written; an empty file never is."""
         now, before, self._seen = monotonic(), self._seen, {}
-        whole: list[Listed] = []
+        complete: list[Listed] = []
         for file in files:
             version, since = before.get(file.name, (None, now))
             since = since if version == file.version else now
             self._seen[file.name] = (file.version, since)
-            is_quiet = version == file.version and now - since >= self._settle_s
-            if file.version.size_bytes and (is_quiet or file.was_moved_in):
-                whole.append(file)
-        return whole
+            is_unchanged = version == file.version and now - since >= self._unchanged_s
+            if file.version.size_bytes and (is_unchanged or file.was_moved_in):
+                complete.append(file)
+        return complete

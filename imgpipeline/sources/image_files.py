@@ -48,14 +48,14 @@ class ImageFile:
         return {"file": self.file.name.encode("utf-8", "replace").decode()}
 
     def own_time(self, zone: tzinfo) -> tuple[datetime, ClockSource]:
-        """Returns the EXIF time, UTC (local time of the zone if it has no offset), otherwise the modification time."""
+        """Returns the EXIF time as UTC (without an offset: local time of the zone), otherwise the modification time."""
         taken = read_taken_time(self.data, zone)
         return (taken, ClockSource.EXIF) if taken else (self.modified, ClockSource.PRODUCER)
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A file that was received and is not an image that can be announced."""
+    """A file that cannot be announced as an image."""
 
     skipped: Skipped
     """Which one, and why."""
@@ -121,13 +121,11 @@ def read_image(file: FileToRead, max_bytes: int) -> ImageFile | Unusable:
 
 
 def checked_source(name: str) -> str:
-    """Returns the name of a source.
+    """Returns the name of a source, checked.
 
     Raises:
         UsageError: It is empty, too long, or not printable.
     """
     if not name.strip() or len(name) > MAX_TEXT or "\0" in name or not name.isprintable():
-        raise UsageError(
-            f"The source {name!r} has no proper name.", next_step=f"name it in 1 to {MAX_TEXT} printable characters"
-        )
+        raise UsageError(f"{name!r} is not a valid source name.", next_step=f"use 1 to {MAX_TEXT} printable characters")
     return name

@@ -17,10 +17,10 @@ JPEG_QUALITY = 90
 
 
 class ImageStore(Protocol):
-    """What a publisher needs of an object store."""
+    """The part of an object store that a publisher needs."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Puts an object unless there is one; returns whether it did."""
+        """Creates an object; returns False, and changes nothing, if its key exists."""
 
     def get(self, key: str) -> bytes:
         """Returns the bytes of an object."""

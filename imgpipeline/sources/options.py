@@ -30,7 +30,7 @@ class PublishOptions:
     """How frames are announced; programs that read the classic form get no notices, which they do not know,
     unless these have a topic of their own."""
     stall_s: float = 10.0
-    """Of a longer gap between two frames only this many seconds count as observed."""
+    """A gap between two frames counts as observed for at most this many seconds."""
     drain_s: float = 30.0
     """Seconds that closing a live source waits for store and Kafka; frames that still wait then are dropped."""
 
@@ -42,5 +42,5 @@ def default_options(kind: SourceKind) -> PublishOptions:
 
 
 def fence_of(settings: Settings, name: str, kind: SourceKind) -> str | None:
-    """Returns what only one publisher at a time may send for; None if several may."""
+    """Returns the name for which only one publisher at a time may send; None if several may."""
     return name if kind is SourceKind.LIVE and settings.kafka_transactions else None

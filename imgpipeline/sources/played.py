@@ -1,4 +1,4 @@
-"""Stored videos and image sequences, played as if they were cameras: in order, at a steady pace, with times of now.
+"""Stored videos and image sequences, played like a camera: in order, at a steady pace, with the current time.
 
 `DATASET/sequences/NAME/` holds the images of a sequence, `DATASET/NAME.mp4` is a video.
 """
@@ -76,7 +76,7 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
 
 
 class PlayedVideo:
-    """Plays a stored video as a source. Played again from the same time on, it yields the same frames."""
+    """Plays a stored video as a source. Played again from the same start time, it yields the same frames."""
 
     kind = SourceKind.FINITE
 
@@ -90,7 +90,7 @@ class PlayedVideo:
             started: Time of its first frame, UTC.
             interval_s: Seconds from one frame to the next.
             first: Number of the frame to begin with.
-            clock: Tells when it is a frame's turn.
+            clock: Decides when a frame is due.
         """
         self.name = video.name
         self._video = video
@@ -100,7 +100,7 @@ class PlayedVideo:
         self._clock = clock
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields the frames, each when its time has come."""
+        """Yields each frame when it is due."""
         for number, image in self._video.read(self._first):
             time = self._started + number * self._interval
             if stop.wait(max(0.0, (time - self._clock()).total_seconds())):

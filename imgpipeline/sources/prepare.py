@@ -30,14 +30,14 @@ _NUMBERED = re.compile(r"frame_(\d{6,})\.jpg", re.IGNORECASE | re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """What is made of the images."""
+    """How images are prepared."""
 
     size: tuple[int, int] | None = None
     """Width and height in pixels, to which images are stretched; None: as they are."""
     delete_originals: bool = False
     """Whether an original image is deleted once its copy is written; a video never is."""
     dry_run: bool = False
-    """Only tell what would be written."""
+    """Only list what would be written."""
     choice: FrameChoice = field(default_factory=FrameChoice)
     """Which frames of a video."""
 
@@ -88,10 +88,10 @@ def prepare(
     A copy's modification time is the image's own time, so that `ingest folder` announces it with that.
 
     Args:
-        settings: Name the largest image and the time zone of EXIF times.
+        settings: Limit of the image size, and time zone of EXIF times.
         path: The folder, image or video.
-        out: Where to write; made if missing.
-        options: What is made of them.
+        out: Output folder; created if missing.
+        options: How they are prepared.
         stop: Ends it early.
         progress: Called with how many are done.
 

@@ -1,7 +1,7 @@
 """What a source does to a frame before it is stored: gating, privacy masks, resizing, encoding.
 
-Nothing of it happens by default: encoded bytes are stored as they were received. Masks are painted first, so that what
-lies below them is in no stored image, no thumbnail and no measurement.
+None of this happens by default: encoded bytes are stored as received. Masks are painted first, so that what they
+cover is in no stored image, thumbnail or measurement.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from imgpipeline.vision.reduction import NetworkInput
 Polygon = tuple[tuple[float, float], ...]
 """Three or more points (x, y) as fractions of width and height of the upright image, 0 to 1."""
 _MEASURED = NetworkInput(640, 640, "letterbox")
-"""A large JPEG is decoded at about this size where only its brightness, sharpness or change is wanted."""
+"""A large JPEG is decoded at about this size if only its brightness, sharpness or change is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,6 @@ class Preparation:
     """Parts of the image that are painted black."""
     resize: tuple[int, int] | None = None
     """Width and height in pixels of the stored image, which is stretched to them; None: as received."""
-
     derive: tuple[str, ...] = ()
     """Images that are derived from the stored one and stored beside it (`derived_images`)."""
 
@@ -74,8 +73,8 @@ class Preparer:
         """Prepares one frame.
 
         Raises:
-            BadInputError: The image must be changed and cannot be decoded. An image that need not be changed is taken
-                as it is; the pipeline records it as a dead letter.
+            BadInputError: The image must be changed and cannot be decoded. An image that need not be changed is
+                passed on; the pipeline records it as a dead letter.
             PermanentError: The frame has neither bytes nor pixels.
         """
         preparation = self._preparation

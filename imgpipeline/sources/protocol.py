@@ -46,7 +46,7 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that lies in a store already and is announced where it is."""
+    """An image that is already in a store and is announced without being copied."""
 
     path: str
     """`s3://bucket/key`, or a key below the store's prefix."""
@@ -67,7 +67,7 @@ class CapturedFrame:
     timestamp: datetime
     """Time of the frame, UTC."""
     clock: ClockSource
-    """Where `timestamp` is from."""
+    """Which clock `timestamp` is from."""
     data: bytes | None = None
     """The encoded image as received, stored unchanged unless a setting changes it; None if there are only pixels."""
     sha256: str | None = None
@@ -89,12 +89,12 @@ class CapturedFrame:
     has_own_timestamp: bool = True
     """False if the frame is identified by its content instead of its time, as a redelivered MQTT message must be."""
     settle: Callable[[Settled], None] | None = None
-    """Called once, in a thread of the publisher, when it is certain what became of the frame."""
+    """Called once, in a thread of the publisher, when the fate of the frame is certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Frames that a source received but could not or did not want to yield."""
+    """Frames that a source received and did not yield."""
 
     reason: str
     """Why, as one word for the accounts, such as `frame_rate` or `decode`."""
@@ -131,7 +131,7 @@ class Source(Protocol):
 
     @property
     def kind(self) -> SourceKind:
-        """Whether it waits or drops."""
+        """Whether it waits or drops frames."""
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields frames in their order until the source ends or `stop` is set.

@@ -25,7 +25,7 @@ def publish(
     """Publishes a source until it ends or `stop` is set.
 
     Args:
-        settings: Name store and topic.
+        settings: Store and topic.
         source: What to capture.
         stop: Ends the session gracefully; None: only the source's end does.
         options: How to publish; None: the defaults of its kind.

@@ -61,7 +61,7 @@ class Publisher:
         """Opens a session: connects to Kafka, and takes over a live source from an older publisher.
 
         Args:
-            settings: Name store and topic.
+            settings: Store and topic.
             name: The source.
             kind: Whether it waits or drops.
             options: How to publish; None: the defaults.
@@ -202,7 +202,7 @@ class Publisher:
             self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
 
     def _booked(self, at: datetime, received: datetime | None = None) -> datetime:
-        """Returns the time by which something is accounted for: of receipt if detection runs would refuse its own."""
+        """Returns the time for the accounts: that of receipt if detection runs would refuse the frame's own."""
         now = received or self._clock()
         return at if self._settings.accepts_time(at, now) else now
 
@@ -247,7 +247,7 @@ class Publisher:
             self._publish()
         except ImgpipelineError as error:
             self._error = error
-        except Exception as error:  # a defect must end the session, not only its thread
+        except Exception as error:  # the outer boundary of one session: a defect must end it, not only its thread
             LOG.exception("publishing %s", self.name)
             self._error = PermanentError(f"Publishing {self.name} failed: {type(error).__name__}: {error}.")
         finally:
@@ -278,7 +278,7 @@ class Publisher:
             return ready
 
     def _wake_announcer(self) -> None:
-        """Wakes the thread that announces if there is something for it to do: each wake costs as much as a frame."""
+        """Wakes the announcing thread only if it has something to do: each wake costs as much as a frame."""
         if self._can_announce():
             self._has_work.notify()
         if self._is_crowded():
@@ -351,7 +351,7 @@ class Publisher:
                 self._crowded.wait_for(lambda: self._stop.is_set() or self._is_crowded(), self._options.commit_s)
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
-        """Repeats what fails for a while. A live source gives an image up; announcing is repeated in any case."""
+        """Retries an action that fails for a while. A live source gives up on an image, never on announcing."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -385,7 +385,7 @@ class Publisher:
         self._send([*self._placed(self._accounts.take_notices()), end])
 
     def _placed(self, accounts: list[Notice]) -> list[Notice]:
-        """Adds before which offsets the counted frames lie, if accounts have a topic of their own."""
+        """Adds the offsets before which the counted frames lie, if accounts have their own topic."""
         topic = self._settings.kafka_topic
         if self._settings.notices_topic == topic:
             return accounts

@@ -16,7 +16,7 @@ from imgpipeline.sources.publisher import Publisher
 
 LOG = logging.getLogger(__name__)
 MOST_PUBLISHERS = 64
-"""Sources that have a session at a time; the session idle for longest ends when there is one more."""
+"""Sessions at a time; if another source needs one, the session that has been idle for longest ends."""
 _MOST_REMEMBERED = 1_000
 
 
@@ -46,7 +46,7 @@ class Publishers:
         """Prepares; the first frame of a source opens its session.
 
         Args:
-            settings: Name store and topic.
+            settings: Store and topic.
             options: How to publish.
             store: Where the images go; None: the store of the settings.
             board: Told what happens to each source.
@@ -81,7 +81,7 @@ class Publishers:
                 raise
 
     def offer_all(self, captured: Captured) -> None:
-        """Offers the same to every source that has a session; a session that has failed is skipped."""
+        """Offers the same item to every source that has a session; sessions that have failed are skipped."""
         with self._lock:
             sources = list(self._open)
         for source in sources:

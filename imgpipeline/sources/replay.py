@@ -1,9 +1,8 @@
 """Announces dead letters again.
 
-Chooses the dead letters that are worth it, and sends their records: value, key and headers unchanged, plus the headers
-`replay_of` and `replay_timestamp_ms`. Nothing is lost: a dead letter stays where it is, and one that cannot be
-announced is named with the reason. No frame counts twice, because it keeps the name that it would have had.
-`ledger.dead_letters` finds dead letters.
+Sends their records with value, key and headers unchanged, plus the headers `replay_of` and `replay_timestamp_ms`. A
+dead letter stays in the ledger, and one that cannot be announced is reported with the reason. No frame counts twice,
+because it keeps the identity that it would have had. `ledger.dead_letters` finds dead letters.
 """
 
 import base64
@@ -30,7 +29,7 @@ _POLL_S = 0.5
 _IDLE_POLLS = 60
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is (0 if that is not known)."""
+"""Called with the amount done and the total (0 if it is not known)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ class ReplayPlan:
     chosen: tuple[BuriedRecord, ...]
     """The dead letters to announce again, the earliest first."""
     resolved: int
-    """How many that match became a frame already."""
+    """Matching dead letters that have become frames."""
     under_way: int
-    """How many that match were announced again, and no run has come to that yet."""
+    """Matching dead letters that were announced again; no run has reached their new records yet."""
     crashed: int
-    """How many that match ended the process that worked on them: they have to be asked for by their code."""
+    """Matching dead letters that crashed the process; they are replayed only if their code is named."""
     imported: int
-    """How many that match are rows of imports: Kafka has no record of them."""
+    """Matching dead letters that are rows of imports: Kafka has no record of them."""
     chains: Mapping[Partition, ChainId]
     """The present chain of each partition of the topics."""
 
@@ -63,16 +62,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What a replay has done."""
+    """The result of a replay."""
 
     announced: int
-    """Records that are in Kafka now."""
+    """Records that Kafka has acknowledged."""
     refused: tuple[Refusal, ...]
-    """What could not be announced."""
+    """Dead letters that could not be announced."""
 
 
 class NoRecordError(PermanentError):
-    """The record of one dead letter cannot be had, or cannot be announced again."""
+    """The record of one dead letter no longer exists, or cannot be announced again."""
 
 
 def plan_replay(
@@ -81,14 +80,14 @@ def plan_replay(
     """Chooses the dead letters to announce again.
 
     Args:
-        settings: Name broker and topic.
+        settings: Broker and topic.
         store: The object store.
         wanted: Which dead letters.
-        again: Also those that became a frame, or are under way.
-        progress: Told the offsets that were read.
+        again: Include those that became frames or are under way.
+        progress: Called with the offsets read.
 
     Returns:
-        The plan. Of a record that was announced several times, each time in vain, only the last dead letter is in it.
+        The plan. If a record failed several times, only its last dead letter is in it.
 
     Raises:
         ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
@@ -128,7 +127,7 @@ def _read_backlog(
     ends: Mapping[ChainId, int],
     progress: Progress | None,
 ) -> set[RecordReference]:
-    """Returns what is announced again by records that no run has come to: those behind the ends that were fixed."""
+    """Returns the dead letters that are announced again by records after the ends, which no run has reached yet."""
     positions = {log.at: max(log.log_start, ends.get(chains[log.at], 0)) for log in logs}
     behind = {log.at: log.log_end for log in logs if positions[log.at] < log.log_end}
     begins = {number: positions[number] for number in behind}
@@ -141,7 +140,7 @@ def _read_backlog(
             steps = fetcher.poll(_POLL_S)
             idle = 0 if steps else idle + 1
             if idle > _IDLE_POLLS:
-                raise TransientError("The broker does not send what is in its topics behind the ledger.")
+                raise TransientError("The broker does not send the records after the end of the ledger.")
             for step in steps:
                 positions[step.at] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
                 if isinstance(step, KafkaRecord) and step.replay_of:
@@ -159,17 +158,17 @@ def replay(
     """Announces what a plan has chosen.
 
     Args:
-        settings: Name broker and topic.
+        settings: Broker and topic.
         store: The object store.
         plan: What to announce.
-        progress: Told how many of the records were worked on.
+        progress: Called with the number of records handled.
 
     Returns:
         What was done; everything that was announced is acknowledged.
 
     Raises:
         LedgerError: A segment cannot be read.
-        TransientError: Store or broker do not answer. What was announced until then is under way: call again.
+        TransientError: Store or broker do not answer. Records announced until then are under way: call again.
         ConfigurationError: A setting keeps the broker from answering.
     """
     refused: list[Refusal] = []
@@ -209,8 +208,8 @@ def read_original(
     """Returns the record of a dead letter: as it was kept, else from Kafka.
 
     Args:
-        settings: Name broker and topic.
-        at: Where the record lies.
+        settings: Broker and topic.
+        at: The offset of the record.
         letter: Its dead letter, with value and headers.
         present: Answers the present chain of each partition (`present_chains`), where Kafka has to be asked.
 
@@ -224,12 +223,14 @@ def read_original(
         headers = tuple((name, base64.b64decode(value)) for name, value in letter.headers)
         return Original(base64.b64decode(letter.raw_base64), key, headers)
     if letter.raw_size_bytes == 0:
-        raise NoRecordError("its value is null: there is nothing that could become a frame")
+        raise NoRecordError("its value is null, so it cannot become a frame")
     if is_import(at.chain):
-        raise NoRecordError("it was too large to be kept; it is where the message above says, in what was imported")
+        raise NoRecordError(
+            "it was too large to be kept; it is still in the imported file that the message above names"
+        )
     partition = Partition(at.chain.topic, at.chain.partition)
     if present().get(partition) != at.chain:
-        raise NoRecordError("it was too large to be kept, and its topic is no more what it was")
+        raise NoRecordError("it was too large to be kept, and its topic has been replaced")
     record = read_record(settings, partition, at.offset)
     if record is None or record.value is None:
         raise NoRecordError("it was too large to be kept, and Kafka has dropped it")
@@ -255,7 +256,7 @@ def _headers(at: RecordReference, letter: DeadLetter, carried_by: Sequence[Chain
 
 
 def _check_size(settings: Settings, original: Original, headers: Sequence[tuple[str, bytes]]) -> None:
-    """Refuses what would be too large again, and what the producer would not send: its overhead is below 1 kB."""
+    """Refuses a record that the pipeline or the producer would reject as too large; overhead is below 1 kB."""
     size_bytes = (
         len(original.value) + len(original.key or b"") + sum(len(name) + len(text) for name, text in headers) + 1024
     )

@@ -1,9 +1,9 @@
-"""A camera that streams by RTSP, as a live source: a process reads it, and is started again when it fails or stalls.
+"""A camera that streams by RTSP, as a live source: a child process reads it and is restarted if it fails or stalls.
 
     publish(settings, RtspSource("gate", "rtsp://camera.local/stream1", fps=5))
 
-The time of a frame is the camera's own, by its RTCP sender reports (RFC 3550, 6.4.1); until the first report, and for
-cameras that send none, it is when the frame was received. Reading and decoding are in `rtsp_child`.
+The time of a frame is the camera's own, by its RTCP sender reports (RFC 3550, 6.4.1). Until the first report, and for
+cameras that send none, it is the time at which the frame was received. Reading and decoding are in `rtsp_child`.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ class RtspTiming:
     longest_pause_s: float = 60.0
     """The longest pause between two attempts."""
     queue_frames: int = 16
-    """Frames that wait in the camera's process while this one is slow; then the oldest are dropped."""
+    """Frames that may wait in the camera's process while this one is slow; beyond that the oldest are dropped."""
     clock_limit_s: float = 5.0
-    """A camera's clock that is further off than this is said in a notice and with each frame."""
+    """If the camera's clock is off by more than this, a notice and each frame say so."""
 
 
 @dataclass(slots=True)
@@ -67,9 +67,9 @@ class RtspState:
     clock: ClockSource | None = None
     """Which clock the last frame had."""
     clock_offset_s: float | None = None
-    """How far the camera's clock is ahead of this machine's; negative: behind. Includes the way of the frame."""
+    """How far the camera's clock is ahead of this machine's; negative: behind. Includes the frame's transmission."""
     attempts: int = 0
-    """How often it was tried to connect."""
+    """Connection attempts so far."""
     pid: int | None = None
     """The process that reads it."""
 
@@ -97,8 +97,8 @@ class RtspSource:
             name: The source.
             url: Where it streams; a user and password in it are used and shown nowhere.
             credentials: `user:password`, instead of those in the URL.
-            fps: Frames a second at most; further ones are gated for the reason `frame_rate`. None: all.
-            stall_s: The process that reads the camera is killed if it delivers no frame for so long.
+            fps: Frames a second at most; others are gated with the reason `frame_rate`. None: all.
+            stall_s: The process that reads the camera is killed after this long without a frame.
             timing: Limits and pauses; None: the defaults.
             clock: Tells the time.
             rng: Spreads the attempts to reconnect of many cameras.
@@ -176,7 +176,7 @@ class RtspSource:
         self._number += 1
 
     def _tell_clock(self, offset_s: float | None, at: datetime) -> Iterator[StatusChange]:
-        """Says when the camera's clock has moved by more than the limit since that was last said."""
+        """Reports that the camera's clock has moved by more than the limit since the last report."""
         limit_s = self.timing.clock_limit_s
         if offset_s is None or abs(offset_s - self._said_offset_s) <= limit_s:
             return
@@ -192,7 +192,7 @@ def pause_s(failures: int, timing: RtspTiming, rng: random.Random) -> float:
 
 
 def _time(unix_s: float | None) -> datetime | None:
-    """Returns a time of the camera; None if there is none, or none that a date can hold."""
+    """Returns a time of the camera; None if there is none, or if it is outside the range of dates."""
     try:
         return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
     except (OverflowError, ValueError, OSError):
@@ -243,7 +243,7 @@ class _Child:
             self._process.stdout.close()
 
     def read(self, stop: Event) -> Iterator[tuple[dict[str, Any], bytes] | str]:
-        """Yields messages, and at last why there are no more; after `stop` what the process still holds."""
+        """Yields messages and finally the reason for the end; after `stop`, what the process still holds."""
         if self._process.stdout is None:
             raise RuntimeError("the process has no pipe")
         reader = MessageReader(self._process.stdout.fileno())

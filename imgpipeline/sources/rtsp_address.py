@@ -36,7 +36,7 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
         The address.
 
     Raises:
-        UsageError: It is not such a URL. The message does not show it: it may hold a password.
+        UsageError: It is not such a URL. The message does not show it, because it may hold a password.
         ConfigurationError: The credentials are not `user:password`.
     """
     try:
@@ -46,7 +46,7 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
         host, port, parts = None, None, urlsplit("")
     if parts.scheme not in ("rtsp", "rtsps") or not host:
         raise UsageError(
-            f"A camera's URL is not one of RTSP, expected one such as {_EXAMPLE}.", next_step="correct the URL"
+            f"The camera's URL is not an RTSP URL, expected one such as {_EXAMPLE}.", next_step="correct the URL"
         )
     where = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")

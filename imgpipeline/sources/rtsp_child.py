@@ -1,8 +1,8 @@
 """The process that reads one camera: `python -m imgpipeline.sources.rtsp_child`, started by `rtsp`.
 
-Native decoders hang and crash, so each camera has a process of its own. It gets the URL through stdin, never through
-its arguments, sends frames through stdout, and ends with its stdin. Its parent may be slow: then the oldest waiting
-frame is dropped and counted.
+Native decoders hang and crash, so each camera has its own process. It gets the URL through stdin, never as an
+argument, sends frames through stdout, and ends when stdin is closed. If its parent is slow, the oldest waiting frame is
+dropped and counted.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ _CAUSES: dict[type[BaseException], str] = {
 
 
 class Outbox:
-    """Frames that wait for the parent, at most so many; the oldest are dropped and counted."""
+    """A bounded queue of frames for the parent; if it is full, the oldest frame is dropped and counted."""
 
     def __init__(self, descriptor: int, frames: int) -> None:
         self._descriptor, self._limit = descriptor, frames
@@ -56,7 +56,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Adds a message; where too many frames wait, the oldest of them goes."""
+        """Adds a message; drops the oldest frame if too many wait."""
         with self._changed:
             frames = [message for message in self._waiting if message[0]["kind"] == "frame"]
             if len(frames) >= self._limit:
@@ -97,7 +97,7 @@ class Outbox:
 
 
 class RatePicker:
-    """Chooses the frames of at most `fps` frames a second, evenly spaced on average."""
+    """Chooses at most `fps` frames a second, evenly spaced on average."""
 
     def __init__(self, fps: float | None) -> None:
         self._period_s = 1 / fps if fps else 0.0
@@ -118,7 +118,7 @@ def main() -> int:
     """Reads the camera that stdin names until it fails or stdin ends; returns the exit status."""
     _end_with_parent()
     descriptor = os.dup(1)
-    os.dup2(2, 1)  # what native code prints must not get between the messages
+    os.dup2(2, 1)  # native code prints to stdout, which must hold messages only
     plan = json.loads(sys.stdin.buffer.readline())
     stop = threading.Event()
     threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()

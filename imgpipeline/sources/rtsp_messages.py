@@ -1,6 +1,6 @@
-"""What the process that reads a camera tells its parent: messages of a JSON header and bytes, through a pipe.
+"""Messages from the process that reads a camera to its parent: a JSON header and bytes, through a pipe.
 
-Light on purpose: every camera's process loads it.
+Imports little, because every camera's process loads it.
 """
 
 import json
@@ -21,7 +21,7 @@ def write_message(descriptor: int, header: dict[str, Any], payload: bytes = b"")
     """Writes one message, and waits while the pipe is full.
 
     Raises:
-        OSError: Nobody reads it any more.
+        OSError: The other end of the pipe is closed.
     """
     encoded = json.dumps(header).encode()
     rest = memoryview(_LENGTHS.pack(len(encoded), len(payload)) + encoded + payload)

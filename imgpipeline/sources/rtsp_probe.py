@@ -1,4 +1,4 @@
-"""Tries a camera for some seconds without storing anything: does it answer, what does it send, by which clock."""
+"""Tests a camera for a few seconds without storing anything: whether it answers, what it sends, and by which clock."""
 
 import threading
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Probe:
     """How far its clock is ahead of this machine's; None if it sends none."""
 
     def __str__(self) -> str:
-        clock = "times of arrival, for it sends no RTCP reports"
+        clock = "times of arrival, because it sends no RTCP reports"
         if self.clock_offset_s is not None:
             clock = f"its own clock, {self.clock_offset_s:+.1f} s from this machine's"
         return f"{self.fps:.1f} frames/s, {self.codec}, {self.size}, {clock}"

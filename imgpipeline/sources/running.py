@@ -36,11 +36,11 @@ ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, Event, Board], None]
 
 
 def builder(settings: Settings, serve_http: ServeHttp) -> Build:
-    """Returns what makes sources ready to run.
+    """Returns the function that prepares sources to run.
 
     Args:
-        settings: Of every source that does not say otherwise.
-        serve_http: Runs HTTP sources, whose server this part does not know.
+        settings: Defaults of all sources.
+        serve_http: Runs HTTP sources; passed in because `sources` does not import `web`.
     """
 
     def build(config: AnyConfig, board: Board) -> Run:

@@ -23,13 +23,13 @@ from imgpipeline.sources.publish import publish
 from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
-"""Frames a second of a sequence that does not tell its rate."""
+"""Frames a second of a sequence without a rate."""
 _INFO = "seqinfo.ini"
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What a folder says of its sequence."""
+    """What a folder says about its sequence."""
 
     folder: Path
     """Where the images lie."""
@@ -42,7 +42,7 @@ class SequenceInfo:
 
 
 def read_sequence_info(path: Path) -> SequenceInfo:
-    """Reads what a folder says of its sequence.
+    """Reads what a folder says about its sequence.
 
     Args:
         path: The folder of the images, or the one above `img1` that holds `seqinfo.ini`.
@@ -102,15 +102,15 @@ class SequenceSource:
         """Lists the images.
 
         Args:
-            settings: Name the largest image and the time zone of EXIF times.
+            settings: Limit of the image size, and time zone of EXIF times.
             path: The folder of the images, or the one above with `seqinfo.ini`.
-            name: Under which the frames are announced; None: the sequence's own name.
+            name: Source of the frames; None: the sequence's own name.
             rate: Frames a second; None: that of `seqinfo.ini`, otherwise 25.
             start: Time of the first image; None: its EXIF time, otherwise its modification time.
 
         Raises:
             ConfigurationError: There is no such folder, or it holds no numbered image.
-            UsageError: The source has no proper name.
+            UsageError: The name of the source is not valid.
         """
         self.info = read_sequence_info(path)
         self.name = checked_source(name or self.info.name)

@@ -1,4 +1,4 @@
-"""Publishes several sources at once, each in a thread of its own: one that fails does not touch the others."""
+"""Publishes several sources at once, each in its own thread: a source that fails does not affect the others."""
 
 import logging
 import threading
@@ -37,7 +37,7 @@ def publish_all(
     """Publishes sources until all have ended, failed, or `stop` is set. A source that fails is not started again.
 
     Args:
-        settings: Name store and topic.
+        settings: Store and topic.
         sources: What to publish, and how; their names differ.
         stop: Ends all of them gracefully.
         board: Told what happens to each.

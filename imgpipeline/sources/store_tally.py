@@ -1,4 +1,4 @@
-"""Counts what a session puts into the store, beside what it announces."""
+"""Counts the images that a session adds to the store; `accounts` counts what it announces."""
 
 import threading
 
@@ -13,7 +13,7 @@ class _Step(threading.local):
 
 
 class StoreTally:
-    """A store that counts the images put into it; thread-safe."""
+    """A store that counts the images stored in it; thread-safe."""
 
     def __init__(self, store: ImageStore) -> None:
         """Takes the store that holds the images."""
@@ -21,12 +21,12 @@ class StoreTally:
         self._lock = threading.Lock()
         self._step = _Step()
         self.new = 0
-        """Images that were put under their own keys."""
+        """Images stored under their own keys."""
         self.changed = 0
-        """Images that were put beside others of the same key."""
+        """Images stored under a key with their digest, because another image has their own key."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Puts an object unless there is one; returns whether it did."""
+        """Creates an object; returns False, and changes nothing, if its key exists."""
         is_beside, self._step.differs = self._step.differs, False
         created = self._store.create(key, data)
         self._step.refused = None if created else data

@@ -1,4 +1,4 @@
-"""Stored images of a day as sources: their frames are announced again, such as on another topic."""
+"""The stored images of a day as sources: their frames are announced again, for example in another topic."""
 
 from collections.abc import Iterator
 from datetime import date

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
-from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.messages import SESSION, FrameMessage
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.sources.derived_images import store_derived
@@ -15,8 +15,6 @@ from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
 from imgpipeline.vision.decode import ImageLimits
 
-SESSION = "session"
-"""The attribute that names the session of an announced frame."""
 NOT_STORED = "image_stored"
 """The attribute that is false for a gated frame whose image was not stored."""
 

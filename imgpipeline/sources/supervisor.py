@@ -1,7 +1,7 @@
 """Runs many sources side by side: restarts what fails, follows changes of `sources.toml`, stops gracefully.
 
-Each source has a thread of its own; capturing that can hang or crash (cameras) has a process of its own below that. So
-one source that fails does not touch the others.
+Each source has its own thread, and each camera, whose capture can hang or crash, its own process. So a source that
+fails does not affect the others.
 """
 
 import logging
@@ -27,7 +27,7 @@ _HEALTHY_S = 60.0
 Run = Callable[[threading.Event], None]
 """Publishes one source until it ends or the event is set; raises what made it fail."""
 Build = Callable[[AnyConfig, Board], Run]
-"""Makes ready to run a source; raises nothing that `Run` may not."""
+"""Prepares a source to run; errors as `Run`."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Worker:
             except FencedError as error:
                 self._change(SourceState.TAKEN_OVER, str(error))
                 return
-            except Exception as error:  # the border around one source: recorded, and tried again
+            except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
                 LOG.exception("%s failed", self.config.name)
                 self._change(SourceState.RESTARTING, said)
@@ -76,7 +76,7 @@ class Supervisor:
 
         Args:
             path: `sources.toml`.
-            build: Makes ready to run a source.
+            build: Prepares a source to run.
             board: Shows what the sources do.
             rescan_s: Seconds between two checks of the file for changes.
 
@@ -94,8 +94,8 @@ class Supervisor:
     def run(self, stop: threading.Event, *, grace_s: float = 40.0) -> None:
         """Runs until `stop` is set, or until every source has ended; then waits for what is in flight.
 
-        A change of the file touches only the sources that it concerns; a file that is wrong is refused as a whole, and
-        everything continues as it was.
+        A changed file restarts only the sources whose entries changed. A wrong file is refused as a whole, and all
+        sources continue as they were.
 
         Args:
             stop: Ends all sources gracefully.
@@ -115,7 +115,7 @@ class Supervisor:
         try:
             self._wanted = load_sources(self._path)
         except ImgpipelineError as error:
-            LOG.error("the changed file is not used: %s", error)  # noqa: TRY400 - the error says it all
+            LOG.error("the changed file is not used: %s", error)  # noqa: TRY400 - a stack adds nothing
             return
         self._apply()
 

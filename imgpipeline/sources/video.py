@@ -1,4 +1,4 @@
-"""A video file as a source: frames are taken out of it with their own times, stored as JPEG and announced.
+"""A video file as a source: its frames are stored as JPEG and announced with their own times.
 
 A frame is named by source, time and number in the video, so that the same video ingested again announces the same
 frames. Its image's key holds time and content, so that another video of the same name never replaces an image.
@@ -36,19 +36,19 @@ class VideoSource:
         choice: FrameChoice = FrameChoice(),  # noqa: B008 - a value
         realtime: bool = False,
     ) -> None:
-        """Opens the video, to see that it is one.
+        """Opens the file to check that it is a video.
 
         Args:
             path: The file.
-            name: Under which the frames are announced.
-            start: Time of the first frame; None: when the video was made by its own account, otherwise the file's
-                modification time.
+            name: Source of the frames.
+            start: Time of the first frame; None: the creation time in the video, otherwise the file's modification
+                time.
             choice: Which frames; by default all of them.
             realtime: Yield frames at the pace of the video.
 
         Raises:
             ConfigurationError: There is no such file, or it is not a video.
-            UsageError: The source has no proper name.
+            UsageError: The name of the source is not valid.
         """
         self.name = checked_source(name)
         self.path = path
@@ -131,12 +131,12 @@ def ingest_video(
     """Stores and announces frames of a video.
 
     Args:
-        settings: Name store and topic.
+        settings: Store and topic.
         video: What to ingest.
         store: Where to put the images; None: the one of the settings.
         options: How to publish; None: the defaults.
         stop: Ends it early.
-        progress: Called with the number of announced frames and of all (0 if that is not known).
+        progress: Called with the number of announced frames and the total (0 if it is not known).
 
     Returns:
         What became of it.

@@ -1,4 +1,4 @@
-"""Which frames of a video are wanted: every Nth, so many a second, or so many in all."""
+"""Which frames of a video are wanted: every Nth, at most N a second, or at most N in all."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ class FrameChoice:
     """Which frames are wanted; without a value all of them. The first one always is, unless `count` is reached."""
 
     every: int = 1
-    """Every how many frames one is taken, at least 1."""
+    """Take every Nth frame, at least 1."""
     rate: float | None = None
-    """At most so many frames a second of the video; None: no limit."""
+    """At most this many frames a second of the video; None: no limit."""
     count: int | None = None
-    """At most so many frames, spread evenly over the video; None: no limit."""
+    """At most this many frames, spread evenly over the video; None: no limit."""
 
     def of(self, frames: int | None) -> "Chosen":
-        """Returns the choice for a video of so many frames, or of an unknown number (None)."""
+        """Returns the choice for a video with this many frames (None: not known)."""
         spread = max(round(frames / self.count), 1) if self.count and frames else 1
         return Chosen(self, frames, max(self.every, spread))
 

@@ -1,4 +1,4 @@
-"""Reads the frames of a video file with their times, and tells what could not be read of it."""
+"""Reads the frames of a video file with their times, and reports what could not be read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.video_choice import FrameChoice
 
 USUAL_RATE = 25.0
-"""Frames a second of a video that tells neither times nor a rate."""
+"""Frames a second of a video without times and rate."""
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -45,20 +45,20 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a container says of itself."""
+    """What a container says about itself."""
 
     frames: int | None
-    """How many frames it should have; None if it does not say."""
+    """How many frames it should have; None if unknown."""
     rate: float | None
-    """Average frames a second; None if it does not say."""
+    """Average frames a second; None if unknown."""
     created: datetime | None
-    """When it was made, UTC; None if it does not say."""
+    """When it was made, UTC; None if unknown."""
     duration_s: float
-    """How long it is; 0 if it does not say."""
+    """How long it is; 0 if unknown."""
 
 
 def read_info(path: Path) -> VideoInfo:
-    """Reads what a video says of itself.
+    """Reads what a video says about itself.
 
     Raises:
         ConfigurationError: There is no such file, or it is not a video.
@@ -71,7 +71,7 @@ def read_info(path: Path) -> VideoInfo:
 
 
 def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Unreadable]:  # noqa: B008 - a value
-    """Yields frames of a video, and what could not be read of it.
+    """Yields the frames of a video, and what could not be read.
 
     Args:
         path: The file, in any format that FFmpeg reads.
@@ -101,9 +101,9 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
 
 
 def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
-    """Returns how many frames the container has by its own account, by its duration if it does not count them.
+    """Returns how many frames the container claims to have; if it has no count, by its duration.
 
-    A last frame may be shown for long, so a duration counts only if it exceeds what was read by far.
+    The last frame may be shown for long, so a duration counts only if it is much longer than what was read.
     """
     duration_s = _duration_s(container, stream)
     rate = float(stream.average_rate or USUAL_RATE)

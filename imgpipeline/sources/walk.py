@@ -12,7 +12,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.file_kinds import HEAD_BYTES, OtherFile, describe_other
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""Files with these endings, in whatever case, are ingested where they are images."""
+"""Files with these endings, in upper or lower case, are ingested if they are images."""
 HIDDEN = "hidden"
 """The reason why a hidden file or folder was skipped."""
 _ADDED_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
@@ -31,8 +31,8 @@ class Skipped:
 def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
     """Returns the images of a folder in the order of their paths, and the other files.
 
-    Files are chosen by their names; what is in them is read from the first ones only, until one is an image. Links to
-    folders are not followed. Hidden files and folders are left out; what is named as `path` is read in any case.
+    Files are chosen by their names; their content is checked only until the first image is found. Links to folders are
+    not followed. Hidden files and folders below `path` are left out.
 
     Raises:
         ConfigurationError: There is no such file or folder, it may not be read, or it holds files but no image.
@@ -75,7 +75,7 @@ def is_hidden(name: str) -> bool:
 
 
 def other_than_image(file: Path) -> OtherFile | None:
-    """Tells what a file is; None for an image, and for a file that cannot be read."""
+    """Returns what a file is; None for an image, and for a file that cannot be read."""
     try:
         with file.open("rb") as opened:
             return describe_other(opened.read(HEAD_BYTES), file)
@@ -95,5 +95,5 @@ def _no_image(path: Path, others: list[Path]) -> ConfigurationError:
 
 
 def path_below(folder: Path, file: Path) -> str:
-    """Returns a file's path below the folder, or its name where it was named itself."""
+    """Returns a file's path below the folder, or its name if the "folder" is the file itself."""
     return file.relative_to(folder).as_posix() if file != folder else file.name

@@ -1,4 +1,4 @@
-"""What a watched folder has settled, kept in a small SQLite file so that a restart announces nothing again."""
+"""Remembers the handled files of a watched folder in a small SQLite file, so that a restart announces nothing again."""
 
 import os
 import sqlite3
@@ -37,13 +37,13 @@ def default_state_file(settings: Settings, folder: Path, source: str) -> Path:
 
 
 class WatchState:
-    """The settled files of one folder; thread-safe."""
+    """The handled files of one folder, each announced or refused; thread-safe."""
 
     def __init__(self, file: Path) -> None:
         """Opens the file, or creates it.
 
         Raises:
-            ConfigurationError: It cannot be written, or is no such file.
+            ConfigurationError: It cannot be written, or is not a SQLite file.
         """
         self._lock = Lock()
         try:
@@ -65,13 +65,13 @@ class WatchState:
         return len(self._settled)
 
     def has(self, name: str, version: Version) -> bool:
-        """Returns whether this version of a file is settled."""
+        """Returns whether this version of a file was announced or refused."""
         with self._lock:
             found = self._settled.get(name)
             return found is not None and found[0] == version
 
     def was_announced(self, name: str, version: Version) -> bool:
-        """Returns whether this version of a file is settled as announced."""
+        """Returns whether this version of a file was announced."""
         with self._lock:
             found = self._settled.get(name)
             return found is not None and found[0] == version and bool(found[1])
@@ -83,20 +83,20 @@ class WatchState:
             return found is not None and found[1] == digest
 
     def settle(self, name: str, version: Version, digest: str) -> None:
-        """Notes durably that a version of a file is settled; `digest` is empty if it is not announced."""
+        """Stores that a version of a file was handled; `digest` is empty if it was not announced."""
         row = (os.fsencode(name), version.size_bytes, version.modified_ns, digest)
         with self._lock:
             self._settled[name] = (version, digest)
             self._database.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?)", row)
 
     def forget(self, name: str) -> None:
-        """Drops a file that was put away: another of its name is new."""
+        """Removes a file that was moved or deleted: another one of its name is new."""
         with self._lock:
             self._settled.pop(name, None)
             self._database.execute("DELETE FROM settled WHERE name = ?", (os.fsencode(name),))
 
     def note_root(self, *, is_mounted: bool) -> None:
-        """Notes durably whether the folder is the root of a mount."""
+        """Stores whether the folder is the root of a mount."""
         if is_mounted != self.is_mounted:
             with self._lock:
                 self.is_mounted = is_mounted

@@ -1,7 +1,7 @@
-"""A folder that fills up as a source: every image that appears in it is announced once, as soon as it is whole.
+"""A watched folder as a source: every image that appears in it is announced once, as soon as it is completely written.
 
-A periodic scan decides; events of the file system only make it start earlier. What was settled is kept in a small
-state file, so that neither a restart nor a network mount that comes and goes announces anything again.
+A periodic scan decides; file system events only make it start earlier. A small state file remembers handled files, so
+that neither a restart nor a network mount that comes and goes announces anything again.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from watchfiles import watch
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.folder_scan import AwayError, Listed, Root, Settling, identify, list_images
+from imgpipeline.sources.folder_scan import AwayError, Listed, Root, UnchangedFiles, identify, list_images
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange
 from imgpipeline.sources.walk import is_hidden
@@ -29,7 +29,7 @@ from imgpipeline.sources.watch_state import WatchState, default_state_file
 
 LOG = logging.getLogger(__name__)
 DONE = ".ingested"
-"""Where announced files are moved within the folder by default; hidden, so that it is not scanned."""
+"""Default folder for announced files, below the watched one; hidden, so that it is not scanned."""
 
 
 class After(StrEnum):
@@ -54,11 +54,11 @@ class WatchOptions:
     rescan_s: float = 2.0
     """Seconds between two scans, and how long a file must stay unchanged."""
     state_file: Path | None = None
-    """Where it is kept what was settled; None: `default_state_file`."""
+    """The state file; None: `default_state_file`."""
 
 
 class WatchedFolder:
-    """The images of a folder that fills up. It ends only when it is stopped."""
+    """The images that appear in a folder. It ends only when it is stopped."""
 
     kind = SourceKind.FINITE
 
@@ -66,14 +66,14 @@ class WatchedFolder:
         """Opens the state of the folder.
 
         Args:
-            settings: Name the largest image, the time zone of EXIF times, and what the state belongs to.
+            settings: Limit of the image size, time zone of EXIF times; store and topic identify the state file.
             path: The folder, which is watched with all folders below it.
-            name: Under which the frames are announced.
+            name: Source of the frames.
             options: How it is watched.
 
         Raises:
             ConfigurationError: There is no such folder and never was, or its state cannot be kept.
-            UsageError: The source has no proper name, or files would be moved to where they are found again.
+            UsageError: The name of the source is not valid, or files would be moved to where they are found again.
         """
         self.name = checked_source(name)
         self.skipped: dict[str, str] = {}
@@ -91,13 +91,13 @@ class WatchedFolder:
             raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder with images")
         self._root: Root | None = None
         self._away: str | None = None
-        self._settling = Settling(0.9 * options.rescan_s)
+        self._unchanged = UnchangedFiles(0.9 * options.rescan_s)
         self._changes: Iterator[object] | None = None
         self._in_flight: set[str] = set()
         self._lock = Lock()
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields each image that is new or has changed, and says when the folder goes away and comes back."""
+        """Yields each new or changed image, and reports when the folder goes away and comes back."""
         while not stop.is_set():
             try:
                 files = self._scan()
@@ -113,7 +113,7 @@ class WatchedFolder:
             self._wait(stop)
 
     def _scan(self) -> list[Listed]:
-        """Returns the whole files that are not settled yet.
+        """Returns the complete files that are not handled yet.
 
         Raises:
             AwayError: The folder is not there, or is not the one that it was.
@@ -126,9 +126,9 @@ class WatchedFolder:
             raise AwayError(f"{self._folder} is another folder now, and empty")
         self._root = root
         self._state.note_root(is_mounted=root.is_mounted)
-        whole = self._settling.whole(found)
+        complete = self._unchanged.complete(found)
         with self._lock:
-            idle = [file for file in whole if file.name not in self._in_flight]
+            idle = [file for file in complete if file.name not in self._in_flight]
         for file in idle:
             if self._state.was_announced(file.name, file.version):  # before a crash
                 self._put_away(file)
@@ -173,7 +173,7 @@ class WatchedFolder:
         )
 
     def _settled(self, listed: Listed, digest: str, how: Settled) -> None:
-        """Keeps what became of a frame; a dropped one stays as it is, for the next scan."""
+        """Stores the fate of a frame; a dropped one is left to the next scan."""
         if how is not Settled.DROPPED:
             self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
         if how is Settled.ANNOUNCED:
@@ -182,7 +182,7 @@ class WatchedFolder:
             self._in_flight.discard(listed.name)
 
     def _put_away(self, listed: Listed) -> None:
-        """Moves or deletes a file whose frame is announced; what fails is tried again by the next scan."""
+        """Moves or deletes a file whose frame is announced; the next scan retries what fails."""
         if self._options.after is After.KEEP:
             return
         try:

@@ -141,7 +141,7 @@ def test_row_4_11_the_doctor_tells_what_a_camera_sends(site: dict[str, str], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["http://camera/x"], "not one of RTSP"),
+        (["http://camera/x"], "not an RTSP URL"),
         (["rtsp://alice:pw-canary-77@a/x", "--source", "a", "--source", "b"], "1 URLs, but 2 names"),
         (["rtsp://a/x", "rtsp://b/x"], "same name"),
         (["rtsp://a/x", "--credentials-env", "NOT_SET"], "NOT_SET is not set"),

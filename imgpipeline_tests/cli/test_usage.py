@@ -118,7 +118,7 @@ WRONG_CALLS = [
     ("ledger repair --key nonsense", "nonsense is not the key of a segment."),
     ("dead-letters show nonsense", "'nonsense' names no record"),
     # values out of their range
-    ("ingest folder . --source ' '", "The source ' ' has no proper name."),
+    ("ingest folder . --source ' '", "' ' is not a valid source name."),
     ("ingest folder . --source gate --start noon", "--start 'noon'"),
     ("ingest folder . --source gate --start 2026-01-09 --interval-s 0", "--interval-s is 0.0"),
     ("explain label-counts --day 2026-01-01 --hour 24 --label car", "Invalid value for '--hour'"),

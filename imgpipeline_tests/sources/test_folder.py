@@ -260,7 +260,7 @@ def test_files_that_cannot_be_announced_are_in_the_accounts(site: Site, tmp_path
 
 @pytest.mark.parametrize("source", ["", " ", "a\nb", "a\0b", "x" * 1025])
 def test_a_source_needs_a_proper_name(tmp_path: Path, source: str):
-    with pytest.raises(ConfigurationError, match="has no proper name"):
+    with pytest.raises(ConfigurationError, match="is not a valid source name"):
         ingest_folder(Settings(_env_file=None), tmp_path, source)
 
 

@@ -1,4 +1,4 @@
-"""Which messages may be acknowledged: each when its frame is safe, in the order in which they were received.
+"""Acknowledges each message when its frame is safe, in the order in which messages were received.
 
 MQTT 5.0, 4.6: a client sends its acknowledgements in the order of the messages. So a message whose frame is not safe
 yet holds back those after it. Acknowledgements never outlive their connection: after a reconnect the broker may give
@@ -24,11 +24,11 @@ class Delivery:
     identity: bytes
     """Hash of topic and content."""
     messages: list[_Message] = field(default_factory=list)
-    """As received, also on connections that are gone."""
+    """As received, including those of closed connections."""
 
 
 class Acknowledgements:
-    """Collects what is to be acknowledged. Thread-safe."""
+    """The messages that are not acknowledged yet. Thread-safe."""
 
     def __init__(self, send: Callable[[int], object]) -> None:
         """Prepares.

@@ -1,7 +1,7 @@
 """Publishes the images of MQTT messages: each message is acknowledged when its frame is stored and announced.
 
 While the store or Kafka is away, nothing is acknowledged, and the broker keeps what it has not delivered. A frame that
-is delivered again is the same frame, because it is known by its content (`by_content`).
+is delivered again is the same frame, because its content identifies it (`by_content`).
 """
 
 import logging
@@ -42,12 +42,12 @@ def ingest_mqtt(
     """Publishes what arrives until `stop` is set.
 
     Args:
-        settings: Name broker, store and Kafka.
+        settings: MQTT broker, store and Kafka.
         subscription: Which messages are frames.
-        stop: Ends all sessions gracefully; None: it never ends by itself.
+        stop: Ends all sessions gracefully; None: runs until an error.
         options: How to publish.
         store: Where the images go; None: the store of the settings.
-        progress: Called with the accounting of each session after each message, and several times a second without.
+        progress: Called with the accounting of each session after each message, and several times a second while idle.
         board: Told what happens to each source.
 
     Returns:
@@ -113,7 +113,7 @@ class _Ingest:
                 self.take(item)
 
     def limit_draining(self, done: threading.Event, drain_s: float) -> None:
-        """Once it is to stop, lets nothing wait for store and Kafka for longer than this."""
+        """After `stop`, ends all waiting for store and Kafka once `drain_s` has passed."""
         while not self._stop.wait(_PAUSE_S):
             if done.is_set():
                 return
@@ -133,7 +133,7 @@ class _Ingest:
             return None
 
         def settle(how: Settled) -> None:
-            if how is not Settled.DROPPED:  # it was not announced: it is to be delivered again
+            if how is not Settled.DROPPED:  # not announced, so the broker must deliver it again
                 self.session.settle(delivery)
 
         return settle

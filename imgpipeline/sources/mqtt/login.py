@@ -1,4 +1,4 @@
-"""The login at the MQTT broker: user, password and TLS of the settings, and what a refusal means."""
+"""The login to the MQTT broker: user, password and TLS from the settings, and what a refusal means."""
 
 import logging
 import ssl
@@ -16,10 +16,10 @@ _REFUSED_LOGINS = {0x85, 0x86, 0x87, 0x8A, 0x8C}
 
 
 def authenticate(client: Client, settings: Settings) -> None:
-    """Gives a client the user, password and TLS of the settings, before it connects.
+    """Sets user, password and TLS of a client from the settings, before it connects.
 
     Raises:
-        ConfigurationError: The file of the password or of the authorities cannot be read.
+        ConfigurationError: The password file or the CA file cannot be read.
     """
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, _password_of(settings))
@@ -36,7 +36,7 @@ def untrusted(address: str, error: ssl.SSLCertVerificationError) -> Configuratio
 
 
 def refusal(address: str, reason: ReasonCode) -> PermanentError | None:
-    """Returns the error of a refused connection; None if it may pass by itself, which is logged."""
+    """Returns the error of a refused connection; a refusal that may be temporary is logged, and None is returned."""
     if reason.value == _UNSUPPORTED_PROTOCOL:
         return ConfigurationError(
             f"The MQTT broker {address} does not speak MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
@@ -69,10 +69,10 @@ def _password_of(settings: Settings) -> str | None:
 
 
 def _tls_context_of(settings: Settings) -> ssl.SSLContext:
-    """Returns what is needed to talk to the broker by TLS.
+    """Returns the TLS context for the broker.
 
     Raises:
-        ConfigurationError: The file of authorities cannot be read.
+        ConfigurationError: The CA file cannot be read.
     """
     try:
         return ssl.create_default_context(cafile=settings.mqtt_ca_file and str(settings.mqtt_ca_file.expanduser()))

@@ -91,9 +91,7 @@ class MqttSession:
         return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
 
     def receive(self, stop: threading.Event) -> Iterator[Arrived | None]:
-        """Yields messages until `stop` is set, and None if none arrives for a moment; reconnects by itself.
-
-        `close` has to be called afterwards.
+        """Yields messages until `stop` is set, and None when idle; reconnects by itself. Call `close` afterwards.
 
         Raises:
             ConfigurationError: The broker refuses the login or the topics.
@@ -107,7 +105,7 @@ class MqttSession:
             since_s = monotonic() - connected_at
             if self._subscribed.is_set() and since_s > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
-            # With room for a whole window more, what is received and not safe is at most two windows.
+            # A new connection may bring one more window, so at most two windows are received and not safe.
             has_room = self._acknowledgements.waiting <= self._settings.mqtt_max_in_flight
             if self._disconnected.is_set() and has_room and since_s >= pause_s:
                 self._connect()

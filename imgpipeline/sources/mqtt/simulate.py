@@ -50,7 +50,7 @@ def simulate_mqtt(
     """Writes the scenes with their truth to `FOLDER/{camera}/`, then publishes them at their pace.
 
     Args:
-        settings: Name the broker.
+        settings: The broker.
         simulation: What is published.
         folder: Where the images and `truth.jsonl` of each camera go.
         stop: Ends it early.
