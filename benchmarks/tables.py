@@ -208,7 +208,7 @@ def _missing(part: Mapping[str, Any]) -> list[Table]:
 
 
 def _tracking(part: Mapping[str, Any]) -> list[Table]:
-    columns = ("objects a frame", "frames/s", "the bare library", "ratio", "goal")
+    columns = ("objects a frame", "frames/s", "the bare library", "ratio", "goal", "library without times", "ratio")
     speeds = [
         (
             str(speed["objects"]),
@@ -216,6 +216,8 @@ def _tracking(part: Mapping[str, Any]) -> list[Table]:
             f"{speed['library_frames_per_s']:,.0f}",
             f"{speed['ratio']:.2f}",
             at_least(speed["ratio"], 0.8),
+            f"{speed['untimed_frames_per_s']:,.0f}",
+            f"{speed['untimed_ratio']:.2f}",
         )
         for speed in part["speed"]
     ]
