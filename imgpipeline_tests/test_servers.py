@@ -157,7 +157,7 @@ def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, mod
     if not line:
         pytest.skip(f"{name} cannot be started here. Install it with: make servers")
     pid, work_dir = line.split()
-    wait_until(lambda: is_gone(int(pid)), limit_s=10, what=f"{name} to end with its owner")
+    wait_until(lambda: is_gone(int(pid)), limit_s=60, what=f"{name} to end with its owner")
     shutil.rmtree(work_dir, ignore_errors=True)  # its owner could not; that of PostgreSQL is not below tmp_path
 
 
@@ -204,7 +204,7 @@ def read(bootstrap_servers: str, topic: str, count: int) -> list[tuple[int, byte
         records.extend((record.offset, record.value) for batch in batches for record in batch)
         return len(records) >= count
 
-    wait_until(all_came, limit_s=30, what=f"{count} records of {topic}")
+    wait_until(all_came, limit_s=60, what=f"{count} records of {topic}")
     consumer.close()
     return records
 

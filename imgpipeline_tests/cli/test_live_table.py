@@ -30,7 +30,7 @@ def test_row_4_13_a_log_shows_the_rates_and_drops_of_each_source_at_an_interval(
         watch.captured(Lost("queue", 1_234))
         board.watch("yard", SourceKind.LIVE)
         shown = ["gate", "online", "2.0", "2.0", "0", "20", "0", "1,234", "0", "0", "s", "ago"]
-        wait_until(lambda: _rows(log, "gate").count(shown) >= 3, limit_s=30, what="three tables of these numbers")
+        wait_until(lambda: _rows(log, "gate").count(shown) >= 3, limit_s=60, what="three tables of these numbers")
     assert _rows(log, "yard")[-1][:4] == ["yard", "starting", "0.0", "0.0"]
 
 

@@ -159,8 +159,8 @@ def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_i
     try:
         run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, notes={PROCESS_TAG: describe_process(process.pid)})
         assert "follows it" in sensor.skip_reason()
-        wait_until(lambda: len(sensor.requests()) == 1, limit_s=20, what="the takeover", interval_s=0.2)
-        assert process.wait(10) == -signal.SIGKILL
+        wait_until(lambda: len(sensor.requests()) == 1, limit_s=60, what="the takeover", interval_s=0.2)
+        assert process.wait(60) == -signal.SIGKILL
     finally:
         process.kill()
         process.wait()
@@ -226,7 +226,7 @@ def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(
         run_id = sensor.add_run(dg.DagsterRunStatus.STARTED, notes=notes, **{ENDS_TAG: first.tags[ENDS_TAG]})
         sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
     made: list[dg.RunRequest] = []
-    wait_until(lambda: made.extend(sensor.requests()) or bool(made), limit_s=20, what="the end of the pause")
+    wait_until(lambda: made.extend(sensor.requests()) or bool(made), limit_s=60, what="the end of the pause")
     (request,) = made
     assert request.run_config == run_config_of(EVERYTHING, careful=is_careful)
     assert ("imgpipeline/careful" in request.tags) == is_careful

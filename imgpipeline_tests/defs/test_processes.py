@@ -62,7 +62,7 @@ def test_a_noted_process_is_killed_even_when_it_is_stopped_and_no_other_one() ->
         assert child.poll() is None
         child.send_signal(signal.SIGSTOP)
         assert end_process(note)
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
         assert not end_process(note)
     finally:
         child.kill()

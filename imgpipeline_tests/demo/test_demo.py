@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def nothing_is_left(folder: Path) -> Iterator[None]:
     """After each test no process works in the demo's folder any more."""
     yield
-    wait_until(lambda: not processes_in(folder), limit_s=30, what="the end of the demo's servers", interval_s=0.2)
+    wait_until(lambda: not processes_in(folder), limit_s=60, what="the end of the demo's servers", interval_s=0.2)
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -197,7 +197,7 @@ def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUn
     lane.announce(2000)
     stop = threading.Event()
     with running(lambda: lane.follow(stop=stop)) as results:
-        wait_until(lambda: any(r.frames for r in lane.reports), limit_s=30, what="the first report")
+        wait_until(lambda: any(r.frames for r in lane.reports), limit_s=60, what="the first report")
         stop.set()
         wait_until(lambda: bool(results), limit_s=60, what="the end of the run")
 
@@ -237,11 +237,11 @@ def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
     model.write_bytes(load_detector("demo").spec.path.read_bytes())
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(load_detector("demo").spec.labels))
-    follower = lane.with_settings(model=str(model), model_decoder="yolox", model_labels=labels, linger_s=5.0)
+    follower = lane.with_settings(model=str(model), model_decoder="yolox", model_labels=labels, linger_s=60.0)
     lane.announce(3)
 
     def damage_then_send_rubbish() -> None:
-        wait_until(lambda: len(lane.frames()) == 3, limit_s=30, what="the first frames")
+        wait_until(lambda: len(lane.frames()) == 3, limit_s=60, what="the first frames")
         model.write_bytes(b"damaged")
         lane.send(b"rubbish")
 

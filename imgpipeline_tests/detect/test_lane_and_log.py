@@ -86,7 +86,7 @@ def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain
     lane: LaneUnderTest,
 ) -> None:
     lane.announce(5)
-    follower = lane.with_settings(linger_s=30.0, max_run_s=30.0)
+    follower = lane.with_settings(linger_s=120.0, max_run_s=120.0)
     errors: list[BaseException] = []
 
     def follow() -> None:
@@ -96,7 +96,7 @@ def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain
             errors.append(error)
 
     with running(follow):
-        wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
+        wait_until(lambda: len(lane.frames()) == 5, limit_s=60, what="the first frames")
         before = read_ledger(lane.store)
         make_anew(lane)
         lane.announce(20, source="other")
@@ -145,12 +145,12 @@ def test_a_partition_that_is_added_ends_the_run_early_so_that_the_next_one_follo
     lane.announce(5)
     follower = lane.with_settings(linger_s=60.0, max_run_s=60.0)
     with running(follower.follow) as results:
-        wait_until(lambda: len(lane.frames()) == 5, limit_s=30, what="the first frames")
+        wait_until(lambda: len(lane.frames()) == 5, limit_s=60, what="the first frames")
         with open_admin(lane.settings) as admin:
             admin.create_partitions({lane.settings.kafka_topic: 2})
         send(1, 100, 3)
         send(0, 5, 5 if busy else 0)
-        wait_until(lambda: bool(results), limit_s=30, what="the end of the run")
+        wait_until(lambda: bool(results), limit_s=60, what="the end of the run")
 
     assert [report.ended_by for report in results] == ["partitions"]
     lane.follow()
@@ -168,5 +168,5 @@ def make_anew(lane: LaneUnderTest) -> None:
     topic = lane.settings.kafka_topic
     with open_admin(lane.settings) as admin:
         admin.delete_topics([topic])
-        wait_until(lambda: topic not in admin.list_topics(), limit_s=30, what="the topic's end")
+        wait_until(lambda: topic not in admin.list_topics(), limit_s=60, what="the topic's end")
         admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)

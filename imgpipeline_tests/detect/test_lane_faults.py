@@ -1,7 +1,6 @@
 """What goes wrong while a lane is followed: every offset still has one outcome, and the run ends with a clear error."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -109,7 +108,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
         own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
         own.announce(200)
         with running(small_steps(own).follow) as results:
-            wait_until(lambda: segments(own) >= 3, limit_s=30, what="the first segments")
+            wait_until(lambda: segments(own) >= 3, limit_s=60, what="the first segments")
             broker.restart()
         assert [(report.ended_by, report.frames) for report in results] == [("linger", 200)]
 
@@ -117,7 +116,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
         own.announce(200, first=200)
         before = segments(own)  # 40, or more: a restart, or a busy machine, cuts some of them short
         with running(lambda: error_of(small_steps(own))) as errors:
-            wait_until(lambda: segments(own) >= before + 3, limit_s=30, what="more segments")
+            wait_until(lambda: segments(own) >= before + 3, limit_s=60, what="more segments")
             broker.kill()
         broker.start()
         own.follow()
@@ -137,15 +136,13 @@ def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_cont
         own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint, store_patience_s=3.0)
         own.announce(200)
         with running(lambda: error_of(own.with_settings(segment_max_records=5))) as errors:
-            wait_until(lambda: segments(own) >= 3, limit_s=30, what="the first segments")
+            wait_until(lambda: segments(own) >= 3, limit_s=60, what="the first segments")
             server.kill()
-            killed_at_s = time.monotonic()
-        took_s = time.monotonic() - killed_at_s
+            wait_until(lambda: bool(errors), limit_s=40, what="the end of the run, before the default patience of 45 s")
         server.start()
         own.follow()
 
         assert isinstance(errors[0], TransientError)
-        assert took_s < 20
         assert len(own.frames()) == 200
         assert has_each_offset_once(own.outcomes(), 200)
 
@@ -159,7 +156,7 @@ def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_st
     class HangingProxy(AnswerLosingProxy):
         def decide(self, method: str, path: str) -> Fate:  # noqa: ARG002 - the base class names it
             if "slow" in path:
-                let_go.wait(30)
+                let_go.wait(120)
             return Fate.FORWARD
 
     slow = lane.put_image("images/camera/slow.jpg")
@@ -169,9 +166,9 @@ def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_st
     with HangingProxy(s3.port) as proxy:
         try:
             with running(lambda: through(lane, proxy).follow(stop=stop)) as results:
-                wait_until(lambda: len(lane.frames()) == 5, limit_s=10, what="what is finished")
+                wait_until(lambda: len(lane.frames()) == 5, limit_s=60, what="what is finished")
                 stop.set()
-                wait_until(lambda: bool(results), limit_s=5, what="the end of the run")
+                wait_until(lambda: bool(results), limit_s=60, what="the end of the run")
         finally:
             let_go.set()
 
@@ -194,11 +191,11 @@ def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames
     lane.announce(3)
 
     def take_the_right_away() -> None:
-        wait_until(lambda: len(lane.frames()) == 3, limit_s=30, what="the first frames")
+        wait_until(lambda: len(lane.frames()) == 3, limit_s=60, what="the first frames")
         refuses.set()
         lane.send(*[message(image_path="images/camera/one.jpg", frame_number=n) for n in range(3, 6)])
 
     with AnswerLosingProxy(s3.port, refuse) as proxy, running(take_the_right_away), pytest.raises(ForbiddenError):
-        through(lane, proxy).with_settings(linger_s=10.0).follow()
+        through(lane, proxy).with_settings(linger_s=60.0).follow()
 
     assert lane.dead_letters() == []

@@ -146,7 +146,7 @@ def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging: 
     with running(lambda: follow_carefully(hanging, stop)) as reports:
         wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
         stop.set()
-        wait_until(lambda: bool(reports), limit_s=20, what="the end of the run")
+        wait_until(lambda: bool(reports), limit_s=60, what="the end of the run")
     assert reports[0].ended_by == "stopped"
     assert len(check(hanging.settings, drained=False).frames) == 3
 
@@ -155,9 +155,9 @@ def test_the_process_ends_with_a_run_that_is_killed_even_while_it_hangs(hanging:
     with child_run(hanging, "look~poison=stop", once=tmp_path, program=CAREFUL) as run:
         wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
         (child,) = children_of(run.process.pid)
-        wait_until(lambda: state_of(child) == "T", limit_s=20, what="the process to hang")
+        wait_until(lambda: state_of(child) == "T", limit_s=60, what="the process to hang")
         run.process.send_signal(signal.SIGKILL)
-        wait_until(lambda: state_of(child) in ("", "Z"), limit_s=20, what="the end of the process")
+        wait_until(lambda: state_of(child) in ("", "Z"), limit_s=60, what="the end of the process")
 
 
 def children_of(pid: int) -> list[int]:

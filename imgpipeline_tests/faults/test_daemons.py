@@ -52,7 +52,7 @@ def meet(site: Site, fault: str) -> None:
     if fault.endswith("=stop"):  # the code server stands still in the middle of the sensor's code
         os.kill(daemon.pid, signal.SIGKILL)
         os.killpg(daemon.pid, signal.SIGCONT)
-    wait_until(lambda: not daemon.is_alive, limit_s=20, what="the daemon's end")
+    wait_until(lambda: not daemon.is_alive, limit_s=60, what="the daemon's end")
 
 
 @pytest.mark.fault(7)

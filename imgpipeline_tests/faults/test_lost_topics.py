@@ -40,7 +40,7 @@ def delete(site: LaneUnderTest, kafka: KafkaBroker, topic: str) -> None:
     admin = kafka.admin()
     admin.delete_topics([topic])
     admin.close()
-    wait_until(lambda: topic in read_logs(site.settings).unreadable, limit_s=30, what="the end of the topic")
+    wait_until(lambda: topic in read_logs(site.settings).unreadable, limit_s=60, what="the end of the topic")
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_row_2_6_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
     with running(site.with_settings(linger_s=60.0).follow) as reports:
         wait_until(lambda: len(site.frames()) == 6, limit_s=60, what="the frames of both")
         delete(site, kafka, topics[lost])
-        wait_until(lambda: bool(reports), limit_s=40, what="the end of the run")
+        wait_until(lambda: bool(reports), limit_s=60, what="the end of the run")
     assert [report.ended_by for report in reports] == ["partitions"]
     announce(site, kept, 5, "kept")
     assert (site.follow().lag, frames_of(site, "kept"), frames_of(site, "gone")) == (0, 8, 3)

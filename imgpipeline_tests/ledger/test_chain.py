@@ -160,7 +160,7 @@ def test_processes_that_race_write_one_chain(settings: Settings):
         ours.send("go")
     won = [writer_id for ours, _ in pipes if ours.poll(60) for writer_id in ours.recv()]
     for worker in workers:
-        worker.join(20)
+        worker.join(60)
         assert worker.exitcode == 0
     store = open_store(settings)
     assert check_ledger(store) >= 30

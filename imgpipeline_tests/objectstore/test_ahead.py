@@ -13,7 +13,7 @@ def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
 
     def work(item: int) -> int:
         if item == 0:
-            assert second_is_done.wait(10)
+            assert second_is_done.wait(60)
         if item == 1:
             second_is_done.set()
         return item * 10
@@ -56,19 +56,19 @@ def test_a_generator_that_is_abandoned_does_not_wait_for_its_threads():
         worked.append(item)
         if item:
             in_progress.set()
-            assert release.wait(30)
+            assert release.wait(120)
             ended.set()
         return item
 
     results = map_ahead(work, range(5), workers=1, ahead=4)
     assert next(results) == 0
-    assert in_progress.wait(10)
+    assert in_progress.wait(60)
     closing = threading.Thread(target=results.close)  # type: ignore[attr-defined]  # a generator
     closing.start()
-    closing.join(10)
+    closing.join(60)
     is_closed = not closing.is_alive()
     release.set()
     assert is_closed
-    assert ended.wait(10)
+    assert ended.wait(60)
     closing.join()
     assert worked == [0, 1], "what had not begun was cancelled"

@@ -48,7 +48,7 @@ class Subscriber:
 
     def wait_for(self, condition: Any) -> None:
         """Wait for something to arrive."""
-        wait_until(condition, limit_s=30, what="the subscriber")
+        wait_until(condition, limit_s=60, what="the subscriber")
 
     def payloads(self, topic: str) -> list[Any]:
         """Return the JSON documents below a topic, in their order."""

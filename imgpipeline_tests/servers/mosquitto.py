@@ -70,9 +70,9 @@ class Mosquitto:
 
         Raises:
             RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 20 seconds.
+            TimeoutError: It was not ready within 60 seconds.
         """
-        self.process.start(lambda: self.process.listens_on(self.port), limit_s=20)
+        self.process.start(lambda: self.process.listens_on(self.port), limit_s=60)
 
     def has_subscriber(self, client_id: str) -> bool:
         """Tell whether a client has ever subscribed."""

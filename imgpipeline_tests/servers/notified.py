@@ -33,7 +33,7 @@ class Notified:
 
     def start(self) -> None:
         """Start it; it answers when this returns."""
-        self._process.start(lambda: self._process.listens_on(self.port), limit_s=30)
+        self._process.start(lambda: self._process.listens_on(self.port), limit_s=60)
 
     def kill(self) -> None:
         """Kill it."""

@@ -78,7 +78,7 @@ class PostgresServer:
         """
         if not (self.work_dir / "data").exists():
             self._make_cluster()
-        self.process.start(self._accepts_queries, limit_s=30)
+        self.process.start(self._accepts_queries, limit_s=60)
 
     def stop(self) -> None:
         """End the server at once; its data stay until the context ends."""

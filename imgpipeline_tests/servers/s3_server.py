@@ -104,9 +104,9 @@ class S3Server:
 
         Raises:
             RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 20 seconds.
+            TimeoutError: It was not ready within 60 seconds.
         """
-        self.process.start(self._is_healthy, limit_s=20)
+        self.process.start(self._is_healthy, limit_s=60)
 
     def stop(self) -> None:
         """End the server in order; what was put stays."""

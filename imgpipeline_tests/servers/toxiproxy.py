@@ -106,9 +106,9 @@ class ToxiproxyServer:
 
         Raises:
             RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 20 seconds.
+            TimeoutError: It was not ready within 60 seconds.
         """
-        self.process.start(lambda: self.process.listens_on(self.port), limit_s=20)
+        self.process.start(lambda: self.process.listens_on(self.port), limit_s=60)
 
     def stop(self) -> None:
         """End the server and with it every proxy."""

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +34,9 @@ camera = RtspSource("gate", sys.argv[1])
 for item in camera.capture(threading.Event()):
     print(camera.now.pid, flush=True)
 """
-QUICK = RtspTiming(open_timeout_s=3, read_timeout_s=2, first_pause_s=0.2, longest_pause_s=0.5)
+PATIENT = RtspTiming(open_timeout_s=30, read_timeout_s=20, first_pause_s=0.2, longest_pause_s=0.5)
+IMPATIENT = {"timing": replace(PATIENT, read_timeout_s=2), "stall_s": 4.0}
+"""For tests in which the camera falls silent."""
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ class Watched:
     """A camera that is captured in a thread, and what it has yielded."""
 
     def __init__(self, url: str, name: str = "gate", **options) -> None:
-        self.camera = RtspSource(name, url, **{"timing": QUICK, "stall_s": 4.0, **options})
+        self.camera = RtspSource(name, url, **{"timing": PATIENT, "stall_s": 30.0, **options})
         self.items: list[Captured] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._capture)
@@ -216,7 +219,7 @@ def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_co
     serve: Callable[..., RtspServer], tmp_path: Path
 ):
     mortal, other = serve(make_camera(tmp_path, "cam1")), serve(make_camera(tmp_path, "cam2"))
-    with Watched(mortal.url("cam1")) as watched, Watched(other.url("cam2"), name="other") as neighbour:
+    with Watched(mortal.url("cam1"), **IMPATIENT) as watched, Watched(other.url("cam2"), name="other") as neighbour:
         watched.await_frames(5)
         neighbour.await_frames(5)
         mortal.kill()
@@ -245,7 +248,10 @@ def test_fault_53_a_decoder_that_crashes_or_hangs_is_started_again(
 ):
     server = serve(make_camera(tmp_path, "cam1"))
     (tmp_path / "once").mkdir()
-    with faults(f"rtsp frame:5~gate={action}", monkeypatch, tmp_path / "once"), Watched(server.url("cam1")) as watched:
+    with (
+        faults(f"rtsp frame:5~gate={action}", monkeypatch, tmp_path / "once"),
+        Watched(server.url("cam1"), **IMPATIENT) as watched,
+    ):
         wait_until(lambda: watched.camera.now.pid is not None, limit_s=LIMIT_S, what="a process")
         first = watched.camera.now.pid
         watched.await_change(said, online=False)
@@ -262,7 +268,7 @@ def test_fault_53_a_camera_that_sends_garbage_is_an_outage_with_its_failed_frame
 ):
     write_h264_garbage(tmp_path / "noise.clip")
     server = serve(SimulatedCamera("noise", str(tmp_path / "noise.clip"), "h264", 10.0))
-    with Watched(server.url("noise")) as watched:
+    with Watched(server.url("noise"), **IMPATIENT) as watched:
         watched.await_change("", online=False)
         wait_until(lambda: sum(lost.count for lost in watched.lost) > 20, limit_s=LIMIT_S, what="failed frames")
     assert not watched.frames
@@ -323,7 +329,7 @@ def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve: Callable[.
     with parent:
         child = int(parent.stdout.readline())
         parent.kill()
-    wait_until(lambda: is_gone(child), limit_s=30, what="the reader ends")
+    wait_until(lambda: is_gone(child), limit_s=60, what="the reader ends")
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def topics_of(settings: Settings) -> list[str]:
 
 def send(settings: Settings, value: bytes) -> tuple[int, int]:
     producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, api_version=(2, 3), acks="all")
-    sent = producer.send(settings.kafka_topic, value, key=b"gate").get(10)
+    sent = producer.send(settings.kafka_topic, value, key=b"gate").get(60)
     producer.close()
     return sent.partition, sent.offset
 
@@ -121,9 +121,9 @@ def test_it_ends_in_order_when_it_is_asked_to(tmp_path: Path, how: signal.Signal
     port_file = tmp_path / "port"
     command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", port_file]
     with subprocess.Popen(command) as process:
-        wait_until(port_file.exists, limit_s=20, what="the broker to be ready")
+        wait_until(port_file.exists, limit_s=60, what="the broker to be ready")
         process.send_signal(how)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 OWNER = """
@@ -142,7 +142,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path):
         assert owner.stdout.readline() == "ready\n"
         (pid,) = children_of(owner.pid)
         owner.kill()
-    wait_until(lambda: not is_running(pid), limit_s=10, what="the broker to end with its owner")
+    wait_until(lambda: not is_running(pid), limit_s=60, what="the broker to end with its owner")
 
 
 def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -36,7 +36,7 @@ def test_records_of_an_open_transaction_are_behind_the_end(settings: Settings) -
         producer.commit_transaction()
 
     # The coordinator answers the commit before its marker stands in the partition.
-    wait_until(lambda: read_log(settings)[0].log_end == 2, limit_s=30, what="the end behind the transaction's marker")
+    wait_until(lambda: read_log(settings)[0].log_end == 2, limit_s=60, what="the end behind the transaction's marker")
 
 
 def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -> None:

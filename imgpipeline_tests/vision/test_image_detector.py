@@ -23,20 +23,22 @@ PIXELS = HEADER.width * HEADER.height
 
 
 class CountingDetector(Detector):
-    """Notes how many images it looks at at a time."""
+    """Notes how many images it is given at a time, and waits until that is as many as expected."""
 
-    def __init__(self, of: Detector) -> None:
+    def __init__(self, of: Detector, expected: int) -> None:
         super().__init__(of.spec, of.model_sha256, of.backend)
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+        self.expected = expected
         self.at_once = self.most_at_once = 0
-        self.meet = threading.Event()
 
     def detect(self, picture: Pixels | DecodedImage) -> list[Detection]:  # noqa: ARG002 - it only counts
-        with self.lock:
+        with self.changed:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-        self.meet.wait(0.02)
-        with self.lock:
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.most_at_once >= self.expected, timeout=30)
+        threading.Event().wait(0.02)  # for one more than expected, which would be an error
+        with self.changed:
             self.at_once -= 1
         return []
 
@@ -72,7 +74,7 @@ def test_the_pixels_that_are_looked_at_at_a_time_are_limited(
     detector: Detector, monkeypatch: pytest.MonkeyPatch, most_pixels: int, most_at_once: int
 ):
     monkeypatch.setattr(image_detector, "COMMON_PIXELS", 1)
-    counting = CountingDetector(detector)
+    counting = CountingDetector(detector, most_at_once)
     looks = ImageDetector(Settings(_env_file=None, max_image_pixels=most_pixels), counting)  # type: ignore[call-arg]  # as above
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(looks.detect, [DATA] * 12))

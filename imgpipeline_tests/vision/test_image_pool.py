@@ -57,12 +57,12 @@ def test_a_pool_that_is_closed_leaves_no_reader_that_waits_for_room():
     work = SizedWork()
     with closing(ImagePool(work, most_readers=4, lookers=1, most_bytes=10)) as pool:
         first, *_ = [pool.submit(10) for _ in range(5)]
-        wait_until(lambda: work.in_flight == 10, limit_s=30, what="the first image")
+        wait_until(lambda: work.in_flight == 10, limit_s=60, what="the first image")
     work.may_finish.set()
     assert first.result(30) == "10 bytes"
     names = ("read-", "look-")
     wait_until(
         lambda: not any(thread.name.startswith(names) for thread in threading.enumerate()),
-        limit_s=30,
+        limit_s=60,
         what="the pool's threads to end",
     )

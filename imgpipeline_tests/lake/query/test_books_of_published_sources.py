@@ -135,7 +135,7 @@ def test_a_publisher_that_dies_leaves_an_open_interval_and_a_sound_audit(setting
     abandoned = Publisher(settings, "gate", SourceKind.FINITE, options=PublishOptions(commit_s=0.0))
     for number in range(5):
         abandoned.offer(shot(number))
-    wait_until(lambda: abandoned.totals().announced == 5, limit_s=30, what="five announced frames")
+    wait_until(lambda: abandoned.totals().announced == 5, limit_s=60, what="five announced frames")
     publish(settings, Listed([shot(7)]))
     detect(settings)
     killed, later = books(settings)

@@ -104,7 +104,7 @@ def test_the_folder_of_a_killed_session_is_removed_by_the_next(tmp_path: Path):
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
-        wait_until(lambda: any(tmp_path.glob("sessions/*/file")), limit_s=30, what="the other session")
+        wait_until(lambda: any(tmp_path.glob("sessions/*/file")), limit_s=60, what="the other session")
         with session_folder(tmp_path):
             assert len(list(tmp_path.glob("sessions/*"))) == 2
     finally:

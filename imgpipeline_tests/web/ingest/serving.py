@@ -26,7 +26,7 @@ def serving(
     thread.start()
     try:
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
-            wait_until(lambda: answers(client), limit_s=30, what="the HTTP server")
+            wait_until(lambda: answers(client), limit_s=60, what="the HTTP server")
             yield client
     finally:
         stop.set()

@@ -130,6 +130,6 @@ def test_an_open_overview_shows_new_frames_by_itself(browser: Browser, folder: S
         page.goto("/")
         expect(page.get_by_role("link", name="3 frames")).to_be_visible()
         append(chain, frames(3, 5, date(2026, 1, 9)))
-        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=30, what="the new session")
+        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=60, what="the new session")
         page.clock.run_for(6_000)
         expect(page.get_by_role("link", name="5 frames")).to_be_visible()

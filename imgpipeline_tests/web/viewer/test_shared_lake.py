@@ -26,7 +26,7 @@ def test_pages_show_a_new_segment_and_say_of_when_they_are(folder: Settings):
         assert viewer.json("/api/v1/frames")["matching"] == 3
         before = viewer.status()["snapshot"]
         append(chain, frames(3, 5, NEXT_DAY))
-        wait_until(lambda: len(viewer.json("/api/v1/days")["days"]) == 2, limit_s=30, what="the new segment")
+        wait_until(lambda: len(viewer.json("/api/v1/days")["days"]) == 2, limit_s=60, what="the new segment")
         assert viewer.status()["snapshot"] > before
         assert viewer.status()["snapshot"][:19].replace("T", " ") in viewer.get("/").text
 
@@ -37,7 +37,7 @@ def test_an_empty_store_says_how_frames_get_into_it(folder: Settings):
         assert "imgpipeline ingest folder" in viewer.get("/").text
         assert viewer.get("/api/v1/frames").status_code == 404
         write_chain(open_store(folder), frames(0, 3))
-        wait_until(lambda: viewer.get("/api/v1/frames").status_code == 200, limit_s=30, what="the first frames")
+        wait_until(lambda: viewer.get("/api/v1/frames").status_code == 200, limit_s=60, what="the first frames")
         assert "No frames yet" not in viewer.get("/review").text
 
 
@@ -51,7 +51,7 @@ def test_a_request_keeps_its_session_while_it_is_replaced(folder: Settings):
         with lake.reading() as reading:
             append(chain, frames(3, 5))
             revision = lake.state.revision
-            wait_until(lambda: lake.state.revision > revision, limit_s=30, what="another session")
+            wait_until(lambda: lake.state.revision > revision, limit_s=60, what="another session")
             assert reading.query("SELECT count(*) FROM frames").rows == [(3,)]
             with lake.reading() as newer:
                 assert newer.query("SELECT count(*) FROM frames").rows == [(5,)]
