@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, show_json, show_table
+from imgpipeline.cli.output import JsonOption, LatestOption, note, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
@@ -25,7 +25,7 @@ def _group() -> None:
 @app.command("list")
 def list_them(
     *,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
+    limit: LatestOption = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List alerts, the latest first."""

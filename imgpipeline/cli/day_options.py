@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from imgpipeline.lake.query.days import Span
     from imgpipeline.objectstore import ObjectStore
 
+OneDayOption = Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")]
 OnlyDayOption = Annotated[str | None, typer.Option("--day", help="Only this day (UTC), such as 2026-01-09.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="First day (UTC).")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Last day (UTC); it is included.")]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.answers import SourceOption
+from imgpipeline.cli.day_options import OnlyDayOption
+from imgpipeline.cli.output import JsonOption, LatestOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.query.days import optional_day
@@ -25,8 +27,6 @@ CodeOption = Annotated[
     DeadLetterCode | None,
     typer.Option(metavar="CODE", help="Only this code, such as DECODE_FAILED (a wrong code lists them all)."),
 ]
-DayOption = Annotated[str | None, typer.Option(help="Only this day (UTC), such as 2026-01-09.")]
-SourceOption = Annotated[str | None, typer.Option(help="Only this source.")]
 
 
 @app.callback()
@@ -37,12 +37,12 @@ def _group() -> None:
 @app.command("list")
 def list_them(
     code: CodeOption = None,
-    day: DayOption = None,
+    day: OnlyDayOption = None,
     source: SourceOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Include those that were announced again, with the result.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
+    limit: LatestOption = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List the open dead letters, the latest first.
@@ -121,7 +121,7 @@ def show(
 @app.command("replay")
 def replay(
     code: CodeOption = None,
-    day: DayOption = None,
+    day: OnlyDayOption = None,
     source: SourceOption = None,
     again: Annotated[
         bool, typer.Option("--again", help="Include those that became a frame or were already announced again.")

@@ -12,6 +12,7 @@ from imgpipeline.cli.events_build import build
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
+    LatestOption,
     note,
     refuse_two_formats,
     show_csv,
@@ -49,7 +50,7 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     rule: Annotated[str | None, typer.Option(help="Only events of this rule.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only events of rules of this kind, such as image_change.")] = None,
     source: Annotated[str | None, typer.Option(help="Only events of this source.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
+    limit: LatestOption = 100,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.day_options import OneDayOption
 from imgpipeline.cli.output import JsonOption, progress_bar, show_json
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="Trace a number to the frames and segments behind it.")
 
-DayOption = Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")]
 LabelOption = Annotated[str, typer.Option("--label", help="The label, as in the summary.")]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="Only detections of this source. Default: all sources.")
@@ -26,7 +26,7 @@ def _group() -> None:
 
 @app.command("label-counts")
 def label_counts(
-    day: DayOption,
+    day: OneDayOption,
     hour: Annotated[int, typer.Option("--hour", min=0, max=23, help="The hour of the day (UTC), 0 to 23.")],
     label: LabelOption,
     source: SourceOption = None,
@@ -44,7 +44,7 @@ def label_counts(
 
 @app.command("label-totals")
 def label_totals(
-    day: DayOption,
+    day: OneDayOption,
     label: LabelOption,
     source: SourceOption = None,
     limit: LimitOption = 20,

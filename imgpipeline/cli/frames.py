@@ -9,6 +9,7 @@ from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
+    LatestOption,
     note,
     refuse_two_formats,
     show_csv,
@@ -41,7 +42,7 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     source: Annotated[str | None, typer.Option(help="Only frames of this source.")] = None,
     label: Annotated[str | None, typer.Option(help="Only frames in which this label was found.")] = None,
     status: Annotated[FrameStatus | None, typer.Option(help="Only frames with this status.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the latest ones.")] = 100,
+    limit: LatestOption = 100,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:

@@ -48,8 +48,8 @@ PayloadOption = Annotated[
         "optionally timestamp, number and attributes.",
     ),
 ]
-HostOption = Annotated[str | None, typer.Option("--host", help="Broker. Default: MQTT_HOST.")]
-PortOption = Annotated[int | None, typer.Option("--port", help="Port of the broker. Default: MQTT_PORT.")]
+BrokerHostOption = Annotated[str | None, typer.Option("--host", help="Broker. Default: MQTT_HOST.")]
+BrokerPortOption = Annotated[int | None, typer.Option("--port", help="Port of the broker. Default: MQTT_PORT.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many announced frames.")]
 
 
@@ -57,8 +57,8 @@ def mqtt(  # noqa: PLR0913, PLR0917 - one parameter for each option
     mqtt_topics: FilterOption = None,
     source: SourceOption = None,
     payload: PayloadOption = "image",
-    host: HostOption = None,
-    port: PortOption = None,
+    host: BrokerHostOption = None,
+    port: BrokerPortOption = None,
     min_brightness: MinBrightnessOption = None,
     min_sharpness: MinSharpnessOption = None,
     min_change: MinChangeOption = None,

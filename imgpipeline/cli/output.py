@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
 """The option of every command that prints data."""
+LatestOption = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, the latest ones.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of a table.")]
 """The option of commands whose data are rows."""
 

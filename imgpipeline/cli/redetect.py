@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
+from imgpipeline.cli.day_options import FromOption, OneDayOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import (
     CsvOption,
     JsonOption,
@@ -144,7 +144,7 @@ def _row(done: "Redetection") -> dict[str, Any]:
 
 
 def compare_models(
-    day: Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")],
+    day: OneDayOption,
     b: Annotated[str, typer.Option("--b", help=_SIDE)],
     a: Annotated[str, typer.Option("--a", help=_SIDE)] = "live",
     as_json: JsonOption = False,

@@ -7,6 +7,7 @@ import typer
 
 from imgpipeline.cli.ingest_rtsp import DurationOption
 from imgpipeline.cli.output import note
+from imgpipeline.cli.simulated_cameras import CameraFpsOption, CamerasOption, FirstSeedOption
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.errors import UsageError
 
@@ -24,8 +25,8 @@ def _group() -> None:
 
 @app.command("rtsp")
 def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    cameras: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 1,
-    fps: Annotated[float, typer.Option(min=0.1, max=60, help="Frames a second of each.")] = 5.0,
+    cameras: CamerasOption = 1,
+    fps: CameraFpsOption = 5.0,
     scene_s: Annotated[float, typer.Option(min=1, max=600, help="Seconds until a camera's scene repeats.")] = 20.0,
     codec: Annotated[str, typer.Option(help="h264 or mjpeg.")] = "h264",
     duration_s: DurationOption = None,
@@ -35,7 +36,7 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     api_port: Annotated[
         int | None, typer.Option(help="Also serve /v1/config, /v1/paths and /metrics on this port, such as 9997.")
     ] = None,
-    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first camera's scene.")] = 1,
+    first_seed: FirstSeedOption = 1,
 ) -> None:
     """Stream simulated scenes by RTSP, until Ctrl-C.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import note
+from imgpipeline.cli.simulated_cameras import CamerasOption, FirstSeedOption
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -15,7 +16,7 @@ _PATTERNS = ("scene", "rotate")
 
 
 def folder(
-    cameras: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 1,
+    cameras: CamerasOption = 1,
     fps: Annotated[float, typer.Option(min=0, max=60, help="Images a second of each; 0: as fast as possible.")] = 5.0,
     count: Annotated[int, typer.Option(min=1, help="Images of each camera.")] = 10,
     pattern: Annotated[
@@ -24,7 +25,7 @@ def folder(
     image: Annotated[Path | None, typer.Option(help="The picture of --pattern rotate.")] = None,
     name: Annotated[str, typer.Option(help="Names of the images; {n} is the running number from 1.")] = "{n:05d}.jpg",
     out: Annotated[Path, typer.Option(help="Where the cameras' folders are made.")] = Path("simulated"),
-    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first camera's scene.")] = 1,
+    first_seed: FirstSeedOption = 1,
 ) -> None:
     """Drop images of simulated cameras into folders, for `imgpipeline ingest folder --watch`.
 

@@ -5,21 +5,23 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.ingest_mqtt import BrokerHostOption, BrokerPortOption
 from imgpipeline.cli.output import note
+from imgpipeline.cli.simulated_cameras import CameraFpsOption, CamerasOption
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
 
 def mqtt(
-    cameras: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 1,
-    fps: Annotated[float, typer.Option(min=0.1, max=60, help="Frames a second of each.")] = 5.0,
+    cameras: CamerasOption = 1,
+    fps: CameraFpsOption = 5.0,
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds.")] = 10.0,
     payload: Annotated[str, typer.Option(metavar="[image|json]", help="What the messages hold.")] = "image",
     out: Annotated[Path, typer.Option(help="Folder for the images and their truth.")] = Path("simulated"),
     topic: Annotated[str, typer.Option(help="Topic of a camera.")] = "images/{camera}/raw",
-    host: Annotated[str | None, typer.Option("--host", help="Broker. Default: MQTT_HOST.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port of the broker. Default: MQTT_PORT.")] = None,
+    host: BrokerHostOption = None,
+    port: BrokerPortOption = None,
 ) -> None:
     """Publish simulated scenes to an MQTT broker, one message a frame.
 

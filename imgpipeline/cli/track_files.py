@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.day_options import OneDayOption
 from imgpipeline.cli.output import CsvOption, JsonOption, refuse_two_formats, show_csv, show_json, show_table
 from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.lake.query.days import parse_day
@@ -22,7 +23,7 @@ class Form(StrEnum):
 
 def stats(
     source: Annotated[str, typer.Option("--source", help="The video or sequence.")],
-    day: Annotated[str, typer.Option("--day", help="The day (UTC), such as 2026-01-09.")],
+    day: OneDayOption,
     form: Annotated[Form, typer.Option("--form", help="Statistics, or rows of tracks or detections.")] = Form.STATS,
     kind: Annotated[Kind, typer.Option("--kind", help="Cars or people, for tracks and detections.")] = Kind.CARS,
     as_json: JsonOption = False,

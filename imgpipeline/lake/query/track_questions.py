@@ -50,12 +50,8 @@ class TrackQuestions(ABC, Generic[AnswerT]):
             source: Only tracks of this source.
             label: Only tracks of this label.
         """
-        only = equal_to(source=source, label=label)
-        query = (
-            "SELECT *, (epoch_us(last_seen) - epoch_us(first_seen)) / 1e6 AS stay_s FROM tracks "  # noqa: S608 - quoted
-            f"WHERE {only} ORDER BY first_seen, track_id"
-        )
-        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+        select = "SELECT *, (epoch_us(last_seen) - epoch_us(first_seen)) / 1e6 AS stay_s FROM tracks"
+        return self._rows(select, "first_seen, track_id", (day, from_day, to_day), source, label)
 
     def unique_objects(
         self,
@@ -71,9 +67,7 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         An object that is seen in two hours counts in both, so hours must not be added up: use the table
         `unique_totals` for the day.
         """
-        only = equal_to(source=source, label=label)
-        query = f"SELECT * FROM unique_objects WHERE {only} ORDER BY hour, source, label"  # noqa: S608 - quoted
-        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+        return self._rows("SELECT * FROM unique_objects", "hour, source, label", (day, from_day, to_day), source, label)
 
     def zone_occupancy(
         self,
@@ -85,9 +79,9 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         label: str | None = None,
     ) -> AnswerT:
         """Returns what stood in each zone by hour and label; arguments as `tracks`."""
-        only = equal_to(source=source, label=label)
-        query = f"SELECT * FROM zone_occupancy WHERE {only} ORDER BY hour, source, zone, label"  # noqa: S608 - quoted
-        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+        return self._rows(
+            "SELECT * FROM zone_occupancy", "hour, source, zone, label", (day, from_day, to_day), source, label
+        )
 
     def line_crossings(
         self,
@@ -99,12 +93,8 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         label: str | None = None,
     ) -> AnswerT:
         """Returns how often each line was crossed by hour, label and direction; arguments as `tracks`."""
-        only = equal_to(source=source, label=label)
-        query = (
-            f"SELECT * FROM line_crossings WHERE {only} "  # noqa: S608 - quoted
-            "ORDER BY hour, source, line, label, direction"
-        )
-        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
+        order = "hour, source, line, label, direction"
+        return self._rows("SELECT * FROM line_crossings", order, (day, from_day, to_day), source, label)
 
     def track_preview(self, track_id: str) -> "npt.NDArray[np.uint8]":
         """Returns a track's best image, the largest and sharpest, with the object drawn on it, as an RGB array.
@@ -116,3 +106,15 @@ class TrackQuestions(ABC, Generic[AnswerT]):
         from imgpipeline.lake.query.images import as_rgb, draw_track  # noqa: PLC0415 - loads OpenCV
 
         return as_rgb(draw_track(self._open(), self._settings, track_id))
+
+    def _rows(
+        self,
+        select: str,
+        order: str,
+        days: tuple[Day | None, Day | None, Day | None],
+        source: str | None,
+        label: str | None,
+    ) -> AnswerT:
+        day, from_day, to_day = days
+        query = f"{select} WHERE {equal_to(source=source, label=label)} ORDER BY {order}"
+        return self.sql(query, day=day, from_day=from_day, to_day=to_day)
