@@ -252,3 +252,9 @@ def test_every_setting_has_a_description_and_no_secret_is_plain_text():
         is_path = name.endswith("_file")  # says where a secret is, and is none
         if not is_path and any(word in name for word in ("password", "secret", "token", "access_key")):
             assert "SecretStr" in str(field.annotation), name
+
+
+@pytest.mark.parametrize("name", ["IMGPIPELINE_MAX_DETECT_S", "IMGPIPELINE_MAX_LOOK_S"], ids=["new", "old"])
+def test_the_limit_of_a_careful_run_is_read_under_its_new_and_its_old_name(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(name, "7.5")
+    assert load_settings().max_detect_s == 7.5

@@ -120,12 +120,12 @@ class Child:
                 next_step="check this run's stderr, and whether the machine has free memory",
             ) from None
 
-    def work(self, record: KafkaRecord, *, look_limit_s: float) -> RecordOutcome:
+    def work(self, record: KafkaRecord, *, max_detect_s: float) -> RecordOutcome:
         """Processes one record in the child.
 
         Args:
             record: As it was fetched.
-            look_limit_s: How long decoding and detection may take once the image is read.
+            max_detect_s: How long decoding and detection may take once the image is read.
 
         Raises:
             ChildDiedError: It ended, or took longer. Start another child.
@@ -139,7 +139,7 @@ class Child:
             if isinstance(answer, _Done):
                 return answer.outcome
             if isinstance(answer, _Looking):
-                message, limit_s = answer.message, look_limit_s
+                message, limit_s = answer.message, max_detect_s
 
     def kill(self) -> None:
         """Ends it at once."""

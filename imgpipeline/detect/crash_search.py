@@ -84,7 +84,7 @@ class CarefulRecordPool:
         deaths: list[ChildDiedError] = []
         while len(deaths) < _DEATHS:
             try:
-                return self._ready_child().work(record, look_limit_s=self.settings.max_look_s)
+                return self._ready_child().work(record, max_detect_s=self.settings.max_detect_s)
             except ChildDiedError as death:
                 self._child = None
                 self._check_open()

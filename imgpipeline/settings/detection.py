@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from imgpipeline.contracts.times import day_of
+from imgpipeline.settings.variables import PREFIX, either
 
 
 class DetectionSettings(BaseSettings):
@@ -22,9 +23,10 @@ class DetectionSettings(BaseSettings):
         description="Pause after a failed run. It doubles with each further failure at the same end of the ledger, up "
         "to ten minutes.",
     )
-    max_look_s: float = Field(
+    max_detect_s: float = Field(
         60.0,
         gt=0,
+        validation_alias=either("MAX_DETECT_S", f"{PREFIX}MAX_LOOK_S"),
         description="After runs have died, frames are processed one by one in a separate process. A frame that takes "
         "longer than this to decode and detect there counts as one that killed the process.",
     )

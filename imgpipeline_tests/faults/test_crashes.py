@@ -21,7 +21,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-LOOK_LIMIT_S = 8.0
+MAX_DETECT_S = 8.0
 CAREFUL = FOLLOW.replace("report=lambda", "careful=True, report=lambda")
 
 
@@ -31,7 +31,7 @@ def poisoned(lane: LaneUnderTest) -> LaneUnderTest:
     lane.announce(3)
     lane.announce(1, source="poison")
     lane.announce(3, first=3)
-    return lane.with_settings(max_look_s=LOOK_LIMIT_S)
+    return lane.with_settings(max_detect_s=MAX_DETECT_S)
 
 
 def follow_carefully(lane: LaneUnderTest, stop: threading.Event | None = None) -> LaneReport:
@@ -138,7 +138,7 @@ def test_what_keeps_the_process_from_working_is_raised_as_it_would_be_here(lane:
 def hanging(poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LaneUnderTest:
     """The bad frame stops its process, and nobody is in a hurry."""
     plan(monkeypatch, "look~poison=stop", once=tmp_path)
-    return poisoned.with_settings(max_look_s=600)
+    return poisoned.with_settings(max_detect_s=600)
 
 
 def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging: LaneUnderTest, tmp_path: Path) -> None:
