@@ -1,4 +1,4 @@
-"""The day catalogue: which days the ledger has, and which of their tables are settled, followed with a checkpoint.
+"""The day catalogue: which days the ledger has, and which of their tables are complete, followed with a checkpoint.
 
 One stored object answers for all days, so a call that names no day costs what is new and nothing for days that are
 over. It is a cache: it is rebuilt if it is lost or damaged, and a day that it does not know is read from that day's
@@ -61,7 +61,7 @@ class DayCatalog:
         return sorted(self.news.days)
 
     def has_news(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
-        """Tells whether a segment of a day lies behind a version of something; what has none is settled.
+        """Tells whether a segment of a day is newer than a version of something; a version without one is complete.
 
         Args:
             day: UTC day.
@@ -70,15 +70,15 @@ class DayCatalog:
             covered: Up to where that version reaches in each chain.
 
         Raises:
-            LedgerError: A segment behind it cannot be read.
+            LedgerError: A segment after it cannot be read.
         """
-        if self.news.is_settled(day, name, version):
+        if self.news.is_complete(day, name, version):
             return False
         found = self.news.has_news(day, covered)
         if found is None:
             found = has_segment(self.store, day, self.ends, since=covered)
         if not found:
-            self.news.settle(day, name, version)
+            self.news.note_complete(day, name, version)
         return found
 
     def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
@@ -91,7 +91,7 @@ class DayCatalog:
             covered: As for `has_news`.
         """
         found = dict(covered)
-        if self.news.is_settled(day, name, version):
+        if self.news.is_complete(day, name, version):
             for chain, end in self.checkpoint.ends.items():
                 found[chain] = max(end, found.get(chain, 0))
         return found

@@ -42,7 +42,7 @@ from imgpipeline.settings import utc_now
 _NAMES = tuple(table.name for table in DAY_TABLES)
 _STORED = {table.name: stored_columns(table) for table in DAY_TABLES}
 _READERS = 16
-_SETTLED = f"tables {SCHEMA_VERSION}"
+_NOTED_AS = f"tables {SCHEMA_VERSION}"
 _Found = Mapping[str, Stored | None]
 
 
@@ -257,7 +257,7 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
     news, ends = catalog.news, catalog.ends
     versions = [list_versions(store, table) for table in _NAMES]
     stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
-    unsure = [day for day, version in stored.items() if not news.is_settled(day, _SETTLED, version)]
+    unsure = [day for day, version in stored.items() if not news.is_complete(day, _NOTED_AS, version)]
     with ThreadPoolExecutor(_READERS) as pool:
         return [
             day
@@ -277,7 +277,7 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, 
     except PermanentError:
         return True
     if not is_stale:
-        news.settle(day, _SETTLED, entry.version)
+        news.note_complete(day, _NOTED_AS, entry.version)
     return is_stale
 
 

@@ -1,8 +1,8 @@
 """Which days have segments that a follower has not seen yet, without a request per day.
 
-A table is *settled* in a version when nothing of its day lies behind that version's ends. It stays settled until a
-segment comes that touches the day. So days that are over cost nothing. A follower of the ledger notes each segment.
-If all segments of a day were noted, the newest start in each chain is known and shows exactly what the tables lack.
+A version of a table is *complete* when no segment after its ends touches its day, and stays so until such a segment
+comes. So days that are over cost nothing. A follower of the ledger notes each segment. If all segments of a day were
+noted, the newest start in each chain is known and shows exactly what the tables lack.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,15 +14,15 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.ledger.follow import OffsetRange
 
 _WHOLE_DAYS = 8
-"""Of so many settled days the newest starts are kept; of older ones only what is settled."""
+"""Of this many complete days the newest starts are kept; of older ones only that they are complete."""
 
 
 @dataclass(slots=True)
 class KnownDay:
     """What is known of one day, up to where its owner has followed the ledger."""
 
-    settled: dict[str, str] = field(default_factory=dict)
-    """By name, the version of which nothing lies behind it."""
+    complete: dict[str, str] = field(default_factory=dict)
+    """By name, the version that is complete."""
     newest: dict[ChainId, int] = field(default_factory=dict)
     """For chains in which a segment touches the day, the start of the last one."""
     is_whole: bool = True
@@ -45,7 +45,7 @@ class KnownDays:
         """Notes a segment."""
         for day in days:
             known = self.days.setdefault(day, KnownDay())
-            known.settled.clear()
+            known.complete.clear()
             known.newest[chain] = max(start, known.newest.get(chain, 0))
 
     def doubt(self, day: date) -> None:
@@ -58,18 +58,18 @@ class KnownDays:
             if any(offsets.covers(chain, start) for chain, start in known.newest.items()):
                 self.days[day] = KnownDay(is_whole=False)
 
-    def is_settled(self, day: date, name: str, version: str) -> bool:
-        """Tells whether nothing of a day lies behind a version."""
+    def is_complete(self, day: date, name: str, version: str) -> bool:
+        """Tells whether a version is known to have all of its day."""
         known = self.days.get(day)
-        return known is not None and bool(version) and known.settled.get(name) == version
+        return known is not None and bool(version) and known.complete.get(name) == version
 
-    def settle(self, day: date, name: str, version: str) -> None:
-        """Notes that nothing of a day lies behind a version."""
+    def note_complete(self, day: date, name: str, version: str) -> None:
+        """Notes that a version has all of its day."""
         if version and day in self.days:
-            self.days[day].settled[name] = version
+            self.days[day].complete[name] = version
 
     def has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
-        """Tells whether a segment of a day lies behind some ends; None if that is not known."""
+        """Tells whether a segment of a day lies after some ends; None if that is not known."""
         known = self.days.get(day)
         if known is None:
             return False
@@ -78,9 +78,9 @@ class KnownDays:
         return False if known.is_whole else None
 
     def to_json(self) -> list[Any]:
-        """Returns it as JSON values, without the starts of days that were settled long ago."""
-        settled = sorted(day for day, known in self.days.items() if known.settled and known.newest)
-        short = set(settled[:-_WHOLE_DAYS])
+        """Returns it as JSON values, without the starts of days that have long been complete."""
+        complete = sorted(day for day, known in self.days.items() if known.complete and known.newest)
+        short = set(complete[:-_WHOLE_DAYS])
         return [_day_json(day, known, is_short=day in short) for day, known in sorted(self.days.items())]
 
     @classmethod
@@ -95,7 +95,8 @@ def _day_json(day: date, known: KnownDay, *, is_short: bool) -> list[Any]:
         for chain, start in sorted(known.newest.items())
         if not is_short
     ]
-    return [day.isoformat(), {"settled": known.settled, "newest": newest, "whole": known.is_whole and not is_short}]
+    # The key of complete versions is older than the word; catalogues of earlier releases stay readable.
+    return [day.isoformat(), {"settled": known.complete, "newest": newest, "whole": known.is_whole and not is_short}]
 
 
 def _known_day(data: Mapping[str, Any]) -> KnownDay:
@@ -103,5 +104,5 @@ def _known_day(data: Mapping[str, Any]) -> KnownDay:
         ChainId(str(topic), str(topic_id), int(partition)): int(start)
         for topic, topic_id, partition, start in data["newest"]
     }
-    settled = {str(name): str(version) for name, version in data["settled"].items()}
-    return KnownDay(settled, newest, bool(data["whole"]))
+    complete = {str(name): str(version) for name, version in data["settled"].items()}
+    return KnownDay(complete, newest, bool(data["whole"]))

@@ -37,7 +37,7 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 __all__ = ["AuditReport", "Progress", "audit"]
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
-_SETTLED = f"tables {SCHEMA_VERSION}"
+_NOTED_AS = f"tables {SCHEMA_VERSION}"
 
 Progress = Callable[[int, int], None]
 """Called with the segments that were read, and how many there are to read (as far as is known)."""
@@ -283,7 +283,7 @@ class _Audit:
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, version: str) -> bool:
-        if self.news.is_settled(day, _SETTLED, version):
+        if self.news.is_complete(day, _NOTED_AS, version):
             return False
         found = [read_stored(self.store, day_table_key(table, day)) for table in _NAMES]
         manifests = [stored.manifest if stored else None for stored in found]
@@ -296,7 +296,7 @@ class _Audit:
         if is_stale is None:
             is_stale = has_segment(self.store, day, self.ends, since=covered, buckets=self.indexed.of(day))
         if not is_stale:
-            self.news.settle(day, _SETTLED, join_versions(stored.e_tag if stored else None for stored in found))
+            self.news.note_complete(day, _NOTED_AS, join_versions(stored.e_tag if stored else None for stored in found))
         return is_stale
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:

@@ -106,12 +106,12 @@ class _DayFiles:
                 yield self.paths[table.name], manifest.schema_version
 
     @property
-    def settled_as(self) -> str:
-        """Under which name the catalogue notes that nothing is behind them."""
+    def noted_as(self) -> str:
+        """The name under which the catalogue notes that they are complete."""
         return f"tables {min(manifest.schema_version for manifest in self.manifests)}"
 
     @property
-    def settled(self) -> str:
+    def version_noted(self) -> str:
         """What stands for them in the catalogue; empty if they are not made up to the same ends."""
         return "" if reach_differently(*self.manifests) else self.version
 
@@ -132,14 +132,14 @@ class _Behind:
     """For each day that has to be looked at, the offset from which each chain is read."""
 
     def look_for(self, days: Sequence[date]) -> None:
-        """Chooses the days to look at: all but those of which the catalogue knows that nothing is behind."""
+        """Chooses the days to look at: all but those whose files are complete by the catalogue."""
         for day in days:
             files = self.files.get(day)
-            name, version = (files.settled_as, files.settled) if files else ("", "")
+            name, version = (files.noted_as, files.version_noted) if files else ("", "")
             covered = common_ends(files.manifests) if files else {}
             if self.is_followed:
-                is_quiet = self.catalog.news.is_settled(day, name, version)
-                if is_quiet or self.catalog.news.has_news(day, covered) is False:
+                is_complete = self.catalog.news.is_complete(day, name, version)
+                if is_complete or self.catalog.news.has_news(day, covered) is False:
                     continue
             self.since[day] = self.catalog.read_from(day, name, version, covered)
 
@@ -154,7 +154,7 @@ class _Behind:
             quiet.difference_update(days_since(segment.header, self.since))
             yield segment
         for day in quiet & self.files.keys():
-            self.catalog.news.settle(day, self.files[day].settled_as, self.files[day].settled)
+            self.catalog.news.note_complete(day, self.files[day].noted_as, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
         return any(since.get(chain, 0) < end for chain, end in self.ends.items())

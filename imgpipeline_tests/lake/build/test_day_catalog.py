@@ -1,4 +1,4 @@
-"""The day catalogue: a settled day is not read again, and no other day passes for settled."""
+"""The day catalogue: a complete day is not read again, and no other day passes for complete."""
 
 import json
 from collections import Counter
@@ -94,7 +94,7 @@ def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, l
 
 
 @pytest.mark.medium
-def test_a_store_recreated_under_the_same_url_has_no_settled_days(counting: CountingStore, lake):
+def test_a_store_recreated_under_the_same_url_has_no_complete_days(counting: CountingStore, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     for info in list(counting.list_objects()):
@@ -151,7 +151,7 @@ def test_of_two_calls_at_a_time_the_later_saving_loses(memory: ObjectStore):
     made = write_chain(memory, frames(0, 3))
     stale_days(memory)
     sleeper = open_catalog(memory)
-    sleeper.news.settle(DAY, "whatever", "1")
+    sleeper.news.note_complete(DAY, "whatever", "1")
     append(made, frames(3, 5, NEXT))
     stale_days(memory)
     saved = memory.get(CATALOG)

@@ -1,4 +1,4 @@
-"""What is known of a day is yes, no, or "not known", and does not grow with days that were settled long ago."""
+"""What is known of a day is yes, no, or "not known", and does not grow with days that have long been complete."""
 
 from datetime import timedelta
 
@@ -27,43 +27,43 @@ def test_of_other_days_only_what_was_noted_is_known():
     assert news.has_news(DAY, {CHAIN: 6}) is None
 
 
-def test_what_is_settled_is_so_in_that_version_and_until_a_segment_comes():
+def test_a_version_is_complete_until_a_segment_of_its_day_comes():
     news = KnownDays()
     news.note(CHAIN, 5, [DAY])
-    news.settle(DAY, "tables", "v1")
-    assert news.is_settled(DAY, "tables", "v1")
-    assert not news.is_settled(DAY, "tables", "v2")
-    assert not news.is_settled(DAY, "summaries", "v1")
-    assert not news.is_settled(NEXT, "tables", "v1")
+    news.note_complete(DAY, "tables", "v1")
+    assert news.is_complete(DAY, "tables", "v1")
+    assert not news.is_complete(DAY, "tables", "v2")
+    assert not news.is_complete(DAY, "summaries", "v1")
+    assert not news.is_complete(NEXT, "tables", "v1")
     news.note(CHAIN, 9, [DAY])
-    assert not news.is_settled(DAY, "tables", "v1")
+    assert not news.is_complete(DAY, "tables", "v1")
 
 
-def test_nothing_is_settled_without_a_version():
+def test_nothing_is_complete_without_a_version():
     news = KnownDays()
     news.note(CHAIN, 5, [DAY])
-    news.settle(DAY, "tables", "")
-    assert not news.is_settled(DAY, "tables", "")
+    news.note_complete(DAY, "tables", "")
+    assert not news.is_complete(DAY, "tables", "")
 
 
 def test_a_repair_makes_its_days_doubtful():
     news = KnownDays()
     news.note(CHAIN, 5, [DAY])
     news.note(CHAIN, 8, [NEXT])
-    news.settle(NEXT, "tables", "v1")
+    news.note_complete(NEXT, "tables", "v1")
     news.forget(OffsetRange(CHAIN, 5, 8))
     assert news.has_news(DAY, {CHAIN: 100}) is None
-    assert news.is_settled(NEXT, "tables", "v1")
+    assert news.is_complete(NEXT, "tables", "v1")
 
 
-def test_it_keeps_starts_of_recent_days_and_of_those_that_are_not_settled():
+def test_it_keeps_starts_of_recent_days_and_of_those_that_are_not_complete():
     news = KnownDays()
     days = [DAY + timedelta(days=n) for n in range(12)]
     for number, day in enumerate(days):
         news.note(CHAIN, number, [day])
         if number:
-            news.settle(day, "tables", f"v{number}")
+            news.note_complete(day, "tables", f"v{number}")
     kept = KnownDays.from_json(news.to_json())
     assert [day for day in days if kept.days[day].newest] == [days[0], *days[4:]]
     assert [day for day in days if kept.has_news(day, {CHAIN: 100}) is None] == days[1:4]
-    assert all(kept.is_settled(day, "tables", f"v{number}") for number, day in enumerate(days) if number)
+    assert all(kept.is_complete(day, "tables", f"v{number}") for number, day in enumerate(days) if number)
