@@ -9,8 +9,10 @@ from imgpipeline.contracts.counts import counted
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import Caption, Series
 from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
+from imgpipeline.reports.findings import Findings
 from imgpipeline.reports.headline import TOP_LABELS
-from imgpipeline.reports.palette import OTHERS, series_style
+from imgpipeline.reports.palette import OTHERS, OTHERS_STYLE, label_style, series_style
+from imgpipeline.reports.seen_objects import SourceObjects
 from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
 
 _HEAT_MAP_ROWS = 24
@@ -35,18 +37,20 @@ class Diagram:
     """The numbers of the chart, for readers who cannot see it."""
 
 
-def make_diagrams(figures: Figures, timezone: str = "UTC") -> dict[str, Diagram]:
+def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -> dict[str, Diagram]:
     """Draws the charts of a day, except those whose numbers are all zero.
 
     Args:
         figures: The numbers of a day.
+        findings: What tracking and the rules found.
         timezone: Name of the time zone of its hours.
 
     Returns:
-        `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`, `dimensions`, `brightness`, `sharpness`,
-        `latency`.
+        `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`, `dimensions`, `brightness`,
+        `sharpness`, `latency`.
     """
     drawn = {
+        "object_hours": _object_hours(figures, findings.objects or (), timezone),
         "label_hours": _label_hours(figures, timezone),
         "heat_map": _heat_map(figures, timezone),
         "label_sources": _label_sources(figures),
@@ -68,6 +72,25 @@ def _label_hours(figures: Figures, timezone: str) -> Diagram | None:
     series = [Series(one.label or OTHERS, one.counts, series_style(at, one)) for at, one in enumerate(top)]
     names = figures.clock.names
     return _stacked(Caption("label-hours", "Detections by hour and label", "detections"), series, names, timezone)
+
+
+def _object_hours(figures: Figures, objects: Sequence[SourceObjects], timezone: str) -> Diagram | None:
+    names = figures.clock.names
+    counts: dict[str, list[int]] = {}
+    for one in objects:
+        label_hours = counts.setdefault(one.label, [0] * len(names))
+        for place, count in enumerate(one.by_hour(len(names))):
+            label_hours[place] += count
+    top = figures.top_labels(TOP_LABELS)
+    styled = [(label, label_style(label, top), hours) for label, hours in counts.items() if any(hours)]
+    shown = [Series(label, tuple(hours), style) for label, style, hours in styled if style != OTHERS_STYLE]
+    others = [hours for _, style, hours in styled if style == OTHERS_STYLE]
+    if others:
+        shown.append(Series(OTHERS, tuple(sum(hours) for hours in zip(*others, strict=True)), OTHERS_STYLE))
+    caption = Caption(
+        "object-hours", "Different objects by hour and label", "objects (one seen in two hours counts in both)"
+    )
+    return _stacked(caption, shown, names, timezone) if shown else None
 
 
 def _frame_hours(figures: Figures, timezone: str) -> Diagram | None:

@@ -79,6 +79,12 @@ class Headline:
     """Frames that the sources received, by their accounts; None if they sent none."""
     dropped: int = 0
     """Of these, lost."""
+    objects: int | None = None
+    """Different objects, each counted at each source that saw it; None if the day's objects are not tracked."""
+    crossings: int | None = None
+    """Crossings of all lines; None if they are not counted."""
+    events: int | None = None
+    """Events of all rules; None if the rules were not evaluated."""
     recipe: str = ""
     """Hash of what made the page: code, templates, queries and settings; empty in pages of older releases."""
 

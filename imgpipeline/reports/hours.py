@@ -1,9 +1,11 @@
 """The hours of a reported day: 24, or one more or less on a local day on which the clock is changed."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
+from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.sessions.local_time import hours_of, local_days
 
 
@@ -22,6 +24,17 @@ class DayHours:
     def places(self) -> Mapping[datetime, int]:
         """The number of each hour by its start."""
         return {start: place for place, start in enumerate(self.starts)}
+
+    def place(self, at: datetime) -> int:
+        """Returns the number of the hour that an instant of the day lies in."""
+        return max(0, bisect_right(self.starts, at) - 1)
+
+    def condition(self, column: str) -> str:
+        """Returns SQL that is true if a time lies in the day; `column` is an identifier as SQL has it."""
+        return (
+            f"({column} >= TIMESTAMPTZ '{format_time(self.starts[0])}' "
+            f"AND {column} < TIMESTAMPTZ '{format_time(self.end)}')"
+        )
 
     def span(self, place: int) -> tuple[datetime, datetime]:
         """Returns the instants at which an hour begins and ends, UTC."""

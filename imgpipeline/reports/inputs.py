@@ -16,15 +16,18 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.summaries import SUMMARIES, recipe
-from imgpipeline.lake.build.summary_inputs import Patience, agree
+from imgpipeline.lake.build.summary_inputs import Patience, agree, stored_key
 from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
-from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, SCHEMA_VERSION, TRACK_TABLES
 from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.hours import day_hours
 from imgpipeline.settings import Settings
+
+FOUND_TABLES = (*TRACK_TABLES, *PLACE_TABLES, EVENTS)
+"""What tracking and the rules found. A day need not have them, and the report says where it has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,15 @@ class ReportInputs:
     """The UTC days that hold a day of another time zone; empty for UTC."""
     verdict: StoredVerdict | None = None
     """What the last audit has said of the day."""
+
+    @property
+    def utc_days(self) -> tuple[date, ...]:
+        """The UTC days that are read, in order."""
+        return tuple(part.day for part in self.parts) or (self.day,)
+
+    def days_with(self, table: str) -> tuple[date, ...]:
+        """Returns the UTC days for which a table of tracks, events, zones or lines is built, in order."""
+        return tuple(day for day in self.utc_days if stored_key(table, day) in self.versions)
 
     @property
     def fingerprint(self) -> str:
@@ -136,7 +148,7 @@ def _inputs(
     return ReportInputs(
         day=day,
         recipe=report_recipe(settings),
-        versions=tables | _summary_versions(store, day) | audit,
+        versions=tables | _optional_versions(store, day) | audit,
         manifests=tuple(found.manifest for found in stored.values()) if len(stored) == len(DAY_TABLES) else (),
         behind=behind,
         is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
@@ -181,9 +193,10 @@ def read_local_inputs(
     )
 
 
-def _summary_versions(store: ObjectStore, day: date) -> dict[str, str]:
-    """Returns the versions of the stored summaries: the page says whether they are built."""
-    infos = [store.head(summary_key(name, day)) for name in sorted(SUMMARIES)]
+def _optional_versions(store: ObjectStore, day: date) -> dict[str, str]:
+    """Returns the versions of the stored summaries (the page says whether they are built), and of what was found."""
+    keys = [summary_key(name, day) for name in sorted(SUMMARIES)]
+    infos = [store.head(key) for key in (*keys, *(stored_key(table.name, day) for table in FOUND_TABLES))]
     return {info.key: info.e_tag for info in infos if info is not None}
 
 

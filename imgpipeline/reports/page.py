@@ -1,9 +1,9 @@
 """Lays out the page of a day with the template, in one file that needs no other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
+from imgpipeline.reports.easel import Easel
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
 from imgpipeline.reports.figures import Figures, SourceFigures
+from imgpipeline.reports.findings import Findings, read_findings
 from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
+from imgpipeline.reports.hour_tables import make_hour_tables
 from imgpipeline.reports.hours import day_hours
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
@@ -57,12 +60,15 @@ class DayContent:
     """By code, the most frequent first."""
     previews: tuple[Preview, ...]
     """Frames that are shown."""
+    findings: Findings
+    """What tracking and the rules found."""
     least_confidence: float
     """Summaries of labels count detections from this confidence on."""
 
     most_labels = 40
     most_sources = 60
     most_dimensions = 12
+    most_legend = 12
 
     @property
     def headline(self) -> Headline:
@@ -88,6 +94,9 @@ class DayContent:
             notices=figures.notices,
             received=sum(books.received for books in figures.books) if figures.books else None,
             dropped=sum(sum(books.dropped.values()) for books in figures.books),
+            objects=self.findings.object_count,
+            crossings=self.findings.crossing_count,
+            events=self.findings.event_count,
             recipe=self.inputs.recipe,
         )
 
@@ -136,6 +145,16 @@ class DayContent:
         return f"timestamp >= TIMESTAMPTZ '{start}' AND timestamp < TIMESTAMPTZ '{end}'"
 
     @property
+    def day_options(self) -> str:
+        """The UTC days that are read, as options of commands."""
+        first, *others = self.inputs.utc_days
+        return f"--from {first} --to {others[-1]}" if others else f"--day {first}"
+
+    def days_without(self, table: str) -> tuple[date, ...]:
+        """Returns the UTC days for which a table is not built."""
+        return tuple(day for day in self.inputs.utc_days if day not in self.inputs.days_with(table))
+
+    @property
     def has_all_summaries(self) -> bool:
         """Whether every summary of the day is stored."""
         return all(state is not Verdict.NOT_BUILT for _, state in self.verdict.summaries)
@@ -148,12 +167,16 @@ class DayContent:
         """Returns a bar for a cell of a table."""
         return Markup(charts.bar(value, largest, style))  # noqa: S704 - numbers only
 
+    def hours_strip(self, hours: Sequence[float], told: str, style: str = "s0") -> Markup:
+        """Returns one number per hour as a row of tiny bars."""
+        return Markup(charts.strip(hours, max(hours), told, style))  # noqa: S704 - charts escape their texts
+
     def strip(self, source: SourceFigures) -> Markup:
         """Returns the hours of a source as a row of tiny bars."""
         hours = source.hours.frames
         frames, active = counted(sum(hours), "frame"), counted(source.active_hours, "hour")
         told = f"{frames} in {active}, at most {number(max(hours))} in one"
-        return Markup(charts.strip(hours, max(hours), told))  # noqa: S704 - charts escape their texts
+        return self.hours_strip(hours, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +211,14 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
     least = settings.summary_threshold
     zone = find_timezone(inputs.timezone)
     with _open_day(store, settings, inputs, cache_dir) as session:
-        figures = read_figures(session, day_hours(inputs.day, zone))
+        clock = day_hours(inputs.day, zone)
+        figures = read_figures(session, clock)
         letters = read_dead_letters(session) if figures.dead_letters else ()
         top = figures.top_labels(TOP_LABELS)
-        previews = make_previews(store, settings, session, lambda label: label_colour(label, top), least=least)
-    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, least)
+        easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
+        previews = make_previews(easel, session, least=least)
+        findings = read_findings(easel, session, inputs, clock, least=least)
+    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least)
     return Page(render(content), content.headline)
 
 
@@ -226,7 +252,8 @@ def render(content: DayContent) -> bytes:
         headline=headline,
         content=content,
         figures=content.figures,
-        diagrams=make_diagrams(content.figures, content.inputs.timezone),
+        diagrams=make_diagrams(content.figures, content.findings, content.inputs.timezone),
+        hour_tables=make_hour_tables(content.findings, content.figures.clock.names, content.inputs.timezone),
         series_style=series_style,
         label_style=lambda label: label_style(label, headline.top),
         others=OTHERS,

@@ -4,31 +4,19 @@ The same day always gets the same frames. A preview whose image can no longer be
 report.
 """
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError
-from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.reports.palette import Colour
+from imgpipeline.reports.easel import Easel, Picture
 from imgpipeline.reports.stored_day import DayQueries
-from imgpipeline.settings import Settings
-from imgpipeline.vision.previews import draw_preview, read_pixels
 
 MOST_PREVIEWS = 5
-_LONGEST_SIDE_PX = 720
-_MOST_JPEG_BYTES = 60_000
 _MOST_BOXES = 60
 _LIGHT = 60
 """Mean luma from which on a picture is not dark."""
-_REASONS = {
-    DeadLetterCode.OBJECT_NOT_FOUND: "The image is no longer in the store.",
-    DeadLetterCode.OBJECT_FORBIDDEN: "The store refuses access to the image.",
-    DeadLetterCode.PATH_NOT_ALLOWED: "The pipeline may not read the location of the image.",
-}
 
 _BEST = "labels + is_light DESC, labels DESC, least(boxes, 12) DESC, sure DESC, frame_id"
 _CHOSEN = f"""
@@ -71,10 +59,8 @@ class Preview:
     """Topic, partition and offset of its announcement: `frames/0/17`."""
     detections: tuple[Detection, ...]
     """What was found in it, strongest first."""
-    jpeg_base64: str | None
-    """The picture with boxes; None if it cannot be shown."""
-    missing: str | None
-    """Why it cannot be shown; None if it can."""
+    picture: Picture
+    """Its image with boxes."""
 
     @property
     def labels(self) -> tuple[tuple[str, int], ...]:
@@ -84,20 +70,16 @@ class Preview:
 
 
 def make_previews(
-    store: ObjectStore,
-    settings: Settings,
+    easel: Easel,
     session: DayQueries,
-    colour_of: Callable[[str], Colour],
     *,
     least: float = 0.0,
 ) -> tuple[Preview, ...]:
     """Chooses frames of a session's day and draws what was found in them.
 
     Args:
-        store: The object store.
-        settings: Which pictures may be read, and how large they may be.
+        easel: Draws them.
         session: Opened for that day alone.
-        colour_of: Colour of a label.
         least: Detections with a lower confidence are left out, as in the summaries.
 
     Returns:
@@ -110,14 +92,13 @@ def make_previews(
     found: dict[str, list[Sequence[Any]]] = {}
     for row in session.query(_CHOSEN.format(least=float(least))).rows:
         found.setdefault(row[0], []).append(row)
-    easel = _Easel(ImageReader(store, settings), colour_of)
     return tuple(_preview(easel, rows) for rows in found.values())
 
 
-def _preview(easel: "_Easel", rows: list[Sequence[Any]]) -> Preview:
+def _preview(easel: Easel, rows: list[Sequence[Any]]) -> Preview:
     frame_id, source, timestamp, path, topic, partition, offset = rows[0][:7]
     detections = tuple(Detection(row[7], row[8] or 0, row[9], (row[10], row[11], row[12], row[13])) for row in rows)
-    encoded, missing = easel.draw(path, detections[:_MOST_BOXES])
+    picture = easel.draw(path, detections[:_MOST_BOXES])
     return Preview(
         frame_id=frame_id,
         source=source,
@@ -125,31 +106,5 @@ def _preview(easel: "_Easel", rows: list[Sequence[Any]]) -> Preview:
         image_path=path,
         origin=f"{topic}/{partition}/{offset}",
         detections=detections,
-        jpeg_base64=base64.b64encode(encoded).decode() if encoded else None,
-        missing=missing,
+        picture=picture,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Easel:
-    """Draws previews."""
-
-    reader: ImageReader
-    colour_of: Callable[[str], Colour]
-
-    def draw(self, path: str, detections: Sequence[Detection]) -> tuple[bytes | None, str | None]:
-        """Returns the preview, or why there is none."""
-        try:
-            pixels = read_pixels(self.reader, path)
-        except ImageDeletedError as error:
-            return None, error.message
-        except BadInputError as error:
-            return None, _REASONS.get(error.code, f"The image can no longer be shown ({error.code.value}).")
-        drawn = draw_preview(
-            pixels,
-            detections,
-            max_side=_LONGEST_SIDE_PX,
-            most_bytes=_MOST_JPEG_BYTES,
-            colour_of=lambda found: self.colour_of(found.label),
-        )
-        return drawn, None

@@ -12,6 +12,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.overlay import WORKING
 from imgpipeline.lake.build.summary_inputs import agree
 from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
+from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables_of_day
 from imgpipeline.lake.sessions.ledger_tables import say_what_became_of_them
 from imgpipeline.lake.sessions.session import Answer, create_summary_views, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
@@ -20,7 +21,7 @@ from imgpipeline.lake.storage.engine import Engine, all_rows, lock, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer
 from imgpipeline.ledger.dead_letters import ReplayTrail
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.reports.inputs import ReportInputs
+from imgpipeline.reports.inputs import FOUND_TABLES, ReportInputs
 from imgpipeline.settings import Settings
 
 _REPLAYS = f"""
@@ -45,7 +46,7 @@ class StoredDay:
     """The stored tables of one day. Made by `open_stored_day`."""
 
     engine: Engine
-    """DuckDB with the day tables, the summaries over them, and `dead_letters` with their state."""
+    """DuckDB with the day tables, the summaries over them, `dead_letters` with their state, and what was found."""
 
     def query(self, sql: str) -> Answer:
         """Runs one query of this project; raises PermanentError if memory or disk do not do for it."""
@@ -88,7 +89,8 @@ def open_stored_day(
             engine.run(f"CREATE VIEW {name} AS {all_rows(path, day=inputs.day)}")
         if not agree(manifests):
             raise _under_way(inputs)
-        cache.trim()
+        create_derived_tables(engine)
+        fill_derived_tables_of_day(engine, cache, inputs.day, inputs.versions, tables=FOUND_TABLES)
         create_summary_views(engine, settings)
         _create_dead_letters(engine)
         lock(engine)

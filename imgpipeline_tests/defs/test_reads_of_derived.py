@@ -9,13 +9,17 @@ from urllib.parse import unquote
 import pytest
 
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
+from imgpipeline.events.building import build_table
+from imgpipeline.events.configuration import parse_rules
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
+from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import load_settings
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.defs.stored_days import add_frames
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
@@ -24,17 +28,21 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 DAY = date(2026, 3, 1)
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+RULES = '[[rule]]\nname = "seen"\nkind = "count"\nabove = 0\n'
 
 pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
 def built(bucket: S3Bucket) -> ObjectStore:
-    """A bucket with a day's tables, newer segments of the day, and an audit."""
+    """A bucket with a day's tables, tracks and events, newer segments of the day, and an audit."""
     store = open_store(s3_settings(bucket))
     add_frames(store, DAY, 0.6, 0.9)
     write_chain(store, [dead_letter(0, DAY), dead_letter(1, DAY)])
     rebuild_day(store, DAY, now=NOW)
+    build_tracks(store, DAY, settings=load_settings(), now=NOW)
+    for table in (*EVENT_TABLES, *PLACE_TABLES):
+        build_table(store, DAY, table, rules=parse_rules(RULES, name="rules.toml"), settings=load_settings(), now=NOW)
     audit(store, list, now=NOW)
     add_frames(store, DAY, 0.7, number=1, camera=1)
     return store
@@ -65,7 +73,9 @@ def build_all(store: ObjectStore) -> None:
     settings = load_settings()
     for name in SUMMARIES:
         assert not build_summary(store, name, DAY, settings=settings, now=NOW).skipped
-    assert not build_report(store, settings, DAY, now=NOW).skipped
+    report = build_report(store, settings, DAY, now=NOW)
+    assert not report.skipped
+    assert report.headline.events == 1
 
 
 def test_summaries_and_report_read_no_segment_and_fetch_each_table_once(proxy: AnswerLosingProxy) -> None:

@@ -8,6 +8,7 @@ from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import LABELS, chosen_frames, detection
 from imgpipeline_tests.ledger.samples import dead_letter, frame, write_chain
+from imgpipeline_tests.tracking.films import Car, film
 
 
 def seen(
@@ -42,3 +43,38 @@ def write_busy_day(store: ObjectStore) -> list[Frame]:
     other = ChainId("frames", "dGVzdA_topic-id", 1)
     write_chain(store, [replace(seen(n, hour=23, source="cam-9"), partition=1) for n in range(4)], chain=other)
     return list(chosen_frames(store).values())
+
+
+ROAD_RULES = """
+[[zone]]
+name = "road"
+source = "gate"
+points = [[0, 0.3], [1, 0.3], [1, 0.4], [0, 0.4]]
+
+[[line]]
+name = "stop"
+source = "gate"
+size = [640, 480]
+points = [[95, 100], [95, 300]]
+backward = "out"
+
+[[rule]]
+name = "loiters"
+kind = "dwell_time"
+zone = "road"
+labels = ["car"]
+seconds = 900
+
+[[rule]]
+name = "crosses"
+kind = "line_crossing"
+line = "stop"
+"""
+"""The car of `write_driving_day` stays on the road and crosses the line once."""
+
+
+def write_driving_day(store: ObjectStore) -> None:
+    """Write a day on which a car drives slowly to the right from 12:05 to 12:25, past a person from 12:05 to 12:10."""
+    first, last = (frame(0).timestamp.replace(hour=12, minute=minute) for minute in (5, 25))
+    seen_there = [Car(first, last), Car(first, first + timedelta(minutes=5), "person", y=300)]
+    write_chain(store, [replace(one, source_image_path="images/road.jpg") for one in film(first, last, seen_there)])

@@ -16,8 +16,9 @@ from imgpipeline.defs.partitions import DAYS, days_of
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.versions import Built
 from imgpipeline.lake.build.summaries import SUMMARIES
-from imgpipeline.lake.schema import DAY_TABLES, LABEL_TIMESTAMPS
-from imgpipeline.reports.inputs import report_recipe
+from imgpipeline.lake.schema import DAY_TABLES, LABEL_TIMESTAMPS, TRACK_TABLES
+from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
+from imgpipeline.reports.inputs import FOUND_TABLES, report_recipe
 from imgpipeline.settings import Settings, load_settings, utc_now
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ DAILY_REPORT = dg.AssetKey("daily_report")
 _MOST_PICTURES = 10
 """Of a long range only the last days show their picture."""
 _SHOWN_TABLES = (*(table.name for table in DAY_TABLES), *(n for n in SUMMARIES if n != LABEL_TIMESTAMPS.name))
-_UPSTREAM = [dg.AssetKey(name) for name in _SHOWN_TABLES]
+_UPSTREAM = [dg.AssetKey(name) for name in (*_SHOWN_TABLES, *(table.name for table in FOUND_TABLES))]
+"""A day need not have tracks or events: what was never built neither makes a report outdated nor holds it up."""
+_BUILT_WITH_OTHERS = {dg.AssetKey(table.name) for table in TRACK_TABLES if table is not UNIQUE_OBJECTS}
+_FOLLOWED = [key for key in _UPSTREAM if key not in _BUILT_WITH_OTHERS]
+"""All tables of tracks come from one step, so one of them is enough to look at."""
 
 
 def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -47,10 +52,11 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 kinds={"html", "s3"},
                 owners=["team:imgpipeline"],
                 description="What happened on that day? One self-contained HTML page: detections by label and "
-                "hour, frames by hour and size, images with their detections, dead letters, and whether tables and "
-                "ledger agree. The command imgpipeline report --day D --out F fetches it.",
+                "hour, different objects, zones and lines, events, frames by hour and size, images with their "
+                "detections and tracks, dead letters, and whether tables and ledger agree. The command "
+                "imgpipeline report --day D --out F fetches it.",
                 code_version=report_recipe(settings),
-                automation_condition=follow(_UPSTREAM),
+                automation_condition=follow(_FOLLOWED),
             )
         ],
         partitions_def=DAYS,
@@ -88,8 +94,13 @@ def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
         "dead_letters": made.headline.dead_letters,
         "notices": made.headline.notices,
         "dropped": made.headline.dropped,
-        **({"observed_s": made.headline.observed_s} if made.headline.observed_s is not None else {}),
-        **({"received": made.headline.received} if made.headline.received is not None else {}),
+        **_known(
+            observed_s=made.headline.observed_s,
+            received=made.headline.received,
+            objects=made.headline.objects,
+            crossings=made.headline.crossings,
+            events=made.headline.events,
+        ),
         **(
             {"picture": dg.MetadataValue.md(f"![{made.day}](data:image/svg+xml;base64,{picture})")}
             if with_picture
@@ -99,6 +110,10 @@ def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
     # Not of the page's bytes: it names the versions of the tables, which change whenever one is built again.
     content = repr((made.recipe, replace(made.headline, inputs="")))
     return Built(metadata, sha256(content.encode()).hexdigest()[:16])
+
+
+def _known(**numbers: float | None) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 reports = report_assets(load_settings())

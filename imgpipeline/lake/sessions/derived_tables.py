@@ -3,7 +3,7 @@
 They are read when a query uses them. A day without them reads as empty, and newer segments are not in them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
@@ -55,7 +55,34 @@ def fill_derived_tables(
             path = engine.folder / stored_key(table.name, day)
             if is_wanted(day) and cache.link(stored_key(table.name, day), e_tag, path):
                 queries.append(all_rows(path, day=day))
-        if queries:
-            engine.run(f"DROP TABLE {table.name}")
-            engine.run(f"CREATE VIEW {table.name} AS {' UNION ALL BY NAME '.join(queries)}")
+        _show(engine, table, queries)
     cache.trim()
+
+
+def fill_derived_tables_of_day(
+    engine: Engine, cache: LakeCache, day: date, versions: Mapping[str, str], *, tables: Iterable[Table] = _TABLES
+) -> None:
+    """Replaces the empty tables by views of what is stored of one day.
+
+    Args:
+        engine: DuckDB with the empty tables.
+        cache: Where fetched files are kept.
+        day: UTC day.
+        versions: The version of each stored table, by its key; a table without one stays empty.
+        tables: Only these.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    for table in tables:
+        key = stored_key(table.name, day)
+        if key in versions and cache.link(key, versions[key], engine.folder / key):
+            _show(engine, table, [all_rows(engine.folder / key, day=day)])
+    cache.trim()
+
+
+def _show(engine: Engine, table: Table, queries: Sequence[str]) -> None:
+    if queries:
+        engine.run(f"DROP TABLE {table.name}")
+        engine.run(f"CREATE VIEW {table.name} AS {' UNION ALL BY NAME '.join(queries)}")

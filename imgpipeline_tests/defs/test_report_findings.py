@@ -1,0 +1,54 @@
+"""The daily report follows tracks and events where there are any, waits for none, and comes to rest."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.reports import DAILY_REPORT
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.stored_days import add_frames, build, newest
+
+DAY = date(2026, 3, 1)
+FOUND = ("unique_objects", "zone_occupancy", "events")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def is_requested(instance: dg.DagsterInstance) -> bool:
+    """Tell whether automation would build the day's report now."""
+    result = dg.evaluate_automation_conditions(defs, instance, asset_selection=dg.AssetSelection.assets(DAILY_REPORT))
+    return bool(result.get_requested_partitions(DAILY_REPORT))
+
+
+@pytest.mark.medium
+def test_a_report_without_tracks_and_events_is_built_and_follows_them_once_they_come(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, 0.6, 0.9)
+    instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=str(DAY)))
+    assert build(instance, DAY).success
+    said = newest(instance, "daily_report", DAY)
+    assert said is not None
+    assert "objects" not in said.metadata
+    assert not is_requested(instance), "nothing is waited for"
+    for table in FOUND:
+        instance.report_runless_asset_event(dg.AssetMaterialization(table, partition=str(DAY)))
+        assert is_requested(instance), table
+        assert build(instance, DAY, select=["daily_report"]).success
+        assert not is_requested(instance), "it does not run in circles"
