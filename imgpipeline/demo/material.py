@@ -19,6 +19,10 @@ HOURS = (7, 12, 18, 23)
 """Hours of the day that are simulated, from morning light to night."""
 FRAMES_A_SCENE = 50
 INTERVAL_S = 20.0
+CLIP_CAMERA = "crossing"
+"""Source of the clip: a busy street at a frame rate at which objects can be followed and counted once."""
+CLIP_FRAMES = 100
+CLIP_INTERVAL_S = 0.2
 FIRST_SEED = 2_000
 """The demo's scenes: none of them was used to train the model."""
 
@@ -27,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SceneOfDay:
-    """One camera in one hour."""
+    """One camera for some time."""
 
     source: str
     """The camera."""
@@ -35,52 +39,71 @@ class SceneOfDay:
     """Time of the first frame, UTC."""
     folder: Path
     """Where its frames and its truth are written."""
-    seed: int
-    """Of the scene."""
+    scene: Scene
+    """What the camera sees."""
+    interval_s: float
+    """Seconds from frame to frame."""
     first_number: int
     """Number of its first frame within the camera."""
 
 
 def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
-    """Returns the scenes of a day: each camera in each hour."""
+    """Returns the scenes of a day: each camera in each hour, and the clip of objects that are to be followed."""
     midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return [
+    scenes = [
         SceneOfDay(
             source=camera,
             start=midnight + timedelta(hours=hour, minutes=5 * index),
             folder=folder / camera / f"{hour:02d}h",
-            seed=FIRST_SEED + index * len(HOURS) + part,
+            scene=Scene(FIRST_SEED + index * len(HOURS) + part, frames=FRAMES_A_SCENE, hour=hour),
+            interval_s=INTERVAL_S,
             first_number=part * FRAMES_A_SCENE,
         )
         for part, hour in enumerate(HOURS)
         for index, camera in enumerate(CAMERAS)
     ]
+    # Many objects that hide each other for moments, so that counting each once is not trivial.
+    busy = Scene(FIRST_SEED + len(scenes), frames=CLIP_FRAMES, hour=12, objects=40, overlap=0.6)
+    clip = SceneOfDay(
+        source=CLIP_CAMERA,
+        start=midnight + timedelta(hours=12, minutes=30),
+        folder=folder / CLIP_CAMERA,
+        scene=busy,
+        interval_s=CLIP_INTERVAL_S,
+        first_number=0,
+    )
+    return [*scenes, clip]
 
 
 def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
     """Draws the frames of all scenes and writes their truth; returns the number of frames."""
-    for done, scene in enumerate(scenes):
-        progress(done * FRAMES_A_SCENE, len(scenes) * FRAMES_A_SCENE)
+    total, done = _frames_of(scenes), 0
+    for scene in scenes:
+        progress(done, total)
         write_scene(
-            Scene(scene.seed, frames=FRAMES_A_SCENE, hour=scene.start.hour),
+            scene.scene,
             scene.folder,
             source=scene.source,
             start=scene.start,
-            interval_s=INTERVAL_S,
+            interval_s=scene.interval_s,
             first_frame_number=scene.first_number,
         )
-    total = len(scenes) * FRAMES_A_SCENE
+        done += len(scene.scene)
     progress(total, total)
     return total
 
 
 def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Progress) -> int:
     """Stores and announces the frames of all scenes; returns how many were announced."""
-    total, announced = len(scenes) * FRAMES_A_SCENE, 0
+    total, announced = _frames_of(scenes), 0
     for scene in scenes:
-        pace, step = Pace(scene.start, timedelta(seconds=INTERVAL_S)), _part_of(progress, announced, total)
+        pace, step = Pace(scene.start, timedelta(seconds=scene.interval_s)), _part_of(progress, announced, total)
         announced += ingest_folder(settings, scene.folder, scene.source, pace=pace, progress=step).announced
     return announced
+
+
+def _frames_of(scenes: list[SceneOfDay]) -> int:
+    return sum(len(scene.scene) for scene in scenes)
 
 
 def _part_of(progress: Progress, before: int, total: int) -> Progress:

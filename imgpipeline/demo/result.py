@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from imgpipeline.contracts.counts import counted
+from imgpipeline.demo.material import CLIP_CAMERA
+from imgpipeline.demo.unique import UniqueComparison, compare_unique, show_unique
 from imgpipeline.demo.verdict import Comparison, LabelHour, compare, read_counts
 from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator import FrameTruth
 
 
@@ -26,6 +29,8 @@ class Outcome:
     """The counts of `label_counts`."""
     comparison: Comparison | None
     """The counts compared with the truth; None if it is not known."""
+    unique: UniqueComparison | None
+    """The unique objects of the clip compared with the truth; None if it is not known."""
     audit: Mapping[str, Any]
     """The result of the audit."""
     problems: tuple[str, ...]
@@ -38,12 +43,18 @@ class Outcome:
 
 
 def judge(
-    store: ObjectStore, folder: Path, report: AuditReport, announced: int, truths: Sequence[FrameTruth]
+    store: ObjectStore,
+    settings: Settings,
+    folder: Path,
+    report: AuditReport,
+    announced: int,
+    truths: Sequence[FrameTruth],
 ) -> Outcome:
     """Compares the results with the input.
 
     Args:
         store: The object store.
+        settings: Say how long an object must be seen to be counted.
         folder: The same as a folder, for DuckDB.
         report: A full audit.
         announced: How many frames were announced.
@@ -53,7 +64,9 @@ def judge(
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
     built = [day for day in days if store.head(f"summaries/label_counts/day={day}/label_counts.parquet")]
     comparison = compare(folder, built, truths) if truths else None
-    problems = list(comparison.failures) if comparison else []
+    least_s = settings.unique_min_s
+    unique = compare_unique(folder, built, truths, CLIP_CAMERA, least_s=least_s) if truths else None
+    problems = [*comparison.failures, *unique.failures] if comparison and unique else []
     outcomes = sum(row["frames"] + row["gated"] + row["dead_letters"] for row in answer["partitions"])
     if outcomes != announced:
         problems.append(f"announced: {counted(announced, 'frame')}, with an outcome: {outcomes}")
@@ -62,7 +75,7 @@ def judge(
     if not answer["ok"]:
         problems.append("the audit is not ok")
     counts = read_counts(folder, built) if built else {}
-    return Outcome(announced, counts, comparison, answer, tuple(problems))
+    return Outcome(announced, counts, comparison, unique, answer, tuple(problems))
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
@@ -85,6 +98,8 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
             f"Box by box: {score.hits} found, {score.misses} missed, {score.false_alarms} false alarms "
             f"(recall {score.recall:.4f}, precision {score.precision:.4f})"
         )
+    if outcome.unique:
+        show_unique(outcome.unique, console)
     _show_audit(outcome.audit, console)
     for problem in outcome.problems:
         console.print(f"[bold red]Not as it should be:[/] {problem}")

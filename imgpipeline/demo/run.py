@@ -20,6 +20,7 @@ from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DagsterServer, dagster_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import fix_ends, known_days
@@ -33,6 +34,7 @@ from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.video_choice import FrameChoice
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
+from imgpipeline.tracking.day_tracks import DayTracks
 from imgpipeline.vision.registry import find_model
 
 _QUIET_S = 900.0
@@ -128,7 +130,7 @@ def _work(
     console.print(
         "[bold]5[/] frames_sensor requests a run of detect_frames; its process is starting, which takes a while"
     )
-    with _step(console, "  Frames get their outcome") as step:
+    with _step(console, "  Frames and notices get their outcome") as step:
         records = sum(log.log_end for log in read_log(settings))
         _await(lambda: sum(end.offset for end in fix_ends(store).values()), records, step, dagster)
     building = "[bold]6[/] Automation builds tables, summaries and report (a day at most once a minute)"
@@ -140,7 +142,7 @@ def _work(
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
-    outcome = judge(store, workspace.store, report, announced, list(read_truths(scenes)))
+    outcome = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
     if not options.cameras:
         return outcome
     entries, problems = check_books(store, settings)
@@ -175,13 +177,14 @@ def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterSe
 
 
 def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> None:
-    """Waits until the tables and summaries of all days are current, and each day has its report."""
+    """Waits until the tables, summaries and tracks of all days are current, and each day has its report."""
     store = open_store(settings)
     days = known_days(store)
 
     def current() -> int:
         behind = days_behind(store)
-        return sum(1 for day in days if day not in behind and store.head(report_key(day)))
+        reported = [day for day in days if day not in behind and store.head(report_key(day))]
+        return sum(state_of(DayTracks(store, day, settings, utc_now())) is State.CURRENT for day in reported)
 
     _await(current, len(days), step, dagster)
 

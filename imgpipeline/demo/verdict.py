@@ -18,7 +18,8 @@ from imgpipeline.sources.simulator.scoring import Score, match_detections
 
 LEAST_RECALL = 0.98
 LEAST_PRECISION = 0.98
-"""The stated error, box by box (models/README.md: at least 0.99 over 100 scenes), with room for a demo of twelve."""
+"""The stated error, box by box (models/README.md: at least 0.99 over 100 scenes), with room for a demo of twelve
+and for the clip, in which objects hide each other."""
 MOST_OFF_SHARE = 0.10
 MOST_OFF_COUNT = 5
 """The model's stated error of a count, the larger of the two. It is wide because an hour has three scenes of few

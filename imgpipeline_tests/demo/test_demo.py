@@ -62,10 +62,14 @@ def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All is as it should be." in done.stdout
-    assert re.search(r"Audit: ok: 600 frames and 0 dead letters in 4 partitions, 0 offsets missing", done.stdout)
+    assert re.search(r"Audit: ok: 700 frames and 0 dead letters in 4 partitions, 0 offsets missing", done.stdout)
     rows = re.findall(r"(person|bicycle|car|dog)@\S+ \d\d:00 +│ +(\d+) │ +(\d+) │", done.stdout)
     assert len(rows) == 16
     assert sum(int(truth) for _, _, truth in rows) > 3000
+    unique = re.findall(r"│ (person|bicycle|car|dog) +│ +(\d+) │ +(\d+) │ +(\d+) │", done.stdout)
+    assert len(unique) == 4
+    assert all(int(detections) > 20 * int(objects) for _, detections, objects, _ in unique)
+    assert sum(abs(int(objects) - int(truth)) for _, _, objects, truth in unique) <= 1
     # Ended by itself, since nobody sits at a terminal.
     assert "The UI stays" not in done.stdout
 

@@ -1,0 +1,59 @@
+"""The demo's unique objects: read from the tables that the pipeline builds, compared with what the camera showed."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.demo.unique import UniqueComparison, compare_unique
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sources.simulator import FrameTruth, Truth
+from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.tracking.films import Car, film
+
+START = datetime(2026, 1, 9, 12, 5, tzinfo=UTC)
+END = START + timedelta(minutes=5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two cars drive side by side for five minutes, 60 frames each."""
+    store, settings = open_store(load_settings(store_url=tmp_path.as_uri())), Settings()
+    write_chain(store, film(START, END, [Car(START, END), Car(START, END, y=300)]))
+    rebuild_day(store, DAY, now=END)
+    build_summary(store, "label_counts", DAY, settings=settings, now=END)
+    build_tracks(store, DAY, settings=settings, now=END)
+    return tmp_path
+
+
+def shown(seconds: float, *track_ids: int, source: str = "gate") -> FrameTruth:
+    at = START + timedelta(seconds=seconds)
+    cars = tuple(Truth((10, 100 * number, 90, 100 * number + 60), "car", number, 1.0) for number in track_ids)
+    return FrameTruth("frame.jpg", source, 0, at, cars)
+
+
+def compared(folder: Path, *truths: FrameTruth) -> UniqueComparison:
+    return compare_unique(folder, [DAY], truths, "gate", least_s=1.0)
+
+
+@pytest.mark.medium
+def test_objects_are_counted_once_and_compared_with_those_that_the_camera_showed(folder: Path):
+    found = compared(folder, shown(0, 1, 2), shown(1, 1), shown(2, 1, 2), shown(3, 3), shown(9, 4, 5, source="yard"))
+    assert (found.detections, found.objects, found.truth) == ({"car": 120}, {"car": 2}, {"car": 2})
+    assert found.failures == []
+
+
+@pytest.mark.medium
+def test_more_than_one_object_too_few_is_a_failure(folder: Path):
+    assert compared(folder, shown(0, 1, 2, 3), shown(2, 1, 2, 3)).failures == []
+    found = compared(folder, shown(0, 1, 2, 3, 4), shown(2, 1, 2, 3, 4))
+    assert found.failures == ["unique objects at gate: car 2 (truth 4)"]
+
+
+def test_objects_that_are_not_there_are_a_failure():
+    found = UniqueComparison("gate", {"dog": 40}, {"dog": 2}, {})
+    assert found.failures == ["unique objects at gate: dog 2 (truth 0)"]
