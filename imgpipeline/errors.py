@@ -37,7 +37,7 @@ class DeadLetterCode(StrEnum):
     HASH_MISMATCH = "HASH_MISMATCH"
     """The image is not the one announced: its size or sha256 differs from the message."""
     PROCESS_CRASHED = "PROCESS_CRASHED"
-    """The frame ended the process that worked on it, alone and repeatedly."""
+    """The frame crashed its process repeatedly, while no other frame was processed there."""
     BAD_ROW = "BAD_ROW"
     """A row or document of an import that makes no frame: no CSV or JSON, a field missing or out of its range."""
 
@@ -60,7 +60,7 @@ class ImgpipelineError(Exception):
 
 
 class TransientError(ImgpipelineError):
-    """The environment failed in a way that may pass by itself: a time-out, a 503, a broker that restarts."""
+    """The environment failed in a way that may be temporary: a time-out, a 503, a broker that restarts."""
 
 
 class PermanentError(ImgpipelineError):

@@ -14,7 +14,7 @@ def demo(
     images: Annotated[Path | None, typer.Option(help="Use your own images instead of simulated ones.")] = None,
     video: Annotated[Path | None, typer.Option(help="Use your own video instead of simulated frames.")] = None,
     cameras: Annotated[
-        int, typer.Option(min=0, max=16, help="Stream so many simulated cameras over RTSP for a minute instead.")
+        int, typer.Option(min=0, max=16, help="Stream this many simulated cameras over RTSP for a minute instead.")
     ] = 0,
     model: Annotated[str, typer.Option(help="Registered model, or path of an ONNX file.")] = "demo",
     folder: Annotated[

@@ -65,8 +65,8 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Read cameras by RTSP, store their frames and announce them, until Ctrl-C.
 
-    Each camera is read by a process of its own and reconnects by itself. Frames have the camera's own time if it sends
-    RTCP sender reports, otherwise the time at which they were received. Give user and password by --credentials-env or
+    Each camera has its own process, which reconnects automatically. Frames have the camera's own time if it sends RTCP
+    sender reports, otherwise the time at which they were received. Give user and password by --credentials-env or
     --credentials-file: others can see the arguments of a command. Exits with status 1 if a camera had to be given up.
     """
     from imgpipeline.sources.options import default_options  # noqa: PLC0415 - loads OpenCV

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EveryOption = Annotated[int, typer.Option("--every", min=1, help="Take every Nth frame.")]
 FpsOption = Annotated[float | None, typer.Option("--fps", help="Take at most this many frames per second of video.")]
 CountOption = Annotated[
-    int | None, typer.Option("--count", min=1, help="Take at most so many frames, spread evenly over the video.")
+    int | None, typer.Option("--count", min=1, help="Take at most this many frames, spread evenly over the video.")
 ]
 
 

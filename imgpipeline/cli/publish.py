@@ -51,7 +51,7 @@ MqttOption = Annotated[
 KindOption = Annotated[
     Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without one are published too.")
 ]
-FollowOption = Annotated[bool, typer.Option("--follow", help="Go on as new results come, until stopped.")]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Continue with new results until stopped.")]
 
 
 @app.command("detections")

@@ -28,7 +28,7 @@ BUILD_SECONDS = "build_s"
 SHORTEST_PAUSE_S = 60.0
 """A day is not built again before this pause is over."""
 PAUSE_PER_BUILD_S = 10.0
-"""Nor before so many times the duration of its last build: short builds take a tenth of the time."""
+"""Nor before this many times the duration of its last build has passed: builds take at most a tenth of the time."""
 LONGEST_PAUSE_S = 180.0
 """But no later than this. A build that took long because the machine was overloaded does not keep its day stale."""
 LEAST_PAUSE_PER_BUILD_S = 3.0
@@ -37,7 +37,7 @@ _OVERLAP = 500
 """Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
 _LONGEST_RUN_S = "3600"
-"""A run whose container was restarted is shown as started for so long, and its days wait. One that is ended before it
+"""A run whose container was restarted is shown as started for this long, and its days wait. One that is ended before it
 is done is requested again, and leaves out what it has built."""
 _UNSOUND = dg.AutomationCondition.any_checks_match(
     dg.AutomationCondition.check_failed() & ~dg.AutomationCondition.will_be_requested(), blocking_only=True

@@ -21,7 +21,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ForbiddenError
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
-"""For what may pass by itself; `failures` says of each error whether that is so."""
+"""For errors that may be temporary; `failures` decides for each error."""
 _SHOWN_DAYS = 10
 
 Key = TypeVar("Key", date, str)
@@ -76,8 +76,8 @@ class Step:
     def _store_events(self, *, all_assets: bool = True) -> None:
         """Stores an event for each day, in place of Dagster's own.
 
-        A failing step tells of none by itself, and one of several days tells the same of each (see `versions`). Of what
-        was not asked for, but built together with what was, Dagster tells nothing at all.
+        Dagster stores none for a step that fails, the same one for each of several days (see `versions`), and none for
+        assets that were built together with the requested ones without being requested.
         """
         versions = versions_of(self.context.instance, (self.seen[day] for day in self.done))
         for day, builds in self.done.items():

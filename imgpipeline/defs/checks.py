@@ -125,7 +125,7 @@ def evaluate_rules(context: dg.AssetExecutionContext, days: Iterable[date]) -> I
 
 
 def store_broken_rules(context: dg.AssetExecutionContext, failed: Mapping[date, Exception]) -> None:
-    """Stores the evaluations of the rules that days break, since a step that fails tells of none by itself."""
+    """Stores the evaluations of the rules that days break, because Dagster stores none for a step that fails."""
     specs = {(spec.asset_key.to_user_string(), spec.name): spec for spec in BLOCKING_CHECKS}
     for day, error in failed.items():
         if isinstance(error, UnsoundRowsError):

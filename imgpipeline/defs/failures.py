@@ -10,7 +10,7 @@ from imgpipeline.errors import ImgpipelineError, TransientError
 
 @contextlib.contextmanager
 def known_failures() -> Iterator[None]:
-    """Turns an error of this project into a `dagster.Failure`; only what may pass by itself is retried.
+    """Turns an error of this project into a `dagster.Failure`; only what may be temporary is retried.
 
     Raises:
         Failure: The body raised an error of this project.

@@ -13,6 +13,6 @@ from datetime import timedelta
 import dagster as dg
 
 LOOK_AGAIN_S = 12 * 3600.0
-"""When nothing was built for so long, the last built day is looked at again."""
+"""If nothing was built for this long, the last built day is checked again."""
 FRESH_WITHIN = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=14))
 """The policy of `label_counts`."""

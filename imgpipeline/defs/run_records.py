@@ -19,7 +19,7 @@ from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 from imgpipeline.stream.lanes_to_report import GoodRun
 
 _MOST_ENDS = 64
-"""A tag names the ends of so many partitions at most: databases index tags, and refuse long ones."""
+"""A tag names the ends of at most this many partitions: databases index tags, and refuse long ones."""
 FAILURES_READ = 100
 _FAILURES_SINCE = timedelta(hours=6)
 _SUBMITTED_WITHIN = timedelta(minutes=2)
@@ -153,7 +153,7 @@ def _ending(run: dg.DagsterRun) -> Ending:
 
 
 def _lane(run: dg.DagsterRun) -> Lane | None:
-    """Returns a run's lane, or None if its configuration names none that exists (it fails by itself)."""
+    """Returns a run's lane, or None if its configuration names none that exists (such a run fails)."""
     try:
         return lane_of(run.run_config)
     except (ConfigurationError, ValueError):

@@ -34,7 +34,7 @@ from imgpipeline.settings import Settings, load_settings, utc_now
 
 JOB_NAME = "watch_events"
 _SHOWN_EVERY_S = 10.0
-"""A storm of alerts is a materialization for each so many seconds."""
+"""During many alerts, at most one materialization is reported in this many seconds."""
 _RUNS_READ = 12
 _LONGEST_PAUSE_S = 600.0
 _LONGEST_END_S = 300.0

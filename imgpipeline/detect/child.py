@@ -37,7 +37,7 @@ _PROGRAM = "from imgpipeline.detect.child import serve; serve({fd}, {parent})"
 
 
 class ChildDiedError(Exception):
-    """The process ended, or did not come back, while it worked on a record.
+    """The process ended, or did not answer in time, while it processed a record.
 
     Attributes:
         how: `SIGSEGV`, `exit status 3`, `no answer within 60 s`.

@@ -28,8 +28,8 @@ _DEATHS = 2
 class CarefulRecordPool:
     """A `RecordPool` that processes one record at a time in a child process.
 
-    It ends the run once a record was blamed, or after so many records that the one which killed earlier runs should
-    have been among them. Since the ledger's end has moved then, the next run is a fast one again.
+    It ends the run once a record was blamed, or after enough records to include the one that killed earlier runs. By
+    then the ledger's end has moved, so the next run is a fast one again.
 
     Guarantees:
         A record that kills its process becomes a dead letter `PROCESS_CRASHED`; its neighbours keep their own outcomes.

@@ -102,7 +102,7 @@ class _Rule(_Strict):
     hours: str | None = Field(None, pattern=HOURS_PATTERN)
     """Only frames of these hours, in the time zone of the settings."""
     cooldown_s: Seconds = 0.0
-    """After an event, none of this rule and source for so long."""
+    """After an event, this rule makes no other one of the same source for this long."""
     notify: tuple[TargetName, ...] = ()
     """Names of targets that get its alerts; empty: all targets."""
 

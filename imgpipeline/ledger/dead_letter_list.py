@@ -26,7 +26,7 @@ from imgpipeline.objectstore import ObjectStore
 _VERSION = 1
 _MOST_BYTES = 2**30
 _SAVED_EVERY = 40
-"""Batches of a long way after which the list is saved: a call that is ended has not read in vain."""
+"""The list is saved after this many batches, so that a call that is interrupted loses little work."""
 _NAME = "dead_letters"
 
 
@@ -65,7 +65,7 @@ class DeadLetterList:
             self.trail.frames.discard(replay)
 
     def find(self, wanted: Wanted) -> list[BuriedRecord]:
-        """Returns those that match, with what became of them; the latest first."""
+        """Returns those that match, with their states; the latest first."""
         self.trail.settle()
         return sorted(map(self._settled, filter(wanted.matches_record, self.letters.values())), key=_age, reverse=True)
 

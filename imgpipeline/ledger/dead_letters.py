@@ -1,4 +1,4 @@
-"""Dead letters and what became of them.
+"""Dead letters and their replays.
 
 A record whose header `replay_of` names a dead letter is another attempt at it, also through several attempts.
 `dead_letter_list` lists dead letters; `sources.replay` announces them again.
@@ -147,7 +147,7 @@ class ReplayTrail:
         return record
 
     def state_of(self, letter: RecordReference) -> tuple[LetterState, RecordReference | None]:
-        """Returns what became of a dead letter, and the frame or dead letter that it became."""
+        """Returns the state of a dead letter, and the frame or dead letter that its replay became."""
         root = self.root(letter)
         if root in self._good:
             return LetterState.RESOLVED, self._good[root]

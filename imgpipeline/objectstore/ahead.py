@@ -12,12 +12,12 @@ Result = TypeVar("Result")
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int) -> Iterator[Result]:
     """Yields the result of each item, in the order of the items.
 
-    A caller may stop early: what has not begun is cancelled, what is in progress ends by itself.
+    A caller may stop early: items that have not begun are cancelled, items in progress are finished.
 
     Args:
         work: Called in threads; an error is raised in place of the result.
         items: Taken as there is room for them, never all at once.
-        workers: How many items are worked on at a time.
+        workers: Items processed at a time.
         ahead: How many items at most are in progress or wait to be taken.
     """
     pending: deque[Future[Result]] = deque()

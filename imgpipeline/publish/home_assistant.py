@@ -91,7 +91,7 @@ def publish_to_home_assistant(
     Raises:
         ConfigurationError: The broker refuses the login, or its certificate is not trusted.
         PermanentError: A stored object is damaged.
-        TransientError: Broker or store do not answer. A new call goes on after the last acknowledged batch.
+        TransientError: Broker or store do not answer. A new call continues after the last acknowledged batch.
     """
     topics, key, count = Topics(settings), _key(settings), 0
     with closing(MqttSender(settings, status_topic=topics.status)) as sender:

@@ -136,7 +136,7 @@ class Source(Protocol):
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields frames in their order until the source ends or `stop` is set.
 
-        A live source reconnects by itself and yields `StatusChange`; it raises only what no retry can repair.
+        A live source reconnects and yields `StatusChange`; it raises only what no retry can repair.
 
         Raises:
             ConfigurationError: The source cannot be opened as it is configured.

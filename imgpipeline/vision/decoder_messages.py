@@ -3,7 +3,7 @@
 The result of the decoding reports a damaged file; "Corrupt JPEG data" on stderr names no file and hides useful
 messages. While a decoder works, libc's variable `stderr` points to a pipe. Only code that prints by C's stdio goes
 there: Python, faulthandler and Rust write to file descriptor 2 as ever. Lines of decoders become debug messages of this
-module's logger, all others go on to file descriptor 2. Lost is what C code prints when it ends the process during a
+module's logger, all others go to file descriptor 2. Lost is what C code prints when it ends the process during a
 decoding.
 """
 

@@ -38,7 +38,7 @@ def describe_own_model(
         The model, with the decoder's usual preprocessing and thresholds.
 
     Raises:
-        ConfigurationError: The decoder is not given, the file is no such model, or the labels do not fit it.
+        ConfigurationError: The decoder is not given, the file is not a model of this kind, or the labels do not fit it.
     """
     if decoder not in _PREPROCESSING:
         raise ConfigurationError(

@@ -27,7 +27,7 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
 
     Raises:
         ConfigurationError: The address cannot be opened.
-        PermanentError: The server ended by itself; its log says why.
+        PermanentError: The server ended unexpectedly; its log says why.
     """
     config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=_MOST_CONNECTIONS,
                             timeout_graceful_shutdown=grace_s)  # fmt: skip

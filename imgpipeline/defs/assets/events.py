@@ -79,7 +79,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
         from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are built
 
         days = days_of(context)
-        # What follows news by itself keeps the rules of days that are over; what a person asks for takes the new ones.
+        # Automatic builds keep the rules of days that are over; a build that a person requests uses the new ones.
         is_automatic = context.run.tags.get(WORK_TAG) == "tables"
         with known_failures():
             now_settings, store = pipeline.settings(), pipeline.store()

@@ -1,4 +1,4 @@
-"""Alerts with what became of them: attempts to deliver them, and acknowledgements."""
+"""Alerts with their delivery attempts and acknowledgements."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ _AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class ListedAlert:
-    """An alert with what became of it."""
+    """An alert with its delivery attempts and acknowledgements."""
 
     alert: Alert
     """The alert."""
@@ -32,7 +32,7 @@ class ListedAlert:
 
     @classmethod
     def read(cls, store: ObjectStore, number: int) -> "ListedAlert":
-        """Reads one alert with what became of it.
+        """Reads one alert with its delivery attempts and acknowledgements.
 
         Raises:
             UsageError: There is no alert of this number.

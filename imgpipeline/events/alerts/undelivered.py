@@ -11,7 +11,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READ = 50
-"""The attempts of so many alerts are read, the oldest first: those of the others fail for the same reasons."""
+"""The attempts of this many alerts are read, the oldest first; the others usually fail for the same reasons."""
 _UNTRIED_LIMIT = timedelta(minutes=1)
 
 
@@ -22,7 +22,7 @@ class Undelivered:
     numbers: tuple[int, ...]
     """Their numbers, sorted."""
     late: tuple[int, ...]
-    """Those that a target has refused, or that nobody has tried to deliver within a minute."""
+    """Those that a target has refused, or whose delivery was not attempted within a minute."""
     retry_at: datetime | None
     """When the next of them is due, UTC; None if there is none."""
     said: str

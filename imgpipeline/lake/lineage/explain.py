@@ -238,7 +238,7 @@ def _check_stored(lake: LakeSession, explanation: Explanation) -> None:
 
 
 def _differs_in_time(lake: LakeSession, day: date, ends: Mapping[ChainId, int]) -> bool:
-    """Whether the session shows a frame of a day behind some ends, or these ends are behind the session's."""
+    """Whether the session shows a frame of a day after some ends, or these ends are after the session's."""
     rows = lake.query(
         "SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, max(source_kafka_offset) "  # noqa: S608 - a day
         f"FROM frames WHERE day = DATE '{day}' GROUP BY ALL"

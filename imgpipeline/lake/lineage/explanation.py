@@ -110,7 +110,7 @@ class SegmentBehind:
 
     @classmethod
     def of(cls, segment: Segment, detections: int) -> "SegmentBehind":
-        """Describes a segment that holds so many of the detections."""
+        """Describes a segment that holds this many of the detections."""
         header, made = segment.header, segment.header.provenance
         return cls(
             key=segment_key(header.chain, header.start),

@@ -21,7 +21,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings.warnings import WarningLimits
 
 TRAILING_DAYS = 7
-"""A label's count is compared with its mean over so many stored days before."""
+"""A label's count is compared with its mean over this many earlier stored days."""
 _LEAST_DAYS = 3
 """Fewer days before say nothing of what is usual."""
 _LEAST_MEAN = 20.0

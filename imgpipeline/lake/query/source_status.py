@@ -21,7 +21,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.limits import SourceLimits
 
 LISTED_DAYS = 30
-"""A source without a frame or notice for so many days is not listed."""
+"""A source without a frame or notice for this many days is not listed."""
 RATE_S = 300.0
 """The frame rate is that of the last five minutes."""
 

@@ -25,7 +25,7 @@ def _of_frame(name: str) -> Column:
 
 REDETECTED_FRAMES = Table(
     "redetected_frames",
-    "one frame of a day, with what became of it when another model looked at its picture again",
+    "one frame of a day, with its outcome when another model processed its image again",
     (
         _MODEL,
         _DAY,

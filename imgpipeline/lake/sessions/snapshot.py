@@ -1,7 +1,7 @@
 """A snapshot of the lake: the stored day tables plus the newer segments of the ledger.
 
 Makes the tables `frames`, `detections` and `notices` of a query session, and the dead letters that its summaries count.
-They show everything up to one set of ends exactly once, whatever builds go on meanwhile:
+They show everything up to one set of ends exactly once, whatever builds run meanwhile:
 
 * Each day's files are taken first, each in one version. Then the ends are fixed, so no file reaches beyond them.
 * Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored

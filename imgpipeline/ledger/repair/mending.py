@@ -89,7 +89,7 @@ def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
 
     Args:
         stretch: Offsets without outcomes.
-        tail_end: Where it ends if no whole segment lies behind it.
+        tail_end: Where it ends if no intact segment follows.
     """
     starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
     if stretch.end is not None:

@@ -3,8 +3,8 @@
     for image, truths in Scene(seed=1, hour=22.5):
         ...
 
-Promises: no I/O but in `writer`, no dependency but NumPy and OpenCV, the same seed gives the same bytes.
-Announcing the written frames does not belong here; a folder of simulated frames is ingested like any other.
+Only `writer` does I/O, NumPy and OpenCV are the only dependencies, and the same seed gives the same bytes. A folder of
+simulated frames is ingested like any other.
 """
 
 from imgpipeline.sources.simulator.light import brightness_at

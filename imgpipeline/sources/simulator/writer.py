@@ -56,7 +56,7 @@ def write_scene(
         source: The camera's name, for the truth.
         start: Time of the first frame, aware.
         interval_s: Seconds from frame to frame, > 0.
-        first_frame_number: Number of the first frame, >= 0, where a camera's frames go on from another scene.
+        first_frame_number: Number of the first frame, >= 0, if a camera's frames continue from another scene.
 
     Returns:
         What was written to `truth.jsonl`, in order.

@@ -16,7 +16,7 @@ _OTHER_FIELDS_BYTES = 64 * 2**10
 async def read_lines(
     request: Request, image_limit_bytes: int, desk: FrameDesk, source: str
 ) -> AsyncIterator[dict[str, Any]]:
-    """Publishes the frames of a batch and yields what became of each line; empty lines are skipped.
+    """Publishes the frames of a batch and yields the result of each line; empty lines are skipped.
 
     Raises:
         HTTPException: 413, a line is longer than an image may be; 408, nothing arrived for 30 s.

@@ -36,7 +36,7 @@ def serve(
     Raises:
         UsageError: Others could reach the address, and there is no API key.
         ConfigurationError: The address cannot be opened, or a setting is wrong.
-        PermanentError: The server ended by itself; its log says why.
+        PermanentError: The server ended unexpectedly; its log says why.
     """
     _check_host(host, settings)
     app = create_app(open_server(settings, options=options, board=board))
