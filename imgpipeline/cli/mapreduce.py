@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.output import note
+from imgpipeline.cli.output import JsonOption, note, show_json, show_table, size_bar
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
 
@@ -78,3 +78,27 @@ def identity(location: InputOption, output: OutputOption) -> None:
         note(f"Out: {counted(done.lines, 'line')}, read back, SHA-256 {done.sha256}: the same.")
     else:
         note("Out: written to stdout, which cannot be read back; compare with `sha256sum`.")
+
+
+@app.command("show")
+def show(
+    location: Annotated[str, typer.Argument(metavar="FILE", help="The output of a job, as `--input` of the jobs.")],
+    top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Show this many keys.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the largest counts in the output of a job as a table with bars.
+
+    Reads lines of key and count, separated by a tab, as label-hour, label-total and Hadoop's own jobs write them.
+    """
+    from imgpipeline.compat.mapreduce.result import read_result  # noqa: PLC0415 - loads the store's client
+
+    found = read_result(location, top, load_settings())
+    if as_json:
+        rows = [{"key": key, "count": count} for key, count in found.top]
+        show_json({"lines": found.lines, "total": found.total, "malformed": found.malformed, "top": rows})
+    elif found.top:
+        most = found.top[0][1]
+        show_table(["key", "count", ""], [[key, count, size_bar(count, most)] for key, count in found.top])
+    note(f"{len(found.top):,} of {counted(found.lines, 'line')} with {found.total:,} in all.")
+    if found.malformed:
+        note(f"Skipped because they are not a key and a count, separated by a tab: {counted(found.malformed, 'line')}.")

@@ -28,6 +28,8 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of
 """The option of commands whose data are rows."""
 
 _WIDTH_OF_A_FILE = 200
+_BAR_CELLS = 30
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def write_text(text: str) -> None:
@@ -89,6 +91,13 @@ def shown(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
     text = str(value) if not isinstance(value, dict | list) else json.dumps(plain(value), ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def size_bar(value: int, most: int) -> str:
+    """Returns a bar of blocks, the longest of `_BAR_CELLS`; what is there has at least an eighth of a cell."""
+    eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
+    whole, part = divmod(eighths, 8)
+    return "█" * whole + _EIGHTHS[part]
 
 
 def observed(seconds: float | None) -> str:

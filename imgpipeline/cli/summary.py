@@ -1,6 +1,7 @@
 """`imgpipeline summary`: what was seen, by label, hour, size and source."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from imgpipeline.cli.output import (
     show_json,
     show_table,
     shown,
+    size_bar,
 )
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.counts import counted
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Summaries by label, hour, size and source.")
 _MOST_DAYS_NAMED = 5
-_BAR_CELLS = 30
-_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")
 
@@ -176,10 +176,17 @@ def sizes(
     first: FromOption = None,
     last: ToOption = None,
     timezone: TimezoneOption = None,
+    bins: Annotated[
+        int | None,
+        typer.Option("--bins", min=1, max=1000, help="Bins of equal width, from the smallest to the largest image."),
+    ] = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show how large the frames' images are, as a histogram by powers of two."""
+    """Show how large the frames' images are, as a histogram by powers of two or in bins of equal width (`--bins`)."""
+    if bins is not None:
+        _show_size_bins(bins, (day, first, last), timezone, as_json=as_json, as_csv=as_csv)
+        return
 
     def cells(row: _Row) -> list[Any]:
         return [f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}", row["frames"]]
@@ -193,6 +200,35 @@ def sizes(
         as_csv=as_csv,
         bars=True,
     )
+
+
+def _show_size_bins(
+    bins: int, days: tuple[str | None, str | None, str | None], timezone: str | None, *, as_json: bool, as_csv: bool
+) -> None:
+    from imgpipeline.lake.query.size_bins import bin_sizes  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    refuse_two_formats(as_json=as_json, as_csv=as_csv)
+    span, settings = read_span(*days), load_settings(**timezone_settings(timezone))
+    found = bin_sizes(open_store(settings), settings, span, bins)
+    if as_json:
+        show_json([asdict(each) for each in found])
+    elif as_csv:
+        show_csv(["from_bytes", "to_bytes", "frames"], [list(asdict(each).values()) for each in found])
+    elif found:
+        most = max(each.frames for each in found)
+        digits = 1 if found[0].to_bytes - found[0].from_bytes >= 100 else 3
+        rows = [
+            [
+                f"{each.from_bytes / 1000:,.{digits}f} to {each.to_bytes / 1000:,.{digits}f}",
+                each.frames,
+                size_bar(each.frames, most),
+            ]
+            for each in found
+        ]
+        show_table(["kB", "frames", ""], rows)
+    else:
+        note(f"There is no data ({span}).")
 
 
 @app.command("sources")
@@ -261,13 +297,6 @@ def _show(columns: Sequence[str], rows: Sequence[_Row], cells: Callable[[_Row], 
         return
     most = max(row["frames"] for row in rows)
     show_table([*titles, ""], [[*cells(row), size_bar(row["frames"], most)] for row in rows])
-
-
-def size_bar(value: int, most: int) -> str:
-    """Returns a bar of blocks, the longest of `_BAR_CELLS`; what is there has at least an eighth of a cell."""
-    eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
-    whole, part = divmod(eighths, 8)
-    return "█" * whole + _EIGHTHS[part]
 
 
 def _size(size_bytes: int) -> str:

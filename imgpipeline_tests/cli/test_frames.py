@@ -93,7 +93,9 @@ def test_the_file_has_the_name_that_its_producer_gave_it(
 
 
 @pytest.mark.medium
-def test_as_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(filled: dict[str, str], tmp_path: Path):
+def test_row_1_6_frames_are_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(
+    filled: dict[str, str], tmp_path: Path
+):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
     row = next(line for line in ended.stdout.splitlines() if "SUM" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == [

@@ -56,6 +56,29 @@ def test_identity_says_what_it_has_proven(documents: Path, tmp_path: Path):
     assert "cannot be read back" in to_stdout.stderr
 
 
+def test_row_1_9_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: Path):
+    (tmp_path / "detections.csv").write_text("".join(f"t,label{n},1\n" * (n + 1) for n in range(12)))
+    run("mapreduce", "label-total", "--input", "detections.csv", "--output", "output.txt", cwd=tmp_path)
+    ended = run("mapreduce", "show", "output.txt", cwd=tmp_path)
+    rows = [line.split("│")[1:4] for line in ended.stdout.splitlines() if "LABEL" in line]
+    assert [(key.strip(), count.strip()) for key, count, _ in rows] == [
+        (f"LABEL{n}", str(n + 1)) for n in range(11, 1, -1)
+    ]
+    lengths = [bar.count("█") for _, _, bar in rows]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == 30
+    assert "10 of 12 lines with 78 in all." in ended.stderr
+    as_json = json.loads(run("mapreduce", "show", "output.txt", "--top", "1", "--json", cwd=tmp_path).stdout)
+    assert as_json == {"lines": 12, "total": 78, "malformed": 0, "top": [{"key": "LABEL11", "count": 12}]}
+
+
+def test_show_says_which_lines_it_has_skipped(tmp_path: Path):
+    (tmp_path / "output.txt").write_text("no count\n")
+    ended = run("mapreduce", "show", "output.txt", cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "")
+    assert "Skipped because they are not a key and a count, separated by a tab: 1 line." in ended.stderr
+
+
 def test_input_that_is_not_there_is_named(tmp_path: Path):
     ended = run("mapreduce", "identity", "--input", "nowhere", "--output", "-", cwd=tmp_path)
     assert ended.status == 1

@@ -122,7 +122,7 @@ def test_a_folder_that_is_not_there_is_named(site: dict[str, str], tmp_path: Pat
     assert "nowhere" in ended.stderr
 
 
-def test_status_shows_lag_last_commit_and_dead_letters(
+def test_row_0_18_status_shows_lag_last_commit_and_dead_letters(
     site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
 ):
     for number in range(6):

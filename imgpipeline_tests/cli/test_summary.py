@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from imgpipeline.cli.app import app
-from imgpipeline.cli.summary import size_bar
+from imgpipeline.cli.output import size_bar
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
@@ -262,3 +263,28 @@ def test_two_formats_at_once_are_refused(folder_site: dict[str, str], tmp_path: 
 @pytest.mark.parametrize(("value", "bar"), [(0, ""), (1, "▏"), (500, "█" * 15), (1000, "█" * 30)])
 def test_what_is_there_has_a_bar(value: int, bar: str):
     assert size_bar(value, 1000) == bar
+
+
+@pytest.mark.medium
+def test_row_1_7_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[str, str], tmp_path: Path):
+    sizes = [frame.size_bytes for frame in FRAMES]
+    counts, edges = np.histogram(sizes, 10)
+    ended = run("summary", "sizes", "--bins", "10", "--csv", env=filled, cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    assert [int(row["frames"]) for row in rows] == counts.tolist()
+    assert [float(row["from_bytes"]) for row in rows] == edges[:-1].tolist()
+    assert [float(row["to_bytes"]) for row in rows] == edges[1:].tolist()
+    table = run("summary", "sizes", "--bins", "10", "--day", str(DAY), env=filled, cwd=tmp_path).stdout
+    assert "0.7 to 1.1" in table  # kB
+    assert "█" * 30 in table
+    hours = json.loads(run("summary", "hours", "--json", env=filled, cwd=tmp_path).stdout)
+    assert {row["hour"] for row in hours if row["hour"] is not None} <= set(range(24))
+    assert sum(row["frames"] for row in hours) == len(FRAMES)
+
+
+@pytest.mark.medium
+def test_bins_of_a_day_of_another_time_zone_are_refused(filled: dict[str, str], tmp_path: Path):
+    asked = ("summary", "sizes", "--bins", "3", "--day", str(DAY), "--timezone", "Asia/Tokyo")
+    ended = run(*asked, env=filled, cwd=tmp_path)
+    assert ended.status == 2
+    assert "Bins of equal width are counted for UTC days, not for those of Asia/Tokyo." in ended.stderr

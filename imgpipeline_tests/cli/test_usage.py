@@ -146,6 +146,8 @@ WRONG_CALLS = [
     ("mapreduce identity --input rows.csv --output rows.csv", "is one of the files to read."),
     ("mapreduce label-hour --input rows.csv", "Missing option '--output'."),
     ("mapreduce label-total --output out", "Missing option '--input'."),
+    ("mapreduce show", "Missing argument 'FILE'."),
+    ("summary sizes --bins 0", "Invalid value for '--bins': Input should be greater than or equal to 1."),
     ("models convert a.cfg b.weights", "Missing argument"),
 ]
 

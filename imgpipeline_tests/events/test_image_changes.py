@@ -97,7 +97,7 @@ def test_row_3_5_the_difference_is_stretched_over_all_channels_together(image: n
         assert np.abs((difference - difference.min()) / spread * 255 - drawn).max() <= 1
 
 
-def test_row_3_5_the_image_of_the_difference_is_stored_by_the_event(store: ObjectStore):
+def test_row_3_5_and_3_13_an_event_is_a_row_and_the_image_of_its_difference_an_object(store: ObjectStore):
     dark = square_picture()
     write_chain(store, stored_frames(store, [png(dark), png(np.rot90(dark).copy())]))
     build(store)

@@ -74,7 +74,7 @@ def test_wrong_hours_are_refused(viewed: ViewedStore, hours: dict[str, str]):
     assert (answer.status_code, "error" in answer.json()) == (400, True)
 
 
-def test_row_0_31_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
+def test_row_0_31_and_0_32_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
     page = viewed.viewer.get(f"/dashboard?label=car&start={DAY}T00:00Z").text
     total = sum(hourly(viewed, "car").values())
     assert f'<option value="car" selected>car · {total}</option>' in page
