@@ -99,11 +99,6 @@ class SourceStatus:
     observed_today_s: float | None
     """Seconds during which it was delivering frames; None if nothing says so."""
 
-    @property
-    def sends_notices(self) -> bool:
-        """Whether it reports about itself."""
-        return self.last_notice is not None
-
 
 def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
     """Returns how the sources of the last 30 days are, by name.

@@ -87,7 +87,7 @@ def test_counts_are_those_of_the_day_so_far(memory: ObjectStore):
     assert (one.frames_today, one.received_today, one.gated_today, one.failed_today) == (3, 11, 5, 1)
     assert (one.dropped_today, one.dead_letters_today, one.observed_today_s) == ({"queue": 2}, 1, 60.0)
     assert (one.frames_per_s, one.last_frame) == (3 / 300, minute_of(2.5))
-    assert (two.source, two.sends_notices, two.received_today, two.frames_today) == ("cam-2", False, None, 1)
+    assert (two.source, two.last_notice, two.received_today, two.frames_today) == ("cam-2", None, None, 1)
 
 
 @pytest.mark.medium
