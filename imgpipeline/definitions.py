@@ -13,7 +13,7 @@
                                                                       │
                                                                 daily_report                       (reports)
 
-    frames, detections, notices ──► tracks, track_points, unique_objects, unique_totals ──► daily_report  (tracks)
+    frames, detections, notices ──► tracks, track_points, unique_objects, unique_totals               (tracks)
 
     frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
 

@@ -66,7 +66,10 @@ def day_event(
         DATA_VERSION_TAG: built.data_version,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
+    inputs = {dep.asset_key for dep in context.assets_def.get_asset_spec(key).deps}
     for upstream, event in seen.by_asset.items():
+        if upstream not in inputs:
+            continue  # a build may follow more than Dagster knows as its inputs
         tags[get_input_event_pointer_tag(upstream)] = str(event) if event else "NULL"
         tags[get_input_data_version_tag(upstream)] = versions.get(event, _UNKNOWN)
     return dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(built.metadata), tags=tags)

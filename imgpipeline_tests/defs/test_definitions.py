@@ -33,9 +33,7 @@ LAYERS = {
     "unique_totals": ("tracks", FROM_DETECTIONS),
     "daily_report": (
         "reports",
-        FROM_FRAMES
-        | {"detections", "notices", "label_counts", "label_totals", "frame_stats", "source_activity"}
-        | {"tracks", "track_points", "unique_objects", "unique_totals", "zone_occupancy", "line_crossings", "events"},
+        FROM_FRAMES | {"detections", "notices", "label_counts", "label_totals", "frame_stats", "source_activity"},
     ),
 }
 DAILY = [name for name in LAYERS if name != "frame_metadata"]

@@ -9,9 +9,11 @@ import pytest
 
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.reports import DAILY_REPORT
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.schema import TRACK_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.defs.stored_days import add_frames, build, newest
+from imgpipeline_tests.defs.stored_days import STEPS, add_frames, build, newest
 
 DAY = date(2026, 3, 1)
 FOUND = ("unique_objects", "zone_occupancy", "events")
@@ -52,3 +54,28 @@ def test_a_report_without_tracks_and_events_is_built_and_follows_them_once_they_
         assert is_requested(instance), table
         assert build(instance, DAY, select=["daily_report"]).success
         assert not is_requested(instance), "it does not run in circles"
+
+
+@pytest.mark.medium
+def test_a_run_that_builds_both_builds_the_report_after_the_tracks(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, 0.6, 0.9)
+    instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=str(DAY)))
+    assert build(instance, DAY, select=[*STEPS, *(table.name for table in TRACK_TABLES)]).success
+    said = newest(instance, "daily_report", DAY)
+    assert said is not None
+    assert "objects" in said.metadata
+    assert not is_requested(instance)
+
+
+@pytest.mark.medium
+def test_tracks_that_cannot_be_built_do_not_keep_the_report_away(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAY, 0.6, 0.9)
+    store.put(stored_key("track_slices", DAY), b"damaged")
+    instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=str(DAY)))
+    assert not build(instance, DAY, select=[*STEPS, *(table.name for table in TRACK_TABLES)]).success
+    assert newest(instance, "tracks", DAY) is None
+    assert newest(instance, "daily_report", DAY) is not None

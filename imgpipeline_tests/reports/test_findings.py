@@ -1,7 +1,7 @@
 """A report shows what tracking and the rules found, says what to do where nothing was built, and follows its tables."""
 
 import base64
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import cv2
@@ -18,10 +18,11 @@ from imgpipeline.reports.build import current_page
 from imgpipeline.reports.wording import DASH
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
-from imgpipeline_tests.ledger.samples import DAY
+from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
 from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import ROAD_RULES, write_driving_day
+from imgpipeline_tests.tracking.films import Car, film
 
 HOUR = f"12{DASH}13"
 
@@ -164,3 +165,21 @@ def test_a_local_day_shows_its_own_hours(day: ObjectStore, settings: Settings, t
     page = ReadPage(current_page(day, local, morning, now=AFTERWARDS, cache_dir=tmp_path / "cache"))
     assert [row[0] for row in page.section("Different objects by hour and label")[1:]] == [f"23{DASH}24"]
     assert [row[0] for row in page.section("All events")[1:]] == ["23:20:00", "23:21:40"]
+
+
+@pytest.mark.medium
+def test_names_from_outside_stay_text(store: ObjectStore, settings: Settings, report: MakeReport):
+    source, label = '"><img src=https://example.test/a.png>', "<script>alert(1)</script>"
+    first = frame(0).timestamp
+    cars = [Car(first, first + timedelta(minutes=2), label)]
+    write_chain(store, film(first, first + timedelta(minutes=2), cars, source=source))
+    rebuild_day(store, DAY, now=AFTERWARDS)
+    track(store, settings)
+    place = f"name = '<b>place</b>'\nsource = '{source}'\npoints = "
+    zone = f"[[zone]]\n{place}[[0, 0], [1, 0], [1, 1], [0, 1]]\n"
+    evaluate(store, settings, zone + "[[rule]]\nname = '<i>rule</i>'\nkind = 'count'\nabove = 0\n")
+    assert report().headline.events == 1
+    page = read(store)
+    assert not {"script", "i"} & {tag for tag, _ in page.tags}
+    assert [row[:3] for row in page.section("Zones")[1:2]] == [["<b>place</b>", source, label]]
+    assert "<i>rule</i>" in page.text

@@ -28,11 +28,12 @@ DAILY_REPORT = dg.AssetKey("daily_report")
 _MOST_PICTURES = 10
 """Of a long range only the last days show their picture."""
 _SHOWN_TABLES = (*(table.name for table in DAY_TABLES), *(n for n in SUMMARIES if n != LABEL_TIMESTAMPS.name))
-_UPSTREAM = [dg.AssetKey(name) for name in (*_SHOWN_TABLES, *(table.name for table in FOUND_TABLES))]
-"""A day need not have tracks or events: what was never built neither makes a report outdated nor holds it up."""
-_BUILT_WITH_OTHERS = {dg.AssetKey(table.name) for table in TRACK_TABLES if table is not UNIQUE_OBJECTS}
-_FOLLOWED = [key for key in _UPSTREAM if key not in _BUILT_WITH_OTHERS]
-"""All tables of tracks come from one step, so one of them is enough to look at."""
+_UPSTREAM = [dg.AssetKey(name) for name in _SHOWN_TABLES]
+_BUILT_WITH_OTHERS = {table.name for table in TRACK_TABLES if table is not UNIQUE_OBJECTS}
+_FOLLOWED = [*_UPSTREAM, *(dg.AssetKey(table.name) for table in FOUND_TABLES if table.name not in _BUILT_WITH_OTHERS)]
+"""A new version of tracks or events makes a report outdated. They are no dependencies, because a step that fails keeps
+those that depend on it from running: a day whose tracks cannot be built still gets its report. All tables of tracks
+come from one step, so it is enough to look at one of them."""
 
 
 def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -76,7 +77,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 made = build_report(store, now_settings, day, force=config.force, now=utc_now())
                 return {DAILY_REPORT: _built(made, store.url, with_picture=day in days[-_MOST_PICTURES:])}
 
-            step = build_days(context, days, _UPSTREAM, build_day)
+            step = build_days(context, days, _FOLLOWED, build_day)
         yield from step.results()
 
     return [build]
