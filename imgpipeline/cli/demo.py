@@ -21,10 +21,14 @@ def demo(
         Path | None, typer.Option(help="Working folder; re-created at each start. Default: .imgpipeline/demo")
     ] = None,
     keep: Annotated[
-        bool | None, typer.Option("--keep/--no-keep", help="Keep the UI running until Ctrl-C. Default: at a terminal.")
+        bool | None,
+        typer.Option("--keep/--no-keep", help="Keep viewer and UI running until Ctrl-C. Default: at a terminal."),
+    ] = None,
+    viewer_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port of the viewer. Default: a free one.")
     ] = None,
 ) -> None:
-    """Run the whole pipeline with a broker in memory, a folder as store, and Dagster; then prove the counts.
+    """Run the whole pipeline with a broker in memory, a folder as store, Dagster and the viewer; then prove the counts.
 
     Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with the
     truth. With --cameras, live cameras drop frames and have an outage on purpose, and their accounts must close.
@@ -36,6 +40,6 @@ def demo(
         raise UsageError("Two of --images, --video and --cameras are given.", next_step="give one of them")
     refuse_unknown_model(model, None, or_file=True)
     keep = is_watched() if keep is None else keep
-    options = DemoOptions(folder or default_folder(), model, images, video, cameras, keep)
+    options = DemoOptions(folder or default_folder(), model, images, video, cameras, keep, viewer_port)
     if not run_demo(options, stdout_console()):
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.patience import Patience
 from imgpipeline.demo.result import Outcome, judge, show_outcome
-from imgpipeline.demo.servers import DagsterServer, dagster_server
+from imgpipeline.demo.servers import DemoServer, check_port, dagster_server, viewer_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.derived import State, state_of
@@ -63,7 +63,9 @@ class DemoOptions:
     cameras: int = 0
     """Live simulated cameras instead of simulated frames; 0: none."""
     keep: bool = False
-    """Whether the UI stays up until Ctrl-C."""
+    """Whether Dagster's UI and the viewer stay up until Ctrl-C."""
+    viewer_port: int | None = None
+    """Port of the viewer; default: a free one."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> bool:
@@ -90,13 +92,16 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         enter(environment)
         settings = load_settings()
         console.print(f"[bold]1[/] Broker in memory on {settings.kafka_bootstrap_servers}, store in {workspace.store}")
-        with dagster_server(environment, workspace.logs) as dagster:
-            outcome = _work(options, settings, workspace, dagster, console)
+        with (
+            dagster_server(environment, workspace.logs) as dagster,
+            viewer_server(environment, workspace.logs, port=options.viewer_port) as viewer,
+        ):
+            outcome = _work(options, settings, workspace, dagster, viewer, console)
             show_outcome(outcome, console)
             seconds = time.monotonic() - began_s
             console.print(f"\nDone in {seconds:.0f} s. Logs and data: {workspace.folder}")
             if options.keep:
-                _keep_up(dagster, console)
+                _keep_up(dagster, viewer, console)
     return outcome.ok
 
 
@@ -106,6 +111,8 @@ def _check(options: DemoOptions) -> None:
     find_model(settings.model, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
     if options.cameras:
         check_program()
+    if options.viewer_port:
+        check_port(options.viewer_port)
     for path in (options.images, options.video):
         if path is not None and not path.exists():
             raise ConfigurationError(
@@ -114,16 +121,19 @@ def _check(options: DemoOptions) -> None:
 
 
 def _work(
-    options: DemoOptions, settings: Settings, workspace: DemoWorkspace, dagster: DagsterServer, console: Console
+    options: DemoOptions,
+    settings: Settings,
+    workspace: DemoWorkspace,
+    dagster: DemoServer,
+    viewer: DemoServer,
+    console: Console,
 ) -> Outcome:
     brought = options.images or options.video or options.cameras
     scenes = [] if brought else plan_scenes(workspace.pictures, utc_now() - timedelta(days=1))
     if scenes:
         with _step(console, "[bold]2[/] Drawing street scenes, truth beside them") as step:
             simulate(scenes, step)
-    console.print("[bold]3[/] Dagster starts: webserver, daemon, sensors")
-    dagster.await_answer()
-    console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
+    _await_servers(dagster, viewer, console)
     with _step(console, f"[bold]4[/] {_ANNOUNCING[bool(options.cameras)]}") as step:
         announced = announce_scenes(settings, scenes, step) if scenes else _announce(options, settings, workspace, step)
     store = open_store(settings)
@@ -150,6 +160,16 @@ def _work(
     return replace(outcome, problems=(*outcome.problems, *problems))
 
 
+def _await_servers(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:
+    console.print("[bold]3[/] Dagster starts (webserver, daemon, sensors), and the viewer (imgpipeline serve)")
+    dagster.await_answer()
+    viewer.await_answer()
+    console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
+    console.print(
+        f"  The viewer: [bold cyan]{viewer.url}[/]  (frames with boxes, counts, and the frames behind each number)"
+    )
+
+
 def _announce(options: DemoOptions, settings: Settings, workspace: DemoWorkspace, step: Step) -> int:
     """Announces the user's images or video, or live cameras, and returns how many frames."""
     if options.cameras:
@@ -162,7 +182,7 @@ def _announce(options: DemoOptions, settings: Settings, workspace: DemoWorkspace
     return ingest_video(settings, chosen, progress=step).announced
 
 
-def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterServer) -> None:
+def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DemoServer) -> None:
     patience = Patience(_QUIET_S, _LONGEST_S)
     while True:
         done = count()
@@ -176,7 +196,7 @@ def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DagsterSe
         time.sleep(_CHECK_S)
 
 
-def _await_tables(settings: Settings, step: Step, dagster: DagsterServer) -> None:
+def _await_tables(settings: Settings, step: Step, dagster: DemoServer) -> None:
     """Waits until the tables, summaries and tracks of all days are current, and each day has its report."""
     store = open_store(settings)
     days = known_days(store)
@@ -203,11 +223,15 @@ def _step(console: Console, what: str) -> Iterator[Step]:
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
-def _keep_up(dagster: DagsterServer, console: Console) -> None:
-    console.print(f"\nThe UI stays at [bold cyan]{dagster.url}[/] until Ctrl-C.")
+def _keep_up(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:
+    console.print(
+        f"\nUntil Ctrl-C: the viewer at [bold cyan]{viewer.url}[/], Dagster's UI at [bold cyan]{dagster.url}[/]"
+    )
     try:
-        while dagster.process.poll() is None:
+        while all(server.process.poll() is None for server in (dagster, viewer)):
             time.sleep(0.5)
+        ended = next(server for server in (dagster, viewer) if server.process.poll() is not None)
+        console.print(f"{ended.name} has ended: see {ended.log_file}")
     except KeyboardInterrupt:
         console.print("Ending.")
 

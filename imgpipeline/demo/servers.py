@@ -1,4 +1,7 @@
-"""The demo's Dagster: starts webserver and daemon as one child, and ends both with the context, also after Ctrl-C."""
+"""The demo's servers: Dagster (webserver and daemon) and the viewer, each a child that ends with its context.
+
+They end after Ctrl-C, too, and if the demo is killed.
+"""
 
 import contextlib
 import ctypes
@@ -9,15 +12,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipeline.demo.patience import Patience
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError
 
 _QUIET_S = 120.0
-"""Dagster may start for as long as its processes compute or print: it took ten minutes on an overloaded machine."""
+"""A server may start for as long as it computes or prints: Dagster took ten minutes on an overloaded machine."""
 _LONGEST_START_S = 1_800.0
 _END_S = 15.0
 _PR_SET_PDEATHSIG = 1
@@ -31,19 +34,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass(frozen=True, slots=True)
-class DagsterServer:
-    """A started Dagster, which may not answer yet."""
+def check_port(port: int) -> None:
+    """Checks that a server can listen on a port.
 
+    Raises:
+        ConfigurationError: Another program listens there, or the port is not allowed.
+    """
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The viewer cannot listen on 127.0.0.1:{port}: {error.strerror or error}.",
+            next_step="name another --viewer-port, or leave it out for a free one",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class DemoServer:
+    """A started server, which may not answer yet."""
+
+    name: str
+    """What messages call it."""
     process: subprocess.Popen[bytes]
     """The leader of its process group."""
     url: str
-    """The URL of its UI."""
+    """The URL of its pages."""
+    ready_path: str
+    """Path that answers as soon as it has started."""
     log_file: Path
     """Its log file."""
 
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
-        """Returns as soon as the UI answers; waits as long as the start makes progress.
+        """Returns as soon as it answers; waits as long as the start makes progress.
 
         Args:
             quiet_limit_s: Longest time in which its processes neither compute nor print.
@@ -56,13 +78,13 @@ class DagsterServer:
         why = None
         while why is None:
             try:
-                urllib.request.urlopen(f"{self.url}/server_info", timeout=2).close()  # noqa: S310 - our own server
+                urllib.request.urlopen(f"{self.url}{self.ready_path}", timeout=2).close()  # noqa: S310 - our own server
             except OSError:
                 time.sleep(0.2)
             else:
                 return
             why = self.why_ended() or patience.why_over(self.signs_of_life())
-        raise PermanentError(f"Dagster did not start: {why}.", next_step=f"look into {self.log_file}")
+        raise PermanentError(f"{self.name} did not start: {why}.", next_step=f"look into {self.log_file}")
 
     def why_ended(self) -> str | None:
         """Returns how its process ended; None while it runs."""
@@ -84,7 +106,7 @@ def _cpu_ticks(session: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DagsterServer]:
+def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoServer]:
     """Runs Dagster's webserver and daemon for this project; yields at once, before it answers.
 
     Args:
@@ -92,22 +114,43 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[Dagst
         logs: Folder for its log.
     """
     port = free_port()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "imgpipeline.definitions"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-    log_file = logs / "dagster.log"
+    command = ["dagster", "dev", "-m", "imgpipeline.definitions", "--log-level", "warning"]
+    with _server("Dagster", command, port, "/server_info", environment, logs / "dagster.log") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def viewer_server(environment: Mapping[str, str], logs: Path, *, port: int | None = None) -> Iterator[DemoServer]:
+    """Runs `imgpipeline serve`; yields at once, before it answers.
+
+    Args:
+        environment: Its settings, in addition to those of this process.
+        logs: Folder for its log.
+        port: Where it listens; default: a free port.
+    """
+    port = port or free_port()
+    command = ["imgpipeline.cli", "serve"]
+    with _server("The viewer", command, port, "/api/v1/status", environment, logs / "viewer.log") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _server(
+    name: str, module: Sequence[str], port: int, ready_path: str, environment: Mapping[str, str], log_file: Path
+) -> Iterator[DemoServer]:
     with log_file.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command,
+            [sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env={**os.environ, **environment},
-            cwd=logs,
+            cwd=log_file.parent,
             start_new_session=True,
             preexec_fn=_prepare_child,  # noqa: PLW1509 - two system calls, before any thread is started
         )
     try:
-        yield DagsterServer(process, f"http://127.0.0.1:{port}", log_file)
+        yield DemoServer(name, process, f"http://127.0.0.1:{port}", ready_path, log_file)
     finally:
         _end(process)
 
@@ -120,7 +163,7 @@ def _prepare_child() -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends Dagster's process group, and so everything it started: first with SIGINT, then with SIGKILL."""
+    """Ends a server's process group, and so everything it started: first with SIGINT, then with SIGKILL."""
     for how, limit_s in ((signal.SIGINT, _END_S), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)

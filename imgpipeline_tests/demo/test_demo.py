@@ -3,8 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +74,7 @@ def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
     assert all(int(detections) > 20 * int(objects) for _, detections, objects, _ in unique)
     assert sum(abs(int(objects) - int(truth)) for _, _, objects, truth in unique) <= 1
     # Ended by itself, since nobody sits at a terminal.
-    assert "The UI stays" not in done.stdout
+    assert "Until Ctrl-C" not in done.stdout
 
 
 @pytest.mark.slow
@@ -93,19 +96,25 @@ def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) 
 
 
 @pytest.mark.slow
-def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl-c"])
+def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path, how: signal.Signals) -> None:
     demo = subprocess.Popen([*COMMAND, "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert demo.stdout is not None
         for line in demo.stdout:
-            if "The UI:" in line:
+            if "The viewer:" in line:
                 break
-        assert len(processes_in(folder)) > 2
+        viewer = re.findall(r"http://\S+", line)[0]
+        with urllib.request.urlopen(f"{viewer}/api/v1/status", timeout=60) as status:  # noqa: S310 - our own server
+            assert status.status == 200
+        assert len(processes_in(folder)) > 3
     finally:
-        demo.send_signal(signal.SIGTERM)
+        demo.send_signal(how)
         demo.communicate(timeout=60)
 
-    assert demo.returncode == 128 + signal.SIGTERM
+    assert demo.returncode == 128 + how
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(viewer, timeout=5)  # noqa: S310 - our own server
 
 
 @pytest.mark.medium
@@ -138,6 +147,18 @@ def test_what_cannot_be_done_is_named(folder: Path, arguments: list[str], said: 
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.medium
+def test_a_taken_port_of_the_viewer_is_named_before_anything_starts(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run_demo(folder, f"--viewer-port={port}")
+
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "another --viewer-port" in done.stderr
+    assert not folder.exists()
 
 
 @pytest.mark.slow

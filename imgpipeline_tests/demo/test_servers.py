@@ -1,20 +1,21 @@
-"""The demo's Dagster: waited for as long as it makes progress, and ended whatever the shell passes on."""
+"""The demo's servers: waited for as long as they make progress, and ended whatever the shell passes on."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from imgpipeline.demo.servers import DagsterServer, dagster_server, free_port
+from imgpipeline.demo.servers import DemoServer, dagster_server, free_port, viewer_server
 from imgpipeline.errors import PermanentError
 from imgpipeline_tests.servers.waiting import wait_until
 
-Start = Callable[[str], DagsterServer]
+Start = Callable[[str], DemoServer]
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a Python program in place of Dagster, with the port as its argument."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(program: str) -> DagsterServer:
+    def begin(program: str) -> DemoServer:
         port, log_file = free_port(), tmp_path / "dagster.log"
         with log_file.open("ab") as log:
             command = [sys.executable, "-c", program, str(port)]
             started.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
-        return DagsterServer(started[-1], f"http://127.0.0.1:{port}", log_file)
+        return DemoServer("Dagster", started[-1], f"http://127.0.0.1:{port}", "/server_info", log_file)
 
     yield begin
     for process in started:
@@ -90,3 +91,13 @@ def test_it_ends_by_itself_where_a_background_shell_ignores_sigint(tmp_path: Pat
     finally:
         signal.signal(signal.SIGINT, before)
     assert dagster.process.returncode != -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_the_viewer_answers_and_ends_with_its_context(tmp_path: Path):
+    store = {"IMGPIPELINE_STORE_URL": tmp_path.as_uri()}
+    with viewer_server(store, tmp_path) as viewer:
+        viewer.await_answer()
+        with urllib.request.urlopen(f"{viewer.url}/", timeout=60) as page:  # noqa: S310 - our own server
+            assert "<html" in page.read().decode()
+    assert viewer.process.returncode == 128 + signal.SIGINT
