@@ -12,8 +12,9 @@ from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
 from imgpipeline.events.difference_images import store_difference
-from imgpipeline.events.evaluate import EVALUATION_VERSION, evaluate_changes, evaluate_objects
+from imgpipeline.events.evaluate import evaluate_changes, evaluate_objects
 from imgpipeline.events.frame_changes import read_changes
+from imgpipeline.events.recipe import EVALUATION_VERSION
 from imgpipeline.events.seen_frames import TRACKED, read_frames
 from imgpipeline.events.values import Event
 from imgpipeline.lake.build.summary_inputs import Inputs

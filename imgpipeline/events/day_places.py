@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from imgpipeline.events.configuration import Line, Rules, Zone
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
-from imgpipeline.events.places import COUNTING_VERSION, count_crossings, count_in_zone
+from imgpipeline.events.places import count_crossings, count_in_zone
+from imgpipeline.events.recipe import COUNTING_VERSION
 from imgpipeline.events.seen_frames import TRACKED, read_frames
 from imgpipeline.events.values import SeenFrame
 from imgpipeline.lake.build.summary_inputs import Inputs

@@ -30,8 +30,6 @@ from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject,
 
 StretchRule = ZoneOccupancyRule | CountRule | AbsenceRule
 """A rule about what holds from frame to frame, without following single objects."""
-EVALUATION_VERSION = 1
-"""Part of every rule's recipe; raised when the same rule finds other events in the same frames."""
 _Seen = tuple[SeenFrame, tuple[SeenObject, ...]]
 """A frame, and the objects in it that a rule looks at."""
 

@@ -8,6 +8,7 @@ import itertools
 
 from imgpipeline.events.configuration import ImageChangeRule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of, select_rows
+from imgpipeline.events.recipe import COMPARISON_VERSION
 from imgpipeline.events.values import FrameChange
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import FRAMES
@@ -16,7 +17,6 @@ from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.objectstore import ImageReader
 
-_COMPARISON_VERSION = 1
 _COMPARED = "compared_pairs"
 _IN_ORDER = """
 SELECT frame_id, source, "timestamp", source_image_path FROM frames
@@ -36,7 +36,7 @@ class DayFrameChanges(DayOfRules):
 
     def recipe(self, rules: Rules, /) -> str:
         """Returns the hash of which sources are compared, and how."""
-        return hash_of(EVENT_SCHEMA_VERSION, _COMPARISON_VERSION, _compared_sources(rules))
+        return hash_of(EVENT_SCHEMA_VERSION, COMPARISON_VERSION, _compared_sources(rules))
 
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
         """Returns the comparison of each pair, and how many were new."""

@@ -11,8 +11,6 @@ from imgpipeline.events.crossings import Crossing, find_crossings
 from imgpipeline.events.geometry import objects_in
 from imgpipeline.events.values import SeenFrame, SeenObject, in_order
 
-COUNTING_VERSION = 1
-"""Part of the recipe; raised when the same frames give other counts."""
 _LONGEST_GAP = timedelta(seconds=60)
 """The default of the rules: what was going on ends with a longer pause."""
 _HOUR = timedelta(hours=1)

@@ -2,20 +2,32 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from imgpipeline.defs.assets.events import event_assets
+from imgpipeline.defs.dagster_internals import CODE_VERSION_TAG, DATA_VERSION_TAG
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
+from imgpipeline.events.recipe import events_recipe
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import CHANGE, NOON, rotated, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.tracking.films import Car, film
+
+ROAD = '[[zone]]\nname = "road"\nsource = "gate"\npoints = [[0, 0.3], [1, 0.3], [1, 0.4], [0, 0.4]]\n'
+STOP = (
+    '[[line]]\nname = "stop"\nsource = "gate"\nsize = [640, 480]\npoints = [[95, 100], [95, 300]]\nbackward = "out"\n'
+)
+CROSSED = '[[rule]]\nname = "crossed"\nkind = "line_crossing"\nline = "stop"\n'
+TABLES = ("frame_changes", "events", "zone_occupancy", "line_crossings")
 
 
 @pytest.fixture
@@ -73,6 +85,63 @@ def test_automation_keeps_the_rules_of_a_day_that_is_over_and_a_backfill_takes_t
         assert rules_with_events(store) == [("changed", 2)]
         materialize(instance)
         assert rules_with_events(store) == [("other", 2)]
+
+
+@pytest.fixture
+def road(rules_file: Path) -> ObjectStore:
+    """A car drives over a line, inside a zone, from 12:05 to 12:25; the day has its tracks."""
+    rules_file.write_text(ROAD + STOP + CROSSED)
+    opened, start = open_store(load_settings()), NOON + timedelta(minutes=5)
+    end = start + timedelta(minutes=20)
+    write_chain(opened, film(start, end, [Car(start, end)]))
+    rebuild_day(opened, DAY, now=NOON)
+    build_tracks(opened, DAY, settings=load_settings(), now=NOON)
+    return opened
+
+
+def newest(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization:
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event
+    assert event.asset_materialization
+    return event.asset_materialization
+
+
+@pytest.mark.medium
+def test_zones_lines_and_events_are_materialized_from_the_days_tracks(road: ObjectStore):
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialize(instance)
+        said = {name: newest(instance, name) for name in ("zone_occupancy", "line_crossings", "events")}
+    with open_lake(road) as lake:
+        zones = lake.query("SELECT zone, label, objects, occupied_s FROM zone_occupancy").rows
+        lines = lake.query("SELECT line, label, direction, crossings, objects FROM line_crossings").rows
+    assert zones == [("road", "car", 1, 1195.0)]
+    assert lines == [("stop", "car", "out", 1, 1)]
+    assert rules_with_events(road) == [("crossed", 1)]
+    assert {name: each.metadata["dagster/row_count"].value for name, each in said.items()} == dict.fromkeys(said, 1)
+
+
+@pytest.mark.medium
+def test_each_materialization_names_the_code_and_the_content_that_it_stored(road: ObjectStore, rules_file: Path):
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialize(instance)
+        before = {name: newest(instance, name).tags or {} for name in ("zone_occupancy", "line_crossings")}
+        rules_file.write_text(ROAD.replace('"road"', '"lane"') + STOP + CROSSED)
+        materialize(instance)
+        after = {name: newest(instance, name).tags or {} for name in before}
+    versions = {key.to_user_string(): version for asset in event_assets(load_settings())
+                for key, version in asset.code_versions_by_key.items()}  # fmt: skip
+    assert {name: tags[CODE_VERSION_TAG] for name, tags in after.items()} == {name: versions[name] for name in after}
+    assert before["zone_occupancy"][DATA_VERSION_TAG] != after["zone_occupancy"][DATA_VERSION_TAG]
+    assert before["line_crossings"][DATA_VERSION_TAG] == after["line_crossings"][DATA_VERSION_TAG]
+
+
+def test_the_time_zone_is_part_of_the_code_version_of_events_alone():
+    here, there = (
+        {name: events_recipe(name, load_settings(timezone=zone)) for name in TABLES}
+        for zone in ("UTC", "Europe/Berlin")
+    )
+    assert len(set(here.values())) == len(TABLES)
+    assert {name for name in TABLES if here[name] != there[name]} == {"events"}
 
 
 def test_without_the_setting_nothing_is_built_by_itself():

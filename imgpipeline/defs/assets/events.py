@@ -17,6 +17,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
+from imgpipeline.events.recipe import events_recipe
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import (
     DETECTIONS,
@@ -106,6 +107,7 @@ def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
         owners=["team:imgpipeline"],
         description=f"{_QUESTIONS[table.name]} One Parquet file a day.",
         metadata=table_metadata(table),
+        code_version=events_recipe(table.name, settings),
         automation_condition=follow(upstream) if settings.rules_file else None,
     )
 
