@@ -142,6 +142,8 @@ class Frame:
     """Where `timestamp` is from; None if the producer did not say."""
     region_of_interest: Region = ()
     """The part of the image that counts; empty for all of it."""
+    weak_detections: tuple[Detection, ...] = ()
+    """What was found below `confidence_threshold`, strongest first: only tracks use it, and no count includes it."""
 
     @property
     def day(self) -> date:
@@ -185,12 +187,13 @@ class Frame:
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
             "clock_source": self.clock_source.value if self.clock_source else None,
             "region_of_interest": region_to_json(self.region_of_interest),
+            "weak_detections": [d.to_json() for d in self.weak_detections],
         }
         return {name: value for name, value in fields.items() if value}
 
     @property
     def needs_format_2(self) -> bool:
-        """Whether a segment of format 1 cannot hold it."""
+        """Whether a segment of format 1 cannot hold it. Weak detections change no count: older readers ignore them."""
         later = self.detectors or self.gate_measurements or self.clock_source or self.region_of_interest
         return bool(later) or any(found.detector is not None for found in self.detections)
 
@@ -209,6 +212,7 @@ class Frame:
             "gate_measurements": data.get("gate_measurements", {}),
             "clock_source": ClockSource(clock) if (clock := data.get("clock_source")) else None,
             "region_of_interest": region_from_json(data.get("region_of_interest", ())),
+            "weak_detections": tuple(Detection.from_json(d) for d in data.get("weak_detections", ())),
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})

@@ -71,4 +71,5 @@ def _weight(outcome: Outcome) -> int:
     if isinstance(outcome, DeadLetter):
         return 500 + len(outcome.raw_base64 or "") + len(outcome.key_base64 or "")
     # A producer may put megabytes into attributes.
-    return 900 + 100 * len(outcome.detections) + len(json.dumps(dict(outcome.attributes)))
+    boxes = len(outcome.detections) + len(outcome.weak_detections)
+    return 900 + 100 * boxes + len(json.dumps(dict(outcome.attributes)))

@@ -82,7 +82,7 @@ class FrameWork:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_form", self.settings.message_form(self.settings.kafka_topics))
         object.__setattr__(self, "_gate", GateKeeper(configured_gate(self.settings)))
-        object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
+        object.__setattr__(self, "_image_detector", _image_detector(self.settings, self.detector))
 
     def work(self, record: KafkaRecord) -> RecordOutcome:
         """Returns the outcome of a record, both steps in the calling thread; errors as `read` and `look`."""
@@ -159,6 +159,7 @@ class FrameWork:
             gate_reason=gated.reason if gated else None,
             gate_measurements=gated.measurements if gated else {},
             detections=found.detections,
+            weak_detections=found.weak_detections,
         )
 
     def _gated(self, record: KafkaRecord, message: FrameMessage, gated: Gated) -> Frame:
@@ -245,6 +246,10 @@ class FrameWork:
         time_ = message.timestamp if message and self._accepts(message.timestamp) else record.time
         day = day_of(time_) if time_ and self._accepts(time_) else None
         return bury(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)
+
+
+def _image_detector(settings: Settings, detector: Detector) -> ImageDetector:
+    return ImageDetector(settings, detector, weak_above=settings.weak_confidence)
 
 
 def _check_announced(message: FrameMessage, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -
         if frame.status is not FrameStatus.PROCESSED:
             return None  # no detector has looked at it, and the form cannot say so
         return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, _classic(frame, kind))
-    document = frame.to_json()
+    document = replace(frame, weak_detections=()).to_json()
     if kind is not None:
         document["detections"] = [found for found in document["detections"] if found["label"] in kind.labels]
     return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, document)

@@ -39,6 +39,13 @@ class ModelSettings(BaseSettings):
     confidence_threshold: float = Field(
         0.5, ge=0, lt=1, description="Detections need a confidence strictly above this."
     )
+    weak_confidence: float | None = Field(
+        None,
+        ge=0.1,
+        lt=1,
+        description="Keep detections above this, but not above `IMGPIPELINE_CONFIDENCE_THRESHOLD`, as weak detections: "
+        "tracks continue with them, and no count includes them (docs/tracking.md); usual: `0.1`. Default: none.",
+    )
     nms_threshold: float = Field(
         0.4,
         gt=0,

@@ -1,6 +1,6 @@
 """What a day's tracks are made of: frames, boxes and notices of the day, ten minutes before it, and one after."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -8,15 +8,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.summary_inputs import Patience, agree, find_inputs
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, parse_footer
+from imgpipeline.lake.storage.manifest import DamagedObjectError, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.tracking.groups import ClassGroups
 from imgpipeline.tracking.slices import OVERLAP, SLICE
 
 _TABLES = (FRAMES.name, DETECTIONS.name, NOTICES.name)
+_WEAK = WEAK_DETECTIONS.name
 _NAME = "tracks"
 _SEEN = """
 CREATE TABLE seen AS
@@ -26,8 +27,9 @@ WHERE status = 'processed' AND "timestamp" >= $first AND "timestamp" < $behind
 ORDER BY source, time_us, frame_id"""
 _BOXES = """
 CREATE TABLE boxes AS
-SELECT source, day, epoch_us("timestamp") AS time_us, frame_id, detection_number, label, confidence, x, y, width, height
-FROM all_detections
+SELECT source, day, epoch_us("timestamp") AS time_us, frame_id, detection_number, label, confidence, x, y, width,
+       height, is_weak
+FROM (SELECT *, false AS is_weak FROM all_detections UNION ALL BY NAME SELECT *, true FROM all_weak_detections)
 WHERE x IS NOT NULL AND width > 0 AND height > 0 AND "timestamp" >= $first AND "timestamp" < $behind
 ORDER BY source, time_us, frame_id, detection_number"""
 _CUTS = """
@@ -40,7 +42,11 @@ CREATE VIEW hashed AS
 SELECT source, day, time_us, hash(frame_id, time_us, sharpness) AS part FROM seen
 UNION ALL
 SELECT source, day, time_us,
-       hash(frame_id, detection_number, label, confidence, x, y, width, height, time_us) FROM boxes
+       hash(frame_id, detection_number, label, confidence, x, y, width, height, time_us) FROM boxes WHERE NOT is_weak
+UNION ALL
+SELECT source, day, time_us,
+       hash('weak', frame_id, detection_number, label, confidence, x, y, width, height, time_us)
+FROM boxes WHERE is_weak
 UNION ALL
 SELECT source, day, time_us, hash('cut', time_us) FROM cuts"""
 
@@ -86,11 +92,19 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
                 all_rows(engine.folder / day_table_key(table, each), day=each) for each in stored
             )
             engine.run(f"CREATE VIEW all_{table} AS {queries}")
+        _open_weak(engine, {each: versions for each, versions in fetched.items() if _WEAK in versions})
         for sql in (_SEEN, _BOXES, _CUTS):
             engine.run(sql, span)
         engine.run(_HASHED)
         beside = {f"rows of {each}": _hash_of(engine, each) for each in fetched if each != day}
         yield DayInputs(engine, cache, {**fetched[day], **beside})
+
+
+def _open_weak(engine: Engine, stored: Iterable[date]) -> None:
+    """Opens the weak detections of the days that have some."""
+    parts = [all_rows(engine.folder / day_table_key(_WEAK, each), day=each) for each in stored]
+    nothing = "SELECT * FROM all_detections WHERE false"
+    engine.run(f"CREATE VIEW all_{_WEAK} AS {' UNION ALL BY NAME '.join(parts) or nothing}")
 
 
 def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, is_needed: bool) -> dict[str, str]:
@@ -107,6 +121,11 @@ def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, i
             return {}
         paths = {table: engine.folder / day_table_key(table, day) for table in _TABLES}
         versions = {t: cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()}
+        # Builds put the weak detections first: those of the fetched frames are stored by now, if there are any.
+        weak = read_stored(store, day_table_key(_WEAK, day))
+        if weak:
+            paths[_WEAK] = engine.folder / day_table_key(_WEAK, day)
+            versions[_WEAK] = cache.link(day_table_key(_WEAK, day), weak.e_tag, paths[_WEAK])
         if all(versions.values()) and agree(parse_footer(path, str(path)) for path in paths.values()):
             return {table: version or "" for table, version in versions.items()}
         for path in paths.values():

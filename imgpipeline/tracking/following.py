@@ -22,6 +22,8 @@ LIBRARY_FRAME_RATE = 30.0
 """Frames a second in which the library counts how long a track may be lost."""
 _LEAST_LOST_FRAMES = 2.0
 """A track survives one missed frame at any frame rate."""
+_WEAK_CONFIDENCE = -1.0
+"""Given to the tracker for weak detections: below any threshold, so they only take part in the second association."""
 _Points = list[TrackPoint]
 
 
@@ -100,7 +102,8 @@ def _update(tracker: Any, frame: FrameBoxes, at_s: float) -> tuple[list[int], li
 
     count = len(frame.numbers)
     boxes: npt.NDArray[np.float64] = frame.boxes_xyxy.reshape(count, 4)
-    given = Detections(xyxy=boxes, confidence=frame.confidences, data={"box": np.arange(count)} if count else {})
+    sure = frame.confidences if frame.is_weak is None else np.where(frame.is_weak, _WEAK_CONFIDENCE, frame.confidences)
+    given = Detections(xyxy=boxes, confidence=sure, data={"box": np.arange(count)} if count else {})
     answer = tracker.update(given, timestamp=at_s)
     if not len(answer):
         return [], []

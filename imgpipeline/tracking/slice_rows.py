@@ -26,7 +26,8 @@ _FRAMES = """
 SELECT frame_id, day, time_us FROM seen WHERE source = $source AND time_us >= $first AND time_us < $behind
 ORDER BY time_us, frame_id, day"""
 _BOXES = """
-SELECT class_group, day, frame_id, detection_number, label, confidence, x, y, x + width AS "right", y + height AS bottom
+SELECT class_group, day, frame_id, detection_number, label, confidence, x, y, x + width AS "right",
+       y + height AS bottom, is_weak
 FROM boxes JOIN grouped USING (label)
 WHERE source = $source AND time_us >= $first AND time_us < $behind
 ORDER BY class_group, time_us, frame_id, day, detection_number"""
@@ -97,6 +98,7 @@ def _groups(shown: Sequence[tuple[Any, ...]], boxes: dict[str, Any]) -> Iterator
                 FrameBoxes(
                     frame_id, time_us, boxes["detection_number"][rows].astype(np.int64), xyxy[rows],
                     boxes["confidence"][rows].astype(float), tuple(boxes["label"][rows].tolist()),
+                    boxes["is_weak"][rows].astype(bool),
                 )
             )  # fmt: skip
         yield group, frames

@@ -28,6 +28,8 @@ class FrameBoxes:
     """Shape (n,): scores in [0, 1]."""
     labels: tuple[str, ...]
     """The n labels."""
+    is_weak: "npt.NDArray[np.bool_] | None" = None
+    """Shape (n,): whether each box is a weak detection, which begins no track; None if none is."""
 
 
 class EndedBy(StrEnum):

@@ -18,9 +18,9 @@ from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.backends.base import InferenceBackend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
-from imgpipeline.vision.decoders import decode_outputs, suppress
+from imgpipeline.vision.decoders import Candidates, Ints, decode_outputs, suppress
 from imgpipeline.vision.model import DecoderName, ModelSpec
-from imgpipeline.vision.preprocess import make_blob
+from imgpipeline.vision.preprocess import Placement, make_blob
 from imgpipeline.vision.registry import find_model
 
 _KNOWN_JPEG: Final = base64.b64decode(
@@ -87,12 +87,38 @@ class Detector:
         Raises:
             PermanentError: The network cannot be run, or its output is not finite or not of the declared layout.
         """
+        return self.detect_with_weak(picture, self.confidence_threshold)[0]
+
+    def detect_with_weak(
+        self, picture: Pixels | DecodedImage, weak_above: float
+    ) -> tuple[list[Detection], list[Detection]]:
+        """Finds the objects in a picture, also those at or below the confidence threshold.
+
+        Args:
+            picture: As for `detect`.
+            weak_above: Weak detections score strictly above it.
+
+        Returns:
+            What `detect` returns, and the weak detections, the most confident first. A weak box never suppresses a
+            stronger one, so the first list does not depend on `weak_above`.
+
+        Raises:
+            PermanentError: As for `detect`.
+        """
         blob, placement = make_blob(picture, self.spec, getattr(self._kept, "blob", None))
         self._kept.blob = blob
         outputs = self.backend.infer(blob)
         size = (self.spec.input_width, self.spec.input_height)
-        found = decode_outputs(self.spec.decoder, outputs, size, self.confidence_threshold)
+        least = min(weak_above, self.confidence_threshold)
+        found = decode_outputs(self.spec.decoder, outputs, size, least)
         kept = suppress(found, self.nms_threshold, per_class=self.nms_per_class)
+        is_strong = found.scores[kept] > self.confidence_threshold
+        return (
+            self._detections(found, kept[is_strong], placement),
+            self._detections(found, kept[~is_strong], placement),
+        )
+
+    def _detections(self, found: Candidates, kept: Ints, placement: Placement) -> list[Detection]:
         boxes_xyxy = placement.to_picture(found.boxes_xyxy[kept])
         detections = []
         for (left, top, right, bottom), index in zip(boxes_xyxy.tolist(), kept.tolist(), strict=True):

@@ -40,6 +40,8 @@ class DetectedImage:
     """The most confident first; boxes in pixels of the upright image."""
     gated: Gated | None = None
     """Why no detector looked at it; None if one did."""
+    weak_detections: tuple[Detection, ...] = ()
+    """Those at or below the detector's confidence threshold, strongest first; empty unless they were asked for."""
 
 
 class ImageDetector:
@@ -49,9 +51,10 @@ class ImageDetector:
     the largest size that is accepted.
     """
 
-    def __init__(self, settings: Settings, detector: Detector) -> None:
-        """Takes limits, workers and reduced decoding from the settings."""
+    def __init__(self, settings: Settings, detector: Detector, *, weak_above: float | None = None) -> None:
+        """Takes limits, workers and reduced decoding from the settings; keeps weak detections above `weak_above`."""
         self.detector = detector
+        self._weak_above = weak_above
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
         self._reduced_for = detector.spec.network_input if settings.reduced_decoding else None
         self._pixels = WeightedLimit(max(settings.max_image_pixels, detect_workers(settings) * COMMON_PIXELS))
@@ -89,5 +92,12 @@ class ImageDetector:
             if gated:
                 return DetectedImage(image.width, image.height, image.orientation, quality, (), gated)
             with step("infer"):
-                found = self.detector.detect(image)
-        return DetectedImage(image.width, image.height, image.orientation, quality, tuple(found))
+                found, weak = self._detect(image)
+        return DetectedImage(
+            image.width, image.height, image.orientation, quality, tuple(found), weak_detections=tuple(weak)
+        )
+
+    def _detect(self, image: DecodedImage) -> tuple[list[Detection], list[Detection]]:
+        if self._weak_above is None:
+            return self.detector.detect(image), []
+        return self.detector.detect_with_weak(image, self._weak_above)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
@@ -10,9 +11,10 @@ import pytest
 
 from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice, NoticeKind
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, RecordOutcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, RecordOutcome, outcome_to_json
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import DeadLetterCode, TransientError
+from imgpipeline.ledger.segment import encode_line
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
@@ -169,3 +171,22 @@ def test_what_is_no_gate_of_the_contract_stays_an_attribute(store: ObjectStore):
     assert isinstance(found, Frame)
     assert found.status is FrameStatus.PROCESSED
     assert found.attributes["gated"] == "yes"
+
+
+def test_weak_detections_are_kept_apart_and_change_nothing_else(store: ObjectStore):
+    wanted = record(1, image_path="images/one.jpg")
+    without = frame_work(store, confidence_threshold=0.97).work(wanted)
+    kept = frame_work(store, confidence_threshold=0.97, weak_confidence=0.1).work(wanted)
+    assert isinstance(kept, Frame)
+    assert kept.weak_detections
+    assert all(0.1 < found.confidence <= 0.97 for found in kept.weak_detections)
+    assert replace(kept, weak_detections=()) == without
+
+
+def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: ObjectStore):
+    outcome = frame_work(store).work(record(1, image_path="images/one.jpg"))
+    assert isinstance(outcome, Frame)
+    assert outcome.detections
+    assert b"weak" not in encode_line(outcome_to_json(outcome))
+    lower = frame_work(store, weak_confidence=0.5).work(record(1, image_path="images/one.jpg"))
+    assert encode_line(outcome_to_json(lower)) == encode_line(outcome_to_json(outcome))

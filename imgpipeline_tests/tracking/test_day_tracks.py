@@ -1,7 +1,8 @@
 """Stored tracks follow the detections: joined over slices and midnight, and only what changed is followed again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import TracksBuild, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
@@ -198,3 +201,50 @@ def test_a_day_without_detections_has_empty_tables(memory: ObjectStore, stored):
 def test_a_day_without_tables_is_refused(memory: ObjectStore):
     with pytest.raises(PermanentError, match="the day has no table `frames` yet"):
         build_tracks(memory, DAY, settings=load_settings(), now=NOON)
+
+
+def dimmed(outcomes: Sequence[Frame], first: datetime, last: datetime, confidence: float = 0.2) -> list[Frame]:
+    """Return frames whose detections are weak from one time to another."""
+    return [
+        replace(each, detections=(), weak_detections=tuple(replace(d, confidence=confidence) for d in each.detections))
+        if first <= each.timestamp < last
+        else each
+        for each in outcomes
+    ]
+
+
+def without_weak(outcomes: Sequence[Frame]) -> list[Frame]:
+    return [replace(each, weak_detections=()) for each in outcomes]
+
+
+@pytest.mark.medium
+def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_without_them(memory: ObjectStore, stored):
+    bright = film(at(12), at(12, 2), [Car(at(12), at(12, 2))], rate=2)
+    dim = dimmed(bright, at(12, 0, 40), at(12, 1, 10))
+    plain = open_memory_store()
+    write_chain(plain, without_weak(dim))
+    write_chain(memory, dim)
+    assert (build(plain).tracks, build(memory).tracks) == (2, 1)
+    with stored(memory) as ask:
+        assert ask("SELECT points FROM tracks") == [(240,)]
+        assert ask("SELECT count(*), min(confidence) FROM track_points") == [(240, 0.2)]
+    made = {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES}
+    assert build(memory, force=True).slices_kept == 0
+    assert {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES} == made
+    manifest = build(memory).manifests["tracks"]
+    assert manifest.made_of.keys() - build(plain).manifests["tracks"].made_of.keys() == {"weak_detections"}
+
+
+def test_weak_detections_begin_no_track_however_strong_they_are(memory: ObjectStore):
+    write_chain(memory, dimmed(film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=2), at(12), at(12, 1), 0.45))
+    assert build(memory).tracks == 0
+
+
+@pytest.mark.medium
+def test_only_slices_with_new_weak_detections_are_followed_again(memory: ObjectStore):
+    cars = [Car(at(10), at(10, 40))]
+    chain = write_chain(memory, film(at(10), at(10, 30), cars))
+    assert build(memory).slices_followed == 3
+    append(chain, dimmed(film(at(10, 35), at(10, 36), cars, offset=360), at(10), at(11)))
+    extended = build(memory)
+    assert (extended.slices_followed, extended.slices_kept) == (1, 3)

@@ -13,7 +13,15 @@ from pathlib import Path
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.lake.build.ledger_rows import ROWS, keep_unique, load_outcomes, sort_by_time
 from imgpipeline.lake.build.overlay import WORKING, Overlay, create_stored, lay_over
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema import (
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    SCHEMA_VERSION,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+)
 from imgpipeline.lake.storage.engine import Engine, disk_errors
 from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.lake.storage.pieces import fetch_table
@@ -23,6 +31,7 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 _ORDER = {
     FRAMES.name: '"timestamp", frame_id',
     DETECTIONS.name: '"timestamp", frame_id, detection_number',
+    WEAK_DETECTIONS.name: '"timestamp", frame_id, detection_number',
     STORED_DEAD_LETTERS.name: "topic, topic_id, partition, kafka_offset",
     NOTICES.name: "topic, topic_id, partition, kafka_offset",
 }
@@ -95,8 +104,8 @@ def add_newer(
     load_outcomes(engine, read_day(store, day, ends, since=since, buckets=buckets), {day: since})
     newer = engine.value("SELECT count(*) FROM found")
     sort_by_time(engine)
-    for table in DAY_TABLES:
-        create_stored(engine, table, {paths[table.name]: SCHEMA_VERSION})
+    for table in (*DAY_TABLES, WEAK_DETECTIONS):
+        create_stored(engine, table, {paths[table.name]: SCHEMA_VERSION} if table.name in paths else {})
     overlay = lay_over(engine)
     stored = before[FRAMES.name].manifest
     added = engine.value("SELECT count(*) FROM found") - overlay.met
@@ -122,8 +131,10 @@ def _fetch(engine: Engine, store: ObjectStore, day: date, before: Mapping[str, S
 
 
 def _queries(engine: Engine, overlay: Overlay) -> dict[str, str]:
-    ordered = {STORED_DEAD_LETTERS.name, NOTICES.name} if _continues(engine, overlay) else set(_ORDER)
-    queries = {table.name: overlay.rows(table) for table in DAY_TABLES}
+    ordered = (
+        {STORED_DEAD_LETTERS.name, NOTICES.name, WEAK_DETECTIONS.name} if _continues(engine, overlay) else set(_ORDER)
+    )
+    queries = {table.name: overlay.rows(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
     return {
         name: f"SELECT * FROM ({query}) ORDER BY {_ORDER[name]}" if name in ordered else query  # noqa: S608 - own SQL
         for name, query in queries.items()

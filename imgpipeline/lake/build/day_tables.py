@@ -8,6 +8,8 @@
   ends, or asks a query session (`session`), which brings frames and detections to one state. The dead letters come last
   because neither of the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a
   reader in between only sees fewer of them.
+* `weak_detections` is put before all others, and only if the day has some: a missing one is empty up to the ends of
+  `frames`.
 * A table whose columns are of another version (or that is not there, since an older release has built the day) counts
   as missing: its day is stale.
 """
@@ -30,7 +32,7 @@ from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.ledger_rows import stored as stored_columns
 from imgpipeline.lake.build.summary_inputs import list_versions
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, WEAK_DETECTIONS
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
 from imgpipeline.lake.storage.parquet_objects import write_parquet
@@ -40,7 +42,7 @@ from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.settings import utc_now
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
-_STORED = {table.name: stored_columns(table) for table in DAY_TABLES}
+_STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
 _READERS = 16
 _NOTED_AS = f"tables {SCHEMA_VERSION}"
 _Found = Mapping[str, Stored | None]
@@ -144,9 +146,10 @@ class DayTables(Derived[Manifest]):
         return str(self.day)
 
     def read(self) -> dict[str, Stored | None]:
-        """Returns what is stored of each table."""
-        keys = [day_table_key(table, self.day) for table in _NAMES]
-        return {key: read_stored(self.store, key) for key in keys}
+        """Returns what is stored of each table; of `weak_detections` only if there is one."""
+        keys = [day_table_key(table, self.day) for table in (WEAK_DETECTIONS.name, *_NAMES)]
+        stored = {key: read_stored(self.store, key) for key in keys}
+        return {key: found for key, found in stored.items() if found or key != keys[0]}
 
     def origin(self, manifest: Manifest, /) -> Origin:
         """Returns the ends that a table was made up to; columns of another version reach nowhere."""
@@ -156,7 +159,8 @@ class DayTables(Derived[Manifest]):
     def wanted(self, stored: _Found, /) -> Origin:
         """Returns the stored ends where the ledger has no more of the day, else those to build up to."""
         manifests = [found.manifest if found else None for found in stored.values()]
-        self.version = join_versions(found.e_tag if found else None for found in stored.values())
+        listed = [stored[day_table_key(table, self.day)] for table in _NAMES]
+        self.version = join_versions(found.e_tag if found else None for found in listed)
         named = join_ends(*(manifest.ends for manifest in manifests if manifest))
         if self.fixed is None:
             self.fixed = {chain: end.offset for chain, end in fix_ends(self.store, named).items()}
@@ -207,8 +211,12 @@ class DayTables(Derived[Manifest]):
             made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
             # All are written before the first is put: readers see tables of different ends as briefly as possible.
+            weak = day_table_key(WEAK_DETECTIONS.name, self.day)
+            names = _NAMES
+            if weak in start.stored or engine.run(f"{rows.queries[WEAK_DETECTIONS.name]} LIMIT 1"):
+                names = (WEAK_DETECTIONS.name, *_NAMES)
             return {
-                day_table_key(name, self.day): self._write(engine, name, rows.queries[name], made) for name in _NAMES
+                day_table_key(name, self.day): self._write(engine, name, rows.queries[name], made) for name in names
             }
 
     def _write(self, engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
@@ -222,7 +230,7 @@ class DayTables(Derived[Manifest]):
 
         A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
         """
-        found = {name: start.stored[day_table_key(name, self.day)] for name in _NAMES}
+        found = {name: start.stored.get(day_table_key(name, self.day)) for name in (*_NAMES, WEAK_DETECTIONS.name)}
         tables = {name: table for name, table in found.items() if table is not None}
         manifests = [table.manifest for table in tables.values()]
         if start.state is State.MISSING or not all(map(_is_of_this_recipe, manifests)) or reach_differently(*manifests):

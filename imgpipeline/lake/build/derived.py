@@ -129,6 +129,8 @@ class Derived(ABC, Generic[Said]):
     def read(self) -> Mapping[str, StoredObject[Said] | None]:
         """Returns what is stored of each of its objects, by key, in the order in which they are put.
 
+        An object that only some have may be left out while it is not stored; then nothing is missing.
+
         Raises:
             DamagedObjectError: One of them cannot be read.
         """
@@ -216,7 +218,7 @@ def publish_all(
     store: ObjectStore, made: Mapping[str, Made[Said]], before: Mapping[str, StoredObject[Said] | None]
 ) -> bool:
     """Puts objects in order, each over the version that was read; False once a competing build has won."""
-    return all(publish(store, key, each.data, before[key]) for key, each in made.items())
+    return all(publish(store, key, each.data, before.get(key)) for key, each in made.items())
 
 
 def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[Said] | None) -> bool:

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, SCHEMA_VERSION, STORED_DEAD_LETTERS, Column, Table
+from imgpipeline.lake.schema import (
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    SCHEMA_VERSION,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+    Column,
+    Table,
+)
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier
 from imgpipeline.ledger import Segment
 
@@ -51,6 +60,17 @@ JOIN spooled ON spooled.found = read.filename
 WHERE frame IS NOT NULL AND CAST(frame."timestamp" AS DATE) = spooled.day
 """  # noqa: S608 - made of this module's own names
 
+_WEAK_KEY = ("source_kafka_topic", "source_kafka_topic_id", "source_kafka_partition", "source_kafka_offset")
+_LOAD_WEAK = f"""
+INSERT INTO weakened
+SELECT frame.source_kafka_topic, spooled.topic_id, frame.source_kafka_partition, frame.source_kafka_offset,
+       frame.weak_detections
+FROM read_json($files, format = 'newline_delimited', filename = true, maximum_object_size = $longest,
+               columns = {{frame: 'STRUCT(source_kafka_topic VARCHAR, source_kafka_partition INTEGER,
+               source_kafka_offset BIGINT, "timestamp" TIMESTAMPTZ, weak_detections {_DETECTION_TYPE})'}}) AS read
+JOIN spooled ON spooled.weakened = read.filename
+WHERE CAST(frame."timestamp" AS DATE) = spooled.day AND frame.source_kafka_offset >= spooled.since
+"""  # noqa: S608 - made of this module's own names
 _OF_CHAIN = ("topic", "topic_id", "partition")
 _IN_DOCUMENT = {"kafka_offset": "offset", "interval_start": "from", "interval_end": "to"}
 """Columns that have another name in the documents of dead letters and notices."""
@@ -79,6 +99,8 @@ _NEW_FRAMES = "AND frame.source_kafka_offset >= spooled.since\n"
 """Not part of the recipe: a build of a day reads from offset 0."""
 _MARKS = {"buried": b'{"dead_letter"', "noticed": b'{"notice"'}
 """How the lines of dead letters and notices begin."""
+_WEAK_MARK = b'"weak_detections":['
+"""What a line of a frame with weak detections holds; a line with it may also be of a producer's attributes."""
 _KEEP_UNIQUE = """
 DELETE FROM found WHERE rowid IN (
     SELECT rowid FROM (
@@ -124,6 +146,16 @@ FROM (SELECT * EXCLUDE (detections), unnest(detections) AS detection,
 """  # noqa: S608 - made of this module's own names
 """The rows of the table `detections`."""
 
+WEAK_DETECTION_ROWS = f"""
+SELECT {", ".join(f"{_OF_DETECTION.get(n, identifier(n))} AS {identifier(n)}" for n in WEAK_DETECTIONS.names)}
+FROM (SELECT found.* EXCLUDE (detections), unnest(weakened.detections) AS detection,
+             coalesce(len(found.detections), 0) + generate_subscripts(weakened.detections, 1) - 1 AS place
+      FROM found JOIN weakened USING ({", ".join(_WEAK_KEY)})
+      WHERE found.detections IS NOT NULL) AS found
+ORDER BY "timestamp", frame_id, detection_number
+"""  # noqa: S608 - made of this module's own names
+"""The rows of the table `weak_detections`."""
+
 DEAD_LETTER_ROWS = f"SELECT {', '.join(identifier(name) for name in STORED_DEAD_LETTERS.names)} FROM buried"  # noqa: S608 - own names
 """The rows of the table `dead_letters`: each offset is one."""
 
@@ -133,6 +165,7 @@ NOTICE_ROWS = f"SELECT {', '.join(identifier(name) for name in NOTICES.names)} F
 ROWS = {
     FRAMES.name: FRAME_ROWS,
     DETECTIONS.name: DETECTION_ROWS,
+    WEAK_DETECTIONS.name: WEAK_DETECTION_ROWS,
     STORED_DEAD_LETTERS.name: DEAD_LETTER_ROWS,
     NOTICES.name: NOTICE_ROWS,
 }
@@ -150,7 +183,9 @@ RECIPE = sha256(
         DEAD_LETTER_ROWS, NOTICE_ROWS,
     )).encode()
 ).hexdigest()[:16]  # fmt: skip
-"""Hash of the SQL that makes the day tables: another one means that they are to be built again."""
+"""Hash of the SQL that makes the day tables: another one means that they are to be built again.
+
+It does not name the SQL of `weak_detections`, so that days without them stay as they are."""
 
 
 def create_found(engine: Engine) -> None:
@@ -186,7 +221,9 @@ def sort_by_time(engine: Engine) -> None:
 
 
 def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]) -> None:
-    """Fills the tables `found` (frames of some days, duplicates included), `buried` (dead letters) and `noticed`.
+    """Fills the tables `found` (frames, duplicates included), `buried` (dead letters), `noticed` and `weakened`.
+
+    `weakened` has the weak detections of a frame as a list.
 
     Args:
         engine: DuckDB with a folder for the spooled lines.
@@ -202,8 +239,11 @@ def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[da
     for name, table in (("buried", STORED_DEAD_LETTERS), ("noticed", NOTICES)):
         columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns]
         engine.run(f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})")
+    typed = ", ".join(f"{c.name} {c.duckdb_type}" for c in FRAMES.columns if c.name in _WEAK_KEY)
+    engine.run(f"CREATE OR REPLACE TABLE weakened ({typed}, detections {_DETECTION_TYPE})")
     with _spooled(engine, segments, since) as spool:
-        loads = {"found": f"{_LOAD}{_NEW_FRAMES}", "buried": _LOAD_LETTERS, "noticed": _LOAD_NOTICES}
+        loads = {"found": f"{_LOAD}{_NEW_FRAMES}", "buried": _LOAD_LETTERS, "noticed": _LOAD_NOTICES,
+                 "weakened": _LOAD_WEAK}  # fmt: skip
         for name, sql in loads.items():
             files = [each.paths[name] for each in spool.files if name in each.paths]
             if files:
@@ -240,12 +280,12 @@ def _spooled(
             spool.files.append(_SpooledFile(chain))
             _spool(folder / f"{number:08d}", spool, group)
         engine.run(
-            "CREATE OR REPLACE TABLE spooled (found VARCHAR, buried VARCHAR, noticed VARCHAR, day DATE, since BIGINT, "
-            "topic VARCHAR, topic_id VARCHAR, partition INTEGER)"
+            "CREATE OR REPLACE TABLE spooled (found VARCHAR, buried VARCHAR, noticed VARCHAR, weakened VARCHAR, "
+            "day DATE, since BIGINT, topic VARCHAR, topic_id VARCHAR, partition INTEGER)"
         )
         rows: list[tuple[object, ...]] = [
             (
-                *(f.paths.get(name) for name in ("found", *_MARKS)),
+                *(f.paths.get(name) for name in ("found", *_MARKS, "weakened")),
                 day,
                 since[day].get(f.chain, 0),
                 f.chain.topic,
@@ -256,7 +296,7 @@ def _spooled(
             for day in sorted(f.days & since.keys())
         ]
         if rows:
-            columns = ", ".join(["unnest(?)"] * 8)
+            columns = ", ".join(["unnest(?)"] * 9)
             engine.run(f"INSERT INTO spooled SELECT {columns}", [*map(list, zip(*rows, strict=True))])
         yield spool
         engine.run("DROP TABLE spooled")
@@ -264,8 +304,12 @@ def _spooled(
             path.unlink()
 
 
+def _is_weak(line: bytes) -> bool:
+    return line.startswith(b'{"frame"') and _WEAK_MARK in line
+
+
 def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
-    """Writes the lines of one chain: frames into one file, dead letters and notices into one each."""
+    """Writes the lines of one chain: frames into one file; dead letters, notices and weak detections into one each."""
     found = spool.files[-1]
     with ExitStack() as files:
         opened: dict[str, BinaryIO] = {}
@@ -281,6 +325,9 @@ def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
             found.days.update(header.days)
             if header.frames + header.gated:
                 open_for("found").write(body)
+            if _WEAK_MARK in body:
+                lines = body.splitlines(keepends=True)
+                open_for("weakened").writelines(line for line in lines if _is_weak(line))
             counts = {"buried": header.dead_letters, "noticed": header.notices}
             for name in (name for name, count in counts.items() if count):
                 lines = body.splitlines(keepends=True)

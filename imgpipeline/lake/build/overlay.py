@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipeline.lake.build.ledger_rows import ROWS, keep_unique
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.schema import (
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+    Table,
+)
 from imgpipeline.lake.storage.engine import Engine, identifier, quoted
 from imgpipeline.lake.storage.older_versions import columns_of
 
@@ -62,7 +70,8 @@ class Overlay:
         stored = f"SELECT {_columns(table)} FROM {WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
         if table in _BY_OFFSET:
             return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_OFFSET} {newer}"
-        if self.met:
+        # A build puts `weak_detections` first, so it may reach further than the frames.
+        if self.met or (self.frames and table is WEAK_DETECTIONS):
             return f"{stored} ANTI JOIN {WORKING}.behind AS behind ON {_SAME_FRAME} {newer}"
         return f"{stored} {newer}" if self.frames else stored
 
@@ -70,9 +79,9 @@ class Overlay:
 def lay_over(engine: Engine) -> Overlay:
     """Decides between newer outcomes and stored rows of the same frames.
 
-    Reads `found`, `buried` and `noticed` (filled by `load_outcomes`) and the views `stored_…`. Creates `behind` (the
-    frames that newer segments name) and, for each day table, `{table}_behind` with the rows that replace or extend the
-    stored ones.
+    Reads `found`, `buried`, `noticed` and `weakened` (filled by `load_outcomes`) and the views `stored_…`. Creates
+    `behind` (the frames that newer segments name) and, for each day table, `{table}_behind` with the rows that replace
+    or extend the stored ones.
     """
     engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
     frames, newer = engine.value("SELECT count(*) FROM behind"), engine.value("SELECT count(*) FROM found")
@@ -84,13 +93,12 @@ def lay_over(engine: Engine) -> Overlay:
         )
         met = engine.value("SELECT count(*) FROM found") - newer
         keep_unique(engine)
-    for table in DAY_TABLES:
+    for table in (*DAY_TABLES, WEAK_DETECTIONS):
         engine.run(f"CREATE TABLE {table.name}_behind AS {ROWS[table.name]}")
-    if met:
-        engine.run(
-            f"INSERT INTO detections_behind SELECT {_columns(DETECTIONS)} FROM stored_detections AS stored "  # noqa: S608 - own names
-            f"SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found ON {_SAME_OUTCOME}"
-        )
+    for table in (DETECTIONS, WEAK_DETECTIONS) if met else ():
+        kept = f"SELECT {_columns(table)} FROM stored_{table.name} AS stored"  # noqa: S608 - own names
+        chosen = "SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found"
+        engine.run(f"INSERT INTO {table.name}_behind {kept} {chosen} ON {_SAME_OUTCOME}")
     return Overlay(frames, met)
 
 

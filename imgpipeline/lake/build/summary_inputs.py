@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
@@ -18,7 +18,11 @@ from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, re
 from imgpipeline.objectstore import ObjectStore
 
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
-_KEYS_OF_DAY_TABLES = {*_DAY_TABLES, *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES))}
+_KEYS_OF_DAY_TABLES = {
+    *_DAY_TABLES,
+    WEAK_DETECTIONS.name,
+    *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES)),
+}
 SETTLE_S = 20.0
 """A build puts the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5

@@ -24,6 +24,7 @@ from imgpipeline.lake.schema import (
     HISTOGRAM_VIEWS,
     NOTICES,
     STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
     Table,
 )
 from imgpipeline.lake.schema.exports import ABOUT, ABOUT_CHAINS
@@ -169,7 +170,7 @@ def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
             yield _over({name: _input(name, day) for name in summary.inputs}, summary.sql)
     elif table in HISTOGRAM_VIEWS:
         yield _over({FRAME_STATS.name: f"SELECT * FROM {_FILE}.{FRAME_STATS.name}"}, histogram_sql(table.name))  # noqa: S608 - own names
-    elif table in (FRAMES, DETECTIONS, NOTICES):
+    elif table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         for day in days:
             yield f"SELECT * FROM {table.name} WHERE day = DATE '{day}'"  # noqa: S608 - a day
     else:

@@ -98,7 +98,8 @@ def draw_track(store: ObjectStore, settings: Settings, track_id: str) -> Pixels:
     with open_lake(store, settings=settings, days=[day]) as lake:
         rows = lake.query(
             "SELECT t.best_frame_id, t.label, d.class_id, d.confidence, d.x, d.y, d.width, d.height FROM tracks AS t "  # noqa: S608 - text quoted
-            "JOIN detections AS d ON d.frame_id = t.best_frame_id AND d.detection_number = t.best_detection_number "
+            "JOIN (FROM detections UNION ALL FROM weak_detections) AS d "
+            "ON d.frame_id = t.best_frame_id AND d.detection_number = t.best_detection_number "
             f"WHERE t.track_id = {quoted(track_id)}"
         ).rows
         if not rows:

@@ -4,7 +4,14 @@ Schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are ma
 """
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
-from imgpipeline.lake.schema.day_tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema.day_tables import (
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+)
 from imgpipeline.lake.schema.events import (
     EVENT_TABLES,
     EVENTS,
@@ -50,6 +57,7 @@ __all__ = [
     "STORED_DEAD_LETTERS",
     "SUMMARY_TABLES",
     "TRACK_TABLES",
+    "WEAK_DETECTIONS",
     "ZONE_OCCUPANCY",
     "Column",
     "Table",
@@ -59,6 +67,7 @@ __all__ = [
 ALL = (
     FRAMES,
     DETECTIONS,
+    WEAK_DETECTIONS,
     NOTICES,
     *SUMMARY_TABLES,
     *HISTOGRAM_VIEWS,

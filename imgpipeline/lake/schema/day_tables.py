@@ -3,6 +3,8 @@
 The columns of `frames` have the names of the metadata contract.
 """
 
+from dataclasses import replace
+
 from imgpipeline.lake.schema.columns import Column, Table
 from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS
 
@@ -151,3 +153,16 @@ NOTICES = Table(
 
 DAY_TABLES = (FRAMES, DETECTIONS, STORED_DEAD_LETTERS, NOTICES)
 """What a day's reading of the ledger becomes, in the order in which it is put."""
+
+WEAK_DETECTIONS = Table(
+    "weak_detections",
+    "one object found in one frame below the confidence threshold; no count includes it",
+    tuple(
+        replace(column, meaning="Its number within the frame, after those of `detections`, strongest first.")
+        if column.name == "detection_number"
+        else column
+        for column in DETECTIONS.columns
+    ),
+)
+"""Day table: `weak_detections/day=…/weak_detections.parquet`. Only days with weak detections have one, and it is put
+before the others: a day whose `frames` reach an end without it has none up to there."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.exports import EXPORT_TABLES
 from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
@@ -20,6 +20,7 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 | layer | tables | where |
 |---|---|---|
 | day tables | `frames`, `detections`, `dead_letters`, `notices` | `frames/day=2026-01-09/frames.parquet` |
+| | `weak_detections` ([tracking.md](tracking.md#how-objects-are-followed)) | the same, for days that have some |
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
 | histogram views of `frame_stats` | {histogram_views} | in a query session and in exported files |
 | events | `frame_changes`, `events` | `events/day=2026-01-09/events.parquet` |
@@ -81,7 +82,7 @@ def tables_page() -> str:
     summaries = ", ".join(f"`{table.name}`" for table in SUMMARY_TABLES)
     long_views = ", ".join(f"`{table.name}`" for table in HISTOGRAM_VIEWS)
     parts = [_INTRODUCTION.format(summaries=summaries, histogram_views=long_views)]
-    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS, NOTICES)]
+    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES)]
     parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
     parts += [_section(table, table.name) for table in SUMMARY_TABLES]
     parts += [_section(table, f"{table.name}, a histogram view") for table in HISTOGRAM_VIEWS]

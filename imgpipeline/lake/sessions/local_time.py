@@ -143,7 +143,8 @@ def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = 
     """
     of_letter = 'CASE WHEN CAST("timestamp" AS DATE) = day THEN local_day("timestamp") ELSE day END'
     of_rows, of_notice = 'local_day("timestamp")', "local_day(interval_start)"
-    for view, day in (("frames", of_rows), ("detections", of_rows), (letters, of_letter), ("notices", of_notice)):
+    of_frames = dict.fromkeys(("frames", "detections", "weak_detections"), of_rows)
+    for view, day in {**of_frames, letters: of_letter, "notices": of_notice}.items():
         chosen = "" if days is None else " WHERE day IN (" + ", ".join(f"DATE '{one}'" for one in days) + ")"
         schema, _, name = view.rpartition(".")
         engine.run(f"ALTER VIEW {view} RENAME TO utc_{name}")

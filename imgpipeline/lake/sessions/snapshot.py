@@ -24,7 +24,15 @@ from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_c
 from imgpipeline.lake.build.day_ends import common_ends, join_ends, reach_differently
 from imgpipeline.lake.build.ledger_rows import load_outcomes
 from imgpipeline.lake.build.overlay import WORKING, create_stored, lay_over
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
+from imgpipeline.lake.schema import (
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    NOTICES,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+    Table,
+)
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Manifest, parse_footer
@@ -53,7 +61,7 @@ class Snapshot:
 
 
 def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
-    """Creates the views `frames`, `detections`, `notices` and `SHOWN_LETTERS`.
+    """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
         store: The object store.
@@ -78,14 +86,15 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     behind.look_for(shown)
     load_outcomes(engine, behind.read(), behind.since)
     catalog.save()
-    for table in DAY_TABLES:
+    for table in (*DAY_TABLES, WEAK_DETECTIONS):
         create_stored(engine, table, {path: version for day in files.values() for path, version in day.of(table)})
     overlay = lay_over(engine)
     engine.run("DROP TABLE found")
     engine.run("DROP TABLE buried")
     engine.run("DROP TABLE noticed")
+    engine.run("DROP TABLE weakened")
     engine.run("SET search_path = 'main'")
-    for table in (FRAMES, DETECTIONS, NOTICES):
+    for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
     return Snapshot(ends, tuple(shown), overlay.frames)
@@ -166,7 +175,7 @@ class _Behind:
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
     """Links the files of all days, all tables of a day or none: where one is missing, the ledger tells the day."""
     wanted: list[tuple[date, str, str, str]] = []
-    for table in _TABLES:
+    for table in (*_TABLES, WEAK_DETECTIONS.name):
         for info in store.list_objects(table):
             day = parse_day(info.key)
             if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
@@ -186,7 +195,8 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
     for (day, table, _, e_tag), found in zip(wanted, taken, strict=True):
         if found:
             files[day][table] = found
-            versions[day].append(e_tag)
+            if table in _TABLES:
+                versions[day].append(e_tag)
     return {
         day: _DayFiles(
             tuple(manifest for manifest, _ in tables.values()),
