@@ -29,7 +29,8 @@ _BOXES = """
 CREATE TABLE boxes AS
 SELECT source, day, epoch_us("timestamp") AS time_us, frame_id, detection_number, label, confidence, x, y, width,
        height, is_weak
-FROM (SELECT *, false AS is_weak FROM all_detections UNION ALL BY NAME SELECT *, true FROM all_weak_detections)
+FROM (SELECT *, false AS is_weak FROM all_detections UNION ALL BY NAME
+      SELECT *, true AS is_weak FROM all_weak_detections)
 WHERE x IS NOT NULL AND width > 0 AND height > 0 AND "timestamp" >= $first AND "timestamp" < $behind
 ORDER BY source, time_us, frame_id, detection_number"""
 _CUTS = """
