@@ -172,37 +172,50 @@ class _Behind:
         return index_buckets(self.store, day)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One file that was linked into the session's folder."""
+
+    day: date
+    e_tag: str
+    manifest: Manifest
+    path: Path
+
+
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
     """Links the files of all days, all tables of a day or none: where one is missing, the ledger tells the day."""
-    wanted: list[tuple[date, str, str, str]] = []
-    for table in (*_TABLES, WEAK_DETECTIONS.name):
+    taken = _take_tables(store, folder, cache, days, _TABLES)
+    # A build puts the weak detections first: those of the frames that were taken are listed by now, if there are any.
+    weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
+    cache.trim()
+    files: dict[date, dict[str, _Taken]] = defaultdict(dict)
+    for each in (*taken, *weak):
+        files[each.day][each.manifest.table] = each
+    return {
+        day: _DayFiles(
+            tuple(each.manifest for each in tables.values()),
+            {table: each.path for table, each in tables.items()},
+            join_versions(tables[table].e_tag for table in _TABLES if table in tables),
+        )
+        for day, tables in files.items()
+        if is_complete({name: each.manifest for name, each in tables.items()}, _TABLES)
+    }
+
+
+def _take_tables(
+    store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, tables: Sequence[str]
+) -> list[_Taken]:
+    wanted: list[tuple[date, str, str]] = []
+    for table in tables:
         for info in store.list_objects(table):
             day = parse_day(info.key)
             if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
-                wanted.append((day, table, info.key, info.e_tag))
+                wanted.append((day, info.key, info.e_tag))
 
-    def take(key: str, e_tag: str) -> tuple[Manifest, Path] | None:
+    def take(item: tuple[date, str, str]) -> _Taken | None:
+        day, key, e_tag = item
         path = folder / key
-        if not cache.link(key, e_tag, path):
-            return None
-        return parse_footer(path, key), path
+        return _Taken(day, e_tag, parse_footer(path, key), path) if cache.link(key, e_tag, path) else None
 
     with ThreadPoolExecutor(_READERS) as pool:
-        taken = list(pool.map(lambda item: take(item[2], item[3]), wanted))
-    cache.trim()
-    files: dict[date, dict[str, tuple[Manifest, Path]]] = defaultdict(dict)
-    versions: dict[date, list[str]] = defaultdict(list)
-    for (day, table, _, e_tag), found in zip(wanted, taken, strict=True):
-        if found:
-            files[day][table] = found
-            if table in _TABLES:
-                versions[day].append(e_tag)
-    return {
-        day: _DayFiles(
-            tuple(manifest for manifest, _ in tables.values()),
-            {table: path for table, (_, path) in tables.items()},
-            join_versions(versions[day]),
-        )
-        for day, tables in files.items()
-        if is_complete({name: manifest for name, (manifest, _) in tables.items()}, _TABLES)
-    }
+        return [each for each in pool.map(take, wanted) if each]
