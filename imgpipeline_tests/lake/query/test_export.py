@@ -21,7 +21,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.build.test_summary_numbers import build_day
-from imgpipeline_tests.lake.samples import again, day_outcomes, gated, seen
+from imgpipeline_tests.lake.samples import again, day_outcomes, detection, gated, seen
 from imgpipeline_tests.lake.sessions.test_histogram_views import varied
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, gap, notice, write_chain
 
@@ -51,7 +51,13 @@ def fill(store: ObjectStore) -> ObjectStore:
     made = write_chain(
         store, [*day_outcomes(0, 40), gated(40)], [dead_letter(41), dead_letter(42, None), notice(43), gap(44, 50)]
     )
-    append(made, [seen(50, ["dog", "car"], NEXT, source="it's"), dead_letter(51, NEXT)])
+    append(
+        made,
+        [
+            seen(50, ["dog", "car"], NEXT, source="it's", weak_detections=(detection(confidence=0.2),)),
+            dead_letter(51, NEXT),
+        ],
+    )
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
     append(made, [again(52, of=0, labels=["car"]), seen(53, ["dög"], NEXT, attributes={"file": "ü.jpg"}), frame(54)])
