@@ -139,6 +139,7 @@ class DayTables(Derived[Manifest]):
     """Ends of all chains; those that stored tables name are joined to them."""
     _listed: list[Bucket] = field(default_factory=list)
     _has_outcomes: bool | None = None
+    _puts_weak: bool = False
 
     @property
     def name(self) -> str:
@@ -146,10 +147,15 @@ class DayTables(Derived[Manifest]):
         return str(self.day)
 
     def read(self) -> dict[str, Stored | None]:
-        """Returns what is stored of each table; of `weak_detections` only if there is one."""
-        keys = [day_table_key(table, self.day) for table in (WEAK_DETECTIONS.name, *_NAMES)]
-        stored = {key: read_stored(self.store, key) for key in keys}
-        return {key: found for key, found in stored.items() if found or key != keys[0]}
+        """Returns what is stored of each table; of `weak_detections` only if there is one.
+
+        Where no table is stored, there is none either, unless a build has died after putting it: then the first attempt
+        to put it fails, and the second one finds it here.
+        """
+        stored = {key: read_stored(self.store, key) for key in (day_table_key(table, self.day) for table in _NAMES)}
+        weak = day_table_key(WEAK_DETECTIONS.name, self.day)
+        found = read_stored(self.store, weak) if self._puts_weak or any(stored.values()) else None
+        return ({weak: found} if found else {}) | stored
 
     def origin(self, manifest: Manifest, /) -> Origin:
         """Returns the ends that a table was made up to; columns of another version reach nowhere."""
@@ -214,7 +220,7 @@ class DayTables(Derived[Manifest]):
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
             names = _NAMES
             if weak in start.stored or engine.run(f"{rows.queries[WEAK_DETECTIONS.name]} LIMIT 1"):
-                names = (WEAK_DETECTIONS.name, *_NAMES)
+                names, self._puts_weak = (WEAK_DETECTIONS.name, *_NAMES), True
             return {
                 day_table_key(name, self.day): self._write(engine, name, rows.queries[name], made) for name in names
             }

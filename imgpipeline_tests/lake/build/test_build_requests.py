@@ -15,7 +15,7 @@ from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 READS = Counter({
-    "footer of a stored table": 5,
+    "footer of a stored table": 4,
     "listings that find the chains": 3,
     "end of the chain: folders, its last page, its last segment": 3,
     "day index": 1,

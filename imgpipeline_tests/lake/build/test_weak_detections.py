@@ -133,6 +133,21 @@ def test_a_build_killed_between_its_puts_is_finished_by_the_next(lake):
     assert contents(store) == full_build(store)
 
 
+@pytest.mark.medium
+def test_a_first_build_killed_after_its_first_put_is_finished_by_the_next(lake):
+    store = FaultyStore()
+    chain = write_chain(store, [dim(seen(0), 0.2)])
+    store.faults["table"] = ["crash after"]
+    with pytest.raises(CrashError):
+        rebuild_day(store, DAY, now=NOON)
+    assert store.head(WEAK_KEY)
+    append(chain, [dim(seen(1), 0.3)])
+    with lake(store) as session:
+        assert session.query(SHOWN).rows == [(0, 1, "car", 0.2), (1, 1, "car", 0.3)]
+    rebuild_day(store, DAY, now=LATER)
+    assert contents(store) == full_build(store)
+
+
 def test_a_day_without_the_table_stays_as_it_is(memory: ObjectStore, lake):
     write_chain(memory, *day_of_outcomes(with_weak=False))
     rebuild_day(memory, DAY, now=NOON)
