@@ -35,6 +35,7 @@ from imgpipeline.cli import (
     ingest_s3,
     ingest_sequence,
     ingest_video,
+    keys,
     ledger,
     mapreduce,
     models,
@@ -88,6 +89,7 @@ ingest.app.command("rtsp")(ingest_rtsp.rtsp)
 ingest.app.command("mqtt")(ingest_mqtt.mqtt)
 app.add_typer(serve_ingest.app, name="serve-ingest")
 app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(imports.app, name="import")
 app.add_typer(topics.app, name="topics")
 sources.app.command("run")(sources_run.run)

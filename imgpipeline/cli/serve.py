@@ -11,7 +11,7 @@ from imgpipeline.settings import load_settings
 
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; one that only this machine reaches.")
+        str, typer.Option("--host", help="Address to listen on. Another than this machine's needs API keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port to listen on.")] = 8050,
 ) -> None:
@@ -19,11 +19,12 @@ def serve(
 
     Reads the store alone, and shows new frames a few seconds after they were processed. Ctrl-C stops.
     """
-    from imgpipeline.web.viewer.serving import check_host  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.web.viewer.access import Access  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.web.viewer.serving import check_host  # noqa: PLC0415 - as above
     from imgpipeline.web.viewer.serving import serve as serve_http  # noqa: PLC0415 - as above
 
-    check_host(host, port)
     settings = load_settings()
+    check_host(Access(settings), host, port)
     with stopped_by_signals() as stopping:
         address = f"[{host}]" if ":" in host else host
         note(f"Serving {settings.store_url} on http://{address}:{port}/. Ctrl-C stops.")

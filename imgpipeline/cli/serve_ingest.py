@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, show_json, show_table, write_text
+from imgpipeline.cli.keys import list_keys, revoke
+from imgpipeline.cli.output import note, write_text
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.settings import load_settings, utc_now
 
@@ -52,30 +53,13 @@ def add(
         list[str], typer.Option("--source", help="A source that the key is for; * and ? are wildcards. Repeatable.")
     ],
 ) -> None:
-    """Make an API key and print it. It is shown only now: the file keeps its hash."""
-    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
+    """Make an API key that posts images, and print it. It is shown only now: the file keeps its hash."""
+    from imgpipeline.web.keys import KeyFile  # noqa: PLC0415 - as above
 
     file = KeyFile(load_settings().api_keys_file)
     write_text(file.add(tuple(source), utc_now()) + "\n")
     note(f"Its hash is in {file.path}. Send it as: Authorization: Bearer KEY")
 
 
-@keys.command("list")
-def list_keys(as_json: JsonOption = False) -> None:
-    """List the API keys: id, sources, and when they were made."""
-    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
-
-    found = KeyFile(load_settings().api_keys_file).keys()
-    if as_json:
-        show_json([{"id": key.id, "sources": list(key.sources), "created": key.created} for key in found])
-    else:
-        show_table(("id", "sources", "created"), [(key.id, ", ".join(key.sources), key.created) for key in found])
-
-
-@keys.command("remove")
-def remove(key: Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")]) -> None:
-    """Remove an API key; a running server refuses it from the next request on."""
-    from imgpipeline.web.ingest.keys import KeyFile  # noqa: PLC0415 - as above
-
-    KeyFile(load_settings().api_keys_file).remove(key)
-    note(f"The key {key} is removed.")
+keys.command("list")(list_keys)
+keys.command("remove")(revoke)

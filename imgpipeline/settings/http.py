@@ -1,4 +1,4 @@
-"""The HTTP source: its keys, and the videos that it plays."""
+"""The HTTP servers: who may use them, and the videos that the HTTP source plays."""
 
 from pathlib import Path
 
@@ -9,11 +9,21 @@ from imgpipeline.settings.variables import either
 
 
 class HttpSettings(BaseSettings):
-    """The HTTP source."""
+    """The HTTP source and the viewer."""
 
     api_keys_file: Path = Field(
         Path(".imgpipeline") / "api_keys.json",
-        description="File with the API keys of `serve-ingest`; without keys, it serves this machine only.",
+        description="File with the API keys of `serve` and `serve-ingest`; without keys, they serve this machine only.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies that log people in, such as `10.0.3.7,fd00::/8`. `serve` "
+        "believes their `IMGPIPELINE_IDENTITY_HEADER`.",
+    )
+    identity_header: str = Field(
+        "X-Forwarded-User",
+        pattern=r"^[A-Za-z0-9-]{1,100}$",
+        description="Header in which a trusted proxy names the person.",
     )
     dataset_root: Path | None = Field(
         None,

@@ -29,8 +29,9 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
         ConfigurationError: The address cannot be opened.
         PermanentError: The server ended unexpectedly; its log says why.
     """
+    # Without `proxy_headers`: X-Forwarded-For would let a client of this machine choose its address.
     config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=_MOST_CONNECTIONS,
-                            timeout_graceful_shutdown=grace_s)  # fmt: skip
+                            timeout_graceful_shutdown=grace_s, proxy_headers=False)  # fmt: skip
     server = uvicorn.Server(config)
     with _listen(host, port) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name=f"http {port}")

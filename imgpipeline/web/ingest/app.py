@@ -32,8 +32,8 @@ from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
 from imgpipeline.web.ingest.classic import add_classic
 from imgpipeline.web.ingest.frames import FrameDesk, described
 from imgpipeline.web.ingest.jobs import Jobs
-from imgpipeline.web.ingest.keys import KeyFile
 from imgpipeline.web.ingest.page import api_page
+from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 
 _BUDGET_BYTES = 512 * 2**20
 _IMAGE_TYPES = ("image/", "application/octet-stream")
@@ -51,7 +51,7 @@ class IngestServer:
     publishers: Publishers
     """The session of each source."""
     keys: KeyFile
-    """The API keys; if there are none, requests need no key."""
+    """The API keys; if there never was one, requests need no key."""
     jobs: Jobs
     """Play the videos of the data set."""
     options: PublishOptions = field(default_factory=PublishOptions)
@@ -101,7 +101,7 @@ def create_app(server: IngestServer) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    if not server.keys.keys():
+    if not server.keys.are_needed(Scope.INGEST):
         # Nobody is asked for a key, so a page in a browser must not reach this through a name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     _add_frames(app, server)
@@ -121,13 +121,14 @@ def allow(server: IngestServer, request: Request, source: str | None) -> None:
     Raises:
         HTTPException: 401 or 403.
     """
-    if not server.keys.keys():
+    if not server.keys.are_needed(Scope.INGEST):
         return
-    kind, _, bearer = request.headers.get("authorization", "").partition(" ")
-    sent = request.headers.get("x-api-key") or (bearer.strip() if kind.lower() == "bearer" else "")
+    sent = request.headers.get("x-api-key") or sent_secret(request.headers.get("authorization", ""))
     key = server.keys.find(sent) if sent else None
     if key is None:
         raise HTTPException(401, "an API key is needed: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+    if Scope.INGEST not in key.scopes:
+        raise HTTPException(403, "this API key is not for posting images")
     if source is not None and not key.allows(source):
         raise HTTPException(403, f"this API key is not for the source {source!r}")
 

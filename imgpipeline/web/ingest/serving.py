@@ -9,7 +9,7 @@ from imgpipeline.sources.configuration import HttpConfig
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.web.http_server import is_loopback, run_until
 from imgpipeline.web.ingest.app import create_app, open_server
-from imgpipeline.web.ingest.keys import KeyFile
+from imgpipeline.web.keys import KeyFile, Scope
 
 _GRACE_S = 40
 
@@ -52,7 +52,7 @@ def serve_configured(
 
 
 def _check_host(host: str, settings: Settings) -> None:
-    if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys():
+    if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
         raise UsageError(
             f"Everybody who reaches {host} could send images: there is no API key.",
             next_step="imgpipeline serve-ingest keys add --source NAME",

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
@@ -29,12 +30,12 @@ def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     _add_api(router, site)
 
     @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
-    def alerts_page(number: str = "") -> Response:
-        return numbered_page(site, renderer, number) if number else _list_page(site, renderer)
+    def alerts_page(request: Request, number: str = "") -> Response:
+        return numbered_page(site, renderer, request, number) if number else _list_page(site, renderer)
 
     @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
-    def alert_page(number: Number) -> Response:
-        return numbered_page(site, renderer, str(number))
+    def alert_page(request: Request, number: Number) -> Response:
+        return numbered_page(site, renderer, request, str(number))
 
     @router.get("/alerts/{number}/images/{position}", include_in_schema=False)
     def alert_image(request: Request, number: Number, position: Position) -> Response:
@@ -74,12 +75,13 @@ def read_listed(store: ObjectStore, number: int) -> ListedAlert:
         raise ConfigurationError(error.message, next_step="/alerts lists them") from None
 
 
-def numbered_page(site: ViewedSite, renderer: Renderer, number: str) -> Response:
+def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str) -> Response:
     """Returns the page of an alert whose number someone has entered.
 
     Args:
         site: Names the store.
         renderer: Makes the page.
+        request: Of somebody who may acknowledge it or not.
         number: As entered.
 
     Raises:
@@ -90,7 +92,10 @@ def numbered_page(site: ViewedSite, renderer: Renderer, number: str) -> Response
         raise UsageError(f"The alert number is {number[:40]!r}.", next_step="enter a decimal number, such as 17")
     listed = read_listed(site.store, int(number))
     images = [(_CAPTIONS.get(name, name), position) for position, (name, _) in enumerate(listed.alert.images)]
-    return renderer.page("alert.html", listed=listed, alert=listed.alert, images=images)
+    may_acknowledge = Scope.ACKNOWLEDGE in request.state.visitor.scopes
+    return renderer.page(
+        "alert.html", listed=listed, alert=listed.alert, images=images, may_acknowledge=may_acknowledge
+    )
 
 
 def _list_page(site: ViewedSite, renderer: Renderer) -> Response:

@@ -11,8 +11,11 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError
 from imgpipeline.web.http_server import LOOPBACK_HOSTS
+from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.access import Access, is_forged
+from imgpipeline.web.viewer.acknowledging import acknowledging_routes
 from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.classic import classic_routes
@@ -32,11 +35,12 @@ SECURITY_HEADERS = {
 """Sent with every answer: no script, style or image of another origin, and none within a page's text."""
 
 
-def create_app(site: ViewedSite) -> FastAPI:
+def create_app(site: ViewedSite, access: Access) -> FastAPI:
     """Returns the application.
 
     Args:
         site: What it reads; its lake is opened and closed with the application.
+        access: Who may use it.
     """
 
     @asynccontextmanager
@@ -53,6 +57,7 @@ def create_app(site: ViewedSite) -> FastAPI:
     _add_errors(app, renderer)
     app.include_router(api_routes(site))
     app.include_router(alert_routes(site, renderer))
+    app.include_router(acknowledging_routes(site))
     app.include_router(classic_routes(site, renderer))
     app.include_router(page_routes(site, renderer))
     app.mount("/static", StaticFiles(directory=str(STATIC)))
@@ -63,13 +68,34 @@ def create_app(site: ViewedSite) -> FastAPI:
 
     @app.middleware("http")
     async def secure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
+        response = _refuse(request, access) or await answer(request)
         response.headers.update(SECURITY_HEADERS)
         return response
 
-    # Nobody is asked for a password, so a page in a browser must not reach this through a name of its own.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+    if not access.is_needed():
+        # Nobody is asked for a password, so a page in a browser must not reach this through a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     return app
+
+
+def _refuse(request: Request, access: Access) -> Response | None:
+    """Returns the answer to a request that may not be made; it says nothing of the site."""
+    try:
+        visitor = access.visitor(request)
+    except ConfigurationError as error:
+        return error_json(503, error.message, error.next_step)
+    if visitor is None:
+        refused = error_json(401, "An API key is needed.", "send it as Authorization: Bearer KEY, or as the password")
+        # A browser asks for name and password; scripts of the API do not want its dialog.
+        kind = "Bearer" if request.url.path.startswith("/api/") else 'Basic realm="imgpipeline", charset="UTF-8"'
+        refused.headers["WWW-Authenticate"] = kind
+        return refused
+    if Scope.READ not in visitor.scopes:
+        return error_json(403, "This API key may not read.", "imgpipeline keys create --scope read")
+    if is_forged(request):
+        return error_json(403, "Another site sent this request.", "send it from a page of this server")
+    request.state.visitor = visitor
+    return None
 
 
 def _add_errors(app: FastAPI, renderer: Renderer) -> None:

@@ -70,7 +70,7 @@ def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
 
 def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
     if "alert_num" in request.query_params:  # the address of the classic alert viewer
-        return numbered_page(site, renderer, request.query_params["alert_num"])
+        return numbered_page(site, renderer, request, request.query_params["alert_num"])
     query = read_query(DayQuery, request)
     with site.lake.reading() as lake:
         day = shown_day(lake, query.day)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from imgpipeline.contracts.outcomes import make_frame_id
-from imgpipeline.web.ingest.keys import KeyFile
+from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.faults.child_runs import environment_of, variables_of
@@ -146,6 +146,12 @@ def test_keys_are_asked_for_and_are_for_their_sources(posting: LaneUnderTest):
         assert code("gate", {"authorization": f"Bearer {key}"}) == 201
         assert code("gate", {"x-api-key": key}) == 201
         assert client.get("/health").status_code == 200
+        keys = KeyFile(posting.settings.api_keys_file)
+        reader = keys.add((), datetime.now(UTC), scopes=(Scope.READ,))
+        assert code("gate", {"authorization": f"Bearer {reader}"}) == 403
+        for each in keys.keys(Scope.INGEST):
+            keys.remove(each.id)
+        assert code("gate", {}) == 401, "removing the last key opened the server"
 
 
 def test_without_keys_a_web_page_of_another_name_cannot_reach_it(client: httpx.Client):

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.lake.query.site import DAY
-from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
 from imgpipeline_tests.servers.programs import MissingProgramError, chromium
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
@@ -133,3 +137,24 @@ def test_an_open_overview_shows_new_frames_by_itself(browser: Browser, folder: S
         wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=60, what="the new session")
         page.clock.run_for(6_000)
         expect(page.get_by_role("link", name="5 frames")).to_be_visible()
+
+
+@pytest.mark.medium
+def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_text(browser: Browser, folder: Settings):
+    settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
+    keys = KeyFile(settings.api_keys_file)
+    key = keys.add((), NOON, scopes=(Scope.READ, Scope.ACKNOWLEDGE), name="<b>anna</b>")
+    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
+    AlertChain(open_store(settings)).append(event, difference_image=None, now=NOON)
+    with viewing(settings) as viewer:
+        login = {"username": "anna", "password": key}
+        address = str(viewer.http.base_url)
+        with browser.new_context(base_url=address, http_credentials=login) as context:  # type: ignore[arg-type]  # a dict
+            page = context.new_page()
+            page.goto("/alerts/1")
+            page.get_by_label("Note").fill("<img src=x onerror=document.title=1>")
+            page.get_by_role("button", name="Acknowledge").click()
+            page.wait_for_url("**/alerts/1")
+            expect(page.locator("dl.facts")).to_contain_text("by <b>anna</b>, ")
+            expect(page.locator("dl.facts")).to_contain_text(": <img src=x onerror=document.title=1>")
+            expect(page).to_have_title("Alert 1 · imgpipeline")

@@ -13,7 +13,7 @@ from imgpipeline_tests.web.viewer.conftest import ViewedStore
 
 @pytest.mark.parametrize("host", ["::", "192.0.2.1", "cameras.example"])
 def test_an_address_that_others_reach_is_refused(folder: Settings, host: str):
-    with pytest.raises(UsageError, match=r"Everybody who reaches .* no authentication") as refused:
+    with pytest.raises(UsageError, match=r"Everybody who reaches .* no API key") as refused:
         serve(folder, host, 8050, threading.Event())
     assert "ssh -L 8050:127.0.0.1:8050" in str(refused.value)
 

@@ -53,6 +53,6 @@ def viewing(settings: Settings) -> Iterator[Viewer]:
 
 def _answers(http: httpx.Client) -> bool:
     try:
-        return http.get("/api/v1/status").status_code == 200
+        return http.get("/api/v1/status").status_code in (200, 401)
     except httpx.TransportError:
         return False

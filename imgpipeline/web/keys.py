@@ -1,4 +1,4 @@
-"""API keys: random secrets in a file of their hashes, each for some sources.
+"""API keys: random secrets in a file of their hashes, each for what its scopes name.
 
 A key has 256 random bits, so one SHA-256 protects it; there is no password to guess.
 """
@@ -6,16 +6,31 @@ A key has 256 random bits, so one SHA-256 protects it; there is no password to g
 import json
 import os
 import secrets
+from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, UsageError
+
+
+class Scope(StrEnum):
+    """What a key is for."""
+
+    INGEST = "ingest"
+    """Post images to `serve-ingest`."""
+    READ = "read"
+    """See everything that `serve` shows."""
+    ACKNOWLEDGE = "acknowledge"
+    """Acknowledge alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +45,14 @@ class ApiKey:
     """The sources that it may post to; `*` and `?` are wildcards."""
     created: str
     """When, RFC 3339."""
+    scopes: tuple[Scope, ...] = (Scope.INGEST,)
+    """What it is for."""
+    name: str = ""
+    """Who uses it: acknowledgements name them."""
 
     def allows(self, source: str) -> bool:
         """Tells whether the key may post frames of a source."""
-        return any(fnmatchcase(source, pattern) for pattern in self.sources)
+        return Scope.INGEST in self.scopes and any(fnmatchcase(source, pattern) for pattern in self.sources)
 
 
 class KeyFile:
@@ -45,13 +64,17 @@ class KeyFile:
         self._lock = Lock()
         self._version: tuple[int, int] | None = None
         self._keys: tuple[ApiKey, ...] = ()
+        self._needed: set[Scope] = set()
 
-    def keys(self) -> tuple[ApiKey, ...]:
-        """Returns all keys.
+    def keys(self, scope: Scope | None = None) -> tuple[ApiKey, ...]:
+        """Returns all keys, or those with a scope.
 
         Raises:
             ConfigurationError: The file cannot be read as keys.
         """
+        return tuple(key for key in self._all() if scope is None or scope in key.scopes)
+
+    def _all(self) -> tuple[ApiKey, ...]:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -62,24 +85,45 @@ class KeyFile:
                 self._version = (stat.st_mtime_ns, stat.st_ino)
             return self._keys
 
+    def are_needed(self, scope: Scope) -> bool:
+        """Tells whether requests need a key: there is one with the scope, or there was one when this was asked before.
+
+        So removing the last key does not open a running server to everybody.
+        """
+        if self.keys(scope):
+            self._needed.add(scope)
+        return scope in self._needed
+
     def find(self, secret: str) -> ApiKey | None:
         """Returns the key that a client sent, or None."""
         digest = sha256(secret.encode()).hexdigest()
         return next((key for key in self.keys() if compare_digest(key.sha256, digest)), None)
 
-    def add(self, sources: tuple[str, ...], now: datetime) -> str:
+    def add(
+        self, sources: tuple[str, ...], now: datetime, *, scopes: tuple[Scope, ...] = (Scope.INGEST,), name: str = ""
+    ) -> str:
         """Makes a key and returns it; only its hash is kept.
 
+        Args:
+            sources: The sources that it may post to, for the scope `ingest`.
+            now: Time of making, UTC.
+            scopes: What it is for.
+            name: Who uses it.
+
         Raises:
-            UsageError: No source is named.
+            UsageError: It is for nothing, or for the ingest of no source, or sources are named without `ingest`.
             ConfigurationError: The file cannot be read or written.
         """
-        if not sources:
+        if not scopes:
+            raise UsageError("The key is for nothing.", next_step=f"give --scope {', '.join(Scope)}")
+        if Scope.INGEST in scopes and not sources:
             raise UsageError("The key is for no source.", next_step="name one: --source gate; or all: --source '*'")
-        name = secrets.token_hex(4)
-        secret = f"img_{name}_{secrets.token_urlsafe(32)}"
-        key = ApiKey(name, sha256(secret.encode()).hexdigest(), sources, format_time(now))
-        self._write((*self.keys(), key))
+        if sources and Scope.INGEST not in scopes:
+            raise UsageError("--source is for keys that ingest.", next_step="add --scope ingest, or leave out --source")
+        key_id = secrets.token_hex(4)
+        secret = f"img_{key_id}_{secrets.token_urlsafe(32)}"
+        digest = sha256(secret.encode()).hexdigest()
+        self._write((*self.keys(), ApiKey(key_id, digest, sources, format_time(now), scopes, name)))
         return secret
 
     def remove(self, name: str) -> None:
@@ -91,7 +135,7 @@ class KeyFile:
         """
         kept = tuple(key for key in self.keys() if key.id != name)
         if len(kept) == len(self.keys()):
-            raise UsageError(f"There is no key {name!r}.", next_step="imgpipeline serve-ingest keys list")
+            raise UsageError(f"There is no key {name!r}.", next_step="imgpipeline keys list")
         self._write(kept)
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
@@ -111,9 +155,29 @@ class KeyFile:
 def _read(path: Path) -> tuple[ApiKey, ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(ApiKey(str(k["id"]), str(k["sha256"]), tuple(k["sources"]), str(k["created"])) for k in found)
+        return tuple(_parse(key) for key in found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read as API keys: {type(error).__name__}.",
-            next_step="make it again: imgpipeline serve-ingest keys add --source NAME",
+            next_step="remove it, and make the keys again: imgpipeline keys create",
         ) from None
+
+
+def _parse(key: Mapping[str, Any]) -> ApiKey:
+    scopes = tuple(Scope(scope) for scope in key.get("scopes", [Scope.INGEST]))  # older files name none
+    return ApiKey(
+        str(key["id"]), str(key["sha256"]), tuple(key["sources"]), str(key["created"]), scopes, str(key.get("name", ""))
+    )
+
+
+def sent_secret(authorization: str) -> str:
+    """Returns the key in an `Authorization` header: `Bearer KEY`, or the password of `Basic`."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""

@@ -1,0 +1,217 @@
+"""Who may use the viewer: every route asks, forged requests are refused, and what is acknowledged names its author."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.events.alerts.acknowledging import read_acknowledgements
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.values import Event
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline.web.keys import KeyFile, Scope
+from imgpipeline.web.viewer.access import Access
+from imgpipeline.web.viewer.app import create_app
+from imgpipeline.web.viewer.serving import check_host
+from imgpipeline.web.viewer.site import open_site
+from imgpipeline_tests.ledger.samples import NOON
+from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+
+NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
+ACKNOWLEDGE = "/api/v1/alerts/1/acknowledgements"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedViewer:
+    """A viewer that asks for keys."""
+
+    viewer: Viewer
+    """Running."""
+    keys: KeyFile
+    """Its keys."""
+    store: ObjectStore
+    """Has one alert."""
+
+    def key(self, *scopes: Scope, name: str = "anna") -> dict[str, str]:
+        """Make a key, and return the header that sends it."""
+        sources = ("*",) if Scope.INGEST in scopes else ()
+        return {"Authorization": f"Bearer {self.keys.add(sources, NOW, scopes=scopes, name=name)}"}
+
+
+@pytest.fixture
+def settings(folder: Settings, tmp_path: Path) -> Settings:
+    return folder.model_copy(update={"api_keys_file": tmp_path / "keys.json"})
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Iterator[GuardedViewer]:
+    keys, store = KeyFile(settings.api_keys_file), open_store(settings)
+    keys.add((), NOW, scopes=(Scope.READ,), name="first")
+    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
+    AlertChain(store).append(event, difference_image=None, now=NOON)
+    with viewing(settings) as viewer:
+        yield GuardedViewer(viewer, keys, store)
+
+
+def routes_of(app: FastAPI) -> list[tuple[str, str]]:
+    """Return method and path of every route, with values for what its path names."""
+    values = {"{number}": "1", "{position}": "0", "{day}": "2026-01-09", "{frame_id}": "0" * 32}
+    found = [("GET", "/static/viewer.js")]
+    routers = [getattr(route, "original_router", None) for route in app.routes]
+    routes = [*app.routes, *(route for router in routers if router for route in router.routes)]
+    for route in routes:
+        path: str = getattr(route, "path", None) or ""
+        for name, value in values.items():
+            path = path.replace(name, value)
+        found += [(method, path) for method in sorted(getattr(route, "methods", None) or ())]
+    return found
+
+
+@pytest.mark.medium
+def test_no_route_answers_without_a_key_or_with_a_key_for_something_else(guarded: GuardedViewer, settings: Settings):
+    http = guarded.viewer.http
+    wrong = {"none": ({}, 401), "unknown": ({"Authorization": "Bearer img_x"}, 401),
+             "ingest": (guarded.key(Scope.INGEST), 403)}  # fmt: skip
+    routes = [*routes_of(create_app(open_site(settings), Access(settings))), ("GET", "/nothing"), ("POST", "/")]
+    assert len(routes) > 20
+    for method, path in routes:
+        for headers, status in wrong.values():
+            answer = http.request(method, path, headers=headers)
+            assert (answer.status_code, path) == (status, path)
+            assert "gate" not in answer.text
+            assert answer.headers["content-security-policy"]
+    assert http.get("/").headers["www-authenticate"].startswith("Basic ")
+    assert http.get("/api/v1/days").headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_is_sent_as_bearer_or_as_the_password_of_a_browser(guarded: GuardedViewer):
+    http, bearer = guarded.viewer.http, guarded.key(Scope.READ)
+    secret = bearer["Authorization"].split()[1]
+    assert http.get("/alerts", headers=bearer).status_code == 200
+    assert http.get("/alerts", auth=("anybody", secret)).status_code == 200
+    assert http.get("/alerts", auth=(secret, "")).status_code == 401
+    assert http.get("/alerts", headers={"Authorization": "Basic !"}).status_code == 401
+
+
+def test_a_revoked_key_is_refused_and_revoking_the_last_one_opens_nothing(guarded: GuardedViewer):
+    bearer = guarded.key(Scope.READ)
+    assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 200
+    for key_id in [key.id for key in guarded.keys.keys(Scope.READ)]:
+        guarded.keys.remove(key_id)
+    assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 401
+    assert guarded.viewer.http.get("/alerts").status_code == 401
+
+
+def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: GuardedViewer):
+    http = guarded.viewer.http
+    refused = http.post(ACKNOWLEDGE, json={"note": "x"}, headers=guarded.key(Scope.READ))
+    assert (refused.status_code, "acknowledge" in refused.text) == (403, True)
+    both = guarded.key(Scope.READ, Scope.ACKNOWLEDGE, name="bert")
+    answer = http.post(ACKNOWLEDGE, json={"note": "a <b>parade</b>"}, headers=both)
+    assert (answer.status_code, answer.json()["by"]) == (201, "bert")
+    (given,) = read_acknowledgements(guarded.store, 1)
+    assert (given.by, given.note) == ("bert", "a <b>parade</b>")
+    page = http.get("/alerts/1", headers=both).text
+    assert "<bdi>bert</bdi>" in page
+    assert "a &lt;b&gt;parade&lt;/b&gt;" in page
+    assert http.post("/api/v1/alerts/2/acknowledgements", json={}, headers=both).status_code == 404
+    assert http.post(ACKNOWLEDGE, json={"note": "x" * 2001}, headers=both).status_code == 400
+
+
+def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: GuardedViewer):
+    http, headers = guarded.viewer.http, guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
+    form = 'action="/alerts/1/acknowledge" method="post"'
+    assert form in http.get("/alerts/1", headers=headers).text
+    assert form not in http.get("/alerts/1", headers=guarded.key(Scope.READ)).text
+    sent = http.post(
+        "/alerts/1/acknowledge", data={"note": "seen"}, headers={**headers, "Sec-Fetch-Site": "same-origin"}
+    )
+    assert (sent.status_code, sent.headers["location"]) == (303, "/alerts/1")
+    assert [given.note for given in read_acknowledgements(guarded.store, 1)] == ["seen"]
+    assert http.post("/alerts/1/acknowledge", content=b"note=%ff", headers=headers).status_code == 400
+    assert http.post("/alerts/1/acknowledge", content=b"x" * 20_000, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "browser",
+    [
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, id="cross-site"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, id="same-site"),
+        pytest.param({"Sec-Fetch-Site": "none"}, id="none"),
+        pytest.param({"Origin": "https://evil.example"}, id="origin"),
+        pytest.param({"Origin": "null"}, id="sandbox"),
+    ],
+)
+def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(
+    guarded: GuardedViewer, browser: dict[str, str]
+):
+    headers = {**guarded.key(Scope.READ, Scope.ACKNOWLEDGE), **browser}
+    for path in (ACKNOWLEDGE, "/alerts/1/acknowledge"):
+        assert guarded.viewer.http.post(path, headers=headers).status_code == 403
+    assert read_acknowledgements(guarded.store, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("proxies", "headers", "status"),
+    [
+        pytest.param("127.0.0.1", [("X-Forwarded-User", "carla")], 200, id="trusted"),
+        pytest.param("10.0.0.0/8, 127.0.0.0/8", [("X-Forwarded-User", "carla")], 200, id="network"),
+        pytest.param("192.0.2.1", [("X-Forwarded-User", "carla")], 401, id="untrusted"),
+        pytest.param(
+            "192.0.2.1", [("X-Forwarded-User", "carla"), ("X-Forwarded-For", "192.0.2.1")], 401, id="forged-address"
+        ),
+        pytest.param("127.0.0.1", [], 401, id="nobody"),
+        pytest.param("127.0.0.1", [("X-Forwarded-User", "")], 401, id="blank"),
+        pytest.param("127.0.0.1", [("X-Forwarded-User", "a"), ("X-Forwarded-User", "b")], 401, id="two"),
+    ],
+)
+def test_a_name_is_believed_only_from_a_trusted_proxy(
+    settings: Settings, proxies: str, headers: list[tuple[str, str]], status: int
+):
+    with viewing(settings.model_copy(update={"trusted_proxies": proxies})) as viewer:
+        answer = viewer.http.get("/alerts", headers=headers)
+        assert answer.status_code == status
+
+
+def test_a_person_whom_a_proxy_names_is_the_author(settings: Settings):
+    store = open_store(settings)
+    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
+    AlertChain(store).append(event, difference_image=None, now=NOON)
+    changed = {"trusted_proxies": "127.0.0.1", "identity_header": "Remote-User"}
+    with viewing(settings.model_copy(update=changed)) as viewer:
+        assert viewer.http.post(ACKNOWLEDGE, json={}, headers={"Remote-User": "carla"}).status_code == 201
+    assert [given.by for given in read_acknowledgements(store, 1)] == ["carla"]
+
+
+def test_an_address_that_others_reach_needs_a_key_or_a_proxy(settings: Settings):
+    with pytest.raises(UsageError, match="there is no API key"):
+        check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - refused
+    KeyFile(settings.api_keys_file).add(("*",), NOW)
+    with pytest.raises(UsageError, match="there is no API key"):
+        check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - a key that only ingests opens nothing
+    check_host(Access(settings.model_copy(update={"trusted_proxies": "10.0.3.7"})), "0.0.0.0", 8050)  # noqa: S104 - allowed
+    KeyFile(settings.api_keys_file).add((), NOW, scopes=(Scope.READ,))
+    check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - allowed
+
+
+def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(settings: Settings):
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_TRUSTED_PROXIES"):
+        Access(settings.model_copy(update={"trusted_proxies": "cameras.example"}))
+    settings.api_keys_file.write_text("{")
+    with pytest.raises(ConfigurationError, match="cannot be read as API keys"):
+        Access(settings).is_needed()
+
+
+def test_without_keys_this_machine_may_do_everything(settings: Settings):
+    store: Any = open_store(settings)
+    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
+    AlertChain(store).append(event, difference_image=None, now=NOON)
+    with viewing(settings) as viewer:
+        assert viewer.http.post(ACKNOWLEDGE, json={"note": "me"}).status_code == 201
+    assert [given.by for given in read_acknowledgements(store, 1)] == ["viewer without login"]
