@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.query.summaries import view_sql
-from imgpipeline.lake.sessions.session import Answer, open_lake
+from imgpipeline.lake.sessions.session import Answer, LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.ledger import index_buckets, read_days
 from imgpipeline.ledger.joined_books import unread_offsets
@@ -106,6 +106,14 @@ def read_books(
         return tuple(_recount(store, lake.snapshot.ends, found))
 
 
+def books_of_session(
+    store: ObjectStore, lake: LakeSession, day: date, source: str | None = None
+) -> tuple[BookEntry, ...]:
+    """Returns the books of one day (UTC) of a query session; errors as `read_books`."""
+    found = [one for one in _read(_DayOfSession(lake, day)) if source is None or one.entry.source == source]
+    return tuple(_recount(store, lake.snapshot.ends, found))
+
+
 class Queries(Protocol):
     """Answers queries over the day tables: a query session, or the stored tables of a day."""
 
@@ -116,6 +124,23 @@ class Queries(Protocol):
 def read_entries(tables: Queries) -> list[BookEntry]:
     """Returns the books as the tables alone tell them: a difference may be frames that were announced before."""
     return [found.entry for found in _read(tables)]
+
+
+@dataclass(frozen=True, slots=True)
+class _DayOfSession:
+    """The tables that books are read from, with the records of one day; notices of other days say whose they are."""
+
+    lake: LakeSession
+    day: date
+
+    def query(self, sql: str) -> Answer:
+        of_day = f"WHERE day = DATE '{self.day}'"
+        tables = (
+            f"frames AS (SELECT * FROM main.frames {of_day}), "  # noqa: S608 - own names
+            f"letters_of_day AS (SELECT * FROM {SHOWN_LETTERS} {of_day})"
+        )
+        books = sql.replace(SHOWN_LETTERS, "letters_of_day")
+        return self.lake.query(f"WITH {tables} SELECT * FROM (\n{books}\n) {of_day}")  # noqa: S608 - own query
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,15 @@ class DayQuery(_Query):
     day: Day | None = Field(None, description="UTC day. Default: the latest day that has frames.")
 
 
+class ListQuery(DayQuery):
+    """A page of a list of one day."""
+
+    source: Name | None = Field(None, description="Only this source.")
+    after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
+    limit: int = Field(200, ge=1, le=1000, description="At most this many.")
+    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
 class CountQuery(DayQuery):
     """Counts of labels of one day."""
 

@@ -9,7 +9,8 @@ from imgpipeline import Lake
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.query.books import BookEntry, SessionState, books_table, read_books
+from imgpipeline.lake.query.books import BookEntry, SessionState, books_of_session, books_table, read_books
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import log_range, run_audit
@@ -102,6 +103,21 @@ def test_a_session_over_midnight_balances_on_each_day(memory: ObjectStore, is_bu
         (DAY, 1, 1, 0),
         (NEXT, 2, 2, 0),
     ]
+
+
+def test_one_day_of_a_query_session_has_the_books_of_that_day(memory: ObjectStore, is_built: bool):
+    entries = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), buried(2, "attributes"), account(3, 2), shot(4), shot(5, day=NEXT)),
+        *(said(6, ENDED), shot(7, session="two", source="yard")),
+        is_built=is_built,
+    )
+    assert {entry.day for entry in entries} == {DAY, NEXT}
+    with open_lake(memory, settings=Settings()) as lake:
+        for day in (DAY, NEXT, NEXT + timedelta(days=1)):
+            assert list(books_of_session(memory, lake, day)) == [one for one in entries if one.day == day]
+        of_source = books_of_session(memory, lake, DAY, "yard")
+    assert [one.source for one in of_source] == [one.source for one in entries if one.source == "yard"]
 
 
 def test_records_without_a_session_have_an_entry_of_their_own(memory: ObjectStore, is_built: bool):

@@ -1,0 +1,161 @@
+"""Lists of one day, each as a page and in the API: events, dead letters, and the accounts of the sources."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import Field
+
+from imgpipeline.contracts.documents import plain
+from imgpipeline.errors import DeadLetterCode
+from imgpipeline.lake.query.books import books_of_session
+from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.ledger.dead_letter_list import find_dead_letters
+from imgpipeline.ledger.dead_letters import Wanted
+from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
+from imgpipeline.web.viewer.pages import read_query
+from imgpipeline.web.viewer.queries import ListQuery, Name
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.responses import answer_csv, answer_json
+from imgpipeline.web.viewer.site import ViewedSite
+
+_Row = Mapping[str, Any]
+
+
+class EventsQuery(ListQuery):
+    """Which events."""
+
+    rule: Name | None = Field(None, description="Only events of this rule.")
+
+
+class LettersQuery(ListQuery):
+    """Which dead letters."""
+
+    code: DeadLetterCode | None = Field(None, description="Only dead letters of this code.")
+
+
+class AccountsQuery(ListQuery):
+    """Which sessions of sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayList:
+    """One kind of list."""
+
+    name: str
+    """Its address, and the name of its template and of its rows in the API."""
+    query: type[ListQuery]
+    """Its parameters."""
+    read: Callable[[ViewedSite, LakeSession, Any, date], Sequence[_Row]]
+    """Returns all rows of a day that match, in their order."""
+    about: str
+    """What the API's description says."""
+
+
+def day_list_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: What they read.
+        renderer: Makes the pages.
+    """
+    router = APIRouter(tags=["viewer"])
+    for one in _LISTS:
+        _add(router, site, renderer, one)
+    return router
+
+
+def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) -> None:
+    kind = one.query
+
+    def rows_of(lake: LakeSession, query: ListQuery, day: date) -> Sequence[_Row]:
+        whole = query.model_copy(update={"limit": 0, "after": 0, "format": "json"})  # pages of a list share its rows
+        return site.lake.remembered(lake, (one.name, day, whole), partial(one.read, site, lake, query, day))
+
+    @router.get(f"/api/v1/{one.name}", description=one.about)
+    def api(request: Request, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
+        with site.lake.reading() as lake:
+            day = known_day(lake, query.day)  # type: ignore[attr-defined]  # a ListQuery
+            found = rows_of(lake, query, day)
+        page = _Page.of(found, query)
+        if query.format == "csv":  # type: ignore[attr-defined]  # a ListQuery
+            columns = list(found[0]) if found else ["day"]
+            return answer_csv(request, f"{one.name}-{day}", columns, [list(row.values()) for row in page.rows])
+        rows = [plain(row) for row in page.rows]
+        return answer_json(request, {"day": day, "matching": page.matching, "next": page.next, one.name: rows})
+
+    @router.get(f"/{one.name}", include_in_schema=False, response_class=HTMLResponse)
+    def page(request: Request) -> Response:
+        query = read_query(kind, request)
+        with site.lake.reading() as lake:
+            day = shown_day(lake, query.day)
+            if day is None:
+                return renderer.page("empty.html")
+            found = rows_of(lake, query, day)
+            days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+        shown = _Page.of(found, query)
+        return renderer.page(
+            f"{one.name}.html", day=day, days=days, query=query, page=shown, codes=list(DeadLetterCode)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some rows of a list."""
+
+    rows: Sequence[_Row]
+    """In order."""
+    matching: int
+    """Rows of all pages."""
+    next: int | None
+    """`after` of the next page; None on the last one."""
+
+    @classmethod
+    def of(cls, rows: Sequence[_Row], query: Any) -> "_Page":
+        behind = query.after + query.limit
+        return cls(rows[query.after : behind], len(rows), behind if behind < len(rows) else None)
+
+
+def _events(_site: ViewedSite, lake: LakeSession, query: EventsQuery, day: date) -> list[_Row]:
+    wanted = {"source": query.source, "rule": query.rule}
+    chosen = "".join(f" AND {name} = ${name}" for name, value in wanted.items() if value is not None)
+    given = {"day": day, **{name: value for name, value in wanted.items() if value is not None}}
+    answer = lake.query(f'SELECT * FROM events WHERE day = $day{chosen} ORDER BY "timestamp", event_id', given)  # noqa: S608 - own names
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+
+
+def _letters(site: ViewedSite, _lake: LakeSession, query: LettersQuery, day: date) -> list[_Row]:
+    found, _ = find_dead_letters(site.store, Wanted(query.code, day, query.source))
+    return [
+        {
+            "record": f"{at.chain.topic}/{at.chain.partition}/{at.offset}",
+            "timestamp": one.letter.timestamp,
+            "code": one.letter.code.value,
+            "source": one.letter.source,
+            "image_path": one.letter.image_path,
+            "message": one.letter.message,
+            "state": one.state.value,
+            "became": str(one.became) if one.became else None,
+        }
+        for one in found
+        for at in (one.reference,)
+    ]
+
+
+def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: date) -> list[_Row]:
+    entries = books_of_session(site.store, lake, day, query.source)
+    return [
+        {**{name: getattr(entry, name) for name in entry.__dataclass_fields__}, "balances": entry.balances}
+        for entry in entries
+    ]
+
+
+_LISTS = (
+    DayList("events", EventsQuery, _events, "What rules found on a day, in the order of time."),
+    DayList("dead-letters", LettersQuery, _letters, "Records that could not become frames, the latest first."),
+    DayList("accounts", AccountsQuery, _accounts, "What each session of each source received, and its outcome."),
+)
