@@ -76,7 +76,7 @@ def test_row_4_9_a_camera_ten_times_faster_than_the_store_costs_counted_frames_a
     told, calm = totals["fast"], totals["calm"]
     assert told.closes
     assert told.in_flight == 0
-    assert told.received > 5 * told.announced > 0
+    assert told.dropped["queue"] > told.announced > 0
     assert set(told.dropped) <= {"queue", "shutdown"}
     assert told.dropped["queue"] + told.announced > 0.9 * told.received
     assert max(sizes_mb[len(sizes_mb) // 2 :]) < max(sizes_mb[: len(sizes_mb) // 2]) + 20, sizes_mb
