@@ -158,7 +158,8 @@ def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(
 @pytest.mark.medium
 def test_several_at_once_share_the_work_and_duplicate_nothing(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(40))
-    settings = settings.model_copy(update={"prefetch_images": 2})  # less than a part: nobody begins two at once
+    # Four frames are read ahead, which is one part: nobody has begun more than two.
+    settings = settings.model_copy(update={"prefetch_images": 2, "detect_workers": 1})
     done: list[Redetection] = []
     workers = [
         threading.Thread(
@@ -179,7 +180,8 @@ def test_several_at_once_share_the_work_and_duplicate_nothing(settings: Settings
     shared = redetected_rows(store, "detections")
     redetect_day(redetector(settings, store), DAY, force=True)
     assert redetected_rows(store, "detections") == shared
-    assert sum(each.looked_at for each in done) <= 40 + 6 * PART_FRAMES
+    # At the end, each may also make the two parts that each of the two others has begun and not finished.
+    assert sum(each.looked_at for each in done) <= 40 + 3 * 2 * 2 * PART_FRAMES
 
 
 @pytest.mark.medium
