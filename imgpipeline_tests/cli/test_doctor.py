@@ -55,7 +55,7 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
     assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")
     assert "imgpipeline models pull yolox-nano" in said(ended, "model")
-    assert ended.took_s < 30
+    assert ended.took_s < 90
     assert CANARY not in ended.stdout + ended.stderr
 
 

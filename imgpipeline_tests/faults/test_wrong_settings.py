@@ -20,7 +20,7 @@ from imgpipeline_tests.servers.ports import free_port
 
 CANARY = "canary-9c41d7"
 PASSWORD = "right-horse-battery"  # noqa: S105 - made up for this test
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 """Ten seconds is the promise (0.6 to 6.9 s were measured on two cores); a machine that runs other tests gets more."""
 
 KAFKA_MISTAKES: Mapping[str, tuple[dict[str, Any], str]] = {

@@ -85,7 +85,7 @@ def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
     there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{free_port()}", "key", "secret")
     started = time.monotonic()
     text = failure(s3_settings(there, store_patience_s=1.0), act, TransientError)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert "IMGPIPELINE_S3_ENDPOINT" in text
 
 

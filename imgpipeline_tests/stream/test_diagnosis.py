@@ -23,7 +23,7 @@ from imgpipeline_tests.servers.programs import MissingProgramError
 pytestmark = pytest.mark.servers
 PASSWORD = "right-horse-battery"  # noqa: S105 - made up for this test
 WRONG = {"kafka_password": "wrong-horse"}
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 """Longer than every time-out of the diagnosis, and shorter than a user's patience."""
 FAILED = KafkaTimeoutError("Unable to bootstrap from somewhere")
 
