@@ -1,6 +1,6 @@
 """Frames and detections of some days, the latest first: `imgpipeline frames list`, `Lake.frames`, `Lake.detections`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -158,6 +158,26 @@ def list_frames(
         """  # noqa: S608 - own SQL, texts quoted
     )
     return FoundRows(table, _count(lake, chosen), Span())
+
+
+def list_newest(lake: LakeSession, last_frames: Mapping[str, datetime]) -> list[dict[str, Any]]:
+    """Returns the newest frame of each source: all columns of the table `frames`.
+
+    Args:
+        lake: The session.
+        last_frames: Time of the last frame (UTC) of each source, as `source_status` has it.
+    """
+    if not last_frames:
+        return []
+    days = ", ".join(sorted({f"DATE '{time.date()}'" for time in last_frames.values()}))
+    places = ", ".join(f"({quoted(source)}, TIMESTAMPTZ '{time}')" for source, time in last_frames.items())
+    table = lake.arrow(
+        f"SELECT {_columns(FRAMES.names)} FROM frames "  # noqa: S608 - own names, quoted
+        f'WHERE day IN ({days}) AND (source, "timestamp") IN (VALUES {places}) '
+        "QUALIFY row_number() OVER (PARTITION BY source ORDER BY frame_id) = 1"
+    )
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
+    return rows
 
 
 def find_frame(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any] | None:

@@ -18,8 +18,10 @@ from imgpipeline.web.viewer.access import Access, is_forged
 from imgpipeline.web.viewer.acknowledging import acknowledging_routes
 from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.api import api_routes
+from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
+from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
 from imgpipeline.web.viewer.responses import error_json, status_of
@@ -60,6 +62,8 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     app.include_router(alert_routes(site, renderer))
     app.include_router(acknowledging_routes(site))
     app.include_router(day_list_routes(site, renderer))
+    app.include_router(live_routes(site, renderer))
+    app.include_router(change_routes(site))
     app.include_router(classic_routes(site, renderer))
     app.include_router(page_routes(site, renderer))
     app.mount("/static", StaticFiles(directory=str(STATIC)))

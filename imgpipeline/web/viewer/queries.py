@@ -58,6 +58,10 @@ class _Query(BaseModel):
         return f"?{urlencode(given)}" if given else ""
 
 
+class NoQuery(_Query):
+    """No parameters."""
+
+
 class DayQuery(_Query):
     """One day."""
 

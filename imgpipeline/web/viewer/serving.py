@@ -28,7 +28,7 @@ def serve(settings: Settings, host: str, port: int, stop: threading.Event) -> No
     """
     access = Access(settings)
     check_host(access, host, port)
-    run_until(create_app(open_site(settings), access), host, port, stop, grace_s=_GRACE_S)
+    run_until(create_app(open_site(settings, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
 
 
 def check_host(access: Access, host: str, port: int) -> None:

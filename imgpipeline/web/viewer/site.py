@@ -1,6 +1,7 @@
 """What the viewer works with: the shared lake, the store, and the images."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 from imgpipeline.errors import UsageError
@@ -29,6 +30,8 @@ class ViewedSite:
     """The images."""
     clock: Clock = utc_now
     """Tells the time."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends: streams end too."""
 
     def status(self) -> dict[str, Any]:
         """Returns the document of `/api/v1/status`."""
@@ -44,18 +47,20 @@ class ViewedSite:
         }
 
 
-def open_site(settings: Settings, *, clock: Clock = utc_now) -> ViewedSite:
+def open_site(settings: Settings, *, clock: Clock = utc_now, stopping: threading.Event | None = None) -> ViewedSite:
     """Opens what the application reads; nothing is read yet.
 
     Args:
         settings: Name the store.
         clock: Tells the time.
+        stopping: Is set when the server ends; default: never.
 
     Raises:
         ConfigurationError: A setting is wrong.
     """
     store = open_store(settings, patience_s=_STORE_PATIENCE_S)
-    return ViewedSite(settings, store, SharedLake(store, settings, clock), Pictures(store, settings), clock)
+    lake, pictures = SharedLake(store, settings, clock), Pictures(store, settings)
+    return ViewedSite(settings, store, lake, pictures, clock, stopping or threading.Event())
 
 
 def too_large(number: NumberQuery, count: int) -> UsageError:

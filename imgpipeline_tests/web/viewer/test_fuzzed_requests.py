@@ -11,7 +11,8 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
 PATHS = (
-    "/", "/review", "/explain", "/dashboard", "/alerts", "/alerts/{number}", "/frames/{day}/{frame_id}",
+    "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/alerts/{number}",
+    "/frames/{day}/{frame_id}",
     "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
     "/api/v1/label-counts", "/api/v1/explain", "/api/v1/alerts/{number}", "/api/v1/frames/{day}/{frame_id}",
     "/api/v1/frames/{day}/{frame_id}/lineage", "/static/{name}",

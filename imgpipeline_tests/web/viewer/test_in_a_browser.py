@@ -1,7 +1,7 @@
 """The pages in a real browser: from a number to its frames and back by keys, text that stays text, phones, news."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.programs import MissingProgramError, chromium
-from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
 from imgpipeline_tests.web.viewer.viewing import viewing
 
@@ -117,6 +118,7 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
         f"/frames/{DAY}/{one.frame_id}",
         f"/explain?day={DAY}&label=car",
         f"/dashboard?start={DAY}",
+        "/live",
         "/alerts",
         "/alerts/1",
     ):
@@ -130,13 +132,10 @@ def test_an_open_overview_shows_new_frames_by_itself(browser: Browser, folder: S
     chain = write_chain(store, frames(0, 3))
     with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
         page = context.new_page()
-        page.clock.install()
         page.goto("/")
         expect(page.get_by_role("link", name="3 frames")).to_be_visible()
         append(chain, frames(3, 5, date(2026, 1, 9)))
-        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=60, what="the new session")
-        page.clock.run_for(6_000)
-        expect(page.get_by_role("link", name="5 frames")).to_be_visible()
+        expect(page.get_by_role("link", name="5 frames")).to_be_visible(timeout=60_000)
 
 
 @pytest.mark.medium
@@ -158,3 +157,27 @@ def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_t
             expect(page.locator("dl.facts")).to_contain_text("by <b>anna</b>, ")
             expect(page.locator("dl.facts")).to_contain_text(": <img src=x onerror=document.title=1>")
             expect(page).to_have_title("Alert 1 · imgpipeline")
+
+
+@pytest.mark.medium
+def test_a_live_page_shows_a_new_frame_and_explains_and_survives_a_server_that_is_killed(
+    browser: Browser, folder: Settings
+):
+    now, port = datetime.now(UTC), free_port()
+    chain = write_chain(open_store(folder), [seen(0, ["car"], source="gate", timestamp=now)])
+    new = seen(1, ["dog", "dog"], source="gate", timestamp=now + timedelta(seconds=1))
+    later = seen(2, ["car"], source="yard", timestamp=now + timedelta(seconds=2))
+    with browser.new_context(base_url=f"http://{LOOPBACK}:{port}") as context:
+        page = context.new_page()
+        with viewing(folder, port):
+            page.goto("/live")
+            expect(page.locator(".live .card")).to_contain_text("1 detections")
+            append(chain, [new])
+            expect(page.locator(".live .card")).to_contain_text("2 detections", timeout=60_000)
+            expect(page.locator(".live rect[x]")).to_have_count(2)
+            expect(page.locator("[data-age-s]")).to_contain_text("ago")
+        expect(page.locator("#away")).to_contain_text("is imgpipeline serve running?", timeout=60_000)
+        append(chain, [later])
+        with viewing(folder, port):
+            expect(page.locator("#away")).to_be_hidden(timeout=60_000)
+            expect(page.locator(".live .card")).to_have_count(2, timeout=60_000)

@@ -37,9 +37,9 @@ class Viewer:
 
 
 @contextmanager
-def viewing(settings: Settings) -> Iterator[Viewer]:
-    """Serve until the context ends."""
-    port, stop = free_port(), threading.Event()
+def viewing(settings: Settings, port: int | None = None) -> Iterator[Viewer]:
+    """Serve until the context ends, on a free port unless one is given."""
+    port, stop = port or free_port(), threading.Event()
     thread = threading.Thread(target=serve, args=(settings, LOOPBACK, port, stop))
     thread.start()
     try:

@@ -1,4 +1,4 @@
-// Keys, box toggles, forms that submit themselves, and a look every few seconds whether the server shows something newer.
+// Keys, box toggles, forms that submit themselves, and news that the server tells.
 // Every page works without this module.
 
 const LOOK_MS = 5000;
@@ -78,39 +78,76 @@ for (const thumbnail of document.querySelectorAll(".card img")) {
   if (thumbnail.complete && !thumbnail.naturalWidth) mark();
 }
 
-// The overview shows news by itself; other pages offer it, so that nothing moves under the reader.
+// Overview and live page show news by themselves; other pages offer it, so that nothing moves under the reader.
 let revision = Number(document.body.dataset.revision);
-let tag = "";
+let shownMs = performance.now();
 
 function showProblem(message) {
   document.getElementById("away").hidden = !message;
   document.getElementById("away-why").textContent = message || "";
 }
 
-async function refreshOverview() {
+function showAges() {
+  const passed = (performance.now() - shownMs) / 1000;
+  for (const age of document.querySelectorAll("[data-age-s]")) {
+    const seconds = Math.floor(Number(age.dataset.ageS) + passed);
+    const [units, step] = seconds < 3600 ? [["min", "s"], 60] : seconds < 86400 ? [["h", "min"], 3600] : [["d", "h"], 86400];
+    const rest = Math.floor((seconds % step) / { s: 1, min: 60, h: 3600 }[units[1]]);
+    const parts = [[Math.floor(seconds / step), units[0]], [rest, units[1]]].filter(([count]) => count);
+    age.textContent = parts.length ? `${parts.map((part) => part.join(" ")).join(" ")} ago` : "now";
+  }
+}
+
+async function refresh() {
   const answer = await fetch(location.href);
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!main.contains(document.activeElement) || document.activeElement === main) {
-    main.replaceChildren(...page.querySelector("main").childNodes);
-    document.querySelector(".as-of time")?.replaceWith(page.querySelector(".as-of time"));
-  }
+  if (document.activeElement.closest("main :is(select, input)")) return;
+  const links = () => [...main.querySelectorAll("a, [tabindex]")];
+  const focused = links().indexOf(document.activeElement);
+  main.replaceChildren(...page.querySelector("main").childNodes);
+  links()[focused]?.focus({ preventScroll: true });
+  document.querySelector(".as-of time")?.replaceWith(page.querySelector(".as-of time"));
+  shownMs = performance.now();
+}
+
+async function show(status) {
+  showProblem(status.problem && revision ? `${status.problem}${status.next ? ` Next: ${status.next}.` : ""}` : "");
+  if (status.revision === revision || status.revision === 0) return;
+  revision = status.revision;
+  if (document.querySelector("[data-follows]")) await refresh();
+  else document.getElementById("news").hidden = false;
 }
 
 async function look() {
   try {
-    const answer = await fetch("/api/v1/status", { headers: tag ? { "If-None-Match": tag } : {} });
-    tag = answer.headers.get("ETag") || "";
-    const status = await answer.json();
-    showProblem(status.problem && revision ? `${status.problem}${status.next ? ` Next: ${status.next}.` : ""}` : "");
-    if (status.revision !== revision && status.revision > 0) {
-      revision = status.revision;
-      if (document.querySelector(".tiles")) await refreshOverview();
-      else document.getElementById("news").hidden = false;
-    }
+    await show(await (await fetch("/api/v1/status")).json());
   } catch {
     showProblem("The viewer does not answer; is imgpipeline serve running?");
   }
 }
 
-setInterval(() => document.visibilityState === "visible" && look(), LOOK_MS);
+// The server tells what is new. A browser has few connections for a server, so pages that nobody sees let theirs go. If
+// the server ends or refuses the stream, the page asks instead, until it is told again.
+let changes = null;
+
+function listen() {
+  if (document.visibilityState !== "visible") {
+    changes?.close();
+    changes = null;
+  } else if (!changes || changes.readyState === EventSource.CLOSED) {
+    changes = new EventSource("/api/v1/changes");
+    changes.addEventListener("status", (event) => show(JSON.parse(event.data)));
+    changes.addEventListener("error", look);
+  }
+}
+
+listen();
+document.addEventListener("visibilitychange", listen);
+addEventListener("pagehide", () => changes?.close());
+addEventListener("pageshow", listen);
+setInterval(showAges, 1000);
+setInterval(() => {
+  listen();
+  if (changes && changes.readyState !== EventSource.OPEN) look();
+}, LOOK_MS);
