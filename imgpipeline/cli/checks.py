@@ -137,10 +137,11 @@ def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
     """Checks that the model's file is there and whole, and that it sees."""
     from imgpipeline.vision.configured import load_configured_detector  # noqa: PLC0415 - loads OpenCV and a backend
     from imgpipeline.vision.detector import self_test  # noqa: PLC0415 - as above
+    from imgpipeline.vision.precision_choices import describe_use  # noqa: PLC0415 - as above
 
     detector = load_configured_detector(settings)
     self_test(detector)
-    yield "model", f"{detector.model_name} ({detector.model_sha256[:12]}) runs in {detector.backend_name}"
+    yield "model", f"{detector.model_name} ({detector.model_sha256[:12]}) {describe_use(detector)}"
 
 
 def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - every check takes the settings

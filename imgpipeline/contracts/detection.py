@@ -13,7 +13,7 @@ class DetectorUse:
     model_sha256: str
     """SHA-256 of the model file, 64 hexadecimal digits."""
     precision: str | None = None
-    """Number format that the model computed in, such as `fp16`; None for the one of its file."""
+    """Number format that the model computed in, such as `bf16` or `int8`; None for 32-bit floats."""
     confidence_threshold: float | None = None
     """Detections have a confidence above this, in [0, 1]."""
     nms_threshold: float | None = None

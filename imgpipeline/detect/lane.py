@@ -68,7 +68,8 @@ def follow_lane(
     detector = load_configured_detector(settings)
     store = open_store(settings)
     check_store(store)
-    made_by = Provenance(detector.model_name, detector.model_sha256, settings.results_hash(), run_id)
+    use = detector.use
+    made_by = Provenance(use.model_name, use.model_sha256, settings.results_hash(), run_id, use.precision)
     with open_admin(settings) as admin, open_group(settings) as group:
         found = ask_logs(admin, settings)
         for why in found.unreadable.values():

@@ -75,6 +75,8 @@ class Provenance:
     """Hash of the settings that change results."""
     run_id: str
     """The run that wrote it."""
+    precision: str | None = None
+    """What the model computed in, such as `bf16`; None for 32-bit floats and for imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class SegmentHeader:
         made = self.provenance
         mark = self.fingerprint
         counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
+        computed = {"precision": made.precision} if made.precision else {}
         later = {"notices": self.notices} if self.format_version > 1 else {}
         return {
             "format_version": self.format_version,
@@ -126,7 +129,7 @@ class SegmentHeader:
             "counts": {**counts, **later},
             "gaps": dict(self.gaps),
             "days": [day.isoformat() for day in self.days],
-            "model": {"name": made.model_name, "sha256": made.model_sha256},
+            "model": {"name": made.model_name, "sha256": made.model_sha256, **computed},
             "settings_hash": made.settings_hash,
             "run_id": made.run_id,
             "writer_id": self.writer_id,
@@ -147,7 +150,9 @@ class SegmentHeader:
             dead_letters=counts["dead_letters"],
             gaps=dict(data["gaps"]),
             days=tuple(date.fromisoformat(day) for day in data["days"]),
-            provenance=Provenance(model["name"], model["sha256"], data["settings_hash"], data["run_id"]),
+            provenance=Provenance(
+                model["name"], model["sha256"], data["settings_hash"], data["run_id"], model.get("precision")
+            ),
             writer_id=data["writer_id"],
             fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
             created_at=parse_time(data["created_at"]),

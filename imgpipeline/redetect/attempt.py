@@ -170,6 +170,7 @@ class DayAttempt:
             failed=failed,
             detections=found,
             built_at=owner.clock(),
+            precision=owner.detector.use.precision,
         )
 
 

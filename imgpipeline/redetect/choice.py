@@ -1,12 +1,12 @@
-"""Which model re-processes a day: parses names such as `yolox-nano` and `demo@0.3`, and loads the model.
+"""Which model re-processes a day: parses names such as `demo@0.3` and `yolox-nano@bf16`, and loads the model.
 
-The name appears in partitions, keys and commands. Everything that it does not state comes from the settings of live
-detection, so `demo` finds what a detection run with `IMGPIPELINE_MODEL=demo` finds.
+The name appears in partitions, keys and commands. Except for the precision, everything that it does not state comes
+from the settings of live detection, so `demo` finds what a detection run with `IMGPIPELINE_MODEL=demo` finds.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import REDETECTION_MODEL, Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIVE = "live"
 """Stands in comparisons for what detection runs found; no model can have this name."""
-_FORM = "NAME or NAME@THRESHOLD, such as `yolox-nano` or `demo@0.3`"
+_FORM = "NAME, NAME@THRESHOLD or NAME@bf16, such as `yolox-nano` or `demo@0.3`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,21 @@ class ModelChoice:
     """Its registered name; or the file's name without its ending, where `IMGPIPELINE_MODEL` is a path."""
     threshold: float | None = None
     """Confidence threshold, in [0, 1) with at most 6 decimals; None: `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+    precision: Literal["bf16"] | None = None
+    """What it computes in; None: that of its file, so that a name always means the same numbers."""
 
     def __str__(self) -> str:
+        computed = f"{self.name}@{self.precision}" if self.precision else self.name
         if self.threshold is None:
-            return self.name
-        return f"{self.name}@{f'{self.threshold:.6f}'.rstrip('0').rstrip('.')}"
+            return computed
+        return f"{computed}@{f'{self.threshold:.6f}'.rstrip('0').rstrip('.')}"
 
 
 def parse_choice(text: str, settings: Settings) -> ModelChoice:
     """Reads the name of a model to look again with.
 
     Args:
-        text: `NAME` or `NAME@THRESHOLD`.
+        text: `NAME`, `NAME@THRESHOLD`, `NAME@bf16` or `NAME@bf16@THRESHOLD`.
         settings: Name a model of the user's own, and the folder of models.
 
     Returns:
@@ -56,7 +59,8 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
             f"There is no model {text!r} for re-processing: expected {_FORM}. Models are {', '.join(known)}.",
             next_step="take one of `imgpipeline models list`; IMGPIPELINE_REDETECT_MODELS lists those with partitions",
         )
-    return ModelChoice(match["name"], float(match["threshold"]) if match["threshold"] else None)
+    threshold = float(match["threshold"]) if match["threshold"] else None
+    return ModelChoice(match["name"], threshold, "bf16" if match["precision"] else None)
 
 
 def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
@@ -79,13 +83,13 @@ def is_here(choice: ModelChoice, settings: Settings) -> bool:
 
 
 def load_chosen(choice: ModelChoice, settings: Settings) -> "Detector":
-    """Loads a model with the threshold of a choice, all else as the settings say.
+    """Loads a model with the threshold and precision of a choice, all else as the settings say.
 
     Raises:
         ConfigurationError: Its file was not pulled yet.
         PermanentError: The file is damaged, or the backend cannot read it.
     """
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"precision": choice.precision or "fp32"}
     if choice.threshold is not None:
         changes["confidence_threshold"] = choice.threshold
     if choice.name != _own_name(settings):

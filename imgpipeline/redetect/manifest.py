@@ -57,6 +57,8 @@ class RedetectionManifest:
     """Objects that were found."""
     built_at: datetime
     """When it was made, UTC."""
+    precision: str | None = None
+    """What the model computed in, such as `bf16`; None for 32-bit floats."""
 
     def to_json(self) -> str:
         """Returns the document of the footers."""
@@ -67,7 +69,7 @@ class RedetectionManifest:
     def from_json(cls, text: str | bytes) -> "RedetectionManifest":
         """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
         data: dict[str, Any] = json.loads(text)
-        names = cls.__dataclass_fields__.keys()
+        names = cls.__dataclass_fields__.keys() & data.keys()
         changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
         return cls(**{name: data[name] for name in names} | changed)
 
@@ -92,7 +94,8 @@ def recipe_of(detector: Detector, settings: Settings) -> str:
     """Returns a hash of all that changes what is found in a picture, 16 hexadecimal digits."""
     spec = detector.spec
     scale = () if settings.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
+    computed = () if detector.precision == "fp32" else (detector.precision,)
     parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, spec.preprocessing,
              detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
-             settings.max_image_bytes, settings.max_image_pixels, *scale)  # fmt: skip
+             settings.max_image_bytes, settings.max_image_pixels, *scale, *computed)  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

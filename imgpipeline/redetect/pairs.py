@@ -14,7 +14,8 @@ from imgpipeline.redetect.sides import Side, open_side
 
 _MODELS = """
 SELECT list_sort(coalesce(list(DISTINCT model) FILTER (model <> ''), [])) FROM (
-    SELECT concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), '>' || confidence_threshold) AS model
+    SELECT concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), computed_in,
+                     '>' || confidence_threshold) AS model
     FROM {view}_frames SEMI JOIN compared USING (frame_id))
 """
 COMPARED = """

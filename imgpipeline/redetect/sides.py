@@ -3,16 +3,16 @@
 Finds them and opens them in DuckDB, each in one version.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.summary_inputs import Patience, agree
-from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, quoted
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest, parse_footer
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -82,9 +82,19 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
                 next_step=_command(name, day),
             ) from None
     looked_at = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
-    engine.run(f"CREATE VIEW {view}_frames AS SELECT * FROM ({all_rows(paths['frames'])}) WHERE {looked_at}")  # noqa: S608 - own names
+    frames = f"SELECT *, {_precision_of(name, paths['frames'])} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
+    engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {looked_at}")
     engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
     return Side(name, view, versions)
+
+
+def _precision_of(name: str, frames: Path) -> str:
+    """Returns the SQL of what a frame's model computed in, NULL for 32-bit floats."""
+    if name == LIVE:
+        return 'detectors[1]."precision"'
+    document = _document(frames)
+    precision = json.loads(document).get("precision") if document else None
+    return quoted(precision) if precision else "NULL"
 
 
 def _key(name: str, day: date, table: str) -> str:
@@ -111,7 +121,13 @@ def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
     if name == LIVE:
         manifests: list[Manifest] = [parse_footer(path, _key(name, day, table)) for table, path in paths.items()]
         return agree(manifests)
+    documents = [_document(path) for path in paths.values()]
+    return documents[0] is not None and documents[0] == documents[1]
+
+
+def _document(path: Path) -> bytes | None:
+    """Returns what a redetection's object says of itself."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly; a detection run does not need it
 
-    documents: list[Any] = [(pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode()) for path in paths.values()]
-    return documents[0] is not None and documents[0] == documents[1]
+    found: bytes | None = (pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode())
+    return found

@@ -9,8 +9,11 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.settings.variables import split_list
 
-REDETECTION_MODEL = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII)
-"""A model, and its threshold where it is not `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+REDETECTION_MODEL = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<precision>bf16))?(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII
+)
+"""A model; its precision, if it is not that of its file; and its threshold, if it is not
+`IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
 
 
 class ModelSettings(BaseSettings):
@@ -29,6 +32,12 @@ class ModelSettings(BaseSettings):
     )
     model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
         "auto", description="Inference library; `auto` selects the fastest installed one."
+    )
+    precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
+        "fp32",
+        description="What the model computes in (models/README.md): `fp32` (a quantized model: `int8`), `bf16` on "
+        "processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only; `fp16` is reserved "
+        "for GPUs.",
     )
     model_threads: int | None = Field(
         None, ge=1, le=256, description="Threads per inference. Default: the cores are divided among the workers."
@@ -63,7 +72,7 @@ class ModelSettings(BaseSettings):
     redetect_models: Annotated[tuple[str, ...], BeforeValidator(split_list), NoDecode] = Field(
         (),
         description="Models that Dagster can re-process days with, `NAME` or `NAME@THRESHOLD`, separated by commas: "
-        "`yolox-nano,demo@0.3`. Default: none.",
+        "`yolox-nano,demo@0.3,yolox-nano@bf16`. Default: none.",
     )
     redetect_part_frames: int = Field(
         500,
@@ -77,5 +86,8 @@ class ModelSettings(BaseSettings):
     def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             if not REDETECTION_MODEL.fullmatch(text):
-                raise ValueError(f"got {text!r}; expected NAME or NAME@THRESHOLD with a threshold from 0 to below 1")
+                raise ValueError(
+                    f"got {text!r}; expected NAME, NAME@THRESHOLD or NAME@bf16@THRESHOLD with a threshold from 0 to "
+                    "below 1"
+                )
         return value

@@ -13,13 +13,14 @@ from typing import Final
 
 import numpy as np
 
-from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.backends.base import InferenceBackend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
 from imgpipeline.vision.decoders import Candidates, Ints, decode_outputs, suppress
 from imgpipeline.vision.model import DecoderName, ModelSpec
+from imgpipeline.vision.precision import Precision, PrecisionSetting, choose_precision
 from imgpipeline.vision.preprocess import Placement, make_blob
 from imgpipeline.vision.registry import find_model
 
@@ -48,6 +49,7 @@ class Detector:
         confidence_threshold: Detections score strictly above it.
         nms_threshold: Of two boxes with a greater IoU the weaker is dropped.
         nms_per_class: Whether only boxes of one label compete.
+        precision: What the network computes in.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Detector:
         confidence_threshold: float | None = None,
         nms_threshold: float | None = None,
         nms_per_class: bool | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         self.spec = spec
         self.model_name = spec.name
@@ -67,7 +70,14 @@ class Detector:
         self.confidence_threshold = spec.confidence_threshold if confidence_threshold is None else confidence_threshold
         self.nms_threshold = spec.nms_threshold if nms_threshold is None else nms_threshold
         self.nms_per_class = spec.nms_per_class if nms_per_class is None else nms_per_class
+        self.precision = precision
         self._kept = threading.local()
+
+    @property
+    def use(self) -> DetectorUse:
+        """What frames record of it; 32-bit floats, which a file of them implies, are not named."""
+        precision = None if self.precision == "fp32" else self.precision
+        return DetectorUse(self.model_name, self.model_sha256, precision, self.confidence_threshold, self.nms_threshold)
 
     @property
     def backend_name(self) -> str:
@@ -146,6 +156,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     nms_threshold: float | None = None,
     nms_per_class: bool | None = None,
     threads: int | None = None,
+    precision: PrecisionSetting = "fp32",
     decoder: DecoderName | None = None,
     labels: Sequence[str] | Path | None = None,
     model_dir: Path | None = None,
@@ -159,6 +170,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
         nms_threshold: In (0, 1]; None: as registered.
         nms_per_class: Whether only boxes of one label compete; None: as registered.
         threads: Threads a picture; None: the backend's own choice.
+        precision: What it computes in; `fp32` leaves a quantized model as it is.
         decoder: The output's layout, for a path.
         labels: Class names or their file, for a path.
         model_dir: Folder of downloaded models; None: as `registry.model_folder` says.
@@ -167,18 +179,20 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
         The detector.
 
     Raises:
-        ConfigurationError: There is no such model, file or backend.
+        ConfigurationError: There is no such model, file or backend, or it cannot compute in `precision`.
         PermanentError: The file is damaged, or the backend cannot read it.
     """
     spec = find_model(model, decoder, labels, model_dir=model_dir)
     content, sha256 = read_verified(spec)
+    computes_in = choose_precision(precision, content, spec.name)
     return Detector(
         spec,
         sha256,
-        open_backend(backend, content, threads=threads),
+        open_backend(backend, content, threads=threads, precision=computes_in),
         confidence_threshold=confidence_threshold,
         nms_threshold=nms_threshold,
         nms_per_class=nms_per_class,
+        precision=computes_in,
     )
 
 

@@ -18,7 +18,7 @@ from imgpipeline.ledger.segment import encode_line
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
-from imgpipeline.vision.detector import load_detector
+from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.image_pool import ImagePool
 from imgpipeline_tests.detect.conftest import jpeg, message
 
@@ -190,3 +190,26 @@ def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: Ob
     assert b"weak" not in encode_line(outcome_to_json(outcome))
     lower = frame_work(store, weak_confidence=0.5).work(record(1, image_path="images/one.jpg"))
     assert encode_line(outcome_to_json(lower)) == encode_line(outcome_to_json(outcome))
+
+
+def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store: ObjectStore):
+    """So that segments of the default keep their bytes, and older releases read them."""
+    of = frame_work(store)
+    plain = of.work(record(0, image_path="images/one.jpg"))
+    detector = of.detector
+    rough = Detector(detector.spec, detector.model_sha256, detector.backend, precision="bf16")
+    found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
+    assert isinstance(plain, Frame)
+    assert isinstance(found, Frame)
+    assert (plain.detectors, plain.needs_format_2) == ((), False)
+    assert (found.detectors, found.needs_format_2) == ((rough.use,), True)
+    assert found.detectors[0].precision == "bf16"
+
+
+def test_a_gated_frame_lists_no_detector(store: ObjectStore):
+    of = frame_work(store, gate_min_brightness=255)
+    detector = of.detector
+    rough = Detector(detector.spec, detector.model_sha256, detector.backend, precision="int8")
+    found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
+    assert isinstance(found, Frame)
+    assert (found.status, found.detectors) == (FrameStatus.GATED, ())

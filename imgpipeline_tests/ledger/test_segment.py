@@ -250,6 +250,14 @@ def test_today_s_import_is_the_golden_one():
     assert read.body == today
 
 
+def test_a_header_names_the_precision_only_if_it_is_not_32_bit_floats():
+    header = described([frame(0)])
+    assert "precision" not in header.to_json()["model"]
+    rough = replace(header, provenance=replace(header.provenance, precision="bf16"))
+    assert rough.to_json()["model"]["precision"] == "bf16"
+    assert SegmentHeader.from_json(rough.to_json()) == rough
+
+
 def of_version_2() -> list[Outcome]:
     """What version 1 cannot hold: notices of each kind, and a frame with every later field."""
     kinds = [notice(offset, kind=kind, minute=offset) for offset, kind in enumerate(NoticeKind)]

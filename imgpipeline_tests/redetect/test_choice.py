@@ -17,6 +17,8 @@ from imgpipeline.vision.registry import list_models
         ("demo@0.30", ModelChoice("demo", 0.3), "demo@0.3"),
         ("demo@0.000001", ModelChoice("demo", 0.000001), "demo@0.000001"),
         ("yolox-nano@0", ModelChoice("yolox-nano", 0.0), "yolox-nano@0"),
+        ("demo@bf16", ModelChoice("demo", precision="bf16"), "demo@bf16"),
+        ("demo@bf16@0.30", ModelChoice("demo", 0.3, "bf16"), "demo@bf16@0.3"),
     ],
 )
 def test_a_choice_is_read_and_written(text: str, choice: ModelChoice, written: str) -> None:
@@ -25,7 +27,9 @@ def test_a_choice_is_read_and_written(text: str, choice: ModelChoice, written: s
     assert parse_choice(written, load_settings()) == choice
 
 
-@pytest.mark.parametrize("text", ["", "nobody", "demo@", "demo@1", "demo@1.5", "demo@-0.1", "demo@x", "demo|x", "live"])
+@pytest.mark.parametrize(
+    "text", ["", "nobody", "demo@", "demo@1", "demo@1.5", "demo@-0.1", "demo@x", "demo|x", "live", "demo@0.3@bf16"]
+)
 def test_what_is_no_choice_is_refused_with_the_models_there_are(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"demo, yolox-nano") as caught:
         parse_choice(text, load_settings())
@@ -71,3 +75,8 @@ def test_a_model_of_the_users_own_has_the_name_of_its_file(tmp_path: Path) -> No
     settings = load_settings(model=str(own), model_decoder="yolox", model_labels=labels)
     assert load_chosen(parse_choice("yard@0.2", settings), settings).model_name == "yard"
     assert load_chosen(parse_choice("demo", settings), settings).model_name == "demo"
+
+
+def test_a_name_without_a_precision_means_the_same_whatever_the_setting_is() -> None:
+    settings = load_settings(precision="int8")
+    assert load_chosen(parse_choice("demo", settings), settings).precision == "fp32"

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from imgpipeline.redetect.matching import choose_pairs
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
+from imgpipeline.vision.detector import Detector
 from imgpipeline_tests.redetect.days import (
     DAY,
     LOW,
@@ -229,3 +231,17 @@ def test_the_footer_is_json_that_any_reader_understands(settings: Settings, comp
     footer = read_object(compared, TABLE, json.loads)
     assert footer is not None
     assert json.loads(json.dumps(dict(footer.manifest)))["rows"] == len(read_rows(compared, TABLE))
+
+
+def test_two_precisions_of_one_model_are_told_apart(settings: Settings, store: ObjectStore) -> None:
+    build_live(settings, store, range(3))
+    plain = redetector(settings, store, LOW)
+    own = plain.detector
+    rough = Detector(own.spec, own.model_sha256, own.backend, confidence_threshold=0.05, precision="bf16")
+    done = [redetect_day(each, DAY) for each in (plain, replace(plain, model="demo@bf16@0.05", detector=rough))]
+    assert [each.manifest.precision for each in done] == [None, "bf16"]
+    assert done[0].manifest.made_by != done[1].manifest.made_by
+    build_comparison(settings, store, DAY, now=NOON)
+    found = {(row["model_b"], *row["models_b"]) for row in read_rows(store, TABLE) if row["model_a"] == "live"}
+    version = f"demo {own.model_sha256[:8]}"
+    assert found == {("demo@0.05", f"{version} >0.05"), ("demo@bf16@0.05", f"{version} bf16 >0.05")}

@@ -250,7 +250,10 @@ class _Repair:
     def _mender(self, source: _Source, stretch: BrokenStretch | None) -> Mender:
         made_by = Provenance("", "", self.settings.results_hash(), _MADE_BY)
         if self._detector is not None:
-            made_by = replace(made_by, model_name=self._detector.model_name, model_sha256=self._detector.model_sha256)
+            use = self._detector.use
+            made_by = replace(
+                made_by, model_name=use.model_name, model_sha256=use.model_sha256, precision=use.precision
+            )
         before = stretch.before.fingerprint if stretch and stretch.before else None
         return Mender(self.store, source.chain, made_by, self.clock, DayIndex(self.store), before)
 

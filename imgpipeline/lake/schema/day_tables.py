@@ -105,7 +105,9 @@ DETECTIONS = Table(
         Column("image_height", "INTEGER", "pixels", "Height of the original image, upright."),
         Column("model_used", "VARCHAR", "", "Name of the model that found it."),
         Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the file of that model."),
-        Column("precision", "VARCHAR", "", "Number format it computed in, such as `fp16`; NULL for that of its file."),
+        Column(
+            "precision", "VARCHAR", "", "What the model computed in, such as `bf16` or `int8`; NULL for 32-bit floats."
+        ),
         Column("confidence_threshold", "DOUBLE", "0 to 1", "The threshold that the model was used with."),
         Column("status", "VARCHAR", "`processed`", "The frame's status."),
     ),

@@ -8,7 +8,9 @@ from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES
 REDETECTION_SCHEMA_VERSION = 2
 """Version of these columns. Raising it makes every redetection look at its pictures again."""
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
-_MODEL = Column("model", "VARCHAR", "`demo`, `demo@0.3`", "Which model looked again; in Parquet part of the path.")
+_MODEL = Column(
+    "model", "VARCHAR", "`demo`, `demo@0.3`, `demo@bf16`", "Which model looked again; in Parquet part of the path."
+)
 _FOUND = {"detection_number", "label", "class_id", "confidence", "x", "y", "width", "height", "model_used",
           "model_sha256", "confidence_threshold", "nms_threshold"}  # fmt: skip
 """Columns that the model's answer fills; the others are those of the frame."""
@@ -77,8 +79,8 @@ MODEL_COMPARISON = Table(
         _compared("only_b", "BIGINT", "detections", "Detections of B without one of A.", *_BOX),
         _compared("agreement", "DOUBLE", "0 to 1", "`matched / (matched + only_a + only_b)`.", *_BOX),
         _compared("mean_iou", "DOUBLE", "0.5 to 1", "Mean IoU of the matched pairs; NULL if there is none.", *_BOX),
-        _compared("models_a", "VARCHAR[]", "", "What A was, as `name hash >threshold`, sorted.", *_VERSION),
-        _compared("models_b", "VARCHAR[]", "", "What B was, as `name hash >threshold`, sorted.", *_VERSION),
+        _compared("models_a", "VARCHAR[]", "", "What A was, as `name hash precision >threshold`, sorted.", *_VERSION),
+        _compared("models_b", "VARCHAR[]", "", "What B was, as `name hash precision >threshold`, sorted.", *_VERSION),
         Column("examples", "VARCHAR[]", "", "Keys of pictures of the pair in which only one model found this label."),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.backends.base import InferenceBackend
+from imgpipeline.vision.precision import Precision
 
 BACKENDS: Final = ("onnxruntime", "openvino", "opencv")
 """All backends, the fastest first. Measured with `bench` on an x86-64 server, in exact 32-bit floats, with one
@@ -15,6 +16,8 @@ thread and with two: yolox-nano 14 to 17, 15 to 20 and 18 to 23 ms a picture, th
 order is fixed, so that a machine never changes its results by a measurement; where another backend is faster,
 `imgpipeline models bench` shows it and IMGPIPELINE_MODEL_BACKEND chooses it."""
 
+BF16_BACKEND: Final = "openvino"
+"""The backend that computes in bf16 on a processor."""
 _MODULES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
 
 
@@ -23,34 +26,49 @@ def installed_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if importlib.util.find_spec(_MODULES[name]) is not None)
 
 
-def open_backend(name: str, model: bytes, *, threads: int | None = None) -> InferenceBackend:
+def open_backend(
+    name: str, model: bytes, *, threads: int | None = None, precision: Precision = "fp32"
+) -> InferenceBackend:
     """Loads a network into a backend.
 
     Args:
-        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one.
+        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one that computes in `precision`.
         model: The bytes of an ONNX file.
         threads: Threads a picture; None: the backend's own choice.
+        precision: What its floating-point layers compute in is bf16 or, for all else, 32-bit floats.
 
     Returns:
         The loaded backend.
 
     Raises:
-        ConfigurationError: The name is unknown, or the backend's package is not installed.
+        ConfigurationError: The name is unknown, the backend's package is not installed, or it does not compute in
+            `precision` on this machine.
         PermanentError: The backend cannot read the model.
     """
     installed = installed_backends()
     if name == "auto":
-        name = installed[0]
+        name = BF16_BACKEND if precision == "bf16" else installed[0]
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise ConfigurationError(
             f"No inference backend is called {name!r}; known are {known}.", next_step="set IMGPIPELINE_MODEL_BACKEND"
         )
+    if precision == "bf16" and name != BF16_BACKEND:
+        raise ConfigurationError(
+            f"IMGPIPELINE_PRECISION is bf16, which the backend {name} does not compute in; {BF16_BACKEND} does.",
+            next_step=f"set IMGPIPELINE_MODEL_BACKEND to auto or {BF16_BACKEND}, or IMGPIPELINE_PRECISION to fp32",
+        )
     if name not in installed:
+        if precision == "bf16":
+            raise ConfigurationError(
+                f"IMGPIPELINE_PRECISION is bf16, but the package {_MODULES[name]} is not installed.",
+                next_step="pip install 'imgpipeline[openvino]', or set IMGPIPELINE_PRECISION to fp32",
+            )
         raise ConfigurationError(
             f"IMGPIPELINE_MODEL_BACKEND is {name!r}, but the package {_MODULES[name]} is not installed.",
             next_step="pip install 'imgpipeline[openvino]', or set IMGPIPELINE_MODEL_BACKEND=auto",
         )
     module = importlib.import_module(f"imgpipeline.vision.backends.{name}_backend")
-    backend: InferenceBackend = module.open_model(model, threads=threads)
+    more = {"bf16": True} if precision == "bf16" else {}
+    backend: InferenceBackend = module.open_model(model, threads=threads, **more)
     return backend

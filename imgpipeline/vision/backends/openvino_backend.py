@@ -5,12 +5,14 @@ import threading
 import numpy as np
 import openvino
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.backends.base import failed, unreadable, usable_cores
 from imgpipeline.vision.decoders import Floats
+from imgpipeline.vision.precision import bf16_problem, cpu_flags
 
 
 class OpenVINOBackend:
-    """A network compiled by OpenVINO, in 32-bit floats.
+    """A network compiled by OpenVINO, in 32-bit floats or in bf16.
 
     Guarantees:
         Calls from several threads run at once: each thread has an inference request of its own, and with `threads`
@@ -19,10 +21,10 @@ class OpenVINOBackend:
 
     name = "openvino"
 
-    def __init__(self, model: bytes, threads: int | None) -> None:
+    def __init__(self, model: bytes, threads: int | None, *, bf16: bool = False) -> None:
         core = openvino.Core()
         # Without the hint OpenVINO computes in bfloat16 on processors that can, and boxes differ visibly.
-        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
         if threads is None:
             options["PERFORMANCE_HINT"] = "LATENCY"
         else:
@@ -49,20 +51,31 @@ class OpenVINOBackend:
             raise failed(self.name, error) from error
 
 
-def open_model(model: bytes, *, threads: int | None) -> OpenVINOBackend:
+def open_model(model: bytes, *, threads: int | None, bf16: bool = False) -> OpenVINOBackend:
     """Loads a network.
 
     Args:
         model: The bytes of an ONNX file.
         threads: Threads a picture; None: OpenVINO's choice.
+        bf16: Whether it computes in bf16.
 
     Returns:
         The backend.
 
     Raises:
+        ConfigurationError: This processor does not compute in bf16.
         PermanentError: The model cannot be read.
     """
+    if bf16 and (problem := missing_bf16()):
+        raise ConfigurationError(
+            f"IMGPIPELINE_PRECISION is bf16, but {problem}.", next_step="set IMGPIPELINE_PRECISION to fp32"
+        )
     try:
-        return OpenVINOBackend(model, threads)
+        return OpenVINOBackend(model, threads, bf16=bf16)
     except (RuntimeError, TypeError) as error:
         raise unreadable("openvino", error) from error
+
+
+def missing_bf16() -> str | None:
+    """Tells why this machine does not compute in bf16, or None."""
+    return bf16_problem(cpu_flags(), openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -1,0 +1,81 @@
+"""The number formats that models compute in, and where each is supported.
+
+32-bit floats are the default and always work. bfloat16 halves the width of every number and needs a processor that
+computes in it; 8-bit integers need a model that was quantized.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from imgpipeline.errors import ConfigurationError
+
+Precision = Literal["fp32", "bf16", "int8"]
+"""What a loaded model computes in."""
+PrecisionSetting = Literal["fp32", "bf16", "int8", "fp16"]
+"""What can be asked for."""
+
+_QUANTIZED: Final = re.compile(rb"[Qq]uantizeLinear|QLinearConv|QLinearMatMul|ConvInteger|MatMulInteger")
+"""Operators that only quantized ONNX files have; their names stand in the file as they are."""
+_BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+"""Flags of /proc/cpuinfo: x86-64, and `bf16` of 64-bit ARM."""
+
+
+def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precision:
+    """Returns what a model computes in.
+
+    Args:
+        asked: The setting; `fp32` leaves a quantized model as it is.
+        model: The bytes of its ONNX file.
+        name: What messages call it.
+
+    Raises:
+        ConfigurationError: The model cannot compute in it.
+    """
+    is_quantized = _QUANTIZED.search(model) is not None
+    if asked == "fp16":
+        raise ConfigurationError(
+            "IMGPIPELINE_PRECISION is fp16, which needs a GPU; models run on the CPU.",
+            next_step="set IMGPIPELINE_PRECISION to bf16 or fp32",
+        )
+    if asked == "int8" and not is_quantized:
+        raise ConfigurationError(
+            f"IMGPIPELINE_PRECISION is int8, but the model {name!r} is not quantized.",
+            next_step=f"imgpipeline models quantize {name} --images DIR, then set IMGPIPELINE_MODEL to the new model",
+        )
+    if asked == "bf16" and is_quantized:
+        raise ConfigurationError(
+            f"IMGPIPELINE_PRECISION is bf16, but the model {name!r} is quantized: it computes in int8.",
+            next_step="unset IMGPIPELINE_PRECISION, or set IMGPIPELINE_MODEL to the model that it was made of",
+        )
+    if is_quantized:
+        return "int8"
+    return "bf16" if asked == "bf16" else "fp32"
+
+
+def bf16_problem(flags: Iterable[str], capabilities: Iterable[str]) -> str | None:
+    """Tells why a processor does not compute in bfloat16, or None.
+
+    OpenVINO also lists BF16 for processors that only emulate it, slower than 32-bit floats, so both have to have it.
+
+    Args:
+        flags: As `cpu_flags` returns them; none: unknown, so OpenVINO decides.
+        capabilities: OpenVINO's `OPTIMIZATION_CAPABILITIES`.
+    """
+    known = set(flags)
+    if known and not known & _BF16_FLAGS:
+        return f"this processor does not compute in bf16 (it has none of {', '.join(sorted(_BF16_FLAGS))})"
+    if "BF16" not in set(capabilities):
+        return "OpenVINO does not compute in bf16 on this processor"
+    return None
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Returns the features that the kernel says the processor has; none where it does not say."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return frozenset()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
