@@ -39,7 +39,7 @@ class LakeState:
     taken_at: datetime | None
     """When the session that is shown was opened, UTC; None before the first one."""
     revision: int
-    """Grows with each session."""
+    """Grows with each session, also over a restart of the server; 0 before the first one."""
     labels: tuple[str, ...]
     """All labels, by when they were first seen: the place of a label decides its colour."""
     frames_behind: int
@@ -171,7 +171,9 @@ class SharedLake:
             replacing = _Opened(lake, stack.pop_all())
         with self._lock:
             old, self._opened = self._opened, replacing
-            self._state = LakeState(now, self._state.revision + 1, labels, lake.snapshot.behind, None, None)
+            # From the time, so that a page that was open while the server restarted notices that it shows the past.
+            revision = max(self._state.revision + 1, int(now.timestamp() * 1000))
+            self._state = LakeState(now, revision, labels, lake.snapshot.behind, None, None)
             if old:
                 self._replace(old)
         self._is_due, self._opened_s = False, monotonic()

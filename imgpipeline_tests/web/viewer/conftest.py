@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
@@ -16,6 +17,7 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON, append, frame, writer
 from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.programs import MissingProgramError, chromium
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
@@ -58,6 +60,16 @@ def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("viewer-cache")))
         with viewing(settings) as viewer:
             yield ViewedStore(viewer, site, hostile, settings)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        program = chromium()
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])  # CI is root
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.values import Event
@@ -16,21 +16,10 @@ from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.programs import MissingProgramError, chromium
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
 from imgpipeline_tests.web.viewer.viewing import viewing
 
 PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        program = chromium()
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])  # CI is root
 
 
 @pytest.fixture

@@ -78,6 +78,18 @@ def test_many_threads_read_at_once(folder: Settings):
         lake.close()
 
 
+@pytest.mark.medium
+def test_a_restarted_server_has_a_greater_revision_so_that_open_pages_notice(folder: Settings):
+    store, revisions = open_store(folder), []
+    write_chain(store, frames(0, 1))
+    for _ in range(2):
+        lake = SharedLake(store, folder)
+        lake.start(wait_s=60)
+        revisions.append(lake.state.revision)
+        lake.close()
+    assert revisions[0] < revisions[1]
+
+
 def test_without_a_session_the_reason_is_told(folder: Settings):
     with (
         pytest.raises(TransientError, match="being opened for the first time"),
