@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.models_compare import compare
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
 
-app = typer.Typer(help="Detection models: list, download, convert, measure.")
+app = typer.Typer(help="Detection models: list, download, convert, measure, compare.")
+app.command("compare")(compare)
 
 
 @app.command("list")

@@ -11,6 +11,7 @@ from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs
 from imgpipeline.settings import Settings
 from imgpipeline.sources.walk import IMAGE_ENDINGS
 from imgpipeline.vision.configured import detect_workers, load_configured_detector
+from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_detector import ImageDetector
 
 _IMAGES = Selection(endings=(*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)), hidden=(".",))
@@ -43,16 +44,23 @@ def find_images(locations: Iterable[str], settings: Settings, *, limit: int | No
     return list(islice((file for one in locations for file in find_inputs(one, settings, _IMAGES)), limit))
 
 
-def detect_files(settings: Settings, files: Iterable[InputFile]) -> Iterator[DetectedFile]:
-    """Yields what the model of the settings finds in each file, in their order.
+def detect_files(
+    settings: Settings, files: Iterable[InputFile], detector: Detector | None = None
+) -> Iterator[DetectedFile]:
+    """Yields what a model finds in each file, in their order.
+
+    Args:
+        settings: Limits, and how much is done at a time.
+        files: The images.
+        detector: The model; None: that of the settings.
 
     Raises:
         ConfigurationError: The model cannot be loaded, or a file not be opened.
         TransientError: The store does not answer, or there was not enough memory.
     """
-    detector = ImageDetector(settings, load_configured_detector(settings))
+    images = ImageDetector(settings, detector or load_configured_detector(settings))
     workers = detect_workers(settings)
-    yield from map_ahead(lambda file: _detect(settings, detector, file), files, workers=workers, ahead=2 * workers)
+    yield from map_ahead(lambda file: _detect(settings, images, file), files, workers=workers, ahead=2 * workers)
 
 
 def _detect(settings: Settings, detector: ImageDetector, file: InputFile) -> DetectedFile:

@@ -1,44 +1,21 @@
-"""Matches the boxes of two models, one to one.
+"""Matches the boxes of two models over a whole day, in SQL where no choice is needed.
 
-Of all pairs with one label in one frame and enough overlap, the pair with the greatest IoU comes first, then the next
-pair whose boxes are both free, and so on (greedy). After suppression boxes are sparse, so this nearly always equals an
-optimal assignment. `overlapping.sql` finds the pairs that overlap.
+`overlapping.sql` finds the pairs that overlap, `vision.matching` chooses among them.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import resources
 
 from imgpipeline.lake.storage.engine import Engine, engine_errors
+from imgpipeline.vision.matching import Overlap, choose_pairs
 
-Overlap = tuple[str, str, int, int, float]
-"""Frame, label, number of the box of A, of B, and their IoU."""
 ROWS_AT_ONCE = 10_000
 
 
 def read_sql(name: str) -> str:
     """Returns a query of this package, without a final semicolon."""
     return resources.files("imgpipeline.redetect").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
-
-
-def choose_pairs(overlaps: Iterable[Overlap]) -> Iterator[Overlap]:
-    """Yields the pairs that belong together.
-
-    Args:
-        overlaps: Sorted by frame, then by IoU, the greatest first; ties as they shall be decided.
-    """
-    frame_id = None
-    taken_a: set[int] = set()
-    taken_b: set[int] = set()
-    for overlap in overlaps:
-        if overlap[0] != frame_id:
-            frame_id = overlap[0]
-            taken_a, taken_b = set(), set()
-        _, _, a, b, _ = overlap
-        if a not in taken_a and b not in taken_b:
-            taken_a.add(a)
-            taken_b.add(b)
-            yield overlap
 
 
 def match_found(engine: Engine) -> None:

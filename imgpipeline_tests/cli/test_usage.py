@@ -106,6 +106,9 @@ WRONG_CALLS = [
     ("simulate rtsp --host ''", "--host is empty."),
     # names that do not exist
     ("models pull nonsense", "There is no model 'nonsense'."),
+    ("models compare demo nonsense --images .", "There is no model 'nonsense'"),
+    ("models compare demo --images .", "Missing argument 'B'."),
+    ("models compare demo demo", "Missing option '--images'."),
     ("models bench --model nonsense", "There is no model 'nonsense'."),
     ("demo --model nonsense", "There is no model 'nonsense'."),
     ("redetect --model nonsense --day 2026-01-01", "There is no model 'nonsense'"),

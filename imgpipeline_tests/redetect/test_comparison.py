@@ -19,11 +19,11 @@ from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
-from imgpipeline.redetect.matching import choose_pairs
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.matching import choose_pairs
 from imgpipeline_tests.redetect.days import (
     DAY,
     LOW,
