@@ -44,6 +44,7 @@ def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
         "in_use": in_use,
         "input": f"{spec.input_width}x{spec.input_height}",
         "decoder": spec.decoder,
+        "decoder_from": spec.decoder_reason,
         "labels": len(spec.labels),
         "labels_file": None,
         "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
@@ -65,6 +66,7 @@ def _own_row(settings: Settings) -> dict[str, Any]:
         "present": path.is_file(),
         "in_use": True,
         "decoder": settings.model_decoder,
+        "decoder_from": None,
         "labels_file": None if labels is None else str(labels),
         "path": str(path),
     }
@@ -72,9 +74,10 @@ def _own_row(settings: Settings) -> dict[str, Any]:
         spec = find_model(settings.model, settings.model_decoder, labels, model_dir=settings.model_dir)
     except ConfigurationError as error:
         return {**row, "problem": str(error), "summary": str(error)}
-    said = f"your own file, labels from {labels or 'COCO (default)'}"
+    said = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
     return {**_row(spec, in_use=True), **row, "input": f"{spec.input_width}x{spec.input_height}",
-            "labels": len(spec.labels), "licence": spec.licence, "summary": said}  # fmt: skip
+            "decoder": spec.decoder, "decoder_from": spec.decoder_reason, "labels": len(spec.labels),
+            "licence": spec.licence, "summary": said}  # fmt: skip
 
 
 @app.command("pull")

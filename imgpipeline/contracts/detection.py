@@ -1,7 +1,10 @@
 """What a detector found in one image."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+DecoderName = Literal["yolox", "yolox-decoded", "yolov4", "yolov5", "yolov8", "end-to-end", "detr"]
+"""How a network's outputs are laid out; `vision/decoders` has a decoder for each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.settings.variables import split_list
 
 REDETECTION_MODEL = re.compile(
@@ -20,12 +21,14 @@ class ModelSettings(BaseSettings):
     """Models."""
 
     model: str = Field("demo", description="Registered model (`imgpipeline models list`), or path of an ONNX file.")
-    model_decoder: Literal["yolox", "yolov4"] | None = Field(
-        None, description="Output layout of the model, if `IMGPIPELINE_MODEL` is a path."
+    model_decoder: DecoderName | None = Field(
+        None,
+        description="Output layout of the model, if `IMGPIPELINE_MODEL` is a path. Default: detected from the file.",
     )
     model_labels: Path | None = Field(
         None,
-        description="Text file with one label per line, if `IMGPIPELINE_MODEL` is a path. Default: COCO's 80 labels.",
+        description="Text file with one label per line, if `IMGPIPELINE_MODEL` is a path. Default: the labels in the "
+        "file's metadata, else COCO's 80.",
     )
     model_dir: Path | None = Field(
         None, description="Folder of pulled models. Default: `imgpipeline/models` in the user's cache folder."

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import cv2
 
+from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.vision.backends import installed_backends
 from imgpipeline.vision.decode import Pixels
 from imgpipeline.vision.detector import Detector, load_detector
-from imgpipeline.vision.model import DecoderName
 from imgpipeline.vision.preprocess import make_blob
 
 

@@ -13,16 +13,18 @@ from typing import Final
 
 import numpy as np
 
-from imgpipeline.contracts.detection import Detection, DetectorUse
+from imgpipeline.contracts.detection import DecoderName, Detection, DetectorUse
 from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.backends.base import InferenceBackend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
-from imgpipeline.vision.decoders import Candidates, Ints, decode_outputs, suppress
-from imgpipeline.vision.model import DecoderName, ModelSpec
+from imgpipeline.vision.decoders import Candidates, Floats, Ints, decode_outputs, select_boxes
+from imgpipeline.vision.decoders.final import detr_order
+from imgpipeline.vision.model import ModelSpec
 from imgpipeline.vision.precision import Precision, PrecisionSetting, choose_precision
 from imgpipeline.vision.preprocess import Placement, make_blob
 from imgpipeline.vision.registry import find_model
+from imgpipeline.vision.signature import bind_picture_size
 
 _KNOWN_JPEG: Final = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAoHBwgHBgoICAgLCgoLDhgQDg0NDh0VFhEYIx8lJCIfIiEmKzcvJik0KSEiMEEx"
@@ -117,16 +119,30 @@ class Detector:
         """
         blob, placement = make_blob(picture, self.spec, getattr(self._kept, "blob", None))
         self._kept.blob = blob
-        outputs = self.backend.infer(blob)
-        size = (self.spec.input_width, self.spec.input_height)
-        least = min(weak_above, self.confidence_threshold)
-        found = decode_outputs(self.spec.decoder, outputs, size, least)
-        kept = suppress(found, self.nms_threshold, per_class=self.nms_per_class)
+        found = self.decode(self.backend.infer(blob), min(weak_above, self.confidence_threshold))
+        kept = select_boxes(self.spec.decoder, found, self.nms_threshold, per_class=self.nms_per_class)
         is_strong = found.scores[kept] > self.confidence_threshold
         return (
             self._detections(found, kept[is_strong], placement),
             self._detections(found, kept[~is_strong], placement),
         )
+
+    def decode(self, outputs: list[Floats], threshold: float) -> Candidates:
+        """Reads what the backend returned.
+
+        Args:
+            outputs: Of `backend.infer`.
+            threshold: Scores must be strictly greater.
+
+        Returns:
+            The boxes above the threshold, before suppression.
+
+        Raises:
+            PermanentError: The outputs are not finite or not of the declared layout.
+        """
+        if self.spec.decoder == "detr":
+            outputs = [outputs[index] for index in detr_order(self.backend.output_names)]
+        return decode_outputs(self.spec.decoder, outputs, (self.spec.input_width, self.spec.input_height), threshold)
 
     def _detections(self, found: Candidates, kept: Ints, placement: Placement) -> list[Detection]:
         boxes_xyxy = placement.to_picture(found.boxes_xyxy[kept])
@@ -184,6 +200,8 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     """
     spec = find_model(model, decoder, labels, model_dir=model_dir)
     content, sha256 = read_verified(spec)
+    if spec.decoder == "detr":
+        content = bind_picture_size(content, spec.input_width, spec.input_height)
     computes_in = choose_precision(precision, content, spec.name)
     return Detector(
         spec,
@@ -245,8 +263,7 @@ def self_test(detector: Detector) -> None:
         raise _not_seeing(f"{detector.spec.path} was changed since it was loaded (sha256 {sha256})")
     blob, _ = make_blob(np.tile(pixels, (20, 20, 1)), detector.spec)
     outputs = detector.backend.infer(blob)
-    size = (detector.spec.input_width, detector.spec.input_height)
-    decode_outputs(detector.spec.decoder, outputs, size, detector.confidence_threshold)
+    detector.decode(outputs, detector.confidence_threshold)
     if not any(np.ptp(output) > 0 for output in outputs):
         raise _not_seeing("the network answers the same number everywhere")
 

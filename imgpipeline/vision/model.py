@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imgpipeline.vision.reduction import NetworkInput
+from imgpipeline.contracts.detection import DecoderName
+from imgpipeline.vision.reduction import NetworkInput, Resize
 
-DecoderName = Literal["yolox", "yolov4"]
+NO_MEAN = (0.0, 0.0, 0.0)
+NO_STD = (1.0, 1.0, 1.0)
 Role = Literal["onnx", "weights", "cfg", "labels"]
 
 
@@ -30,14 +32,18 @@ class ModelFile:
 class Preprocessing:
     """How a picture becomes the network's input."""
 
-    resize: Literal["stretch", "letterbox"]
-    """Stretched to the input's size, or scaled to fit into its top left corner."""
+    resize: Resize
+    """Stretched to the input's size, or scaled to fit into its top left corner or its centre."""
     channels: Literal["BGR", "RGB"]
     """Order of the colours in the input."""
     scale: float
     """Factor on the values 0 to 255."""
     pad_value: int
     """What fills the rest of a letterbox, 0 to 255, before `scale`."""
+    mean: tuple[float, float, float] = NO_MEAN
+    """What is subtracted after `scale`, for each channel in the order of `channels`."""
+    std: tuple[float, float, float] = NO_STD
+    """By what each channel is divided last, > 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class ModelSpec:
     """Default; boxes need a score strictly above it."""
     nms_threshold: float
     """Default; of two boxes with a greater IoU the lower-scored one is dropped."""
+    decoder_reason: str = "registered"
+    """How the layout was found: from what in the file, or by which setting."""
 
     @property
     def network_input(self) -> NetworkInput:

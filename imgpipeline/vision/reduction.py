@@ -7,6 +7,8 @@ enlarged again.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+Resize = Literal["stretch", "letterbox", "letterbox-centred"]
+"""How a picture is put into a network's input."""
 REDUCTIONS: Final = (8, 4, 2)
 """The reductions that a JPEG decoder has almost for free, the largest first: it leaves out high frequencies."""
 MEASURED_SIDE_PX: Final = 640
@@ -21,8 +23,8 @@ class NetworkInput:
     """Pixels."""
     height: int
     """Pixels."""
-    resize: Literal["stretch", "letterbox"]
-    """Stretched to the input's size, or scaled to fit into its top left corner."""
+    resize: Resize
+    """Stretched to the input's size, or scaled to fit into its top left corner or its centre."""
 
     def placed_size(self, width: int, height: int) -> tuple[int, int]:
         """Tells at which size the network sees a picture.
@@ -37,7 +39,24 @@ class NetworkInput:
         if self.resize == "stretch":
             return self.width, self.height
         ratio = min(self.width / width, self.height / height)
-        return max(1, int(width * ratio)), max(1, int(height * ratio))
+        if self.resize == "letterbox":
+            return max(1, int(width * ratio)), max(1, int(height * ratio))
+        return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+    def placed_at(self, width: int, height: int) -> tuple[int, int]:
+        """Tells where the network sees the picture's top left corner.
+
+        Args:
+            width: As `placed_size` says, pixels.
+            height: As `placed_size` says, pixels.
+
+        Returns:
+            Columns left of the picture and rows above it; of an odd rest, the larger part is right and below, as in
+            Ultralytics' letterbox.
+        """
+        if self.resize != "letterbox-centred":
+            return 0, 0
+        return (self.width - width) // 2, (self.height - height) // 2
 
 
 def measured_reduction(width: int, height: int) -> int:

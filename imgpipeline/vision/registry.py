@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.vision.model import DecoderName, ModelFile, ModelSpec, Preprocessing
+from imgpipeline.vision.model import ModelFile, ModelSpec, Preprocessing
 from imgpipeline.vision.own_model import describe_own_model
 
 _PACKAGE: Final = Path(__file__).parents[1]

@@ -49,11 +49,11 @@ def test_a_model_that_is_configured_by_path_is_listed_with_decoder_and_labels(tm
     ("settings", "problem"),
     [
         ({"IMGPIPELINE_MODEL": "nowhere.onnx", "IMGPIPELINE_MODEL_DECODER": "yolox"}, "no such file"),
-        ({"IMGPIPELINE_MODEL": "demo-copy.onnx"}, "set IMGPIPELINE_MODEL_DECODER to yolox or yolov4"),
+        ({"IMGPIPELINE_MODEL": "demo-copy.onnx"}, "set IMGPIPELINE_MODEL_LABELS"),
         ({"IMGPIPELINE_MODEL": "demo-copy.onnx", "IMGPIPELINE_MODEL_DECODER": "yolox"}, "has 4 classes"),
         ({"IMGPIPELINE_MODEL": "yolox-nan"}, "no model is registered under that name"),
     ],
-    ids=["no file", "no decoder", "wrong labels", "misspelt name"],
+    ids=["no file", "no labels", "wrong labels", "misspelt name"],
 )
 def test_what_is_wrong_with_a_configured_model_stands_in_its_row(
     settings: dict[str, str], problem: str, tmp_path: Path

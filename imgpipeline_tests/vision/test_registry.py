@@ -110,9 +110,12 @@ def test_labels_that_do_not_fit_the_classes_are_refused(small_onnx, labels):
         find_model(str(small_onnx), "yolov4", labels)
 
 
-def test_a_path_needs_a_decoder(small_onnx):
-    with pytest.raises(ConfigurationError, match="set IMGPIPELINE_MODEL_DECODER to yolox or yolov4"):
-        find_model(str(small_onnx))
+def test_the_decoder_of_a_path_is_detected_unless_a_setting_names_it(small_onnx):
+    detected = find_model(str(small_onnx), None, ["a", "b", "c"])
+    assert (detected.decoder, detected.preprocessing.resize) == ("yolov4", "stretch")
+    assert "imgpipeline models convert" in detected.decoder_reason
+    named = find_model(str(small_onnx), "yolov5", ["a", "b", "c"])
+    assert (named.decoder, named.decoder_reason) == ("yolov5", "IMGPIPELINE_MODEL_DECODER")
 
 
 def test_a_path_that_leads_nowhere_is_named(tmp_path):
