@@ -1,0 +1,55 @@
+"""Every page, found by following links, can be used with a keyboard and a screen reader, in both themes (axe-core)."""
+
+import re
+from collections import deque
+from html import unescape
+from typing import Literal
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
+from imgpipeline_tests.web.viewer.viewing import Viewer
+
+_LINK = re.compile(r'<a [^>]*href="([^"]*)"')
+
+
+def pages_of(viewer: Viewer) -> dict[str, str]:
+    """Return an address of each kind of page that links lead to; `/frames/DAY/ID` is one kind, whatever the frame."""
+    found: dict[str, str] = {}
+    waiting, known = deque([f"/?day={DAY}", f"/review?day={DAY}&label=car&hour=7"]), {""}
+    while waiting:
+        address = waiting.popleft()
+        path = urlsplit(address).path
+        kind = f"{path.split('/')[1]}/{path.count('/')}"
+        if kind in found:
+            continue
+        answer = viewer.http.get(address)
+        if answer.status_code != 200 or not answer.headers["content-type"].startswith("text/html"):
+            continue
+        found[kind] = address
+        for link in _LINK.findall(answer.text):
+            target = urljoin(address, unescape(link))
+            if target.startswith("/") and not target.startswith(("//", "/docs")) and target not in known:
+                known.add(target)
+                waiting.append(target)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, theme: Literal["light", "dark"]):
+    pages, problems = pages_of(viewed.viewer), []
+    assert {"/1", "live/1", "review/1", "frames/3", "explain/1", "events/1", "alerts/1", "alerts/2"} <= set(pages)
+    with browser.new_context(base_url=str(viewed.viewer.http.base_url), color_scheme=theme) as context:
+        page = context.new_page()
+        for address in pages.values():
+            page.goto(address)
+            for problem in Axe().run(page).response["violations"]:
+                if problem["impact"] in ("serious", "critical"):
+                    nodes = [node["html"][:200] for node in problem["nodes"][:3]]
+                    problems.append((address, problem["id"], problem["help"], nodes))
+    assert problems == []
