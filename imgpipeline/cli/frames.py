@@ -52,7 +52,8 @@ def list_them(  # noqa: PLR0913 - one parameter an option
     that has such frames. A frame that was announced several times is listed once. Includes all frames up to this
     moment, even if their day is not built yet.
     """
-    from imgpipeline.lake.query.frames import WantedFrames, find_frames  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.frames import find_frames  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.wanted_frames import WantedFrames  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     refuse_two_formats(as_json=as_json, as_csv=as_csv)

@@ -16,8 +16,9 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_stored_rows
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.frames import WantedFrames, find_frames
+from imgpipeline.lake.query.frames import find_frames
 from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage import engine

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, unknown_day
 from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition, frame_condition
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
@@ -23,24 +23,6 @@ _FILE = """CASE WHEN json_type(attributes, '$.file') = 'VARCHAR' AND attributes 
                  THEN attributes ->> '$.file' ELSE split_part(source_image_path, '/', -1) END"""
 _LATEST_FIRST = '"timestamp" DESC, day DESC, frame_id'
 _EARLIEST_FIRST = '"timestamp", day, frame_id DESC'
-
-
-@dataclass(frozen=True, slots=True)
-class WantedFrames:
-    """Which frames are wanted."""
-
-    source: str | None = None
-    """Only those of this source."""
-    label: str | None = None
-    """Only those in which this label was found."""
-    status: FrameStatus | None = None
-    """Only those that were taken this far."""
-    day: date | None = None
-    """Only those of this UTC day; None: of all days of the session."""
-    hour: int | None = None
-    """Only those of this hour of the day (UTC), 0 to 23."""
-    min_confidence: float = 0.0
-    """Only those in which a detection, of `label` if that is named, has at least this confidence, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +120,7 @@ def list_frames(
     Returns:
         The frames, the latest first. `matching` counts the wanted frames at any place.
     """
-    chosen = f"FROM frames WHERE {_condition(wanted)}"
+    chosen = f"FROM frames WHERE {frame_condition(wanted)}"
     listed = f"{chosen}{_beyond(after, is_after=True)}{_beyond(before, is_after=False)}"
     order = _EARLIEST_FIRST if before else _LATEST_FIRST
     table = lake.arrow(
@@ -242,9 +224,9 @@ def detections_in(
 
 
 def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
-    """Counts the detections, of the wanted label and confidence, in the wanted frames of a session."""
-    frames = f"SELECT day, frame_id FROM frames WHERE {_condition(wanted)}"  # noqa: S608 - quoted
-    return _count(lake, f"FROM detections WHERE {_detected(wanted)} AND (day, frame_id) IN ({frames})")
+    """Counts the detections that match, in the wanted frames of a session."""
+    frames = f"SELECT day, frame_id FROM frames WHERE {frame_condition(wanted)}"  # noqa: S608 - quoted
+    return _count(lake, f"FROM detections WHERE {detection_condition(wanted)} AND (day, frame_id) IN ({frames})")
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:
@@ -310,27 +292,6 @@ def latest_day(
         if day is not None:
             return day
     return None
-
-
-def _condition(wanted: WantedFrames) -> str:
-    parts = ["true" if wanted.day is None else f"day = DATE '{wanted.day}'"]
-    if wanted.hour is not None:
-        parts.append(f'hour("timestamp") = {int(wanted.hour)}')
-    if wanted.source is not None:
-        parts.append(f"source = {quoted(wanted.source)}")
-    if wanted.status is not None:
-        parts.append(f"status = {quoted(wanted.status.value)}")
-    if wanted.label is not None or wanted.min_confidence > 0:
-        having = f"SELECT day, frame_id FROM detections WHERE {_detected(wanted)}"  # noqa: S608 - quoted
-        parts.append(f"(day, frame_id) IN ({having})")
-    return " AND ".join(parts)
-
-
-def _detected(wanted: WantedFrames) -> str:
-    parts = [f"confidence >= {float(wanted.min_confidence)!r}"]
-    parts += [f"day = DATE '{wanted.day}'"] if wanted.day is not None else []
-    parts += [f"label = {quoted(wanted.label)}"] if wanted.label is not None else []
-    return " AND ".join(parts)
 
 
 def _beyond(place: FramePlace | None, *, is_after: bool) -> str:

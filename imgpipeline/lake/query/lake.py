@@ -34,10 +34,11 @@ from imgpipeline.lake.query.arguments import (
 from imgpipeline.lake.query.books import books_table, read_books
 from imgpipeline.lake.query.days import ARGUMENTS, Day, Span, days_of, optional_day, parse_day, read_span, unknown_day
 from imgpipeline.lake.query.events import find_events
-from imgpipeline.lake.query.frames import WantedDetections, WantedFrames, find_detections, find_frames
+from imgpipeline.lake.query.frames import WantedDetections, find_detections, find_frames
 from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.query.track_questions import TrackQuestions
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -9,26 +9,28 @@ from datetime import date
 from typing import Any
 
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.lake.query.days import unknown_day
+from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.lake.query.days import Span, unknown_day
 from imgpipeline.lake.query.frames import (
     FramePlace,
-    WantedFrames,
     count_detections,
     detections_in,
     find_frame,
     list_frames,
 )
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor
+from imgpipeline.web.viewer.site import ViewedSite
 
 
 @dataclass(frozen=True, slots=True)
 class FramePage:
-    """Some frames of a day, the latest first."""
+    """Some frames of one day or several, the latest first."""
 
-    day: date
-    """UTC day."""
+    days: Sequence[date]
+    """The UTC days with data that are listed, sorted."""
     frames: Sequence[Mapping[str, Any]]
     """Rows of `frames` with `file`, `detections` (label and count) and `boxes` (all detections)."""
     matching: int
@@ -36,11 +38,16 @@ class FramePage:
     detections: int
     """Detections that match the filters, in those frames."""
     number: int | None
-    """What `label_counts` says of the same label, hour and source; None if the filters describe no such number."""
+    """What `label_counts` says of the same label, hour, source and days; None if the filters name no such number."""
     newer: str | None
     """Cursor of the page before; None on the first page."""
     older: str | None
     """Cursor of the page after; None on the last page."""
+
+    @property
+    def day(self) -> date | None:
+        """The day, if it is one."""
+        return self.days[0] if len(self.days) == 1 else None
 
 
 def shown_day(lake: LakeSession, day: date | None) -> date | None:
@@ -86,51 +93,111 @@ def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
     return [dict(zip(("day", "frames", "detections"), (day, *counts.get(day, (0, 0))), strict=True)) for day in days]
 
 
-def page_of_frames(lake: LakeSession, query: PageQuery, limit: int, least_confidence: float) -> FramePage:
+def days_shown(lake: LakeSession, query: FrameQuery) -> tuple[date, ...]:
+    """Returns the days with data that a query asks for, sorted.
+
+    Raises:
+        ConfigurationError: The ledger knows none of them, or is empty.
+    """
+    if not query.has_several_days:
+        return (known_day(lake, query.day),)
+    span = Span(query.from_day, query.to_day)
+    days = tuple(sorted(day for day in lake.snapshot.days if day in span))
+    if not days:
+        nearest = span.first or span.last or date.min
+        raise unknown_day(nearest, lake.snapshot.days) if lake.snapshot.days else _no_day(nearest)
+    return days
+
+
+def rules_of(site: ViewedSite, lake: LakeSession) -> Rules:
+    """Returns the rules, as they were when they were first read for a session.
+
+    Raises:
+        ConfigurationError: They cannot be read.
+        TransientError: The store does not answer.
+    """
+    return site.lake.remembered(lake, "rules", lambda: read_rules(site.settings, site.store))
+
+
+def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequence[date]) -> WantedFrames:
+    """Returns the filter that a query describes.
+
+    Args:
+        site: Names the rules, for zones.
+        lake: The session.
+        query: The filters.
+        days: Its days, sorted.
+
+    Raises:
+        ConfigurationError: There is no such zone, or the rules cannot be read.
+    """
+    return WantedFrames(
+        query.source, query.label, query.status, Span(days[0], days[-1]), query.hour, query.time_of_day,
+        query.min_confidence or 0.0, (query.zone and _area(rules_of(site, lake), query.zone)) or None,
+        query.track, query.object, query.event, query.model,
+    )  # fmt: skip
+
+
+def _area(rules: Rules, name: str) -> Area:
+    zone = next((zone for zone in rules.zone if zone.name == name), None)
+    if zone is None:
+        known = ", ".join(zone.name for zone in rules.zone)
+        raise ConfigurationError(
+            f"The rules have no zone {name!r}.",
+            next_step=f"take one of {known}" if known else "set IMGPIPELINE_RULES_FILE to rules with zones",
+        )
+    return Area(zone.source, zone.fractions)
+
+
+def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit: int) -> FramePage:
     """Returns one page of the frames that a query asks for.
 
     Args:
+        site: Names the rules and from which confidence on numbers count.
         lake: The session.
         query: Filters and place.
         limit: At most so many frames.
-        least_confidence: Numbers count detections from this confidence on (`summary_threshold`).
 
     Raises:
         UsageError: A cursor is wrong, or both are given.
-        ConfigurationError: The ledger does not know the day.
+        ConfigurationError: The ledger does not know the days, or there is no such zone.
     """
     after, before = read_cursor(query.after), read_cursor(query.before)
     if after and before:
         raise UsageError("after and before are both given.", next_step="give one of them")
-    day = known_day(lake, query.day)
-    wanted = query.wanted(day)
+    days = days_shown(lake, query)
+    wanted = wanted_frames(site, lake, query, days)
     found = list_frames(lake, wanted, limit + 1, after=after, before=before)
     rows = found.table.to_pylist(maps_as_pydicts="strict")
     has_more, kept = len(rows) > limit, rows[-limit:] if before else rows[:limit]
     boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in kept])
     frames = [{**row, "boxes": boxes[row["day"], row["frame_id"]]} for row in kept]
     return FramePage(
-        day=day,
+        days=days,
         frames=frames,
         matching=found.matching,
         detections=count_detections(lake, wanted),
-        number=_number(lake, query, day, least_confidence),
+        number=_number(lake, query, days, site.settings.summary_threshold),
         newer=cursor_of(place_of(frames[0])) if frames and (after or (before and has_more)) else None,
         older=cursor_of(place_of(frames[-1])) if frames and (before or has_more) else None,
     )
 
 
-def _number(lake: LakeSession, query: FrameQuery, day: date, least_confidence: float) -> int | None:
-    if query.label is None or query.status is not None or (query.min_confidence or 0.0) != least_confidence:
+def _number(lake: LakeSession, query: FrameQuery, days: Sequence[date], least_confidence: float) -> int | None:
+    if query.label is None or not query.is_number or (query.min_confidence or 0.0) != least_confidence:
         return None
-    return number_of(lake, NumberQuery(day=day, label=query.label, hour=query.hour, source=query.source))
+    return _count(lake, days, query.label, query.hour, query.source)
 
 
 def number_of(lake: LakeSession, number: NumberQuery) -> int:
     """Returns a number of `label_counts`, summed over the hours of the day if it names no hour; 0 if there is none."""
-    choice = LabelChoice((number.source,) if number.source else (), (number.label,))
-    rows = ask_session(lake, "label_counts", [number.day], choice).table.to_pylist()
-    return sum(row["count"] for row in rows if number.hour is None or row["hour"].hour == number.hour)
+    return _count(lake, [number.day], number.label, number.hour, number.source)
+
+
+def _count(lake: LakeSession, days: Sequence[date], label: str, hour: int | None, source: str | None) -> int:
+    choice = LabelChoice((source,) if source else (), (label,))
+    rows = ask_session(lake, "label_counts", days, choice).table.to_pylist()
+    return sum(row["count"] for row in rows if hour is None or row["hour"].hour == hour)
 
 
 def place_of(frame: Mapping[str, Any]) -> FramePlace:
@@ -152,9 +219,11 @@ def frame_row(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any]:
     return frame
 
 
-def neighbours(lake: LakeSession, frame: Mapping[str, Any], wanted: WantedFrames) -> tuple[str | None, str | None]:
-    """Returns the ids of the next newer and the next older frame that match; None at an end."""
+def neighbours(
+    lake: LakeSession, frame: Mapping[str, Any], wanted: WantedFrames
+) -> tuple[FramePlace | None, FramePlace | None]:
+    """Returns the places of the next newer and the next older frame that match; None at an end."""
     place = place_of(frame)
-    newer = list_frames(lake, wanted, 1, before=place).table.column("frame_id").to_pylist()
-    older = list_frames(lake, wanted, 1, after=place).table.column("frame_id").to_pylist()
-    return (newer[0] if newer else None), (older[0] if older else None)
+    found = (list_frames(lake, wanted, 1, before=place), list_frames(lake, wanted, 1, after=place))
+    newer, older = (next(map(place_of, one.table.to_pylist()), None) for one in found)
+    return newer, older

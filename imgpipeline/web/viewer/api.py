@@ -85,15 +85,20 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
 def _add_frames(router: APIRouter, site: ViewedSite) -> None:
     @router.get("/frames")
     def frames(request: Request, query: Annotated[FramesQuery, Query()]) -> Response:
-        """Frames of a day, the latest first, with their detections. `older` and `newer` are cursors."""
+        """Frames of one day or several, the latest first, with their detections. `older` and `newer` are cursors."""
         with site.lake.reading() as lake:
-            page = page_of_frames(lake, query, query.limit, site.settings.summary_threshold)
+            page = page_of_frames(site, lake, query, query.limit)
         if query.format == "csv":
             rows = ([row[column] for column in _CSV_COLUMNS] for row in page.frames)
-            return answer_csv(request, f"frames-{page.day}", _CSV_COLUMNS, rows)
+            return answer_csv(
+                request,
+                f"frames-{'-to-'.join(map(str, dict.fromkeys((page.days[0], page.days[-1]))))}",
+                _CSV_COLUMNS,
+                rows,
+            )
         return answer_json(request, {
-            "day": page.day, "matching": page.matching, "detections": page.detections, "number": page.number,
-            "newer": page.newer, "older": page.older, "frames": page.frames,
+            "day": page.day, "days": page.days, "matching": page.matching, "detections": page.detections,
+            "number": page.number, "newer": page.newer, "older": page.older, "frames": page.frames,
         })  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The pages: overview, review grid, one frame, and the proof of a number. All of their state is in the URL."""
 
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from typing import Annotated, TypeVar
@@ -12,18 +13,23 @@ from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.lineage.frame_lineage import FrameLineage, numbers_counting, trace_frame
+from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.query.wanted_frames import span_condition
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import (
     day_counts,
+    days_shown,
     frame_row,
     known_day,
     neighbours,
     number_of,
     page_of_frames,
+    rules_of,
     shown_day,
+    wanted_frames,
 )
 from imgpipeline.web.viewer.overview import read_overview
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameId, FrameQuery, NumberQuery, PageQuery
@@ -32,6 +38,12 @@ from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 _SHOWN_DETECTIONS = 200
+_MODELS = """
+SELECT model, count(*) FROM (
+    SELECT unnest(list_distinct(coalesce([one.model FOR one IN detectors], []) || [model_used])) AS model
+    FROM frames WHERE {}
+) WHERE model IS NOT NULL GROUP BY model ORDER BY model
+"""
 
 
 def page_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
@@ -50,12 +62,14 @@ def page_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
 
 def read_query(kind: type[QueryT], request: Request) -> QueryT:
-    """Reads the query of a page; fields that a form sends empty are not given.
+    """Reads the query of a page; fields that a form sends empty are not given, and several days replace one.
 
     Raises:
         UsageError: A parameter is unknown or wrong.
     """
     given = {name: value for name, value in request.query_params.items() if value}
+    if "from" in given or "to" in given:
+        given.pop("day", None)  # of the form, which sends the day that it showed
     try:
         return kind.model_validate(given)
     except ValidationError as error:
@@ -87,20 +101,27 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
     with site.lake.reading() as lake:
         if shown_day(lake, query.day) is None:
             return renderer.page("empty.html")
-        page = page_of_frames(lake, query, PAGE_FRAMES, site.settings.summary_threshold)
-        names = site.lake.remembered(lake, ("names", page.day), lambda: _names(lake, page.day))
+        page = page_of_frames(site, lake, query, PAGE_FRAMES)
+        names = site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days))
         days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
     return renderer.page("review.html", page=page, query=query, filters=query.filters, names=names, days=days,
                          threshold=site.settings.summary_threshold)  # fmt: skip
 
 
-def _names(lake: LakeSession, day: date) -> dict[str, list[tuple[str, int]]]:
-    """Returns the sources and labels of a day with how many frames and detections they have."""
-    sources = [(row["source"], row["frames"]) for row in ask_session(lake, "sources", [day]).table.to_pylist()]
-    labels = ask_session(lake, "label_totals", [day], LabelChoice()).table.to_pylist()
+def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
+    """Returns what the filters offer for some days, with how many frames or, for labels, detections each has."""
+    sources = ask_session(lake, "sources", days).table.to_pylist()
+    labels = ask_session(lake, "label_totals", days, LabelChoice()).table.to_pylist()
+    models = lake.query(_MODELS.format(span_condition(Span(days[0], days[-1])))).rows
+    try:
+        zones = rules_of(site, lake).zone
+    except ImgpipelineError:
+        zones = ()  # who asks for a zone is told why
     return {
-        "source": [(source, frames) for source, frames in sources if source is not None],
+        "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
         "label": [(row["label"], row["count"]) for row in labels],
+        "zone": [(zone.name, None) for zone in zones],
+        "model": [(model, frames) for model, frames in models],
     }
 
 
@@ -125,12 +146,13 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             frame = frame_row(lake, day, frame_id)
             boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
             numbers = numbers_counting(lake, day, frame_id)
-            newer, older = neighbours(lake, frame, query.wanted(day))
+            listed = query.on(day)
+            newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
         lineage: FrameLineage | ImgpipelineError
         try:
             lineage = trace_frame(site.store, frame, len(boxes))
         except ImgpipelineError as error:
             lineage = error  # the rest of the page does not need the store
         return renderer.page("frame.html", frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older,
-                             filters=query, lineage=lineage,
+                             filters=query, listed=listed, lineage=lineage,
                              threshold=site.settings.summary_threshold or None)  # fmt: skip

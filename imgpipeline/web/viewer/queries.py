@@ -4,15 +4,16 @@ import base64
 import binascii
 import json
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
-from imgpipeline.lake.query.frames import FramePlace, WantedFrames
+from imgpipeline.lake.query.frames import FramePlace
+from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
 
 PAGE_FRAMES = 48
 """Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
@@ -39,6 +40,8 @@ Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValida
 """A source or a label; any text that was announced."""
 FrameId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """The id of a frame: 32 hexadecimal digits."""
+TimeText = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00)$")]
+"""A time of day: `07:30`, `07:30:15`, or `24:00`."""
 
 
 class _Query(BaseModel):
@@ -52,8 +55,9 @@ class _Query(BaseModel):
         Args:
             **changes: Other values for some of them; None leaves one out.
         """
-        values = {**self.model_dump(mode="json", exclude_defaults=True), **changes}
-        names = dict.fromkeys([*type(self).model_fields, *changes])  # always in the same order: one page, one address
+        values = {**self.model_dump(mode="json", exclude_defaults=True, by_alias=True), **changes}
+        fields = [field.alias or name for name, field in type(self).model_fields.items()]
+        names = dict.fromkeys([*fields, *changes])  # always in the same order: one page, one address
         given = {name: str(values[name]) for name in names if values.get(name) is not None}
         return f"?{urlencode(given)}" if given else ""
 
@@ -98,19 +102,58 @@ class NumberQuery(_Query):
 
 
 class FrameQuery(DayQuery):
-    """Which frames."""
+    """Which frames. All filters have to match; a frame that does is shown with all of its boxes."""
 
+    from_day: Day | None = Field(None, alias="from", description="The first of several UTC days, instead of `day`.")
+    to_day: Day | None = Field(None, alias="to", description="The last of several UTC days, instead of `day`.")
     source: Name | None = Field(None, description="Only frames of this source.")
     label: Name | None = Field(None, description="Only frames in which this label was found.")
     hour: int | None = Field(None, ge=0, le=23, description="Only frames of this hour of the day (UTC).")
+    time_from: TimeText | None = Field(None, description="Only frames from this time of day on (UTC), such as `07:30`.")
+    time_to: TimeText | None = Field(
+        None, description="Only frames before this time of day (UTC); if it is before `time_from`, over midnight."
+    )
     min_confidence: float | None = Field(
         None, ge=0, le=1, description="Only frames with a detection, of `label` if given, of at least this confidence."
     )
     status: FrameStatus | None = Field(None, description="Only frames with this status.")
+    zone: Name | None = Field(None, description="Only frames with a detection, of `label` if given, in this zone.")
+    track: Name | None = Field(None, description="Only frames with a detection of the track of this `track_id`.")
+    object: Name | None = Field(None, description="Only frames with a detection of the object of this `object_id`.")
+    event: Name | None = Field(None, description="Only the frames that show the event of this `event_id`.")
+    model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
 
-    def wanted(self, day: date) -> WantedFrames:
-        """Returns the filter, for a day."""
-        return WantedFrames(self.source, self.label, self.status, day, self.hour, self.min_confidence or 0.0)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.has_several_days and self.day is not None:
+            raise ValueError("day and from or to are both given")
+        if self.from_day and self.to_day and self.from_day > self.to_day:
+            raise ValueError("from is later than to")
+        if self.time_from is not None and self.time_from == self.time_to:
+            raise ValueError("time_from and time_to are equal")
+        return self
+
+    @property
+    def has_several_days(self) -> bool:
+        """Whether it asks for several days instead of one."""
+        return self.from_day is not None or self.to_day is not None
+
+    @property
+    def time_of_day(self) -> TimeOfDay | None:
+        """The part of each day that it asks for."""
+        if self.time_from is None and self.time_to is None:
+            return None
+        return TimeOfDay(_seconds(self.time_from or "00:00"), _seconds(self.time_to or "24:00"))
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the filters, apart from the confidence, are those of a number of `label_counts`."""
+        others = (self.status, self.zone, self.track, self.object, self.event, self.model, self.time_of_day)
+        return self.label is not None and all(one is None for one in others)
+
+    def on(self, day: date) -> Self:
+        """Returns the same filters for the list in which a frame of a day stands."""
+        return self if self.has_several_days else self.model_copy(update={"day": day})
 
 
 class PageQuery(FrameQuery):
@@ -122,7 +165,8 @@ class PageQuery(FrameQuery):
     @property
     def filters(self) -> FrameQuery:
         """The same frames without a place."""
-        return FrameQuery(**self.model_dump(exclude={"after", "before", "limit", "format"}))
+        exclude = {"after", "before", "limit", "format"}
+        return FrameQuery.model_validate(self.model_dump(exclude=exclude, by_alias=True))
 
 
 class FramesQuery(PageQuery):
@@ -130,6 +174,11 @@ class FramesQuery(PageQuery):
 
     limit: int = Field(100, ge=1, le=1000, description="At most this many.")
     format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
+def _seconds(time: str) -> int:
+    hours, minutes, *seconds = map(int, time.split(":"))
+    return min(DAY_S, (hours * 60 + minutes) * 60 + sum(seconds))
 
 
 def cursor_of(place: FramePlace) -> str:

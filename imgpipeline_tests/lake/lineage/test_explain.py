@@ -18,7 +18,8 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, NumberId
-from imgpipeline.lake.query.frames import WantedFrames, list_frames
+from imgpipeline.lake.query.frames import list_frames
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, create_summary_views, open_lake
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.ledger import encode_segment

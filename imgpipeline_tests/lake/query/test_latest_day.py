@@ -8,7 +8,8 @@ import pytest
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
-from imgpipeline.lake.query.frames import WantedFrames, latest_day
+from imgpipeline.lake.query.frames import latest_day
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema import SOURCE_ACTIVITY
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -27,29 +27,24 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "min_confidence": NUMBERS | st.just("0.6"), "status": TEXTS | st.just("gated"), "after": TEXTS, "before": TEXTS,
     "limit": NUMBERS | st.just("3"), "by": TEXTS | st.just("label"), "format": TEXTS | st.just("csv"), "start": TIMES,
     "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
+    "from": DAYS, "to": DAYS, "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
+    "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
+FILTERS = (
+    "day", "from", "to", "source", "label", "hour", "time_from", "time_to", "min_confidence", "status", "zone", "track",
+    "object", "event", "model",
+)  # fmt: skip
 KNOWN = {
     "/": ["day", "alert_num"],
-    "/review": ["day", "source", "label", "hour", "min_confidence", "status", "after", "before"],
+    "/review": [*FILTERS, "after", "before"],
     "/explain": ["day", "label", "hour", "source"],
     "/dashboard": ["label", "start", "end"],
     "/alerts": ["number"],
     "/api/count_specific": ["label", "start", "end"],
     "/api/label_counts": ["start", "end"],
     "/api/timeline": ["label", "start", "end"],
-    "/api/v1/frames": [
-        "day",
-        "source",
-        "label",
-        "hour",
-        "min_confidence",
-        "status",
-        "after",
-        "before",
-        "limit",
-        "format",
-    ],
+    "/api/v1/frames": [*FILTERS, "after", "before", "limit", "format"],
     "/api/v1/label-counts": ["day", "source", "label", "by", "format"],
     "/api/v1/explain": ["day", "label", "hour", "source"],
 }

@@ -45,8 +45,17 @@ document.addEventListener("keydown", (event) => {
   else if (isFrame && event.key === "u") document.querySelector(".pager a:not([rel])").click();
 });
 
+// One day and several days exclude each other: choosing one empties the other.
+function emptyOtherDays(form, chosen) {
+  const others = { day: ["from", "to"], from: ["day"], to: ["day"] }[chosen] || [];
+  for (const name of others) if (form.elements[name]) form.elements[name].value = "";
+}
+
 for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
-  form.addEventListener("change", () => form.requestSubmit());
+  form.addEventListener("change", (event) => {
+    emptyOtherDays(form, event.target.name);
+    form.requestSubmit();
+  });
   // Fields that are empty stay out of the URL.
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);

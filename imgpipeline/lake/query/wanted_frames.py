@@ -1,0 +1,166 @@
+"""Which frames are wanted: filters of frames and of their detections, and the SQL conditions that they become.
+
+A filter chooses frames, never some of a frame's detections: a frame that is chosen keeps all of its boxes.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.storage.engine import quoted
+
+_ALL_DAYS = Span()
+DAY_S = 24 * 60 * 60
+_DETECTION = "(day, frame_id, detection_number)"
+_SECOND = '(epoch_us("timestamp") % 86400000000 + 86400000000) % 86400000000 / 1000000'
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """A part of every day, UTC. One that ends before it starts reaches over midnight."""
+
+    start_s: int
+    """The first second, 0 to 86,400."""
+    end_s: int
+    """The first second after it, 0 to 86,400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A polygon in the images of a source."""
+
+    source: str
+    """The source."""
+    corners: tuple[tuple[float, float], ...]
+    """x and y of each corner, as fractions of the image's width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFrames:
+    """Which frames are wanted."""
+
+    source: str | None = None
+    """Only those of this source."""
+    label: str | None = None
+    """Only those in which this label was found."""
+    status: FrameStatus | None = None
+    """Only those that were taken this far."""
+    span: Span = _ALL_DAYS
+    """Only those of these UTC days."""
+    hour: int | None = None
+    """Only those of this hour of the day (UTC), 0 to 23."""
+    time_of_day: TimeOfDay | None = None
+    """Only those of this part of the day."""
+    min_confidence: float = 0.0
+    """Only those with a detection of at least this confidence, 0 to 1."""
+    area: Area | None = None
+    """Only those of its source with a detection whose foot point lies in the polygon, or on its edge."""
+    track: str | None = None
+    """Only those with a detection of the track of this `track_id`."""
+    tracked_object: str | None = None
+    """Only those with a detection of the object of this `object_id`."""
+    event: str | None = None
+    """Only those that show the event of this `event_id`."""
+    model: str | None = None
+    """Only those that this model looked at; a detection counts as wanted if this model found it."""
+
+    @property
+    def needs_detection(self) -> bool:
+        """Whether a frame is wanted only for one of its detections, which has to meet all conditions at once."""
+        return self.min_confidence > 0 or any(
+            wanted is not None for wanted in (self.label, self.area, self.track, self.tracked_object)
+        )
+
+
+def frame_condition(wanted: WantedFrames) -> str:
+    """Returns the condition on rows of `frames`."""
+    parts = [
+        span_condition(wanted.span),
+        *_equal("source", wanted.source),
+        *_equal("status", wanted.status and wanted.status.value),
+        *_times(wanted),
+    ]
+    if wanted.area is not None:
+        parts.append(f"source = {quoted(wanted.area.source)}")
+    if wanted.model is not None:
+        model = quoted(wanted.model)
+        parts.append(f"(model_used = {model} OR list_contains([one.model FOR one IN detectors], {model}))")
+    if wanted.event is not None:
+        showing = f"SELECT day, unnest(frame_ids) FROM events WHERE event_id = {quoted(wanted.event)}"  # noqa: S608 - quoted
+        parts.append(f"(day, frame_id) IN ({showing})")
+    if wanted.needs_detection:
+        having = f"SELECT day, frame_id FROM detections WHERE {detection_condition(wanted)}"  # noqa: S608 - quoted
+        parts.append(f"(day, frame_id) IN ({having})")
+    return " AND ".join(parts)
+
+
+def detection_condition(wanted: WantedFrames) -> str:
+    """Returns the condition on rows of `detections`, apart from what `frame_condition` asks of their frames."""
+    parts = [
+        f"confidence >= {float(wanted.min_confidence)!r}",
+        span_condition(wanted.span),
+        *_equal("label", wanted.label),
+        *_equal("model_used", wanted.model),
+    ]
+    if wanted.area is not None:
+        parts.append(f"{_DETECTION} IN ({_standing_in(wanted.area, wanted.span)})")
+    if wanted.track is not None:
+        parts.append(f"{_DETECTION} IN ({_points_of(f'track_id = {quoted(wanted.track)}')})")
+    if wanted.tracked_object is not None:
+        tracks = f"SELECT day, track_id FROM tracks WHERE object_id = {quoted(wanted.tracked_object)}"  # noqa: S608 - quoted
+        parts.append(f"{_DETECTION} IN ({_points_of(f'(day, track_id) IN ({tracks})')})")
+    return " AND ".join(parts)
+
+
+def span_condition(span: Span) -> str:
+    """Returns the condition that the column `day` lies in a span."""
+    if span.first is not None and span.first == span.last:
+        return f"day = DATE '{span.first}'"
+    ends: tuple[tuple[str, date | None], ...] = ((">=", span.first), ("<=", span.last))
+    return " AND ".join(f"day {sign} DATE '{day}'" for sign, day in ends if day is not None) or "true"
+
+
+def _equal(column: str, value: str | None) -> list[str]:
+    return [] if value is None else [f"{column} = {quoted(value)}"]
+
+
+def _times(wanted: WantedFrames) -> list[str]:
+    parts = [] if wanted.hour is None else [f'hour("timestamp") = {int(wanted.hour)}']
+    if wanted.time_of_day is not None:
+        start_s, end_s = int(wanted.time_of_day.start_s), int(wanted.time_of_day.end_s)
+        joined = "AND" if start_s < end_s else "OR"
+        parts.append(f"({_SECOND} >= {start_s} {joined} {_SECOND} < {end_s})")
+    return parts
+
+
+def _points_of(condition: str) -> str:
+    return f"SELECT day, frame_id, detection_number FROM track_points WHERE {condition}"  # noqa: S608 - quoted
+
+
+def _standing_in(area: Area, span: Span) -> str:
+    """Returns a query for the detections whose foot point lies in a polygon.
+
+    Decides as `imgpipeline.events.geometry` does, with the same operations on the same numbers: the middle of the lower
+    edge of the part of a box that lies in the image, the even-odd rule, and edges belong to the polygon.
+    """
+    corners = area.corners
+    edges = ", ".join(
+        f"({x1!r}::DOUBLE, {y1!r}::DOUBLE, {x2!r}::DOUBLE, {y2!r}::DOUBLE)"
+        for (x1, y1), (x2, y2) in zip(corners, (*corners[1:], corners[0]), strict=True)
+    )
+    return f"""
+        WITH visible AS (
+            SELECT day, frame_id, detection_number, image_width AS w, image_height AS h,
+                   greatest(x, 0) AS l, greatest(y, 0) AS t,
+                   least(x + width, image_width) AS r, least(y + height, image_height) AS b
+            FROM detections WHERE source = {quoted(area.source)} AND x IS NOT NULL AND {span_condition(span)}
+        ), edged AS (
+            SELECT day, frame_id, detection_number, (l + r) / 2 AS px, b AS py,
+                   e.x1 * w AS x1, e.y1 * h AS y1, e.x2 * w AS x2, e.y2 * h AS y2
+            FROM visible, (VALUES {edges}) AS e(x1, y1, x2, y2) WHERE r >= l AND b >= t
+        )
+        SELECT day, frame_id, detection_number FROM edged GROUP BY ALL
+        HAVING bool_or((x2 - x1) * (py - y1) - (y2 - y1) * (px - x1) = 0 AND least(x1, x2) <= px
+                       AND px <= greatest(x1, x2) AND least(y1, y2) <= py AND py <= greatest(y1, y2))
+            OR count_if((y1 > py) != (y2 > py) AND x1 + (py - y1) * (x2 - x1) / (y2 - y1) > px) % 2 = 1"""  # noqa: S608 - quoted

@@ -1,0 +1,79 @@
+"""The review page in a real browser: each filter by its form, in the address, and out again."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
+
+PERSON = "gate/person/20260109T1200/1"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
+    with filmed_site(tmp_path_factory.mktemp("review")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, site: FilmedSite) -> Iterator[Page]:
+    with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
+        yield context.new_page()
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "value", "query", "frames"),
+    [
+        pytest.param("label", "person", "&label=person", 12, id="label"),
+        pytest.param("hour", "12", "&hour=12", 48, id="hour"),
+        pytest.param("status", "gated", "&status=gated", 0, id="status"),
+        pytest.param("zone", "lower half", "&zone=lower+half", 12, id="zone"),
+        pytest.param("model", "demo", "&model=demo", 48, id="model"),
+    ],
+)
+def test_a_choice_filters_at_once(page: Page, name: str, value: str, query: str, frames: int):
+    page.goto(f"/review?day={DAY}")
+    page.get_by_text("More filters").click()
+    page.locator(f"select[name={name}]").select_option(value)
+    page.wait_for_url(f"**/review?day={DAY}{query}")
+    expect(page.get_by_role("status")).to_contain_text(f"{frames} frames")
+    expect(page.locator(f"select[name={name}]")).to_have_value(value)
+    page.get_by_role("link", name="clear").click()
+    page.wait_for_url(f"**/review?day={DAY}")
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "value", "query", "frames"),
+    [
+        pytest.param("Confidence from", "0.8", "&min_confidence=0.8", 48, id="confidence"),
+        pytest.param("Time from (UTC)", "12:03", "&time_from=12%3A03", 12, id="time-from"),
+        pytest.param("Time to (UTC)", "12:01", "&time_to=12%3A01", 12, id="time-to"),
+        pytest.param("Track", PERSON, f"&track={PERSON.replace('/', '%2F')}", 12, id="track"),
+        pytest.param("Object", PERSON, f"&object={PERSON.replace('/', '%2F')}", 12, id="object"),
+        pytest.param("Event", "0" * 32, f"&event={'0' * 32}", 0, id="event"),
+    ],
+)
+def test_an_entry_filters(page: Page, name: str, value: str, query: str, frames: int):
+    page.goto(f"/review?day={DAY}")
+    page.get_by_text("More filters").click()
+    page.get_by_label(name, exact=True).fill(value)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/review?day={DAY}{query}")
+    expect(page.get_by_role("status")).to_contain_text(f"{frames} frames")
+
+
+@pytest.mark.medium
+def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
+    page.goto(f"/review?day={DAY}")
+    page.get_by_text("More filters").click()
+    page.get_by_label("First day").fill(str(DAY))
+    page.get_by_label("First day").press("Enter")
+    page.wait_for_url(f"**/review?from={DAY}")
+    expect(page.get_by_role("status")).to_contain_text("60 frames")
+    page.locator("select[name=day]").select_option(str(NEXT_DAY))
+    page.wait_for_url(f"**/review?day={NEXT_DAY}")
+    expect(page.get_by_role("status")).to_contain_text("12 frames")
