@@ -1,6 +1,7 @@
 """`imgpipeline detect`: what a model finds in images, without Kafka."""
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import load_settings
+
+_MOST_LISTED_IMAGES = 3
 
 if TYPE_CHECKING:
     from imgpipeline.detect.files import DetectedFile
@@ -18,12 +21,16 @@ def detect(
         list[str], typer.Argument(metavar="LOCATION…", help="Images, folders, globs or s3://bucket/prefix.")
     ],
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many images.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a copy of each image with its boxes to DIR/detected_NAME.jpg."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Detect objects in images, without Kafka. Nothing is stored.
 
-    Shows how often each label was found; with --json, the detections of each image. The model and its thresholds are
-    those of the settings. Exits with status 1 if an image cannot be read.
+    Shows how often each label was found, and of up to three images each detection; with --json, the detections of all
+    images. The model and its thresholds are those of the settings. Exits with status 1 if an image cannot be read.
     """
     from imgpipeline.detect.files import detect_files, find_images  # noqa: PLC0415 - loads OpenCV and a backend
 
@@ -31,20 +38,33 @@ def detect(
     files = find_images(locations, settings, limit=limit)
     found: list[DetectedFile] = []
     with progress_bar("Detecting", unit="images") as progress:
-        for one in detect_files(settings, files):
+        for one in detect_files(settings, files, draw_into=draw):
             found.append(one)
             progress(len(found), len(files))
     if as_json:
         show_json([_as_json(one) for one in found])
     else:
+        if len(found) <= _MOST_LISTED_IMAGES:
+            _show_detections(found)
         _show_labels(found)
     failed = [one for one in found if one.problem]
     for one in failed:
         note(f"{one.where}: {one.problem}")
     done = len(found) - len(failed)
     note(f"{counted(done, 'image')} processed, {len(failed):,} could not be read. Nothing was stored.")
+    if draw and done:
+        note(f"{counted(done, 'copy', 'copies')} with boxes in {draw}")
     if failed:
         raise typer.Exit(1)
+
+
+def _show_detections(found: "list[DetectedFile]") -> None:
+    rows = [
+        (one.where.rpartition("/")[2], d.label, f"{d.confidence:.2f}", *(round(v, 1) for v in d.box_xywh or ()))
+        for one in found
+        for d in one.detections
+    ]
+    show_table(("image", "label", "confidence", "left", "top", "width", "height"), rows)
 
 
 def _show_labels(found: "list[DetectedFile]") -> None:
@@ -60,5 +80,6 @@ def _as_json(one: "DetectedFile") -> dict[str, Any]:
         "image_width": one.width,
         "image_height": one.height,
         "detections": [detection.to_json() for detection in one.detections],
+        "drawn": str(one.drawn) if one.drawn else None,
         "error": str(one.problem) if one.problem else None,
     }

@@ -1,20 +1,25 @@
 """Detects objects in image files, without Kafka and without the ledger: nothing is stored."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs
 from imgpipeline.settings import Settings
 from imgpipeline.sources.walk import IMAGE_ENDINGS
+from imgpipeline.vision.annotate import draw_detections, encode_jpeg
 from imgpipeline.vision.configured import detect_workers, load_configured_detector
+from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_detector import ImageDetector
 
 _IMAGES = Selection(endings=(*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)), hidden=(".",))
+_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class DetectedFile:
     """The most confident first; boxes in pixels of the upright image."""
     problem: BadInputError | None = None
     """Why nothing could be detected; None if it could."""
+    drawn: Path | None = None
+    """The copy of the image with its detections; None if none was asked for."""
 
 
 def find_images(locations: Iterable[str], settings: Settings, *, limit: int | None = None) -> list[InputFile]:
@@ -45,7 +52,7 @@ def find_images(locations: Iterable[str], settings: Settings, *, limit: int | No
 
 
 def detect_files(
-    settings: Settings, files: Iterable[InputFile], detector: Detector | None = None
+    settings: Settings, files: Sequence[InputFile], detector: Detector | None = None, *, draw_into: Path | None = None
 ) -> Iterator[DetectedFile]:
     """Yields what a model finds in each file, in their order.
 
@@ -53,23 +60,64 @@ def detect_files(
         settings: Limits, and how much is done at a time.
         files: The images.
         detector: The model; None: that of the settings.
+        draw_into: Folder for copies of the images with their detections, `detected_NAME.jpg`; it is made if needed,
+            and copies of an earlier call are replaced. None: no copies.
 
     Raises:
-        ConfigurationError: The model cannot be loaded, or a file not be opened.
+        ConfigurationError: The model cannot be loaded, a file cannot be opened, or a copy cannot be written.
         TransientError: The store does not answer, or there was not enough memory.
     """
     images = ImageDetector(settings, detector or load_configured_detector(settings))
+    copies = _copies(files, draw_into) if draw_into else [None] * len(files)
     workers = detect_workers(settings)
-    yield from map_ahead(lambda file: _detect(settings, images, file), files, workers=workers, ahead=2 * workers)
+    yield from map_ahead(
+        lambda pair: _detect(settings, images, *pair),
+        zip(files, copies, strict=True),
+        workers=workers,
+        ahead=2 * workers,
+    )
 
 
-def _detect(settings: Settings, detector: ImageDetector, file: InputFile) -> DetectedFile:
+def _copies(files: Sequence[InputFile], folder: Path) -> list[Path | None]:
+    """Names a copy for each file; files of one name in several folders get a number."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    used: Counter[str] = Counter()
+    copies: list[Path | None] = []
+    for file in files:
+        stem = PurePosixPath(file.where).stem
+        used[stem] += 1
+        copies.append(folder / f"detected_{stem}{'' if used[stem] == 1 else f'~{used[stem]}'}.jpg")
+    return copies
+
+
+def _detect(settings: Settings, detector: ImageDetector, file: InputFile, copy: Path | None) -> DetectedFile:
     try:
         if file.size_bytes > settings.max_image_bytes:
             limit = f"the limit is {settings.max_image_bytes} (IMGPIPELINE_MAX_IMAGE_BYTES)"
             raise BadInputError(DeadLetterCode.TOO_LARGE, f"The image has {file.size_bytes} bytes, {limit}.")
         with file.open_raw() as raw:
-            found = detector.detect(raw.read())
+            data = raw.read()
+        found = detector.detect(data)
+        if copy is not None:
+            _draw(settings, data, found.detections, copy)
     except BadInputError as problem:
         return DetectedFile(file.where, problem=problem)
-    return DetectedFile(file.where, found.width, found.height, found.detections)
+    return DetectedFile(file.where, found.width, found.height, found.detections, drawn=copy)
+
+
+def _draw(settings: Settings, data: bytes, detections: Sequence[Detection], copy: Path) -> None:
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+    pixels = draw_detections(decode_image(data, limits).pixels, detections)
+    try:
+        copy.write_bytes(encode_jpeg(pixels, max(pixels.shape), _JPEG_QUALITY))
+    except OSError as error:
+        raise _unwritable(copy, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be written: {error.strerror}.", next_step="name a folder that you may write to with --draw"
+    )

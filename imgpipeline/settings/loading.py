@@ -55,10 +55,11 @@ class Settings(
         labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
         weak = () if self.weak_confidence is None else ("weak", self.weak_confidence)
         computed = () if self.precision == "fp32" else ("precision", self.precision)
+        whole = ("integer boxes",) if self.integer_boxes else ()
         gates = tuple((n, v) for n in GateSettings.model_fields if (v := getattr(self, n)) is not None)
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale, *labels, *weak, *computed, *self.changed_form(), *gates)  # fmt: skip
+                 *scale, *labels, *weak, *computed, *whole, *self.changed_form(), *gates)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

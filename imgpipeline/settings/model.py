@@ -72,6 +72,11 @@ class ModelSettings(BaseSettings):
         description="Decode a JPEG that is at least twice as large as the model's input at 1/2, 1/4 or 1/8 of its "
         "size. `false` decodes at full size: slower, and slightly different confidences (docs/performance.md).",
     )
+    integer_boxes: bool = Field(
+        False,
+        description="Cut boxes to whole pixels before suppression, as the classic OpenCV recipe does: for comparison "
+        "with its results, together with `IMGPIPELINE_REDUCED_DECODING=false` (docs/models.md).",
+    )
     redetect_models: Annotated[tuple[str, ...], BeforeValidator(split_list), NoDecode] = Field(
         (),
         description="Models that Dagster can re-process days with, `NAME` or `NAME@THRESHOLD`, separated by commas: "

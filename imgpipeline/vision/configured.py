@@ -21,6 +21,7 @@ def load_configured_detector(settings: Settings) -> Detector:
         nms_per_class=settings.nms_per_class,
         threads=settings.model_threads or max(1, usable_cores() // detect_workers(settings)),
         precision=settings.precision,
+        integer_boxes=settings.integer_boxes,
         decoder=settings.model_decoder,
         labels=settings.model_labels,
         model_dir=settings.model_dir,

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,7 @@ class Detector:
         nms_threshold: Of two boxes with a greater IoU the weaker is dropped.
         nms_per_class: Whether only boxes of one label compete.
         precision: What the network computes in.
+        integer_boxes: Whether boxes are cut to whole pixels before suppression, as in the classic OpenCV recipe.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Detector:
         nms_threshold: float | None = None,
         nms_per_class: bool | None = None,
         precision: Precision = "fp32",
+        integer_boxes: bool = False,
     ) -> None:
         self.spec = spec
         self.model_name = spec.name
@@ -73,6 +76,7 @@ class Detector:
         self.nms_threshold = spec.nms_threshold if nms_threshold is None else nms_threshold
         self.nms_per_class = spec.nms_per_class if nms_per_class is None else nms_per_class
         self.precision = precision
+        self.integer_boxes = integer_boxes
         self._kept = threading.local()
 
     @property
@@ -120,6 +124,9 @@ class Detector:
         blob, placement = make_blob(picture, self.spec, getattr(self._kept, "blob", None))
         self._kept.blob = blob
         found = self.decode(self.backend.infer(blob), min(weak_above, self.confidence_threshold))
+        if self.integer_boxes:
+            found = replace(found, boxes_xyxy=placement.to_whole_pixels(found.boxes_xyxy))
+            placement = Placement((1.0, 1.0), placement.picture_size)
         kept = select_boxes(self.spec.decoder, found, self.nms_threshold, per_class=self.nms_per_class)
         is_strong = found.scores[kept] > self.confidence_threshold
         return (
@@ -173,6 +180,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     nms_per_class: bool | None = None,
     threads: int | None = None,
     precision: PrecisionSetting = "fp32",
+    integer_boxes: bool = False,
     decoder: DecoderName | None = None,
     labels: Sequence[str] | Path | None = None,
     model_dir: Path | None = None,
@@ -187,6 +195,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
         nms_per_class: Whether only boxes of one label compete; None: as registered.
         threads: Threads a picture; None: the backend's own choice.
         precision: What it computes in; `fp32` leaves a quantized model as it is.
+        integer_boxes: Whether boxes are cut to whole pixels before suppression.
         decoder: The output's layout, for a path.
         labels: Class names or their file, for a path.
         model_dir: Folder of downloaded models; None: as `registry.model_folder` says.
@@ -211,6 +220,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
         nms_threshold=nms_threshold,
         nms_per_class=nms_per_class,
         precision=computes_in,
+        integer_boxes=integer_boxes,
     )
 
 

@@ -37,6 +37,24 @@ class Placement:
         boxes = placed / np.array(self.scale_xy * 2, np.float32)
         return np.clip(boxes, 0, np.array(self.picture_size * 2, np.float32)).astype(np.float32, copy=False)
 
+    def to_whole_pixels(self, boxes_xyxy: Floats) -> Floats:
+        """Maps boxes to the picture as the classic OpenCV recipe does.
+
+        Centre, width and height are cut to whole pixels, then the corner that follows from them.
+
+        Args:
+            boxes_xyxy: float32 [n, 4] in pixels of the input.
+
+        Returns:
+            float32 [n, 4] whole pixels of the original picture; may reach outside of it.
+        """
+        placed = boxes_xyxy.astype(np.float64) - np.array(self.left_top * 2)
+        scale = np.array(self.scale_xy)
+        centre = np.trunc((placed[:, :2] + placed[:, 2:]) / 2 / scale)
+        size = np.trunc((placed[:, 2:] - placed[:, :2]) / scale)
+        corner = np.trunc(centre - size / 2)
+        return np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+
 
 def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec, into: Floats | None = None) -> tuple[Floats, Placement]:
     """Makes a network's input of a picture.

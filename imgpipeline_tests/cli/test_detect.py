@@ -1,7 +1,10 @@
 """`imgpipeline detect`: images of a folder or a bucket, without Kafka and without the ledger."""
 
+import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from imgpipeline.objectstore import open_store
@@ -59,6 +62,42 @@ def test_row_1_14_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: P
     ended = run("detect", f"{bucket.url}/captchas", "--limit", "3", "--json", env=env, cwd=tmp_path)
     assert [one["image"].rpartition("/")[2] for one in ended.json()] == ["0.png", "1.png", "2.png"]
     assert [info.key for info in store.list_objects("site")] == []
+
+
+def test_row_0_16_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
+    ended = run("detect", pictures / "a.jpg", "--draw", "drawn", cwd=tmp_path)
+    assert ended.status == 0
+    assert (tmp_path / "drawn" / "detected_a.jpg").is_file()
+    assert "1 copy with boxes in drawn" in ended.stderr
+    (found,) = run("detect", pictures / "a.jpg", "--json", cwd=tmp_path).json()
+    assert found["drawn"] is None
+    for detection in found["detections"]:
+        assert f"{detection['confidence']:.2f}" in ended.stdout
+        assert detection["label"] in ended.stdout
+
+
+def test_row_0_16_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
+    shutil.copy(pictures / "a.jpg", pictures / "below")
+    ended = run("detect", pictures, "--draw", tmp_path / "drawn", "--json", cwd=tmp_path)
+    copies = {one["image"]: cv2.imread(one["drawn"]) for one in ended.json()}
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "detected_B.jpg", "detected_a.jpg", "detected_a~2.jpg", "detected_c.jpg",
+    ]  # fmt: skip
+    for one in ended.json():
+        copy, plain = copies[one["image"]], cv2.imread(one["image"])
+        assert copy.shape == plain.shape
+        drawn = np.abs(copy.astype(int) - plain).max(axis=2) > 60
+        for detection in one["detections"]:
+            left, top, _, height = (round(v) for v in detection["box"])
+            edge = drawn[top : top + height, max(0, left - 2) : left + 3].any(axis=1)
+            assert edge.mean() > 0.8, "the left edge of the box is drawn"
+
+
+def test_row_0_16_a_folder_that_cannot_be_written_is_named(pictures: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    ended = run("detect", pictures / "a.jpg", "--draw", tmp_path / "file", cwd=tmp_path)
+    assert ended.status == 1
+    assert "--draw" in ended.stderr
 
 
 def test_a_location_without_images_is_named(tmp_path: Path):

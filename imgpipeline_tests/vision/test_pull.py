@@ -188,6 +188,17 @@ def test_a_darknet_model_is_pulled_converted_and_loaded(tiny):
     assert detector.detect(np.full((64, 96, 3), 90, np.uint8)) == []
 
 
+def test_row_0_15_weights_cfg_and_names_are_fetched_once_with_progress(tiny, server):
+    """`weights` and `cfg` of a registered Darknet model; what is there already is skipped, and progress is told."""
+    seen: list[Progress] = []
+    pull_model("tiny", model_dir=tiny, on_progress=seen.append)
+    assert {"tiny.weights", "tiny.cfg", "tiny.onnx"} <= set(names(tiny))
+    assert {one.file: one.done_bytes == one.total_bytes for one in seen} == {"tiny.weights": True, "tiny.cfg": True}
+    asked = len(server.asked)
+    pull_model("tiny", model_dir=tiny)
+    assert len(server.asked) == asked == 2
+
+
 def test_a_converted_model_that_was_damaged_is_refused(tiny):
     spec = pull_model("tiny", model_dir=tiny)
     content = bytearray(spec.path.read_bytes())
