@@ -1,11 +1,14 @@
 """Runs an ASGI application with uvicorn until it is stopped, and tells which addresses others cannot reach."""
 
+import asyncio
 import ipaddress
 import socket
 import threading
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 
@@ -13,6 +16,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine sends as `Host`; another name is a page that reaches for this server from outside."""
 _LOOK_S = 0.1
 _MOST_CONNECTIONS = 256
+_REQUEST_LIMIT_S = 10.0
+"""How long a client may take for the head of a request."""
 
 
 def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grace_s: int) -> None:
@@ -30,8 +35,15 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
         PermanentError: The server ended unexpectedly; its log says why.
     """
     # Without `proxy_headers`: X-Forwarded-For would let a client of this machine choose its address.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=_MOST_CONNECTIONS,
-                            timeout_graceful_shutdown=grace_s, proxy_headers=False)  # fmt: skip
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        http=_ImpatientProtocol,
+        timeout_graceful_shutdown=grace_s,
+        proxy_headers=False,
+    )
     server = uvicorn.Server(config)
     with _listen(host, port) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name=f"http {port}")
@@ -42,6 +54,48 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
         thread.join()
     if not stop.is_set():
         raise PermanentError(f"The HTTP server on {host}:{port} ended.", next_step="look at its log")
+
+
+class _ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose next request does not come.
+
+    uvicorn itself waits for ever for the first byte of a connection and for the rest of a head, so a few hundred silent
+    clients would take all connections.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._forget_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._forget_request()
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_request()
+        super().connection_lost(exc)
+
+    def _await_request(self) -> None:
+        self._late = self.loop.call_later(_REQUEST_LIMIT_S, self._give_up)
+
+    def _forget_request(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # a pipelined request may run already
+            self.transport.close()
 
 
 def is_loopback(host: str) -> bool:

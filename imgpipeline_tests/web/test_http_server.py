@@ -1,0 +1,82 @@
+"""Clients that take their time do not keep others from the server."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Response
+
+from imgpipeline.web.http_server import run_until
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.waiting import wait_until
+
+MORE_THAN_THE_SERVER_TAKES = 300
+LARGE = 20_000_000
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A server with a small and a large answer."""
+    app, port, stop = FastAPI(), free_port(), threading.Event()
+    app.add_api_route("/small", lambda: Response(b"small"))
+    app.add_api_route("/large", lambda: Response(bytes(LARGE)))
+    thread = threading.Thread(target=run_until, args=(app, LOOPBACK, port, stop), kwargs={"grace_s": 1})
+    thread.start()
+    try:
+        wait_until(lambda: status(port) == 200, limit_s=60, what="the server")
+        yield port
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def status(port: int) -> int | None:
+    try:
+        return httpx.get(f"http://{LOOPBACK}:{port}/small", timeout=30).status_code
+    except httpx.TransportError:
+        return None
+
+
+@contextlib.contextmanager
+def connections(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Open more connections than the server takes, and send something through each."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(MORE_THAN_THE_SERVER_TAKES):
+            client = stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=60))
+            client.sendall(sent)
+            clients.append(client)
+        yield clients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /small HTTP/1.1\r\nHost: 127", b"GET /small HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /sm"],
+    ids=["nothing", "half a head", "a request and a half"],
+)
+def test_clients_that_send_no_whole_request_lose_their_connections(port: int, sent: bytes):
+    with connections(port, sent):
+        wait_until(lambda: status(port) == 200, limit_s=60, what="a place for others")
+
+
+@pytest.mark.slow
+def test_clients_that_do_not_read_their_answers_hold_up_nobody(port: int):
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=60)) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        for client in clients:
+            assert client.recv(9) == b"HTTP/1.1 "
+        assert status(port) == 200
+        received = 9
+        while received < LARGE:  # the answer is whole also for who reads late
+            received += len(clients[0].recv(1 << 20))
+
+
+def test_a_connection_answers_several_requests(port: int):
+    with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
+        assert [client.get("/small").content for _ in range(3)] == [b"small"] * 3
