@@ -59,6 +59,7 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     assert CANARY not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_a_wrong_kafka_password_is_named(folder_site: dict[str, str], tmp_path: Path):
     try:

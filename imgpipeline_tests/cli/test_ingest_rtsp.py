@@ -158,6 +158,7 @@ def test_a_wrong_call_is_refused_with_its_reason_and_without_the_password(
     assert CANARY not in ended.stderr
 
 
+@pytest.mark.slow
 def test_frames_without_a_sender_report_have_the_receivers_clock(site: dict[str, str], tmp_path: Path):
     with serving(make_camera(tmp_path, "cam1")) as server:
         run("ingest", "rtsp", server.url("cam1"), "--duration", "6", env=site, cwd=tmp_path)

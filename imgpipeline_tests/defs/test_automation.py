@@ -187,7 +187,7 @@ def retries(graph: Graph, *, ticks: int, every_s: float) -> list[float]:
     return pauses
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_it_never_works(graph: Graph) -> None:
     graph.announce(TODAY)
     assert graph.tick()[TABLE] == {TODAY}

@@ -32,6 +32,7 @@ def reported(site: Site) -> list[dg.AssetMaterialization]:
     return [record.asset_materialization for record in records if record.asset_materialization]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", [3], indirect=True)
 def test_without_configuration_it_follows_all_partitions_and_reports_each_day(site: Site) -> None:
     for n in range(4):

@@ -173,6 +173,7 @@ def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket
     assert rows == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "last"),
     [("2026-03-02", "2026-03-01"), ("1990-01-01", "1990-01-02")],

@@ -93,7 +93,7 @@ def test_what_was_just_built_is_not_stale_and_not_requested(built: ObjectStore, 
     assert requested(instance, defs) == {}
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_the_same_content_has_the_same_version_however_often_it_is_built(
     built: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -112,7 +112,7 @@ def test_the_same_content_has_the_same_version_however_often_it_is_built(
     assert all(stale(instance, defs, day) == set() for day in DAYS)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_requests_nothing(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUn
     assert [f.offset for f in lane.frames()] == list(range(report.frames))
 
 
+@pytest.mark.slow
 def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane: LaneUnderTest) -> None:
     lane.announce(600)
 

@@ -66,6 +66,7 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
     check(tolerant.settings)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(11)
 def test_a_recreated_topic_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
     lane.announce(5)
@@ -109,6 +110,7 @@ def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain
     check(lane.settings, before=before)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(36)
 def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     lane.announce(5)
@@ -131,6 +133,7 @@ def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, mon
     assert len(held.frames_of("same-id~2")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_partition_that_is_added_ends_the_run_early_so_that_the_next_one_follows_it(
     lane: LaneUnderTest, busy: bool

@@ -127,6 +127,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
     assert has_each_offset_once(own.outcomes(), 400)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(15)
 def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_continues(
     lane: LaneUnderTest, tmp_path: Path

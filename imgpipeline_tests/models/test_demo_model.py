@@ -59,7 +59,7 @@ def test_the_model_has_the_layout_that_its_decoder_reads():
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 13)]
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(detector: Detector):
     assert HELD_OUT.stop <= FIRST_TRAINING_SEED
 
@@ -70,7 +70,7 @@ def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(det
     assert score.precision >= 0.99
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("hour", [NIGHT, DAY])
 def test_it_sees_by_night_as_by_day(hour: float, detector: Detector):
     score = score_of(detector, HELD_OUT, step=30, hour=hour)
@@ -87,7 +87,7 @@ def test_an_empty_street_is_empty(detector: Detector):
     assert sum(len(detector.detect(street)) for street in streets) <= 1
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_counts_over_a_few_scenes_are_near_the_truth_for_every_label(detector: Detector):
     found: Counter[str] = Counter()
     real: Counter[str] = Counter()

@@ -108,7 +108,7 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_row_2_11_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
     chain = write_chain(open_store(settings), frames(0, 3))

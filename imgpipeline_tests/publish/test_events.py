@@ -97,7 +97,7 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
     assert [document["rule"] for document in documents_of(settings, topic)] == ["loiters", "crosses"]
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_publisher_of_events_that_is_killed_leaves_no_duplicate_and_no_hole(
     store: ObjectStore, settings: Settings, topic: str, step: str
@@ -132,7 +132,7 @@ def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_recor
     assert record["event_id"] == event(4).event_id
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["batch sent", "batch committed"])
 def test_row_3_7_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
     store: ObjectStore, settings: Settings, topic: str, step: str

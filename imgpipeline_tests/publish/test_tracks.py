@@ -60,7 +60,7 @@ def test_row_2_12_and_row_2_13_classic_tracks_have_true_corners_and_every_frame(
     }
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     store: ObjectStore, settings: Settings, topic: str
 ):
@@ -80,7 +80,7 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_row_2_13_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
     store: ObjectStore, settings: Settings, topic: str, step: str

@@ -100,6 +100,7 @@ def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
     assert pixels.mean() < 60
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_times_of_real_videos_are_those_that_opencv_tells(shared_data: Path) -> None:
     """Earlier releases read videos with OpenCV: the same times name the same frames."""

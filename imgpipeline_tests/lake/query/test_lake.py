@@ -197,7 +197,7 @@ def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
         Lake.open().image(frame.day, frame.frame_id)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_types_do_not_depend_on_the_rows(folder_site: Site):
     """Of an empty table, of one where a column is NULL everywhere, and of a full one."""
     lake = Lake.open()

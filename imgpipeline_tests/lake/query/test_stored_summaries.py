@@ -67,7 +67,7 @@ def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], co
                 assert_same(span.query(sql, [day]).rows, expected, name)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStore, tmp_path):
     made = several_days(store)
     check(store, tmp_path, Settings(), DAYS, [DAYS[3]])

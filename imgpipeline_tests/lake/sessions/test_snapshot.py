@@ -46,6 +46,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.data())
 def test_whatever_came_in_and_was_built_each_frame_is_shown_once(tmp_path, taken: list[str], data: st.DataObject):
@@ -57,6 +58,7 @@ def test_whatever_came_in_and_was_built_each_frame_is_shown_once(tmp_path, taken
         check(session, store)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([*range(1, DAYS + 1), "segment", "build"]), min_size=1, max_size=30), st.data())
 def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(

@@ -37,7 +37,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
     return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @given(layouts, layouts, st.data())
 def test_any_layout_day_end_and_since_is_read_as_without_bundles(one, other, data: st.DataObject):
     store = open_memory_store()

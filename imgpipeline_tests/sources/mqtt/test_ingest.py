@@ -191,6 +191,7 @@ def test_row_4_9_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane
     assert sum(account.dropped.get("queue", 0) for account in accounts) == totals.dropped["queue"] > 0
 
 
+@pytest.mark.slow
 def test_a_stopped_ingest_leaves_what_is_not_announced_to_the_next(lane: LaneUnderTest, mosquitto: Mosquitto):
     settings, store = at(mosquitto, lane), GatedStore(open_memory_store())
     with running(settings, store=store, options=PublishOptions(drain_s=0.5)) as ingest:

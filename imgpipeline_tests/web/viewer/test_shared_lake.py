@@ -98,7 +98,7 @@ def test_without_a_session_the_reason_is_told(folder: Settings):
         pass
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_pages_explain_a_store_that_is_away_and_recover(s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer):
     direct = s3_settings(bucket)
     store = open_store(direct)
