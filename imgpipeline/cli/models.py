@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.models_add import add
+from imgpipeline.cli.models_check import check
 from imgpipeline.cli.models_compare import compare
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
@@ -17,17 +19,21 @@ if TYPE_CHECKING:
     from imgpipeline.vision.model import ModelSpec
 
 app = typer.Typer(help="Detection models: list, download, convert, measure, compare.")
+app.command("add")(add)
+app.command("check")(check)
 app.command("compare")(compare)
 
 
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """List the registered models and your own (the path in IMGPIPELINE_MODEL), and whether their files are here."""
-    from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.vision.registry import list_models, refused_entries  # noqa: PLC0415 - keeps `--help` fast
 
     settings = load_settings()
     specs = list_models(settings.model_dir)
     models = [_row(spec, in_use=spec.name == settings.model) for spec in specs]
+    refused = refused_entries(settings.model_dir).items()
+    models += [_refused_row(name, str(error), in_use=name == settings.model) for name, error in refused]
     if not any(model["in_use"] for model in models):
         models.append(_own_row(settings))
     if as_json:
@@ -53,6 +59,12 @@ def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
         "path": str(spec.path),
         "problem": None,
     }
+
+
+def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
+    fields = ("input", "decoder", "decoder_from", "labels", "labels_file", "download_bytes", "licence", "path")
+    said = {"present": False, "in_use": in_use, "summary": problem, "problem": problem}
+    return {"name": name, **dict.fromkeys(fields), **said}
 
 
 def _own_row(settings: Settings) -> dict[str, Any]:

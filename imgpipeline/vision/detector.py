@@ -296,4 +296,6 @@ def _expected_sha256(spec: ModelSpec) -> str | None:
 def _mend(spec: ModelSpec) -> str:
     if spec.shipped:
         return "install imgpipeline again"
+    if spec.is_local:
+        return f"imgpipeline models add FILE --name {spec.name} --replace"
     return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"

@@ -78,6 +78,8 @@ class ModelSpec:
     """Default; boxes need a score strictly above it."""
     nms_threshold: float
     """Default; of two boxes with a greater IoU the lower-scored one is dropped."""
+    is_own: bool = False
+    """Whether it is a file of the user's own, registered or given by its path."""
     decoder_reason: str = "registered"
     """How the layout was found: from what in the file, or by which setting."""
 
@@ -89,7 +91,12 @@ class ModelSpec:
     @property
     def shipped(self) -> bool:
         """Whether the model comes with the project and needs no download."""
-        return bool(self.files) and all(f.url is None for f in self.files)
+        return bool(self.files) and all(f.url is None for f in self.files) and not self.is_own
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a user registered a file that is downloaded from nowhere."""
+        return self.is_own and bool(self.files) and not any(f.url for f in self.files)
 
     @property
     def converted(self) -> bool:

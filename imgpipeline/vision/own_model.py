@@ -62,6 +62,7 @@ def describe_own_model(
         preprocessing=USUAL_PREPROCESSING[layout.decoder],
         decoder=layout.decoder,
         decoder_reason=layout.reason,
+        is_own=True,
         labels=_read_labels(signature, layout.decoder, labels, label_sets),
         nms_per_class=layout.decoder != "yolov4",
         confidence_threshold=0.5,

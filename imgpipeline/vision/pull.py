@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.vision.darknet.convert import convert_darknet, write_whole
 from imgpipeline.vision.detector import checksum_path
 from imgpipeline.vision.model import ModelFile, ModelSpec
-from imgpipeline.vision.registry import registered_model
+from imgpipeline.vision.registry import missing_file, registered_model
 
 _CHUNK_SIZE_BYTES: Final = 1 << 18
 _ATTEMPTS: Final = 4
@@ -65,17 +65,14 @@ def pull_model(
         The model; its ONNX file exists.
 
     Raises:
-        ConfigurationError: No model has that name.
+        ConfigurationError: No model has that name, or the file of a model that is not downloaded is missing.
         TransientError: The network or the server failed; what was fetched is kept, and the next call continues.
         PermanentError: The server has another file than the registered one, or the disk cannot be written.
     """
     spec = registered_model(name, model_dir)
-    if spec.shipped:
+    if spec.shipped or spec.is_local:
         if not spec.path.is_file():
-            raise ConfigurationError(
-                f"The model {name!r} is shipped with the project, but {spec.path} is missing.",
-                next_step="install imgpipeline again",
-            )
+            raise missing_file(spec)
         return spec
     folder = spec.path.parent
     with _one_at_a_time(folder):

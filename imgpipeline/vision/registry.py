@@ -1,7 +1,7 @@
 """Which models exist, and where their files are.
 
-It reads `models/registry.toml` and turns a setting into a model: a registered name, or the path of a user's own ONNX
-file with a decoder name. `pull` downloads models, `detector` loads them.
+It reads `models/registry.toml` and the user's own entries (`entries`), and turns a setting into a model: a registered
+name, or the path of an ONNX file. `pull` downloads models, `detector` loads them.
 """
 
 import os
@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.vision.model import ModelFile, ModelSpec, Preprocessing
+from imgpipeline.vision.entries import own_names, own_spec, spec_of
+from imgpipeline.vision.model import ModelSpec
 from imgpipeline.vision.own_model import describe_own_model
 
 _PACKAGE: Final = Path(__file__).parents[1]
@@ -59,24 +60,49 @@ def list_models(model_dir: Path | None = None) -> tuple[ModelSpec, ...]:
     """Lists the registered models, whether or not their files are there.
 
     Args:
-        model_dir: Folder of downloaded models; None: as `model_folder` says.
+        model_dir: Folder of downloaded and own models; None: as `model_folder` says.
 
     Returns:
-        The models in the registry's order.
+        The project's models in the registry's order, then the user's own by name; without `refused_entries`.
 
     Raises:
         PermanentError: The registry is missing or damaged.
     """
-    path = registry_path()
+    shipped = shipped_models(model_dir)
+    taken = {spec.name for spec in shipped}
+    return (*shipped, *(spec for spec in _read_own(model_dir)[0] if spec.name not in taken))
+
+
+def shipped_models(model_dir: Path | None = None) -> tuple[ModelSpec, ...]:
+    """Lists the project's own models; arguments and errors as `list_models`."""
+    path, folder = registry_path(), model_folder(model_dir)
     content = _read_registry(path)
     try:
-        labels = content["labels"]
-        folder = model_folder(model_dir)
-        return tuple(_make_spec(name, e, labels, path.parent, folder) for name, e in content["models"].items())
+        specs = []
+        for name, entry in content["models"].items():
+            is_downloaded = any(file.get("url") for file in entry["files"])
+            specs.append(spec_of(name, entry, content["labels"], folder if is_downloaded else path.parent))
     except (KeyError, TypeError, ValueError) as error:
         raise PermanentError(
             f"The list of models {path} is damaged: {error!r}.", next_step="install imgpipeline again"
         ) from error
+    return tuple(specs)
+
+
+def refused_entries(model_dir: Path | None = None) -> dict[str, ConfigurationError]:
+    """Returns the user's own entries that cannot be used, with the reason; arguments and errors as `list_models`."""
+    return _read_own(model_dir)[1]
+
+
+def _read_own(model_dir: Path | None) -> tuple[list[ModelSpec], dict[str, ConfigurationError]]:
+    folder, labels = model_folder(model_dir), label_sets()
+    specs, refused = [], {}
+    for name in own_names(folder):
+        try:
+            specs.append(own_spec(name, labels, folder))
+        except ConfigurationError as error:
+            refused[name] = error
+    return specs, refused
 
 
 def registered_model(name: str, model_dir: Path | None = None) -> ModelSpec:
@@ -90,12 +116,14 @@ def registered_model(name: str, model_dir: Path | None = None) -> ModelSpec:
         The model.
 
     Raises:
-        ConfigurationError: No model has that name.
+        ConfigurationError: No model has that name, or its entry is refused.
         PermanentError: The registry is missing or damaged.
     """
     models = {spec.name: spec for spec in list_models(model_dir)}
     if name in models:
         return models[name]
+    if refusal := refused_entries(model_dir).get(name):
+        raise refusal
     raise ConfigurationError(
         f"IMGPIPELINE_MODEL is {name!r}: no model is registered under that name, and no such file exists. "
         f"Registered are {', '.join(models)}.",
@@ -141,7 +169,7 @@ def find_model(
             next_step="unset IMGPIPELINE_MODEL_DECODER; it is meant for a model given by its path",
         )
     if not spec.path.is_file():
-        raise _missing_file(spec)
+        raise missing_file(spec)
     return spec
 
 
@@ -157,11 +185,17 @@ def label_sets() -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(names) for name, names in _read_registry(registry_path())["labels"].items()}
 
 
-def _missing_file(spec: ModelSpec) -> ConfigurationError:
+def missing_file(spec: ModelSpec) -> ConfigurationError:
+    """Makes the error for a registered model whose ONNX file is not there; it names the command that brings it."""
     if spec.shipped:
         return ConfigurationError(
             f"IMGPIPELINE_MODEL is {spec.name!r}, whose file {spec.path} is missing though it is shipped.",
             next_step="install imgpipeline again, or set IMGPIPELINE_MODEL to another model",
+        )
+    if spec.is_local:
+        return ConfigurationError(
+            f"The file {spec.path} of your own model {spec.name!r} is missing.",
+            next_step=f"imgpipeline models add FILE --name {spec.name} --replace",
         )
     return ConfigurationError(
         f"IMGPIPELINE_MODEL is {spec.name!r}, but it was not downloaded yet: {spec.path} is missing.",
@@ -177,30 +211,3 @@ def _read_registry(path: Path) -> dict[str, Any]:
         raise PermanentError(
             f"The list of models {path} cannot be read: {error}.", next_step="install imgpipeline again"
         ) from error
-
-
-def _make_spec(
-    name: str, entry: dict[str, Any], labels: dict[str, list[str]], shipped_folder: Path, folder: Path
-) -> ModelSpec:
-    files = tuple(
-        ModelFile(f["role"], f["name"], f.get("url"), int(f["size_bytes"]), f["sha256"]) for f in entry["files"]
-    )
-    onnx = next((f for f in files if f.role == "onnx"), None)
-    place = shipped_folder if onnx and onnx.url is None else folder
-    names = entry["labels"]
-    return ModelSpec(
-        name=name,
-        summary=entry["summary"],
-        path=place / (onnx.name if onnx else f"{name}.onnx"),
-        files=files,
-        sha256=(onnx.sha256 or None) if onnx else None,
-        licence=entry["licence"],
-        input_width=int(entry["input_width"]),
-        input_height=int(entry["input_height"]),
-        preprocessing=Preprocessing(entry["resize"], entry["channels"], float(entry["scale"]), int(entry["pad_value"])),
-        decoder=entry["decoder"],
-        labels=tuple(labels[names] if isinstance(names, str) else names),
-        nms_per_class=bool(entry["nms_per_class"]),
-        confidence_threshold=float(entry["confidence_threshold"]),
-        nms_threshold=float(entry["nms_threshold"]),
-    )

@@ -109,6 +109,8 @@ WRONG_CALLS = [
     ("models compare demo nonsense --images .", "There is no model 'nonsense'"),
     ("models compare demo --images .", "Missing argument 'B'."),
     ("models compare demo demo", "Missing option '--images'."),
+    ("models add nowhere.onnx --name yard", "There is no file 'nowhere.onnx'."),
+    ("models check nowhere.onnx rows.csv", "There is no file 'nowhere.onnx'."),
     ("models bench --model nonsense", "There is no model 'nonsense'."),
     ("demo --model nonsense", "There is no model 'nonsense'."),
     ("redetect --model nonsense --day 2026-01-01", "There is no model 'nonsense'"),
@@ -159,6 +161,10 @@ WRONG_CALLS = [
     ("mapreduce show", "Missing argument 'FILE'."),
     ("summary sizes --bins 0", "Invalid value for '--bins': Input should be greater than or equal to 1."),
     ("models convert a.cfg b.weights", "Missing argument"),
+    ("models add rows.csv", "Missing option '--name'."),
+    ("models add rows.csv --name yard --mean 1,2", "--mean is '1,2'; three numbers"),
+    ("models add rows.csv --name yard --std 1,1,0", "--std is '1,1,0'; its numbers have to be above 0."),
+    ("models check rows.csv", "Missing argument"),
 ]
 
 

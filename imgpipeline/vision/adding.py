@@ -1,0 +1,145 @@
+"""Adds a user's own ONNX file to the registry: copies it into the folder of models and writes its entry.
+
+The file is run once before, so a model that does not work gets no entry.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from imgpipeline.contracts.detection import DecoderName
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import REDETECTION_MODEL
+from imgpipeline.vision.backends import open_backend
+from imgpipeline.vision.darknet.convert import write_whole
+from imgpipeline.vision.detector import Detector, self_test
+from imgpipeline.vision.model import ModelFile, ModelSpec, Preprocessing
+from imgpipeline.vision.own_model import USUAL_PREPROCESSING, describe_own_model
+from imgpipeline.vision.registry import label_sets, model_folder, shipped_models
+from imgpipeline.vision.signature import bind_picture_size
+
+_RESERVED: Final = frozenset({"live"})
+"""Stands in comparisons for what detection runs found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a user says about a model; None: as its file says, or as is usual for its layout."""
+
+    decoder: DecoderName | None = None
+    """The output's layout."""
+    labels: Sequence[str] | Path | None = None
+    """Class names, or a text file with one a line."""
+    licence: str | None = None
+    """SPDX identifier or plain words."""
+    summary: str = ""
+    """What it is good for, a few words."""
+    preprocessing: Mapping[str, Any] | None = None
+    """Fields of `Preprocessing` that differ from the usual ones."""
+
+
+def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None = None, replace_it: bool) -> ModelSpec:
+    """Copies an ONNX file into the folder of models and writes its entry, with its exact size and hash.
+
+    Args:
+        file: The ONNX file.
+        name: What it is called from now on.
+        wishes: What the file does not say.
+        model_dir: Folder of models; None: as `registry.model_folder` says.
+        replace_it: Whether an entry of this name may be replaced.
+
+    Returns:
+        The registered model.
+
+    Raises:
+        ConfigurationError: The name is not possible or taken, or the file is not a model of a known kind.
+        PermanentError: The network cannot be run, or the folder cannot be written.
+    """
+    folder = model_folder(model_dir)
+    _check_name(name, folder, replace_it=replace_it)
+    spec, content = _describe(file, wishes)
+    onnx = ModelFile("onnx", f"{name}.onnx", None, len(content), hashlib.sha256(content).hexdigest())
+    spec = replace(spec, name=name, path=folder / onnx.name, files=(onnx,), sha256=onnx.sha256)
+    write_whole(spec.path, content)
+    write_whole(folder / f"{name}.toml", entry_text(spec).encode())
+    return spec
+
+
+def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
+    spec = describe_own_model(file, wishes.decoder, wishes.labels, label_sets())
+    rules = replace(USUAL_PREPROCESSING[spec.decoder], **(wishes.preprocessing or {}))
+    spec = replace(
+        spec,
+        summary=wishes.summary or f"your own file, {file.name}",
+        licence=wishes.licence or spec.licence,
+        preprocessing=rules,
+        decoder_reason="given with `models add`" if wishes.decoder else spec.decoder_reason,
+    )
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be read: {error.strerror}.", next_step="give an ONNX file that you may read"
+        ) from error
+    bound = bind_picture_size(content, spec.input_width, spec.input_height) if spec.decoder == "detr" else content
+    self_test(Detector(spec, hashlib.sha256(content).hexdigest(), open_backend("onnxruntime", bound)))
+    return spec, content
+
+
+def _check_name(name: str, folder: Path, *, replace_it: bool) -> None:
+    match = REDETECTION_MODEL.fullmatch(name)
+    if match is None or match["name"] != name or name in _RESERVED:
+        raise ConfigurationError(
+            f"A model cannot be called {name!r}.",
+            next_step="use up to 100 letters, digits, `.`, `_` and `-`, the first one a letter or digit",
+        )
+    if name in {spec.name for spec in shipped_models()}:
+        raise ConfigurationError(f"A model of the project is called {name!r}.", next_step="give another --name")
+    if (folder / f"{name}.toml").exists() and not replace_it:
+        raise ConfigurationError(
+            f"A model of your own is called {name!r}: {folder / f'{name}.toml'}.",
+            next_step="give another --name, or --replace",
+        )
+
+
+def entry_text(spec: ModelSpec) -> str:
+    """Writes an entry as TOML; `entries.own_spec` reads it."""
+    rules: Preprocessing = spec.preprocessing
+    fields = {
+        "summary": spec.summary,
+        "licence": spec.licence,
+        "decoder": spec.decoder,
+        "decoder_reason": spec.decoder_reason,
+        "input_width": spec.input_width,
+        "input_height": spec.input_height,
+        "resize": rules.resize,
+        "channels": rules.channels,
+        "scale": rules.scale,
+        "pad_value": rules.pad_value,
+        "mean": list(rules.mean),
+        "std": list(rules.std),
+        "labels": list(spec.labels),
+        "nms_per_class": spec.nms_per_class,
+        "confidence_threshold": spec.confidence_threshold,
+        "nms_threshold": spec.nms_threshold,
+    }
+    lines = ["# Written by `imgpipeline models add`. The fields are explained in docs/models.md."]
+    lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
+    for file in spec.files:
+        lines += ["", "[[files]]", f"role = {_toml(file.role)}", f"name = {_toml(file.name)}"]
+        lines += [f"url = {_toml(file.url)}"] if file.url else []
+        lines += [f"size_bytes = {file.size_bytes}", f"sha256 = {_toml(file.sha256)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{value} is not possible in an entry.", next_step="give a finite number")
+    # JSON's strings, numbers and booleans are TOML's too, except for one control character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
