@@ -104,6 +104,11 @@ def long_day(day: date) -> str:
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
+def long_month(day: date) -> str:
+    """Returns the month of a day as a person reads it: `January 2026`."""
+    return f"{_MONTHS[day.month - 1]} {day.year}"
+
+
 def hour_span(name: str) -> str:
     """Returns an hour as a span, of its name: `07` is 07 to 08, `02 +01:00` is 02 to 03 +01:00."""
     return f"{name[:2]}{DASH}{int(name[:2]) + 1:02d}{name[2:]}"

@@ -1,7 +1,6 @@
 """Acknowledging alerts: by a form on the alert's page, and by the API."""
 
 from typing import Annotated, Any
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,10 +12,10 @@ from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
+from imgpipeline.web.viewer.forms import read_form
 from imgpipeline.web.viewer.site import ViewedSite
 
 _LONGEST_NOTE = 2_000
-_MOST_BYTES = 16 * 1024
 Number = Annotated[int, Path(ge=1, lt=10**10, description="The alert's number.")]
 
 
@@ -53,7 +52,7 @@ def acknowledging_routes(site: ViewedSite) -> APIRouter:
     @router.post("/alerts/{number}/acknowledge", include_in_schema=False)
     async def by_form(request: Request, number: Number) -> Response:
         visitor = allowed(request, Scope.ACKNOWLEDGE)
-        note = (await _read_form(request)).get("note", [""])[0]
+        note = (await read_form(request)).get("note", "")
         if len(note) > _LONGEST_NOTE:
             raise UsageError(f"The note has {len(note):,} characters.", next_step=f"at most {_LONGEST_NOTE:,} are kept")
         await run_in_threadpool(record, number, visitor, note)
@@ -72,15 +71,3 @@ def allowed(request: Request, scope: Scope) -> Visitor:
     if scope not in visitor.scopes:
         raise HTTPException(403, f"this needs an API key with the scope {scope}")
     return visitor
-
-
-async def _read_form(request: Request) -> dict[str, list[str]]:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise HTTPException(413, f"a form has at most {_MOST_BYTES:,} bytes")
-    try:
-        return parse_qs(body.decode(), strict_parsing=bool(body), errors="strict", max_num_fields=10)
-    except ValueError:
-        raise UsageError("The form cannot be read.", next_step="send it from the page of the alert") from None

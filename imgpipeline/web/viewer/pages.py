@@ -18,6 +18,8 @@ from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.query.wanted_frames import span_condition
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import (
     day_counts,
@@ -34,6 +36,8 @@ from imgpipeline.web.viewer.answers import (
 from imgpipeline.web.viewer.overview import read_overview
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameId, FrameQuery, NumberQuery, PageQuery
 from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.review_states import reviewed_of
+from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
@@ -104,8 +108,14 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
         page = page_of_frames(site, lake, query, PAGE_FRAMES)
         names = site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days))
         days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
-    return renderer.page("review.html", page=page, query=query, filters=query.filters, names=names, days=days,
-                         threshold=site.settings.summary_threshold)  # fmt: skip
+        visitor: Visitor = request.state.visitor
+        reviewed = reviewed_of(site, visitor, page.days)
+        counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
+    return renderer.page(
+        "review.html", page=page, query=query, filters=query.filters, names=names, days=days, reviewed=reviewed,
+        reviewed_count=sum(counts.values()), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+        back=f"/review{query.to_url()}", threshold=site.settings.summary_threshold,
+    )  # fmt: skip
 
 
 def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
@@ -148,11 +158,15 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             numbers = numbers_counting(lake, day, frame_id)
             listed = query.on(day)
             newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
+        visitor: Visitor = request.state.visitor
+        reviewed = reviewed_of(site, visitor, [day])
         lineage: FrameLineage | ImgpipelineError
         try:
             lineage = trace_frame(site.store, frame, len(boxes))
         except ImgpipelineError as error:
             lineage = error  # the rest of the page does not need the store
-        return renderer.page("frame.html", frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older,
-                             filters=query, listed=listed, lineage=lineage,
-                             threshold=site.settings.summary_threshold or None)  # fmt: skip
+        return renderer.page(
+            "frame.html", frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query,
+            listed=listed, lineage=lineage, is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
+            may_mark=Scope.ACKNOWLEDGE in visitor.scopes, threshold=site.settings.summary_threshold or None,
+        )  # fmt: skip

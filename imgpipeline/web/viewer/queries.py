@@ -101,6 +101,26 @@ class NumberQuery(_Query):
     source: Name | None = Field(None, description="Only detections of this source.")
 
 
+class SpanQuery(_Query):
+    """Some days."""
+
+    from_day: Day | None = Field(None, alias="from", description="The first UTC day.")
+    to_day: Day | None = Field(None, alias="to", description="The last UTC day.")
+
+
+class MonthQuery(_Query):
+    """One month."""
+
+    month: Annotated[str, Field(pattern=r"^[12]\d{3}-(0[1-9]|1[0-2])$")] | None = Field(
+        None, description="Such as 2026-01. Default: that of the latest day."
+    )
+
+    @property
+    def first_day(self) -> date | None:
+        """The first day of the month."""
+        return date.fromisoformat(f"{self.month}-01") if self.month else None
+
+
 class FrameQuery(DayQuery):
     """Which frames. All filters have to match; a frame that does is shown with all of its boxes."""
 

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from imgpipeline import __version__
-from imgpipeline.reports.wording import clock, duration, long_day, moment, number, size, visible
+from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
 from imgpipeline.web.viewer.responses import RETRY_AFTER_S
 from imgpipeline.web.viewer.shared_lake import SharedLake
 
@@ -50,6 +50,7 @@ class Renderer:
         )
         self._environment.filters.update(
             visible=visible, number=number, size=size, duration=duration, clock=clock, moment=moment, long_day=long_day,
+            long_month=long_month,
             colour=self.colour, ago=ago,
         )  # fmt: skip
         self._environment.globals.update(url=url, static=static_url, version=__version__)

@@ -9,6 +9,7 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.web.viewer.pictures import Pictures
 from imgpipeline.web.viewer.queries import NumberQuery
+from imgpipeline.web.viewer.reviewed import Reviews
 from imgpipeline.web.viewer.shared_lake import SharedLake
 
 MOST_EXPLAINED = 20_000
@@ -28,6 +29,8 @@ class ViewedSite:
     """The tables."""
     pictures: Pictures
     """The images."""
+    reviews: Reviews
+    """What people have reviewed."""
     clock: Clock = utc_now
     """Tells the time."""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +63,7 @@ def open_site(settings: Settings, *, clock: Clock = utc_now, stopping: threading
     """
     store = open_store(settings, patience_s=_STORE_PATIENCE_S)
     lake, pictures = SharedLake(store, settings, clock), Pictures(store, settings)
-    return ViewedSite(settings, store, lake, pictures, clock, stopping or threading.Event())
+    return ViewedSite(settings, store, lake, pictures, Reviews(store), clock, stopping or threading.Event())
 
 
 def too_large(number: NumberQuery, count: int) -> UsageError:

@@ -43,7 +43,17 @@ def pages_of(viewer: Viewer) -> dict[str, str]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, theme: Literal["light", "dark"]):
     pages, problems = pages_of(viewed.viewer), []
-    assert {"/1", "live/1", "review/1", "frames/3", "explain/1", "events/1", "alerts/1", "alerts/2"} <= set(pages)
+    assert {
+        "/1",
+        "live/1",
+        "review/1",
+        "calendar/1",
+        "frames/3",
+        "explain/1",
+        "events/1",
+        "alerts/1",
+        "alerts/2",
+    } <= set(pages)
     with browser.new_context(base_url=str(viewed.viewer.http.base_url), color_scheme=theme) as context:
         page = context.new_page()
         for address in pages.values():

@@ -11,6 +11,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
 PATHS = (
+    "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/alerts/{number}",
     "/frames/{day}/{frame_id}",
     "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
@@ -28,6 +29,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "limit": NUMBERS | st.just("3"), "by": TEXTS | st.just("label"), "format": TEXTS | st.just("csv"), "start": TIMES,
     "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
     "from": DAYS, "to": DAYS, "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
+    "month": TEXTS | st.just("2026-01"),
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
@@ -38,6 +40,8 @@ FILTERS = (
 KNOWN = {
     "/": ["day", "alert_num"],
     "/review": [*FILTERS, "after", "before"],
+    "/calendar": ["month"],
+    "/api/v1/reviewed": ["from", "to"],
     "/explain": ["day", "label", "hour", "source"],
     "/dashboard": ["label", "start", "end"],
     "/alerts": ["number"],

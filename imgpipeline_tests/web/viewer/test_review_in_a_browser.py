@@ -1,6 +1,7 @@
 """The review page in a real browser: each filter by its form, in the address, and out again."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -77,3 +78,66 @@ def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
     page.locator("select[name=day]").select_option(str(NEXT_DAY))
     page.wait_for_url(f"**/review?day={NEXT_DAY}")
     expect(page.get_by_role("status")).to_contain_text("12 frames")
+
+
+@pytest.mark.medium
+def test_keys_mark_frames_as_reviewed_and_take_marks_back(page: Page, site: FilmedSite):
+    page.goto(f"/review?day={NEXT_DAY}")
+    cards = page.locator(".card")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("r")
+    expect(page.locator("#reviewed-count")).to_have_text("1")
+    expect(cards.nth(0).get_by_text("✓ reviewed")).to_be_visible()
+    expect(cards.nth(1).get_by_text("✓ reviewed")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/frames/{NEXT_DAY}/*")
+    expect(page.get_by_text("✓ reviewed")).to_be_visible()
+    page.keyboard.press("r")
+    expect(page.get_by_text("not reviewed")).to_be_visible()
+    page.keyboard.press("u")
+    page.wait_for_url(f"**/review?day={NEXT_DAY}")
+    expect(page.locator("#reviewed-count")).to_have_text("0")
+    page.get_by_role("button", name="Mark the whole day").click()
+    expect(page.locator("#reviewed-count")).to_have_text("12")
+    page.get_by_role("button", name="Take all marks back").click()
+    expect(page.locator("#reviewed-count")).to_have_text("0")
+
+
+@pytest.mark.medium
+def test_play_goes_on_to_newer_frames_until_a_key_or_the_last_one(browser: Browser, site: FilmedSite):
+    frames = [f"**/frames/{NEXT_DAY}/{one.frame_id}?source=yard" for one in reversed(site.of(NEXT_DAY))]
+    with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
+        page = context.new_page()
+        page.clock.install()
+        page.clock.pause_at(datetime(2100, 1, 1, tzinfo=UTC))  # timers run only when the test says so
+        page.goto(f"/review?day={NEXT_DAY}&source=yard")
+        expect(page.locator(".card")).to_have_count(12)
+        page.keyboard.press("Space")
+        for frame in frames[:2]:
+            page.wait_for_url(f"{frame}#play")
+            expect(page.get_by_role("button", name="Stop")).to_be_visible()
+            page.clock.run_for(1_000)
+        page.wait_for_url(f"{frames[2]}#play")
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        page.keyboard.press("Space")
+        expect(page.get_by_role("button", name="Play")).to_be_visible()
+        page.clock.run_for(10_000)
+        page.wait_for_url(frames[2])
+        page.goto(frames[-2].removeprefix("**"))
+        page.get_by_role("button", name="Play").click()
+        page.clock.run_for(1_000)
+        page.wait_for_url(frames[-1])
+        expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+
+@pytest.mark.medium
+def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
+    page.goto(f"/review?day={DAY}")
+    page.get_by_role("link", name="Calendar").click()
+    page.wait_for_url("**/calendar?month=2026-01")
+    page.get_by_role("link", name="10 12 frames not reviewed").click()
+    page.wait_for_url(f"**/review?day={NEXT_DAY}")
+    expect(page.get_by_role("status")).to_contain_text("12 frames")
+    page.goto("/calendar?month=2025-11")
+    page.get_by_role("link", name="January 2026").click()
+    page.wait_for_url("**/calendar?month=2026-01")

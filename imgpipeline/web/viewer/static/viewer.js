@@ -28,6 +28,56 @@ function moveInGrid(key) {
   return true;
 }
 
+// Marks the chosen frame of the grid as reviewed, or takes its mark back.
+async function toggleReviewed(card) {
+  const reviewed = !card.classList.contains("reviewed");
+  const problem = document.getElementById("mark-problem");
+  try {
+    const answer = await fetch("/api/v1/reviewed", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ day: card.dataset.day, frames: [card.dataset.frame], reviewed }),
+    });
+    const said = await answer.json();
+    problem.textContent = answer.ok ? "" : `${said.error} Next: ${said.next}.`;
+    if (!answer.ok) return;
+    card.classList.toggle("reviewed", reviewed);
+    const count = document.getElementById("reviewed-count");
+    if (count) count.textContent = said.reviewed.toLocaleString("en");
+  } catch {
+    problem.textContent = "The viewer does not answer.";
+  }
+}
+
+// Playing goes from frame to frame, towards newer ones; `#play` in the address says that it is on.
+const PLAY_MS = 700;
+let playing = 0;
+
+function isPlaying() {
+  return location.hash === "#play";
+}
+
+function play() {
+  const button = document.getElementById("play");
+  const newer = document.querySelector('main a[rel="prev"]');
+  clearTimeout(playing);
+  if (!newer) history.replaceState(null, "", location.pathname + location.search);
+  button.textContent = isPlaying() ? "Stop" : "Play";
+  button.setAttribute("aria-pressed", String(isPlaying()));
+  if (isPlaying()) playing = setTimeout(() => location.replace(`${newer.href}#play`), PLAY_MS);
+}
+
+function togglePlaying() {
+  history.replaceState(null, "", location.pathname + location.search + (isPlaying() ? "" : "#play"));
+  play();
+}
+
+function playFromGrid() {
+  const cards = [...document.querySelectorAll("[data-grid] .card")];
+  const card = cards.includes(document.activeElement) ? document.activeElement : cards.at(-1);
+  if (card) location.assign(`${card.href}#play`);
+}
+
 function toggleBoxes() {
   document.body.classList.toggle("no-boxes");
 }
@@ -37,6 +87,12 @@ document.addEventListener("keydown", (event) => {
   const inGrid = Boolean(document.querySelector("[data-grid]"));
   const isFrame = Boolean(document.querySelector(".picture.large"));
   if (event.key === "b") toggleBoxes();
+  else if (event.key === " " && (inGrid || isFrame) && !event.target.closest("button, summary")) {
+    event.preventDefault();
+    if (isFrame) togglePlaying();
+    else playFromGrid();
+  } else if (inGrid && event.key === "r" && event.target.matches(".card")) toggleReviewed(event.target);
+  else if (isFrame && event.key === "r") document.querySelector("#mark button")?.click();
   else if (inGrid && event.key === "n") follow("next");
   else if (inGrid && event.key === "p") follow("prev");
   else if (inGrid && moveInGrid(event.key)) event.preventDefault();
@@ -60,6 +116,13 @@ for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
+}
+
+const playButton = document.getElementById("play");
+if (playButton) {
+  playButton.hidden = false;
+  playButton.addEventListener("click", togglePlaying);
+  play();
 }
 
 const toggles = document.getElementById("toggles");

@@ -1,0 +1,145 @@
+"""Marking frames as reviewed: by forms and a key on the pages, and by the API; and a calendar of what is left."""
+
+import re
+from calendar import Calendar
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.lake.query.days import Span, read_span
+from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.access import Visitor
+from imgpipeline.web.viewer.acknowledging import allowed
+from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
+from imgpipeline.web.viewer.forms import read_form
+from imgpipeline.web.viewer.pages import read_query
+from imgpipeline.web.viewer.queries import Day, FrameId, MonthQuery, SpanQuery
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.review_states import calendar_days
+from imgpipeline.web.viewer.reviewed import ReviewedDay, count_reviewed
+from imgpipeline.web.viewer.site import ViewedSite
+
+_BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
+"""Pages of this site that a form leads back to."""
+
+
+class ReviewedBody(BaseModel):
+    """What somebody has reviewed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    day: Day = Field(description="UTC day.")
+    frames: Annotated[list[FrameId], Field(max_length=1000)] | None = Field(
+        None, description="Ids of frames of the day. Default: the whole day, as it is shown now."
+    )
+    reviewed: bool = Field(True, description="False takes the mark back.")
+
+
+def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: Names the store.
+        renderer: Makes the page.
+    """
+    router = APIRouter(tags=["viewer"])
+
+    @router.get("/api/v1/reviewed")
+    def reviewed(request: Request, query: Annotated[SpanQuery, Query()]) -> Response:
+        """The days with data, the latest first, with how many of their frames the asking person has reviewed."""
+        visitor: Visitor = request.state.visitor
+        span = read_span(None, query.from_day, query.to_day)
+        with site.lake.reading() as lake:
+            days = calendar_days(site, lake, visitor, span, is_needed=True)
+        rows = [{"day": one.day, "frames": one.frames, "reviewed": one.reviewed} for one in days]
+        return answer_json(request, {"by": visitor.name, "days": rows})
+
+    @router.post("/api/v1/reviewed")
+    def mark(request: Request, body: ReviewedBody) -> dict[str, Any]:
+        """Marks frames of a day, or the whole day, as reviewed by the asking person. No count changes."""
+        return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
+
+    @router.post("/review/reviewed", include_in_schema=False)
+    async def by_form(request: Request) -> Response:
+        visitor = allowed(request, Scope.ACKNOWLEDGE)
+        form = await read_form(request)
+        back = form.pop("back", "/review")
+        if not _BACK.fullmatch(back):
+            raise UsageError("The form does not lead back to a page of this server.", next_step="send it from its page")
+        body = _body_of(form)
+        await run_in_threadpool(_mark, site, visitor, body)
+        return RedirectResponse(back, 303)
+
+    @router.get("/calendar", include_in_schema=False, response_class=HTMLResponse)
+    def calendar(request: Request) -> Response:
+        return _calendar_page(site, renderer, request)
+
+    return router
+
+
+def _body_of(form: dict[str, str]) -> ReviewedBody:
+    frames = {"frames": form["frames"].split(",")} if "frames" in form else {}
+    try:
+        return ReviewedBody.model_validate({**form, **frames})
+    except ValueError:
+        message = "The form names no day, or something that is no frame."
+        raise UsageError(message, next_step="send it from its page") from None
+
+
+def _mark(site: ViewedSite, visitor: Visitor, body: ReviewedBody) -> dict[str, Any]:
+    with site.lake.reading() as lake:
+        day = known_day(lake, body.day)
+        if body.frames:
+            _check_frames(lake, day, body.frames)
+        ends = lake.snapshot.ends
+
+        def change(stored: ReviewedDay) -> ReviewedDay:
+            if body.frames is None:
+                return replace(stored, frames=frozenset(), ends=ends if body.reviewed else {})
+            if body.reviewed:
+                return replace(stored, frames=stored.frames.union(body.frames))
+            if stored.ends:
+                raise UsageError(f"All of {day} is marked as reviewed.", next_step="take back the mark of the day")
+            return replace(stored, frames=stored.frames.difference(body.frames))
+
+        marked = site.reviews.change(visitor.name, day, site.clock(), change)
+        counts = {row["day"]: row["frames"] for row in day_counts(lake)}
+        reviewed = count_reviewed(lake, [marked]).get(day, 0)
+    return {"by": visitor.name, "day": str(day), "frames": counts.get(day, 0), "reviewed": reviewed}
+
+
+def _check_frames(lake: LakeSession, day: date, frames: Sequence[str]) -> None:
+    known = "SELECT frame_id FROM frames WHERE day = $day AND list_contains($frames, frame_id)"
+    found = {frame_id for (frame_id,) in lake.query(known, {"day": day, "frames": list(frames)}).rows}
+    missing = [frame_id for frame_id in frames if frame_id not in found]
+    if missing:
+        raise ConfigurationError(f"{day} has no frame {missing[0]}.", next_step=f"its frames: /api/v1/frames?day={day}")
+
+
+def _calendar_page(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
+    query = read_query(MonthQuery, request)
+    with site.lake.reading() as lake:
+        latest = shown_day(lake, None)
+        if latest is None:
+            return renderer.page("empty.html")
+        first = query.first_day or latest.replace(day=1)
+        weeks = Calendar().monthdatescalendar(first.year, first.month)
+        days = calendar_days(site, lake, request.state.visitor, Span(first, weeks[-1][-1]))
+        months = sorted({day.replace(day=1) for day in lake.snapshot.days})
+    shown = {one.day: one for one in days if (one.day.year, one.day.month) == (first.year, first.month)}
+    return renderer.page(
+        "calendar.html", first=first, weeks=weeks, shown=shown,
+        earlier=max((month for month in months if month < first), default=None),
+        later=min((month for month in months if month > first), default=None),
+        to_do=min((one.day for one in shown.values() if one.state in ("open", "partly")), default=None),
+        by=request.state.visitor.name,
+    )  # fmt: skip
