@@ -231,7 +231,7 @@ def test_the_hash_of_results_follows_what_changes_results_and_nothing_else(tmp_p
         {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"}, {"reduced_decoding": False},
         {"model_labels": tmp_path / "missing.txt"}, {"timestamp_fields": "time"}, {"message_timezone": "Asia/Tokyo"},
         {"image_path_template": "{n}.jpg"}, {"source_template": "{key}"}, {"precision": "bf16"},
-        {"integer_boxes": True},
+        {"integer_boxes": True}, {"detectors": "demo: car"},
     ]  # fmt: skip
     hashes = {load_settings(**change).results_hash() for change in changes}
     assert len(hashes | {before}) == len(changes) + 1

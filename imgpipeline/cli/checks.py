@@ -141,7 +141,8 @@ def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
 
     detector = load_configured_detector(settings)
     self_test(detector)
-    yield "model", f"{detector.model_name} ({detector.model_sha256[:12]}) {describe_use(detector)}"
+    said = (f"{one.model_name} ({one.model_sha256[:12]}) {describe_use(one)}" for one in detector.members)
+    yield "model", "\n".join(said)
 
 
 def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - every check takes the settings

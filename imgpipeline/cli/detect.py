@@ -79,6 +79,7 @@ def _as_json(one: "DetectedFile") -> dict[str, Any]:
         "image": one.where,
         "image_width": one.width,
         "image_height": one.height,
+        "models": list(one.models),
         "detections": [detection.to_json() for detection in one.detections],
         "drawn": str(one.drawn) if one.drawn else None,
         "error": str(one.problem) if one.problem else None,

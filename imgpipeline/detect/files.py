@@ -34,6 +34,8 @@ class DetectedFile:
     """Pixels of the upright image; None if it cannot be read."""
     detections: tuple[Detection, ...] = ()
     """The most confident first; boxes in pixels of the upright image."""
+    models: tuple[str, ...] = ()
+    """Names of the models that looked at it; `detector` of a detection counts in this list."""
     problem: BadInputError | None = None
     """Why nothing could be detected; None if it could."""
     drawn: Path | None = None
@@ -105,7 +107,8 @@ def _detect(settings: Settings, detector: ImageDetector, file: InputFile, copy: 
             _draw(settings, data, found.detections, copy)
     except BadInputError as problem:
         return DetectedFile(file.where, problem=problem)
-    return DetectedFile(file.where, found.width, found.height, found.detections, drawn=copy)
+    models = tuple(one.model_name for one in detector.detector.members)
+    return DetectedFile(file.where, found.width, found.height, found.detections, models, drawn=copy)
 
 
 def _draw(settings: Settings, data: bytes, detections: Sequence[Detection], copy: Path) -> None:

@@ -158,7 +158,7 @@ class FrameWork:
             status=FrameStatus.GATED if gated else FrameStatus.PROCESSED,
             gate_reason=gated.reason if gated else None,
             gate_measurements=gated.measurements if gated else {},
-            detectors=() if gated or self.detector.use.precision is None else (self.detector.use,),
+            detectors=() if gated else self.detector.uses,
             detections=found.detections,
             weak_detections=found.weak_detections,
         )

@@ -89,7 +89,7 @@ def load_chosen(choice: ModelChoice, settings: Settings) -> "Detector":
         ConfigurationError: Its file was not pulled yet.
         PermanentError: The file is damaged, or the backend cannot read it.
     """
-    changes: dict[str, object] = {"precision": choice.precision or "fp32"}
+    changes: dict[str, object] = {"precision": choice.precision or "fp32", "detectors": None}
     if choice.threshold is not None:
         changes["confidence_threshold"] = choice.threshold
     if choice.name != _own_name(settings):

@@ -16,6 +16,7 @@ from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.model import NO_MEAN, NO_STD
 
 FORMAT = 1
 """Raised when the meaning of an outcome changes, so that no older one is taken over."""
@@ -95,7 +96,11 @@ def recipe_of(detector: Detector, settings: Settings) -> str:
     spec = detector.spec
     scale = () if settings.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
     computed = () if detector.precision == "fp32" else (detector.precision,)
-    parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, spec.preprocessing,
+    rules = spec.preprocessing
+    normalized = () if (rules.mean, rules.std) == (NO_MEAN, NO_STD) else (rules.mean, rules.std)
+    whole_pixels = ("integer boxes",) if detector.integer_boxes else ()
+    parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, rules,
              detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
-             settings.max_image_bytes, settings.max_image_pixels, *scale, *computed)  # fmt: skip
+             settings.max_image_bytes, settings.max_image_pixels, *scale, *computed,
+             *normalized, *whole_pixels)  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

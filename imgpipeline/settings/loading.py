@@ -56,10 +56,11 @@ class Settings(
         weak = () if self.weak_confidence is None else ("weak", self.weak_confidence)
         computed = () if self.precision == "fp32" else ("precision", self.precision)
         whole = ("integer boxes",) if self.integer_boxes else ()
+        several = () if self.detectors is None else ("detectors", self.detectors)
         gates = tuple((n, v) for n in GateSettings.model_fields if (v := getattr(self, n)) is not None)
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale, *labels, *weak, *computed, *whole, *self.changed_form(), *gates)  # fmt: skip
+                 *scale, *labels, *weak, *computed, *whole, *several, *self.changed_form(), *gates)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

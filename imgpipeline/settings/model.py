@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.contracts.detection import DecoderName
+from imgpipeline.settings.detectors import parse_detectors
 from imgpipeline.settings.variables import split_list
 
 REDETECTION_MODEL = re.compile(
@@ -21,6 +22,11 @@ class ModelSettings(BaseSettings):
     """Models."""
 
     model: str = Field("demo", description="Registered model (`imgpipeline models list`), or path of an ONNX file.")
+    detectors: str | None = Field(
+        None,
+        description="Several registered models, each for its labels, in place of `IMGPIPELINE_MODEL`: "
+        "`yolox-nano: car, truck; yard: person` (docs/models.md).",
+    )
     model_decoder: DecoderName | None = Field(
         None,
         description="Output layout of the model, if `IMGPIPELINE_MODEL` is a path. Default: detected from the file.",
@@ -88,6 +94,13 @@ class ModelSettings(BaseSettings):
         le=100_000,
         description="A redetection stores its results each time it has processed this many frames.",
     )
+
+    @field_validator("detectors")
+    @classmethod
+    def _check_detectors(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_detectors(value)
+        return value
 
     @field_validator("redetect_models")
     @classmethod

@@ -3,8 +3,10 @@
 from imgpipeline.contracts.hours import Hours
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
+from imgpipeline.settings.detectors import parse_detectors
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.detector_group import DetectorGroup, Member
 from imgpipeline.vision.gate import Gate
 
 _MOST_WORKERS = 16
@@ -12,9 +14,19 @@ _MOST_WORKERS = 16
 
 
 def load_configured_detector(settings: Settings) -> Detector:
-    """Loads the detector that runs, checks and previews use; errors as `load_detector`."""
+    """Loads the detector, or the group of detectors, that runs, checks and previews use; errors as `load_detector`."""
+    if settings.detectors is None:
+        return _load(settings, settings.model)
+    group = []
+    for chosen in parse_detectors(settings.detectors):
+        detector = _load(settings.model_copy(update={"model_decoder": None, "model_labels": None}), chosen.model)
+        group.append(Member(detector, frozenset(chosen.labels or detector.spec.labels)))
+    return DetectorGroup(group)
+
+
+def _load(settings: Settings, model: str) -> Detector:
     return load_detector(
-        settings.model,
+        model,
         backend=settings.model_backend,
         confidence_threshold=settings.confidence_threshold,
         nms_threshold=settings.nms_threshold,

@@ -24,6 +24,7 @@ from imgpipeline.vision.decoders.final import detr_order
 from imgpipeline.vision.model import ModelSpec
 from imgpipeline.vision.precision import Precision, PrecisionSetting, choose_precision
 from imgpipeline.vision.preprocess import Placement, make_blob
+from imgpipeline.vision.reduction import NetworkInput
 from imgpipeline.vision.registry import find_model
 from imgpipeline.vision.signature import bind_picture_size
 
@@ -84,6 +85,21 @@ class Detector:
         """What frames record of it; 32-bit floats, which a file of them implies, are not named."""
         precision = None if self.precision == "fp32" else self.precision
         return DetectorUse(self.model_name, self.model_sha256, precision, self.confidence_threshold, self.nms_threshold)
+
+    @property
+    def uses(self) -> tuple[DetectorUse, ...]:
+        """All detectors that frames have to name beside their `model_used`."""
+        return () if self.use.precision is None else (self.use,)
+
+    @property
+    def members(self) -> tuple["Detector", ...]:
+        """The detectors that it consists of: itself."""
+        return (self,)
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """What `decode_image` needs to know of it."""
+        return self.spec.network_input
 
     @property
     def backend_name(self) -> str:
@@ -268,6 +284,11 @@ def self_test(detector: Detector) -> None:
     seen = pixels[8, [4, 20]].astype(int)
     if np.abs(seen - np.array(_KNOWN_BGR)).max() > 20:
         raise _not_seeing(f"a known JPEG decodes to {seen.tolist()}, expected is about {_KNOWN_BGR}")
+    for member in detector.members:
+        _test_network(member, pixels)
+
+
+def _test_network(detector: Detector, pixels: Pixels) -> None:
     _, sha256 = read_verified(detector.spec)
     if sha256 != detector.model_sha256:
         raise _not_seeing(f"{detector.spec.path} was changed since it was loaded (sha256 {sha256})")

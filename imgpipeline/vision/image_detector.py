@@ -56,7 +56,7 @@ class ImageDetector:
         self.detector = detector
         self._weak_above = weak_above
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-        self._reduced_for = detector.spec.network_input if settings.reduced_decoding else None
+        self._reduced_for = detector.network_input if settings.reduced_decoding else None
         self._pixels = WeightedLimit(max(settings.max_image_pixels, detect_workers(settings) * COMMON_PIXELS))
 
     def detect(

@@ -1,6 +1,6 @@
 """What is known of a model: its files, its input, and the layout of its output."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class ModelFile:
 class Preprocessing:
     """How a picture becomes the network's input."""
 
+    # Recipes of redetections hash the representation of the first four fields.
     resize: Resize
     """Stretched to the input's size, or scaled to fit into its top left corner or its centre."""
     channels: Literal["BGR", "RGB"]
@@ -40,9 +41,9 @@ class Preprocessing:
     """Factor on the values 0 to 255."""
     pad_value: int
     """What fills the rest of a letterbox, 0 to 255, before `scale`."""
-    mean: tuple[float, float, float] = NO_MEAN
+    mean: tuple[float, float, float] = field(default=NO_MEAN, repr=False)
     """What is subtracted after `scale`, for each channel in the order of `channels`."""
-    std: tuple[float, float, float] = NO_STD
+    std: tuple[float, float, float] = field(default=NO_STD, repr=False)
     """By what each channel is divided last, > 0."""
 
 

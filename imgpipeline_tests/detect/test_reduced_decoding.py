@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import zip_longest
 
@@ -85,6 +86,17 @@ def test_results_of_the_two_ways_are_not_mixed(detector: Detector):
         return recipe_of(detector, load_settings(**changes))
 
     assert recipe() == recipe(reduced_decoding=True) != recipe(reduced_decoding=False)
+
+
+def test_a_redetection_of_an_earlier_version_keeps_its_recipe():
+    """What was added to preprocessing and boxes counts only where it is used."""
+    demo = load_detector("demo")
+    settings = load_settings()
+    assert recipe_of(demo, settings) == "adf1769659229f99"
+    rules = replace(demo.spec.preprocessing, mean=(0.5, 0.5, 0.5))
+    normalized = Detector(replace(demo.spec, preprocessing=rules), demo.model_sha256, demo.backend)
+    whole = Detector(demo.spec, demo.model_sha256, demo.backend, integer_boxes=True)
+    assert len({recipe_of(one, settings) for one in (demo, normalized, whole)}) == 3
 
 
 def test_the_default_has_the_hash_that_segments_of_earlier_versions_have():

@@ -19,6 +19,7 @@ from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.detector_group import DetectorGroup, Member
 from imgpipeline.vision.image_pool import ImagePool
 from imgpipeline_tests.detect.conftest import jpeg, message
 
@@ -213,3 +214,25 @@ def test_a_gated_frame_lists_no_detector(store: ObjectStore):
     found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
     assert isinstance(found, Frame)
     assert (found.status, found.detectors) == (FrameStatus.GATED, ())
+
+
+def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_own(store: ObjectStore):
+    of = frame_work(store)
+    twice = DetectorGroup(
+        [Member(load_detector("demo"), frozenset({"car"})), Member(load_detector("demo"), frozenset({"person", "dog"}))]
+    )
+    plain = of.work(record(0, image_path="images/one.jpg"))
+    found = replace(of, detector=twice).work(record(0, image_path="images/one.jpg"))
+    assert isinstance(plain, Frame)
+    assert isinstance(found, Frame)
+    assert [use.model_name for use in found.detectors] == ["demo", "demo"]
+    assert found.needs_format_2
+    assert found.detections
+    for one in found.detections:
+        assert one.detector == (0 if one.label == "car" else 1)
+    read_back = Frame.from_json(found.to_json())
+    assert read_back.detectors == found.detectors
+    assert [d.detector for d in read_back.detections] == [d.detector for d in found.detections]
+    assert sorted(d.label for d in found.detections) == sorted(
+        d.label for d in plain.detections if d.label in ("car", "person", "dog")
+    )
