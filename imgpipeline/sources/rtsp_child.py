@@ -97,7 +97,7 @@ class Outbox:
 
 
 class RatePicker:
-    """Chooses at most `fps` frames a second, evenly spaced on average."""
+    """Chooses at most `fps` frames a second, evenly spaced on average; all frames if there is no limit."""
 
     def __init__(self, fps: float | None) -> None:
         self._period_s = 1 / fps if fps else 0.0
@@ -106,6 +106,8 @@ class RatePicker:
     def takes(self, at_s: float) -> bool:
         """Whether the frame at this time of the stream is one of them; the count restarts if the time jumps."""
         period_s = self._period_s
+        if not period_s:  # also a frame whose time is before that of the one before it
+            return True
         if self._due_s is None or abs(at_s - self._due_s) > 10 + period_s:
             self._due_s = at_s
         if at_s < self._due_s - 0.1 * period_s:

@@ -130,8 +130,8 @@ def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket:
     def built() -> int:
         return sum(1 for info in store.list_objects("summaries/label_counts") if info.key.endswith(".parquet"))
 
-    wait_until(lambda: built() == DAYS_AT_ONCE, limit_s=200, what="all days", interval_s=2)
-    site.wait_for_runs_to_end()
+    wait_until(lambda: built() == DAYS_AT_ONCE, limit_s=300, what="all days", interval_s=2)
+    site.wait_for_runs_to_end(limit_s=300)
     assert len(site.runs()) <= 8
 
 

@@ -17,6 +17,7 @@ import pytest
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, StatusChange
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s
+from imgpipeline.sources.rtsp_child import RatePicker
 from imgpipeline.sources.simulator.clip import write_clip
 from imgpipeline.sources.simulator.frame_code import read_number
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
@@ -349,6 +350,11 @@ def test_a_parent_that_is_slow_costs_the_oldest_frames_which_are_counted(
                 stop.set()
     lost = [item for item in items if isinstance(item, Lost)]
     assert {(item.reason, item.kind) for item in lost} == {("queue", Settled.DROPPED)}
+
+
+def test_without_a_limit_every_frame_is_taken_also_one_whose_time_goes_back():
+    picker = RatePicker(None)
+    assert all(picker.takes(at_s) for at_s in (1.0, 1.1, 1.05, 0.2, 0.2, 50.0))
 
 
 def test_pauses_double_up_to_a_minute_and_are_spread():

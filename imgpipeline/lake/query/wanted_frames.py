@@ -3,6 +3,7 @@
 A filter chooses frames, never some of a frame's detections: a frame that is chosen keeps all of its boxes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,6 +14,7 @@ from imgpipeline.lake.storage.engine import quoted
 _ALL_DAYS = Span()
 DAY_S = 24 * 60 * 60
 _DETECTION = "(day, frame_id, detection_number)"
+_NAMED = ("source", "source_image_path", "gate_reason", "CAST(attributes AS VARCHAR)")
 _SECOND = '(epoch_us("timestamp") % 86400000000 + 86400000000) % 86400000000 / 1000000'
 
 
@@ -64,6 +66,8 @@ class WantedFrames:
     """Only those that show the event of this `event_id`."""
     model: str | None = None
     """Only those that this model looked at; a detection counts as wanted if this model found it."""
+    words: tuple[str, ...] = ()
+    """Only those that hold each of these texts, in any case, in a name, label, attribute or reason."""
 
     @property
     def needs_detection(self) -> bool:
@@ -80,6 +84,7 @@ def frame_condition(wanted: WantedFrames) -> str:
         *_equal("source", wanted.source),
         *_equal("status", wanted.status and wanted.status.value),
         *_times(wanted),
+        *(_frame_with(word, wanted.span) for word in wanted.words),
     ]
     if wanted.area is not None:
         parts.append(f"source = {quoted(wanted.area.source)}")
@@ -113,6 +118,11 @@ def detection_condition(wanted: WantedFrames) -> str:
     return " AND ".join(parts)
 
 
+def holds_text(columns: Sequence[str], word: str) -> str:
+    """Returns the condition that one of some text columns holds a text, in any case."""
+    return " OR ".join(f"contains(lower({column}), lower({quoted(word)}))" for column in columns)
+
+
 def span_condition(span: Span) -> str:
     """Returns the condition that the column `day` lies in a span."""
     if span.first is not None and span.first == span.last:
@@ -132,6 +142,12 @@ def _times(wanted: WantedFrames) -> list[str]:
         joined = "AND" if start_s < end_s else "OR"
         parts.append(f"({_SECOND} >= {start_s} {joined} {_SECOND} < {end_s})")
     return parts
+
+
+def _frame_with(word: str, span: Span) -> str:
+    labelled = f"SELECT day, frame_id FROM detections WHERE ({holds_text(['label'], word)}) AND {span_condition(span)}"  # noqa: S608 - quoted
+    named = f"{holds_text(_NAMED, word)} OR frame_id = lower({quoted(word)})"
+    return f"({named} OR (day, frame_id) IN ({labelled}))"
 
 
 def _points_of(condition: str) -> str:

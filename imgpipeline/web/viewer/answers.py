@@ -134,7 +134,7 @@ def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: 
     return WantedFrames(
         query.source, query.label, query.status, Span(days[0], days[-1]), query.hour, query.time_of_day,
         query.min_confidence or 0.0, (query.zone and _area(rules_of(site, lake), query.zone)) or None,
-        query.track, query.object, query.event, query.model,
+        query.track, query.object, query.event, query.model, tuple((query.text or "").split()),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
 from imgpipeline.web.viewer.responses import error_json, status_of
 from imgpipeline.web.viewer.reviewing import reviewing_routes
+from imgpipeline.web.viewer.search import search_routes
 from imgpipeline.web.viewer.site import ViewedSite
 
 SECURITY_HEADERS = {
@@ -65,6 +66,7 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     app.include_router(reviewing_routes(site, renderer))
     app.include_router(day_list_routes(site, renderer))
     app.include_router(live_routes(site, renderer))
+    app.include_router(search_routes(site, renderer))
     app.include_router(change_routes(site))
     app.include_router(classic_routes(site, renderer))
     app.include_router(page_routes(site, renderer))

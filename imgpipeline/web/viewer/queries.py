@@ -142,6 +142,9 @@ class FrameQuery(DayQuery):
     object: Name | None = Field(None, description="Only frames with a detection of the object of this `object_id`.")
     event: Name | None = Field(None, description="Only the frames that show the event of this `event_id`.")
     model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
+    text: Name | None = Field(
+        None, description="Only frames that hold each of these words in a name, label, attribute or reason."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,7 +171,7 @@ class FrameQuery(DayQuery):
     @property
     def is_number(self) -> bool:
         """Whether the filters, apart from the confidence, are those of a number of `label_counts`."""
-        others = (self.status, self.zone, self.track, self.object, self.event, self.model, self.time_of_day)
+        others = (self.status, self.zone, self.track, self.object, self.event, self.model, self.text, self.time_of_day)
         return self.label is not None and all(one is None for one in others)
 
     def on(self, day: date) -> Self:

@@ -12,7 +12,8 @@ from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE,
 
 PATHS = (
     "/calendar", "/api/v1/reviewed",
-    "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/alerts/{number}",
+    "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
+    "/alerts/{number}",
     "/frames/{day}/{frame_id}",
     "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
     "/api/v1/label-counts", "/api/v1/explain", "/api/v1/alerts/{number}", "/api/v1/frames/{day}/{frame_id}",
@@ -23,6 +24,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from([*E
 DAYS = st.sampled_from([str(DAY), str(NEXT_DAY), "0001-01-01", "9999-12-31", "2026-W02-5"]) | TEXTS
 NUMBERS = st.integers().map(str) | st.floats().map(str) | TEXTS
 TIMES = st.datetimes().map(lambda time: f"{time.isoformat()}Z") | DAYS
+SEARCHES = st.sampled_from(["label:car", "source:gate", "after:2026-01-09", "before:x", "min:0.6", 'a"b', "no:filter"])
 VALUES: dict[str, st.SearchStrategy[str]] = {
     "day": DAYS, "source": TEXTS | st.just("gate"), "label": TEXTS | st.just("car"), "hour": NUMBERS | st.just("7"),
     "min_confidence": NUMBERS | st.just("0.6"), "status": TEXTS | st.just("gated"), "after": TEXTS, "before": TEXTS,
@@ -30,12 +32,13 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
     "from": DAYS, "to": DAYS, "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
     "month": TEXTS | st.just("2026-01"),
+    "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
 FILTERS = (
     "day", "from", "to", "source", "label", "hour", "time_from", "time_to", "min_confidence", "status", "zone", "track",
-    "object", "event", "model",
+    "object", "event", "model", "text",
 )  # fmt: skip
 KNOWN = {
     "/": ["day", "alert_num"],
@@ -45,6 +48,8 @@ KNOWN = {
     "/explain": ["day", "label", "hour", "source"],
     "/dashboard": ["label", "start", "end"],
     "/alerts": ["number"],
+    "/search": ["q"],
+    "/api/v1/search": ["q", "limit"],
     "/api/count_specific": ["label", "start", "end"],
     "/api/label_counts": ["start", "end"],
     "/api/timeline": ["label", "start", "end"],

@@ -108,6 +108,7 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
         f"/explain?day={DAY}&label=car",
         f"/dashboard?start={DAY}",
         "/live",
+        "/search?q=car",
         "/alerts",
         "/alerts/1",
     ):
