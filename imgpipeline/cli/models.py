@@ -9,6 +9,7 @@ import typer
 from imgpipeline.cli.models_add import add
 from imgpipeline.cli.models_check import check
 from imgpipeline.cli.models_compare import compare
+from imgpipeline.cli.models_quantize import quantize
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
 
-app = typer.Typer(help="Detection models: list, download, convert, measure, compare.")
+app = typer.Typer(help="Detection models: list, download, convert, quantize, measure, compare.")
 app.command("add")(add)
 app.command("check")(check)
 app.command("compare")(compare)
+app.command("quantize")(quantize)
 
 
 @app.command("list")

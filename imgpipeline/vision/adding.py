@@ -60,12 +60,32 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
         PermanentError: The network cannot be run, or the folder cannot be written.
     """
     folder = model_folder(model_dir)
-    _check_name(name, folder, replace_it=replace_it)
-    spec, content = _describe(file, wishes)
+    check_name(name, folder, replace_it=replace_it)
+    return register(*_describe(file, wishes), name, folder)
+
+
+def register(
+    spec: ModelSpec, content: bytes, name: str, folder: Path, made_of: Mapping[str, object] | None = None
+) -> ModelSpec:
+    """Writes a model's file and its entry.
+
+    Args:
+        spec: How its images are prepared and its output is read.
+        content: The ONNX file.
+        name: What it is called from now on, as `check_name` allows it.
+        folder: The folder of models.
+        made_of: What a model that was made here was made of, by field; None: it was not made here.
+
+    Returns:
+        The registered model.
+
+    Raises:
+        PermanentError: The folder cannot be written.
+    """
     onnx = ModelFile("onnx", f"{name}.onnx", None, len(content), hashlib.sha256(content).hexdigest())
     spec = replace(spec, name=name, path=folder / onnx.name, files=(onnx,), sha256=onnx.sha256)
     write_whole(spec.path, content)
-    write_whole(folder / f"{name}.toml", entry_text(spec).encode())
+    write_whole(folder / f"{name}.toml", entry_text(spec, made_of or {}).encode())
     return spec
 
 
@@ -90,7 +110,17 @@ def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
     return spec, content
 
 
-def _check_name(name: str, folder: Path, *, replace_it: bool) -> None:
+def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
+    """Checks that a model of the user may be called so.
+
+    Args:
+        name: The wanted name.
+        folder: The folder of models.
+        replace_it: Whether an entry of this name may be replaced.
+
+    Raises:
+        ConfigurationError: The name is not possible or taken.
+    """
     match = REDETECTION_MODEL.fullmatch(name)
     if match is None or match["name"] != name or name in _RESERVED:
         raise ConfigurationError(
@@ -106,8 +136,8 @@ def _check_name(name: str, folder: Path, *, replace_it: bool) -> None:
         )
 
 
-def entry_text(spec: ModelSpec) -> str:
-    """Writes an entry as TOML; `entries.own_spec` reads it."""
+def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> str:
+    """Writes an entry as TOML; `entries.own_spec` reads it, without what it was made of."""
     rules: Preprocessing = spec.preprocessing
     fields = {
         "summary": spec.summary,
@@ -127,12 +157,14 @@ def entry_text(spec: ModelSpec) -> str:
         "confidence_threshold": spec.confidence_threshold,
         "nms_threshold": spec.nms_threshold,
     }
-    lines = ["# Written by `imgpipeline models add`. The fields are explained in docs/models.md."]
+    lines = ["# Written by imgpipeline. The fields are explained in docs/models.md."]
     lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
     for file in spec.files:
         lines += ["", "[[files]]", f"role = {_toml(file.role)}", f"name = {_toml(file.name)}"]
         lines += [f"url = {_toml(file.url)}"] if file.url else []
         lines += [f"size_bytes = {file.size_bytes}", f"sha256 = {_toml(file.sha256)}"]
+    if made_of:
+        lines += ["", "[made_of]", *(f"{key} = {_toml(value)}" for key, value in made_of.items())]
     return "\n".join(lines) + "\n"
 
 

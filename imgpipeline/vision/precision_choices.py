@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from imgpipeline.vision.backends import BF16_BACKEND
+from imgpipeline.vision.backends import NARROW_BACKEND
 from imgpipeline.vision.detector import Detector
 
 
@@ -16,8 +16,8 @@ def describe_use(detector: Detector) -> str:
 def _bf16(detector: Detector) -> str:
     if detector.precision == "int8":
         return "not for a quantized model"
-    if importlib.util.find_spec(BF16_BACKEND) is None:
-        return f"needs the package {BF16_BACKEND}"
+    if importlib.util.find_spec(NARROW_BACKEND) is None:
+        return f"needs the package {NARROW_BACKEND}"
     from imgpipeline.vision.backends.openvino_backend import missing_bf16  # noqa: PLC0415 - the package is optional
 
     return missing_bf16() or "possible with IMGPIPELINE_PRECISION=bf16"

@@ -16,8 +16,8 @@ thread and with two: yolox-nano 14 to 17, 15 to 20 and 18 to 23 ms a picture, th
 order is fixed, so that a machine never changes its results by a measurement; where another backend is faster,
 `imgpipeline models bench` shows it and IMGPIPELINE_MODEL_BACKEND chooses it."""
 
-BF16_BACKEND: Final = "openvino"
-"""The backend that computes in bf16 on a processor."""
+NARROW_BACKEND: Final = "openvino"
+"""The backend that is fast in bf16 and int8 on a processor; no other one computes in bf16."""
 _MODULES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
 
 
@@ -32,7 +32,7 @@ def open_backend(
     """Loads a network into a backend.
 
     Args:
-        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one that computes in `precision`.
+        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one in `precision`.
         model: The bytes of an ONNX file.
         threads: Threads a picture; None: the backend's own choice.
         precision: What its floating-point layers compute in is bf16 or, for all else, 32-bit floats.
@@ -47,16 +47,16 @@ def open_backend(
     """
     installed = installed_backends()
     if name == "auto":
-        name = BF16_BACKEND if precision == "bf16" else installed[0]
+        name = _fastest(precision, installed)
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise ConfigurationError(
             f"No inference backend is called {name!r}; known are {known}.", next_step="set IMGPIPELINE_MODEL_BACKEND"
         )
-    if precision == "bf16" and name != BF16_BACKEND:
+    if precision == "bf16" and name != NARROW_BACKEND:
         raise ConfigurationError(
-            f"IMGPIPELINE_PRECISION is bf16, which the backend {name} does not compute in; {BF16_BACKEND} does.",
-            next_step=f"set IMGPIPELINE_MODEL_BACKEND to auto or {BF16_BACKEND}, or IMGPIPELINE_PRECISION to fp32",
+            f"IMGPIPELINE_PRECISION is bf16, which the backend {name} does not compute in; {NARROW_BACKEND} does.",
+            next_step=f"set IMGPIPELINE_MODEL_BACKEND to auto or {NARROW_BACKEND}, or IMGPIPELINE_PRECISION to fp32",
         )
     if name not in installed:
         if precision == "bf16":
@@ -72,3 +72,13 @@ def open_backend(
     more = {"bf16": True} if precision == "bf16" else {}
     backend: InferenceBackend = module.open_model(model, threads=threads, **more)
     return backend
+
+
+def _fastest(precision: Precision, installed: tuple[str, ...]) -> str:
+    """Returns the fastest backend; bf16 names the one that has it, whether or not it is installed.
+
+    ONNX Runtime computes a convolution in int8 only if its output is quantized too, which costs accuracy.
+    """
+    if precision == "bf16" or (precision == "int8" and NARROW_BACKEND in installed):
+        return NARROW_BACKEND
+    return installed[0]

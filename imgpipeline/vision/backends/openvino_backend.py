@@ -37,6 +37,8 @@ class OpenVINOBackend:
             }
         self._network = core.compile_model(core.read_model(model, None), "CPU", options)
         self.output_names = tuple(output.get_any_name() for output in self._network.outputs)
+        # If several threads begin, the first reads of a tensor's data may wait for each other and for the GIL for ever.
+        self._network.create_infer_request().get_input_tensor().data.fill(0)
         self._local = threading.local()
 
     def infer(self, blob: Floats) -> list[Floats]:

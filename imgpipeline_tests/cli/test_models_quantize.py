@@ -1,0 +1,52 @@
+"""`imgpipeline models quantize`: a model of its own, that every command takes by its name."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import cv2
+import pytest
+
+from imgpipeline.sources.simulator import Scene
+from imgpipeline_tests.cli.command import run
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streets")
+    for number in range(16):
+        assert cv2.imwrite(str(folder / f"{number:02d}.jpg"), Scene(3, frames=80).frame(5 * number)[0])
+    return folder
+
+
+@pytest.mark.slow
+def test_a_quantized_model_is_registered_listed_used_and_compared(streets: Path, tmp_path: Path):
+    env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
+    made = run("models", "quantize", "demo", "--images", streets, "--goal", "0.95", "--json", env=env, cwd=tmp_path)
+    assert made.status == 0, made.stderr
+    found = made.json()
+    assert (found["name"], found["model"], found["precision"]) == ("demo-int8", "demo", "int8")
+    assert (found["images"], found["calibrated_on"], found["held_out"]["images"]) == (16, 8, 4)
+    entry = tomllib.loads((tmp_path / "models" / "demo-int8.toml").read_text())
+    sha256 = hashlib.sha256(Path(found["path"]).read_bytes()).hexdigest()
+    assert (entry["files"][0]["sha256"], entry["made_of"]["model_sha256"]) == (sha256, found["model_sha256"])
+
+    listed = {row["name"]: row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json()}
+    assert listed["demo-int8"]["present"] is True
+    assert "quantized to int8 with 16 images" in listed["demo-int8"]["summary"]
+
+    compared = run(
+        "models", "compare", "demo", "demo-int8", "--images", streets, "--json", env=env, cwd=tmp_path
+    ).json()
+    assert (compared["b"]["precision"], compared["b"]["sha256"]) == ("int8", sha256)
+    assert compared["total"]["f1"] >= 0.9
+
+    again = run("models", "quantize", "demo-int8", "--images", streets, env=env, cwd=tmp_path)
+    assert again.status == 1
+    assert "is quantized already" in again.stderr
+
+
+def test_the_name_of_a_model_of_the_project_is_refused(streets: Path, tmp_path: Path):
+    ended = run("models", "quantize", "demo", "--images", streets, "--name", "yolox-nano", cwd=tmp_path)
+    assert ended.status == 1
+    assert "A model of the project is called 'yolox-nano'" in ended.stderr

@@ -1,0 +1,121 @@
+"""A quantized convolution computes what plain integer arithmetic says; everything else stays as it was."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.vision.backends import open_backend
+from imgpipeline.vision.quantization.graph import Range, find_convolutions, inputs_of, quantize, read_graph
+
+DICE = np.random.default_rng(3)
+BLOB = DICE.uniform(-1, 3, (1, 3, 8, 8)).astype(np.float32)
+FIRST = DICE.normal(size=(4, 3, 1, 1)).astype(np.float32)
+SECOND = DICE.normal(size=(2, 4, 1, 1)).astype(np.float32)
+RANGES = {"images": Range(-1.0, 3.0), "hidden": Range(0.0, 8.0)}
+
+
+@pytest.fixture(scope="module")
+def network() -> bytes:
+    """Two convolutions of 1x1 with a ReLU between them: `first`, `hidden`, `output`."""
+    return make_network(13)
+
+
+def make_network(opset: int) -> bytes:
+    constants = [numpy_helper.from_array(FIRST, "w1"), numpy_helper.from_array(SECOND, "w2")]
+    nodes = [
+        helper.make_node("Conv", ["images", "w1"], ["first"]),
+        helper.make_node("Relu", ["first"], ["hidden"]),
+        helper.make_node("Conv", ["hidden", "w2"], ["output"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8]),
+        helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 2, 8, 8]),
+    ]
+    graph = helper.make_graph(nodes, "two", ends[:1], ends[1:], constants)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+    ).SerializeToString()
+    return content
+
+
+def steps_of_weight(weight: np.ndarray) -> np.ndarray:
+    """Round each output channel to 127 steps on either side of zero: the oracle."""
+    rounded = []
+    for channel in weight:
+        step = np.abs(channel).max() / 127
+        rounded.append(np.round(channel / step) * step)
+    return np.array(rounded, np.float32)
+
+
+def steps_of_input(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    step = (high - low) / 255
+    zero = round(-low / step)
+    return ((np.clip(np.round(values / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+
+
+def convolve(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return np.einsum("oc,bcyx->boyx", weight[:, :, 0, 0], values)
+
+
+def run(content: bytes) -> np.ndarray:
+    return open_backend("onnxruntime", content).infer(BLOB)[0]
+
+
+def test_all_convolutions_are_found_with_what_they_read(network: bytes):
+    model = read_graph(network)
+    assert find_convolutions(model) == ["first", "output"]
+    assert inputs_of(model, ["first", "output"]) == ["images", "hidden"]
+
+
+def test_a_quantized_network_computes_with_rounded_inputs_and_weights(network: bytes):
+    hidden = np.maximum(convolve(steps_of_input(BLOB, -1, 3), steps_of_weight(FIRST)), 0)
+    expected = convolve(steps_of_input(hidden, 0, 8), steps_of_weight(SECOND))
+    made = quantize(read_graph(network), ["first", "output"], RANGES)
+    assert run(made) == pytest.approx(expected, abs=1e-4)
+    assert run(made) != pytest.approx(run(network), abs=1e-4)
+    assert len(made) > 0
+    onnx.checker.check_model(onnx.load_from_string(made), full_check=True)
+
+
+def test_convolutions_that_are_not_chosen_stay_exact(network: bytes):
+    model = read_graph(network)
+    assert run(quantize(model, [], RANGES)) == pytest.approx(run(network), abs=1e-6)
+    expected = convolve(steps_of_input(np.maximum(convolve(BLOB, FIRST), 0), 0, 8), steps_of_weight(SECOND))
+    assert run(quantize(model, ["output"], RANGES)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_model_itself_is_not_changed(network: bytes):
+    model = read_graph(network)
+    before = model.SerializeToString()
+    quantize(model, ["first", "output"], RANGES)
+    assert model.SerializeToString() == before
+
+
+def test_an_older_opset_is_converted(network: bytes):
+    old = read_graph(make_network(11))
+    assert old.opset_import[0].version == 13
+    assert run(quantize(old, ["first", "output"], RANGES)) == pytest.approx(
+        run(quantize(read_graph(network), ["first", "output"], RANGES)), abs=1e-6
+    )
+
+
+def test_an_opset_that_cannot_be_converted_is_refused():
+    """Nothing converts an operator that ONNX does not define."""
+    node = helper.make_node("Upsampled", ["x"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "unknown", [], []), opset_imports=[helper.make_opsetid("", 9)])
+    with pytest.raises(PermanentError, match="ONNX opset 9 cannot be converted") as caught:
+        read_graph(model.SerializeToString())
+    assert "export the model again" in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "zero"),
+    [(Range(0.0, 255.0), 1.0, 0), (Range(-1.0, 0.0), 1 / 255, 255), (Range(0.0, 0.0), 1.0, 0)],
+    ids=["image", "negative", "constant"],
+)
+def test_zero_is_always_exact(values: Range, scale: float, zero: int):
+    assert values.scale == pytest.approx(scale)
+    assert values.zero_point == zero
+    assert values.round(np.zeros(1, np.float32)) == 0
