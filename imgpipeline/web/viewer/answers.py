@@ -5,7 +5,7 @@ The questions themselves are those of `lake.query`, which commands and notebooks
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -159,13 +159,11 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         limit: At most so many frames.
 
     Raises:
-        UsageError: A cursor is wrong, or both are given.
+        UsageError: A cursor is wrong, or two places are given.
         ConfigurationError: The ledger does not know the days, or there is no such zone.
     """
-    after, before = read_cursor(query.after), read_cursor(query.before)
-    if after and before:
-        raise UsageError("after and before are both given.", next_step="give one of them")
     days = days_shown(lake, query)
+    after, before = _place(query, days[-1])
     wanted = wanted_frames(site, lake, query, days)
     found = list_frames(lake, wanted, limit + 1, after=after, before=before)
     rows = found.table.to_pylist(maps_as_pydicts="strict")
@@ -181,6 +179,16 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         newer=cursor_of(place_of(frames[0])) if frames and (after or (before and has_more)) else None,
         older=cursor_of(place_of(frames[-1])) if frames and (before or has_more) else None,
     )
+
+
+def _place(query: PageQuery, latest: date) -> tuple[FramePlace | None, FramePlace | None]:
+    """Returns after which place a page begins, or before which it ends."""
+    if sum(one is not None for one in (query.after, query.before, query.at)) > 1:
+        raise UsageError("Two of after, before and at are given.", next_step="give one of them")
+    if query.at_s is not None:
+        at = datetime.combine(latest, time(), UTC) + timedelta(seconds=query.at_s)
+        return FramePlace(at, at.date(), ""), None  # before all frames of this very time
+    return read_cursor(query.after), read_cursor(query.before)
 
 
 def _number(lake: LakeSession, query: FrameQuery, days: Sequence[date], least_confidence: float) -> int | None:

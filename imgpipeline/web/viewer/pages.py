@@ -39,6 +39,7 @@ from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.review_states import reviewed_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
+from imgpipeline.web.viewer.timeline import read_timeline
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 _SHOWN_DETECTIONS = 200
@@ -108,12 +109,18 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
         page = page_of_frames(site, lake, query, PAGE_FRAMES)
         names = site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days))
         days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+        whole = query.filters.of_whole_days
+        timeline = site.lake.remembered(
+            lake,
+            ("timeline", page.days[0], page.days[-1], whole),
+            lambda: read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
+        )
         visitor: Visitor = request.state.visitor
         reviewed = reviewed_of(site, visitor, page.days)
         counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return renderer.page(
-        "review.html", page=page, query=query, filters=query.filters, names=names, days=days, reviewed=reviewed,
-        reviewed_count=sum(counts.values()), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+        "review.html", page=page, timeline=timeline, query=query, filters=query.filters, names=names,
+        days=days, reviewed=reviewed, reviewed_count=sum(counts.values()), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
         back=f"/review{query.to_url()}", threshold=site.settings.summary_threshold,
     )  # fmt: skip
 

@@ -169,6 +169,11 @@ class FrameQuery(DayQuery):
         return TimeOfDay(_seconds(self.time_from or "00:00"), _seconds(self.time_to or "24:00"))
 
     @property
+    def of_whole_days(self) -> Self:
+        """The same filters for all times of day."""
+        return self.model_copy(update={"hour": None, "time_from": None, "time_to": None})
+
+    @property
     def is_number(self) -> bool:
         """Whether the filters, apart from the confidence, are those of a number of `label_counts`."""
         others = (self.status, self.zone, self.track, self.object, self.event, self.model, self.text, self.time_of_day)
@@ -182,13 +187,21 @@ class FrameQuery(DayQuery):
 class PageQuery(FrameQuery):
     """A page of frames."""
 
+    @property
+    def at_s(self) -> int | None:
+        """The time of day at which the page begins, in seconds."""
+        return None if self.at is None else _seconds(self.at)
+
     after: str | None = Field(None, max_length=300, description="A cursor: the frames after it, which are older.")
     before: str | None = Field(None, max_length=300, description="A cursor: the frames before it, which are newer.")
+    at: TimeText | None = Field(
+        None, description="Begin at this time (UTC) of the last day, with the frames then and older ones."
+    )
 
     @property
     def filters(self) -> FrameQuery:
         """The same frames without a place."""
-        exclude = {"after", "before", "limit", "format"}
+        exclude = {"after", "before", "at", "limit", "format"}
         return FrameQuery.model_validate(self.model_dump(exclude=exclude, by_alias=True))
 
 

@@ -30,7 +30,8 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "min_confidence": NUMBERS | st.just("0.6"), "status": TEXTS | st.just("gated"), "after": TEXTS, "before": TEXTS,
     "limit": NUMBERS | st.just("3"), "by": TEXTS | st.just("label"), "format": TEXTS | st.just("csv"), "start": TIMES,
     "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
-    "from": DAYS, "to": DAYS, "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
+    "from": DAYS, "to": DAYS, "at": TEXTS | st.just("12:00:01"),
+    "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
     "month": TEXTS | st.just("2026-01"),
     "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
@@ -42,7 +43,7 @@ FILTERS = (
 )  # fmt: skip
 KNOWN = {
     "/": ["day", "alert_num"],
-    "/review": [*FILTERS, "after", "before"],
+    "/review": [*FILTERS, "after", "before", "at"],
     "/calendar": ["month"],
     "/api/v1/reviewed": ["from", "to"],
     "/explain": ["day", "label", "hour", "source"],
@@ -53,7 +54,7 @@ KNOWN = {
     "/api/count_specific": ["label", "start", "end"],
     "/api/label_counts": ["start", "end"],
     "/api/timeline": ["label", "start", "end"],
-    "/api/v1/frames": [*FILTERS, "after", "before", "limit", "format"],
+    "/api/v1/frames": [*FILTERS, "after", "before", "at", "limit", "format"],
     "/api/v1/label-counts": ["day", "source", "label", "by", "format"],
     "/api/v1/explain": ["day", "label", "hour", "source"],
 }

@@ -141,3 +141,17 @@ def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
     page.goto("/calendar?month=2025-11")
     page.get_by_role("link", name="January 2026").click()
     page.wait_for_url("**/calendar?month=2026-01")
+
+
+@pytest.mark.medium
+def test_the_timeline_and_a_moment_lead_to_frames(page: Page, site: FilmedSite):
+    page.goto(f"/review?from={DAY}")
+    page.locator(".timeline a[tabindex]").nth(1).click(position={"x": 2, "y": 20})
+    page.wait_for_url(f"**/review?day={DAY}&time_from=12%3A00&time_to=13%3A00")
+    expect(page.get_by_role("status")).to_contain_text("48 frames, with 60 detections")
+    page.goto(f"/review?day={DAY}")
+    page.get_by_label("Jump to (UTC)").fill("12:01:03")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/review?day={DAY}&at=12%3A01%3A03")
+    expect(page.locator(".card time").first).to_have_text("12:01:00")
+    expect(page.get_by_role("link", name="← newer")).to_be_visible()
