@@ -14,6 +14,7 @@ from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, sh
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings.detectors import parse_detectors
 
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
@@ -33,9 +34,10 @@ def list_all(as_json: JsonOption = False) -> None:
 
     settings = load_settings()
     specs = list_models(settings.model_dir)
-    models = [_row(spec, in_use=spec.name == settings.model) for spec in specs]
+    used = [one.model for one in parse_detectors(settings.detectors)] if settings.detectors else [settings.model]
+    models = [_row(spec, in_use=spec.name in used) for spec in specs]
     refused = refused_entries(settings.model_dir).items()
-    models += [_refused_row(name, str(error), in_use=name == settings.model) for name, error in refused]
+    models += [_refused_row(name, str(error), in_use=name in used) for name, error in refused]
     if not any(model["in_use"] for model in models):
         models.append(_own_row(settings))
     if as_json:

@@ -37,7 +37,7 @@ class ModelSettings(BaseSettings):
         "file's metadata, else COCO's 80.",
     )
     model_dir: Path | None = Field(
-        None, description="Folder of pulled models. Default: `imgpipeline/models` in the user's cache folder."
+        None, description="Folder of pulled and added models. Default: `imgpipeline/models` in the user's cache folder."
     )
     model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
         "auto", description="Inference library; `auto` selects the fastest installed one."

@@ -76,9 +76,10 @@ def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec, into: Floats | No
     channels = cv2.split(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR))
     for plane, channel in zip(blob[0], channels if rules.channels == "BGR" else channels[::-1], strict=True):
         plane[top : top + height, left : left + width] = channel
-    blob[:, :, :top] = rules.pad_value
+    if top or left:
+        blob[:, :, :top] = rules.pad_value
+        blob[:, :, top : top + height, :left] = rules.pad_value
     blob[:, :, top + height :] = rules.pad_value
-    blob[:, :, top : top + height, :left] = rules.pad_value
     blob[:, :, top : top + height, left + width :] = rules.pad_value
     if rules.scale != 1:
         np.multiply(blob, np.float32(rules.scale), out=blob)

@@ -80,14 +80,10 @@ def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
 def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) -> None:
+    """And with a model of one's own, given by its path only."""
     model = shared_data / "models" / "yolox_nano.onnx"
 
-    done = run_demo(
-        folder,
-        f"--images={shared_data / 'images'}",
-        f"--model={model}",
-        IMGPIPELINE_MODEL_DECODER="yolox",
-    )
+    done = run_demo(folder, f"--images={shared_data / 'images'}", f"--model={model}")
 
     assert done.returncode == 0, done.stdout + done.stderr
     counted = dict(re.findall(r"(\w+)@\S+ \d\d:00 +│ +(\d+) │", done.stdout))

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.vision import registry
+from imgpipeline.vision.adding import entry_text
 from imgpipeline.vision.detector import load_detector
 from imgpipeline.vision.model import ModelFile
 from imgpipeline.vision.pull import Progress, pull_file, pull_model
+from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 from imgpipeline_tests.vision.file_server import FileServer, serve_files
@@ -197,6 +200,17 @@ def test_row_0_15_weights_cfg_and_names_are_fetched_once_with_progress(tiny, ser
     asked = len(server.asked)
     pull_model("tiny", model_dir=tiny)
     assert len(server.asked) == asked == 2
+
+
+def test_a_model_of_ones_own_is_pulled_from_the_url_in_its_entry(server, tmp_path):
+    content = find_model("demo").path.read_bytes()
+    server.files["yard.onnx"] = content
+    file = ModelFile("onnx", "yard.onnx", f"{server.url}/yard.onnx", len(content), hashlib.sha256(content).hexdigest())
+    (tmp_path / "yard.toml").write_text(entry_text(replace(find_model("demo"), name="yard", files=(file,))))
+    with pytest.raises(ConfigurationError, match="imgpipeline models pull yard"):
+        find_model("yard", model_dir=tmp_path)
+    pull_model("yard", model_dir=tmp_path)
+    assert load_detector("yard", model_dir=tmp_path).model_sha256 == file.sha256
 
 
 def test_a_converted_model_that_was_damaged_is_refused(tiny):
