@@ -1,9 +1,9 @@
 """The viewer as an ASGI application: routes, security headers, and the one place where errors become answers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
@@ -21,6 +21,7 @@ from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
+from imgpipeline.web.viewer.day_reports import report_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
@@ -60,16 +61,8 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     )  # fmt: skip
     renderer = Renderer(site.lake)
     _add_errors(app, renderer)
-    app.include_router(api_routes(site))
-    app.include_router(alert_routes(site, renderer))
-    app.include_router(acknowledging_routes(site))
-    app.include_router(reviewing_routes(site, renderer))
-    app.include_router(day_list_routes(site, renderer))
-    app.include_router(live_routes(site, renderer))
-    app.include_router(search_routes(site, renderer))
-    app.include_router(change_routes(site))
-    app.include_router(classic_routes(site, renderer))
-    app.include_router(page_routes(site, renderer))
+    for routes in _routes(site, renderer):
+        app.include_router(routes)
     app.mount("/static", StaticFiles(directory=str(STATIC)))
 
     @app.get("/docs", include_in_schema=False)
@@ -79,13 +72,28 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     @app.middleware("http")
     async def secure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         response = _refuse(request, access) or await answer(request)
-        response.headers.update(SECURITY_HEADERS)
+        for name, value in SECURITY_HEADERS.items():  # a report has a policy of its own
+            response.headers.setdefault(name, value)
         return response
 
     if not access.is_needed():
         # Nobody is asked for a password, so a page in a browser must not reach this through a name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     return app
+
+
+def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
+    yield api_routes(site)
+    yield alert_routes(site, renderer)
+    yield acknowledging_routes(site)
+    yield reviewing_routes(site, renderer)
+    yield day_list_routes(site, renderer)
+    yield live_routes(site, renderer)
+    yield report_routes(site, renderer)
+    yield search_routes(site, renderer)
+    yield change_routes(site)
+    yield classic_routes(site, renderer)
+    yield page_routes(site, renderer)
 
 
 def _refuse(request: Request, access: Access) -> Response | None:
