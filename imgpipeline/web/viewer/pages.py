@@ -119,7 +119,8 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
         reviewed = reviewed_of(site, visitor, page.days)
         counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return renderer.page(
-        "review.html", page=page, timeline=timeline, query=query, filters=query.filters, names=names,
+        "review.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
+        page=page, timeline=timeline, query=query, filters=query.filters, names=names,
         days=days, reviewed=reviewed, reviewed_count=sum(counts.values()), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
         back=f"/review{query.to_url()}", threshold=site.settings.summary_threshold,
     )  # fmt: skip
@@ -173,7 +174,8 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         except ImgpipelineError as error:
             lineage = error  # the rest of the page does not need the store
         return renderer.page(
-            "frame.html", frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query,
+            "frame.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
+            frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query,
             listed=listed, lineage=lineage, is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
             may_mark=Scope.ACKNOWLEDGE in visitor.scopes, threshold=site.settings.summary_threshold or None,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
+from imgpipeline.contracts.timezones import TimezoneName
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.frames import FramePlace
@@ -144,6 +145,10 @@ class FrameQuery(DayQuery):
     model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
     text: Name | None = Field(
         None, description="Only frames that hold each of these words in a name, label, attribute or reason."
+    )
+
+    timezone: Annotated[TimezoneName, Field(max_length=100)] | None = Field(
+        None, description="In which time zone pages show the times of frames; the API answers with UTC."
     )
 
     @model_validator(mode="after")

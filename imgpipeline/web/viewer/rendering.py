@@ -1,7 +1,7 @@
 """Renders the pages with Jinja2. Text from outside is escaped, and control characters are made visible."""
 
 import colorsys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -12,6 +12,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from imgpipeline import __version__
+from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.lake.sessions.local_time import in_zone
 from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
 from imgpipeline.web.viewer.responses import RETRY_AFTER_S
 from imgpipeline.web.viewer.shared_lake import SharedLake
@@ -50,7 +52,7 @@ class Renderer:
         )
         self._environment.filters.update(
             visible=visible, number=number, size=size, duration=duration, clock=clock, moment=moment, long_day=long_day,
-            long_month=long_month,
+            long_month=long_month, in_zone=frame_time,
             colour=self.colour, ago=ago,
         )  # fmt: skip
         self._environment.globals.update(url=url, static=static_url, version=__version__)
@@ -88,6 +90,19 @@ def url(path: str, **parameters: object) -> str:
     """Returns a URL of this site; parameters that are None are left out."""
     given = {name: str(value) for name, value in parameters.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def frame_time(time: datetime, zone: str, day: date | None = None) -> str:
+    """Returns a time as a clock of a zone shows it, with its offset unless it is UTC: `13:00:05 +01:00`.
+
+    Args:
+        time: The time.
+        zone: IANA name of the time zone.
+        day: UTC day that is shown anyway: the date is left out if it is the same.
+    """
+    local = in_zone(time, find_timezone(zone))
+    shown = clock(local, local.tzinfo or UTC) if local.date() == day else moment(local, local.tzinfo or UTC)
+    return shown if zone == "UTC" else f"{shown} {local.strftime('%z')[:3]}:{local.strftime('%z')[3:5]}"
 
 
 @cache

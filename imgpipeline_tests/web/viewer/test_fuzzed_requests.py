@@ -30,7 +30,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "min_confidence": NUMBERS | st.just("0.6"), "status": TEXTS | st.just("gated"), "after": TEXTS, "before": TEXTS,
     "limit": NUMBERS | st.just("3"), "by": TEXTS | st.just("label"), "format": TEXTS | st.just("csv"), "start": TIMES,
     "end": TIMES, "alert_num": NUMBERS | st.just("1"), "number": NUMBERS | st.just("1"), "position": NUMBERS,
-    "from": DAYS, "to": DAYS, "at": TEXTS | st.just("12:00:01"),
+    "from": DAYS, "to": DAYS, "timezone": TEXTS | st.just("Asia/Tokyo"), "at": TEXTS | st.just("12:00:01"),
     "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
     "month": TEXTS | st.just("2026-01"),
     "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
@@ -39,7 +39,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }  # fmt: skip
 FILTERS = (
     "day", "from", "to", "source", "label", "hour", "time_from", "time_to", "min_confidence", "status", "zone", "track",
-    "object", "event", "model", "text",
+    "object", "event", "model", "text", "timezone",
 )  # fmt: skip
 KNOWN = {
     "/": ["day", "alert_num"],
