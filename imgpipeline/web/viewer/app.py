@@ -22,6 +22,7 @@ from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
 from imgpipeline.web.viewer.day_reports import report_routes
+from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
@@ -89,6 +90,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield reviewing_routes(site, renderer)
     yield day_list_routes(site, renderer)
     yield live_routes(site, renderer)
+    yield heat_map_routes(site, renderer)
     yield report_routes(site, renderer)
     yield search_routes(site, renderer)
     yield change_routes(site)

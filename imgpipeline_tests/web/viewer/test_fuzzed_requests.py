@@ -11,7 +11,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
 PATHS = (
-    "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
+    "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
     "/frames/{day}/{frame_id}",
@@ -43,6 +43,8 @@ FILTERS = (
 )  # fmt: skip
 KNOWN = {
     "/": ["day", "alert_num"],
+    "/heatmap": [*FILTERS],
+    "/api/v1/heatmap": [*FILTERS],
     "/review": [*FILTERS, "after", "before", "at"],
     "/calendar": ["month"],
     "/api/v1/reviewed": ["from", "to"],
