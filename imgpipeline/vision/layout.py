@@ -18,6 +18,8 @@ from imgpipeline.vision.signature import SIZES_INPUT, Signature
 _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 """Strides of the feature maps: the usual ones, P6 and P2 variants, and tiny networks."""
 _ANCHORS_PER_CELL: Final = 3
+_CONVERTED: Final = "darknet"
+"""What `imgpipeline models convert` calls its networks."""
 _MOST_FINAL_BOXES: Final = 1000
 
 
@@ -63,7 +65,7 @@ def _of_one_output(signature: Signature, size: tuple[int, int], shape: tuple[int
     cells = [sum((size[0] // s) * (size[1] // s) for s in strides) for strides in _STRIDES]
     anchors = [_ANCHORS_PER_CELL * count for count in cells]
     written, names = f"one output [1, {first}, {last}]", labels_in_metadata(signature)
-    if signature.producer == "imgpipeline" and last > 5:
+    if signature.graph == _CONVERTED and last > 5:
         yield Layout("yolov4", f"{written}, written by `imgpipeline models convert`")
         return
     is_final = signature.metadata.get("end2end") == "True" or first not in (*cells, *anchors)

@@ -39,8 +39,8 @@ class Signature:
     """The file's properties, such as `names` and `license` in Ultralytics' exports."""
     operators: frozenset[str]
     """The types of the network's operators."""
-    producer: str
-    """The program that wrote the file; may be empty."""
+    graph: str
+    """The network's name; may be empty."""
 
     def input_size(self) -> tuple[int, int]:
         """Returns width and height of the images that the network takes.
@@ -94,7 +94,7 @@ def read_signature(path: Path) -> Signature:
         outputs=tuple(_port(value) for value in model.graph.output),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         operators=frozenset(node.op_type for node in model.graph.node),
-        producer=model.producer_name,
+        graph=model.graph.name,
     )
 
 

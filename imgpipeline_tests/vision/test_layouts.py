@@ -217,6 +217,15 @@ def test_published_models_are_recognized_by_their_shapes(width, height, shape, e
     assert plausible_layouts(read_signature(path))[0].decoder == expected
 
 
+def test_the_demos_model_by_its_path_is_the_demos_model(tmp_path):
+    """It was written by the same program as converted Darknet networks, and has another layout."""
+    demo = find_model("demo")
+    own = tmp_path / "own.onnx"
+    own.write_bytes(demo.path.read_bytes())
+    spec = find_model(str(own), None, demo.labels)
+    assert (spec.decoder, spec.preprocessing) == (demo.decoder, demo.preprocessing)
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -261,7 +270,7 @@ def test_a_half_precision_input_is_refused_with_the_way_out(write):
         find_model(str(path), None, LABELS)
 
 
-@given(st.integers(1, 900), st.integers(1, 900))
+@given(st.integers(1, 300), st.integers(1, 300))
 @settings(max_examples=examples(60), deadline=None)
 def test_a_centred_letterbox_is_that_of_ultralytics(width, height):
     """As `LetterBox(auto=False)` computes it: rounded size, rest halved, the smaller half left and above."""

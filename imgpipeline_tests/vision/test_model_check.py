@@ -39,7 +39,7 @@ def test_a_real_network_finds_the_same_in_another_layout(layout, yolox, dog, tmp
     assert all(iou > least_iou for *_, iou in pairs)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("picture", ["dog", "person"])
 @pytest.mark.parametrize(
     ("layout", "resize", "channels", "scale"),
