@@ -28,6 +28,7 @@ APT_PACKAGES = {
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "chromium": "chromium",
+    "curl": "curl",
     "mvn": "maven",
     "go": "golang-go",
 }
@@ -92,7 +93,7 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub", "chromium"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl"]
     if not (is_there(programs.kafka_jars) and is_there(programs.hadoop_jars)):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):

@@ -131,6 +131,15 @@ def chromium() -> Path:
     return _on_path("chromium")
 
 
+def curl() -> Path:
+    """Return the command with which the docs call HTTP servers.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("curl")
+
+
 def postgres_folder() -> Path:
     """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version.
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.lake.query.days import Span, unknown_day
@@ -33,6 +35,8 @@ class FramePage:
     """The UTC days with data that are listed, sorted."""
     frames: Sequence[Mapping[str, Any]]
     """Rows of `frames` with `file`, `detections` (label and count) and `boxes` (all detections)."""
+    table: pa.Table
+    """The same rows without `boxes`."""
     matching: int
     """Frames that match the filters, on all pages."""
     detections: int
@@ -166,13 +170,15 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
     after, before = _place(query, days[-1])
     wanted = wanted_frames(site, lake, query, days)
     found = list_frames(lake, wanted, limit + 1, after=after, before=before)
-    rows = found.table.to_pylist(maps_as_pydicts="strict")
-    has_more, kept = len(rows) > limit, rows[-limit:] if before else rows[:limit]
+    has_more = len(found.table) > limit
+    table = found.table.slice(max(0, len(found.table) - limit)) if before else found.table.slice(0, limit)
+    kept = table.to_pylist(maps_as_pydicts="strict")
     boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in kept])
     frames = [{**row, "boxes": boxes[row["day"], row["frame_id"]]} for row in kept]
     return FramePage(
         days=days,
         frames=frames,
+        table=table,
         matching=found.matching,
         detections=count_detections(lake, wanted),
         number=_number(lake, query, days, site.settings.summary_threshold),

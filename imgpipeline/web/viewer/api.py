@@ -1,4 +1,4 @@
-"""The API `/api/v1`: everything that the pages show, as JSON or CSV, with e-tags and cursors."""
+"""The API `/api/v1`: everything that the pages show, as JSON, CSV or Arrow, with e-tags and cursors."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from imgpipeline.lake.query.source_status import source_status_of
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames
 from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery
-from imgpipeline.web.viewer.responses import answer_bytes, answer_csv, answer_json
+from imgpipeline.web.viewer.responses import answer_arrow, answer_bytes, answer_csv, answer_json
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 
 DayPath = Annotated[Day, Path(description="UTC day, such as 2026-01-09.")]
@@ -65,6 +65,8 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)
             table = ask_session(lake, "label_counts", [day], choice).table
+        if query.format == "arrow":
+            return answer_arrow(request, f"label-counts-{day}", table)
         rows = table.to_pylist()
         if query.format == "csv":
             return answer_csv(request, f"label-counts-{day}", table.column_names, [list(row.values()) for row in rows])
@@ -88,13 +90,12 @@ def _add_frames(router: APIRouter, site: ViewedSite) -> None:
         """Frames of one day or several, the latest first, with their detections. `older` and `newer` are cursors."""
         with site.lake.reading() as lake:
             page = page_of_frames(site, lake, query, query.limit)
+        name = f"frames-{'-to-'.join(map(str, dict.fromkeys((page.days[0], page.days[-1]))))}"
+        if query.format == "arrow":
+            return answer_arrow(request, name, page.table)
         if query.format == "csv":
-            rows = ([row[column] for column in _CSV_COLUMNS] for row in page.frames)
             return answer_csv(
-                request,
-                f"frames-{'-to-'.join(map(str, dict.fromkeys((page.days[0], page.days[-1]))))}",
-                _CSV_COLUMNS,
-                rows,
+                request, name, _CSV_COLUMNS, ([row[column] for column in _CSV_COLUMNS] for row in page.frames)
             )
         return answer_json(request, {
             "day": page.day, "days": page.days, "matching": page.matching, "detections": page.detections,

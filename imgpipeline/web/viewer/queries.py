@@ -90,7 +90,7 @@ class CountQuery(DayQuery):
     by: Literal["label", "hour", "source", "label,hour", "label,source", "label,hour,source"] = Field(
         "label,hour", description="What makes a group."
     )
-    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
 
 
 class NumberQuery(_Query):
@@ -214,7 +214,7 @@ class FramesQuery(PageQuery):
     """A page of frames of the API."""
 
     limit: int = Field(100, ge=1, le=1000, description="At most this many.")
-    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
 
 
 def _seconds(time: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+import pyarrow as pa
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
@@ -12,6 +13,7 @@ from imgpipeline.contracts.documents import csv_text, plain
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 
 RETRY_AFTER_S = 2
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _FRESH = "no-cache"
 """A browser asks again each time, and gets 304 while nothing is new."""
 _LASTING = "private, max-age=3600"
@@ -26,6 +28,14 @@ def answer_json(request: Request, document: Mapping[str, Any]) -> Response:
 def answer_csv(request: Request, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
     """Returns rows as a CSV file, or 304 if the client has it."""
     return answer_bytes(request, csv_text(columns, rows).encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
+
+
+def answer_arrow(request: Request, name: str, table: pa.Table) -> Response:
+    """Returns rows as an Arrow IPC stream, or 304 if the client has it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return answer_bytes(request, sink.getvalue().to_pybytes(), ARROW_STREAM, file_name=f"{name}.arrows")
 
 
 def answer_bytes(
