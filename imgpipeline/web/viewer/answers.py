@@ -23,7 +23,7 @@ from imgpipeline.lake.query.frames import (
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor
+from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor, words_of
 from imgpipeline.web.viewer.site import ViewedSite
 
 
@@ -138,7 +138,7 @@ def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: 
     return WantedFrames(
         query.source, query.label, query.status, Span(days[0], days[-1]), query.hour, query.time_of_day,
         query.min_confidence or 0.0, (query.zone and _area(rules_of(site, lake), query.zone)) or None,
-        query.track, query.object, query.event, query.model, tuple((query.text or "").split()),
+        query.track, query.object, query.event, query.model, words_of(query.text or ""),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
 PAGE_FRAMES = 48
 """Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
 _LONGEST_NAME = 500
+_WORD = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
 def _read_day(given: object) -> date:
@@ -144,7 +146,7 @@ class FrameQuery(DayQuery):
     event: Name | None = Field(None, description="Only the frames that show the event of this `event_id`.")
     model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
     text: Name | None = Field(
-        None, description="Only frames that hold each of these words in a name, label, attribute or reason."
+        None, description='Only frames that hold each of these words, or `"two words"`, in a name, label or attribute.'
     )
 
     timezone: Annotated[TimezoneName, Field(max_length=100)] | None = Field(
@@ -220,6 +222,12 @@ class FramesQuery(PageQuery):
 def _seconds(time: str) -> int:
     hours, minutes, *seconds = map(int, time.split(":"))
     return min(DAY_S, (hours * 60 + minutes) * 60 + sum(seconds))
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Returns the words of a text; quotes hold several together as one."""
+    found = (quoted or plain for quoted, plain in _WORD.findall(text))
+    return tuple(word for word in found if word.strip())
 
 
 def cursor_of(place: FramePlace) -> str:

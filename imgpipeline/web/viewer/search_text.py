@@ -60,9 +60,10 @@ def parse_search(text: str, days: tuple[date, ...]) -> Search:
     for part in _PART.finditer(text.replace("\0", " ")):
         name, value = part["name"], part["plain"] if part["quoted"] is None else part["quoted"]
         if name is not None and name not in FILTERS:
-            value = part[0].replace('"', "")
+            value = part[0]
         if name not in FILTERS:
-            words += value.split()
+            word = value.replace('"', "")
+            words += [word] if word.strip() else []
         elif name in given:
             raise UsageError(f"{name}: is given twice.", next_step="give it once")
         else:
@@ -79,7 +80,7 @@ def parse_search(text: str, days: tuple[date, ...]) -> Search:
 def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) -> dict[str, object]:
     fields: dict[str, object] = {name: given[name] for name in _SAME if name in given}
     if words:
-        fields["text"] = " ".join(words)
+        fields["text"] = " ".join(word if word.split() == [word] else f'"{word}"' for word in words)
     if "min" in given:
         fields["min_confidence"] = given["min"]
     if "after" in given:

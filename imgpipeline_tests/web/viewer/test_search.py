@@ -66,6 +66,9 @@ def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(fo
         assert counts("CUT") == (0, 1, 0)
         assert counts("cable") == (0, 0, 1)
         assert counts("nieselregen sun") == (0, 0, 0)
+        assert counts("köln über") == (1, 0, 0)
+        assert counts('"köln über"') == (0, 0, 0)
+        assert counts('"ÜBER köln"') == (1, 0, 0)
 
 
 @pytest.mark.parametrize(

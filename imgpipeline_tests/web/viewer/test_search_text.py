@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.errors import UsageError
+from imgpipeline.web.viewer.queries import words_of
 from imgpipeline.web.viewer.search_text import FILTERS, parse_search
 
 DAYS = (date(2026, 1, 9), date(2026, 1, 10))
@@ -28,6 +29,7 @@ def read(text: str) -> dict[str, object]:
         pytest.param("rain label:car wet", {"label": "car", "text": "rain wet", "from": "2026-01-09"}, id="words"),
         pytest.param('"label:car"', {"text": "label:car", "from": "2026-01-09"}, id="quoted is no filter"),
         pytest.param("s3://site/a.jpg", {"text": "s3://site/a.jpg", "from": "2026-01-09"}, id="a colon in a word"),
+        pytest.param('"wet road" x', {"text": '"wet road" x', "from": "2026-01-09"}, id="a phrase"),
         pytest.param("", {"from": "2026-01-09"}, id="nothing"),
     ],
 )
@@ -56,4 +58,4 @@ def test_a_wrong_value_is_named(text: str, why: str):
 def test_any_text_is_read_or_refused_with_a_reason(text: str):
     with contextlib.suppress(UsageError):
         search = parse_search(text, DAYS)
-        assert (search.filters.text or "").split() == list(search.words)
+        assert words_of(search.filters.text or "") == search.words
