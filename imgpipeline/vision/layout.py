@@ -7,13 +7,11 @@ shows what each one finds.
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.decoders import DECODERS
-from imgpipeline.vision.decoders.final import DETR_OUTPUTS
-from imgpipeline.vision.signature import SIZES_INPUT, Signature
+from imgpipeline.vision.signature import DETR_OUTPUTS, SIZES_INPUT, Signature
 
 _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 """Strides of the feature maps: the usual ones, P6 and P2 variants, and tiny networks."""
@@ -102,11 +100,11 @@ def choose_layout(signature: Signature) -> Layout:
     task = signature.metadata.get("task", "detect")
     layouts = plausible_layouts(signature)
     if task != "detect" or not layouts:
-        shapes = _written([port.shape for port in signature.outputs])
+        shapes, known = _written([port.shape for port in signature.outputs]), ", ".join(get_args(DecoderName))
         what = f"made for the task {task!r}" if task != "detect" else f"of no known layout: its outputs are {shapes}"
         raise ConfigurationError(
             f"The model {signature.path} is {what}.",
-            next_step=f"export a detection model; or set IMGPIPELINE_MODEL_DECODER to one of {', '.join(DECODERS)}",
+            next_step=f"export a detection model; or set IMGPIPELINE_MODEL_DECODER to one of {known}",
         )
     return layouts[0]
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SIZES_INPUT = "orig_target_sizes"
 """The input of deployed RT-DETR, D-FINE and DEIM models that holds width and height of the picture."""
+DETR_OUTPUTS = ("labels", "boxes", "scores")
+"""Names of the outputs of the layout `detr`, in the order in which its decoder takes them."""
 
 
 @dataclass(frozen=True, slots=True)

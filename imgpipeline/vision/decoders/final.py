@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imgpipeline.vision.decoders.candidates import Candidates, Floats, wrong_shape
-
-DETR_OUTPUTS = ("labels", "boxes", "scores")
-"""Names of the outputs of the layout `detr`, in the order in which its decoder takes them."""
+from imgpipeline.vision.signature import DETR_OUTPUTS
 
 
 def decode_end_to_end(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
