@@ -17,6 +17,7 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Access, is_forged
 from imgpipeline.web.viewer.acknowledging import acknowledging_routes
 from imgpipeline.web.viewer.alerts import alert_routes
+from imgpipeline.web.viewer.annotating import annotating_routes
 from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
@@ -88,6 +89,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield alert_routes(site, renderer)
     yield acknowledging_routes(site)
     yield reviewing_routes(site, renderer)
+    yield annotating_routes(site, renderer)
     yield day_list_routes(site, renderer)
     yield live_routes(site, renderer)
     yield heat_map_routes(site, renderer)

@@ -1,6 +1,6 @@
 """The pages: overview, review grid, one frame, and the proof of a number. All of their state is in the URL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 from typing import Annotated, TypeVar
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
-from imgpipeline.lake.lineage.frame_lineage import FrameLineage, numbers_counting, trace_frame
+from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
@@ -21,6 +21,7 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.alerts import numbered_page
+from imgpipeline.web.viewer.annotations import annotations_of
 from imgpipeline.web.viewer.answers import (
     day_counts,
     days_shown,
@@ -42,6 +43,7 @@ from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 from imgpipeline.web.viewer.timeline import read_timeline
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
+AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
 _MODELS = """
 SELECT model, count(*) FROM (
@@ -168,14 +170,20 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
         visitor: Visitor = request.state.visitor
         reviewed = reviewed_of(site, visitor, [day])
-        lineage: FrameLineage | ImgpipelineError
-        try:
-            lineage = trace_frame(site.store, frame, len(boxes))
-        except ImgpipelineError as error:
-            lineage = error  # the rest of the page does not need the store
+        lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
+        annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
         return renderer.page(
             "frame.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
-            frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query,
-            listed=listed, lineage=lineage, is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
-            may_mark=Scope.ACKNOWLEDGE in visitor.scopes, threshold=site.settings.summary_threshold or None,
+            frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query, listed=listed,
+            lineage=lineage, annotations=annotations, may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+            is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
+            threshold=site.settings.summary_threshold or None,
         )  # fmt: skip
+
+
+def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
+    """Reads from the store, which may be away, or returns why not: the rest of a page does not need the store."""
+    try:
+        return read()
+    except ImgpipelineError as error:
+        return error

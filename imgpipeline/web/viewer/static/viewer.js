@@ -223,3 +223,44 @@ setInterval(() => {
   listen();
   if (changes && changes.readyState !== EventSource.OPEN) look();
 }, LOOK_MS);
+
+// Where a person says that an object is missing, its box is drawn on the image, in pixels of the original.
+const drawing = document.querySelector("[data-draws-box] [name=box]");
+const canvas = document.querySelector(".large svg.boxes");
+
+if (drawing && canvas) {
+  const figure = canvas.closest("figure");
+  let start = null;
+  let drawn = null;
+  const pixel = (event) => {
+    const { left, top, width, height } = canvas.getBoundingClientRect();
+    const { width: across, height: down } = canvas.viewBox.baseVal;
+    const scale = Math.min(width / across, height / down);
+    const x = (event.clientX - left - (width - across * scale) / 2) / scale;
+    const y = (event.clientY - top - (height - down * scale) / 2) / scale;
+    return [Math.round(Math.min(Math.max(x, 0), across)), Math.round(Math.min(Math.max(y, 0), down))];
+  };
+  figure.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    start = pixel(event);
+    figure.setPointerCapture(event.pointerId);
+  });
+  figure.addEventListener("pointermove", (event) => {
+    if (!start) return;
+    const end = pixel(event);
+    const box = [0, 1].map((at) => Math.min(start[at], end[at])).concat([0, 1].map((at) => Math.abs(start[at] - end[at])));
+    if (!box[2] || !box[3]) return;
+    drawing.value = box.join(", ");
+    if (!drawn) {
+      drawn = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      drawn.setAttribute("class", "drawn");
+      canvas.append(drawn);
+    }
+    for (const [at, name] of ["x", "y", "width", "height"].entries()) drawn.setAttribute(name, box[at]);
+  });
+  for (const name of ["pointerup", "pointercancel"]) {
+    figure.addEventListener(name, () => {
+      start = null;
+    });
+  }
+}

@@ -1,0 +1,161 @@
+"""Saying that a detection is wrong or that an object is missing: by forms on the frame's page, and by the API."""
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.frames import detections_in
+from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.access import Visitor
+from imgpipeline.web.viewer.acknowledging import allowed
+from imgpipeline.web.viewer.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
+from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, shown_day
+from imgpipeline.web.viewer.forms import read_form
+from imgpipeline.web.viewer.pages import read_query
+from imgpipeline.web.viewer.queries import Day, DayQuery, FrameId, Name
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.site import ViewedSite
+
+_LONGEST_NOTE = 2_000
+DayPath = Annotated[Day, Path(description="UTC day.")]
+FramePath = Annotated[FrameId, Path(description="The frame's id.")]
+AnnotationPath = Annotated[FrameId, Path(description="The annotation's id.")]
+
+
+class AnnotationBody(BaseModel):
+    """What is wrong in a frame."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mistake: Mistake = Field(
+        description="`wrong`: a detection that should not be there. `missing`: an object was missed."
+    )
+    detection_number: int | None = Field(None, ge=0, description="The wrong detection's number in `detections`.")
+    label: Name | None = Field(None, description="The missing object's label.")
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+        None, description="The missing object's x, y, width and height in pixels of the original image."
+    )
+    note: str = Field("", max_length=_LONGEST_NOTE, description="In your own words.")
+
+
+def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: Names the store.
+        renderer: Makes the page.
+    """
+    router = APIRouter(tags=["viewer"])
+    _add_api(router, site)
+    _add_forms(router, site)
+
+    @router.get("/feedback", include_in_schema=False, response_class=HTMLResponse)
+    def page(request: Request) -> Response:
+        query = read_query(DayQuery, request)
+        with site.lake.reading() as lake:
+            day = shown_day(lake, query.day)
+            if day is None:
+                return renderer.page("empty.html")
+            days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+        return renderer.page("feedback.html", day=day, days=days, annotations=list(annotations_of(site.store, day)))
+
+    return router
+
+
+def _add_api(router: APIRouter, site: ViewedSite) -> None:
+    @router.get("/api/v1/annotations")
+    def of_day(request: Request, query: Annotated[DayQuery, Query()]) -> Response:
+        """What people said of the detections of a day, also what was taken back."""
+        with site.lake.reading() as lake:
+            day = known_day(lake, query.day)
+        found = [one.to_json() for one in annotations_of(site.store, day)]
+        return answer_json(request, {"day": day, "annotations": found})
+
+    @router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
+    def annotate(request: Request, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
+        """Says that a detection is wrong or that an object is missing. No count changes."""
+        return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
+
+    @router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
+    def take_back(request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath) -> dict[str, Any]:
+        """Takes an annotation back. It stays stored, with who took it back."""
+        by = allowed(request, Scope.ACKNOWLEDGE).name
+        return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
+
+
+def _add_forms(router: APIRouter, site: ViewedSite) -> None:
+    @router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False)
+    async def by_form(request: Request, day: DayPath, frame_id: FramePath) -> Response:
+        visitor = allowed(request, Scope.ACKNOWLEDGE)
+        body = _body_of(await read_form(request))
+        await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
+        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+
+    @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
+    def take_back(request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath) -> Response:
+        by = allowed(request, Scope.ACKNOWLEDGE).name
+        withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
+        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+
+
+def _body_of(form: Mapping[str, str]) -> AnnotationBody:
+    given: dict[str, Any] = {name: value for name, value in form.items() if value.strip()}
+    if "box" in given:
+        given["box"] = given["box"].replace(",", " ").split()
+    try:
+        return AnnotationBody.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{first['loc'][0] if first['loc'] else 'The form'}: {first['msg']}.",
+            next_step="give a label, and a box as x, y, width, height",
+        ) from None
+
+
+def _keep(site: ViewedSite, visitor: Visitor, day: date, frame_id: str, body: AnnotationBody) -> Annotation:
+    with site.lake.reading() as lake:
+        frame = frame_row(lake, day, frame_id)
+        found = {row["detection_number"]: row for row in detections_in(lake, [(day, frame_id)])[day, frame_id]}
+    if body.mistake is Mistake.WRONG:
+        label, box, number = _wrong(found, body)
+    else:
+        (label, box), number = _missing(frame, body), None
+    given = Annotation(new_id(), day, frame_id, body.mistake, label, box, number, body.note, visitor.name, site.clock())
+    keep(site.store, given)
+    return given
+
+
+def _wrong(
+    found: Mapping[int, Mapping[str, Any]], body: AnnotationBody
+) -> tuple[str, tuple[float, float, float, float] | None, int]:
+    if body.label is not None or body.box is not None:
+        raise UsageError("A wrong detection has label and box already.", next_step="give its detection_number alone")
+    if body.detection_number is None or body.detection_number not in found:
+        numbers = ", ".join(map(str, found)) or "none"
+        raise UsageError("Which detection is wrong?", next_step=f"give a detection_number; the frame has {numbers}")
+    row = found[body.detection_number]
+    box = None if row["x"] is None else (row["x"], row["y"], row["width"], row["height"])
+    return row["label"], box, body.detection_number
+
+
+def _missing(frame: Mapping[str, Any], body: AnnotationBody) -> tuple[str, tuple[float, float, float, float]]:
+    if body.detection_number is not None or body.label is None or body.box is None:
+        raise UsageError(
+            "A missing object needs its label and box.", next_step="give label and box, no detection_number"
+        )
+    x, y, width, height = body.box
+    across, down = frame["image_width"] or math.inf, frame["image_height"] or math.inf
+    if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= across and y + height <= down):
+        raise UsageError(
+            f"The box {body.box} does not lie in the image of {frame['image_width']} x {frame['image_height']} pixels.",
+            next_step="give x, y, width and height in its pixels",
+        )
+    return body.label, (x, y, width, height)

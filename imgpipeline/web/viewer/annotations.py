@@ -1,0 +1,149 @@
+"""What people say of detections: one is wrong, or an object is missing. Stored for training; no count reads it.
+
+An annotation is an object of its own, put create-only, and another one withdraws it. So nothing that was said is lost,
+and both name who said it.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+PREFIX = "annotations"
+_WITHDRAWN = ".withdrawn"
+
+
+class Mistake(StrEnum):
+    """What a detector did wrong."""
+
+    WRONG = "wrong"
+    """It found something that is not there, or under another label."""
+    MISSING = "missing"
+    """It found nothing where there is an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What somebody says of one object in one frame."""
+
+    annotation_id: str
+    """32 hexadecimal digits."""
+    day: date
+    """UTC day of the frame."""
+    frame_id: str
+    """The frame."""
+    mistake: Mistake
+    """What is wrong."""
+    label: str
+    """Label of the wrong detection, or of the missing object."""
+    box: tuple[float, float, float, float] | None
+    """x, y, width and height in pixels of the original image; None for a detection without a box."""
+    detection_number: int | None
+    """Number of the wrong detection within its frame when this was said."""
+    note: str
+    """In their own words; may be empty."""
+    by: str
+    """Who says so."""
+    at: datetime
+    """When, UTC."""
+    withdrawn_by: str | None = None
+    """Who took it back; None if it stands."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the document, as it is stored and as the API shows it."""
+        return {**asdict(self), "day": str(self.day), "mistake": self.mistake.value, "at": format_time(self.at)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Annotation":
+        """Reads what `to_json` wrote."""
+        box, number = data["box"], data["detection_number"]
+        return cls(
+            annotation_id=str(data["annotation_id"]),
+            day=date.fromisoformat(data["day"]),
+            frame_id=str(data["frame_id"]),
+            mistake=Mistake(data["mistake"]),
+            label=str(data["label"]),
+            box=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            detection_number=None if number is None else int(number),
+            note=str(data["note"]),
+            by=str(data["by"]),
+            at=parse_time(data["at"]),
+        )
+
+
+def new_id() -> str:
+    """Returns an id for an annotation."""
+    return uuid.uuid4().hex
+
+
+def keep(store: ObjectStore, given: Annotation) -> None:
+    """Stores a new annotation.
+
+    Raises:
+        TransientError: The store does not answer; whether it is stored shows the frame's page.
+    """
+    store.create(_key(given.day, given.frame_id, given.annotation_id), json.dumps(given.to_json()).encode())
+
+
+def withdraw(store: ObjectStore, day: date, frame_id: str, annotation_id: str, *, by: str, at: datetime) -> Annotation:
+    """Takes an annotation back; of several calls, the first one counts.
+
+    Raises:
+        ConfigurationError: There is no such annotation.
+        TransientError: The store does not answer.
+    """
+    key = _key(day, frame_id, annotation_id)
+    try:
+        given = _read(store, key)
+    except ObjectMissingError:
+        raise ConfigurationError(
+            f"The frame has no annotation {annotation_id}.", next_step=f"see /frames/{day}/{frame_id}"
+        ) from None
+    store.create(key + _WITHDRAWN, json.dumps({"by": by, "at": format_time(at)}).encode())
+    return replace(given, withdrawn_by=_withdrawn_by(store, key))
+
+
+def annotations_of(store: ObjectStore, day: date, frame_id: str | None = None) -> Iterator[Annotation]:
+    """Yields the annotations of a day or of one frame, by frame.
+
+    Raises:
+        PermanentError: An object is damaged.
+        TransientError: The store does not answer.
+    """
+    prefix = f"{PREFIX}/day={day}" + (f"/{frame_id}" if frame_id else "")
+    keys = {info.key for info in store.list_objects(prefix)}
+    for key in sorted(key for key in keys if not key.endswith(_WITHDRAWN)):
+        given = _read(store, key)
+        yield replace(given, withdrawn_by=_withdrawn_by(store, key)) if key + _WITHDRAWN in keys else given
+
+
+def _key(day: date, frame_id: str, annotation_id: str) -> str:
+    return f"{PREFIX}/day={day}/{frame_id}/{annotation_id}.json"
+
+
+def _read(store: ObjectStore, key: str) -> Annotation:
+    data = store.get(key)
+    try:
+        return Annotation.from_json(json.loads(data))
+    except (ValueError, TypeError, KeyError, LookupError):
+        raise _damaged(store, key) from None
+
+
+def _withdrawn_by(store: ObjectStore, key: str) -> str:
+    try:
+        return str(json.loads(store.get(key + _WITHDRAWN))["by"])
+    except (ValueError, TypeError, KeyError):
+        raise _damaged(store, key + _WITHDRAWN) from None
+
+
+def _damaged(store: ObjectStore, key: str) -> PermanentError:
+    return PermanentError(
+        f"{store.url}/{key} is damaged; expected an annotation.", next_step="delete it, and annotate the frame again"
+    )
