@@ -38,6 +38,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.page import PAGE, render_page
 from benchmarks.pipeline import measure_pipeline
 from benchmarks.place import Place, open_place, say
+from benchmarks.precision import measure_precision
 from benchmarks.reduction import measure_reduction
 from benchmarks.sensor import measure_sensor
 from benchmarks.small import measure_small
@@ -63,6 +64,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "batch": measure_batch,
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
     "reduction": measure_reduction,
+    "precision": measure_precision,
     "small": measure_small,
     "sources": measure_sources,
     "tracking": lambda place, _: measure_tracking(place.s3),

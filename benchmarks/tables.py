@@ -7,6 +7,7 @@ from benchmarks.batch_tables import batch_tables
 from benchmarks.bundle_tables import bundle_tables
 from benchmarks.days_tables import days_tables
 from benchmarks.pipeline_tables import pipeline_tables
+from benchmarks.precision_tables import precision_tables
 from benchmarks.reduction_tables import reduction_tables
 from benchmarks.source_tables import source_tables
 from benchmarks.table import Table, at_least, at_most
@@ -246,6 +247,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "bundles": bundle_tables,
     "sensor": _figures,
     "reduction": reduction_tables,
+    "precision": precision_tables,
     "small": _figures,
     "sources": source_tables,
     "tracking": _tracking,

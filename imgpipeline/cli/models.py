@@ -10,6 +10,7 @@ from imgpipeline.cli.models_add import add
 from imgpipeline.cli.models_check import check
 from imgpipeline.cli.models_compare import compare
 from imgpipeline.cli.models_quantize import quantize
+from imgpipeline.cli.models_tune import tune
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -25,6 +26,7 @@ app.command("add")(add)
 app.command("check")(check)
 app.command("compare")(compare)
 app.command("quantize")(quantize)
+app.command("tune")(tune)
 
 
 @app.command("list")

@@ -42,11 +42,11 @@ class ModelSettings(BaseSettings):
     model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
         "auto", description="Inference library; `auto` selects the fastest installed one."
     )
-    precision: Literal["fp32", "bf16", "int8", "fp16"] = Field(
+    precision: Literal["fp32", "bf16", "int8", "fp16", "auto"] = Field(
         "fp32",
-        description="What the model computes in (models/README.md): `fp32` (a quantized model: `int8`), `bf16` on "
-        "processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only; `fp16` is reserved "
-        "for GPUs.",
+        description="What the model computes in (docs/models.md): `fp32` (a quantized model: `int8`), `bf16` on "
+        "processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only, `auto` for the "
+        "fastest one that `imgpipeline models tune` measured on this machine; `fp16` is reserved for GPUs.",
     )
     model_threads: int | None = Field(
         None, ge=1, le=256, description="Threads per inference. Default: the cores are divided among the workers."

@@ -5,6 +5,7 @@ from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.settings.detectors import parse_detectors
 from imgpipeline.vision.backends.base import usable_cores
+from imgpipeline.vision.configured_precision import choose_by_speed
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.detector_group import DetectorGroup, Member
 from imgpipeline.vision.gate import Gate
@@ -25,19 +26,22 @@ def load_configured_detector(settings: Settings) -> Detector:
 
 
 def _load(settings: Settings, model: str) -> Detector:
-    return load_detector(
+    chosen = choose_by_speed(settings, model, detect_workers(settings))
+    detector = load_detector(
         model,
-        backend=settings.model_backend,
+        backend=chosen.backend,
         confidence_threshold=settings.confidence_threshold,
         nms_threshold=settings.nms_threshold,
         nms_per_class=settings.nms_per_class,
         threads=settings.model_threads or max(1, usable_cores() // detect_workers(settings)),
-        precision=settings.precision,
+        precision=chosen.precision,
         integer_boxes=settings.integer_boxes,
         decoder=settings.model_decoder,
         labels=settings.model_labels,
         model_dir=settings.model_dir,
     )
+    detector.chosen_because = chosen.reason
+    return detector
 
 
 def configured_gate(settings: Settings) -> Gate:

@@ -55,6 +55,7 @@ class Detector:
         nms_per_class: Whether only boxes of one label compete.
         precision: What the network computes in.
         integer_boxes: Whether boxes are cut to whole pixels before suppression, as in the classic OpenCV recipe.
+        chosen_because: Why backend and precision were chosen, for `doctor`; empty if the settings name them.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Detector:
         self.nms_per_class = spec.nms_per_class if nms_per_class is None else nms_per_class
         self.precision = precision
         self.integer_boxes = integer_boxes
+        self.chosen_because = ""
         self._kept = threading.local()
 
     @property

@@ -10,7 +10,11 @@ def describe_use(detector: Detector) -> str:
     """Returns, in one sentence for each precision, what a detector computes in and what it could compute in."""
     others = {"bf16": _bf16(detector), "int8": _int8(detector), "fp16": "needs a GPU, and models run on the CPU"}
     said = [f"{name}: {why}" for name, why in others.items() if name != detector.precision]
-    return f"runs in {detector.backend_name} on the CPU, in {detector.precision}. " + "; ".join(said)
+    return f"runs in {detector.backend_name} on the CPU, in {detector.precision}{_why(detector)}. " + "; ".join(said)
+
+
+def _why(detector: Detector) -> str:
+    return f", chosen by IMGPIPELINE_PRECISION=auto ({detector.chosen_because})" if detector.chosen_because else ""
 
 
 def _bf16(detector: Detector) -> str:

@@ -114,6 +114,7 @@ WRONG_CALLS = [
     ("models quantize nonsense --images .", "There is no model 'nonsense'"),
     ("models quantize demo", "Missing option '--images'."),
     ("models quantize demo --images . --goal 1.5", "Invalid value for '--goal'"),
+    ("models tune --model nonsense", "There is no model 'nonsense'"),
     ("models bench --model nonsense", "There is no model 'nonsense'."),
     ("demo --model nonsense", "There is no model 'nonsense'."),
     ("redetect --model nonsense --day 2026-01-01", "There is no model 'nonsense'"),

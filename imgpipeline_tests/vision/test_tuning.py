@@ -1,0 +1,113 @@
+"""What is fastest is measured once for each machine and model; `auto` uses it and says why."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.settings import load_settings
+from imgpipeline.vision.backends import installed_backends
+from imgpipeline.vision.configured import load_configured_detector
+from imgpipeline.vision.configured_precision import choose_by_speed
+from imgpipeline.vision.detector import read_verified
+from imgpipeline.vision.precision_choices import describe_use
+from imgpipeline.vision.registry import find_model
+from imgpipeline.vision.tuning import (
+    TunedRow,
+    Tuning,
+    machine_id,
+    read_tuning,
+    tune_model,
+    tuning_path,
+    write_tuning,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ROWS = (
+    TunedRow("onnxruntime", "fp32", 2, 1, 40.0),
+    TunedRow("opencv", "fp32", 2, 1, 30.0),
+    TunedRow("onnxruntime", "fp32", 1, 2, 90.0),
+)
+
+
+def tuning_of_demo(*rows: TunedRow, machine: str | None = None) -> Tuning:
+    sha256 = read_verified(find_model("demo"))[1]
+    return Tuning("demo", sha256, machine or machine_id(), "2026-03-01T12:00:00Z", rows)
+
+
+def test_the_fastest_row_with_as_many_workers_is_the_best():
+    tuning = tuning_of_demo(*ROWS)
+    assert tuning.best(2) == ROWS[0]
+    assert tuning.best(1) == ROWS[2]
+    assert tuning.best(2, "opencv") == ROWS[1]
+    assert tuning.best(4) is None
+    assert tuning.best(2, "openvino") is None
+
+
+def test_a_result_is_kept_for_this_machine_and_model_only(tmp_path: Path):
+    tuning = tuning_of_demo(*ROWS)
+    write_tuning(tmp_path, tuning)
+    assert read_tuning(tmp_path, tuning.model_sha256) == tuning
+    assert read_tuning(tmp_path, "0" * 64) is None
+    other = tuning_of_demo(*ROWS, machine="another-one")
+    (tmp_path / "other").mkdir()
+    write_tuning(tmp_path / "other", other)
+    assert read_tuning(tmp_path / "other", other.model_sha256) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"rows": [1]}'], ids=["empty", "no-fields", "no-rows"])
+def test_a_damaged_result_counts_as_none(text: str, tmp_path: Path):
+    path = tuning_path(tmp_path, "a" * 64, machine_id())
+    path.parent.mkdir()
+    path.write_text(text)
+    assert read_tuning(tmp_path, "a" * 64) is None
+
+
+def test_auto_uses_the_fastest_kept_row_and_says_why(tmp_path: Path):
+    slow, fast = TunedRow("onnxruntime", "fp32", 2, 1, 40.0), TunedRow("opencv", "fp32", 2, 1, 50.0)
+    write_tuning(tmp_path, tuning_of_demo(slow, fast))
+    settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
+    detector = load_configured_detector(settings)
+    assert (detector.backend_name, detector.precision) == ("opencv", "fp32")
+    said = "images/s with 2 workers, measured 2026-03-01T12:00:00Z: opencv fp32 50.0, onnxruntime fp32 40.0"
+    assert detector.chosen_because == said
+    assert f"chosen by IMGPIPELINE_PRECISION=auto ({said})" in describe_use(detector)
+
+
+def test_a_backend_that_is_set_is_kept_by_auto(tmp_path: Path):
+    write_tuning(tmp_path, tuning_of_demo(*ROWS))
+    settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2, model_backend="opencv")
+    assert choose_by_speed(settings, "demo", 2).backend == "opencv"
+
+
+@pytest.mark.medium
+def test_the_first_start_measures_and_the_next_ones_do_not(tmp_path: Path):
+    settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
+    first = choose_by_speed(settings, "demo", 2)
+    kept = list((tmp_path / "tuning").glob("*.json"))
+    assert len(kept) == 1
+    before = kept[0].read_bytes()
+    assert choose_by_speed(settings, "demo", 2) == first
+    assert kept[0].read_bytes() == before
+
+
+@pytest.mark.medium
+def test_every_installed_backend_is_measured_in_each_arrangement():
+    spec = find_model("demo")
+    told: list[TunedRow] = []
+    content = read_verified(spec)[0]
+    tuning = tune_model(spec, content, arrangements=((2, 1), (1, 2)), seconds=0.01, now=NOW, told=told.append)
+    assert tuning.rows == tuple(told)
+    exact = [(row.backend, row.workers, row.threads) for row in tuning.rows if row.precision == "fp32"]
+    assert exact == [(name, *each) for each in ((2, 1), (1, 2)) for name in installed_backends()]
+    assert {row.backend for row in tuning.rows if row.precision == "bf16"} <= {"openvino"}
+    assert min(row.images_per_s for row in tuning.rows) > 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    settings = load_settings(precision="auto", model_dir=tmp_path / "file")
+    with pytest.raises(PermanentError, match="cannot be kept in") as caught:
+        choose_by_speed(settings, "demo", 2)
+    assert "IMGPIPELINE_MODEL_DIR" in (caught.value.next_step or "")
