@@ -22,7 +22,8 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 _QUIET_S = 120.0
 """A server may start for as long as it computes or prints: Dagster took ten minutes on an overloaded machine."""
 _LONGEST_START_S = 1_800.0
-_END_S = 15.0
+_END_S = 60.0
+"""On a busy machine the clean end of Dagster takes a while, and is worth the wait."""
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 
