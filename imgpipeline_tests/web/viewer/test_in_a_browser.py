@@ -69,7 +69,7 @@ def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStor
     assert box["x"] - image["x"] == pytest.approx(10 * scale, abs=4)
     assert box["y"] - image["y"] == pytest.approx(12 * scale, abs=4)
     assert box["width"] == pytest.approx(30 * scale, abs=4)
-    page.get_by_label("dog").uncheck()
+    page.get_by_role("checkbox", name="dog").uncheck()
     expect(page.locator('.large g[data-label="dog"]')).to_be_hidden()
     expect(page.locator('.large g[data-label="car"]')).to_be_visible()
     page.keyboard.press("Escape")
