@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from benchmarks.page import FIGURES, PAGE, render_page
 
 RESULTS = {
@@ -18,6 +20,7 @@ def test_the_page_is_what_its_figures_make_of_it() -> None:
     assert render_page(page, results) == page
 
 
+@pytest.mark.medium
 def test_every_benchmark_has_its_place_on_the_page() -> None:
     from benchmarks.__main__ import NAMES  # noqa: PLC0415 - it imports all of Dagster
 

@@ -30,11 +30,13 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.medium
 def test_the_version_is_shown(tmp_path: Path):
     ended = run("--version", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"imgpipeline {__version__}\n")
 
 
+@pytest.mark.medium
 def test_help_names_every_command(tmp_path: Path):
     ended = run("--help", cwd=tmp_path)
     assert ended.status == 0
@@ -43,6 +45,7 @@ def test_help_names_every_command(tmp_path: Path):
         assert f" {command} " in ended.stdout
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["status", "--help"]], ids=" ".join)
 def test_version_and_help_load_nothing_heavy(arguments: list[str]):
     """What they cost follows from what they import; `python -m benchmarks --only small` measures it."""
@@ -52,6 +55,7 @@ def test_version_and_help_load_nothing_heavy(arguments: list[str]):
     assert not HEAVY & loaded
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["ingest", "folder"], ["query"]])
 def test_a_wrong_call_ends_with_status_two_and_no_data(arguments: list[str], tmp_path: Path):
     ended = run(*arguments, cwd=tmp_path)
@@ -59,12 +63,14 @@ def test_a_wrong_call_ends_with_status_two_and_no_data(arguments: list[str], tmp
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.medium
 def test_an_error_is_one_message_on_stderr_with_what_to_do_next(tmp_path: Path):
     ended = run("dead-letters", "list", "--day", "yesterday", "--json", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (2, "")
     assert ended.stderr == "Error: --day is 'yesterday'.\nNext: give a day such as 2026-01-09\n"
 
 
+@pytest.mark.medium
 def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
     ended = run("settings", env={"IMGPIPELINE_LANES": "none-of-your-business"}, cwd=tmp_path)
     assert ended.status == 1
@@ -72,6 +78,7 @@ def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
     assert "none-of-your-business" not in ended.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
 def test_ctrl_c_ends_with_status_130_and_no_traceback(inherited: Callable[..., Any] | signal.Handlers, tmp_path: Path):
     """Also where the tests run in the background of a shell, whose children ignore SIGINT."""
@@ -91,6 +98,7 @@ def interrupt_a_wait(tmp_path: Path) -> Ended:
         return interrupt("topics", "create", env=env, cwd=tmp_path, when=silent.accept)
 
 
+@pytest.mark.medium
 def test_a_reader_of_only_the_beginning_causes_no_error(tmp_path: Path):
     command = f"{sys.executable} -m imgpipeline.cli settings table | head -n 1"
     ended = subprocess.run(

@@ -126,6 +126,7 @@ def test_a_store_of_imports_alone_is_audited_without_kafka(folder_site: dict[str
     assert "not compared" in run("audit", env=away, cwd=tmp_path).stdout
 
 
+@pytest.mark.medium
 def test_where_a_topic_has_chains_kafka_has_to_answer(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     write_chain(store_of(folder_site), frames(0, 3))
     away = {**folder_site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}

@@ -32,6 +32,7 @@ def silent(_: Settings) -> Iterator[tuple[str, str]]:
     yield "object store", "never"
 
 
+@pytest.mark.medium
 def test_every_check_is_told_in_its_order_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checks, "LIMIT_S", 0.5)
     chosen = {

@@ -25,6 +25,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.medium
 def test_row_1_14_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Path, tmp_path: Path):
     env = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri()}
     ended = run("detect", pictures, "--json", env=env, cwd=tmp_path)
@@ -39,6 +40,7 @@ def test_row_1_14_the_images_of_a_folder_are_detected_and_nothing_is_stored(pict
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.medium
 def test_row_1_14_label_counts_are_shown_and_a_file_that_cannot_be_read_is_named(pictures: Path, tmp_path: Path):
     (pictures / "torn.jpg").write_bytes(jpeg()[:2000])
     ended = run("detect", pictures / "a.jpg", pictures / "torn.jpg", cwd=tmp_path)
@@ -64,6 +66,7 @@ def test_row_1_14_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: P
     assert [info.key for info in store.list_objects("site")] == []
 
 
+@pytest.mark.medium
 def test_row_0_16_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
     ended = run("detect", pictures / "a.jpg", "--draw", "drawn", cwd=tmp_path)
     assert ended.status == 0
@@ -76,6 +79,7 @@ def test_row_0_16_boxes_are_drawn_and_each_detection_is_printed_without_a_broker
         assert detection["label"] in ended.stdout
 
 
+@pytest.mark.medium
 def test_row_0_16_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
     shutil.copy(pictures / "a.jpg", pictures / "below")
     ended = run("detect", pictures, "--draw", tmp_path / "drawn", "--json", cwd=tmp_path)

@@ -36,6 +36,7 @@ def test_for_people_it_is_a_table(site: dict[str, str], tmp_path: Path):
     assert "Everything works." in ended.stdout
 
 
+@pytest.mark.medium
 def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     env = {
         "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",

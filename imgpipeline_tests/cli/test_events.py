@@ -59,6 +59,7 @@ def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path
     assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
 
 
+@pytest.mark.medium
 def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path, tmp_path: Path):
     ended = run("rules", "put", rules_file, env=folder_site, cwd=tmp_path)
     assert ended.status == 0

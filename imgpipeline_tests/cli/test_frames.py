@@ -119,6 +119,7 @@ def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path
     assert ended.stderr == "No frames match (all days); `imgpipeline summary sources` lists the sources.\n"
 
 
+@pytest.mark.medium
 def test_a_source_that_never_was_points_to_those_there_are(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", "--source", "gate", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")

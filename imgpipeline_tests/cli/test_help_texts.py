@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ def commands(of: typer.Typer, *above: str) -> Iterator[tuple[str, ...]]:
         yield from commands(group.typer_instance, *above, str(group.name))
 
 
+@pytest.mark.medium
 def test_every_command_has_a_help_text():
     for command in commands(app):
         answered = CliRunner().invoke(app, [*command, "--help"])

@@ -101,6 +101,7 @@ def test_a_network_that_cannot_be_converted_is_one_message(tmp_path: Path):
     assert not (tmp_path / "net.onnx").exists()
 
 
+@pytest.mark.medium
 def test_the_bench_measures_every_backend(tmp_path: Path):
     result = run("models", "bench", "--rounds", "1", "--json", cwd=tmp_path).json()
     assert result["model"] == "demo"
@@ -121,6 +122,7 @@ def site_model(tmp_path: Path) -> Path:
     return write_network(tmp_path / "site.onnx", {"output0": boxes}, metadata=metadata)
 
 
+@pytest.mark.medium
 def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_model: Path, tmp_path: Path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models"), "IMGPIPELINE_MODEL": "site"}
     added = run("models", "add", site_model, "--name", "site", env=env, cwd=tmp_path)
@@ -134,6 +136,7 @@ def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_mod
     assert "files is missing" in row["problem"]
 
 
+@pytest.mark.medium
 def test_the_check_draws_each_interpretation_and_names_the_command_that_adds_it(site_model: Path, tmp_path: Path):
     (tmp_path / "gate.jpg").write_bytes(jpeg())
     ended = run("models", "check", site_model, tmp_path / "gate.jpg", "--top", "3", "--json", cwd=tmp_path)

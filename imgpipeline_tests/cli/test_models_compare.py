@@ -33,6 +33,7 @@ def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Pa
     assert sum(label["found"] for label in found["labels"].values()) == total["found"]
 
 
+@pytest.mark.medium
 def test_a_file_that_is_no_image_is_named_and_the_others_are_compared(streets: Path, tmp_path: Path):
     torn = tmp_path / "torn.jpg"
     torn.write_bytes((streets / "0.jpg").read_bytes()[:2000])

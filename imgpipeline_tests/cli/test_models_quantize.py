@@ -46,6 +46,7 @@ def test_a_quantized_model_is_registered_listed_used_and_compared(streets: Path,
     assert "is quantized already" in again.stderr
 
 
+@pytest.mark.medium
 def test_the_name_of_a_model_of_the_project_is_refused(streets: Path, tmp_path: Path):
     ended = run("models", "quantize", "demo", "--images", streets, "--name", "yolox-nano", cwd=tmp_path)
     assert ended.status == 1

@@ -36,6 +36,7 @@ def test_label_counts_by_hour_with_their_times(filled: dict[str, str], tmp_path:
     assert rows[0]["mean_confidence"] == pytest.approx(0.9)
 
 
+@pytest.mark.medium
 def test_label_counts_of_one_day_as_a_table(filled: dict[str, str], tmp_path: Path):
     ended = run_new("summary", "label-counts", "--day", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0

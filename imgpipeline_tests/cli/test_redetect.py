@@ -105,6 +105,7 @@ def test_an_error_names_what_to_do(
         call(*arguments)
 
 
+@pytest.mark.medium
 def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) -> None:
     with pytest.raises(PermanentError) as error:
         call("redetect", "--model", "demo@0.3", "--day", "2026-03-05")
@@ -127,6 +128,7 @@ def test_an_empty_store_has_no_day_to_process(folder_site: dict[str, str], tmp_p
     assert f"Error: {FIRST} has no frames to re-process. Days with a table `frames`: none." in ended.stderr
 
 
+@pytest.mark.medium
 def test_days_must_be_named(store: ObjectStore) -> None:
     with pytest.raises(UsageError, match="No days are given"):
         call("redetect", "--model", "demo")

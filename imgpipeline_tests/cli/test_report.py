@@ -42,6 +42,7 @@ def test_a_report_is_written_to_a_file_and_the_same_to_stdout(filled: dict[str, 
     assert sorted((tmp_path / "store").rglob("*")) == before
 
 
+@pytest.mark.medium
 def test_a_report_of_a_day_of_another_time_zone(filled: dict[str, str], tmp_path: Path):
     """Both frames are of 12:00 UTC, which is the next day at the other end of the world; nothing is put."""
     before = sorted((tmp_path / "store").rglob("*"))
@@ -52,6 +53,7 @@ def test_a_report_of_a_day_of_another_time_zone(filled: dict[str, str], tmp_path
     assert sorted((tmp_path / "store").rglob("*")) == before
 
 
+@pytest.mark.medium
 def test_without_a_day_it_is_yesterdays_in_the_working_folder(filled: dict[str, str], tmp_path: Path):
     yesterday = utc_now().date() - timedelta(days=1)
     ended = run("report", env=filled, cwd=tmp_path)
@@ -95,6 +97,7 @@ def words(command: str) -> list[str]:
     return shown.stdout.decode().split("\0")[1:-1]
 
 
+@pytest.mark.medium
 def test_a_file_that_cannot_be_written_is_an_error(filled: dict[str, str], tmp_path: Path):
     missing = tmp_path / "missing" / "day.html"
     ended = run("report", "--day", DAY.isoformat(), "--out", missing, env=filled, cwd=tmp_path)

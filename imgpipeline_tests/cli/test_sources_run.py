@@ -27,6 +27,7 @@ IMAGE = {"content-type": "image/jpeg"}
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
 
 
+@pytest.mark.medium
 def test_the_example_of_every_kind_is_well(tmp_path: Path):
     ended = run("sources", "run", EXAMPLE, "--check", cwd=tmp_path)
     assert (ended.status, "7 sources" in ended.stderr) == (0, True), ended.stderr

@@ -200,6 +200,7 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     return said.err
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("wrong_call", "message"), WRONG_CALLS, ids=[wrong_call[:LONGEST_ID] for wrong_call, _ in WRONG_CALLS]
 )
@@ -209,6 +210,7 @@ def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
     assert message in call(shlex.split(wrong_call), monkeypatch, capfd)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", leaf_commands(cli_app.app), ids=" ".join)
 def test_every_command_refuses_an_unknown_option_and_names_its_help(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -218,6 +220,7 @@ def test_every_command_refuses_an_unknown_option_and_names_its_help(
     assert f"`imgpipeline {' '.join(command)} --help`" in said
 
 
+@pytest.mark.medium
 def test_every_command_with_arguments_stands_in_the_table_of_wrong_calls():
     in_table = [wrong_call for wrong_call, _ in WRONG_CALLS]
     for words in leaf_commands(cli_app.app):

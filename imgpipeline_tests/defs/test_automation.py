@@ -198,6 +198,7 @@ def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_
     assert graph.tick()[TABLE] == set(), "news does not make a broken day be tried more often"
 
 
+@pytest.mark.medium
 def test_a_build_that_works_ends_the_pauses_of_those_that_failed(graph: Graph) -> None:
     graph.announce(TODAY)
     for _ in range(3):

@@ -58,6 +58,7 @@ def tick() -> dg.RunRequest | str:
     return data.run_requests[0] if data.run_requests else str(data.skip_message)
 
 
+@pytest.mark.medium
 def test_the_schedule_asks_for_a_pass_once_there_is_something_to_bundle() -> None:
     store = open_store(load_settings())
     assert "Nothing to bundle" in str(tick())

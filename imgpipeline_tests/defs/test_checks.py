@@ -117,6 +117,7 @@ def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     )
 
 
+@pytest.mark.medium
 def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:

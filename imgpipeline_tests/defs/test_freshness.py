@@ -71,6 +71,7 @@ def test_a_pipeline_that_stands_still_is_told_of(
     assert state_after(instance, monkeypatch, hours) is state
 
 
+@pytest.mark.medium
 def test_cameras_that_are_off_are_not_told_of_because_the_last_day_is_looked_at_again_before(
     instance: dg.DagsterInstance,
 ) -> None:

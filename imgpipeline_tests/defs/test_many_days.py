@@ -87,6 +87,7 @@ def test_days_with_holes_are_one_run_for_each_stretch(instance: dg.DagsterInstan
     assert len(runs_of(request, instance)) == 4
 
 
+@pytest.mark.medium
 def test_one_day_is_one_run_without_a_backfill(instance: dg.DagsterInstance) -> None:
     announce(instance, [FIRST])
     (request,) = tick(instance)

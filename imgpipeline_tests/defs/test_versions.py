@@ -88,6 +88,7 @@ def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
     return store
 
 
+@pytest.mark.medium
 def test_what_was_just_built_is_not_stale_and_not_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert stale(instance, defs) == set()
     assert requested(instance, defs) == {}

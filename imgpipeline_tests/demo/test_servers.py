@@ -37,6 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
+@pytest.mark.medium
 def test_a_start_that_shows_no_progress_is_given_up_and_names_the_log(start: Start):
     server = start("import time; time.sleep(600)")
     with pytest.raises(PermanentError, match=r"did not start: there has been no progress for 1 s.*dagster\.log"):
@@ -70,6 +71,7 @@ def test_computing_and_printing_are_progress(start: Start, program: str):
         wait_until(lambda before=before: server.signs_of_life() != before, limit_s=60, what="progress")
 
 
+@pytest.mark.medium
 def test_a_server_that_answers_late_is_waited_for(start: Start):
     server = start(
         "import http.server, sys, time\n"

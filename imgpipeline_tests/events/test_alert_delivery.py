@@ -84,6 +84,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.medium
 def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
     raise_alerts(store, 1)
     received: Received = []
@@ -158,6 +159,7 @@ def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_ke
     assert received[1] == received[2]
 
 
+@pytest.mark.medium
 def test_row_3_9_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path: Path, store: ObjectStore):
     chain = AlertChain(store)
     for number, notify in enumerate([(), ("guards",), ("office", "guards")], start=1):
@@ -172,6 +174,7 @@ def test_row_3_9_a_rule_notifies_its_subscribers_and_the_other_targets_hear_noth
     assert [len(read_attempts(store, number)[0].accepted) for number in (1, 2, 3)] == [3, 1, 2]
 
 
+@pytest.mark.medium
 def test_row_3_9_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, store: ObjectStore):
     chain = AlertChain(store)
     for number in range(1, 21):
@@ -183,6 +186,7 @@ def test_row_3_9_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: 
     assert [message["title"] for message in at_guards + at_archive] == ["20 alerts: 1 to 20", "8 alerts: 13 to 20"]
 
 
+@pytest.mark.medium
 def test_row_3_9_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, store: ObjectStore):
     AlertChain(store).append(event(1), difference_image=None, now=NOW, notify=("guards",))
     received: Received = []

@@ -80,6 +80,7 @@ def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
     return {event.event_id for event in read_events(store, settings, DAY)}
 
 
+@pytest.mark.medium
 def test_live_alerts_are_the_events_of_the_day(store: ObjectStore, tmp_path: Path):
     chain, live = writer(store), watch(store, tmp_path)
     assert live.look() == []
@@ -111,6 +112,7 @@ def test_a_restarted_watch_raises_only_what_has_no_alert(store: ObjectStore, tmp
     assert watch(store, tmp_path).look() == []
 
 
+@pytest.mark.medium
 def test_two_watches_raise_each_event_once(store: ObjectStore, tmp_path: Path):
     both = [watch(store, tmp_path), watch(store, tmp_path)]
     chain = writer(store)
@@ -151,6 +153,7 @@ def test_a_start_takes_over_the_comparisons_of_the_stored_table(store: ObjectSto
     assert {alert.event.event_id for alert in watch(store, tmp_path).look()} == wanted
 
 
+@pytest.mark.medium
 def test_a_watch_ends_when_nothing_has_happened_for_a_while(store: ObjectStore, tmp_path: Path):
     append(writer(store), make_frames(store))
     ticks = itertools.count()

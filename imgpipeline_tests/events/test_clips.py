@@ -60,6 +60,7 @@ def decoded(path: Path) -> list[tuple[float, np.ndarray]]:
         return [(float(found.time or 0), found.to_ndarray(format="rgb24")) for found in container.decode(video=0)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
 def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store: ObjectStore, tmp_path: Path, name: str):
     made = write(store, tmp_path, name, ClipWish(before_s=2, after_s=1))
@@ -73,6 +74,7 @@ def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store: Obj
     assert brightness == pytest.approx([60 + 20 * SECONDS.index(second) for second in expected], abs=6)
 
 
+@pytest.mark.medium
 def test_boxes_are_drawn_and_the_event_is_marked(store: ObjectStore, tmp_path: Path):
     write(store, tmp_path, wish=ClipWish(before_s=1, after_s=1))
     shown = dict(zip(["before", "first", "second", "third", "after"], decoded(tmp_path / "clip.mp4"), strict=True))
@@ -88,6 +90,7 @@ def test_boxes_are_drawn_and_the_event_is_marked(store: ObjectStore, tmp_path: P
     ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_deleted_image_is_a_frame_that_says_so(store: ObjectStore, tmp_path: Path):
     for number in (2, 3):
         store.delete(f"images/cam-1/{DAY}/{number}.png")
@@ -100,6 +103,7 @@ def test_a_deleted_image_is_a_frame_that_says_so(store: ObjectStore, tmp_path: P
     assert all((pixels > 200).sum() > 100 for pixels in shown[1:3]), "text"
 
 
+@pytest.mark.medium
 def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store: ObjectStore, tmp_path: Path):
     store.put(f"images/cam-1/{DAY}/4.png", png(np.full((301, 201, 3), 140, np.uint8)))
     made = write(store, tmp_path, wish=ClipWish(before_s=3, after_s=60, speed=2, most_frames=5))
@@ -109,6 +113,7 @@ def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store: Obje
     assert {pixels.shape for _, pixels in shown} == {(120, 160, 3)}
 
 
+@pytest.mark.medium
 def test_frames_of_one_time_are_shown_one_after_the_other(store: ObjectStore, tmp_path: Path):
     event = replace(event_of(store, tmp_path), source="twin")
     image = {"source_image_path": f"images/cam-1/{DAY}/1.png", "timestamp": event.timestamp}
@@ -117,6 +122,7 @@ def test_frames_of_one_time_are_shown_one_after_the_other(store: ObjectStore, tm
     assert [time for time, _ in decoded(tmp_path / "clip.gif")] == pytest.approx([0, 0.01])
 
 
+@pytest.mark.medium
 def test_what_cannot_be_made_is_an_error_with_the_next_step(store: ObjectStore, tmp_path: Path):
     settings, event = folder_settings(tmp_path), event_of(store, tmp_path)
     with pytest.raises(UsageError, match=r"expected \.mp4 or \.gif"):

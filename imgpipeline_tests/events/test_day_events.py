@@ -58,6 +58,7 @@ def make_day(store: ObjectStore):
     return chain
 
 
+@pytest.mark.medium
 def test_events_are_built_once_and_again_when_their_tables_are_new(store: ObjectStore):
     chain, given = make_day(store), rules(CROWD)
     assert state(store, given) is State.MISSING
@@ -71,6 +72,7 @@ def test_events_are_built_once_and_again_when_their_tables_are_new(store: Object
     assert set(before) < set(named(store))
 
 
+@pytest.mark.medium
 def test_a_changed_zone_concerns_only_the_rules_that_read_it(store: ObjectStore):
     make_day(store)
     assert evaluated(store, rules(TOP + CROWD + IN_YARD)) == ["crowd", "in the yard"]
@@ -100,6 +102,7 @@ def test_a_rule_that_is_gone_takes_its_events_along(store: ObjectStore):
     assert {rule for rule, _ in named(store)} == {"crowd"}
 
 
+@pytest.mark.medium
 def test_a_day_that_is_over_keeps_its_rules_until_somebody_builds_it(store: ObjectStore):
     chain, old, new = make_day(store), rules(CROWD), rules(CROWD.replace("crowd", "new"))
     build(store, old)
@@ -133,6 +136,7 @@ def test_without_rules_the_table_is_empty(store: ObjectStore):
     assert build(store, Rules()).manifest.rows == 0
 
 
+@pytest.mark.medium
 def test_a_forced_build_finds_the_same_events(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)

@@ -84,6 +84,7 @@ def build(store: ObjectStore, given: Rules, **more) -> list[list[str]]:
     return [each.manifest.made_with["counted_places"].splitlines() for each in made]
 
 
+@pytest.mark.medium
 def test_the_stored_counts_follow_objects_over_slices(store: ObjectStore):
     build(store, rules(ROAD + SKY + STOP))
     with open_lake(store) as lake:
@@ -93,6 +94,7 @@ def test_the_stored_counts_follow_objects_over_slices(store: ObjectStore):
     assert lines == [(NOON, "stop", "car", "out", 1, 1)]
 
 
+@pytest.mark.medium
 def test_a_changed_zone_is_counted_alone_and_lines_stay_current(store: ObjectStore):
     before, moved = rules(ROAD + SKY + STOP), rules(ROAD + SKY.replace("0.1", "0.2") + STOP)
     assert build(store, before) == [["road", "sky"], ["stop"]]
@@ -103,6 +105,7 @@ def test_a_changed_zone_is_counted_alone_and_lines_stay_current(store: ObjectSto
         assert lake.query("SELECT DISTINCT zone FROM zone_occupancy").rows == [("road",)]
 
 
+@pytest.mark.medium
 def test_new_tracks_make_counts_stale_and_a_zone_that_is_gone_takes_its_rows_along(store: ObjectStore):
     build(store, rules(ROAD + STOP))
     build_tracks(store, DAY, settings=Settings(), force=True, now=NOON + timedelta(hours=1))
@@ -112,6 +115,7 @@ def test_new_tracks_make_counts_stale_and_a_zone_that_is_gone_takes_its_rows_alo
         assert lake.query("SELECT * FROM zone_occupancy").rows == lake.query("SELECT * FROM line_crossings").rows == []
 
 
+@pytest.mark.medium
 def test_a_day_that_is_over_keeps_its_zones(store: ObjectStore):
     build(store, rules(ROAD))
     later = NOON + timedelta(days=3)

@@ -47,6 +47,7 @@ def asked(store: ObjectStore, sql: str) -> list[tuple]:
         return lake.query(sql).rows
 
 
+@pytest.mark.medium
 def test_row_3_4_the_rotate_pattern_has_two_events_and_the_first_image_none(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()))
     changes, events = build(store)
@@ -108,6 +109,7 @@ def test_row_3_5_and_3_13_an_event_is_a_row_and_the_image_of_its_difference_an_o
     assert np.abs(stored.astype(int) - expected).mean() < 10  # JPEG
 
 
+@pytest.mark.medium
 def test_each_pair_is_compared_once_however_the_day_grows(store: ObjectStore):
     images = rotated()
     chain = write_chain(store, stored_frames(store, images[:6]))
@@ -118,6 +120,7 @@ def test_each_pair_is_compared_once_however_the_day_grows(store: ObjectStore):
     assert build(store)[0].skipped
 
 
+@pytest.mark.medium
 def test_a_late_frame_between_two_others_is_compared_with_both(store: ObjectStore):
     picture = png(square_picture())
     first, late, last = stored_frames(store, [picture, png(np.rot90(square_picture()).copy()), picture])

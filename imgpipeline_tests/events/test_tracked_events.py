@@ -49,6 +49,7 @@ def build(store: ObjectStore, given=RULES) -> list[tuple]:
         ).rows
 
 
+@pytest.mark.medium
 def test_an_object_dwells_and_crosses_over_the_border_of_slices(store: ObjectStore):
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     assert build(store) == [
@@ -58,6 +59,7 @@ def test_an_object_dwells_and_crosses_over_the_border_of_slices(store: ObjectSto
     assert build(store, rules(STOP + CROSSES + 'direction = "forward"\n')) == []
 
 
+@pytest.mark.medium
 def test_without_tracks_nobody_dwells_or_crosses_and_new_tracks_make_events_stale(store: ObjectStore):
     entry = DayEvents(store, Settings(), RULES, DAY, NOON)
     assert build(store) == []

@@ -31,6 +31,7 @@ def check_nothing_is_wrong(tally: Tally, count: int) -> None:
     assert sum(tally.outcomes.values()) == count
 
 
+@pytest.mark.medium
 @pytest.mark.fault(20, 21, 22, 23, 24, 25, 26, 27, 28)
 def test_hostile_records_become_frames_or_the_right_dead_letter(tmp_path: Path) -> None:
     tally = work_on_records(hostile_records(SEED, 600), hostile_settings(f"file://{tmp_path}"), in_silence)
@@ -41,6 +42,7 @@ def test_hostile_records_become_frames_or_the_right_dead_letter(tmp_path: Path) 
     }
 
 
+@pytest.mark.medium
 @pytest.mark.fault(20, 21, 22)
 def test_damaged_images_are_pictures_or_refused_with_the_right_code() -> None:
     with MemoryPeak() as memory:

@@ -79,6 +79,7 @@ def test_half_a_login_is_refused_before_anything_is_sent(missing: str):
         open_store(settings)
 
 
+@pytest.mark.medium
 @pytest.mark.fault(15)
 @each_operation
 def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
@@ -89,6 +90,7 @@ def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
     assert "IMGPIPELINE_S3_ENDPOINT" in text
 
 
+@pytest.mark.medium
 def test_a_host_without_a_name_is_named_within_seconds():
     there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")
     assert "IMGPIPELINE_S3_ENDPOINT" in failure(
@@ -156,6 +158,7 @@ def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_r
     assert store.get("metadata/segment") == b"y" * 100_000
 
 
+@pytest.mark.medium
 @pytest.mark.fault(15)
 def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_error():
     with socket.create_server((LOOPBACK, 0)) as silent:

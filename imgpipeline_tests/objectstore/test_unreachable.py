@@ -101,6 +101,7 @@ def test_a_port_that_speaks_something_else(scheme: str, answer: Answer, kind: ty
     assert step in str(error.next_step)
 
 
+@pytest.mark.medium
 def test_a_certificate_of_an_unknown_authority(tmp_path: Path):
     try:
         certificates = make_certificates(tmp_path)

@@ -182,6 +182,7 @@ def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compa
     assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
 
 
+@pytest.mark.medium
 def test_a_day_without_redetections_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(3))
     done = build_comparison(settings, store, DAY, now=NOON)
@@ -233,6 +234,7 @@ def test_the_footer_is_json_that_any_reader_understands(settings: Settings, comp
     assert json.loads(json.dumps(dict(footer.manifest)))["rows"] == len(read_rows(compared, TABLE))
 
 
+@pytest.mark.medium
 def test_two_precisions_of_one_model_are_told_apart(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(3))
     plain = redetector(settings, store, LOW)

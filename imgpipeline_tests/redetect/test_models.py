@@ -59,6 +59,7 @@ def test_a_users_own_network_is_named_after_its_file(settings: Settings, store: 
     assert objects_below(store, f"redetections/model=yard~0.01/day={DAY}")
 
 
+@pytest.mark.medium
 def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(
     settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_failed_frames_are_tried_again_once_the_day_has_news(settings: Settings,
     assert (done.looked_at, done.manifest.processed, done.manifest.failed) == (2, 5, {})
 
 
+@pytest.mark.medium
 def test_another_recipe_takes_nothing_over(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(5))
     redetect_day(redetector(settings, store), DAY)
@@ -157,6 +158,7 @@ def test_another_recipe_takes_nothing_over(settings: Settings, store: ObjectStor
     assert redetect_day(redetector(changed, store), DAY).looked_at == 5
 
 
+@pytest.mark.medium
 def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(9))
     redetect_day(redetector(settings, store), DAY)
@@ -181,6 +183,7 @@ def test_a_day_without_a_table_is_an_error_that_names_the_command(settings: Sett
         redetect_day(redetector(settings, store), DAY)
 
 
+@pytest.mark.medium
 def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     told: list[tuple[int, int]] = []
@@ -188,6 +191,7 @@ def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> 
     assert told == [(n, 10) for n in range(11)]
 
 
+@pytest.mark.medium
 def test_the_stored_columns_are_the_documented_ones(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(4))
     redetect_day(redetector(settings, store), DAY)

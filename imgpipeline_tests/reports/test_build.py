@@ -29,6 +29,7 @@ from imgpipeline_tests.reports.samples import seen, write_busy_day
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
 
+@pytest.mark.medium
 def test_a_report_is_stored_where_the_layout_says(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     built = report()
@@ -37,6 +38,7 @@ def test_a_report_is_stored_where_the_layout_says(store: ObjectStore, report: Ma
     assert built.size_bytes == len(store.get(built.key))
 
 
+@pytest.mark.medium
 def test_the_same_inputs_give_the_same_bytes(
     store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
 ):
@@ -230,6 +232,7 @@ def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_pat
     assert [tag for tag, _ in page.tags].count("img") == 1
 
 
+@pytest.mark.medium
 def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
@@ -293,6 +296,7 @@ def test_tables_that_disagree_with_the_ledger_are_said(
     assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)
 
 
+@pytest.mark.medium
 def test_the_picture_is_a_small_svg_of_the_hours(store: ObjectStore, report: MakeReport):
     labels = tuple(f"{'a very long name of a label ' * 3}{n}" for n in range(12))
     write_chain(store, [seen(n, hour=n % 24, labels=labels) for n in range(72)])

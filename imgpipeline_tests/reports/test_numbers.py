@@ -79,6 +79,7 @@ def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
     assert f"{number(count)} detections" in busy.page.text
 
 
+@pytest.mark.medium
 def test_counts_by_label_and_hour_are_those_of_the_ledger(busy: BusyDay):
     counted = Counter((d.label, f.timestamp.hour) for f in busy.frames for d in f.detections)
     header, *rows = busy.page.section("Labels over the day")

@@ -129,6 +129,7 @@ def test_one_model_is_no_change(store: ObjectStore, read: Read):
     assert "changed within this day" not in read().text
 
 
+@pytest.mark.medium
 def test_row_1_8_pictures_are_of_different_sources_and_have_their_boxes_drawn(store: ObjectStore, read: Read):
     plain = picture()
     frames = [seen(n, labels=("car", "dog")[: 1 + n % 2], source=f"cam-{n % 6}") for n in range(12)]
@@ -149,6 +150,7 @@ def differs(jpeg: bytes, plain: bytes) -> bool:
     return drawn.shape == original.shape and np.abs(drawn.astype(int) - original).max() > 60
 
 
+@pytest.mark.medium
 def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
     write_chain(
         store, [seen(0), seen(1, source="yard"), seen(2, source="out", source_image_path="s3://elsewhere/a.jpg")]

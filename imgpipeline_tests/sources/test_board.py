@@ -77,6 +77,7 @@ def test_counts_continue_after_a_restart():
     assert board.statuses()[0].received == 28
 
 
+@pytest.mark.medium
 def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
     board, _ = watched()
     with serve_metrics(board, 0) as port:
@@ -90,6 +91,7 @@ def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
     assert found["imgpipeline_source_up", "gate"] == 1
 
 
+@pytest.mark.medium
 def test_the_health_page_names_what_is_wrong():
     board, clock = watched()
     with serve_metrics(board, 0) as port:

@@ -53,6 +53,7 @@ def test_an_image_is_never_overwritten_and_a_wrong_template_is_named(tmp_path: P
         write_pictures(tmp_path, scene_pictures(1, 1), name="{x}", fps=0, stop=stop, truth_file=tmp_path / "t")
 
 
+@pytest.mark.medium
 def test_the_command_fills_a_folder_for_each_camera(tmp_path: Path):
     (tmp_path / "original_image.jpg").write_bytes(picture())
     given = ["--cameras", "2", "--fps", "0", "--pattern", "rotate", "--image", "original_image.jpg"]

@@ -66,6 +66,7 @@ def test_row_0_6_frames_are_taken_out_of_a_video(tmp_path: Path):
     assert path.exists()
 
 
+@pytest.mark.medium
 def test_the_command_says_what_it_did(tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
     ended = run("prepare", "in", "--out", "out", "--size", "640x360", cwd=tmp_path)

@@ -68,6 +68,7 @@ def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path: Path):
     assert sorted(sources.stopped) == ["a", "b"]
 
 
+@pytest.mark.medium
 def test_a_source_that_fails_is_started_again_and_the_others_run_on(tmp_path: Path):
     failures = iter([TransientError("The camera is away."), OSError("broken pipe")])
 

@@ -198,6 +198,7 @@ def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_p
         assert (width, height) == (frame.width, frame.height)
 
 
+@pytest.mark.medium
 def test_in_real_time_a_frame_comes_when_it_is_due(video: Path) -> None:
     source = VideoSource(video, "clip", choice=FrameChoice(rate=2), realtime=True)
     began = datetime.now(UTC)

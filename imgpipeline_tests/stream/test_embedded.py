@@ -89,6 +89,7 @@ def test_every_start_begins_chains_of_its_own():
     assert len(chains) == 3 * 4
 
 
+@pytest.mark.medium
 def test_the_error_for_an_unknown_version_names_the_setting():
     with EmbeddedBroker() as broker:
         settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers)
@@ -136,6 +137,7 @@ with broker_process(pathlib.Path(sys.argv[1])):
 """
 
 
+@pytest.mark.medium
 def test_it_ends_when_its_parent_is_killed(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -157,6 +159,7 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
     assert "no interpreter" in (tmp_path / "broker.log").read_text()
 
 
+@pytest.mark.medium
 def test_row_2_17_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())

@@ -52,6 +52,7 @@ def stored(tmp_path: Path) -> Iterator:
     return opened
 
 
+@pytest.mark.medium
 def test_a_car_that_is_seen_in_three_slices_is_one_object(memory: ObjectStore, stored):
     write_chain(memory, film(at(12, 5), at(12, 25), [Car(at(12, 5), at(12, 25))]))
     done = build(memory)
@@ -67,6 +68,7 @@ def test_a_car_that_is_seen_in_three_slices_is_one_object(memory: ObjectStore, s
         assert ask("SELECT objects, not_stitched, tracks, longest_stay_s FROM unique_objects") == [(1, 1, 3, 1195.0)]
 
 
+@pytest.mark.medium
 def test_cars_and_people_are_followed_apart_and_vans_with_cars(memory: ObjectStore, stored):
     cars = [Car(at(12), at(12, 1), label, y=90.0 * n) for n, label in enumerate(("car", "person", "dog"))]
     write_chain(memory, film(at(12), at(12, 1), [*cars, Car(at(12), at(12, 1), "van", y=300)]))
@@ -140,6 +142,7 @@ def test_other_parameters_follow_all_slices_again_and_other_limits_of_counts_non
     assert build(memory, track_lost_s=20).slices_followed == 3
 
 
+@pytest.mark.medium
 def test_an_offline_notice_ends_tracks(memory: ObjectStore, stored):
     frames = film(at(12), at(12, 5), [Car(at(12), at(12, 5))])
     cut = at(12, 2) - timedelta(milliseconds=500)
@@ -151,6 +154,7 @@ def test_an_offline_notice_ends_tracks(memory: ObjectStore, stored):
         ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory: ObjectStore, stored):
     hidden = (at(12, 9, 58), at(12, 10, 2))
     write_chain(memory, film(at(12, 5), at(12, 15), [Car(at(12, 5), at(12, 15), hidden=hidden)], rate=2))
@@ -159,6 +163,7 @@ def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory: ObjectStore, st
         assert ask("SELECT objects, not_stitched, tracks FROM unique_objects") == [(1, 2, 2)]
 
 
+@pytest.mark.medium
 def test_totals_add_up_over_the_day(memory: ObjectStore, stored):
     cars = [Car(at(10, 59), at(11, 2)), Car(at(11, 3), at(11, 4), y=300), Car(at(12, 1), at(12, 3), "dog")]
     write_chain(memory, film(at(10, 59), at(11, 5), cars), film(at(12), at(12, 4), cars, offset=72))
@@ -181,6 +186,7 @@ def test_the_best_image_is_the_largest_and_sharpest(memory: ObjectStore, stored)
         )
 
 
+@pytest.mark.medium
 def test_the_manifest_names_parameters_library_and_frame_rate(memory: ObjectStore):
     write_chain(memory, film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=5))
     manifest = build(memory).manifests["tracks"]
@@ -235,6 +241,7 @@ def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_wit
     assert manifest.made_of.keys() - build(plain).manifests["tracks"].made_of.keys() == {"weak_detections"}
 
 
+@pytest.mark.medium
 def test_weak_detections_begin_no_track_however_strong_they_are(memory: ObjectStore):
     write_chain(memory, dimmed(film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=2), at(12), at(12, 1), 0.45))
     assert build(memory).tracks == 0

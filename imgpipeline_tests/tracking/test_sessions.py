@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from imgpipeline import Lake
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import TRACK_TABLES
@@ -31,6 +33,7 @@ def test_a_store_without_tracks_reads_as_empty(request, tmp_path):
         assert lake.query("SELECT sum(count) FROM label_counts").rows == [(48,)]
 
 
+@pytest.mark.medium
 def test_a_session_shows_the_stored_tracks_of_its_days(request, tmp_path):
     store = filmed(request)
     build_tracks(store, DAY, settings=load_settings(), now=NOON)
@@ -51,6 +54,7 @@ def test_a_session_shows_the_stored_tracks_of_its_days(request, tmp_path):
         assert lake.query("SELECT count(*) FROM tracks").rows == [(0,)]
 
 
+@pytest.mark.medium
 def test_notebooks_get_tracks_and_unique_objects(request, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build_tracks(filmed(request), DAY, settings=load_settings(), now=NOON)

@@ -3,12 +3,14 @@
 import itertools
 
 import cv2
+import pytest
 
 from imgpipeline.vision.backends import installed_backends
 from imgpipeline.vision.bench import bench_model
 from imgpipeline_tests.vision.pictures import detailed_picture
 
 
+@pytest.mark.medium
 def test_every_backend_and_number_of_threads_gets_a_row(small_onnx):
     before = cv2.getNumThreads()
     rows = list(

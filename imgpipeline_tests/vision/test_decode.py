@@ -45,6 +45,7 @@ def test_more_pixels_than_allowed():
     assert decode_image(FILES["jpeg"], ImageLimits(301 * 207, 10**6)).height == 207
 
 
+@pytest.mark.medium
 @pytest.mark.fault(22)
 def test_a_huge_claim_is_refused_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch):
     data = hollow_png(30_000, 30_000)

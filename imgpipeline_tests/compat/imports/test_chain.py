@@ -91,6 +91,7 @@ def test_other_columns_are_another_import(folder_settings: Settings, tmp_path: P
         import_csv(folder_settings, path, ColumnNames(source="detected_label"))
 
 
+@pytest.mark.medium
 def test_two_imports_at_once_share_the_work_and_duplicate_nothing(
     settings: Settings, store: ObjectStore, tmp_path: Path
 ):

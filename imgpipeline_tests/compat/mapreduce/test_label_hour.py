@@ -209,6 +209,7 @@ def test_the_ledgers_segments_are_files_of_documents_too(tmp_path: Path):
     assert done == LabelHour(files=2, documents=4, detections=4, keys=2, malformed=0, unlabelled=0)
 
 
+@pytest.mark.medium
 def test_a_line_beyond_the_limit_stops_the_job_with_its_file(tmp_path: Path):
     with pytest.raises(PermanentError, match="maximum_object_size"):
         run(tmp_path, [document(T, "car") + b"\n" + document(T, "car", filler="x" * (33 * 2**20))])

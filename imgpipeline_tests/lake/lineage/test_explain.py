@@ -202,6 +202,7 @@ def test_what_made_the_stored_summary_is_told_and_whether_it_would_be_made_so_to
             explain(session, memory, number(), STRICT)
 
 
+@pytest.mark.medium
 def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recipe(memory: ObjectStore):
     strong = replace(seen(0, ["car"]).detections[0], confidence=0.9)
     write_chain(memory, [replace(seen(0, ["car", "car"]), detections=(strong, *seen(0, ["car", "car"]).detections))])

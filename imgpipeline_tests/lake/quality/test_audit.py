@@ -157,6 +157,7 @@ def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
     assert report.to_json()["days"][0]["frames_in_ledger"] is None
 
 
+@pytest.mark.medium
 def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore):
     """Days are read through the index: without this, tables and audit would miss the same frames."""
     made = build_all(memory)
@@ -175,6 +176,7 @@ def test_a_duplicated_range_is_found(memory: ObjectStore):
     assert (report.ok, report.partitions[0].found.overlapping) == (False, 4)
 
 
+@pytest.mark.medium
 def test_a_damaged_segment_is_named(store: ObjectStore):
     build_all(store)
     data = bytearray(store.get(segment_key(CHAIN, 6)))
@@ -224,6 +226,7 @@ def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch:
     assert {segment_key(CHAIN, 0), day_table_key("frames", DAY), SUMMARY} <= set(counting.read)
 
 
+@pytest.mark.medium
 def test_what_is_wrong_is_found_again_each_time(memory: ObjectStore):
     build_all(memory)
     run_audit(memory)
@@ -247,6 +250,7 @@ def test_a_state_that_cannot_be_read_only_costs_a_longer_audit(memory: ObjectSto
     assert run_audit(memory).to_json() == expected
 
 
+@pytest.mark.medium
 def test_a_store_that_starts_over_is_audited_from_its_beginning(memory: ObjectStore):
     build_all(memory)
     run_audit(memory)
@@ -256,6 +260,7 @@ def test_a_store_that_starts_over_is_audited_from_its_beginning(memory: ObjectSt
     assert run_audit(memory).partitions[0].found.position == 5
 
 
+@pytest.mark.medium
 def test_an_auditor_who_may_not_write_gets_the_same_answer(memory: ObjectStore):
     class ReadOnly(ObjectStore):
         def put(self, key: str, data: bytes) -> None:

@@ -80,6 +80,7 @@ def test_a_damaged_table_is_named_and_the_rest_is_still_audited(memory: ObjectSt
     assert (day["frames_in_parquet"], day["detections_in_parquet"], day["dead_letters_in_parquet"]) == (None, 8, 1)
 
 
+@pytest.mark.medium
 def test_a_changed_summary_is_found(store: ObjectStore, tmp_path):
     build_all(store)
     path = tmp_path / "summary.parquet"

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from imgpipeline.contracts.keys import Bucket, bucket_key, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
@@ -15,6 +17,7 @@ NEXT = DAY + timedelta(days=1)
 LATER = DAY + timedelta(days=2)
 
 
+@pytest.mark.medium
 def test_days_that_wait_for_their_first_build_are_counted_and_named_as_not_compared(store: ObjectStore):
     made = build_all(store)
     append(made, [seen(12, ["car", "dog"], NEXT), replace(seen(13, ["dog"], NEXT), frame_id="twice")])

@@ -152,6 +152,7 @@ def test_the_file_has_the_format_of_duckdb_1(memory: ObjectStore, tmp_path: Path
     assert tags["storage_version"] == "v1.0.0+"
 
 
+@pytest.mark.medium
 def test_progress_ends_with_all_that_there_is(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, day_outcomes(0, 5))
     told: list[tuple[int, int]] = []

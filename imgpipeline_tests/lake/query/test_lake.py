@@ -97,6 +97,7 @@ def test_counts_are_those_of_pandas(site: Site):
     assert counted(totals, ["label"], one=True) == of_day["label"].value_counts().to_dict()
 
 
+@pytest.mark.medium
 def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
     found = folder_site.detection_table()
     local = found["timestamp"].dt.tz_convert("Asia/Kolkata")
@@ -144,6 +145,7 @@ def test_a_session_answers_several_queries_about_one_moment(folder_site: Site):
         assert session.arrow("SELECT day FROM frames").num_rows == frames == 9
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "query",
     [

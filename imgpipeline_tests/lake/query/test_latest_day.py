@@ -71,6 +71,7 @@ def test_one_small_file_a_day_is_read_back_to_the_day_that_has_frames(
     assert find(ten_days, wanted, tmp_path) == (day, fetched)
 
 
+@pytest.mark.medium
 def test_frames_that_no_table_has_yet_count(store: ObjectStore, tmp_path: Path):
     newest = DAYS[-1] + timedelta(days=1)
     write_chain(store, [seen(0, day=DAY, source="yard")], [seen(1, day=newest, source="gate")])

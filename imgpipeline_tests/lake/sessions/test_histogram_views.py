@@ -98,6 +98,7 @@ def test_each_frame_is_counted_once_in_its_bin(
     assert len(rows) == len(expected)
 
 
+@pytest.mark.medium
 def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_read(filled: ObjectStore, lake):
     with lake(filled) as session:
         hours = session.query("SELECT * FROM frame_hours ORDER BY ALL NULLS LAST")

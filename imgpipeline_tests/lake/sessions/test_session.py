@@ -227,6 +227,7 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
         pass
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("sql", "reads"),
     [

@@ -95,6 +95,7 @@ class CountingStore(ObjectStore):
         return super().list_objects(prefix, after=after)
 
 
+@pytest.mark.medium
 def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
@@ -113,6 +114,7 @@ def test_a_small_store_costs_no_request_more(store: ObjectStore):
     assert not counting.listed.keys() & {"metadata_bundles", "metadata_repairs"}
 
 
+@pytest.mark.medium
 def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_as_it_was(store: ObjectStore):
     three_ranges(store)
     bundle_all(store)
@@ -125,6 +127,7 @@ def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_as_it_was(store: 
     assert [store.get(key) for key in bundle_keys(store)] == whole
 
 
+@pytest.mark.medium
 def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ):
@@ -161,6 +164,7 @@ def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(m
     assert read_days(memory, {CHAIN: 35_000}) == expected
 
 
+@pytest.mark.medium
 def test_an_end_that_was_fixed_inside_of_a_range_is_kept_to(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 15_100})

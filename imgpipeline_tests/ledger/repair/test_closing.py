@@ -93,6 +93,7 @@ def test_a_chain_without_outcomes_is_not_closed(store: ObjectStore):
         close(store)
 
 
+@pytest.mark.medium
 def test_of_closings_and_runs_at_one_end_exactly_one_wins(store: ObjectStore):
     for _ in range(20):
         current = find_current_end(store, CHAIN)

@@ -21,7 +21,7 @@ def random_weights(cfg: str, seed: int, *, head_gain: float = 1.2, objectness_bi
         here = len(channels)
         before = channels[-1] if channels else 3
         if kind == "convolutional":
-            filters, size, groups = (int(options.get(k, 1)) for k in ("filters", "size", "groups"))
+            filters, size, groups = (max(1, int(options.get(k, 1))) for k in ("filters", "size", "groups"))
             is_head = options.get("activation") == "linear" and "batch_normalize" not in options
             layers.append(_convolution(rng, filters, before // groups, size, is_head, head_gain, objectness_bias))
             channels.append(filters)

@@ -136,6 +136,7 @@ LINEAR = "[convolutional]\nfilters=18\nsize=1\nstride=1\nactivation=linear\n"
     net=st.lists(lines, max_size=2), convolution=st.lists(lines, max_size=2), between=st.lists(known_layers, max_size=3)
 )
 @example(net=[], convolution=["filters=1"], between=[LINEAR])
+@example(net=[], convolution=["groups=0"], between=[])
 def test_whatever_is_planned_is_converted_in_bounded_memory_or_refused(
     net: list[str], convolution: list[str], between: list[str], tmp_path_factory: pytest.TempPathFactory
 ):

@@ -91,6 +91,7 @@ def test_no_route_answers_without_a_key_or_with_a_key_for_something_else(guarded
     assert http.get("/api/v1/days").headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.medium
 def test_a_key_is_sent_as_bearer_or_as_the_password_of_a_browser(guarded: GuardedViewer):
     http, bearer = guarded.viewer.http, guarded.key(Scope.READ)
     secret = bearer["Authorization"].split()[1]
@@ -100,6 +101,7 @@ def test_a_key_is_sent_as_bearer_or_as_the_password_of_a_browser(guarded: Guarde
     assert http.get("/alerts", headers={"Authorization": "Basic !"}).status_code == 401
 
 
+@pytest.mark.medium
 def test_a_revoked_key_is_refused_and_revoking_the_last_one_opens_nothing(guarded: GuardedViewer):
     bearer = guarded.key(Scope.READ)
     assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 200
@@ -109,6 +111,7 @@ def test_a_revoked_key_is_refused_and_revoking_the_last_one_opens_nothing(guarde
     assert guarded.viewer.http.get("/alerts").status_code == 401
 
 
+@pytest.mark.medium
 def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: GuardedViewer):
     http = guarded.viewer.http
     refused = http.post(ACKNOWLEDGE, json={"note": "x"}, headers=guarded.key(Scope.READ))
@@ -125,6 +128,7 @@ def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: 
     assert http.post(ACKNOWLEDGE, json={"note": "x" * 2001}, headers=both).status_code == 400
 
 
+@pytest.mark.medium
 def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: GuardedViewer):
     http, headers = guarded.viewer.http, guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
     form = 'action="/alerts/1/acknowledge" method="post"'
@@ -139,6 +143,7 @@ def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: Guarde
     assert http.post("/alerts/1/acknowledge", content=b"x" * 20_000, headers=headers).status_code == 413
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "browser",
     [
@@ -158,6 +163,7 @@ def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(
     assert read_acknowledgements(guarded.store, 1) == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("proxies", "headers", "status"),
     [
@@ -180,6 +186,7 @@ def test_a_name_is_believed_only_from_a_trusted_proxy(
         assert answer.status_code == status
 
 
+@pytest.mark.medium
 def test_a_person_whom_a_proxy_names_is_the_author(settings: Settings):
     store = open_store(settings)
     event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
@@ -209,6 +216,7 @@ def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(settings: Settings)
         Access(settings).is_needed()
 
 
+@pytest.mark.medium
 def test_without_keys_this_machine_may_do_everything(settings: Settings):
     store: Any = open_store(settings)
     event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())

@@ -49,6 +49,7 @@ def test_row_3_10_a_wrong_number_is_a_message(viewed: ViewedStore, address: str,
     assert (answer.status_code, said in unescape(answer.text)) == (status, True)
 
 
+@pytest.mark.medium
 def test_without_alerts_the_page_says_what_raises_them(folder: Settings):
     write_chain(open_store(folder), frames(0, 1))
     with viewing(folder) as viewer:

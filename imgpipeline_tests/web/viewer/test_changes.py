@@ -64,6 +64,7 @@ def is_told(viewer: Viewer) -> bool:
         return answer.status_code == 200
 
 
+@pytest.mark.medium
 def test_a_quiet_stream_has_a_heartbeat_and_ends_with_the_server(folder: Settings):
     site = open_site(folder)
 

@@ -40,6 +40,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
         yield running
 
 
+@pytest.mark.medium
 def test_events_lead_to_their_frames(viewer: Viewer):
     found = viewer.json("/api/v1/events", day=DAY, rule="crowd")
     assert (found["day"], found["matching"], found["next"]) == (str(DAY), 2, None)
@@ -54,6 +55,7 @@ def test_events_lead_to_their_frames(viewer: Viewer):
     assert "No event matches." in viewer.get("/events", day=DAY, source="nowhere").text
 
 
+@pytest.mark.medium
 def test_dead_letters_have_the_reason_and_the_commands(viewer: Viewer):
     found = viewer.json("/api/v1/dead-letters", day=DAY)
     assert {letter["record"].rpartition("/")[2] for letter in found["dead-letters"]} == {"8", "9"}

@@ -48,6 +48,7 @@ def test_frames_match_and_keep_all_of_their_boxes(site: FilmedSite, filters, fra
     assert f"<b>{frames}</b> frames, with <b>{detections}</b>" in page
 
 
+@pytest.mark.medium
 def test_an_event_has_the_frames_that_show_it(site: FilmedSite):
     (event,) = site.viewer.json("/api/v1/events", day=DAY)["events"]
     found = site.viewer.json("/api/v1/frames", day=DAY, event=event["event_id"])
@@ -56,6 +57,7 @@ def test_an_event_has_the_frames_that_show_it(site: FilmedSite):
     assert f"/review?day={DAY}&amp;event={event['event_id']}" in site.viewer.get("/events", day=DAY).text
 
 
+@pytest.mark.medium
 def test_a_number_over_several_days_is_that_of_the_summaries(site: FilmedSite):
     page = site.viewer.get("/review", **{"from": DAY, "to": NEXT_DAY, "label": "car"}).text
     assert "equal to the count of the summary, 48</span>" in page

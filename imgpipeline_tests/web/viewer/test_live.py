@@ -54,6 +54,7 @@ def test_the_page_says_how_old_each_image_is_and_leads_to_its_frame(shown: tuple
     assert viewer.get("/live", day="2026-01-09").status_code == 400
 
 
+@pytest.mark.medium
 def test_a_store_without_frames_says_how_to_start_a_source(folder: Settings):
     with viewing(folder) as viewer:
         assert "imgpipeline sources run" in viewer.get("/live").text

@@ -69,6 +69,7 @@ def test_a_thumbnail_is_made_once_however_many_ask(pictures: Pictures):
     assert small.shape == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE, 3)
 
 
+@pytest.mark.medium
 def test_the_folder_of_thumbnails_is_bounded(pictures: Pictures):
     pictures.store.put("a.png", encoded(".png"))
     size_bytes = len(pictures.thumbnail(row("a.png")).data)

@@ -85,6 +85,7 @@ def test_what_is_not_there_cannot_be_marked(site: FilmedSite, body: dict[str, ob
     assert [info.key for info in site.store.list_objects(PREFIX)] == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("back", ["//evil.example/", "https://evil.example/", "/review\r\nX: y", "/api/v1/days"])
 def test_a_form_leads_only_to_pages_of_this_server(site: FilmedSite, back: str):
     answer = site.viewer.http.post("/review/reviewed", data={"day": str(DAY), "back": back})

@@ -61,6 +61,7 @@ def test_a_day_stays_the_day_of_the_tables(site: FilmedSite):
     assert same[0] == same[1]
 
 
+@pytest.mark.medium
 def test_a_zone_that_does_not_exist_is_refused(site: FilmedSite):
     answer = site.viewer.get("/review", timezone="Europe/Berln")
     assert (answer.status_code, "Europe/Berlin" in answer.text) == (400, True)
