@@ -32,7 +32,7 @@ test-faults: venv ## run the slow tests: killed daemons, long outages, hostile i
 soak: venv ## a steady stream with a random fault every 20 s, then an audit: make soak MINUTES=10
 	@$(BIN)/python -m imgpipeline_tests.soak --minutes $(MINUTES) $(ARGS)
 
-fuzz: venv ## 100,000 hostile records and 3,000 damaged images: each has to end as what is right for it
+fuzz: venv ## 100,000 hostile records, 100,000 requests and 3,000 damaged images: each has to end as what is right for it
 	@$(BIN)/python -m imgpipeline_tests.fuzz $(ARGS)
 
 check: venv ## lint, formatting, types, and which module may import which

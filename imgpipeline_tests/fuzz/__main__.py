@@ -1,4 +1,4 @@
-"""`python -m imgpipeline_tests.fuzz`: hostile input through border, decoders and a real lane; a table at the end."""
+"""`python -m imgpipeline_tests.fuzz`: hostile input for border, decoders, viewer and a real lane; then a table."""
 
 import argparse
 import os
@@ -25,8 +25,10 @@ from imgpipeline_tests.fuzz.cases import Tally
 from imgpipeline_tests.fuzz.images import good_files, hostile_images, huge_claims
 from imgpipeline_tests.fuzz.lane import follow_hostile_records
 from imgpipeline_tests.fuzz.messages import hostile_records
+from imgpipeline_tests.fuzz.requests import fill_store, send_requests
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.web.viewer.viewing import viewing
 
 _SHOWN = 20
 _console = Console()
@@ -49,6 +51,8 @@ def main() -> int:
                 ),
                 "images": decode_images(hostile_images(seed, options.images), _progress("images", options.images)),
             }
+        if options.requests:
+            tallies["requests"] = _to_the_viewer(seed, options.requests, Path(folder))
         if options.lane:
             tallies["lane"] = _through_a_lane(seed, options.lane, Path(folder))
     for name, tally in tallies.items():
@@ -69,6 +73,7 @@ def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m imgpipeline_tests.fuzz", description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000, help="records through the per-message border")
     parser.add_argument("--images", type=int, default=3_000, help="files through the decoders")
+    parser.add_argument("--requests", type=int, default=100_000, help="HTTP requests to the viewer; 0: none")
     parser.add_argument("--lane", type=int, default=10_000, help="records through real Kafka and a real lane; 0: none")
     parser.add_argument("--seed", type=int, help="of an earlier run; default: another one each time")
     return parser.parse_args()
@@ -91,6 +96,12 @@ def _progress(what: str, whole: int) -> Callable[[int], None]:
             _console.print(f"{what}: {done:,} of {whole:,}, {done / (time.monotonic() - began_s):,.0f} a second")
 
     return tell
+
+
+def _to_the_viewer(seed: int, count: int, folder: Path) -> Tally:
+    settings, known = fill_store(folder / "viewed")
+    with viewing(settings) as viewer:
+        return send_requests(str(viewer.http.base_url), known, seed, count, _progress("requests", count))
 
 
 def _through_a_lane(seed: int, count: int, folder: Path) -> Tally:

@@ -12,7 +12,7 @@ from imgpipeline.lake.query.source_status import source_status_of
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames
 from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery
-from imgpipeline.web.viewer.responses import answer_arrow, answer_bytes, answer_csv, answer_json
+from imgpipeline.web.viewer.responses import PICTURES, TABLES, answer_arrow, answer_bytes, answer_csv, answer_json
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 
 DayPath = Annotated[Day, Path(description="UTC day, such as 2026-01-09.")]
@@ -57,7 +57,7 @@ def _add_overview(router: APIRouter, site: ViewedSite) -> None:
 
 
 def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/label-counts")
+    @router.get("/label-counts", responses=TABLES)
     def label_counts(request: Request, query: Annotated[CountQuery, Query()]) -> Response:
         """How many of which label were seen on a day, by hour, source or label."""
         sources, labels = ((name,) if name else () for name in (query.source, query.label))
@@ -85,7 +85,7 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
 
 
 def _add_frames(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/frames")
+    @router.get("/frames", responses=TABLES)
     def frames(request: Request, query: Annotated[FramesQuery, Query()]) -> Response:
         """Frames of one day or several, the latest first, with their detections. `older` and `newer` are cursors."""
         with site.lake.reading() as lake:
@@ -131,7 +131,7 @@ def _add_frame(router: APIRouter, site: ViewedSite) -> None:
 
 
 def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/frames/{day}/{frame_id}/image", response_class=Response)
+    @router.get("/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
     def image(request: Request, day: DayPath, frame_id: FramePath) -> Response:
         """The stored image; one that browsers do not show, as a JPEG."""
         with site.lake.reading() as lake:
@@ -139,7 +139,7 @@ def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
         found = site.pictures.image(row)
         return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
 
-    @router.get("/frames/{day}/{frame_id}/thumbnail", response_class=Response)
+    @router.get("/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
     def thumbnail(request: Request, day: DayPath, frame_id: FramePath) -> Response:
         """A small JPEG of the image, made once."""
         with site.lake.reading() as lake:

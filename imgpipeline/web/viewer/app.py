@@ -27,7 +27,7 @@ from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
-from imgpipeline.web.viewer.responses import error_json, status_of
+from imgpipeline.web.viewer.responses import PROBLEMS, error_json, status_of
 from imgpipeline.web.viewer.reviewing import reviewing_routes
 from imgpipeline.web.viewer.search import search_routes
 from imgpipeline.web.viewer.site import ViewedSite
@@ -59,7 +59,7 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
 
     app = FastAPI(
         title="imgpipeline: viewer", version=__version__, description=__doc__, docs_url=None, redoc_url=None,
-        openapi_url="/openapi.json", lifespan=lifespan,
+        openapi_url="/openapi.json", lifespan=lifespan, responses=PROBLEMS,
     )  # fmt: skip
     renderer = Renderer(site.lake)
     _add_errors(app, renderer)

@@ -20,7 +20,7 @@ from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
 from imgpipeline.web.viewer.pages import read_query
 from imgpipeline.web.viewer.queries import ListQuery, Name
 from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_csv, answer_json
+from imgpipeline.web.viewer.responses import TABLES, answer_csv, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 _Row = Mapping[str, Any]
@@ -76,7 +76,7 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
         whole = query.model_copy(update={"limit": 0, "after": 0, "format": "json"})  # pages of a list share its rows
         return site.lake.remembered(lake, (one.name, day, whole), partial(one.read, site, lake, query, day))
 
-    @router.get(f"/api/v1/{one.name}", description=one.about)
+    @router.get(f"/api/v1/{one.name}", description=one.about, responses=TABLES)
     def api(request: Request, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)  # type: ignore[attr-defined]  # a ListQuery

@@ -8,15 +8,36 @@ from typing import Any
 import pyarrow as pa
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from imgpipeline.contracts.documents import csv_text, plain
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 
 RETRY_AFTER_S = 2
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
+TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}, ARROW_STREAM: {}}}}
+"""What routes say of their answers that are tables too, for the description of the API."""
+PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
+"""What routes say of their answers that are images."""
 _FRESH = "no-cache"
 """A browser asks again each time, and gets 304 while nothing is new."""
 _LASTING = "private, max-age=3600"
+
+
+class Problem(BaseModel):
+    """The body of an error."""
+
+    error: str
+    """What is wrong."""
+    next: str | None
+    """What to do about it."""
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "The request cannot be answered; the body says why."},
+    503: {"model": Problem, "description": "The store or the tables do not answer now; ask again."},
+}
+"""The errors of all routes, for the description of the API."""
 
 
 def answer_json(request: Request, document: Mapping[str, Any]) -> Response:
