@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -16,8 +17,13 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine sends as `Host`; another name is a page that reaches for this server from outside."""
 _LOOK_S = 0.1
 _MOST_CONNECTIONS = 256
-_REQUEST_LIMIT_S = 10.0
+_HEAD_LIMIT_S = 10.0
 """How long a client may take for the head of a request."""
+_BODY_LIMIT_S = 30.0
+"""How long a client may take for a body, and what `_SLOWEST_BYTES_PER_S` adds to it."""
+_SLOWEST_BYTES_PER_S = 10_000
+_UNREAD_LIMIT_S = 30
+"""After this long without a byte taken of an answer its connection ends."""
 
 
 def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grace_s: int) -> None:
@@ -57,10 +63,10 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
 
 
 class _ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that closes a connection whose next request does not come.
+    """HTTP/1.1 that closes a connection whose client does not go on.
 
-    uvicorn itself waits for ever for the first byte of a connection and for the rest of a head, so a few hundred silent
-    clients would take all connections.
+    uvicorn itself waits for ever for the rest of a request and for a client that does not read its answer, so a few
+    hundred silent clients would take all connections.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -69,32 +75,41 @@ class _ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         super().connection_made(transport)
-        self._await_request()
+        if sys.platform == "linux":  # tcp(7): bytes that stay unread for this long end the connection
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_LIMIT_S * 1000)
+        self._await_head()
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self._forget_request()
+            self._stop_waiting()
+            if self.cycle is not None and self.cycle.more_body:
+                self._await_body()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._forget_request()
-        self._await_request()
+        self._stop_waiting()
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_request()
+        self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_request(self) -> None:
-        self._late = self.loop.call_later(_REQUEST_LIMIT_S, self._give_up)
+    def _await_head(self) -> None:
+        self._late = self.loop.call_later(_HEAD_LIMIT_S, self._give_up)
 
-    def _forget_request(self) -> None:
+    def _await_body(self) -> None:
+        sizes = [int(value) for name, value in self.headers if name == b"content-length"]
+        self._late = self.loop.call_later(_BODY_LIMIT_S + sum(sizes) / _SLOWEST_BYTES_PER_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
         if self._late is not None:
             self._late.cancel()
 
     def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # a pipelined request may run already
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:  # else one that was pipelined
             self.transport.close()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from imgpipeline.web.http_server import run_until
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
@@ -22,6 +22,7 @@ def port() -> Iterator[int]:
     """A server with a small and a large answer."""
     app, port, stop = FastAPI(), free_port(), threading.Event()
     app.add_api_route("/small", lambda: Response(b"small"))
+    app.add_api_route("/sent", read_all, methods=["POST"])
     app.add_api_route("/large", lambda: Response(bytes(LARGE)))
     thread = threading.Thread(target=run_until, args=(app, LOOPBACK, port, stop), kwargs={"grace_s": 1})
     thread.start()
@@ -31,6 +32,10 @@ def port() -> Iterator[int]:
     finally:
         stop.set()
         thread.join(60)
+
+
+async def read_all(request: Request) -> Response:
+    return Response(await request.body())
 
 
 def status(port: int) -> int | None:
@@ -55,12 +60,21 @@ def connections(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"GET /small HTTP/1.1\r\nHost: 127", b"GET /small HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /sm"],
-    ids=["nothing", "half a head", "a request and a half"],
-)
+    [b"", b"GET /small HTTP/1.1\r\nHost: 127", b"GET /small HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /sm",
+     b"POST /sent HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10000\r\n\r\nThe beg",
+     b"POST /sent HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nThe"],
+    ids=["nothing", "half a head", "a request and a half", "half a body", "half a chunk"],
+)  # fmt: skip
 def test_clients_that_send_no_whole_request_lose_their_connections(port: int, sent: bytes):
     with connections(port, sent):
         wait_until(lambda: status(port) == 200, limit_s=60, what="a place for others")
+
+
+@pytest.mark.slow
+def test_clients_that_never_read_their_answers_lose_their_connections(port: int):
+    with connections(port, b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+        wait_until(lambda: status(port) == 503, limit_s=60, what="a server without a free place")
+        wait_until(lambda: status(port) == 200, limit_s=120, what="a place for others")
 
 
 @pytest.mark.slow
@@ -80,3 +94,9 @@ def test_clients_that_do_not_read_their_answers_hold_up_nobody(port: int):
 def test_a_connection_answers_several_requests(port: int):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
         assert [client.get("/small").content for _ in range(3)] == [b"small"] * 3
+
+
+def test_a_body_may_come_in_parts(port: int):
+    with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
+        assert client.post("/sent", content=iter([b"in ", b"parts"])).content == b"in parts"
+        assert client.post("/sent", content=b"whole").content == b"whole"
