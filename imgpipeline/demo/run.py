@@ -94,7 +94,9 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         console.print(f"[bold]1[/] Broker in memory on {settings.kafka_bootstrap_servers}, store in {workspace.store}")
         with (
             dagster_server(environment, workspace.logs) as dagster,
-            viewer_server(environment, workspace.logs, port=options.viewer_port) as viewer,
+            viewer_server(
+                {**environment, "IMGPIPELINE_DAGSTER_URL": dagster.url}, workspace.logs, port=options.viewer_port
+            ) as viewer,
         ):
             outcome = _work(options, settings, workspace, dagster, viewer, console)
             show_outcome(outcome, console)

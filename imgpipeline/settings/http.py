@@ -25,6 +25,11 @@ class HttpSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9-]{1,100}$",
         description="Header in which a trusted proxy names the person.",
     )
+    dagster_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$",
+        description="Address of Dagster's UI, such as `https://dagster.example`; the viewer links to its runs.",
+    )
     dataset_root: Path | None = Field(
         None,
         validation_alias=either("DATASET_ROOT", "DATASET_ROOT_DIR"),

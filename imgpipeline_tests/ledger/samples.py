@@ -80,23 +80,27 @@ def writer(store: ObjectStore, chain: ChainId = CHAIN) -> ChainWriter:
     return ChainWriter(store, find_end(store, chain), DayIndex(store))
 
 
-def append(to: ChainWriter, outcomes: Sequence[Outcome], writer_id: str | None = None) -> bool:
+def append(
+    to: ChainWriter, outcomes: Sequence[Outcome], writer_id: str | None = None, provenance: Provenance = PROVENANCE
+) -> bool:
     """Append outcomes as one segment, with a writer id of its own."""
     last = offsets_of(outcomes[-1])[1] - 1
     return to.append(
         outcomes,
-        provenance=PROVENANCE,
+        provenance=provenance,
         writer_id=writer_id or f"writer-{next(_names)}",
         fingerprint=Fingerprint(last, 1767960000000, "cd" * 32),
         created_at=NOON,
     )
 
 
-def write_chain(store: ObjectStore, *segments: Sequence[Outcome], chain: ChainId = CHAIN) -> ChainWriter:
+def write_chain(
+    store: ObjectStore, *segments: Sequence[Outcome], chain: ChainId = CHAIN, provenance: Provenance = PROVENANCE
+) -> ChainWriter:
     """Write segments in order and return their writer."""
     made = writer(store, chain)
     for outcomes in segments:
-        assert append(made, outcomes)
+        assert append(made, outcomes, provenance=provenance)
     return made
 
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.errors import TransientError
+from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
+from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.site import ViewedSite
 
+_SHOWN_ALERTS = 5
 _UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
 
 
@@ -49,8 +52,6 @@ class Overview:
     """The most frequent first."""
     sources: tuple[SourceStatus, ...]
     """How the sources are now, by name."""
-    verdict: StoredVerdict | None
-    """What the last audit said of the day; None if it was not audited."""
 
     @property
     def detections(self) -> int:
@@ -67,6 +68,18 @@ class Overview:
         """Different objects; None while the day has no tracks."""
         known = [row.unique for row in self.labels if row.unique is not None]
         return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """What only the store knows, not the tables."""
+
+    verdict: StoredVerdict | None
+    """What the last audit said of the day; None if it was not audited."""
+    alerts: tuple[ListedAlert, ...]
+    """The latest alerts, the latest first."""
+    days_behind: Mapping[date, str]
+    """Days that a build would bring forward, with the reason, sorted."""
 
 
 def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
@@ -90,7 +103,6 @@ def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
         observed_s=sum(row["observed_s"] or 0.0 for row in sources),
         labels=_labels(lake, day),
         sources=source_status_of(lake, site.settings, now=site.clock()),
-        verdict=_verdict(site, day),
     )
 
 
@@ -103,7 +115,22 @@ def _labels(lake: LakeSession, day: date) -> tuple[LabelRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
 
 
-def _verdict(site: ViewedSite, day: date) -> StoredVerdict | None:
+def read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth | None:
+    """Reads what the store says of a day and of the pipeline; None while it does not answer.
+
+    Args:
+        site: Names the store.
+        lake: The session, for which the answer is remembered.
+        day: UTC day.
+    """
     if isinstance(site.lake.state.problem, TransientError):
         return None  # the page says that the store is away; it need not wait for it again
-    return read_verdict(site.store, day)
+
+    def read() -> StoreHealth:
+        alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
+        return StoreHealth(read_verdict(site.store, day), tuple(alerts), dict(sorted(days_behind(site.store).items())))
+
+    try:
+        return site.lake.remembered(lake, ("health", day), read)
+    except TransientError:
+        return None  # it went away just now

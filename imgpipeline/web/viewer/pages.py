@@ -34,7 +34,7 @@ from imgpipeline.web.viewer.answers import (
     shown_day,
     wanted_frames,
 )
-from imgpipeline.web.viewer.overview import read_overview
+from imgpipeline.web.viewer.overview import read_health, read_overview
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameId, FrameQuery, NumberQuery, PageQuery
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.review_states import reviewed_of
@@ -99,7 +99,8 @@ def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Respons
             return renderer.page("empty.html")
         days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
         overview = site.lake.remembered(lake, ("overview", day), lambda: read_overview(site, lake, day))
-        return renderer.page("overview.html", overview=overview, days=days,
+        health = read_health(site, lake, day)
+        return renderer.page("overview.html", overview=overview, health=health, days=days,
                              threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def _explain(site: ViewedSite, renderer: Renderer, request: Request) -> Response
             raise too_large(query, count)
         number = NumberId(query.day, query.hour, query.label, query.source)
         found = explain(lake, site.store, number, site.settings)
-    return renderer.page("explain.html", found=found, query=query, shown=_SHOWN_DETECTIONS,
+    return renderer.page("explain.html", found=found, query=query, shown=_SHOWN_DETECTIONS, run_url=site.run_url,
                          threshold=site.settings.summary_threshold or None)  # fmt: skip
 
 
@@ -175,7 +176,8 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         return renderer.page(
             "frame.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
             frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query, listed=listed,
-            lineage=lineage, annotations=annotations, may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+            lineage=lineage, run_url=site.run_url, annotations=annotations,
+            may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
             is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
             threshold=site.settings.summary_threshold or None,
         )  # fmt: skip

@@ -31,6 +31,9 @@ _MOST_REMEMBERED = 200
 """Answers that are kept with their session."""
 _LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp"), label'
 
+_DERIVED = "SELECT track_id FROM tracks WHERE false"
+"""Lists tracks and events now, so that pages of this session do not need the store for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class LakeState:
@@ -168,6 +171,8 @@ class SharedLake:
         with contextlib.ExitStack() as stack:
             lake = stack.enter_context(open_lake(self.store, settings=self.settings))
             labels = tuple(label for (label,) in lake.query(_LABELS).rows)
+            with contextlib.suppress(PermanentError):  # a damaged table of tracks is told where it is asked for
+                lake.query(_DERIVED)
             replacing = _Opened(lake, stack.pop_all())
         with self._lock:
             old, self._opened = self._opened, replacing

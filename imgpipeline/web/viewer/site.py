@@ -1,5 +1,6 @@
 """What the viewer works with: the shared lake, the store, and the images."""
 
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from imgpipeline.web.viewer.shared_lake import SharedLake
 MOST_EXPLAINED = 20_000
 """A larger number is not traced to its segments while a browser waits."""
 _STORE_PATIENCE_S = 5.0
+_DAGSTER_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class ViewedSite:
             "next": problem and problem.next_step,
             "problem_since": state.problem_since,
         }
+
+    def run_url(self, run_id: str) -> str | None:
+        """Returns the address of a run in Dagster's UI; None if it is not known or Dagster did not run it."""
+        url = self.settings.dagster_url
+        return f"{url.rstrip('/')}/runs/{run_id}" if url and _DAGSTER_RUN.fullmatch(run_id) else None
 
 
 def open_site(settings: Settings, *, clock: Clock = utc_now, stopping: threading.Event | None = None) -> ViewedSite:

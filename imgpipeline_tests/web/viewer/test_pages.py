@@ -1,12 +1,21 @@
 """The pages lead from a number to its frames, keep their state in the URL, and show text from outside as text."""
 
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import PROVENANCE, write_chain
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.viewing import viewing
 
 
 def links(page: str, start: str) -> list[str]:
@@ -30,7 +39,31 @@ def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
     assert re.search(r"<b>1</b> dead letters", page)
     assert "unique objects: not built yet" in page
     assert "not audited yet" in page
-    assert links(page, "/?day=") == [f"/?day={NEXT_DAY}"]
+    heading = page.split("</section>")[0]
+    assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
+
+
+def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed: ViewedStore):
+    page = viewed.viewer.get("/", day=DAY).text
+    assert links(page, "/alerts/") == ["/alerts/2", "/alerts/1"]
+    assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
+    waiting = page.split("<dt>Stale days</dt>")[1]
+    assert links(waiting, "/?day=") == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
+
+
+@pytest.mark.medium
+def test_the_overview_is_shown_when_the_store_has_just_gone_away(
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
+):
+    write_chain(open_store(s3_settings(bucket)), [seen(0)])
+    proxy = toxiproxy.create_proxy(s3.port)
+    with viewing(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)) as viewer:
+        assert viewer.status()["problem"] is None
+        proxy.disconnect()
+        page = viewer.get("/")
+    assert page.status_code == 200
+    assert "<b>1</b> frames" in page.text
+    assert "not asked: the store does not answer" in page.text
 
 
 def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):
@@ -60,6 +93,17 @@ def test_a_frame_shows_its_boxes_and_lineage(viewed: ViewedStore):
     assert "it was read now and holds this frame" in page
     for link in links(page, "/review?day=2026-01-09&label="):
         assert "equal to the count of the summary" in viewed.viewer.get(link).text
+
+
+@pytest.mark.medium
+def test_the_run_of_a_frame_is_linked_in_dagster(folder: Settings):
+    dagster, run = "https://dagster.example/sub", "0b5d4a1e-6f0e-4f5d-9c0e-3a5b8f1c2d3e"
+    write_chain(open_store(folder), [seen(0)], provenance=replace(PROVENANCE, run_id=run))
+    address = f"/frames/{DAY}/{seen(0).frame_id}"
+    with viewing(folder.model_copy(update={"dagster_url": f"{dagster}/"})) as viewer:
+        assert links(viewer.get(address).text, dagster) == [f"{dagster}/runs/{run}"]
+    with viewing(folder) as viewer:
+        assert f"<code>{run}</code>" in viewer.get(address).text
 
 
 def test_a_number_is_traced_to_the_ledger(viewed: ViewedStore):

@@ -150,7 +150,7 @@ def test_fault_60_an_open_page_survives_a_viewer_that_is_killed(browser: Browser
             expect(page.locator("#away")).to_be_hidden(timeout=PATIENCE_MS)
 
 
-def test_midnight_passes_while_pages_are_open(browser: Browser, folder: Settings):
+def test_fault_60_midnight_passes_while_pages_are_open(browser: Browser, folder: Settings):
     """The overview without a day goes on to the new day; a page of a day stays with it, as its address says."""
     midnight = seen(0).timestamp.replace(hour=0) + timedelta(days=1)
     store = open_store(folder)
