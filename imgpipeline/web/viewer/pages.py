@@ -10,10 +10,12 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ValidationError
 
 from imgpipeline.errors import ImgpipelineError, UsageError
+from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
 from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.frame_tracks import tracks_of_frame
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.query.wanted_frames import span_condition
@@ -167,6 +169,8 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             frame = frame_row(lake, day, frame_id)
             boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
             numbers = numbers_counting(lake, day, frame_id)
+            tracks = tracks_of_frame(lake, day, frame_id)
+            places = _places(site, lake, frame["source"])
             listed = query.on(day)
             newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
         visitor: Visitor = request.state.visitor
@@ -175,12 +179,22 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
         return renderer.page(
             "frame.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
-            frame=frame, boxes=boxes, numbers=numbers, newer=newer, older=older, filters=query, listed=listed,
+            frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
+            newer=newer, older=older, filters=query, listed=listed,
             lineage=lineage, run_url=site.run_url, annotations=annotations,
             may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
             is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
             threshold=site.settings.summary_threshold or None,
         )  # fmt: skip
+
+
+def _places(site: ViewedSite, lake: LakeSession, source: str | None) -> list[Zone | Line]:
+    try:
+        rules = rules_of(site, lake)
+    except ImgpipelineError:
+        return []  # pages about rules say what is wrong with them
+    places: list[Zone | Line] = [*rules.zone, *rules.line]
+    return [place for place in places if place.source == source]
 
 
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:

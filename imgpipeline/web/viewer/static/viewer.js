@@ -96,6 +96,8 @@ document.addEventListener("keydown", (event) => {
   else if (inGrid && event.key === "n") follow("next");
   else if (inGrid && event.key === "p") follow("prev");
   else if (inGrid && moveInGrid(event.key)) event.preventDefault();
+  else if (isFrame && event.key === "t") document.querySelector('#toggles [value="tracks"]')?.click();
+  else if (isFrame && event.key === "z") document.querySelector('#toggles [value="places"]')?.click();
   else if (isFrame && event.key === "ArrowRight") follow("next");
   else if (isFrame && event.key === "ArrowLeft") follow("prev");
   else if (isFrame && event.key === "u") document.querySelector(".pager a:not([rel])").click();
@@ -130,7 +132,7 @@ if (toggles) {
   toggles.hidden = false;
   toggles.addEventListener("change", (event) => {
     for (const box of document.querySelectorAll(".picture.large g")) {
-      if (box.dataset.label === event.target.value) box.classList.toggle("off", !event.target.checked);
+      if (box.dataset.toggle === event.target.value) box.classList.toggle("off", !event.target.checked);
     }
   });
 }
