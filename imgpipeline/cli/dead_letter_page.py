@@ -1,121 +1,17 @@
-"""The output of `imgpipeline dead-letters show`: everything about one dead letter, as text or JSON."""
+"""The output of `imgpipeline dead-letters show`: everything about one dead letter, as text."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imgpipeline.cli.output import note, shown, write_text
 from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.keys import is_import, segment_key
-from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import RecordReference, parse_reference
-from imgpipeline.errors import ConfigurationError, DeadLetterCode, ImgpipelineError
-from imgpipeline.ledger import SegmentHeader
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, locate_dead_letter
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
-from imgpipeline.sources.replay import Original, present_chains, read_original
+from imgpipeline.contracts.keys import segment_key
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.sources.letter_details import LetterDetails, as_text, readable
 
 _SHOWN_BYTES = 4096
-_ROW_BYTES = 16
-_REPLAY = "`imgpipeline dead-letters replay`"
-NEXT_STEPS = {
-    DeadLetterCode.INVALID_MESSAGE: "fix the producer and announce the frame again; the message above names the field",
-    DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its place to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, "
-    f"then {_REPLAY}",
-    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "fix the clock of the source; if the time is right, set "
-    f"IMGPIPELINE_FIRST_DAY or IMGPIPELINE_MAX_FUTURE_S, then {_REPLAY}",
-    DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES if that is wanted, "
-    f"then {_REPLAY}",
-    DeadLetterCode.OBJECT_NOT_FOUND: f"upload the image to the path above, then {_REPLAY}",
-    DeadLetterCode.OBJECT_FORBIDDEN: f"let the store's user read the image, then {_REPLAY}",
-    DeadLetterCode.EMPTY_OBJECT: f"upload the image again, whole, then {_REPLAY}",
-    DeadLetterCode.DECODE_FAILED: f"look at the image; upload it again, whole, then {_REPLAY}",
-    DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
-    DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
-    DeadLetterCode.PROCESS_CRASHED: "keep the image and report the fault; once a release can read it, run "
-    "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
-    DeadLetterCode.BAD_ROW: "correct the row in a file of its own, and import it under another --name",
-}
-"""What a person can do about each code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """All there is to say about one dead letter."""
-
-    buried: BuriedRecord
-    """What became of it."""
-    letter: DeadLetter
-    """The dead letter, with value and headers."""
-    segment: SegmentHeader
-    """Of the segment that holds it."""
-    original: Original | None
-    """Its record; None if that is not to be had."""
-    missing: str
-    """Why it is not to be had."""
-
-    @property
-    def next_step(self) -> str:
-        """What to do about it; nothing if it is not open."""
-        if is_import(self.buried.reference.chain):
-            return NEXT_STEPS[DeadLetterCode.BAD_ROW]
-        if self.buried.became is None:
-            return NEXT_STEPS[self.letter.code]
-        return f"nothing: it was announced again and is {self.buried.state.value} by {self.buried.became}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the document of `--json`."""
-        made = self.segment.provenance
-        return document(self.buried, self.letter) | {
-            "segment": segment_key(self.segment.chain, self.segment.start),
-            "run_id": made.run_id,
-            "model_used": made.model_name,
-            "model_sha256": made.model_sha256,
-            "processed_at": self.segment.created_at,
-            "value_missing": self.missing or None,
-            "next_step": self.next_step,
-        }
-
-
-def document(buried: BuriedRecord, letter: DeadLetter) -> dict[str, Any]:
-    """Returns a dead letter and its state as one JSON object."""
-    chain = buried.reference.chain
-    where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
-    became = str(buried.became) if buried.became else None
-    return where | letter.to_json() | {"state": buried.state.value, "became": became}
-
-
-def read_page(settings: Settings, store: ObjectStore, name: str, progress: Callable[[int, int], None]) -> Page:
-    """Reads all there is to say about one dead letter.
-
-    Args:
-        settings: Name the broker, which is asked for a value that was too large to be kept.
-        store: The object store.
-        name: `topic/partition/offset`, perhaps with `@topic id` behind it.
-        progress: Told how far it is.
-
-    Raises:
-        ConfigurationError: There is no such dead letter.
-        LedgerError: A segment cannot be read.
-    """
-    topic, topic_id, partition, offset = parse_reference(name)
-    segment = locate_dead_letter(store, topic, topic_id, partition, offset)
-    at = RecordReference(segment.header.chain, offset)
-    [letter] = [o for o in segment.outcomes() if isinstance(o, DeadLetter) and o.offset == offset]
-    found, _ = find_dead_letters(store, Wanted(letter.code, letter.day, letter.source), progress=progress)
-    [buried] = [buried for buried in found if buried.reference == at]
-    original, missing = None, ""
-    try:
-        original = read_original(settings, at, letter, lambda: present_chains(settings, store))
-    except ImgpipelineError as error:
-        missing = error.message
-    return Page(buried, letter, segment.header, original, missing)
-
-
-def write_value(page: Page, path: Path) -> None:
+def write_value(page: LetterDetails, path: Path) -> None:
     """Writes the value of the record to a new file.
 
     Raises:
@@ -133,7 +29,7 @@ def write_value(page: Page, path: Path) -> None:
     note(f"{counted(len(page.original.value), 'byte')} written to {path}.")
 
 
-def show_page(page: Page) -> None:
+def show_page(page: LetterDetails) -> None:
     """Writes all of it to stdout."""
     letter, segment = page.letter, page.segment
     became = f" ({page.buried.became})" if page.buried.became else ""
@@ -163,34 +59,14 @@ def show_page(page: Page) -> None:
 
 
 def _one_line(raw: bytes) -> str:
-    text = _as_text(raw[:200])
+    text = as_text(raw[:200])
     return repr(text) if text is not None else raw[:200].hex(" ")
-
-
-def _as_text(raw: bytes) -> str | None:
-    """Returns bytes as text where they are that: UTF-8 without control characters, but for white space."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if all(c.isprintable() or c in "\n\r\t" for c in text) else None
 
 
 def _dump(raw: bytes) -> str:
     if not raw:
         return ""
-    part = raw[:_SHOWN_BYTES]
-    text = _as_text(part) or (_as_text(part.decode("utf-8", "ignore").encode()) if len(part) < len(raw) else None)
-    if text is not None:
-        lines = [shown(text)]
-    else:
-        rows = range(0, len(part), _ROW_BYTES)
-        lines = [_hex_row(start, part[start : start + _ROW_BYTES]) for start in rows]
-    if len(part) < len(raw):
-        lines.append(f"... and {counted(len(raw) - len(part), 'more byte')}; --raw FILE writes all")
+    lines = [shown(line) for line in readable(raw, _SHOWN_BYTES)]
+    if len(raw) > _SHOWN_BYTES:
+        lines.append(f"... and {counted(len(raw) - _SHOWN_BYTES, 'more byte')}; --raw FILE writes all")
     return "\n".join(lines) + "\n"
-
-
-def _hex_row(start: int, raw: bytes) -> str:
-    readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in raw)
-    return f"{start:08x}  {raw.hex(' '):{_ROW_BYTES * 3}} {readable}"

@@ -78,8 +78,8 @@ def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) ->
 
 
 def _documents(store: "ObjectStore", wanted: "list[BuriedRecord]") -> list[dict[str, Any]]:
-    from imgpipeline.cli.dead_letter_page import document  # noqa: PLC0415 - loads obstore
-    from imgpipeline.ledger.dead_letters import read_letters  # noqa: PLC0415 - as above
+    from imgpipeline.ledger.dead_letters import read_letters  # noqa: PLC0415 - loads obstore
+    from imgpipeline.sources.letter_details import document  # noqa: PLC0415 - loads obstore and kafka-python
 
     in_order = sorted(wanted, key=lambda buried: buried.reference)  # neighbours share one reading of their segment
     read = {buried.reference: document(buried, letter) for buried, letter in read_letters(store, in_order)}
@@ -104,12 +104,13 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one dead letter: the reason, the record, the run and model, and what to do next."""
-    from imgpipeline.cli.dead_letter_page import read_page, show_page, write_value  # noqa: PLC0415 - loads obstore
+    from imgpipeline.cli.dead_letter_page import show_page, write_value  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.sources.letter_details import read_details  # noqa: PLC0415 - as above
 
     settings = load_settings()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
-        page = read_page(settings, open_store(settings), record, progress)
+        page = read_details(settings, open_store(settings), record, progress=progress)
     if raw is not None:
         write_value(page, raw)
     if as_json:

@@ -8,7 +8,7 @@ from imgpipeline.cli.output import JsonOption, note, show_json, show_table, writ
 from imgpipeline.settings import load_settings, utc_now
 
 app = typer.Typer(help="The API keys of serve and serve-ingest.")
-_SCOPES = "read, acknowledge, ingest"
+_SCOPES = "read, acknowledge, replay, ingest"
 
 
 @app.callback()

@@ -52,6 +52,8 @@ class Wanted:
     """Only those listed under this UTC day."""
     source: str | None = None
     """Only those of this source."""
+    record: RecordReference | None = None
+    """Only the one of this record."""
 
     def matches_record(self, buried: "BuriedRecord") -> bool:
         """Whether it is one of them."""
@@ -60,6 +62,7 @@ class Wanted:
             (self.code is None or letter.code is self.code)
             and (self.day is None or letter.day == self.day)
             and (self.source is None or letter.source == self.source)
+            and (self.record is None or buried.reference == self.record)
         )
 
 

@@ -30,7 +30,9 @@ class Scope(StrEnum):
     READ = "read"
     """See everything that `serve` shows."""
     ACKNOWLEDGE = "acknowledge"
-    """Acknowledge alerts."""
+    """Acknowledge alerts, mark frames as reviewed, and give feedback."""
+    REPLAY = "replay"
+    """Announce dead letters again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.cli.dead_letter_page import NEXT_STEPS
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.sources.letter_details import NEXT_STEPS
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, frames, write_chain
 

@@ -29,7 +29,7 @@ class Visitor:
     """What they may do."""
 
 
-THIS_MACHINE = Visitor("viewer without login", frozenset({Scope.READ, Scope.ACKNOWLEDGE}))
+THIS_MACHINE = Visitor("viewer without login", frozenset({Scope.READ, Scope.ACKNOWLEDGE, Scope.REPLAY}))
 """Whoever uses a server that asks nobody."""
 
 

@@ -23,6 +23,7 @@ from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
 from imgpipeline.web.viewer.day_reports import report_routes
+from imgpipeline.web.viewer.dead_letters import dead_letter_routes
 from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
@@ -91,6 +92,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield reviewing_routes(site, renderer)
     yield annotating_routes(site, renderer)
     yield day_list_routes(site, renderer)
+    yield dead_letter_routes(site, renderer)
     yield live_routes(site, renderer)
     yield heat_map_routes(site, renderer)
     yield report_routes(site, renderer)

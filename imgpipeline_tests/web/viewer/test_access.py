@@ -62,7 +62,7 @@ def guarded(settings: Settings) -> Iterator[GuardedViewer]:
 def routes_of(app: FastAPI) -> list[tuple[str, str]]:
     """Return method and path of every route, with values for what its path names."""
     values = {"{number}": "1", "{position}": "0", "{day}": "2026-01-09", "{frame_id}": "0" * 32,
-              "{annotation_id}": "0" * 32}  # fmt: skip
+              "{annotation_id}": "0" * 32, "{topic}": "frames", "{partition}": "0", "{offset}": "0"}  # fmt: skip
     found = [("GET", "/static/viewer.js")]
     routers = [getattr(route, "original_router", None) for route in app.routes]
     routes = [*app.routes, *(route for router in routers if router for route in router.routes)]

@@ -15,7 +15,8 @@ PATHS = (
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
-    "/frames/{day}/{frame_id}",
+    "/frames/{day}/{frame_id}", "/dead-letters/{topic}/{partition}/{number}",
+    "/api/v1/dead-letters/{topic}/{partition}/{number}",
     "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
     "/api/v1/label-counts", "/api/v1/explain", "/api/v1/alerts/{number}", "/api/v1/frames/{day}/{frame_id}",
     "/api/v1/frames/{day}/{frame_id}/lineage", "/static/{name}",
@@ -35,6 +36,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "time_from": TEXTS | st.just("07:00"), "time_to": TEXTS | st.just("06:30:10"),
     "month": TEXTS | st.just("2026-01"),
     "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
+    "topic": TEXTS | st.just("frames"), "partition": NUMBERS | st.just("0"),
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
@@ -67,7 +69,7 @@ KNOWN = {
 def requests(draw: st.DrawFn) -> str:
     """Draw an address: a route with some of its parameters, right or wrong."""
     path = draw(st.sampled_from(PATHS))
-    for name in ("day", "frame_id", "number", "position", "name"):
+    for name in ("day", "frame_id", "number", "position", "name", "topic", "partition"):
         if f"{{{name}}}" in path:
             path = path.replace(f"{{{name}}}", quote(draw(VALUES[name]), safe=""))
     names: list[str] = draw(st.lists(st.sampled_from(KNOWN.get(path, ["day"])), unique=True, max_size=4))

@@ -1,0 +1,110 @@
+"""One dead letter: a page with its raw record, and announcing it again by a form or the API."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse, Response
+
+from imgpipeline.contracts.documents import plain
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.ledger.dead_letters import Wanted
+from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
+from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
+from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.access import Visitor
+from imgpipeline.web.viewer.acknowledging import allowed
+from imgpipeline.web.viewer.rendering import Renderer
+from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.site import ViewedSite
+
+Topic = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Kafka topic.")]
+Partition = Annotated[int, Path(ge=0, lt=10**9, description="Kafka partition.")]
+Offset = Annotated[int, Path(ge=0, lt=10**18, description="Offset of the record.")]
+_OWN = "/dead-letters/{topic}/{partition}/{offset}"
+_SHOWN_BYTES = 4096
+
+
+def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes.
+
+    Args:
+        site: Names store and broker; only announcing asks the broker.
+        renderer: Makes the page.
+    """
+    router = APIRouter(tags=["dead letters"])
+
+    def page(request: Request, found: LetterDetails, said: str | None = None) -> Response:
+        visitor: Visitor = request.state.visitor
+        value = found.original.value if found.original else b""
+        return renderer.page(
+            "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable,
+            run_url=site.run_url, said=said, may_replay=Scope.REPLAY in visitor.scopes,
+        )  # fmt: skip
+
+    @router.get(_OWN, include_in_schema=False, response_class=HTMLResponse)
+    def show(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
+        return page(request, _read(site, topic, partition, offset))
+
+    @router.get(f"{_OWN}/value", include_in_schema=False)
+    def value(topic: Topic, partition: Partition, offset: Offset) -> Response:
+        found = _read(site, topic, partition, offset)
+        if found.original is None:
+            raise ConfigurationError(f"The value cannot be had: {found.missing}.")
+        name = f'attachment; filename="{topic}-{partition}-{offset}.bin"'
+        return Response(
+            found.original.value, media_type="application/octet-stream", headers={"Content-Disposition": name}
+        )
+
+    @router.post(f"{_OWN}/replay", include_in_schema=False, response_class=HTMLResponse)
+    def by_form(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
+        allowed(request, Scope.REPLAY)
+        found = _read(site, topic, partition, offset)
+        plan, result = _announce(site, found)
+        return page(request, found, _said(plan, result, site.settings.kafka_topic))
+
+    _add_api(router, site)
+    return router
+
+
+def _add_api(router: APIRouter, site: ViewedSite) -> None:
+    @router.get(f"/api/v1{_OWN}")
+    def one(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
+        """One dead letter: reason, record (base64), segment, run and model, what became of it, and what to do."""
+        return answer_json(request, _read(site, topic, partition, offset).to_json())
+
+    @router.post(f"/api/v1{_OWN}/replays")
+    def by_api(request: Request, topic: Topic, partition: Partition, offset: Offset) -> dict[str, Any]:
+        """Announces a dead letter again, as `imgpipeline dead-letters replay` does, unless that has been done."""
+        allowed(request, Scope.REPLAY)
+        plan, result = _announce(site, _read(site, topic, partition, offset))
+        said = _said(plan, result, site.settings.kafka_topic)
+        document = {"announced": result.announced == 1, "topic": site.settings.kafka_topic, "said": said}
+        return {name: plain(value) for name, value in document.items()}
+
+
+def _read(site: ViewedSite, topic: str, partition: int, offset: int) -> LetterDetails:
+    def unasked() -> Any:
+        raise TransientError("it was too large to be kept; `imgpipeline dead-letters show` reads it from Kafka")
+
+    return read_details(site.settings, site.store, f"{topic}/{partition}/{offset}", present=unasked)
+
+
+def _announce(site: ViewedSite, found: LetterDetails) -> tuple[ReplayPlan, ReplayResult]:
+    wanted = Wanted(found.letter.code, record=found.buried.reference)
+    try:
+        plan = plan_replay(site.settings, site.store, wanted)
+        return plan, replay(site.settings, site.store, plan) if plan.chosen else ReplayResult(0, ())
+    except ConfigurationError as error:  # of the broker; whoever asks can only wait or tell who runs the server
+        raise TransientError(error.message, next_step=error.next_step) from None
+
+
+def _said(plan: ReplayPlan, result: ReplayResult, topic: str) -> str:
+    if result.refused:
+        return f"It cannot be announced again: {result.refused[0].reason}."
+    if result.announced:
+        return f"Announced again on the topic {topic}. The next detection run shows what becomes of it."
+    if plan.imported:
+        return "It is a row of an import: Kafka has no record of it. Correct it in a file of its own."
+    if plan.under_way:
+        return "It was announced again before, and waits for a detection run."
+    return "There is nothing to announce again: it has become a frame or a later dead letter."
