@@ -28,7 +28,8 @@ from imgpipeline_tests.ledger.samples import NOON
 from imgpipeline_tests.web.viewer.conftest import image_change
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-_BATCH = settings(max_examples=100, database=None, deadline=None, phases=[Phase.generate],
+_MOST_AT_ONCE = 100
+_SETTINGS = settings(database=None, deadline=None, phases=[Phase.generate],
                   suppress_health_check=list(HealthCheck))  # fmt: skip
 _ENDLESS = "/api/v1/changes"
 """A stream; its answer has no end to wait for."""
@@ -51,7 +52,8 @@ def send_requests(
     """
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
-    sender = _Sender(Session(), Tally(), known, count, told)
+    at_once = min(_MOST_AT_ONCE, count // (2 * len(operations)))  # so that a small count reaches all operations
+    sender = _Sender(Session(), Tally(), known, count, at_once, told)
     while sender.left:
         for operation in operations:
             if operation.path != _ENDLESS:
@@ -64,9 +66,15 @@ class _Sender:
     """Sends requests until there were enough."""
 
     def __init__(
-        self, session: Session, tally: Tally, known: Mapping[str, str], left: int, told: Callable[[int], None]
+        self,
+        session: Session,
+        tally: Tally,
+        known: Mapping[str, str],
+        left: int,
+        at_once: int,
+        told: Callable[[int], None],
     ) -> None:
-        self.tally, self.left = tally, left
+        self.tally, self.left, self._at_once = tally, left, at_once
         self._session, self._known, self._told, self._sent = session, known, told, 0
 
     def send_some(self, operation: APIOperation, number: int) -> None:
@@ -74,7 +82,7 @@ class _Sender:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             send = given(st.just(mode), operation.as_strategy(generation_mode=mode))(self._send)
             with suppress(Unsatisfiable):  # nothing can be wrong in a request without parameters
-                seed(number)(_BATCH(send))()
+                seed(number)(settings(_SETTINGS, max_examples=self._at_once)(send))()
 
     def _send(self, mode: GenerationMode, case: Case) -> None:
         if not self.left:

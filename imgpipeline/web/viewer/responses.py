@@ -29,8 +29,8 @@ class Problem(BaseModel):
 
     error: str
     """What is wrong."""
-    next: str | None
-    """What to do about it."""
+    next: str | None = None
+    """What to do about it; the routes of the classic dashboard do not say."""
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
