@@ -90,8 +90,8 @@ class PairComparison:
     """Frames worth looking at, the most telling first; more than are shown, since pictures may be gone."""
 
 
-def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
-    """Compares two opened sides."""
+def match_sides(engine: Engine, a: Side, b: Side) -> None:
+    """Creates the tables `compared`, `found_a`, `found_b` and `matched` of two opened sides."""
     engine.run(COMPARED.format(a=a.view, b=b.view))
     for end, side in (("a", a), ("b", b)):
         engine.run(
@@ -99,12 +99,22 @@ def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
             f"x, y, width, height FROM {side.view}_found SEMI JOIN compared USING (frame_id)"
         )
     match_found(engine)
+
+
+def compare_labels(engine: Engine, a: Side, b: Side) -> tuple[LabelComparison, ...]:
+    """Returns the agreement of two matched sides by label."""
     frames = engine.value("SELECT count(*) FROM compared")
     models = [tuple(engine.value(_MODELS.format(view=side.view))) for side in (a, b)]
-    labels = tuple(
+    return tuple(
         LabelComparison(a.name, b.name, row[0], frames, *row[1:], *models)
         for row in engine.run(read_sql("model_comparison"))
     )
+
+
+def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
+    """Compares two opened sides."""
+    match_sides(engine, a, b)
+    labels = compare_labels(engine, a, b)
     examples = tuple(
         Example(frame_id, path, tuple(differing), _found(engine, "a", frame_id), _found(engine, "b", frame_id))
         for frame_id, path, differing in engine.run(read_sql("example_frames"))

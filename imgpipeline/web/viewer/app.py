@@ -21,6 +21,7 @@ from imgpipeline.web.viewer.annotating import annotating_routes
 from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
+from imgpipeline.web.viewer.comparisons import comparison_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
 from imgpipeline.web.viewer.day_reports import report_routes
 from imgpipeline.web.viewer.dead_letters import dead_letter_routes
@@ -95,6 +96,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield dead_letter_routes(site, renderer)
     yield live_routes(site, renderer)
     yield heat_map_routes(site, renderer)
+    yield comparison_routes(site, renderer)
     yield report_routes(site, renderer)
     yield search_routes(site, renderer)
     yield change_routes(site)

@@ -16,6 +16,7 @@ from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.frames import FramePlace
 from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
+from imgpipeline.redetect.disagreements import Counted
 
 PAGE_FRAMES = 48
 """Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
@@ -82,6 +83,17 @@ class ListQuery(DayQuery):
     after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
     limit: int = Field(200, ge=1, le=1000, description="At most this many.")
     format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
+class ComparisonQuery(DayQuery):
+    """A page of the frames in which two models found something."""
+
+    a: Name | None = Field(None, description="One model: `live`, or a redetection such as `demo@0.3`. Default: `live`.")
+    b: Name | None = Field(None, description="The other model. Default: the first redetection of the day.")
+    label: Name | None = Field(None, description="Only boxes of this label count; frames have all of their boxes.")
+    counted: Counted = Field(Counted.DIFFERING, description="Which boxes a frame needs to be listed.")
+    after: int = Field(0, ge=0, lt=10**9, description="Frames to leave out: `next` of the page before.")
+    limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="At most this many.")
 
 
 class CountQuery(DayQuery):

@@ -53,6 +53,8 @@ def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, th
         "events/1",
         "alerts/1",
         "alerts/2",
+        "comparisons/1",
+        "dead-letters/4",
     } <= set(pages)
     with browser.new_context(base_url=str(viewed.viewer.http.base_url), color_scheme=theme) as context:
         page = context.new_page()

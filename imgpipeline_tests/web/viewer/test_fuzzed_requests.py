@@ -11,7 +11,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
 PATHS = (
-    "/feedback", "/api/v1/annotations",
+    "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
@@ -37,6 +37,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "month": TEXTS | st.just("2026-01"),
     "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
     "topic": TEXTS | st.just("frames"), "partition": NUMBERS | st.just("0"),
+    "a": TEXTS | st.just("live"), "b": TEXTS, "counted": TEXTS | st.just("only_a"),
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
@@ -51,6 +52,8 @@ KNOWN = {
     "/review": [*FILTERS, "after", "before", "at"],
     "/calendar": ["month"],
     "/api/v1/reviewed": ["from", "to"],
+    "/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
+    "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/explain": ["day", "label", "hour", "source"],
     "/dashboard": ["label", "start", "end"],
     "/alerts": ["number"],

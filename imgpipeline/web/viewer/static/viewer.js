@@ -131,7 +131,7 @@ const toggles = document.getElementById("toggles");
 if (toggles) {
   toggles.hidden = false;
   toggles.addEventListener("change", (event) => {
-    for (const box of document.querySelectorAll(".picture.large g")) {
+    for (const box of document.querySelectorAll(".picture g")) {
       if (box.dataset.toggle === event.target.value) box.classList.toggle("off", !event.target.checked);
     }
   });
