@@ -20,7 +20,8 @@ _LINK = re.compile(r'<a [^>]*href="([^"]*)"')
 def pages_of(viewer: Viewer) -> dict[str, str]:
     """Return an address of each kind of page that links lead to; `/frames/DAY/ID` is one kind, whatever the frame."""
     found: dict[str, str] = {}
-    waiting, known = deque([f"/?day={DAY}", f"/review?day={DAY}&label=car&hour=7"]), {""}
+    starts = [f"/?day={DAY}", f"/review?day={DAY}&label=car&hour=7", f"/dead-letters?day={DAY}"]
+    waiting, known = deque(starts), {""}
     while waiting:
         address = waiting.popleft()
         path = urlsplit(address).path
