@@ -65,11 +65,8 @@ def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
             models = sides_of(site.store, day)
             if len(models) == 1 and not (query.a or query.b):
                 return renderer.page("comparisons.html", day=day, days=days, compared=None)
-            a, b = _chosen(models, day, query)
-            compared = last.read(site, day, a, b)
-            found = _find(site, compared, query)
+            shown, compared, found = _compare(site, last, day, models, query)
             frames = _rows_of(lake, day, found)
-        shown = query.model_copy(update={"day": day, "a": a, "b": b})
         return renderer.page("comparisons.html", day=day, days=days, models=models, compared=compared, found=found,
                              frames=frames, query=shown, next=_next(query, found))  # fmt: skip
 
@@ -79,18 +76,28 @@ def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)
         models = sides_of(site.store, day)
-        a, b = _chosen(models, day, query)
-        compared = last.read(site, day, a, b)
-        found = _find(site, compared, query)
-        document: dict[str, Any] = {
-            "day": day, "models": models, "a": a, "b": b,
-            "labels": [{n: getattr(one, n) for n in one.__slots__ if n != "examples"} for one in compared.labels],
-            "matching": found.matching, "boxes": found.boxes, "next": _next(query, found),
-            "frames": [{n: getattr(one, n) for n in one.__slots__} for one in found.frames],
-        }  # fmt: skip
-        return answer_json(request, document)
+        shown, compared, found = _compare(site, last, day, models, query)
+        labels = [{n: getattr(one, n) for n in one.__slots__ if n != "examples"} for one in compared.labels]
+        frames = [{n: getattr(one, n) for n in one.__slots__} for one in found.frames]
+        return answer_json(request, {
+            "day": day, "models": models, "a": shown.a, "b": shown.b, "labels": labels, "matching": found.matching,
+            "boxes": found.boxes, "next": _next(query, found), "frames": frames,
+        })  # fmt: skip
 
     return router
+
+
+def _compare(
+    site: ViewedSite, last: _LastCompared, day: date, models: list[str], query: ComparisonQuery
+) -> tuple[ComparisonQuery, ComparedDay, ComparedFrames]:
+    """Returns the query with its models, the compared day, and the frames that are asked for."""
+    a, b = _chosen(models, day, query)
+    compared = last.read(site, day, a, b)
+    found = find_disagreements(
+        compared, label=query.label, counted=query.counted, after=query.after, limit=query.limit,
+        memory=site.settings.duckdb_memory,
+    )  # fmt: skip
+    return query.model_copy(update={"day": day, "a": a, "b": b}), compared, found
 
 
 def _chosen(models: list[str], day: date, query: ComparisonQuery) -> tuple[str, str]:
@@ -102,13 +109,6 @@ def _chosen(models: list[str], day: date, query: ComparisonQuery) -> tuple[str, 
             next_step=f"imgpipeline redetect --model NAME --day {day} looks at the day with another model",
         )
     return a, b
-
-
-def _find(site: ViewedSite, compared: ComparedDay, query: ComparisonQuery) -> ComparedFrames:
-    return find_disagreements(
-        compared, label=query.label, counted=query.counted, after=query.after, limit=query.limit,
-        memory=site.settings.duckdb_memory,
-    )  # fmt: skip
 
 
 def _next(query: ComparisonQuery, found: ComparedFrames) -> int | None:
