@@ -22,6 +22,7 @@ from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.comparisons import comparison_routes
+from imgpipeline.web.viewer.coverage import coverage_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
 from imgpipeline.web.viewer.day_reports import report_routes
 from imgpipeline.web.viewer.dead_letters import dead_letter_routes
@@ -94,6 +95,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield annotating_routes(site, renderer)
     yield day_list_routes(site, renderer)
     yield dead_letter_routes(site, renderer)
+    yield coverage_routes(site, renderer)
     yield live_routes(site, renderer)
     yield heat_map_routes(site, renderer)
     yield comparison_routes(site, renderer)

@@ -11,7 +11,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
 PATHS = (
-    "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons",
+    "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
