@@ -1,4 +1,4 @@
-"""`imgpipeline export`: the lake's tables as a file for other tools."""
+"""`imgpipeline export`: the lake's tables as a file for other tools, and frames for training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
+from imgpipeline.cli.export_frames import coco, yolo
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="Export all tables as a file for other tools.")
+app = typer.Typer(help="Export all tables as a file, or frames with their boxes for training.")
+app.command("coco")(coco)
+app.command("yolo")(yolo)
 
 
 @app.callback()
 def _group() -> None:
-    """Export all tables as a file for other tools."""
+    """Export all tables as a file, or frames with their boxes for training."""
 
 
 @app.command("duckdb")

@@ -31,6 +31,8 @@ WRONG_CALLS = [
     ("query 'SELECT 1' --day nonsense", "--day is 'nonsense'."),
     ("query 'SELECT 1' --json --csv", "--json and --csv are both given."),
     ("export duckdb lake.duckdb --day 2026-02-30", "--day is '2026-02-30'."),
+    ("export coco set --day 2026-02-30", "--day is '2026-02-30'."),
+    ("export yolo set --min-confidence 2", "--min-confidence"),
     ("report --day 2026-02-30", "--day is '2026-02-30'."),
     ("redetect --model demo --day 2026-02-30", "--day is '2026-02-30'."),
     ("redetect --model demo --from 2026-01-02 --to 2026-01-01", "is later than --to"),

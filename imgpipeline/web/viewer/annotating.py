@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipeline.errors import UsageError
+from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.acknowledging import allowed
-from imgpipeline.web.viewer.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
 from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, shown_day
 from imgpipeline.web.viewer.forms import read_form
 from imgpipeline.web.viewer.pages import read_query

@@ -26,6 +26,7 @@ from imgpipeline.web.viewer.coverage import coverage_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
 from imgpipeline.web.viewer.day_reports import report_routes
 from imgpipeline.web.viewer.dead_letters import dead_letter_routes
+from imgpipeline.web.viewer.exporting import exporting_routes
 from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
@@ -93,6 +94,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield acknowledging_routes(site)
     yield reviewing_routes(site, renderer)
     yield annotating_routes(site, renderer)
+    yield exporting_routes(site)
     yield day_list_routes(site, renderer)
     yield dead_letter_routes(site, renderer)
     yield coverage_routes(site, renderer)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.events.configuration import Line, Zone
+from imgpipeline.export.annotations import annotations_of
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
@@ -23,7 +24,6 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.alerts import numbered_page
-from imgpipeline.web.viewer.annotations import annotations_of
 from imgpipeline.web.viewer.answers import (
     day_counts,
     days_shown,

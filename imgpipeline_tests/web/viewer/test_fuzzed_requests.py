@@ -12,6 +12,7 @@ from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE,
 
 PATHS = (
     "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
+    "/api/v1/export",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
@@ -52,6 +53,7 @@ KNOWN = {
     "/review": [*FILTERS, "after", "before", "at"],
     "/calendar": ["month"],
     "/api/v1/reviewed": ["from", "to"],
+    "/api/v1/export": [*FILTERS, "format"],
     "/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/explain": ["day", "label", "hour", "source"],

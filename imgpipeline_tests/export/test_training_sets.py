@@ -1,0 +1,164 @@
+"""Frames become COCO and YOLO data sets: all boxes of the frames, corrected by what people said."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.export.annotations import Annotation, Mistake, keep, new_id, withdraw
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, Site, fill
+from imgpipeline_tests.ledger.samples import NOON
+from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Settings:
+    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+
+
+@pytest.fixture
+def store(folder: Settings) -> ObjectStore:
+    return open_store(folder)
+
+
+@pytest.fixture
+def site(folder: Settings, store: ObjectStore) -> Site:
+    return fill(store, {"IMGPIPELINE_STORE_URL": folder.store_url})
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
+    with filmed_site(tmp_path_factory.mktemp("export")) as made:
+        yield made
+
+
+def frames_of(site: Site) -> list[Frame]:
+    return sorted((one for one in site.frames if one.day == DAY), key=lambda one: one.timestamp, reverse=True)
+
+
+def said(frame: Frame, mistake: Mistake, label: str, box: tuple[float, float, float, float] | None) -> Annotation:
+    return Annotation(new_id(), frame.day, frame.frame_id, mistake, label, box, None, "", "anna", NOON)
+
+
+def boxes_of(document: dict[str, Any]) -> dict[str, list[tuple[str, list[float]]]]:
+    """Return label and box of every annotation by frame, as a reader of COCO finds them."""
+    labels = {one["id"]: one["name"] for one in document["categories"]}
+    found: dict[str, list[tuple[str, list[float]]]] = {one["frame_id"]: [] for one in document["images"]}
+    names = {one["id"]: one["frame_id"] for one in document["images"]}
+    for one in document["annotations"]:
+        found[names[one["image_id"]]].append((labels[one["category_id"]], one["bbox"]))
+    return found
+
+
+@pytest.mark.medium
+def test_coco_has_every_frame_with_its_boxes_and_image(site: Site, tmp_path: Path):
+    done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
+    document = json.loads((tmp_path / "set" / "annotations.json").read_text())
+    expected = {
+        one.frame_id: [(found.label, list(found.box_xywh or ())) for found in one.detections] for one in frames_of(site)
+    }
+    assert boxes_of(document) == expected
+    assert (done["frames"], done["boxes"]) == (len(expected), sum(map(len, expected.values())))
+    assert [one["id"] for one in document["images"]] == list(range(1, len(expected) + 1))
+    for image in document["images"]:
+        assert (tmp_path / "set" / "images" / image["file_name"]).stat().st_size > 0
+        assert (image["width"], image["height"]) == (64, 48)
+
+
+@pytest.mark.medium
+def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site: Site, tmp_path: Path):
+    assert (
+        run("export", "yolo", "set", "--day", str(DAY), "--no-images", env=site.environment, cwd=tmp_path).status == 0
+    )
+    names = yaml.safe_load((tmp_path / "set" / "data.yaml").read_text())["names"]
+    assert not (tmp_path / "set" / "images").exists()
+    for frame in frames_of(site):
+        text = (tmp_path / "set" / "labels" / f"{DAY}_{frame.frame_id}.txt").read_text()
+        rows = [line.split() for line in text.splitlines()]
+        assert [names[int(row[0])] for row in rows] == [found.label for found in frame.detections]
+        for row, found in zip(rows, frame.detections, strict=True):
+            x, y, wide, high = (float(part) for part in row[1:])
+            left, top, width, height = found.box_xywh or (0, 0, 0, 0)
+            right, bottom = min(64, left + width), min(48, top + height)
+            assert ((x - wide / 2) * 64, (x + wide / 2) * 64) == pytest.approx((max(0, left), right), abs=0.01)
+            assert ((y - high / 2) * 48, (y + high / 2) * 48) == pytest.approx((max(0, top), bottom), abs=0.01)
+
+
+@pytest.mark.medium
+def test_feedback_corrects_the_boxes_and_marks_the_frames(site: Site, store: ObjectStore, tmp_path: Path):
+    first, second = frames_of(site)[1:3]
+    wrong = first.detections[0]
+    keep(store, said(first, Mistake.WRONG, wrong.label, wrong.box_xywh))
+    keep(store, said(first, Mistake.MISSING, "cat", (1.0, 2.0, 3.0, 4.0)))
+    taken_back = said(second, Mistake.MISSING, "bird", (1.0, 2.0, 3.0, 4.0))
+    keep(store, taken_back)
+    withdraw(store, second.day, second.frame_id, taken_back.annotation_id, by="ben", at=NOON)
+    call = ("export", "coco", "set", "--day", str(DAY), "--marked", "--no-images")
+    assert run(*call, env=site.environment, cwd=tmp_path).status == 0
+    document = json.loads((tmp_path / "set" / "annotations.json").read_text())
+    kept = [(found.label, list(found.box_xywh or ())) for found in first.detections[1:]]
+    assert boxes_of(document) == {first.frame_id: [*kept, ("cat", [1.0, 2.0, 3.0, 4.0])]}
+    assert "bird" not in {one["name"] for one in document["categories"]}
+
+
+@pytest.mark.medium
+def test_images_that_are_gone_are_named_and_their_boxes_stay(site: Site, store: ObjectStore, tmp_path: Path):
+    gone = frames_of(site)[0]
+    store.delete(gone.source_image_path)
+    done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
+    assert done["missing_images"] == [gone.source_image_path]
+    assert done["frames"] == len(frames_of(site))
+
+
+@pytest.mark.medium
+def test_a_folder_that_is_not_empty_stays_as_it_is(site: Site, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine").touch()
+    (tmp_path / "set.partial").mkdir()  # of an export that was interrupted
+    (tmp_path / "set.partial" / "old").touch()
+    refused = run("export", "yolo", "set", "--day", str(DAY), env=site.environment, cwd=tmp_path)
+    assert (refused.status, "is not an empty folder" in refused.stderr) == (1, True)
+    assert [one.name for one in (tmp_path / "set").iterdir()] == ["mine"]
+    assert run("export", "yolo", "other", env=site.environment, cwd=tmp_path).status == 0
+    assert len(list((tmp_path / "other" / "labels").iterdir())) == sum(one.day == NEXT_DAY for one in site.frames)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    "filters",
+    [{}, {"label": "person"}, {"zone": "lower half"}, {"time_from": "12:01", "time_to": "12:02"}],
+    ids=["all", "label", "zone", "time"],
+)
+def test_the_viewer_exports_exactly_the_frames_of_the_grid(filmed: FilmedSite, filters: dict[str, str]):
+    viewer = filmed.viewer
+    grid = viewer.json("/api/v1/frames", day=DAY, limit=1000, **filters)
+    document = viewer.json("/api/v1/export", day=DAY, **filters)
+    assert [one["frame_id"] for one in document["images"]] == [one["frame_id"] for one in grid["frames"]]
+    assert len(document["annotations"]) == sum(len(one["boxes"]) for one in grid["frames"])
+    packed = viewer.get("/api/v1/export", day=DAY, format="yolo", **filters)
+    assert packed.headers["content-type"] == "application/zip"
+    names = zipfile.ZipFile(io.BytesIO(packed.content)).namelist()
+    assert len(names) == len(grid["frames"]) + 1
+
+
+@pytest.mark.medium
+def test_the_review_page_links_to_the_export_of_its_frames(filmed: FilmedSite):
+    page = filmed.viewer.get("/review", day=DAY, label="person").text
+    address = f"/api/v1/export?day={DAY}&amp;label=person&amp;format=coco"
+    assert f'href="{address}"' in page
+    assert len(filmed.viewer.get(address.replace("&amp;", "&")).json()["images"]) == 12
+
+
+@pytest.mark.medium
+def test_the_same_frames_give_the_same_bytes(filmed: FilmedSite):
+    for kind in ("coco", "yolo"):
+        assert len({filmed.viewer.get("/api/v1/export", day=DAY, format=kind).content for _ in range(2)}) == 1
