@@ -1,5 +1,7 @@
 """One dead letter: a page with its raw record, and announcing it again by a form or the API."""
 
+import threading
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -22,6 +24,8 @@ Partition = Annotated[int, Path(ge=0, lt=10**9, description="Kafka partition.")]
 Offset = Annotated[int, Path(ge=0, lt=10**18, description="Offset of the record.")]
 _OWN = "/dead-letters/{topic}/{partition}/{offset}"
 _SHOWN_BYTES = 4096
+_TURN_S = 30.0
+_Announce = Callable[[LetterDetails], tuple[ReplayPlan, ReplayResult]]
 
 
 def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
@@ -32,6 +36,7 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         renderer: Makes the page.
     """
     router = APIRouter(tags=["dead letters"])
+    announce = _in_turn(site)
 
     def page(request: Request, found: LetterDetails, said: str | None = None) -> Response:
         visitor: Visitor = request.state.visitor
@@ -59,14 +64,14 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     def by_form(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
         allowed(request, Scope.REPLAY)
         found = _read(site, topic, partition, offset)
-        plan, result = _announce(site, found)
+        plan, result = announce(found)
         return page(request, found, _said(plan, result, site.settings.kafka_topic))
 
-    _add_api(router, site)
+    _add_api(router, site, announce)
     return router
 
 
-def _add_api(router: APIRouter, site: ViewedSite) -> None:
+def _add_api(router: APIRouter, site: ViewedSite, announce: _Announce) -> None:
     @router.get(f"/api/v1{_OWN}")
     def one(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
         """One dead letter: reason, record (base64), segment, run and model, what became of it, and what to do."""
@@ -76,7 +81,7 @@ def _add_api(router: APIRouter, site: ViewedSite) -> None:
     def by_api(request: Request, topic: Topic, partition: Partition, offset: Offset) -> dict[str, Any]:
         """Announces a dead letter again, as `imgpipeline dead-letters replay` does, unless that has been done."""
         allowed(request, Scope.REPLAY)
-        plan, result = _announce(site, _read(site, topic, partition, offset))
+        plan, result = announce(_read(site, topic, partition, offset))
         said = _said(plan, result, site.settings.kafka_topic)
         document = {"announced": result.announced == 1, "topic": site.settings.kafka_topic, "said": said}
         return {name: plain(value) for name, value in document.items()}
@@ -87,6 +92,21 @@ def _read(site: ViewedSite, topic: str, partition: int, offset: int) -> LetterDe
         raise TransientError("it was too large to be kept; `imgpipeline dead-letters show` reads it from Kafka")
 
     return read_details(site.settings, site.store, f"{topic}/{partition}/{offset}", present=unasked)
+
+
+def _in_turn(site: ViewedSite) -> _Announce:
+    """Returns `_announce` for one after another: a plan knows what is under way once Kafka has acknowledged it."""
+    turn = threading.Lock()
+
+    def announce(found: LetterDetails) -> tuple[ReplayPlan, ReplayResult]:
+        if not turn.acquire(timeout=_TURN_S):
+            raise TransientError("Other dead letters are being announced.", next_step="try again in a minute")
+        try:
+            return _announce(site, found)
+        finally:
+            turn.release()
+
+    return announce
 
 
 def _announce(site: ViewedSite, found: LetterDetails) -> tuple[ReplayPlan, ReplayResult]:

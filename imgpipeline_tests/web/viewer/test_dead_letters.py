@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,3 +122,17 @@ def test_a_record_is_announced_again_once_by_those_who_may(lane: LaneUnderTest, 
         done = http.post(f"/api/v1{own}/replays", headers=operator).json()
         assert done["announced"] is False
     assert [frame.replay_of for frame in lane.frames()] == [None, f"{settings.kafka_topic}/0/1"]
+
+
+@pytest.mark.slow
+def test_clicks_at_the_same_time_announce_a_record_once(lane: LaneUnderTest):
+    lane.announce(1)
+    lane.send(message(image_path=PATH, frame_number=7))
+    lane.follow()
+    lane.put_image(PATH)
+    address = f"/api/v1/dead-letters/{lane.settings.kafka_topic}/0/1/replays"
+    with viewing(lane.settings) as viewer, ThreadPoolExecutor(4) as pool:
+        answers = [one.json() for one in pool.map(lambda _: viewer.http.post(address), range(4))]
+    assert sorted(one["announced"] for one in answers) == [False, False, False, True]
+    lane.follow()
+    assert [frame.replay_of for frame in lane.frames()] == [None, f"{lane.settings.kafka_topic}/0/1"]
