@@ -120,22 +120,24 @@ def list_frames(
     Returns:
         The frames, the latest first. `matching` counts the wanted frames at any place.
     """
+    # A detection has its frame's time. Joined by it too, DuckDB skips the row groups of all other times.
     chosen = f"FROM frames WHERE {frame_condition(wanted)}"
     listed = f"{chosen}{_beyond(after, is_after=True)}{_beyond(before, is_after=False)}"
     order = _EARLIEST_FIRST if before else _LATEST_FIRST
     table = lake.arrow(
         f"""
         WITH listed AS (
-            SELECT {_columns(FRAMES.names)}, {_FILE} AS file {listed} ORDER BY {order}{_limit(limit)}
+            SELECT {_columns(FRAMES.names)} {listed} ORDER BY {order}{_limit(limit)}
         ), counted AS (
             SELECT day, frame_id, label, count(*) AS count
-            FROM detections SEMI JOIN listed USING (day, frame_id) GROUP BY day, frame_id, label
+            FROM detections SEMI JOIN listed USING (day, frame_id, "timestamp") GROUP BY day, frame_id, label
         ), found AS (
             SELECT day, frame_id,
                    map(list(label ORDER BY count DESC, label), list(count ORDER BY count DESC, label)) AS detections
             FROM counted GROUP BY day, frame_id
         )
-        SELECT listed.*, coalesce(found.detections, CAST(MAP {{}} AS MAP(VARCHAR, BIGINT))) AS detections
+        SELECT listed.*, {_FILE} AS file,
+               coalesce(found.detections, CAST(MAP {{}} AS MAP(VARCHAR, BIGINT))) AS detections
         FROM listed LEFT JOIN found USING (day, frame_id) ORDER BY {_LATEST_FIRST}
         """  # noqa: S608 - own SQL, texts quoted
     )
@@ -202,13 +204,15 @@ def find_named_frame(store: ObjectStore, settings: Settings, day: date | None, n
 
 
 def detections_in(
-    lake: LakeSession, frames: Iterable[tuple[date, str]]
+    lake: LakeSession, frames: Iterable[tuple[date, str]], *, times: tuple[datetime, datetime] | None = None
 ) -> dict[tuple[date, str], list[dict[str, Any]]]:
     """Returns all detections of some frames of a session, each frame's in the order of their numbers.
 
     Args:
         lake: The session.
         frames: Day and `frame_id` of each.
+        times: The earliest and the latest `timestamp` of these frames (UTC), so that only this part of their days is
+            read; None: not known.
     """
     found: dict[tuple[date, str], list[dict[str, Any]]] = {key: [] for key in frames}
     if found:
@@ -216,7 +220,7 @@ def detections_in(
         names = ", ".join(f"(DATE '{day}', {quoted(frame_id)})" for day, frame_id in found)
         table = lake.arrow(
             f"SELECT {_columns(DETECTIONS.names)} FROM detections WHERE day IN ({days}) "  # noqa: S608 - own names, quoted
-            f"AND (day, frame_id) IN (VALUES {names}) ORDER BY day, frame_id, detection_number"
+            f"{_between(times)} AND (day, frame_id) IN (VALUES {names}) ORDER BY day, frame_id, detection_number"
         )
         for row in table.to_pylist():
             found[row["day"], row["frame_id"]].append(row)
@@ -243,6 +247,10 @@ def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: W
 
 def _columns(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
+
+
+def _between(times: tuple[datetime, datetime] | None) -> str:
+    return "" if times is None else f"AND \"timestamp\" BETWEEN TIMESTAMPTZ '{times[0]}' AND TIMESTAMPTZ '{times[1]}'"
 
 
 def _limit(limit: int | None) -> str:

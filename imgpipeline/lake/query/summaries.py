@@ -134,6 +134,36 @@ def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: Labe
     return _answer(_DaysOfSession(lake, tuple(days)), name, choice, UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class HourlyCount:
+    """One row of the summary `label_counts`, as far as numbers are made of it."""
+
+    hour: datetime
+    """Start of the hour, UTC."""
+    source: str | None
+    """The source."""
+    label: str
+    """The label."""
+    count: int
+    """Detections."""
+
+
+def hourly_counts(lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
+    """Returns the rows of the summary `label_counts` of some UTC days, without times, models and observed time.
+
+    Those take most of the time that `ask_session` needs.
+
+    Args:
+        lake: The session, opened with the settings that summaries read.
+        days: Only these.
+
+    Raises:
+        PermanentError: Memory or disk of this machine do not suffice.
+    """
+    sql = "SELECT hour, source, label, count FROM label_counts"
+    return [HourlyCount(*row) for row in _DaysOfSession(lake, tuple(days)).query(sql).rows]
+
+
 class _Tables(Protocol):
     """Where the summaries of some days are tables under their names."""
 

@@ -20,7 +20,7 @@ from imgpipeline.lake.query.frames import (
     find_frame,
     list_frames,
 )
-from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
 from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor, words_of
@@ -173,7 +173,8 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
     has_more = len(found.table) > limit
     table = found.table.slice(max(0, len(found.table) - limit)) if before else found.table.slice(0, limit)
     kept = table.to_pylist(maps_as_pydicts="strict")
-    boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in kept])
+    times = (kept[-1]["timestamp"], kept[0]["timestamp"]) if kept else None
+    boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in kept], times=times)
     frames = [{**row, "boxes": boxes[row["day"], row["frame_id"]]} for row in kept]
     return FramePage(
         days=days,
@@ -181,7 +182,7 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         table=table,
         matching=found.matching,
         detections=count_detections(lake, wanted),
-        number=_number(lake, query, days, site.settings.summary_threshold),
+        number=_number(site, lake, query, days),
         newer=cursor_of(place_of(frames[0])) if frames and (after or (before and has_more)) else None,
         older=cursor_of(place_of(frames[-1])) if frames and (before or has_more) else None,
     )
@@ -197,21 +198,31 @@ def _place(query: PageQuery, latest: date) -> tuple[FramePlace | None, FramePlac
     return read_cursor(query.after), read_cursor(query.before)
 
 
-def _number(lake: LakeSession, query: FrameQuery, days: Sequence[date], least_confidence: float) -> int | None:
+def _number(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequence[date]) -> int | None:
+    least_confidence = site.settings.summary_threshold
     if query.label is None or not query.is_number or (query.min_confidence or 0.0) != least_confidence:
         return None
-    return _count(lake, days, query.label, query.hour, query.source)
+    return _count(site, lake, days, query.label, query.hour, query.source)
 
 
-def number_of(lake: LakeSession, number: NumberQuery) -> int:
+def number_of(site: ViewedSite, lake: LakeSession, number: NumberQuery) -> int:
     """Returns a number of `label_counts`, summed over the hours of the day if it names no hour; 0 if there is none."""
-    return _count(lake, [number.day], number.label, number.hour, number.source)
+    return _count(site, lake, [number.day], number.label, number.hour, number.source)
 
 
-def _count(lake: LakeSession, days: Sequence[date], label: str, hour: int | None, source: str | None) -> int:
-    choice = LabelChoice((source,) if source else (), (label,))
-    rows = ask_session(lake, "label_counts", days, choice).table.to_pylist()
-    return sum(row["count"] for row in rows if hour is None or row["hour"].hour == hour)
+def counts_of(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
+    """Returns the counts of some days, counted once for all requests that read the same session."""
+    return site.lake.remembered(lake, ("counts", *days), lambda: hourly_counts(lake, days))
+
+
+def _count(
+    site: ViewedSite, lake: LakeSession, days: Sequence[date], label: str, hour: int | None, source: str | None
+) -> int:
+    return sum(
+        one.count
+        for one in counts_of(site, lake, days)
+        if one.label == label and hour in (None, one.hour.hour) and source in (None, one.source)
+    )
 
 
 def place_of(frame: Mapping[str, Any]) -> FramePlace:

@@ -77,7 +77,7 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
         """Traces a number to its detections, frames and segments, as `imgpipeline explain` does."""
         with site.lake.reading() as lake:
             known_day(lake, query.day)
-            count = number_of(lake, query)
+            count = number_of(site, lake, query)
             if count > MOST_EXPLAINED:
                 raise too_large(query, count)
             number = NumberId(query.day, query.hour, query.label, query.source)

@@ -9,8 +9,9 @@ from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
-from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.viewer.answers import counts_of
 from imgpipeline.web.viewer.site import ViewedSite
 
 _SHOWN_ALERTS = 5
@@ -101,15 +102,16 @@ def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
         gated=sum(row["gated"] for row in sources),
         dead_letters=sum(row["dead_letters"] for row in sources),
         observed_s=sum(row["observed_s"] or 0.0 for row in sources),
-        labels=_labels(lake, day),
+        labels=_labels(site, lake, day),
         sources=source_status_of(lake, site.settings, now=site.clock()),
     )
 
 
-def _labels(lake: LakeSession, day: date) -> tuple[LabelRow, ...]:
+def _labels(site: ViewedSite, lake: LakeSession, day: date) -> tuple[LabelRow, ...]:
     hours: dict[str, dict[int, int]] = {}
-    for row in ask_session(lake, "label_counts", [day], LabelChoice(by=("hour", "label"))).table.to_pylist():
-        hours.setdefault(row["label"], {})[row["hour"].hour] = row["count"]
+    for one in counts_of(site, lake, [day]):
+        of_label = hours.setdefault(one.label, {})
+        of_label[one.hour.hour] = of_label.get(one.hour.hour, 0) + one.count
     unique = dict(lake.query(_UNIQUE, [day]).rows)
     rows = (LabelRow(label, counts, unique.get(label, 0) if unique else None) for label, counts in hours.items())
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))

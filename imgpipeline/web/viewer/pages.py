@@ -1,5 +1,6 @@
 """The pages: overview, review grid, one frame, and the proof of a number. All of their state is in the URL."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
@@ -18,13 +19,14 @@ from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frame_tracks import tracks_of_frame
 from imgpipeline.lake.query.frames import detections_in
-from imgpipeline.lake.query.summaries import LabelChoice, ask_session
+from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.wanted_frames import span_condition
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import (
+    counts_of,
     day_counts,
     days_shown,
     frame_row,
@@ -134,7 +136,9 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
 def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
     """Returns what the filters offer for some days, with how many frames or, for labels, detections each has."""
     sources = ask_session(lake, "sources", days).table.to_pylist()
-    labels = ask_session(lake, "label_totals", days, LabelChoice()).table.to_pylist()
+    labels: Counter[str] = Counter()
+    for one in counts_of(site, lake, days):
+        labels[one.label] += one.count
     models = lake.query(_MODELS.format(span_condition(Span(days[0], days[-1])))).rows
     try:
         zones = rules_of(site, lake).zone
@@ -142,7 +146,7 @@ def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[st
         zones = ()  # who asks for a zone is told why
     return {
         "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
-        "label": [(row["label"], row["count"]) for row in labels],
+        "label": sorted(labels.items(), key=lambda label: (-label[1], label[0])),
         "zone": [(zone.name, None) for zone in zones],
         "model": [(model, frames) for model, frames in models],
     }
@@ -152,7 +156,7 @@ def _explain(site: ViewedSite, renderer: Renderer, request: Request) -> Response
     query = read_query(NumberQuery, request)
     with site.lake.reading() as lake:
         known_day(lake, query.day)
-        count = number_of(lake, query)
+        count = number_of(site, lake, query)
         if count > MOST_EXPLAINED:
             raise too_large(query, count)
         number = NumberId(query.day, query.hour, query.label, query.source)
