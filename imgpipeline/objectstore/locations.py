@@ -6,6 +6,7 @@ A path that is not allowed causes no network or file access.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from imgpipeline.contracts.urls import as_s3_url, folder_of
@@ -15,6 +16,7 @@ from imgpipeline.objectstore.deleted_images import deleted_of
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError, ObjectTooLargeError
 from imgpipeline.settings import Settings
 
+Result = TypeVar("Result")
 _SUSPICIOUS = re.compile(r"%2e|%2f|%5c|%00|\\|[\x00-\x1f\x7f]", re.IGNORECASE)
 
 
@@ -126,10 +128,39 @@ class ImageReader:
             ForbiddenError: The store refuses the pipeline's own prefix too.
             PermanentError: A folder is gone.
         """
+
+        def fetched(store: ObjectStore, key: str) -> Fetched:
+            return self.retry_missing(lambda: self._read_bounded(store, key, path, admit))
+
+        return self._asked(path, fetched)
+
+    def version(self, path: str) -> str:
+        """Returns the version of the announced image's content as the store names it, without reading the image.
+
+        Args:
+            path: As announced.
+
+        Raises:
+            BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`.
+            TransientError: The store is in trouble.
+            ForbiddenError: The store refuses the pipeline's own prefix too.
+            PermanentError: A folder is gone.
+        """
+
+        def described(store: ObjectStore, key: str) -> str:
+            found = store.head(key)
+            if found is None:
+                raise ObjectMissingError(f"There is no object {key}.")
+            return found.e_tag
+
+        return self._asked(path, described)
+
+    def _asked(self, path: str, ask: Callable[[ObjectStore, str], Result]) -> Result:
+        """Asks the store of an announced image about its key; errors as `read`."""
         location = resolve_image_path(path, self.settings.store_url, self.settings.allowed_image_locations)
         store = self._store_of(location, path)
         try:
-            return self.retry_missing(lambda: self._read_bounded(store, location.key, path, admit))
+            return ask(store, location.key)
         except ObjectMissingError:
             store.check_folder()
             self._prove_store_works()

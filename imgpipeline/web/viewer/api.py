@@ -141,8 +141,8 @@ def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
 
     @router.get("/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
     def thumbnail(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """A small JPEG of the image, made once."""
+        """A small JPEG of the image as it is in the store now, made once."""
         with site.lake.reading() as lake:
             row = frame_row(lake, day, frame_id)
         found = site.pictures.thumbnail(row)
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)

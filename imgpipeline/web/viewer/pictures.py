@@ -5,12 +5,10 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.lake.query.images import image_error
 from imgpipeline.lake.storage.cache import default_cache_dir
@@ -91,8 +89,10 @@ class Pictures:
             raise image_error(of, error) from None
 
     def thumbnail(self, frame: Mapping[str, Any]) -> Picture:
-        """Returns a small JPEG of a frame's image, made once; errors as `image`."""
-        key = sha256("\n".join([self.store.url, self._path(frame), *_version(frame)]).encode()).hexdigest()
+        """Returns a small JPEG of a frame's image as it is in the store now, made once; errors as `image`."""
+        version = self._version(frame)
+        parts = [self.store.url, self._path(frame), frame["day"].isoformat(), frame["frame_id"], version]
+        key = sha256("\n".join(parts).encode()).hexdigest()
         kept = self.folder / key[:2] / f"{key[2:40]}.jpg"
         with self._locks[int(key[:8], 16) % _STRIPES], disk_errors(self.folder):
             try:
@@ -100,10 +100,18 @@ class Pictures:
                 os.utime(kept)
             except FileNotFoundError:
                 data = self._make(frame)
-                _write(kept, data)
+                if self._version(frame) == version:  # else it was replaced meanwhile: this may be another image
+                    _write(kept, data)
         if self.made % _TRIM_EVERY == 0:
             self._trim()
         return Picture(data, "image/jpeg")
+
+    def _version(self, frame: Mapping[str, Any]) -> str:
+        """Returns what tells the image from another one that is put in its place."""
+        try:
+            return ImageReader(self.store, self.settings).version(self._path(frame))
+        except BadInputError as error:
+            raise image_error(f"the frame {frame['frame_id']}", error) from None
 
     def _make(self, frame: Mapping[str, Any]) -> bytes:
         try:
@@ -133,12 +141,6 @@ class Pictures:
                 return
             entry.unlink(missing_ok=True)
             excess -= size
-
-
-def _version(frame: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns what tells a frame's image from another one under the same path."""
-    day: date = frame["day"]
-    return day.isoformat(), frame["frame_id"], str(frame["size_bytes"]), format_time(frame["timestamp"])
 
 
 def _write(kept: Path, data: bytes) -> None:

@@ -69,6 +69,33 @@ def test_a_thumbnail_is_made_once_however_many_ask(pictures: Pictures):
     assert small.shape == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE, 3)
 
 
+def test_an_image_that_was_replaced_in_the_store_never_has_its_old_thumbnail(pictures: Pictures):
+    pictures.store.put("a.png", encoded(".png", 400, 400))
+    old = pictures.thumbnail(row("a.png")).data
+    pictures.store.put("a.png", encoded(".png", 800, 400))
+    new = cv2.imdecode(np.frombuffer(pictures.thumbnail(row("a.png")).data, np.uint8), cv2.IMREAD_COLOR)
+    assert new is not None
+    assert new.shape == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE, 3)
+    assert pictures.thumbnail(row("a.png")).data != old
+    assert pictures.made == 2
+
+
+def test_an_image_that_was_deleted_has_no_thumbnail_any_more(pictures: Pictures):
+    pictures.store.put("a.png", encoded(".png"))
+    pictures.thumbnail(row("a.png"))
+    pictures.store.delete("a.png")
+    with pytest.raises(PermanentError, match="There is no image"):
+        pictures.thumbnail(row("a.png"))
+
+
+def test_a_browser_asks_each_time_whether_a_thumbnail_is_new(viewed: ViewedStore):
+    address = f"/api/v1/frames/{DAY}/{viewed.site.frames[0].frame_id}/thumbnail"
+    first = viewed.viewer.get(address)
+    assert first.headers["cache-control"] == "no-cache"
+    again = viewed.viewer.http.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
 @pytest.mark.medium
 def test_the_folder_of_thumbnails_is_bounded(pictures: Pictures):
     pictures.store.put("a.png", encoded(".png"))
