@@ -67,19 +67,22 @@ class ListedAlert:
         }
 
 
-def list_alerts(store: ObjectStore, *, limit: int | None = None) -> tuple[list[ListedAlert], int]:
+def list_alerts(
+    store: ObjectStore, *, limit: int | None = None, before: int | None = None
+) -> tuple[list[ListedAlert], int]:
     """Returns the latest alerts, the latest first, and how many there are in all.
 
     Args:
         store: The object store.
         limit: At most this many, from 1; None: all.
+        before: Only alerts with a lower number.
 
     Raises:
         PermanentError: A stored object is damaged, or numbers are missing.
         TransientError: The store does not answer.
     """
     numbers = alert_numbers(store)
-    wanted = numbers[::-1][:limit]
+    wanted = [number for number in reversed(numbers) if before is None or number < before][:limit]
     listed = map_ahead(lambda number: ListedAlert.read(store, number), wanted, workers=_READERS, ahead=_AHEAD)
     return list(listed), len(numbers)
 

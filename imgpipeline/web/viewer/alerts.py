@@ -1,21 +1,22 @@
 """Alerts: a list, and a page for each number with all of its images; also the address of the classic alert viewer."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer.queries import AlertQuery, AlertsQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 Number = Annotated[int, Path(ge=1, lt=10**10, description="The alert's number.")]
 Position = Annotated[int, Path(ge=0, lt=100, description="Which of its images, from 0.")]
-_LISTED = 100
 _CAPTIONS = {"before": "Previous Image", "after": "Image", "difference": "Difference Image", "image": "Image"}
 
 
@@ -30,8 +31,12 @@ def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     _add_api(router, site)
 
     @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
-    def alerts_page(request: Request, number: str = "") -> Response:
-        return numbered_page(site, renderer, request, number) if number else _list_page(site, renderer)
+    def alerts_page(request: Request) -> Response:
+        query = read_query(AlertsQuery, request)
+        if query.number:
+            return numbered_page(site, renderer, request, query.number)
+        listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
+        return renderer.page("alerts.html", listed=listed, total=total, query=query, next=_next(listed))
 
     @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
     def alert_page(request: Request, number: Number) -> Response:
@@ -50,10 +55,11 @@ def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
 def _add_api(router: APIRouter, site: ViewedSite) -> None:
     @router.get("/api/v1/alerts")
-    def alerts(request: Request) -> Response:
-        """The latest 100 alerts, the latest first, with what became of them."""
-        listed, total = list_alerts(site.store, limit=_LISTED)
-        return answer_json(request, {"total": total, "alerts": [one.to_json() for one in listed]})
+    def alerts(request: Request, query: Annotated[AlertQuery, Query()]) -> Response:
+        """Alerts, the latest first, with what became of them. `next` is the value of `before` for the next page."""
+        listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
+        found = [one.to_json() for one in listed]
+        return answer_json(request, {"total": total, "next": _next(listed), "alerts": found})
 
     @router.get("/api/v1/alerts/{number}")
     def alert(request: Request, number: Number) -> Response:
@@ -98,6 +104,6 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
     )
 
 
-def _list_page(site: ViewedSite, renderer: Renderer) -> Response:
-    listed, total = list_alerts(site.store, limit=_LISTED)
-    return renderer.page("alerts.html", listed=listed, total=total)
+def _next(listed: Sequence[ListedAlert]) -> int | None:
+    """Returns below which number the next page begins; alerts are numbered from 1, without gaps."""
+    return listed[-1].alert.number if listed and listed[-1].alert.number > 1 else None

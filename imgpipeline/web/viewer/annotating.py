@@ -18,8 +18,7 @@ from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.acknowledging import allowed
 from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, shown_day
 from imgpipeline.web.viewer.forms import read_form
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import Day, DayQuery, FrameId, Name
+from imgpipeline.web.viewer.queries import Day, DayQuery, FrameId, Name, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

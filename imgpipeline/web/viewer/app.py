@@ -29,7 +29,8 @@ from imgpipeline.web.viewer.dead_letters import dead_letter_routes
 from imgpipeline.web.viewer.exporting import exporting_routes
 from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
-from imgpipeline.web.viewer.pages import page_routes, wrong_parameter
+from imgpipeline.web.viewer.pages import page_routes
+from imgpipeline.web.viewer.queries import wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
 from imgpipeline.web.viewer.responses import PROBLEMS, error_json, status_of
 from imgpipeline.web.viewer.reviewing import reviewing_routes

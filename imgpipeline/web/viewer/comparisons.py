@@ -14,8 +14,7 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.redetect.disagreements import ComparedDay, ComparedFrames, compare_day, find_disagreements
 from imgpipeline.redetect.sides import sides_of, versions_of
 from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import ComparisonQuery
+from imgpipeline.web.viewer.queries import ComparisonQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

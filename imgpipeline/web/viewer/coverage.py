@@ -12,8 +12,7 @@ from pydantic import Field
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import DayQuery, Name
+from imgpipeline.web.viewer.queries import DayQuery, Name, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

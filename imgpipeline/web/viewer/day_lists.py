@@ -17,8 +17,7 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import ListQuery, Name
+from imgpipeline.web.viewer.queries import ListQuery, Name, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import TABLES, answer_csv, answer_json
 from imgpipeline.web.viewer.site import ViewedSite

@@ -10,8 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import Day, NoQuery
+from imgpipeline.web.viewer.queries import Day, NoQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

@@ -13,8 +13,7 @@ from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.answers import day_counts, days_shown, shown_day, wanted_frames
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import FrameQuery
+from imgpipeline.web.viewer.queries import FrameQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

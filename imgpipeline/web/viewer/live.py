@@ -11,8 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from imgpipeline.lake.query.frames import detections_in, list_newest
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import NoQuery
+from imgpipeline.web.viewer.queries import NoQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.site import ViewedSite

@@ -8,9 +8,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel, ValidationError
 
-from imgpipeline.errors import ImgpipelineError, UsageError
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.export.annotations import annotations_of
 from imgpipeline.lake.lineage.explain import explain
@@ -39,14 +38,22 @@ from imgpipeline.web.viewer.answers import (
     wanted_frames,
 )
 from imgpipeline.web.viewer.overview import read_health, read_overview
-from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameId, FrameQuery, NumberQuery, PageQuery
+from imgpipeline.web.viewer.queries import (
+    PAGE_FRAMES,
+    Day,
+    DayQuery,
+    FrameId,
+    FrameQuery,
+    NumberQuery,
+    PageQuery,
+    read_query,
+)
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.review_states import reviewed_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 from imgpipeline.web.viewer.timeline import read_timeline
 
-QueryT = TypeVar("QueryT", bound=BaseModel)
 AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
 _MODELS = """
@@ -70,27 +77,6 @@ def page_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     router.get("/explain")(partial(_explain, site, renderer))
     _add_frame(router, site, renderer)
     return router
-
-
-def read_query(kind: type[QueryT], request: Request) -> QueryT:
-    """Reads the query of a page; fields that a form sends empty are not given, and several days replace one.
-
-    Raises:
-        UsageError: A parameter is unknown or wrong.
-    """
-    given = {name: value for name, value in request.query_params.items() if value}
-    if "from" in given or "to" in given:
-        given.pop("day", None)  # of the form, which sends the day that it showed
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise wrong_parameter(error.errors()[0]["loc"], error.errors()[0]["msg"]) from None
-
-
-def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
-    """Returns the error for a parameter that is unknown or wrong."""
-    name = place[-1] if place else "query"
-    return UsageError(f"{name}: {why}.", next_step="`/docs` lists the parameters")
 
 
 def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Response:

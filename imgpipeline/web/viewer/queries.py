@@ -5,10 +5,11 @@ import binascii
 import json
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.timezones import TimezoneName
@@ -18,6 +19,7 @@ from imgpipeline.lake.query.frames import FramePlace
 from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
 from imgpipeline.redetect.disagreements import Counted
 
+QueryT = TypeVar("QueryT", bound=BaseModel)
 PAGE_FRAMES = 48
 """Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
 _LONGEST_NAME = 500
@@ -74,6 +76,19 @@ class DayQuery(_Query):
     """One day."""
 
     day: Day | None = Field(None, description="UTC day. Default: the latest day that has frames.")
+
+
+class AlertQuery(_Query):
+    """A page of alerts."""
+
+    before: int | None = Field(None, ge=1, lt=10**10, description="Only alerts with a lower number: `next` of a page.")
+    limit: int = Field(100, ge=1, le=1000, description="At most this many.")
+
+
+class AlertsQuery(AlertQuery):
+    """A page of alerts, or one alert whose number somebody has entered."""
+
+    number: str | None = Field(None, description="The alert's number.")
 
 
 class ListQuery(DayQuery):
@@ -267,3 +282,24 @@ def read_cursor(cursor: str | None) -> FramePlace | None:
             f"The cursor {cursor[:40]!r} is not one of this server.", next_step="start without after and before"
         ) from None
     return place
+
+
+def read_query(kind: type[QueryT], request: Request) -> QueryT:
+    """Reads the query of a page; fields that a form sends empty are not given, and several days replace one.
+
+    Raises:
+        UsageError: A parameter is unknown or wrong.
+    """
+    given = {name: value for name, value in request.query_params.items() if value}
+    if "from" in given or "to" in given:
+        given.pop("day", None)  # of the form, which sends the day that it showed
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise wrong_parameter(error.errors()[0]["loc"], error.errors()[0]["msg"]) from None
+
+
+def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
+    """Returns the error for a parameter that is unknown or wrong."""
+    name = place[-1] if place else "query"
+    return UsageError(f"{name}: {why}.", next_step="`/docs` lists the parameters")

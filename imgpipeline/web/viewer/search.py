@@ -20,8 +20,7 @@ from imgpipeline.lake.query.wanted_frames import holds_text, span_condition
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.web.viewer.answers import FramePage, days_shown, page_of_frames
-from imgpipeline.web.viewer.pages import read_query
-from imgpipeline.web.viewer.queries import PageQuery
+from imgpipeline.web.viewer.queries import PageQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.search_text import FILTERS, Search, parse_search

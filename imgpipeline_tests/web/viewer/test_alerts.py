@@ -19,6 +19,18 @@ def test_alerts_are_listed_the_latest_first(viewed: ViewedStore):
     assert (listed["total"], [one["number"] for one in listed["alerts"]]) == (2, [2, 1])
 
 
+def test_older_alerts_are_on_the_next_page(viewed: ViewedStore):
+    page = viewed.viewer.get("/alerts", limit=1).text
+    assert 'href="/alerts/1"' not in page
+    older = unescape(page.split('rel="next" href="')[1].split('"')[0])
+    assert 'href="/alerts/1"' in viewed.viewer.get(older).text
+    first = viewed.viewer.json("/api/v1/alerts", limit=1)
+    last = viewed.viewer.json("/api/v1/alerts", limit=1, before=first["next"])
+    assert [one["number"] for one in (*first["alerts"], *last["alerts"])] == [2, 1]
+    assert last["next"] is None
+    assert "There are no older alerts" in viewed.viewer.get("/alerts", before=1).text
+
+
 @pytest.mark.parametrize("address", ["/alerts/1", "/alerts?number=1", "/?alert_num=1"])
 def test_row_3_10_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStore, address: str):
     page = viewed.viewer.get(address).text

@@ -12,7 +12,7 @@ from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE,
 
 PATHS = (
     "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
-    "/api/v1/export",
+    "/api/v1/export", "/api/v1/alerts",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
@@ -58,7 +58,8 @@ KNOWN = {
     "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/explain": ["day", "label", "hour", "source"],
     "/dashboard": ["label", "start", "end"],
-    "/alerts": ["number"],
+    "/alerts": ["number", "before", "limit"],
+    "/api/v1/alerts": ["before", "limit"],
     "/search": ["q"],
     "/api/v1/search": ["q", "limit"],
     "/api/count_specific": ["label", "start", "end"],
