@@ -31,7 +31,9 @@ SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL AND day >= DAT
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
        count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
-       bool_and(starts_with(source_kafka_topic, 'import.'))
+       bool_and(starts_with(source_kafka_topic, 'import.')),
+       arg_max(epoch_us(processing_timestamp) - epoch_us("timestamp"), "timestamp")
+           FILTER (WHERE NOT starts_with(source_kafka_topic, 'import.')) / 1e6
 FROM frames WHERE day IN ({days}) GROUP BY source
 """
 _TODAY = """
@@ -82,6 +84,8 @@ class SourceStatus:
     """When it sent its last notice, UTC; None for a source that sends none."""
     silent_s: float
     """Seconds since its last frame was processed or its last notice was sent."""
+    lag_s: float | None
+    """Seconds from the time of its last frame to that frame's outcome, at least 0; None without one, or if imported."""
     frames_per_s: float
     """Frames of the last five minutes, per second."""
     frames_today: int
@@ -160,7 +164,7 @@ class _Rows:
         return cls(frames, both, _by_source(lake, LAST_NOTICES))
 
     def status(self, source: str, last_day: date, limits: SourceLimits, now: datetime) -> SourceStatus:
-        last_frame, last_processed, recent, is_import = self.frames.get(source, (None, None, 0, False))
+        last_frame, last_processed, recent, is_import, lag_s = self.frames.get(source, (None, None, 0, False, None))
         today, notices = self.today.get(source, {}), self.notices.get(source, {})
         last_notice, change = notices.get("last_notice"), notices.get("last_change")
         midnight = datetime(last_day.year, last_day.month, last_day.day, tzinfo=now.tzinfo)
@@ -179,6 +183,7 @@ class _Rows:
             last_frame=last_frame,
             last_notice=last_notice,
             silent_s=max(0.0, silent_s),
+            lag_s=None if lag_s is None else max(0.0, lag_s),
             frames_per_s=recent / RATE_S,
             frames_today=today.get("frames") or 0,
             received_today=today.get("received"),

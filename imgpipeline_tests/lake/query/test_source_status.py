@@ -69,6 +69,21 @@ def test_a_source_is_silent_after_the_limit(memory: ObjectStore, limit: str, sta
     assert (found.state, found.silent_s) == (state, 901)
 
 
+@pytest.mark.parametrize(
+    ("processed_at", "lag_s"),
+    [pytest.param(1.5, 30.0, id="after"), pytest.param(0.5, 0.0, id="clock-of-the-camera-ahead")],
+)
+def test_the_lag_is_that_of_the_last_frame(memory: ObjectStore, processed_at: float, lag_s: float):
+    last = replace(seen_at(1, 1), processing_timestamp=minute_of(processed_at))
+    (found,) = status_of(memory, seen_at(0, 0), last, now=minute_of(2))
+    assert found.lag_s == lag_s
+
+
+def test_a_source_without_frames_has_no_lag(memory: ObjectStore):
+    (found,) = status_of(memory, said(0, STARTED), account(1, 0), now=minute_of(2))
+    assert found.lag_s is None
+
+
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_SOURCE_SILENT_S", "900,gate")
     with pytest.raises(ConfigurationError, match="900,gate=60,uploads=off"):
