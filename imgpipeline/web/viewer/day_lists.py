@@ -6,6 +6,7 @@ from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
@@ -19,10 +20,21 @@ from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
 from imgpipeline.web.viewer.queries import ListQuery, Name, read_query
 from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import TABLES, answer_csv, answer_json
+from imgpipeline.web.viewer.responses import TABLES, answer_arrow, answer_csv, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 _Row = Mapping[str, Any]
+_TEXT, _COUNT = pa.string(), pa.int64()
+_LETTER: Mapping[str, pa.DataType] = {
+    "record": _TEXT, "timestamp": pa.timestamp("us", "UTC"), "code": _TEXT, "source": _TEXT, "image_path": _TEXT,
+    "message": _TEXT, "state": _TEXT, "became": _TEXT,
+}  # fmt: skip
+_ACCOUNT: Mapping[str, pa.DataType] = {
+    "day": pa.date32(), "source": _TEXT, "session": _TEXT, "topic": _TEXT, "topic_id": _TEXT, "partition": _COUNT,
+    "state": _TEXT, "received": _COUNT, "announced": _COUNT, "in_ledger": _COUNT, "duplicates": _COUNT,
+    "dead_letters": _COUNT, "open": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT), "failed": _COUNT,
+    "unaccounted": _COUNT, "waiting": _COUNT, "difference": _COUNT, "observed_s": pa.float64(), "balances": pa.bool_(),
+}  # fmt: skip
 
 
 class EventsQuery(ListQuery):
@@ -51,6 +63,8 @@ class DayList:
     """Its parameters."""
     read: Callable[[ViewedSite, LakeSession, Any, date], Sequence[_Row]]
     """Returns all rows of a day that match, in their order."""
+    columns: Callable[[LakeSession], pa.Schema]
+    """Returns names and types of the columns of its Arrow stream, the same on every day."""
     about: str
     """What the API's description says."""
 
@@ -80,10 +94,13 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)  # type: ignore[attr-defined]  # a ListQuery
             found = rows_of(lake, query, day)
-        page = _Page.of(found, query)
+            page = _Page.of(found, query)
+            if query.format == "arrow":  # type: ignore[attr-defined]  # a ListQuery
+                table = pa.Table.from_pylist(list(page.rows), schema=one.columns(lake))
+                return answer_arrow(request, f"{one.name}-{day}", table)
         if query.format == "csv":  # type: ignore[attr-defined]  # a ListQuery
-            columns = list(found[0]) if found else ["day"]
-            return answer_csv(request, f"{one.name}-{day}", columns, [list(row.values()) for row in page.rows])
+            names = list(found[0]) if found else ["day"]
+            return answer_csv(request, f"{one.name}-{day}", names, [list(row.values()) for row in page.rows])
         rows = [plain(row) for row in page.rows]
         return answer_json(request, {"day": day, "matching": page.matching, "next": page.next, one.name: rows})
 
@@ -127,6 +144,10 @@ def _events(_site: ViewedSite, lake: LakeSession, query: EventsQuery, day: date)
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
+def _event_columns(lake: LakeSession) -> pa.Schema:
+    return lake.arrow("SELECT * FROM events LIMIT 0").schema
+
+
 def _letters(site: ViewedSite, _lake: LakeSession, query: LettersQuery, day: date) -> list[_Row]:
     found, _ = find_dead_letters(site.store, Wanted(query.code, day, query.source))
     return [
@@ -154,7 +175,19 @@ def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: da
 
 
 _LISTS = (
-    DayList("events", EventsQuery, _events, "What rules found on a day, in the order of time."),
-    DayList("dead-letters", LettersQuery, _letters, "Records that could not become frames, the latest first."),
-    DayList("accounts", AccountsQuery, _accounts, "What each session of each source received, and its outcome."),
+    DayList("events", EventsQuery, _events, _event_columns, "What rules found on a day, in the order of time."),
+    DayList(
+        "dead-letters",
+        LettersQuery,
+        _letters,
+        lambda _: pa.schema(_LETTER),
+        "Records that could not become frames, the latest first.",
+    ),
+    DayList(
+        "accounts",
+        AccountsQuery,
+        _accounts,
+        lambda _: pa.schema(_ACCOUNT),
+        "What each session of each source received, and its outcome.",
+    ),
 )

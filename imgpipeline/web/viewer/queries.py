@@ -97,7 +97,7 @@ class ListQuery(DayQuery):
     source: Name | None = Field(None, description="Only this source.")
     after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
     limit: int = Field(200, ge=1, le=1000, description="At most this many.")
-    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
 
 
 class ComparisonQuery(DayQuery):

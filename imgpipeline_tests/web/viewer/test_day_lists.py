@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
+from imgpipeline.contracts.documents import plain
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.events.building import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
@@ -92,6 +94,21 @@ def test_a_list_has_pages_and_csv(viewer: Viewer, path: str):
     assert len(rows) == whole["matching"]
     page = viewer.get(path, day=DAY, limit=1).text
     assert (f'href="{path}?day={DAY}&amp;after=1&amp;limit=1"' in page) == (whole["matching"] > 1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_list_is_an_arrow_stream_with_all_columns_and_the_same_types_without_rows(viewer: Viewer, path: str):
+    whole = viewer.json(f"/api/v1{path}", day=DAY)[path[1:]]
+    table, empty = (
+        pa.ipc.open_stream(viewer.get(f"/api/v1{path}", day=DAY, format="arrow", **more).content).read_all()
+        for more in ({}, {"source": "nowhere"})
+    )
+    rows = table.to_pylist(maps_as_pydicts="strict")
+    assert plain(rows) == whole
+    assert empty.num_rows == 0
+    assert empty.schema == table.schema
+    first = viewer.get(f"/api/v1{path}", day=DAY, format="arrow", limit=1).content
+    assert pa.ipc.open_stream(first).read_all().to_pylist(maps_as_pydicts="strict") == rows[:1]
 
 
 @pytest.mark.parametrize("path", PATHS)
