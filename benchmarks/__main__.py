@@ -46,6 +46,7 @@ from benchmarks.sources import SOURCES, measure_sources
 from benchmarks.tables import tables_of
 from benchmarks.throughput import measure_throughput
 from benchmarks.tracking import measure_tracking
+from benchmarks.viewer import measure_viewer
 
 _JSON = Path(".benchmarks", "results.json")
 _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
@@ -68,6 +69,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "small": measure_small,
     "sources": measure_sources,
     "tracking": lambda place, _: measure_tracking(place.s3),
+    "viewer": measure_viewer,
 }
 
 NAMES = tuple(_MEASURES)
@@ -83,6 +85,10 @@ def main() -> None:
     effort = replace(QUICK if chosen.quick else FULL, before=tuple(chosen.before), sources=chosen.sources)
     if chosen.bundled:
         effort = replace(effort, bundled_segments=chosen.bundled)
+    if chosen.days:
+        effort = replace(effort, viewer_days=chosen.days)
+    if chosen.frames:
+        effort = replace(effort, viewer_frames=chosen.frames)
     results = measure(chosen.only, effort)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     chosen.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -125,6 +131,8 @@ def _arguments() -> argparse.Namespace:
         "--sources", type=_sources, default=(), metavar="NAMES",
         help="parts of `sources` whose names begin so, such as folder,mqtt or cameras,overload",
     )  # fmt: skip
+    parser.add_argument("--days", type=int, help="days of the store that `viewer` shows")
+    parser.add_argument("--frames", type=int, help="frames of the store that `viewer` shows, on all days together")
     parser.add_argument("--json", type=Path, default=_JSON, help=f"file for the results; {_JSON}")
     parser.add_argument("--render", type=Path, metavar="FILE", help="write docs/performance.md with these results")
     return parser.parse_args()

@@ -62,6 +62,12 @@ class Effort:
     """How long sixteen cameras are ingested."""
     overload_s: float
     """How long a camera is too fast for the store."""
+    viewer_days: int
+    """Days of the store that the viewer shows."""
+    viewer_frames: int
+    """Frames on these days together."""
+    viewer_rounds: int
+    """How often the viewer is asked for each page."""
     sources: tuple[str, ...] = ()
     """Which parts of `sources` are measured; empty: all."""
     before: tuple[Path, ...] = ()
@@ -96,6 +102,9 @@ FULL = Effort(
     source_rounds=5,
     cameras_s=300.0,
     overload_s=120.0,
+    viewer_days=30,
+    viewer_frames=3_000_000,
+    viewer_rounds=10,
 )
 QUICK = Effort(
     name="quick",
@@ -125,4 +134,7 @@ QUICK = Effort(
     source_rounds=3,
     cameras_s=20.0,
     overload_s=15.0,
+    viewer_days=2,
+    viewer_frames=60_000,
+    viewer_rounds=4,
 )

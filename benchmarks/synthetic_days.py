@@ -44,9 +44,12 @@ class SyntheticDay:
     segment_frames: int = 1000
     """Frames of each segment: a busy partition puts one a second, a backlog is put in long ones."""
 
+    topic_id: str = "synthetic"
+    """Makes chains of their own, where a store gets several days."""
+
     def chains(self) -> list[ChainId]:
         """Returns the chains that are made."""
-        return [ChainId("frames", "synthetic", partition) for partition in range(self.partitions)]
+        return [ChainId("frames", self.topic_id, partition) for partition in range(self.partitions)]
 
 
 def make_day(store: ObjectStore, wanted: SyntheticDay, segments: slice = slice(None)) -> int:

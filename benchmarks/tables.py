@@ -11,6 +11,7 @@ from benchmarks.precision_tables import precision_tables
 from benchmarks.reduction_tables import reduction_tables
 from benchmarks.source_tables import source_tables
 from benchmarks.table import Table, at_least, at_most
+from benchmarks.viewer_tables import viewer_tables
 
 _RATIO_COLUMNS = ("ratio", "least to greatest", "goal", "CPU ratio")
 
@@ -251,4 +252,5 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "small": _figures,
     "sources": source_tables,
     "tracking": _tracking,
+    "viewer": viewer_tables,
 }
