@@ -1,5 +1,6 @@
 """`imgpipeline export coco` and `yolo`: frames with their boxes, for training."""
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
 from imgpipeline.contracts.counts import counted
-from imgpipeline.lake.query.days import Span, days_of, read_span
+from imgpipeline.lake.query.days import Span, read_span, unknown_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -75,11 +76,15 @@ def _write(
     from imgpipeline.export.training_frames import open_training_set  # noqa: PLC0415 - as above
     from imgpipeline.lake.query.wanted_frames import WantedFrames  # noqa: PLC0415 - as above
     from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - as above
-    from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - as above
 
     settings = load_settings()
     store = open_store(settings)
-    days = days_of(store, span)[-1:] if span.is_all else days_of(store, span)
+    known = known_days(store)
+    days = known[-1:] if span.is_all else [day for day in known if day in span]
+    if not days:
+        raise unknown_day(span.first or span.last or date.min, known)
     source, label, least = chosen
     images = ImageReader(store, settings) if with_images else None
     with open_lake(store, settings=settings, days=days) as lake, progress_bar("Images", unit="frames") as progress:

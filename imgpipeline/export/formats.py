@@ -86,16 +86,19 @@ def yolo_files(training: TrainingSet) -> Iterator[tuple[str, str, TrainingFrame]
     """Yields the text file of each frame: its name below `labels/`, its text, and the frame."""
     classes = {label: number for number, label in enumerate(training.labels)}
     for frame in training.frames():
-        lines = (f"{classes[box.label]} {_normalized(box.box_xywh, frame)}\n" for box in frame.boxes)
+        places = ((box.label, _normalized(box.box_xywh, frame)) for box in frame.boxes)
+        lines = (f"{classes[label]} {place}\n" for label, place in places if place)
         yield f"{Path(frame.file_name).stem}.txt", "".join(lines), frame
 
 
 def _normalized(box_xywh: tuple[float, float, float, float], frame: TrainingFrame) -> str:
-    """Returns centre and size of a box, cut to the image, as fractions of the image."""
+    """Returns centre and size of a box, cut to the image, as fractions of the image; empty if nothing is left."""
     x, y, width, height = box_xywh
     wide, high = frame.row["image_width"], frame.row["image_height"]
     left, top = max(0.0, x), max(0.0, y)
     right, bottom = min(float(wide), x + width), min(float(high), y + height)
+    if right <= left or bottom <= top:
+        return ""
     parts = ((left + right) / 2 / wide, (top + bottom) / 2 / high, (right - left) / wide, (bottom - top) / high)
     return " ".join(f"{part:.6f}" for part in parts)
 

@@ -14,6 +14,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.export.annotations import Annotation, Mistake, keep, new_id, withdraw
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline.web.viewer import exporting
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON
@@ -162,3 +163,30 @@ def test_the_review_page_links_to_the_export_of_its_frames(filmed: FilmedSite):
 def test_the_same_frames_give_the_same_bytes(filmed: FilmedSite):
     for kind in ("coco", "yolo"):
         assert len({filmed.viewer.get("/api/v1/export", day=DAY, format=kind).content for _ in range(2)}) == 1
+
+
+@pytest.mark.medium
+def test_a_day_without_frames_names_the_days_that_have_some(site: Site, tmp_path: Path):
+    refused = run("export", "coco", "set", "--day", "2020-01-01", env=site.environment, cwd=tmp_path)
+    assert refused.status == 1
+    assert str(DAY) in refused.stderr
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.medium
+def test_only_the_frames_that_are_asked_for_count_for_the_limit(filmed: FilmedSite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exporting, "MOST_FRAMES", 1)
+    refused = filmed.viewer.get("/api/v1/export", day=DAY)
+    assert (refused.status_code, "imgpipeline export coco" in refused.json()["next"]) == (400, True)
+    frame = filmed.of(DAY)[0]
+    keep(filmed.store, said(frame, Mistake.MISSING, "cat", (5_000.0, 2.0, 3.0, 4.0)))
+    marked = filmed.viewer.json("/api/v1/export", day=DAY, marked="true")
+    assert [one["frame_id"] for one in marked["images"]] == [frame.frame_id]
+    packed = filmed.viewer.get("/api/v1/export", day=DAY, marked="true", format="yolo").content
+    [text] = [part for part in _texts(packed) if part.startswith("labels/")]
+    assert len(_texts(packed)[text].splitlines()) == len(frame.detections), "a box beyond the image has no line"
+
+
+def _texts(packed: bytes) -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(packed)) as files:
+        return {name: files.read(name).decode() for name in files.namelist()}

@@ -41,13 +41,13 @@ def exporting_routes(site: ViewedSite) -> APIRouter:
         with site.lake.reading() as lake:
             days = days_shown(lake, query)
             wanted = wanted_frames(site, lake, query, days)
-            matching = list_frames(lake, wanted, 1).matching
+            training = open_training_set(lake, site.store, wanted, days, is_marked=query.marked)
+            matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
             if matching > MOST_FRAMES:
                 raise UsageError(
                     f"{matching:,} frames are too many for one answer; at most {MOST_FRAMES:,} are exported.",
                     next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
                 )
-            training = open_training_set(lake, site.store, wanted, days, is_marked=query.marked)
             if query.format is TrainingFormat.YOLO:
                 return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
             text = io.StringIO()
