@@ -52,7 +52,9 @@ def _add_overview(router: APIRouter, site: ViewedSite) -> None:
     def sources(request: Request) -> Response:
         """How each source of the last 30 days is: state, last frame, rate, and today's accounts."""
         with site.lake.reading() as lake:
-            found = source_status_of(lake, site.settings, now=site.clock())
+            found = site.lake.remembered(
+                lake, "sources", lambda: source_status_of(lake, site.settings, now=site.clock())
+            )
         return answer_json(request, {"sources": [{n: getattr(s, n) for n in s.__slots__} for s in found]})
 
 
@@ -64,7 +66,9 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
         choice = LabelChoice(sources, labels, tuple(query.by.split(",")))
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)
-            table = ask_session(lake, "label_counts", [day], choice).table
+            table = site.lake.remembered(
+                lake, ("label_counts", day, choice), lambda: ask_session(lake, "label_counts", [day], choice).table
+            )
         if query.format == "arrow":
             return answer_arrow(request, f"label-counts-{day}", table)
         rows = table.to_pylist()

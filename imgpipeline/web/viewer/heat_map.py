@@ -1,7 +1,8 @@
 """The heat map: where the detections of a source stand, for the filters of the review page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -48,8 +49,8 @@ def heat_map_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
                 return renderer.page("empty.html")
             shown = _read(site, lake, query)
             days = days_shown(lake, query)
-            sources = [row["source"] for row in ask_session(lake, "sources", days).table.to_pylist() if row["source"]]
-            labels = [row["label"] for row in ask_session(lake, "label_totals", days).table.to_pylist()]
+            sources = [row["source"] for row in _sources(site, lake, days)]
+            labels = _labels(site, lake, days)
             known = site.lake.remembered(lake, "days", lambda: day_counts(lake))
         return renderer.page("heatmap.html", shown=shown, filters=shown.query, period=days, days=known, sources=sources,
                              labels=labels, columns=COLUMNS, rows=ROWS)  # fmt: skip
@@ -70,10 +71,22 @@ def heat_map_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 def _read(site: ViewedSite, lake: LakeSession, query: FrameQuery) -> HeatMap:
     days = days_shown(lake, query)
     if query.source is None:  # the one with the most frames
-        rows = ask_session(lake, "sources", days).table.to_pylist()
-        named = [row for row in rows if row["source"] is not None]
-        most = max(named, key=lambda row: row["frames"], default=None)
+        most = max(_sources(site, lake, days), key=lambda row: row["frames"], default=None)
         query = query.model_copy(update={"source": most and most["source"]})
     wanted = wanted_frames(site, lake, query, days)
     newest = list_frames(lake, WantedFrames(source=query.source, span=wanted.span), 1).table.to_pylist()
     return HeatMap(query, count_foot_points(lake, wanted), newest[0] if newest else None)
+
+
+def _sources(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[dict[str, Any]]:
+    def read() -> list[dict[str, Any]]:
+        return [row for row in ask_session(lake, "sources", days).table.to_pylist() if row["source"] is not None]
+
+    return site.lake.remembered(lake, ("sources", *days), read)
+
+
+def _labels(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[str]:
+    def read() -> list[str]:
+        return [row["label"] for row in ask_session(lake, "label_totals", days).table.to_pylist()]
+
+    return site.lake.remembered(lake, ("labels", *days), read)
