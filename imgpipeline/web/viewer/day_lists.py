@@ -1,4 +1,4 @@
-"""Lists of one day, each as a page and in the API: events, dead letters, and the accounts of the sources."""
+"""Lists of one day, each as a page and in the API: events, objects, dead letters, and the accounts of the sources."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from pydantic import Field
 from imgpipeline.contracts.documents import plain
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session
+from imgpipeline.lake.query.seen_objects import seen_objects
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted
@@ -47,6 +48,12 @@ class LettersQuery(ListQuery):
     """Which dead letters."""
 
     code: DeadLetterCode | None = Field(None, description="Only dead letters of this code.")
+
+
+class ObjectsQuery(ListQuery):
+    """Which objects."""
+
+    label: Name | None = Field(None, description="Only objects of this label.")
 
 
 class AccountsQuery(ListQuery):
@@ -148,6 +155,16 @@ def _event_columns(lake: LakeSession) -> pa.Schema:
     return lake.arrow("SELECT * FROM events LIMIT 0").schema
 
 
+def _objects(site: ViewedSite, lake: LakeSession, query: ObjectsQuery, day: date) -> Sequence[_Row]:
+    least_s = site.settings.unique_min_s
+    rows: Sequence[_Row] = seen_objects(lake, day, source=query.source, label=query.label, least_s=least_s).to_pylist()
+    return rows
+
+
+def _object_columns(lake: LakeSession) -> pa.Schema:
+    return seen_objects(lake, date.min, least_s=0).schema
+
+
 def _letters(site: ViewedSite, _lake: LakeSession, query: LettersQuery, day: date) -> list[_Row]:
     found, _ = find_dead_letters(site.store, Wanted(query.code, day, query.source))
     return [
@@ -176,6 +193,7 @@ def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: da
 
 _LISTS = (
     DayList("events", EventsQuery, _events, _event_columns, "What rules found on a day, in the order of time."),
+    DayList("objects", ObjectsQuery, _objects, _object_columns, "Different objects of a day that has tracks."),
     DayList(
         "dead-letters",
         LettersQuery,

@@ -12,7 +12,7 @@ from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE,
 
 PATHS = (
     "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
-    "/api/v1/export", "/api/v1/alerts",
+    "/api/v1/export", "/api/v1/alerts", "/objects", "/api/v1/objects",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
@@ -54,6 +54,8 @@ KNOWN = {
     "/calendar": ["month"],
     "/api/v1/reviewed": ["from", "to"],
     "/api/v1/export": [*FILTERS, "format"],
+    "/objects": ["day", "source", "label", "after", "limit"],
+    "/api/v1/objects": ["day", "source", "label", "after", "limit", "format"],
     "/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/explain": ["day", "label", "hour", "source"],
