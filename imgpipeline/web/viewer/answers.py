@@ -20,6 +20,7 @@ from imgpipeline.lake.query.frames import (
     find_frame,
     list_frames,
 )
+from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
 from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
@@ -95,6 +96,11 @@ def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
     counts = {day: (frames, detections) for day, frames, detections in rows}
     days = sorted({*lake.snapshot.days, *counts}, reverse=True)
     return [dict(zip(("day", "frames", "detections"), (day, *counts.get(day, (0, 0))), strict=True)) for day in days]
+
+
+def statuses_of(site: ViewedSite, lake: LakeSession) -> tuple[SourceStatus, ...]:
+    """Returns how the sources are, asked once for all requests that read the same session."""
+    return site.lake.remembered(lake, "source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
 
 
 def days_shown(lake: LakeSession, query: FrameQuery) -> tuple[date, ...]:

@@ -8,9 +8,8 @@ from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
 from imgpipeline.lake.query.frames import detections_in
-from imgpipeline.lake.query.source_status import source_status_of
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
-from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames
+from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames, statuses_of
 from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery
 from imgpipeline.web.viewer.responses import PICTURES, TABLES, answer_arrow, answer_bytes, answer_csv, answer_json
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
@@ -52,9 +51,7 @@ def _add_overview(router: APIRouter, site: ViewedSite) -> None:
     def sources(request: Request) -> Response:
         """How each source of the last 30 days is: state, last frame, rate, and today's accounts."""
         with site.lake.reading() as lake:
-            found = site.lake.remembered(
-                lake, "sources", lambda: source_status_of(lake, site.settings, now=site.clock())
-            )
+            found = statuses_of(site, lake)
         return answer_json(request, {"sources": [{n: getattr(s, n) for n in s.__slots__} for s in found]})
 
 

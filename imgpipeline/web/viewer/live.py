@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.lake.query.frames import detections_in, list_newest
-from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
+from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.web.viewer.answers import statuses_of
 from imgpipeline.web.viewer.queries import NoQuery, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
@@ -63,7 +64,7 @@ def live_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
 def read_live(lake: LakeSession, site: ViewedSite) -> tuple[LiveSource, ...]:
     """Reads the newest frame of each source of the last 30 days, the sources by name."""
-    statuses = source_status_of(lake, site.settings, now=site.clock())
+    statuses = statuses_of(site, lake)
     last = {one.source: one.last_frame.astimezone(UTC) for one in statuses if one.last_frame}
     frames = {row["source"]: row for row in list_newest(lake, last)}
     boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in frames.values()])

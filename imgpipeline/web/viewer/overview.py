@@ -8,10 +8,10 @@ from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
-from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
+from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import counts_of
+from imgpipeline.web.viewer.answers import counts_of, statuses_of
 from imgpipeline.web.viewer.site import ViewedSite
 
 _SHOWN_ALERTS = 5
@@ -103,7 +103,7 @@ def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
         dead_letters=sum(row["dead_letters"] for row in sources),
         observed_s=sum(row["observed_s"] or 0.0 for row in sources),
         labels=_labels(site, lake, day),
-        sources=source_status_of(lake, site.settings, now=site.clock()),
+        sources=statuses_of(site, lake),
     )
 
 
