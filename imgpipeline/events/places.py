@@ -1,4 +1,4 @@
-"""Counts what stands in a zone and what crosses a line, by hour. All functions are pure."""
+"""Counts what stands in a zone and what crosses a line, by hour, and says in which frames. All functions are pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,6 @@ from imgpipeline.events.values import SeenFrame, SeenObject, in_order
 
 _LONGEST_GAP = timedelta(seconds=60)
 """The default of the rules: what was going on ends with a longer pause."""
-_HOUR = timedelta(hours=1)
 _Key = tuple[datetime, str]
 """Hour and label."""
 
@@ -25,7 +24,7 @@ def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any
         zone: The zone.
         frames: All processed frames of its source and day, in any order.
     """
-    inside = [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
+    inside = standing_in(zone, frames)
     all_frames = Counter(_hour(frame.timestamp) for frame, _ in inside)
     at_once: dict[_Key, list[int]] = defaultdict(list)
     tracked: dict[_Key, set[str]] = defaultdict(set)
@@ -62,7 +61,7 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
         frames: All processed frames of its source and day, in any order.
     """
     found: dict[tuple[datetime, str, str], list[Crossing]] = defaultdict(list)
-    for crossing in find_crossings(line, in_order(frames), longest_gap=_LONGEST_GAP):
+    for crossing in crossings_of(line, frames):
         found[_hour(crossing.after.timestamp), crossing.label, crossing.direction].append(crossing)
     return [
         {
@@ -76,6 +75,19 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
         }
         for (hour, label, direction), crossings in sorted(found.items())
     ]
+
+
+def standing_in(zone: Zone, frames: Sequence[SeenFrame]) -> list[tuple[SeenFrame, tuple[SeenObject, ...]]]:
+    """Returns all frames by time, each with what stands in the zone; arguments as `count_in_zone`."""
+    return [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
+
+
+def crossings_of(line: Line, frames: Sequence[SeenFrame]) -> list[Crossing]:
+    """Returns the crossings that are counted, by object and time; arguments as `count_crossings`.
+
+    A crossing belongs to the hour of its frame after.
+    """
+    return list(find_crossings(line, in_order(frames), longest_gap=_LONGEST_GAP))
 
 
 def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[_Key, timedelta]:

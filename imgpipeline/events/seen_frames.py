@@ -1,12 +1,12 @@
-"""Reads what rules are evaluated on out of opened day tables."""
+"""Reads what rules are evaluated on out of the tables of one day."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.schema.tracks import TRACK_POINTS, TRACKS
-from imgpipeline.lake.storage.engine import Engine
 
 TRACKED = (TRACK_POINTS.name, TRACKS.name)
 """The tables that say which detections are one object."""
@@ -31,8 +31,15 @@ ORDER BY frame_id, detection_number
 """A tracked object has the label of its track in all frames, and one name over all slices of the day."""
 
 
+class DayQueries(Protocol):
+    """Answers queries over the tables of one day: an engine of a build, or a session."""
+
+    def run(self, sql: str, parameters: Sequence[object] = (), /) -> Iterable[tuple[Any, ...]]:
+        """Runs one query and returns its rows."""
+
+
 def read_frames(
-    engine: Engine, sources: Sequence[str], labels: Sequence[str], min_confidence: float, *, with_tracks: bool
+    engine: DayQueries, sources: Sequence[str], labels: Sequence[str], min_confidence: float, *, with_tracks: bool
 ) -> list[SeenFrame]:
     """Returns the processed frames of opened day tables, with the objects that a rule looks at.
 

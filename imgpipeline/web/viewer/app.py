@@ -30,6 +30,7 @@ from imgpipeline.web.viewer.exporting import exporting_routes
 from imgpipeline.web.viewer.heat_map import heat_map_routes
 from imgpipeline.web.viewer.live import live_routes
 from imgpipeline.web.viewer.pages import page_routes
+from imgpipeline.web.viewer.places import place_routes
 from imgpipeline.web.viewer.queries import wrong_parameter
 from imgpipeline.web.viewer.rendering import STATIC, Renderer
 from imgpipeline.web.viewer.responses import PROBLEMS, error_json, status_of
@@ -99,6 +100,7 @@ def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield day_list_routes(site, renderer)
     yield dead_letter_routes(site, renderer)
     yield coverage_routes(site, renderer)
+    yield place_routes(site, renderer)
     yield live_routes(site, renderer)
     yield heat_map_routes(site, renderer)
     yield comparison_routes(site, renderer)

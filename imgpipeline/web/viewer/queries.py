@@ -131,6 +131,33 @@ class NumberQuery(_Query):
     source: Name | None = Field(None, description="Only detections of this source.")
 
 
+class PlacesQuery(DayQuery):
+    """What was counted at zones and lines."""
+
+    source: Name | None = Field(None, description="Only zones and lines of this source.")
+
+
+class PlaceNumberQuery(_Query):
+    """One number of a zone or of a line."""
+
+    day: Day = Field(description="UTC day.")
+    zone: Name | None = Field(None, description="The zone; or `line`.")
+    line: Name | None = Field(None, description="The line; or `zone`.")
+    label: Name = Field(description="The label.")
+    direction: Name | None = Field(None, description="In which direction the line was crossed.")
+    hour: int | None = Field(None, ge=0, le=23, description="Hour of the day (UTC). Default: the whole day.")
+    after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
+    limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="At most this many.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.zone is None) == (self.line is None):
+            raise ValueError("one of zone and line is needed")
+        if (self.line is None) != (self.direction is None):
+            raise ValueError("a line needs a direction, and a zone has none")
+        return self
+
+
 class SpanQuery(_Query):
     """Some days."""
 

@@ -12,7 +12,8 @@ from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE,
 
 PATHS = (
     "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
-    "/api/v1/export", "/api/v1/alerts", "/objects", "/api/v1/objects",
+    "/api/v1/export", "/api/v1/alerts", "/objects", "/api/v1/objects", "/places", "/api/v1/places",
+    "/places/frames", "/api/v1/places/frames",
     "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
     "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
     "/alerts/{number}",
@@ -39,6 +40,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "q": st.lists(TEXTS | SEARCHES, max_size=4).map(" ".join), "text": TEXTS,
     "topic": TEXTS | st.just("frames"), "partition": NUMBERS | st.just("0"),
     "a": TEXTS | st.just("live"), "b": TEXTS, "counted": TEXTS | st.just("only_a"),
+    "line": TEXTS, "direction": TEXTS,
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
@@ -56,6 +58,10 @@ KNOWN = {
     "/api/v1/export": [*FILTERS, "format"],
     "/objects": ["day", "source", "label", "after", "limit"],
     "/api/v1/objects": ["day", "source", "label", "after", "limit", "format"],
+    "/places": ["day", "source"],
+    "/api/v1/places": ["day", "source"],
+    "/places/frames": ["day", "zone", "line", "label", "direction", "hour", "after", "limit"],
+    "/api/v1/places/frames": ["day", "zone", "line", "label", "direction", "hour", "after", "limit"],
     "/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
     "/explain": ["day", "label", "hour", "source"],
