@@ -11,21 +11,19 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Self
 
-from imgpipeline.lake.query.source_status import LISTED_DAYS, SourceState
+from imgpipeline.lake.query.source_status import LISTED_DAYS, SOURCE_DAYS, SourceState
 from imgpipeline.lake.query.wanted_frames import DAY_S
-from imgpipeline.lake.sessions.session import Answer, LakeSession
+from imgpipeline.lake.sessions.session import Answer, LakeSession, summaries_of
 from imgpipeline.settings import Settings
 from imgpipeline.settings.limits import SourceLimits
 
-_KNOWN = """
-SELECT source, bool_or(day < $day) FROM (
-    SELECT source, day FROM frame_stats WHERE day BETWEEN $first AND $day
-    UNION ALL SELECT source, day FROM notices WHERE day BETWEEN $first AND $day
-) WHERE source IS NOT NULL GROUP BY source ORDER BY source
-"""
+_KNOWN = f"""
+SELECT source, bool_or(day < $day) FROM ({SOURCE_DAYS} UNION ALL SELECT source, day FROM notices)
+WHERE source IS NOT NULL AND day BETWEEN $first AND $day GROUP BY source ORDER BY source
+"""  # noqa: S608 - own names
 _HOURS = """
 SELECT source, hour(hour AT TIME ZONE 'UTC'), coalesce(observed_s, 0), observed_by, frames FROM frame_stats
-WHERE source IS NOT NULL AND hour IS NOT NULL AND day = $day ORDER BY source, hour
+WHERE source IS NOT NULL AND hour IS NOT NULL ORDER BY source, hour
 """
 _CHANGES = """
 SELECT source, interval_end, kind, reason FROM notices
@@ -162,7 +160,7 @@ class _Rows:
         shortest_s = min((one for one in (limits.default, *limits.by_source.values()) if one), default=DAY_S)
         return cls(
             was_before=dict(lake.query(_KNOWN, span).rows),
-            hours=_by_source(lake.query(_HOURS, {"day": day})),
+            hours=_by_source(lake.query(summaries_of([day]) + _HOURS)),
             changes=_by_source(lake.query(_CHANGES, span)),
             notifying={source for (source,) in lake.query(_NOTIFYING, span).rows},
             gaps=_by_source(lake.query(_GAPS, {"day": day, "limit_us": round(shortest_s * 1e6)})),

@@ -15,7 +15,8 @@ from imgpipeline.contracts.times import day_of
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import FRAME_STATS
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession, open_lake, summaries_of
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.limits import SourceLimits
@@ -28,6 +29,12 @@ RATE_S = 300.0
 _LAST_DAYS = """
 SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL AND day >= DATE '{first}' GROUP BY source
 """
+SOURCE_DAYS = f"""
+SELECT source, day FROM frames
+UNION ALL SELECT source, day FROM {SHOWN_LETTERS}
+UNION ALL SELECT source, CAST(greatest(interval_start, interval_end - INTERVAL 1 microsecond) AS DATE) FROM notices
+"""  # noqa: S608 - own names
+"""Sources with the last days on which `frame_stats` has them, from a session: without what else that counts."""
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
        count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
@@ -39,7 +46,7 @@ FROM frames WHERE day IN ({days}) GROUP BY source
 _TODAY = """
 SELECT source, sum(frames)::BIGINT AS frames, sum(gated)::BIGINT AS gated, sum(dead_letters)::BIGINT AS dead_letters,
        sum(observed_s) AS observed_s
-FROM frame_stats WHERE day = DATE '{today}' AND source IS NOT NULL GROUP BY source
+FROM frame_stats WHERE source IS NOT NULL GROUP BY source
 """
 _ACCOUNTS = """
 SELECT source, sum(received)::BIGINT AS received, sum(announced)::BIGINT AS announced, sum(gated)::BIGINT AS left_out,
@@ -130,7 +137,8 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
 def source_status_of(lake: LakeSession, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
     """Returns how the sources are, as `read_source_status` does, from a session of all days."""
     first = day_of(now) - timedelta(days=LISTED_DAYS)
-    return _statuses(lake, settings, now, dict(lake.query(_LAST_DAYS.format(first=first)).rows))
+    last_days = _LAST_DAYS.replace("FROM frame_stats", f"FROM ({SOURCE_DAYS})").format(first=first)
+    return _statuses(lake, settings, now, dict(lake.query(last_days).rows))
 
 
 def _days_read(today: date, last_days: Mapping[str, date]) -> set[date]:
@@ -158,7 +166,7 @@ class _Rows:
         since, today = now - timedelta(seconds=RATE_S), day_of(now)
         sql = _FRAMES.format(since=since, now=now, days=", ".join(f"DATE '{day}'" for day in sorted(days)))
         frames = {source: tuple(values) for source, *values in lake.query(sql).rows}
-        counts = _by_source(lake, _TODAY.format(today=today))
+        counts = _by_source(lake, summaries_of([today]) + _TODAY)
         accounts = _by_source(lake, _ACCOUNTS.format(today=today))
         both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}
         return cls(frames, both, _by_source(lake, LAST_NOTICES))

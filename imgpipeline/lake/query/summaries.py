@@ -18,7 +18,7 @@ from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import in_zone
-from imgpipeline.lake.sessions.session import Answer, LakeSession
+from imgpipeline.lake.sessions.session import Answer, LakeSession, summaries_of
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -186,11 +186,7 @@ class _DaysOfSession:
         return self.lake.arrow(self._of_days(sql), parameters)
 
     def _of_days(self, sql: str) -> str:
-        days = ", ".join(f"DATE '{day}'" for day in self.days)
-        chosen = f"day IN ({days})" if days else "false"
-        names = sorted({name for names in VIEWS.values() for name in names})
-        tables = ", ".join(f"{name} AS (SELECT * FROM main.{name} WHERE {chosen})" for name in names)  # noqa: S608 - own names
-        return f"WITH {tables} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
+        return f"{summaries_of(self.days)} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
 
 
 def _answer(tables: _Tables, name: str, choice: LabelChoice | None, zone: tzinfo) -> SummaryAnswer:

@@ -7,7 +7,7 @@ user's query can neither write a file nor read one outside the session.
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 from imgpipeline.contracts.counts import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
-from imgpipeline.lake.schema import ALL, DEAD_LETTERS, SEGMENTS
+from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
 from imgpipeline.lake.sessions.derived_tables import asks_for_derived, create_derived_tables, fill_derived_tables
 from imgpipeline.lake.sessions.histogram_views import create_histogram_views
 from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_ledger_tables
@@ -183,15 +183,24 @@ class LakeSession:
                 shared.has_derived_tables = True
 
 
-def _tables_in(parsed: object) -> Iterator[str]:
-    """Yields the names of the tables that a parsed query reads, in lower case."""
+def _tables_in(parsed: object, named: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yields the names of the tables that a parsed query reads, in lower case.
+
+    Args:
+        parsed: A part of what `json_serialize_sql` returns.
+        named: What `WITH` names around it: no tables of the session.
+    """
     if isinstance(parsed, dict):
-        if parsed.get("type") == "BASE_TABLE":
-            yield str(parsed["table_name"]).lower()
-        parsed = list(parsed.values())
+        name = str(parsed.get("table_name", "")).lower()
+        if parsed.get("type") == "BASE_TABLE" and (parsed.get("schema_name") or name not in named):
+            yield name
+        for each in parsed.get("cte_map", {}).get("map", ()):
+            yield from _tables_in(each["value"], named)  # it sees those before it, and not itself
+            named |= {str(each["key"]).lower()}
+        parsed = [part for key, part in parsed.items() if key != "cte_map"]
     if isinstance(parsed, list):
         for part in parsed:
-            yield from _tables_in(part)
+            yield from _tables_in(part, named)
 
 
 @contextlib.contextmanager
@@ -263,6 +272,23 @@ def create_summary_views(engine: Engine, settings: Settings | None, *, local: bo
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
         sql = summary.local_sql if local else summary.sql
         engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
+
+
+def summaries_of(days: Collection[date]) -> str:
+    """Returns the beginning of a query, `WITH …`, in which the summaries are those of some UTC days.
+
+    The views count all days before a day is chosen from them; these count only what is asked for.
+
+    Args:
+        days: The days.
+    """
+    chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
+    inputs = {FRAMES.name: f"main.{FRAMES.name}", DETECTIONS.name: f"main.{DETECTIONS.name}",
+              DEAD_LETTERS.name: SHOWN_LETTERS}  # fmt: skip
+    # A notice counts on each day that it touches, so notices are not chosen by their own day.
+    tables = [f"{name} AS (SELECT * FROM {stored} WHERE {chosen})" for name, stored in inputs.items()]  # noqa: S608 - own names
+    tables += [f"{each.name} AS (SELECT * FROM ({each.sql}\n) WHERE {chosen})" for each in SUMMARIES.values()]  # noqa: S608 - a registered query
+    return f"WITH {', '.join(tables)}"
 
 
 def _parameters(settings: Settings | None) -> dict[str, float]:

@@ -27,6 +27,8 @@ _LOOK_S = 1.0
 _MOST_AGE_S = 60.0
 """A session is replaced after this time also without news in the ledger: tracks and events are no part of it."""
 _QUERY_LIMIT_S = 30.0
+_MEMORY = "500MB"
+"""What DuckDB may take of a server whose settings do not say it; larger questions use the disk."""
 _MOST_REMEMBERED = 200
 """Answers that are kept with their session."""
 _LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp"), label'
@@ -168,8 +170,9 @@ class SharedLake:
         if not self._is_due:
             return
         now = self.clock()
+        settings = self.settings.model_copy(update={"duckdb_memory": self.settings.duckdb_memory or _MEMORY})
         with contextlib.ExitStack() as stack:
-            lake = stack.enter_context(open_lake(self.store, settings=self.settings))
+            lake = stack.enter_context(open_lake(self.store, settings=settings))
             labels = tuple(label for (label,) in lake.query(_LABELS).rows)
             with contextlib.suppress(PermanentError):  # a damaged table of tracks is told where it is asked for
                 lake.query(_DERIVED)

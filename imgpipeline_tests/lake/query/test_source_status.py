@@ -9,7 +9,8 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.query.source_status import SourceState, SourceStatus, read_source_status
+from imgpipeline.lake.query.source_status import SourceState, SourceStatus, read_source_status, source_status_of
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.ledger.samples import DAY, write_chain
@@ -28,8 +29,13 @@ def seen_at(offset: int, minute: float, **options: object) -> Frame:
 
 
 def status_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings: object) -> tuple[SourceStatus, ...]:
+    """Return how the sources are, by stored summaries and by a session, which agree."""
     write_chain(store, outcomes)
-    return read_source_status(store, Settings(**settings), now=now)
+    given = Settings(**settings)
+    found = read_source_status(store, given, now=now)
+    with open_lake(store, settings=given) as lake:
+        assert source_status_of(lake, given, now=now) == found
+    return found
 
 
 @pytest.mark.parametrize(

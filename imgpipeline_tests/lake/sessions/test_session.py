@@ -11,11 +11,11 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot
-from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.sessions.session import open_lake, summaries_of
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -31,6 +31,7 @@ from imgpipeline_tests.ledger.samples import (
     stored_segments,
     write_chain,
 )
+from imgpipeline_tests.ledger.sessions import account, shot
 
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
@@ -237,6 +238,10 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
         ("EXPLAIN SELECT count(*) FROM segments", True),
         ("WITH frames AS (SELECT * FROM main.segments) SELECT count(*) FROM frames", True),
         ("SELECT * FROM query_table('segments')", True),
+        ("WITH dead_letters AS (SELECT 1 AS one) SELECT * FROM dead_letters", False),
+        ("WITH dead_letters AS (SELECT * FROM dead_letters) SELECT count(*) FROM dead_letters", True),
+        ("WITH dead_letters AS (SELECT 1 AS one) SELECT count(*) FROM main.dead_letters", True),
+        ("SELECT * FROM (WITH segments AS (SELECT 1 AS one) FROM segments), (SELECT count(*) FROM segments)", True),
     ],
 )
 def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, monkeypatch, sql: str, reads: bool):
@@ -247,6 +252,21 @@ def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, m
     with lake(memory) as session:
         session.query(sql)
         assert bool(filled) is reads
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", list(SUMMARIES))
+def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake, name: str):
+    """Also where an account reaches over midnight, and where a dead letter is all that there is."""
+    late = account(3, 0, minute=12 * 60 - 1, observed_s=120)
+    over = replace(late, interval_end=late.interval_start + timedelta(minutes=3))
+    write_chain(memory, [seen(0, ["car", "dog"]), shot(1), shot(2), over, dead_letter(4), seen(5, ["car"], day=NEXT)])
+    with lake(memory) as session:
+        for days in ([DAY], [NEXT], [DAY, NEXT], []):
+            chosen = session.query(f"{summaries_of(days)} SELECT * FROM {name} ORDER BY ALL").rows  # noqa: S608 - own names
+            of_days = f"SELECT * FROM {name} WHERE list_contains($days, day) ORDER BY ALL"  # noqa: S608 - own names
+            assert chosen == session.query(of_days, {"days": days}).rows
+        assert session.query(f"SELECT count(*) FROM {name} WHERE day = $day", {"day": NEXT}).rows != [(0,)]  # noqa: S608 - own names
 
 
 def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, tmp_path):
