@@ -56,6 +56,24 @@ class _Found:
         """What the frames add up to."""
         return PlaceCount(len(self.all), sum(one.count for one in self.all))
 
+    def document(self) -> dict[str, Any]:
+        """Returns what the API answers."""
+        shown = [
+            {
+                "frame_id": one.frame.frame_id,
+                "timestamp": one.frame.timestamp,
+                "before_frame_id": one.before.frame_id if one.before else None,
+                "objects": one.objects,
+                "count": one.count,
+            }
+            for one in self.page
+        ]
+        counts = {
+            name: {"frames": one.shown, "objects": one.objects}
+            for name, one in (("stored", self.stored), ("found", self.found))
+        }
+        return {**counts, "next": self.next, "frames": shown}
+
 
 def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes.
@@ -97,19 +115,7 @@ def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         """The frames that make up one number of a zone, or the crossings of one of a line, in the order of time."""
         with site.lake.reading() as lake:
             found = _find(site, lake, query)
-        shown = [
-            {
-                "frame_id": one.frame.frame_id,
-                "timestamp": one.frame.timestamp,
-                "before_frame_id": one.before.frame_id if one.before else None,
-                "objects": one.objects,
-                "count": one.count,
-            }
-            for one in found.page
-        ]
-        counts = {name: {"frames": one.shown, "objects": one.objects}
-                  for name, one in (("stored", found.stored), ("found", found.found))}  # fmt: skip
-        return answer_json(request, {"day": query.day, **counts, "next": found.next, "frames": shown})
+        return answer_json(request, {"day": query.day, **found.document()})
 
     return router
 
