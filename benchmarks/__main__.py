@@ -5,7 +5,7 @@
     python -m benchmarks --only latency,memory    some of it
     python -m benchmarks --only sources --sources folder,http      some sources beside a plain loop
     python -m benchmarks --only sources --sources cameras,overload  the two long runs, seven minutes
-    python -m benchmarks --only pipeline,idle --before DIR   next to an older checkout
+    python -m benchmarks --only pipeline,idle,beside --before DIR   next to an older checkout
     python -m benchmarks --render FILE.json       docs/performance.md with the figures of an earlier run, to stdout
 
 Everything of one run is measured in sequence on one machine, so that ratios hold. Prints tables, and writes
@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.alerts import measure_alerts
 from benchmarks.batch import measure_batch
+from benchmarks.beside import measure_beside
 from benchmarks.bundles import measure_bundles
 from benchmarks.classic import measure_classic
 from benchmarks.cold import measure_cold
@@ -52,6 +53,7 @@ _JSON = Path(".benchmarks", "results.json")
 _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "throughput": measure_throughput,
     "classic": measure_classic,
+    "beside": lambda place, effort: measure_beside(place, effort, effort.before),
     "latency": measure_latency,
     "alerts": measure_alerts,
     "cold": measure_cold,
@@ -121,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument(
         "--before", type=_checkout, action="append", default=[], metavar="FOLDER",
-        help="an older checkout that `pipeline` and `idle` measure as well; repeat it for several, oldest first",
+        help="an older checkout for `pipeline`, `idle` and `beside` to measure as well; repeat it, oldest first",
     )  # fmt: skip
     parser.add_argument(
         "--bundled", type=_counts, metavar="COUNTS",

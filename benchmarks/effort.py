@@ -22,6 +22,10 @@ class Effort:
     """How often the bare loop (or the classic consumer) is measured; the pipeline once more."""
     steady_s: float
     """How long frames come steadily."""
+    beside_s: float
+    """About how long Dagster, and the bare loop, work at a backlog."""
+    beside_rounds: int
+    """How often Dagster works off a backlog; the bare loop once more."""
     pipeline_rounds: int
     """How often the whole pipeline of each checkout is measured where there are older ones."""
     cold_samples: int
@@ -82,6 +86,8 @@ FULL = Effort(
     contest_s=10.0,
     rounds=2,
     steady_s=60.0,
+    beside_s=60.0,
+    beside_rounds=3,
     pipeline_rounds=3,
     cold_samples=20,
     idle_s=20.0,
@@ -114,6 +120,8 @@ QUICK = Effort(
     contest_s=2.0,
     rounds=1,
     steady_s=10.0,
+    beside_s=20.0,
+    beside_rounds=1,
     pipeline_rounds=3,
     cold_samples=1,
     idle_s=4.0,

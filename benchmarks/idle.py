@@ -42,7 +42,7 @@ _LIMIT_S = 300.0
 _QUIET_S = 30.0
 """So long no run was live before a minute counts as idle."""
 _CODE_SERVER = "code location"
-_PARTS = {
+PARTS = {
     "dagster_webserver": "webserver",
     "dagster._daemon": "daemon",
     "code-server": "code location's proxy",
@@ -67,7 +67,7 @@ class Dev:
 
     def costs(self) -> Cost:
         """Returns what its processes have cost so far, CPU seconds by part."""
-        return session_costs(self.server.pid, _PARTS)
+        return session_costs(self.server.pid, PARTS)
 
 
 def measure_idle(place: Place, effort: Effort, before: Sequence[Path] = ()) -> dict[str, Any]:
@@ -111,7 +111,20 @@ def _dev(place: Place, checkout: Path) -> Iterator[Dev]:
         for number in range(_FRAMES):
             moment = utc_now() - timedelta(days=1) + number * _STEP
             announcer.announce(FrameMessage("street", urls[number % len(urls)], moment, frame_number=number))
-    home = place.folder / settings.kafka_topic
+    with dagster_dev(place, settings, checkout) as dev:
+        yield dev
+
+
+@contextlib.contextmanager
+def dagster_dev(place: Place, settings: Settings, checkout: Path = REPOSITORY) -> Iterator[Dev]:
+    """Starts `dagster dev`: webserver, daemon and code location, with all sensors on.
+
+    Args:
+        place: Its folder gets the DAGSTER_HOME.
+        settings: Topic and store.
+        checkout: The code that it runs.
+    """
+    home = place.folder / f"dagster-{settings.kafka_group}"
     site = make_site(home, variables_of(settings), checkout=checkout)
     port = free_port()
     command = [site.programs / "dagster", "dev", "-m", MODULE, "-d", checkout, "-h", "127.0.0.1", "-p", str(port)]
@@ -178,7 +191,7 @@ def _difference(before: Cost, after: Cost) -> Cost:
 
 def _run_cost_s(dev: Dev, name: str) -> float:
     """Launches a run that finds nothing to do, and returns the CPU seconds of its process."""
-    (server,) = [pid for pid, part in session_processes(dev.server.pid, _PARTS).items() if part == _CODE_SERVER]
+    (server,) = [pid for pid, part in session_processes(dev.server.pid, PARTS).items() if part == _CODE_SERVER]
     before_s = finished_children_cpu_s(server)
     day = (utc_now() - timedelta(days=1)).date()
     tags = ["--tags", f'{{"dagster/partition": "{day}"}}'] if name == "build" else []

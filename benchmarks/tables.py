@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.batch_tables import batch_tables
+from benchmarks.beside import beside_tables
 from benchmarks.bundle_tables import bundle_tables
 from benchmarks.days_tables import days_tables
 from benchmarks.pipeline_tables import pipeline_tables
@@ -236,6 +237,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": _throughput,
     "classic": _classic,
     "latency": _latency,
+    "beside": beside_tables,
     "alerts": _alerts,
     "cold": _cold,
     "pipeline": pipeline_tables,

@@ -85,7 +85,7 @@ class BatchSender:
                 self._send(records)
         except BaseException as error:
             self.close()
-            if isinstance(error.__cause__, ProducerFencedError | InvalidProducerEpochError):
+            if _is_fenced(error.__cause__):
                 raise FencedError(
                     f"Another process has taken over {self._fence}.",
                     next_step=f"stop one of the two: each {self._owner} has one sender",
@@ -136,3 +136,10 @@ class BatchSender:
             producer.init_transactions()
         self._producer = producer
         return producer
+
+
+def _is_fenced(error: BaseException | None) -> bool:
+    """Tells whether a newer sender is why this one failed: kafka-python raises that as it is, or within another."""
+    return isinstance(error, ProducerFencedError | InvalidProducerEpochError) or (
+        isinstance(error, KafkaError) and any(isinstance(one, BaseException) and _is_fenced(one) for one in error.args)
+    )
