@@ -15,6 +15,9 @@ SELECT count(*) FROM detections WHERE {found} AND (day, frame_id) IN (SELECT day
 _LABELS = "SELECT label, count(*) FROM detections WHERE day = '{day}' GROUP BY label"
 _HOURS = """SELECT hour("timestamp") AS hour, label, count(*) FROM detections WHERE day = '{day}' GROUP BY ALL"""
 _SOURCES = """SELECT source, count(*), max("timestamp") FROM frames WHERE day = '{day}' GROUP BY source"""
+_FEET = """
+SELECT floor((x + width / 2) / image_width * 48) AS col, floor((y + height) / image_height * 27) AS row, count(*)
+FROM detections WHERE {found} AND (day, frame_id) IN (SELECT day, frame_id FROM frames WHERE {where}) GROUP BY ALL"""
 _MODELS = "SELECT model_used, count(*) FROM frames WHERE day = '{day}' GROUP BY ALL"
 _DAYS = "SELECT day, count(*) FROM frames GROUP BY day"
 _DAYS_FOUND = "SELECT day, count(*) FROM detections GROUP BY day"
@@ -50,7 +53,7 @@ def questions_about(day: date) -> Mapping[str, tuple[str, ...]]:
         f"/api/v1/label-counts?day={day}": ((_HOURS,), of_day, of_day),
         "/api/v1/sources": (("SELECT source, max(\"timestamp\") FROM frames GROUP BY source",), of_day, of_day),
         "/live": ((_SOURCES,), of_day, of_day),
-        f"/heatmap?day={day}&source=camera-1": ((_LABELS, _SOURCES), of_day, of_day),
+        f"/heatmap?day={day}&source=camera-1": ((_FEET, _LABELS, _SOURCES), one_source, of_day),
     }  # fmt: skip
     return {
         path: tuple(query.format(where=where, found=found, day=day) for query in queries)

@@ -165,8 +165,9 @@ class LakeSession:
         if not any(name in lowered for name in names):
             return False
         # A column or a text may have that name too. EXPLAIN cannot be parsed, nor what is named by a text.
-        parsed = json.loads(self._engine.value("SELECT json_serialize_sql(?)", [sql]))
-        return bool(parsed["error"]) or "query" in lowered or not names.isdisjoint(_tables_in(parsed))
+        text = str(self._engine.value("SELECT json_serialize_sql(?)", [sql]))
+        parsed, by_text = json.loads(text), '"function_name":"query'  # `query` and `query_table`
+        return bool(parsed["error"]) or by_text in text or not names.isdisjoint(_tables_in(parsed))
 
     def _fill_ledger_tables(self) -> None:
         shared = self._shared

@@ -75,7 +75,8 @@ def _read(site: ViewedSite, lake: LakeSession, query: FrameQuery) -> HeatMap:
         query = query.model_copy(update={"source": most and most["source"]})
     wanted = wanted_frames(site, lake, query, days)
     newest = list_frames(lake, WantedFrames(source=query.source, span=wanted.span), 1).table.to_pylist()
-    return HeatMap(query, count_foot_points(lake, wanted), newest[0] if newest else None)
+    points = site.lake.remembered(lake, ("foot points", wanted), lambda: count_foot_points(lake, wanted))
+    return HeatMap(query, points, newest[0] if newest else None)
 
 
 def _sources(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[dict[str, Any]]:

@@ -238,6 +238,8 @@ def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake)
         ("EXPLAIN SELECT count(*) FROM segments", True),
         ("WITH frames AS (SELECT * FROM main.segments) SELECT count(*) FROM frames", True),
         ("SELECT * FROM query_table('segments')", True),
+        ("SELECT * FROM query('SELECT count(*) FROM dead_letters')", True),
+        ("SELECT 'dead_letters' AS query", False),
         ("WITH dead_letters AS (SELECT 1 AS one) SELECT * FROM dead_letters", False),
         ("WITH dead_letters AS (SELECT * FROM dead_letters) SELECT count(*) FROM dead_letters", True),
         ("WITH dead_letters AS (SELECT 1 AS one) SELECT count(*) FROM main.dead_letters", True),
