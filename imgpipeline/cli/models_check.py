@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from imgpipeline.vision.model import Preprocessing
     from imgpipeline.vision.model_check import Interpretation
 
-_JPEG_QUALITY = 90
-
 
 def check(
     file: Annotated[Path, typer.Argument(help="The ONNX file.")],
@@ -74,7 +72,7 @@ def _draw(one: "Interpretation", number: int, pixels: "Pixels", folder: Path) ->
     path = folder / f"{number:02}_{one.layout.decoder}_{rules.resize}_{rules.channels}_{_values(rules)}.jpg"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_jpeg(draw_detections(pixels, one.detections), max(pixels.shape), _JPEG_QUALITY))
+        path.write_bytes(encode_jpeg(draw_detections(pixels, one.detections)))
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}.", next_step="name a folder that you may write to with --draw"

@@ -19,7 +19,6 @@ app = typer.Typer(help="The rules that make events.")
 FileArgument = Annotated[
     Path | None, typer.Argument(help="The rules. Default: those that IMGPIPELINE_RULES_FILE names.", metavar="[FILE]")
 ]
-_JPEG_QUALITY = 90
 
 
 @app.callback()
@@ -95,7 +94,7 @@ def draw(
     path = Path(frame)
     data = path.read_bytes() if path.is_file() else ImageReader(open_store(settings), settings).read(frame).data
     drawn = draw_places(decode_image(data, limits).pixels, places)
-    out.write_bytes(encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY))
+    out.write_bytes(encode_jpeg(drawn))
     note(f"Drew {', '.join(place.name for place in places)} on {out}.")
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from imgpipeline.tracking.day_tracks import TracksBuild
 
 app = typer.Typer(help="Objects followed across frames, and how many different ones there were.")
-_JPEG_QUALITY = 90
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
 _UNIQUE_COLUMNS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
                    "frame_rate", "observed_s")  # fmt: skip
@@ -134,5 +133,5 @@ def show(
 
     settings = load_settings()
     drawn = draw_track(open_store(settings), settings, track_id)
-    out.write_bytes(encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY))
+    out.write_bytes(encode_jpeg(drawn))
     note(f"Drew {track_id} on {out}.")

@@ -19,7 +19,6 @@ from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_detector import ImageDetector
 
 _IMAGES = Selection(endings=(*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)), hidden=(".",))
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def _draw(settings: Settings, data: bytes, detections: Sequence[Detection], copy
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
     pixels = draw_detections(decode_image(data, limits).pixels, detections)
     try:
-        copy.write_bytes(encode_jpeg(pixels, max(pixels.shape), _JPEG_QUALITY))
+        copy.write_bytes(encode_jpeg(pixels))
     except OSError as error:
         raise _unwritable(copy, error) from error
 

@@ -16,7 +16,6 @@ from imgpipeline.vision.previews import read_pixels
 _WORKERS = 4
 _AHEAD = 8
 """Decoded images in memory."""
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def draw_difference(images: ImageReader, path: str, previous_path: str) -> bytes
         drawn = difference_image(read_pixels(images, path), read_pixels(images, previous_path))
     except BadInputError:
         return None
-    return encode_jpeg(drawn, max(drawn.shape), _JPEG_QUALITY)
+    return encode_jpeg(drawn)
 
 
 def _decode(images: ImageReader, frame: StoredFrame) -> Pixels | BadInputError:

@@ -50,7 +50,7 @@ def draw_example(
     _draw(canvas, scaled(a[1], pixels, canvas), COLOUR_A, thickness=4, above=True)
     _draw(canvas, scaled(b[1], pixels, canvas), COLOUR_B, thickness=2, above=False)
     drawn: Pixels = np.vstack([canvas, _legend(canvas.shape[1], a, b)]).astype(np.uint8, copy=False)
-    return encode_jpeg(drawn, max(drawn.shape), _QUALITY)
+    return encode_jpeg(drawn, quality=_QUALITY)
 
 
 def _draw(

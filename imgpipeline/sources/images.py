@@ -10,10 +10,8 @@ import numpy as np
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.errors import BadInputError, PermanentError
 from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.header import read_header
-
-JPEG_QUALITY = 90
-"""Of frames that a source delivers as pixels."""
 
 
 class ImageStore(Protocol):
@@ -53,18 +51,6 @@ def encode(frame: CapturedFrame) -> EncodedImage:
         raise PermanentError("A source yielded a frame without bytes and without pixels.")
     data = encode_jpeg(frame.pixels)
     return EncodedImage(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0])
-
-
-def encode_jpeg(pixels: np.ndarray) -> bytes:
-    """Encodes uint8 [height, width, 3] BGR pixels as JPEG.
-
-    Raises:
-        PermanentError: OpenCV cannot encode them.
-    """
-    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise PermanentError(f"Pixels of shape {pixels.shape} cannot be encoded as JPEG.")
-    return data.tobytes()
 
 
 def stretch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -19,10 +19,11 @@ from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
 from imgpipeline.sources.image_files import FileToRead, Unusable, read_images
-from imgpipeline.sources.images import encode_jpeg, stretch
+from imgpipeline.sources.images import stretch
 from imgpipeline.sources.video_choice import FrameChoice
 from imgpipeline.sources.video_frames import Unreadable, read_frames, read_info
 from imgpipeline.sources.walk import Skipped, find_pictures, path_below
+from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 
 _NUMBERED = re.compile(r"frame_(\d{6,})\.jpg", re.IGNORECASE | re.ASCII)

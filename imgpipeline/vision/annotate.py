@@ -10,6 +10,8 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.decode import Pixels
 
+JPEG_QUALITY = 90
+"""Of frames that a source delivers as pixels, and of images that are kept as files."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_ANGLE_TURNS = 0.381966
 """Neighbouring class ids get hues that lie far apart."""
@@ -76,23 +78,24 @@ def shrink(pixels: Pixels, max_side: int) -> Pixels:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def encode_jpeg(pixels: Pixels, max_side: int, quality: int) -> bytes:
+def encode_jpeg(pixels: Pixels, max_side: int | None = None, quality: int = JPEG_QUALITY) -> bytes:
     """Encodes an image as JPEG.
 
     Args:
         pixels: uint8 [height, width, 3], BGR.
-        max_side: Most pixels of the longer side, > 0; smaller images keep their size.
+        max_side: Most pixels of the longer side, > 0; smaller images keep their size. Default: all keep it.
         quality: JPEG quality, 1 to 100.
 
     Returns:
         The JPEG file.
 
     Raises:
-        PermanentError: OpenCV cannot write JPEG.
+        PermanentError: OpenCV cannot encode them, such as an image of more than 65,500 pixels on a side.
     """
-    written, encoded = cv2.imencode(".jpg", shrink(pixels, max_side), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    shown = pixels if max_side is None else shrink(pixels, max_side)
+    written, encoded = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
-        raise PermanentError("OpenCV cannot write a JPEG.", next_step="install opencv-python again")
+        raise PermanentError(f"OpenCV cannot encode pixels of shape {pixels.shape} as JPEG.")
     return encoded.tobytes()
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import av
 
-from imgpipeline.sources.images import encode_jpeg
 from imgpipeline.sources.simulator.frame_code import Image, draw_number
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.truth import Truth
 from imgpipeline.sources.simulator.writer import object_to_json
+from imgpipeline.vision.annotate import encode_jpeg
 
 
 def numbered_frames(scene: Scene) -> Iterator[tuple[Image, list[Truth]]]:

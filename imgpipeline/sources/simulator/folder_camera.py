@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.sources.images import encode_jpeg
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.writer import TRUTH_NAME
+from imgpipeline.vision.annotate import encode_jpeg
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from imgpipeline.lake.storage.cache import default_cache_dir
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import encode_jpeg, shrink
+from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.previews import read_pixels
 
 THUMBNAIL_SIDE = 360
@@ -84,7 +84,7 @@ class Pictures:
             for first, media_type in _SHOWN.items():
                 if data.startswith(first):
                     return Picture(bytes(data), media_type)
-            return Picture(encode_jpeg(read_pixels(reader, path), 65_535, 92), "image/jpeg")
+            return Picture(encode_jpeg(read_pixels(reader, path)), "image/jpeg")
         except BadInputError as error:
             raise image_error(of, error) from None
 
@@ -119,7 +119,7 @@ class Pictures:
         except BadInputError as error:
             raise image_error(f"the frame {frame['frame_id']}", error) from None
         self.made += 1
-        return encode_jpeg(shrink(pixels, THUMBNAIL_SIDE), THUMBNAIL_SIDE, _QUALITY)
+        return encode_jpeg(pixels, THUMBNAIL_SIDE, _QUALITY)
 
     def _path(self, frame: Mapping[str, Any]) -> str:
         if not frame["source_image_path"]:
