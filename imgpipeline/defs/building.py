@@ -16,7 +16,6 @@ import dagster as dg
 from imgpipeline.contracts.counts import counted
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, seen_events
 from imgpipeline.defs.lost_runs import note_process
-from imgpipeline.defs.processes import give_way
 from imgpipeline.defs.versions import Built, SeenEvents, day_event, versions_of
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ForbiddenError
@@ -107,7 +106,6 @@ def build_days(
         TransientError: Store or machine are in trouble; the run is tried again, and skips what it has built.
     """
     note_process(context.instance, context.run_id)
-    give_way()
     seen = seen_events(context, upstream, days)
     done: dict[date, DayBuilds] = {}
     failed: dict[date, PermanentError] = {}

@@ -6,7 +6,6 @@ can check. If no check is possible (another machine, another container, a reboot
 """
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -14,8 +13,6 @@ from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
-_BACKGROUND = 10
-"""Niceness of background work: on busy cores it has about a tenth of the time of a process of 0."""
 
 
 def describe_process(pid: int | None = None) -> str:
@@ -27,16 +24,6 @@ def describe_process(pid: int | None = None) -> str:
 def describe_table() -> str:
     """Returns a note that tells this process table from all others: the machine, its boot, and the container."""
     return json.dumps(_process_table())
-
-
-def give_way() -> None:
-    """Lowers the priority of this run's process, for work that nobody waits for: detection goes first.
-
-    Queries do not wait for tables either: they read newer frames from the ledger. A run that has no process of its own,
-    as in `dagster job execute`, keeps its priority, since it could not be raised again.
-    """
-    if multiprocessing.parent_process() is not None:
-        os.nice(max(0, _BACKGROUND - os.nice(0)))
 
 
 def is_running(pid: int) -> bool:

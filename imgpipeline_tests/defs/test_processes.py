@@ -1,7 +1,6 @@
 """Telling whether a noted process is still there."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.defs.processes import describe_process, end_process, give_way, is_gone
+from imgpipeline.defs.processes import describe_process, end_process, is_gone
 
 
 def test_this_process_is_not_gone() -> None:
@@ -33,27 +32,6 @@ def test_a_process_that_was_killed_is_gone_even_before_its_parent_collects_it() 
     child.stdout.close()
     assert child.stdin is not None
     child.stdin.close()
-
-
-def _niceness_of_background(told: "multiprocessing.Queue[int]") -> None:
-    for _ in range(2):
-        give_way()
-        told.put(os.nice(0))
-
-
-def test_background_work_in_a_process_of_its_own_gives_way_once() -> None:
-    spawning = multiprocessing.get_context("spawn")
-    told = spawning.Queue()
-    child = spawning.Process(target=_niceness_of_background, args=(told,))
-    child.start()
-    assert [told.get(timeout=60), told.get(timeout=60)] == [max(10, os.nice(0))] * 2
-    child.join(60)
-
-
-def test_background_work_in_a_process_that_goes_on_keeps_the_priority() -> None:
-    before = os.nice(0)
-    give_way()
-    assert os.nice(0) == before
 
 
 def test_a_process_id_that_is_used_again_is_another_process() -> None:

@@ -21,7 +21,6 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.partitions import DAYS, asked_keys, days_of, partition_tags
 from imgpipeline.defs.previews import show_table
-from imgpipeline.defs.processes import give_way
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
@@ -84,7 +83,6 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 
     wanted = _model_days(context)
     note_process(context.instance, context.run_id)
-    give_way()
     done: dict[str, Mapping[str, Any]] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
@@ -133,7 +131,6 @@ def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pip
 
     days = days_of(context)
     note_process(context.instance, context.run_id)
-    give_way()
     built: dict[date, ComparisonBuild] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
