@@ -9,7 +9,7 @@ from typing import Any
 
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of
 from imgpipeline.lake.query.frames import FramePlace, detections_in, list_frames
-from imgpipeline.lake.query.wanted_frames import WantedFrames, span_condition
+from imgpipeline.lake.query.wanted_frames import WantedFrames, rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectStore
 
@@ -104,7 +104,7 @@ def open_training_set(
         lake: The session.
         store: Holds what people said.
         wanted: Which frames, by the filters of the viewer.
-        days: The days of its span.
+        days: The UTC days of its span.
         is_marked: Only those of which somebody said something.
 
     Raises:
@@ -116,6 +116,6 @@ def open_training_set(
         for one in annotations_of(store, day):
             if one.withdrawn_by is None:
                 corrections[one.day, one.frame_id].append(one)
-    found = lake.query(f"SELECT DISTINCT label FROM detections WHERE {span_condition(wanted.span)}").rows  # noqa: S608 - dates
+    found = lake.query(f"SELECT DISTINCT label FROM detections WHERE {rows_of_days(wanted.span, wanted.local)}").rows  # noqa: S608 - dates
     labels = {label for (label,) in found} | {one.label for said in corrections.values() for one in said}
     return TrainingSet(lake, wanted, is_marked, dict(corrections), tuple(sorted(labels)))

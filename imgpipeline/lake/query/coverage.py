@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from imgpipeline.lake.query.source_status import LISTED_DAYS, SOURCE_DAYS, SourceState
 from imgpipeline.lake.query.wanted_frames import DAY_S
-from imgpipeline.lake.sessions.session import Answer, LakeSession, summaries_of
+from imgpipeline.lake.sessions.session import Answer, LakeSession
 from imgpipeline.settings import Settings
 from imgpipeline.settings.limits import SourceLimits
 
@@ -160,7 +160,7 @@ class _Rows:
         shortest_s = min((one for one in (limits.default, *limits.by_source.values()) if one), default=DAY_S)
         return cls(
             was_before=dict(lake.query(_KNOWN, span).rows),
-            hours=_by_source(lake.query(summaries_of([day]) + _HOURS)),
+            hours=_by_source(lake.query(lake.summaries_of([day]) + _HOURS)),
             changes=_by_source(lake.query(_CHANGES, span)),
             notifying={source for (source,) in lake.query(_NOTIFYING, span).rows},
             gaps=_by_source(lake.query(_GAPS, {"day": day, "limit_us": round(shortest_s * 1e6)})),

@@ -14,8 +14,10 @@ from typing import Any
 from imgpipeline.contracts.times import day_of
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.schema import FRAME_STATS
-from imgpipeline.lake.sessions.session import LakeSession, open_lake, summaries_of
+from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -51,7 +53,7 @@ FROM frame_stats WHERE source IS NOT NULL GROUP BY source
 _ACCOUNTS = """
 SELECT source, sum(received)::BIGINT AS received, sum(announced)::BIGINT AS announced, sum(gated)::BIGINT AS left_out,
        sum(failed)::BIGINT AS failed, list(dropped) AS dropped
-FROM notices WHERE day = DATE '{today}' AND kind = 'account' GROUP BY source
+FROM notices WHERE {of_today} AND kind = 'account' GROUP BY source
 """
 LAST_NOTICES = """
 WITH told AS (SELECT *, coalesce(received_to, interval_end) AS told_at FROM notices)
@@ -96,7 +98,7 @@ class SourceStatus:
     frames_per_s: float
     """Frames of the last five minutes, per second."""
     frames_today: int
-    """Frames of the UTC day so far."""
+    """Frames of the day so far, in the session's time zone; so are all that are called `today`."""
     received_today: int | None
     """Frames it received, by its accounts; None if it sent none."""
     gated_today: int
@@ -163,11 +165,13 @@ class _Rows:
 
     @classmethod
     def of(cls, lake: LakeSession, now: datetime, days: Collection[date]) -> "_Rows":
-        since, today = now - timedelta(seconds=RATE_S), day_of(now)
+        since, today = now - timedelta(seconds=RATE_S), lake.day_of(now)
         sql = _FRAMES.format(since=since, now=now, days=", ".join(f"DATE '{day}'" for day in sorted(days)))
         frames = {source: tuple(values) for source, *values in lake.query(sql).rows}
-        counts = _by_source(lake, summaries_of([today]) + _TODAY)
-        accounts = _by_source(lake, _ACCOUNTS.format(today=today))
+        counts = _by_source(lake, lake.summaries_of([today]) + _TODAY)
+        accounts = _by_source(
+            lake, _ACCOUNTS.format(of_today=rows_of_days(Span(today, today), lake.local, DAY_OF_NOTICE))
+        )
         both = {source: {**counts.get(source, {}), **accounts.get(source, {})} for source in {*counts, *accounts}}
         return cls(frames, both, _by_source(lake, LAST_NOTICES))
 

@@ -18,7 +18,7 @@ from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import in_zone
-from imgpipeline.lake.sessions.session import Answer, LakeSession, summaries_of
+from imgpipeline.lake.sessions.session import Answer, LakeSession
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -120,7 +120,7 @@ def ask(
 
 
 def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: LabelChoice | None = None) -> SummaryAnswer:
-    """Answers one question about UTC days of a query session, so that it agrees with the session's other tables.
+    """Answers one question about days of a query session, of its time zone, in agreement with its other tables.
 
     Args:
         lake: The session, opened with the settings that summaries read.
@@ -131,7 +131,8 @@ def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: Labe
     Raises:
         PermanentError: Memory or disk of this machine do not suffice.
     """
-    return _answer(_DaysOfSession(lake, tuple(days)), name, choice, UTC)
+    zone = lake.local.zone if lake.local else UTC
+    return _answer(_DaysOfSession(lake, tuple(days)), name, choice, zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class HourlyCount:
     """One row of the summary `label_counts`, as far as numbers are made of it."""
 
     hour: datetime
-    """Start of the hour, UTC."""
+    """Start of the hour, as a clock of the session's zone shows it."""
     source: str | None
     """The source."""
     label: str
@@ -149,19 +150,20 @@ class HourlyCount:
 
 
 def hourly_counts(lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
-    """Returns the rows of the summary `label_counts` of some UTC days, without times, models and observed time.
+    """Returns the rows of the summary `label_counts` of some days, without times, models and observed time.
 
     Those take most of the time that `ask_session` needs.
 
     Args:
         lake: The session, opened with the settings that summaries read.
-        days: Only these.
+        days: Only these, of the session's zone.
 
     Raises:
         PermanentError: Memory or disk of this machine do not suffice.
     """
-    sql = "SELECT hour, source, label, count FROM label_counts"
-    return [HourlyCount(*row) for row in _DaysOfSession(lake, tuple(days)).query(sql).rows]
+    rows = _DaysOfSession(lake, tuple(days)).query("SELECT hour, source, label, count FROM label_counts").rows
+    zone = lake.local.zone if lake.local else UTC
+    return [HourlyCount(in_zone(hour, zone), *values) for hour, *values in rows]
 
 
 class _Tables(Protocol):
@@ -186,7 +188,7 @@ class _DaysOfSession:
         return self.lake.arrow(self._of_days(sql), parameters)
 
     def _of_days(self, sql: str) -> str:
-        return f"{summaries_of(self.days)} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
+        return f"{self.lake.summaries_of(self.days)} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
 
 
 def _answer(tables: _Tables, name: str, choice: LabelChoice | None, zone: tzinfo) -> SummaryAnswer:

@@ -9,18 +9,19 @@ from datetime import date
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.sessions.local_time import DAY_OF_ROW, LocalDays
 from imgpipeline.lake.storage.engine import quoted
 
 _ALL_DAYS = Span()
 DAY_S = 24 * 60 * 60
 _DETECTION = "(day, frame_id, detection_number)"
 _NAMED = ("source", "source_image_path", "gate_reason", "CAST(attributes AS VARCHAR)")
-_SECOND = '(epoch_us("timestamp") % 86400000000 + 86400000000) % 86400000000 / 1000000'
+_SECOND = "(epoch_us({time}) % 86400000000 + 86400000000) % 86400000000 / 1000000"
 
 
 @dataclass(frozen=True, slots=True)
 class TimeOfDay:
-    """A part of every day, UTC. One that ends before it starts reaches over midnight."""
+    """A part of every day. One that ends before it starts reaches over midnight."""
 
     start_s: int
     """The first second, 0 to 86,400."""
@@ -49,9 +50,9 @@ class WantedFrames:
     status: FrameStatus | None = None
     """Only those that were taken this far."""
     span: Span = _ALL_DAYS
-    """Only those of these UTC days."""
+    """Only those of these days."""
     hour: int | None = None
-    """Only those of this hour of the day (UTC), 0 to 23."""
+    """Only those of this hour of the day, 0 to 23."""
     time_of_day: TimeOfDay | None = None
     """Only those of this part of the day."""
     min_confidence: float = 0.0
@@ -68,6 +69,8 @@ class WantedFrames:
     """Only those that this model looked at; a detection counts as wanted if this model found it."""
     words: tuple[str, ...] = ()
     """Only those that hold each of these texts, in any case, in a name, label, attribute or reason."""
+    local: LocalDays | None = None
+    """Whose days and times of day these are: the session's own zone. None: UTC."""
 
     @property
     def needs_detection(self) -> bool:
@@ -80,11 +83,11 @@ class WantedFrames:
 def frame_condition(wanted: WantedFrames) -> str:
     """Returns the condition on rows of `frames`."""
     parts = [
-        span_condition(wanted.span),
+        rows_of_days(wanted.span, wanted.local),
         *_equal("source", wanted.source),
         *_equal("status", wanted.status and wanted.status.value),
         *_times(wanted),
-        *(_frame_with(word, wanted.span) for word in wanted.words),
+        *(_frame_with(word, rows_of_days(wanted.span, wanted.local)) for word in wanted.words),
     ]
     if wanted.area is not None:
         parts.append(f"source = {quoted(wanted.area.source)}")
@@ -104,12 +107,12 @@ def detection_condition(wanted: WantedFrames) -> str:
     """Returns the condition on rows of `detections`, apart from what `frame_condition` asks of their frames."""
     parts = [
         f"confidence >= {float(wanted.min_confidence)!r}",
-        span_condition(wanted.span),
+        rows_of_days(wanted.span, wanted.local),
         *_equal("label", wanted.label),
         *_equal("model_used", wanted.model),
     ]
     if wanted.area is not None:
-        parts.append(f"{_DETECTION} IN ({_standing_in(wanted.area, wanted.span)})")
+        parts.append(f"{_DETECTION} IN ({_standing_in(wanted.area, rows_of_days(wanted.span, wanted.local))})")
     if wanted.track is not None:
         parts.append(f"{_DETECTION} IN ({_points_of(f'track_id = {quoted(wanted.track)}')})")
     if wanted.tracked_object is not None:
@@ -123,12 +126,25 @@ def holds_text(columns: Sequence[str], word: str) -> str:
     return " OR ".join(f"contains(lower({column}), lower({quoted(word)}))" for column in columns)
 
 
-def span_condition(span: Span) -> str:
-    """Returns the condition that the column `day` lies in a span."""
+def span_condition(span: Span, day: str = "day") -> str:
+    """Returns the condition that a day, by default the column `day`, lies in a span."""
     if span.first is not None and span.first == span.last:
-        return f"day = DATE '{span.first}'"
+        return f"{day} = DATE '{span.first}'"
     ends: tuple[tuple[str, date | None], ...] = ((">=", span.first), ("<=", span.last))
-    return " AND ".join(f"day {sign} DATE '{day}'" for sign, day in ends if day is not None) or "true"
+    return " AND ".join(f"{day} {sign} DATE '{one}'" for sign, one in ends if one is not None) or "true"
+
+
+def rows_of_days(span: Span, local: LocalDays | None, day: str = DAY_OF_ROW) -> str:
+    """Returns the condition that rows lie in a span of days.
+
+    Args:
+        span: The days; both ends are given where `local` is.
+        local: Whose days, in a session of that zone; None: UTC.
+        day: SQL for the local day of a row.
+    """
+    if local is None or span.first is None or span.last is None:
+        return span_condition(span)
+    return f"{span_condition(Span(*local.utc_days(span.first, span.last)))} AND {span_condition(span, day)}"
 
 
 def _equal(column: str, value: str | None) -> list[str]:
@@ -136,16 +152,18 @@ def _equal(column: str, value: str | None) -> list[str]:
 
 
 def _times(wanted: WantedFrames) -> list[str]:
-    parts = [] if wanted.hour is None else [f'hour("timestamp") = {int(wanted.hour)}']
+    time = 'local_time("timestamp")' if wanted.local else '"timestamp"'
+    parts = [] if wanted.hour is None else [f"hour({time}) = {int(wanted.hour)}"]
     if wanted.time_of_day is not None:
         start_s, end_s = int(wanted.time_of_day.start_s), int(wanted.time_of_day.end_s)
         joined = "AND" if start_s < end_s else "OR"
-        parts.append(f"({_SECOND} >= {start_s} {joined} {_SECOND} < {end_s})")
+        second = _SECOND.format(time=time)
+        parts.append(f"({second} >= {start_s} {joined} {second} < {end_s})")
     return parts
 
 
-def _frame_with(word: str, span: Span) -> str:
-    labelled = f"SELECT day, frame_id FROM detections WHERE ({holds_text(['label'], word)}) AND {span_condition(span)}"  # noqa: S608 - quoted
+def _frame_with(word: str, of_days: str) -> str:
+    labelled = f"SELECT day, frame_id FROM detections WHERE ({holds_text(['label'], word)}) AND {of_days}"  # noqa: S608 - quoted
     named = f"{holds_text(_NAMED, word)} OR frame_id = lower({quoted(word)})"
     return f"({named} OR (day, frame_id) IN ({labelled}))"
 
@@ -154,8 +172,8 @@ def _points_of(condition: str) -> str:
     return f"SELECT day, frame_id, detection_number FROM track_points WHERE {condition}"  # noqa: S608 - quoted
 
 
-def _standing_in(area: Area, span: Span) -> str:
-    """Returns a query for the detections whose foot point lies in a polygon.
+def _standing_in(area: Area, of_days: str) -> str:
+    """Returns a query for the detections of some days whose foot point lies in a polygon.
 
     Decides as `imgpipeline.events.geometry` does, with the same operations on the same numbers: the middle of the lower
     edge of the part of a box that lies in the image, the even-odd rule, and edges belong to the polygon.
@@ -170,7 +188,7 @@ def _standing_in(area: Area, span: Span) -> str:
             SELECT day, frame_id, detection_number, image_width AS w, image_height AS h,
                    greatest(x, 0) AS l, greatest(y, 0) AS t,
                    least(x + width, image_width) AS r, least(y + height, image_height) AS b
-            FROM detections WHERE source = {quoted(area.source)} AND x IS NOT NULL AND {span_condition(span)}
+            FROM detections WHERE source = {quoted(area.source)} AND x IS NOT NULL AND {of_days}
         ), edged AS (
             SELECT day, frame_id, detection_number, (l + r) / 2 AS px, b AS py,
                    e.x1 * w AS x1, e.y1 * h AS y1, e.x2 * w AS x2, e.y2 * h AS y2

@@ -7,10 +7,17 @@ starts, and one in which the clock is changed starts at the change.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 
 from imgpipeline.lake.storage.engine import Engine
 
+DAY_OF_ROW = 'local_day("timestamp")'
+"""SQL for the local day of a frame or detection; this and the others need the macros of `create_time_macros`."""
+DAY_OF_NOTICE = "local_day(interval_start)"
+"""SQL for the local day of a notice."""
+DAY_OF_LETTER = 'CASE WHEN CAST("timestamp" AS DATE) = day THEN local_day("timestamp") ELSE day END'
+"""SQL for the local day of a dead letter, which is listed under the day of its frame. Where its record was written on
+another UTC day, the local day of the frame is not known, and the UTC day stays."""
 _STEP = timedelta(hours=6)
 """No zone has changed its offset and changed it back within six hours."""
 _HOUR = timedelta(hours=1)
@@ -61,6 +68,27 @@ class LocalDays:
     periods: tuple[Period, ...]
     """All periods that touch the days, in order; the first has begun before them."""
 
+    def utc_days(self, first: date, last: date) -> tuple[date, date]:
+        """Returns the first and the last UTC day that hold something of some local days.
+
+        Args:
+            first: The first local day.
+            last: The last local day; it is included.
+        """
+        offsets = [period.offset for period in self.periods]
+        begin, end = _midnight(first) - max(offsets), _midnight(last) + timedelta(days=1) - min(offsets)
+        return begin.date(), (end - _MICROSECOND).date()
+
+    def instant(self, day: date, second: int) -> datetime:
+        """Returns when a clock of the zone shows a time, UTC: the first time, if it does so twice.
+
+        Args:
+            day: Local day.
+            second: Second of the day, 0 to 86,400.
+        """
+        shown = datetime.combine(day, time()) + timedelta(seconds=second)
+        return shown.replace(tzinfo=self.zone).astimezone(UTC)
+
     @property
     def has_whole_hours(self) -> bool:
         """Whether local hours are hours of UTC."""
@@ -108,12 +136,13 @@ def _hours_in(local: LocalDays, at: int, period: Period, day: date) -> Iterator[
             yield LocalHour(start, hour, period.offset, is_repeated=False)
 
 
-def create_time_macros(engine: Engine, local: LocalDays | None) -> None:
+def create_time_macros(engine: Engine, local: LocalDays | None, *, of_connection: bool = False) -> None:
     """Creates `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)`, the instant at which that hour starts.
 
     Args:
         engine: DuckDB.
         local: The time zone over all days that are asked for; None: UTC.
+        of_connection: Whether only this connection has them, so that others can have those of other zones.
     """
     periods = local.periods if local else (Period(_EPOCH, timedelta()),)
     offset = _case([period.offset // _MICROSECOND for period in periods], periods)
@@ -127,24 +156,19 @@ def create_time_macros(engine: Engine, local: LocalDays | None) -> None:
         if local
         else "local_hour(t) AS time_bucket(INTERVAL 1 hour, t)",
     ):
-        engine.run(f"CREATE MACRO {macro}")
+        engine.run(f"CREATE {'TEMP ' if of_connection else ''}MACRO {macro}")
 
 
 def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:
     """Puts local days in place of UTC days into the tables of a snapshot.
-
-    A dead letter is listed under the day of its frame; where its record was written on another UTC day, the local day
-    of the frame is not known, and the UTC day stays.
 
     Args:
         engine: DuckDB with the macros of `create_time_macros` and the views of a snapshot.
         letters: Name of the view of dead letters.
         days: Only rows of these local days; None: all.
     """
-    of_letter = 'CASE WHEN CAST("timestamp" AS DATE) = day THEN local_day("timestamp") ELSE day END'
-    of_rows, of_notice = 'local_day("timestamp")', "local_day(interval_start)"
-    of_frames = dict.fromkeys(("frames", "detections", "weak_detections"), of_rows)
-    for view, day in {**of_frames, letters: of_letter, "notices": of_notice}.items():
+    of_frames = dict.fromkeys(("frames", "detections", "weak_detections"), DAY_OF_ROW)
+    for view, day in {**of_frames, letters: DAY_OF_LETTER, "notices": DAY_OF_NOTICE}.items():
         chosen = "" if days is None else " WHERE day IN (" + ", ".join(f"DATE '{one}'" for one in days) + ")"
         schema, _, name = view.rpartition(".")
         engine.run(f"ALTER VIEW {view} RENAME TO utc_{name}")

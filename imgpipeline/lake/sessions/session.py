@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,18 @@ from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGME
 from imgpipeline.lake.sessions.derived_tables import asks_for_derived, create_derived_tables, fill_derived_tables
 from imgpipeline.lake.sessions.histogram_views import create_histogram_views
 from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_ledger_tables
-from imgpipeline.lake.sessions.local_time import LocalDay, create_time_macros, local_days, show_local_days, utc_days
+from imgpipeline.lake.sessions.local_time import (
+    DAY_OF_LETTER,
+    DAY_OF_NOTICE,
+    DAY_OF_ROW,
+    LocalDay,
+    LocalDays,
+    create_time_macros,
+    in_zone,
+    local_days,
+    show_local_days,
+    utc_days,
+)
 from imgpipeline.lake.sessions.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
 from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
@@ -54,21 +65,27 @@ class _Shared:
     parameters: Mapping[str, float]
     has_ledger_tables: bool = False
     has_derived_tables: bool = False
+    days_by_zone: dict[tzinfo, tuple[date, ...]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class LakeSession:
     """The lake at one moment. Made by `open_lake`; each thread uses a `cursor` of its own."""
 
-    def __init__(self, shared: _Shared, engine: Engine, snapshot: Snapshot) -> None:
-        """Takes over an engine with the views of a snapshot."""
+    def __init__(self, shared: _Shared, engine: Engine, snapshot: Snapshot, local: LocalDays | None = None) -> None:
+        """Takes over an engine with the views of a snapshot, and for a time zone the macros of `local_time`."""
         self._shared = shared
         self._engine = engine
         self.snapshot = snapshot
+        self.local = local
+        """Whose days `days`, `summaries_of` and filters of frames are; None: UTC. The tables have UTC days always."""
 
     @contextlib.contextmanager
-    def cursor(self) -> Iterator["LakeSession"]:
-        """Opens the same tables for another thread, in well under a millisecond.
+    def cursor(self, zone: tzinfo = UTC) -> Iterator["LakeSession"]:
+        """Opens the same tables for another thread, in a few milliseconds.
+
+        Args:
+            zone: Whose days and hours it asks for.
 
         Yields:
             A session to use in one thread; `interrupt` may be called from any.
@@ -76,7 +93,59 @@ class LakeSession:
         with contextlib.closing(self._engine.connection.cursor()) as connection:
             engine = Engine(connection, self._engine.folder)
             set_parameters(engine, self._shared.parameters)  # variables belong to a connection
-            yield LakeSession(self._shared, engine, self.snapshot)
+            days, local = self.snapshot.days, None
+            if zone is not UTC and days:
+                local = local_days(zone, days[0], days[-1])
+                create_time_macros(engine, local, of_connection=True)
+            yield LakeSession(self._shared, engine, self.snapshot, local)
+
+    @property
+    def days(self) -> tuple[date, ...]:
+        """The days of the session's zone that hold a frame, dead letter or notice, sorted."""
+        if self.local is None:
+            return self.snapshot.days
+        known = self._shared.days_by_zone
+        if (days := known.get(self.local.zone)) is None:
+            rows = self.query(
+                f"SELECT {DAY_OF_ROW} FROM frames UNION SELECT {DAY_OF_LETTER} FROM {SHOWN_LETTERS} "  # noqa: S608 - own names
+                f"UNION SELECT {DAY_OF_NOTICE} FROM notices ORDER BY 1"
+            ).rows
+            days = known[self.local.zone] = tuple(day for (day,) in rows)
+        return days
+
+    def day_of(self, instant: datetime) -> date:
+        """Returns the day of the session's zone that holds an instant."""
+        return in_zone(instant, self.local.zone if self.local else UTC).date()
+
+    def summaries_of(self, days: Collection[date]) -> str:
+        """Returns the beginning of a query, `WITH …`, in which the summaries are those of some days of its zone.
+
+        The views count all days before a day is chosen from them; these count only what is asked for.
+
+        Args:
+            days: The days.
+        """
+        chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
+        # A notice counts on each day that it touches, so notices are not chosen by their own day.
+        tables = [f"{name} AS (SELECT * FROM ({rows}) WHERE {chosen})" for name, rows in self._inputs(days).items()]  # noqa: S608 - own names
+        for each in SUMMARIES.values():
+            sql = each.local_sql if self.local else each.sql
+            tables.append(f"{each.name} AS (SELECT * FROM ({sql}\n) WHERE {chosen})")  # noqa: S608 - a registered query
+        return f"WITH {', '.join(tables)}"
+
+    def _inputs(self, days: Collection[date]) -> Mapping[str, str]:
+        """Returns queries for what summaries read, by name, with days of the session's zone."""
+        stored = {FRAMES.name: f"main.{FRAMES.name}", DETECTIONS.name: f"main.{DETECTIONS.name}",
+                  DEAD_LETTERS.name: SHOWN_LETTERS}  # fmt: skip
+        if self.local is None or not days:
+            return {name: f"FROM {table}" for name, table in stored.items()}
+        first, last = self.local.utc_days(min(days), max(days))
+        moved = {name: DAY_OF_LETTER if table == SHOWN_LETTERS else DAY_OF_ROW for name, table in stored.items()}
+        return {
+            name: f"SELECT * REPLACE ({moved[name]} AS day) FROM {table} "  # noqa: S608 - own names
+            f"WHERE day BETWEEN DATE '{first}' AND DATE '{last}'"
+            for name, table in stored.items()
+        }
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -273,23 +342,6 @@ def create_summary_views(engine: Engine, settings: Settings | None, *, local: bo
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
         sql = summary.local_sql if local else summary.sql
         engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
-
-
-def summaries_of(days: Collection[date]) -> str:
-    """Returns the beginning of a query, `WITH …`, in which the summaries are those of some UTC days.
-
-    The views count all days before a day is chosen from them; these count only what is asked for.
-
-    Args:
-        days: The days.
-    """
-    chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
-    inputs = {FRAMES.name: f"main.{FRAMES.name}", DETECTIONS.name: f"main.{DETECTIONS.name}",
-              DEAD_LETTERS.name: SHOWN_LETTERS}  # fmt: skip
-    # A notice counts on each day that it touches, so notices are not chosen by their own day.
-    tables = [f"{name} AS (SELECT * FROM {stored} WHERE {chosen})" for name, stored in inputs.items()]  # noqa: S608 - own names
-    tables += [f"{each.name} AS (SELECT * FROM ({each.sql}\n) WHERE {chosen})" for each in SUMMARIES.values()]  # noqa: S608 - a registered query
-    return f"WITH {', '.join(tables)}"
 
 
 def _parameters(settings: Settings | None) -> dict[str, float]:

@@ -23,6 +23,7 @@ from imgpipeline.lake.query.frames import (
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
 from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
+from imgpipeline.lake.sessions.local_time import DAY_OF_ROW, hours_of
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor, words_of
 from imgpipeline.web.viewer.site import ViewedSite
@@ -33,7 +34,7 @@ class FramePage:
     """Some frames of one day or several, the latest first."""
 
     days: Sequence[date]
-    """The UTC days with data that are listed, sorted."""
+    """The days with data that are listed, in the session's time zone, sorted."""
     frames: Sequence[Mapping[str, Any]]
     """Rows of `frames` with `file`, `detections` (label and count) and `boxes` (all detections)."""
     table: pa.Table
@@ -61,7 +62,7 @@ def shown_day(lake: LakeSession, day: date | None) -> date | None:
     Raises:
         ConfigurationError: The ledger does not know the day.
     """
-    days = lake.snapshot.days
+    days = lake.days
     if day is not None and day not in days:
         raise unknown_day(day, days) if days else _no_day(day)
     return day or (days[-1] if days else None)
@@ -87,14 +88,17 @@ def _no_day(day: date | None) -> ConfigurationError:
 
 
 def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
-    """Returns each day with its frames and detections, the latest first."""
+    """Returns each day of the session's time zone with its frames and detections, the latest first."""
+    day = DAY_OF_ROW if lake.local else "day"
+    frames, detections = (
+        f"(SELECT {day} AS day, count(*) AS {table} FROM {table} GROUP BY ALL)"  # noqa: S608 - own names
+        for table in ("frames", "detections")
+    )
     rows = lake.query(
-        "SELECT day, coalesce(frames, 0), coalesce(detections, 0) "
-        "FROM (SELECT day, count(*) AS frames FROM frames GROUP BY day) "
-        "FULL JOIN (SELECT day, count(*) AS detections FROM detections GROUP BY day) USING (day) ORDER BY day DESC"
+        f"SELECT day, coalesce(frames, 0), coalesce(detections, 0) FROM {frames} FULL JOIN {detections} USING (day)"  # noqa: S608 - own names
     ).rows
-    counts = {day: (frames, detections) for day, frames, detections in rows}
-    days = sorted({*lake.snapshot.days, *counts}, reverse=True)
+    counts = {day: found for day, *found in rows}
+    days = sorted({*lake.days, *counts}, reverse=True)
     return [dict(zip(("day", "frames", "detections"), (day, *counts.get(day, (0, 0))), strict=True)) for day in days]
 
 
@@ -112,10 +116,10 @@ def days_shown(lake: LakeSession, query: FrameQuery) -> tuple[date, ...]:
     if not query.has_several_days:
         return (known_day(lake, query.day),)
     span = Span(query.from_day, query.to_day)
-    days = tuple(sorted(day for day in lake.snapshot.days if day in span))
+    days = tuple(sorted(day for day in lake.days if day in span))
     if not days:
         nearest = span.first or span.last or date.min
-        raise unknown_day(nearest, lake.snapshot.days) if lake.snapshot.days else _no_day(nearest)
+        raise unknown_day(nearest, lake.days) if lake.days else _no_day(nearest)
     return days
 
 
@@ -144,7 +148,7 @@ def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: 
     return WantedFrames(
         query.source, query.label, query.status, Span(days[0], days[-1]), query.hour, query.time_of_day,
         query.min_confidence or 0.0, (query.zone and _area(rules_of(site, lake), query.zone)) or None,
-        query.track, query.object, query.event, query.model, words_of(query.text or ""),
+        query.track, query.object, query.event, query.model, words_of(query.text or ""), lake.local,
     )  # fmt: skip
 
 
@@ -173,7 +177,7 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         ConfigurationError: The ledger does not know the days, or there is no such zone.
     """
     days = days_shown(lake, query)
-    after, before = _place(query, days[-1])
+    after, before = _place(lake, query, days[-1])
     wanted = wanted_frames(site, lake, query, days)
     found = list_frames(lake, wanted, limit + 1, after=after, before=before)
     has_more = len(found.table) > limit
@@ -194,12 +198,13 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
     )
 
 
-def _place(query: PageQuery, latest: date) -> tuple[FramePlace | None, FramePlace | None]:
+def _place(lake: LakeSession, query: PageQuery, latest: date) -> tuple[FramePlace | None, FramePlace | None]:
     """Returns after which place a page begins, or before which it ends."""
     if sum(one is not None for one in (query.after, query.before, query.at)) > 1:
         raise UsageError("Two of after, before and at are given.", next_step="give one of them")
     if query.at_s is not None:
-        at = datetime.combine(latest, time(), UTC) + timedelta(seconds=query.at_s)
+        in_utc = datetime.combine(latest, time(), UTC) + timedelta(seconds=query.at_s)
+        at = lake.local.instant(latest, query.at_s) if lake.local else in_utc
         return FramePlace(at, at.date(), ""), None  # before all frames of this very time
     return read_cursor(query.after), read_cursor(query.before)
 
@@ -214,6 +219,23 @@ def _number(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequen
 def number_of(site: ViewedSite, lake: LakeSession, number: NumberQuery) -> int:
     """Returns a number of `label_counts`, summed over the hours of the day if it names no hour; 0 if there is none."""
     return _count(site, lake, [number.day], number.label, number.hour, number.source)
+
+
+def utc_days_of(lake: LakeSession, days: Sequence[date]) -> Sequence[date]:
+    """Returns the UTC days with data that hold something of some days of the session's time zone, sorted."""
+    if lake.local is None:
+        return days
+    return [day for day in lake.snapshot.days if day in Span(*lake.local.utc_days(days[0], days[-1]))]
+
+
+def in_utc_hours(lake: LakeSession, number: NumberQuery) -> NumberQuery | None:
+    """Returns a number of an hour of the session's time zone as one of the stored summary; None if it is not one."""
+    if lake.local is None:
+        return number
+    starts = [one.start for one in hours_of(lake.local, number.day) if one.hour == number.hour]
+    if len(starts) != 1 or not lake.local.has_whole_hours:
+        return None
+    return number.model_copy(update={"day": starts[0].date(), "hour": starts[0].hour})
 
 
 def counts_of(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
@@ -239,13 +261,21 @@ def place_of(frame: Mapping[str, Any]) -> FramePlace:
 def frame_row(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any]:
     """Returns one frame.
 
+    Args:
+        lake: The session.
+        day: UTC day of the frame, whatever the session's time zone is.
+        frame_id: The frame.
+
     Raises:
         ConfigurationError: There is no such day or frame.
     """
-    frame = find_frame(lake, known_day(lake, day), frame_id)
+    days = lake.snapshot.days
+    if day not in days:
+        raise unknown_day(day, days) if days else _no_day(day)
+    frame = find_frame(lake, day, frame_id)
     if frame is None:
         raise ConfigurationError(
-            f"{day} has no frame {frame_id}.", next_step=f"the frames of that day: /review?day={day}"
+            f"{day} has no frame {frame_id}.", next_step=f"the frames of that day: /review?day={day}&timezone=UTC"
         )
     return frame
 

@@ -10,7 +10,7 @@ from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames, statuses_of
-from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery
+from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery, Zoned
 from imgpipeline.web.viewer.responses import PICTURES, TABLES, answer_arrow, answer_bytes, answer_csv, answer_json
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
 
@@ -42,9 +42,9 @@ def _add_overview(router: APIRouter, site: ViewedSite) -> None:
         return answer_json(request, site.status())
 
     @router.get("/days")
-    def days(request: Request) -> Response:
+    def days(request: Request, query: Annotated[Zoned, Query()]) -> Response:
         """The days with data, the latest first, with frames and detections."""
-        with site.lake.reading() as lake:
+        with site.lake.reading(query.timezone) as lake:
             return answer_json(request, {"snapshot": site.lake.state.taken_at, "days": day_counts(lake)})
 
     @router.get("/sources")
@@ -61,7 +61,7 @@ def _add_numbers(router: APIRouter, site: ViewedSite) -> None:
         """How many of which label were seen on a day, by hour, source or label."""
         sources, labels = ((name,) if name else () for name in (query.source, query.label))
         choice = LabelChoice(sources, labels, tuple(query.by.split(",")))
-        with site.lake.reading() as lake:
+        with site.lake.reading(query.timezone) as lake:
             day = known_day(lake, query.day)
             table = site.lake.remembered(
                 lake, ("label_counts", day, choice), lambda: ask_session(lake, "label_counts", [day], choice).table
@@ -89,7 +89,7 @@ def _add_frames(router: APIRouter, site: ViewedSite) -> None:
     @router.get("/frames", responses=TABLES)
     def frames(request: Request, query: Annotated[FramesQuery, Query()]) -> Response:
         """Frames of one day or several, the latest first, with their detections. `older` and `newer` are cursors."""
-        with site.lake.reading() as lake:
+        with site.lake.reading(query.timezone) as lake:
             page = page_of_frames(site, lake, query, query.limit)
         name = f"frames-{'-to-'.join(map(str, dict.fromkeys((page.days[0], page.days[-1]))))}"
         if query.format == "arrow":

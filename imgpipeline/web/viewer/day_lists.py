@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,12 +14,14 @@ from pydantic import Field
 from imgpipeline.contracts.documents import plain
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session
+from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.seen_objects import seen_objects
+from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import Wanted
-from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day
-from imgpipeline.web.viewer.queries import ListQuery, Name, read_query
+from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
+from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day, utc_days_of
+from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import TABLES, answer_arrow, answer_csv, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
@@ -38,13 +40,13 @@ _ACCOUNT: Mapping[str, pa.DataType] = {
 }  # fmt: skip
 
 
-class EventsQuery(ListQuery):
+class EventsQuery(Zoned, ListQuery):
     """Which events."""
 
     rule: Name | None = Field(None, description="Only events of this rule.")
 
 
-class LettersQuery(ListQuery):
+class LettersQuery(Zoned, ListQuery):
     """Which dead letters."""
 
     code: DeadLetterCode | None = Field(None, description="Only dead letters of this code.")
@@ -98,7 +100,7 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
 
     @router.get(f"/api/v1/{one.name}", description=one.about, responses=TABLES)
     def api(request: Request, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
-        with site.lake.reading() as lake:
+        with site.lake.reading(getattr(query, "timezone", None)) as lake:
             day = known_day(lake, query.day)  # type: ignore[attr-defined]  # a ListQuery
             found = rows_of(lake, query, day)
             page = _Page.of(found, query)
@@ -114,7 +116,8 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
     @router.get(f"/{one.name}", include_in_schema=False, response_class=HTMLResponse)
     def page(request: Request) -> Response:
         query = read_query(kind, request)
-        with site.lake.reading() as lake:
+        zone = site.page_zone(query) if isinstance(query, Zoned) else "UTC"
+        with site.lake.reading(zone) as lake:
             day = shown_day(lake, query.day)
             if day is None:
                 return renderer.page("empty.html")
@@ -122,7 +125,7 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
             days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
         shown = _Page.of(found, query)
         return renderer.page(
-            f"{one.name}.html", day=day, days=days, query=query, page=shown, codes=list(DeadLetterCode)
+            f"{one.name}.html", day=day, days=days, query=query, page=shown, codes=list(DeadLetterCode), zone=zone
         )
 
 
@@ -146,8 +149,9 @@ class _Page:
 def _events(_site: ViewedSite, lake: LakeSession, query: EventsQuery, day: date) -> list[_Row]:
     wanted = {"source": query.source, "rule": query.rule}
     chosen = "".join(f" AND {name} = ${name}" for name, value in wanted.items() if value is not None)
-    given = {"day": day, **{name: value for name, value in wanted.items() if value is not None}}
-    answer = lake.query(f'SELECT * FROM events WHERE day = $day{chosen} ORDER BY "timestamp", event_id', given)  # noqa: S608 - own names
+    given = {name: value for name, value in wanted.items() if value is not None}
+    of_day = rows_of_days(Span(day, day), lake.local)
+    answer = lake.query(f'SELECT * FROM events WHERE {of_day}{chosen} ORDER BY "timestamp", event_id', given)  # noqa: S608 - own names
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
@@ -165,8 +169,13 @@ def _object_columns(lake: LakeSession) -> pa.Schema:
     return seen_objects(lake, date.min, least_s=0).schema
 
 
-def _letters(site: ViewedSite, _lake: LakeSession, query: LettersQuery, day: date) -> list[_Row]:
-    found, _ = find_dead_letters(site.store, Wanted(query.code, day, query.source))
+def _letters(site: ViewedSite, lake: LakeSession, query: LettersQuery, day: date) -> list[_Row]:
+    found = [
+        one
+        for listed in reversed(utc_days_of(lake, [day]))
+        for one in find_dead_letters(site.store, Wanted(query.code, listed, query.source))[0]
+        if day == _day_of_letter(lake, one, listed)
+    ]
     return [
         {
             "record": f"{at.chain.topic}/{at.chain.partition}/{at.offset}",
@@ -181,6 +190,12 @@ def _letters(site: ViewedSite, _lake: LakeSession, query: LettersQuery, day: dat
         for one in found
         for at in (one.reference,)
     ]
+
+
+def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:
+    """Returns the day of the session's time zone under which a dead letter is listed, as `DAY_OF_LETTER` does."""
+    time = one.letter.timestamp
+    return lake.day_of(time) if time is not None and time.astimezone(UTC).date() == listed else listed
 
 
 def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: date) -> list[_Row]:

@@ -11,7 +11,7 @@ from imgpipeline.errors import UsageError
 from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
 from imgpipeline.export.training_frames import TrainingSet, open_training_set
 from imgpipeline.lake.query.frames import list_frames
-from imgpipeline.web.viewer.answers import days_shown, wanted_frames
+from imgpipeline.web.viewer.answers import days_shown, utc_days_of, wanted_frames
 from imgpipeline.web.viewer.queries import FrameQuery
 from imgpipeline.web.viewer.responses import answer_bytes
 from imgpipeline.web.viewer.site import ViewedSite
@@ -38,10 +38,11 @@ def exporting_routes(site: ViewedSite) -> APIRouter:
     @router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
     def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
         """Frames with all of their boxes for training, corrected by feedback: COCO, or the texts of YOLO; no images."""
-        with site.lake.reading() as lake:
+        with site.lake.reading(query.timezone) as lake:
             days = days_shown(lake, query)
             wanted = wanted_frames(site, lake, query, days)
-            training = open_training_set(lake, site.store, wanted, days, is_marked=query.marked)
+            utc_days = utc_days_of(lake, days)
+            training = open_training_set(lake, site.store, wanted, utc_days, is_marked=query.marked)
             matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
             if matching > MOST_FRAMES:
                 raise UsageError(

@@ -44,7 +44,8 @@ def heat_map_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     @router.get("/heatmap", include_in_schema=False, response_class=HTMLResponse)
     def page(request: Request) -> Response:
         query = read_query(FrameQuery, request)
-        with site.lake.reading() as lake:
+        zone = site.page_zone(query)
+        with site.lake.reading(zone) as lake:
             if shown_day(lake, query.day) is None:
                 return renderer.page("empty.html")
             shown = _read(site, lake, query)
@@ -53,12 +54,12 @@ def heat_map_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
             labels = _labels(site, lake, days)
             known = site.lake.remembered(lake, "days", lambda: day_counts(lake))
         return renderer.page("heatmap.html", shown=shown, filters=shown.query, period=days, days=known, sources=sources,
-                             labels=labels, columns=COLUMNS, rows=ROWS)  # fmt: skip
+                             labels=labels, columns=COLUMNS, rows=ROWS, zone=zone)  # fmt: skip
 
     @router.get("/api/v1/heatmap")
     def api(request: Request, query: Annotated[FrameQuery, Query()]) -> Response:
         """Foot points of the detections of a source, counted in a grid; `cells` are column, row and count."""
-        with site.lake.reading() as lake:
+        with site.lake.reading(query.timezone) as lake:
             shown = _read(site, lake, query)
         return answer_json(request, {
             "source": shown.query.source, "columns": COLUMNS, "rows": ROWS, "cells": shown.points.cells,
@@ -74,7 +75,9 @@ def _read(site: ViewedSite, lake: LakeSession, query: FrameQuery) -> HeatMap:
         most = max(_sources(site, lake, days), key=lambda row: row["frames"], default=None)
         query = query.model_copy(update={"source": most and most["source"]})
     wanted = wanted_frames(site, lake, query, days)
-    newest = list_frames(lake, WantedFrames(source=query.source, span=wanted.span), 1).table.to_pylist()
+    newest = list_frames(
+        lake, WantedFrames(source=query.source, span=wanted.span, local=wanted.local), 1
+    ).table.to_pylist()
     points = site.lake.remembered(lake, ("foot points", wanted), lambda: count_foot_points(lake, wanted))
     return HeatMap(query, points, newest[0] if newest else None)
 

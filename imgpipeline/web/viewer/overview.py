@@ -11,7 +11,7 @@ from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
 from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import counts_of, statuses_of
+from imgpipeline.web.viewer.answers import counts_of, statuses_of, utc_days_of
 from imgpipeline.web.viewer.site import ViewedSite
 
 _SHOWN_ALERTS = 5
@@ -25,9 +25,9 @@ class LabelRow:
     label: str
     """Class name."""
     hours: Mapping[int, int]
-    """Detections by hour of the day (UTC); hours without any are missing."""
+    """Detections by hour of the day; hours without any are missing."""
     unique: int | None
-    """Different objects; None while the day has no tracks."""
+    """Different objects of the UTC day; None while it has no tracks."""
 
     @property
     def count(self) -> int:
@@ -40,7 +40,7 @@ class Overview:
     """What the page shows of a day."""
 
     day: date
-    """UTC day."""
+    """The day, in the session's time zone."""
     frames: int
     """Frames, gated ones included."""
     gated: int
@@ -66,7 +66,7 @@ class Overview:
 
     @property
     def unique(self) -> int | None:
-        """Different objects; None while the day has no tracks."""
+        """Different objects of the UTC day; None while it has no tracks."""
         known = [row.unique for row in self.labels if row.unique is not None]
         return sum(known) if known else None
 
@@ -75,8 +75,8 @@ class Overview:
 class StoreHealth:
     """What only the store knows, not the tables."""
 
-    verdict: StoredVerdict | None
-    """What the last audit said of the day; None if it was not audited."""
+    verdicts: Mapping[date, StoredVerdict | None]
+    """What the last audit said of the UTC days that hold something of the day; None for one that was not audited."""
     alerts: tuple[ListedAlert, ...]
     """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
@@ -89,7 +89,7 @@ def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
     Args:
         site: Names store and settings.
         lake: The session.
-        day: UTC day.
+        day: The day, in the session's time zone.
 
     Raises:
         PermanentError: Memory or disk of this machine do not suffice.
@@ -123,14 +123,15 @@ def read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth |
     Args:
         site: Names the store.
         lake: The session, for which the answer is remembered.
-        day: UTC day.
+        day: The day, in the session's time zone.
     """
     if isinstance(site.lake.state.problem, TransientError):
         return None  # the page says that the store is away; it need not wait for it again
 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
-        return StoreHealth(read_verdict(site.store, day), tuple(alerts), dict(sorted(days_behind(site.store).items())))
+        verdicts = {one: read_verdict(site.store, one) for one in utc_days_of(lake, [day])}
+        return StoreHealth(verdicts, tuple(alerts), dict(sorted(days_behind(site.store).items())))
 
     try:
         return site.lake.remembered(lake, ("health", day), read)

@@ -19,7 +19,7 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frame_tracks import tracks_of_frame
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import ask_session
-from imgpipeline.lake.query.wanted_frames import span_condition
+from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
@@ -29,22 +29,24 @@ from imgpipeline.web.viewer.answers import (
     day_counts,
     days_shown,
     frame_row,
+    in_utc_hours,
     known_day,
     neighbours,
     number_of,
     page_of_frames,
     rules_of,
     shown_day,
+    utc_days_of,
     wanted_frames,
 )
 from imgpipeline.web.viewer.overview import read_health, read_overview
 from imgpipeline.web.viewer.queries import (
     PAGE_FRAMES,
     Day,
-    DayQuery,
     FrameId,
     FrameQuery,
     NumberQuery,
+    OverviewQuery,
     PageQuery,
     read_query,
 )
@@ -82,21 +84,23 @@ def page_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 def _overview(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
     if "alert_num" in request.query_params:  # the address of the classic alert viewer
         return numbered_page(site, renderer, request, request.query_params["alert_num"])
-    query = read_query(DayQuery, request)
-    with site.lake.reading() as lake:
+    query = read_query(OverviewQuery, request)
+    zone = site.page_zone(query)
+    with site.lake.reading(zone) as lake:
         day = shown_day(lake, query.day)
         if day is None:
             return renderer.page("empty.html")
         days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
         overview = site.lake.remembered(lake, ("overview", day), lambda: read_overview(site, lake, day))
         health = read_health(site, lake, day)
-        return renderer.page("overview.html", overview=overview, health=health, days=days,
+        return renderer.page("overview.html", overview=overview, health=health, days=days, zone=zone, query=query,
                              threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
 
 
 def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
     query = read_query(PageQuery, request)
-    with site.lake.reading() as lake:
+    zone = site.page_zone(query)
+    with site.lake.reading(zone) as lake:
         if shown_day(lake, query.day) is None:
             return renderer.page("empty.html")
         page = page_of_frames(site, lake, query, PAGE_FRAMES)
@@ -109,14 +113,22 @@ def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
             lambda: read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
         )
         visitor: Visitor = request.state.visitor
-        reviewed = reviewed_of(site, visitor, page.days)
+        reviewed = reviewed_of(site, visitor, utc_days_of(lake, page.days))
         counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
+        number = None if page.day is None else _number_of(lake, page.day, query)
     return renderer.page(
-        "review.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
-        page=page, timeline=timeline, query=query, filters=query.filters, names=names,
-        days=days, reviewed=reviewed, reviewed_count=sum(counts.values()), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+        "review.html", zone=zone, number=number, page=page, timeline=timeline, query=query,
+        filters=query.filters, names=names, days=days, reviewed=reviewed,
+        reviewed_count=sum(counts.get(day, 0) for day in page.days), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
         back=f"/review{query.to_url()}", threshold=site.settings.summary_threshold,
     )  # fmt: skip
+
+
+def _number_of(lake: LakeSession, day: date, query: FrameQuery) -> NumberQuery | None:
+    """Returns the number of the stored summaries that the filters name; None if there is none."""
+    if query.label is None:
+        return None
+    return in_utc_hours(lake, NumberQuery(day=day, label=query.label, hour=query.hour, source=query.source))
 
 
 def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
@@ -125,7 +137,7 @@ def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[st
     labels: Counter[str] = Counter()
     for one in counts_of(site, lake, days):
         labels[one.label] += one.count
-    models = lake.query(_MODELS.format(span_condition(Span(days[0], days[-1])))).rows
+    models = lake.query(_MODELS.format(rows_of_days(Span(days[0], days[-1]), lake.local))).rows
     try:
         zones = rules_of(site, lake).zone
     except ImgpipelineError:
@@ -155,21 +167,21 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
     @router.get("/frames/{day}/{frame_id}")
     def frame_page(request: Request, day: Annotated[Day, Path()], frame_id: Annotated[FrameId, Path()]) -> Response:
         query = read_query(FrameQuery, request)
-        with site.lake.reading() as lake:
+        zone = site.page_zone(query)
+        with site.lake.reading(zone) as lake:
             frame = frame_row(lake, day, frame_id)
             boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
             numbers = numbers_counting(lake, day, frame_id)
             tracks = tracks_of_frame(lake, day, frame_id)
             places = _places(site, lake, frame["source"])
-            listed = query.on(day)
+            listed = query.on(lake.day_of(frame["timestamp"]))
             newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
         visitor: Visitor = request.state.visitor
         reviewed = reviewed_of(site, visitor, [day])
         lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
         annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
         return renderer.page(
-            "frame.html", zone=query.timezone or site.settings.timezone, site_zone=site.settings.timezone,
-            frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
+            "frame.html", zone=zone, frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
             newer=newer, older=older, filters=query, listed=listed,
             lineage=lineage, run_url=site.run_url, annotations=annotations,
             may_mark=Scope.ACKNOWLEDGE in visitor.scopes,

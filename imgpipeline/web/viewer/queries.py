@@ -68,6 +68,14 @@ class _Query(BaseModel):
         return f"?{urlencode(given)}" if given else ""
 
 
+class Zoned(_Query):
+    """A question about days and hours of a time zone."""
+
+    timezone: Annotated[TimezoneName, Field(max_length=100)] | None = Field(
+        None, description="Whose days, hours and times of day these are. Default: UTC; on pages, the site's zone."
+    )
+
+
 class NoQuery(_Query):
     """No parameters."""
 
@@ -75,7 +83,13 @@ class NoQuery(_Query):
 class DayQuery(_Query):
     """One day."""
 
-    day: Day | None = Field(None, description="UTC day. Default: the latest day that has frames.")
+    day: Day | None = Field(
+        None, description="Day: UTC, or of `timezone` where that can be given. Default: the latest day that has frames."
+    )
+
+
+class OverviewQuery(Zoned, DayQuery):
+    """One day of a time zone."""
 
 
 class AlertQuery(_Query):
@@ -111,7 +125,7 @@ class ComparisonQuery(DayQuery):
     limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="At most this many.")
 
 
-class CountQuery(DayQuery):
+class CountQuery(Zoned, DayQuery):
     """Counts of labels of one day."""
 
     source: Name | None = Field(None, description="Only this source.")
@@ -158,14 +172,14 @@ class PlaceNumberQuery(_Query):
         return self
 
 
-class SpanQuery(_Query):
+class SpanQuery(Zoned):
     """Some days."""
 
-    from_day: Day | None = Field(None, alias="from", description="The first UTC day.")
-    to_day: Day | None = Field(None, alias="to", description="The last UTC day.")
+    from_day: Day | None = Field(None, alias="from", description="The first day.")
+    to_day: Day | None = Field(None, alias="to", description="The last day.")
 
 
-class MonthQuery(_Query):
+class MonthQuery(Zoned):
     """One month."""
 
     month: Annotated[str, Field(pattern=r"^[12]\d{3}-(0[1-9]|1[0-2])$")] | None = Field(
@@ -178,17 +192,17 @@ class MonthQuery(_Query):
         return date.fromisoformat(f"{self.month}-01") if self.month else None
 
 
-class FrameQuery(DayQuery):
+class FrameQuery(Zoned, DayQuery):
     """Which frames. All filters have to match; a frame that does is shown with all of its boxes."""
 
-    from_day: Day | None = Field(None, alias="from", description="The first of several UTC days, instead of `day`.")
-    to_day: Day | None = Field(None, alias="to", description="The last of several UTC days, instead of `day`.")
+    from_day: Day | None = Field(None, alias="from", description="The first of several days, instead of `day`.")
+    to_day: Day | None = Field(None, alias="to", description="The last of several days, instead of `day`.")
     source: Name | None = Field(None, description="Only frames of this source.")
     label: Name | None = Field(None, description="Only frames in which this label was found.")
-    hour: int | None = Field(None, ge=0, le=23, description="Only frames of this hour of the day (UTC).")
-    time_from: TimeText | None = Field(None, description="Only frames from this time of day on (UTC), such as `07:30`.")
+    hour: int | None = Field(None, ge=0, le=23, description="Only frames of this hour of the day.")
+    time_from: TimeText | None = Field(None, description="Only frames from this time of day on, such as `07:30`.")
     time_to: TimeText | None = Field(
-        None, description="Only frames before this time of day (UTC); if it is before `time_from`, over midnight."
+        None, description="Only frames before this time of day; if it is before `time_from`, over midnight."
     )
     min_confidence: float | None = Field(
         None, ge=0, le=1, description="Only frames with a detection, of `label` if given, of at least this confidence."
@@ -201,10 +215,6 @@ class FrameQuery(DayQuery):
     model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
     text: Name | None = Field(
         None, description='Only frames that hold each of these words, or `"two words"`, in a name, label or attribute.'
-    )
-
-    timezone: Annotated[TimezoneName, Field(max_length=100)] | None = Field(
-        None, description="In which time zone pages show the times of frames; the API answers with UTC."
     )
 
     @model_validator(mode="after")
@@ -256,7 +266,7 @@ class PageQuery(FrameQuery):
     after: str | None = Field(None, max_length=300, description="A cursor: the frames after it, which are older.")
     before: str | None = Field(None, max_length=300, description="A cursor: the frames before it, which are newer.")
     at: TimeText | None = Field(
-        None, description="Begin at this time (UTC) of the last day, with the frames then and older ones."
+        None, description="Begin at this time of the last day, with the frames then and older ones."
     )
 
     @property

@@ -53,9 +53,14 @@ class Renderer:
         self._environment.filters.update(
             visible=visible, number=number, size=size, duration=duration, clock=clock, moment=moment, long_day=long_day,
             long_month=long_month, in_zone=frame_time,
-            colour=self.colour, ago=ago,
+            day_in=day_in, colour=self.colour, ago=ago,
         )  # fmt: skip
-        self._environment.globals.update(url=url, static=static_url, version=__version__)
+        site_zone = lake.settings.timezone
+        # Links to what is stored by UTC day, on pages that show days of the site's zone.
+        utc_only = None if site_zone == "UTC" else "UTC"
+        self._environment.globals.update(
+            url=url, static=static_url, version=__version__, site_zone=site_zone, utc_only=utc_only
+        )
 
     def colour(self, label: str) -> str:
         """Returns the colour of a label: the same on all pages, and unlike those of labels first seen about then."""
@@ -98,11 +103,16 @@ def frame_time(time: datetime, zone: str, day: date | None = None) -> str:
     Args:
         time: The time.
         zone: IANA name of the time zone.
-        day: UTC day that is shown anyway: the date is left out if it is the same.
+        day: Day of the zone that is shown anyway: the date is left out if it is the same.
     """
     local = in_zone(time, find_timezone(zone))
     shown = clock(local, local.tzinfo or UTC) if local.date() == day else moment(local, local.tzinfo or UTC)
     return shown if zone == "UTC" else f"{shown} {local.strftime('%z')[:3]}:{local.strftime('%z')[3:5]}"
+
+
+def day_in(time: datetime, zone: str) -> date:
+    """Returns the day on which a clock of a zone, named as in `frame_time`, shows a time."""
+    return in_zone(time, find_timezone(zone)).date()
 
 
 @cache

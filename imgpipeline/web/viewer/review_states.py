@@ -8,7 +8,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.answers import day_counts
+from imgpipeline.web.viewer.answers import day_counts, utc_days_of
 from imgpipeline.web.viewer.reviewed import ReviewedDay, count_reviewed
 from imgpipeline.web.viewer.site import ViewedSite
 
@@ -18,7 +18,7 @@ class CalendarDay:
     """One day of the calendar."""
 
     day: date
-    """UTC day."""
+    """The day, in the session's time zone."""
     frames: int
     """Its frames."""
     reviewed: int | None
@@ -53,7 +53,7 @@ def calendar_days(
         site: Names the store.
         lake: The session.
         visitor: The person.
-        span: UTC days.
+        span: Days of the session's time zone.
         is_needed: Whether to raise, instead of leaving it unknown, if the store does not answer.
 
     Raises:
@@ -61,10 +61,11 @@ def calendar_days(
     """
     rows = site.lake.remembered(lake, "days", lambda: day_counts(lake))
     frames = {row["day"]: row["frames"] for row in rows if row["frames"] and row["day"] in span}
+    days = utc_days_of(lake, sorted(frames)) if frames else []
     if is_needed:
-        reviewed: Iterable[ReviewedDay] | None = site.reviews.of_days(visitor.name, frames).values()
+        reviewed: Iterable[ReviewedDay] | None = site.reviews.of_days(visitor.name, days).values()
     else:
-        found = reviewed_of(site, visitor, list(frames))
+        found = reviewed_of(site, visitor, days)
         reviewed = None if found is None else found.values()
     counts = None if reviewed is None else count_reviewed(lake, list(reviewed))
     return [CalendarDay(day, count, None if counts is None else counts.get(day, 0)) for day, count in frames.items()]

@@ -1,18 +1,20 @@
 """Which frames a person has reviewed: one small object for each person and day. No count reads it.
 
-A day can be marked as a whole, up to where the ledger was shown then; frames that arrive later are not yet reviewed.
+A day of any time zone can be marked as a whole, up to where the ledger was shown then; frames that arrive later are not
+yet reviewed. It is stored as parts of the UTC days that it touches.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError, TransientError, UsageError
+from imgpipeline.lake.sessions.local_time import DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -23,18 +25,39 @@ _MOST_KEPT = 2_000
 _ATTEMPTS = 20
 _COUNT = """
 WITH ends AS (
-    SELECT unnest($days)::DATE AS day, unnest($topics) AS topic, unnest($ids) AS topic_id,
-           unnest($partitions)::INTEGER AS part, unnest($ends)::BIGINT AS behind
+    SELECT unnest($days)::DATE AS day, unnest($starts)::TIMESTAMPTZ AS start, unnest($stops)::TIMESTAMPTZ AS stop,
+           unnest($topics) AS topic, unnest($ids) AS topic_id, unnest($partitions)::INTEGER AS part,
+           unnest($ends)::BIGINT AS behind
 ), alone AS (
     SELECT unnest($frame_days)::DATE AS day, unnest($frames) AS frame_id
 )
-SELECT day, count(*) FROM frames
+SELECT {day} AS shown, count(*) FROM frames
 WHERE day IN (SELECT day FROM ends UNION SELECT day FROM alone) AND (
     (day, frame_id) IN (SELECT day, frame_id FROM alone)
-    OR EXISTS (SELECT 1 FROM ends WHERE ends.day = frames.day AND topic = source_kafka_topic
+    OR EXISTS (SELECT 1 FROM ends WHERE ends.day = frames.day AND "timestamp" >= start AND "timestamp" < stop
+               AND topic = source_kafka_topic
                AND topic_id = source_kafka_topic_id AND part = source_kafka_partition AND source_kafka_offset < behind)
-) GROUP BY day
+) GROUP BY shown
 """
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedPart:
+    """A part of a UTC day that was marked as a whole."""
+
+    start: datetime
+    """Its first moment, UTC."""
+    end: datetime
+    """The first moment after it, UTC."""
+    ends: Mapping[ChainId, int]
+    """Up to which offset of each chain it was marked."""
+
+    def outside(self, start: datetime, end: datetime) -> Iterator["ReviewedPart"]:
+        """Yields what is left of it without a stretch of time."""
+        if self.start < start:
+            yield replace(self, end=min(self.end, start))
+        if end < self.end:
+            yield replace(self, start=max(self.start, end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +68,65 @@ class ReviewedDay:
     """UTC day."""
     frames: frozenset[str] = frozenset()
     """Ids of frames that were marked one by one."""
-    ends: Mapping[ChainId, int] = field(default_factory=dict)
-    """Up to which offset of each chain the whole day was marked; empty if it was not."""
+    parts: tuple[ReviewedPart, ...] = ()
+    """What was marked as a whole, by time; no two overlap."""
 
     def holds(self, frame: Mapping[str, Any]) -> bool:
         """Tells whether a frame of the day, a row of `frames`, is reviewed."""
         if frame["frame_id"] in self.frames:
             return True
-        place = (frame[f"source_kafka_{name}"] for name in ("topic", "topic_id", "partition"))
-        return bool(self.ends) and frame["source_kafka_offset"] < self.ends.get(ChainId(*place), 0)
+        chain = ChainId(*(frame[f"source_kafka_{name}"] for name in ("topic", "topic_id", "partition")))
+        part = self.part_at(frame["timestamp"])
+        return part is not None and frame["source_kafka_offset"] < part.ends.get(chain, 0)
+
+    def part_at(self, time: datetime) -> ReviewedPart | None:
+        """Returns the part that holds a time; None if it was not marked."""
+        return next((part for part in self.parts if part.start <= time < part.end), None)
+
+    def changed(self, part: ReviewedPart, frames: Collection[str], *, is_reviewed: bool) -> "ReviewedDay":
+        """Returns the day with a part marked as a whole, or with all marks of that part taken back.
+
+        Args:
+            part: The part.
+            frames: Those of the frames marked one by one that lie in it.
+            is_reviewed: Whether it is marked.
+        """
+        others = [left for one in self.parts for left in one.outside(part.start, part.end)]
+        parts = sorted([*others, *([part] if is_reviewed else [])], key=lambda one: one.start)
+        return replace(self, frames=self.frames.difference(frames), parts=tuple(parts))
 
     def to_json(self, by: str, at: datetime) -> dict[str, Any]:
         """Returns the document to store."""
-        ends = [[chain.topic, chain.topic_id, chain.partition, end] for chain, end in self.ends.items()]
-        return {"by": by, "at": format_time(at), "day": str(self.day), "frames": sorted(self.frames), "ends": ends}
+        document = {"by": by, "at": format_time(at), "day": str(self.day), "frames": sorted(self.frames)}
+        if len(self.parts) == 1 and self.parts[0] == whole_day(self.day, self.parts[0].ends):
+            return document | {"ends": _plain(self.parts[0].ends)}
+        parts = [[format_time(one.start), format_time(one.end), _plain(one.ends)] for one in self.parts]
+        return document | {"ends": [], "parts": parts}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ReviewedDay":
         """Reads what `to_json` wrote."""
-        ends = {ChainId(topic, topic_id, int(number)): int(end) for topic, topic_id, number, end in data["ends"]}
-        return cls(date.fromisoformat(data["day"]), frozenset(map(str, data["frames"])), ends)
+        day = date.fromisoformat(data["day"])
+        parts = [
+            ReviewedPart(parse_time(start), parse_time(end), _ends(ends)) for start, end, ends in data.get("parts", [])
+        ]
+        if data.get("ends"):
+            parts = [whole_day(day, _ends(data["ends"]))]
+        return cls(day, frozenset(map(str, data["frames"])), tuple(parts))
+
+
+def whole_day(day: date, ends: Mapping[ChainId, int]) -> ReviewedPart:
+    """Returns the part that is all of a UTC day."""
+    midnight = datetime.combine(day, time(), UTC)
+    return ReviewedPart(midnight, midnight + timedelta(days=1), ends)
+
+
+def _plain(ends: Mapping[ChainId, int]) -> list[list[object]]:
+    return [[chain.topic, chain.topic_id, chain.partition, end] for chain, end in ends.items()]
+
+
+def _ends(stored: Iterable[Sequence[Any]]) -> dict[ChainId, int]:
+    return {ChainId(topic, topic_id, int(number)): int(end) for topic, topic_id, number, end in stored}
 
 
 class Reviews:
@@ -152,18 +214,20 @@ def reviewed_key(by: str, day: date | None = None) -> str:
 
 
 def count_reviewed(lake: LakeSession, reviewed: Sequence[ReviewedDay]) -> dict[date, int]:
-    """Counts the frames of a session that are reviewed, by day; days without any are left out."""
-    ends = [(one.day, chain, end) for one in reviewed for chain, end in one.ends.items()]
+    """Counts the frames of a session that are reviewed, by day of its zone; days without any are left out."""
+    ends = [(one.day, part, chain, end) for one in reviewed for part in one.parts for chain, end in part.ends.items()]
     alone = [(one.day, frame_id) for one in reviewed for frame_id in one.frames]
     if not ends and not alone:
         return {}
     given = {
-        "days": [day for day, _, _ in ends],
-        "topics": [chain.topic for _, chain, _ in ends],
-        "ids": [chain.topic_id for _, chain, _ in ends],
-        "partitions": [chain.partition for _, chain, _ in ends],
-        "ends": [end for _, _, end in ends],
+        "days": [day for day, _, _, _ in ends],
+        "starts": [part.start for _, part, _, _ in ends],
+        "stops": [part.end for _, part, _, _ in ends],
+        "topics": [chain.topic for _, _, chain, _ in ends],
+        "ids": [chain.topic_id for _, _, chain, _ in ends],
+        "partitions": [chain.partition for _, _, chain, _ in ends],
+        "ends": [end for _, _, _, end in ends],
         "frame_days": [day for day, _ in alone],
         "frames": [frame_id for _, frame_id in alone],
     }
-    return dict(lake.query(_COUNT, given).rows)
+    return dict(lake.query(_COUNT.format(day=DAY_OF_ROW if lake.local else "day"), given).rows)

@@ -11,16 +11,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from imgpipeline.contracts.documents import plain
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.wanted_frames import holds_text, span_condition
+from imgpipeline.lake.query.wanted_frames import holds_text, rows_of_days
+from imgpipeline.lake.sessions.local_time import DAY_OF_LETTER, DAY_OF_NOTICE, DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.web.viewer.answers import FramePage, days_shown, page_of_frames
-from imgpipeline.web.viewer.queries import PageQuery, read_query
+from imgpipeline.web.viewer.queries import PageQuery, Zoned, read_query
 from imgpipeline.web.viewer.rendering import Renderer
 from imgpipeline.web.viewer.responses import answer_json
 from imgpipeline.web.viewer.search_text import FILTERS, Search, parse_search
@@ -47,12 +48,11 @@ _OTHERS = {
     ),
 }
 """What is searched besides frames: the columns shown, those that hold text, and the order."""
+_DAYS = {"events": DAY_OF_ROW, "dead_letters": DAY_OF_LETTER, "notices": DAY_OF_NOTICE}
 
 
-class SearchQuery(BaseModel):
+class SearchQuery(Zoned):
     """A search."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     q: str = Field(
         "", max_length=500, description="Words and filters: `label:truck source:gate after:2026-11-20 rain`."
@@ -98,12 +98,13 @@ def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
     @router.get("/search", include_in_schema=False, response_class=HTMLResponse)
     def page(request: Request) -> Response:
-        text = read_query(SearchQuery, request).q
-        with site.lake.reading() as lake:
-            if not lake.snapshot.days:
+        query = read_query(SearchQuery, request)
+        zone = site.page_zone(query)
+        with site.lake.reading(zone) as lake:
+            if not lake.days:
                 return renderer.page("empty.html")
-            found = _find(site, lake, text, _SHOWN_FRAMES) if text.strip() else None
-        return renderer.page("search.html", q=text, found=found, known=FILTERS)
+            found = _find(site, lake, query, _SHOWN_FRAMES) if query.q.strip() else None
+        return renderer.page("search.html", q=query.q, found=found, known=FILTERS, zone=zone, query=query)
 
     @router.get("/api/v1/search")
     def api(request: Request, query: Annotated[SearchApiQuery, Query()]) -> Response:
@@ -113,8 +114,8 @@ def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         """
         if not query.q.strip():
             raise UsageError("q is empty.", next_step="give words or filters, such as label:car")
-        with site.lake.reading() as lake:
-            found = _find(site, lake, query.q, query.limit)
+        with site.lake.reading(query.timezone) as lake:
+            found = _find(site, lake, query, query.limit)
         others = {name: {"matching": one.matching, "rows": [plain(row) for row in one.rows]}
                   for name, one in found.others.items()}  # fmt: skip
         filters = found.search.filters.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -125,8 +126,8 @@ def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     return router
 
 
-def _find(site: ViewedSite, lake: LakeSession, text: str, limit: int) -> Found:
-    search = parse_search(text, tuple(sorted(lake.snapshot.days)))
+def _find(site: ViewedSite, lake: LakeSession, asked: SearchQuery, limit: int) -> Found:
+    search = parse_search(asked.q, lake.days, asked.timezone)
     query = PageQuery.model_validate(search.filters.model_dump(by_alias=True))
     days = days_shown(lake, search.filters)
     others = {name: _rows(lake, name, search, days) for name in _OTHERS}
@@ -135,10 +136,10 @@ def _find(site: ViewedSite, lake: LakeSession, text: str, limit: int) -> Found:
 
 def _rows(lake: LakeSession, table: str, search: Search, days: Sequence[date]) -> Others:
     columns, named, order = _OTHERS[table]
-    filters = search.filters.model_dump(exclude_none=True, exclude={"day", "from_day", "to_day", "text"})
+    filters = search.filters.model_dump(exclude_none=True, exclude={"day", "from_day", "to_day", "text", "timezone"})
     if filters.keys() - set(_FACETS[table]) or not (filters or search.words):
         return Others((), 0)
-    parts = [span_condition(Span(days[0], days[-1]))]
+    parts = [rows_of_days(Span(days[0], days[-1]), lake.local, _DAYS[table])]
     parts += [f"{name} = {quoted(value)}" for name, value in filters.items()]
     parts += [f"({holds_text(named, word)})" for word in search.words]
     chosen = f"FROM {table} WHERE {' AND '.join(parts)}"

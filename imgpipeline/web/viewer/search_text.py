@@ -20,10 +20,10 @@ _SAME = ("label", "source", "zone", "track", "object", "event", "model", "status
 FILTERS: Mapping[str, str] = {
     "label": "frames in which this label was found",
     "source": "frames of this source",
-    "after": "from this UTC day on",
-    "before": "before this UTC day",
-    "day": "on this UTC day",
-    "hour": "in this hour of the day (UTC), 0 to 23",
+    "after": "from this day on",
+    "before": "before this day",
+    "day": "on this day",
+    "hour": "in this hour of the day, 0 to 23",
     "min": "with a detection of at least this confidence, 0 to 1",
     "status": "processed or gated",
     "zone": "with a detection in this zone",
@@ -45,12 +45,13 @@ class Search:
     """Texts that have to be found, in any case."""
 
 
-def parse_search(text: str, days: tuple[date, ...]) -> Search:
+def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None) -> Search:
     """Reads a search.
 
     Args:
         text: As it was typed.
-        days: UTC days with data, sorted: a search that names no day is for all of them.
+        days: Days with data, sorted: a search that names no day is for all of them.
+        timezone: Whose days these are, for the filters; None: as for a page that names no zone.
 
     Raises:
         UsageError: A filter has a value that it cannot have, or is given twice.
@@ -69,7 +70,7 @@ def parse_search(text: str, days: tuple[date, ...]) -> Search:
         else:
             given[name] = value
     try:
-        filters = FrameQuery.model_validate(_fields(given, words, days))
+        filters = FrameQuery.model_validate({**_fields(given, words, days), "timezone": timezone})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['loc'][0] if first['loc'] else 'search'}: {first['msg']}.",

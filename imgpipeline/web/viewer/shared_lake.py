@@ -13,6 +13,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, TypeVar, cast
 
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.build.day_catalog import open_catalog
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
@@ -108,8 +109,11 @@ class SharedLake:
                 self._replace(opened)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[LakeSession]:
+    def reading(self, zone: str | None = None) -> Iterator[LakeSession]:
         """Opens the shared session for one request.
+
+        Args:
+            zone: IANA name of the time zone whose days it asks for; None: UTC.
 
         Yields:
             A cursor of it. Queries that together take longer than 30 s are interrupted.
@@ -125,7 +129,7 @@ class SharedLake:
                 )
             opened.readers += 1
         try:
-            with opened.lake.cursor() as lake, _limited(lake):
+            with opened.lake.cursor(find_timezone(zone or "UTC")) as lake, _limited(lake):
                 yield lake
         finally:
             with self._lock:
@@ -138,16 +142,17 @@ class SharedLake:
 
         Args:
             lake: The session, as `reading` yields it.
-            key: Names the question.
+            key: Names the question, but for the time zone of the session.
             make: Answers it.
         """
         opened = self._opened
         if opened is None or opened.lake.snapshot is not lake.snapshot:
             return make()
-        if (answer := opened.answers.get(key)) is None:
+        own_key = (key, lake.local and lake.local.zone)
+        if (answer := opened.answers.get(own_key)) is None:
             answer = make()
             if len(opened.answers) < _MOST_REMEMBERED:
-                opened.answers[key] = answer
+                opened.answers[own_key] = answer
         return cast("AnswerT", answer)
 
     def _run(self) -> None:

@@ -9,7 +9,7 @@ from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.web.viewer.pictures import Pictures
-from imgpipeline.web.viewer.queries import NumberQuery
+from imgpipeline.web.viewer.queries import NumberQuery, Zoned
 from imgpipeline.web.viewer.reviewed import Reviews
 from imgpipeline.web.viewer.shared_lake import SharedLake
 
@@ -37,6 +37,10 @@ class ViewedSite:
     """Tells the time."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends: streams end too."""
+
+    def page_zone(self, query: Zoned) -> str:
+        """Returns the name of the time zone whose days a page shows: the one asked for, or the site's."""
+        return query.timezone or self.settings.timezone
 
     def status(self) -> dict[str, Any]:
         """Returns the document of `/api/v1/status`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.lake.query.wanted_frames import DAY_S, WantedFrames, detection_condition, frame_condition
+from imgpipeline.lake.sessions.local_time import DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
 
 HEIGHT = 40
@@ -15,13 +16,13 @@ _ONE_DAY_BIN_S, _SEVERAL_DAYS_BIN_S = 600, 3_600
 _MOST_LABELS = 8
 _COUNT = """
 WITH chosen AS (
-    SELECT day, frame_id, ((((epoch_us("timestamp") // 1000000) % 86400) + 86400) % 86400) // {bin_s} AS bin
-    FROM frames WHERE {frames} AND day >= DATE '{first}'
+    SELECT day, frame_id, {day} AS shown, ((((epoch_us({time}) // 1000000) % 86400) + 86400) % 86400) // {bin_s} AS bin
+    FROM frames WHERE {frames} AND shown >= DATE '{first}'
 )
-SELECT day, bin, NULL AS label, count(*) AS count FROM chosen GROUP BY ALL
+SELECT shown, bin, NULL AS label, count(*) AS count FROM chosen GROUP BY ALL
 UNION ALL
-SELECT day, bin, label, count(*) FROM detections JOIN chosen USING (day, frame_id) WHERE {detections} GROUP BY ALL
-ORDER BY day, bin, count DESC, label
+SELECT shown, bin, label, count(*) FROM detections JOIN chosen USING (day, frame_id) WHERE {detections} GROUP BY ALL
+ORDER BY shown, bin, count DESC, label
 """
 
 
@@ -30,7 +31,7 @@ class Bar:
     """What matches in one part of a day."""
 
     start_s: int
-    """Its first second of the day, UTC."""
+    """Its first second of the day."""
     end_s: int
     """The first second after it."""
     frames: int
@@ -66,7 +67,7 @@ class DayBars:
     """The bars of one day."""
 
     day: date
-    """UTC day."""
+    """The day."""
     bars: tuple[Bar, ...]
     """By time; parts of the day without a matching frame are left out."""
 
@@ -102,8 +103,10 @@ def read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date])
     """
     shown = days[-MOST_DAYS:]
     bin_s = _ONE_DAY_BIN_S if len(days) == 1 else _SEVERAL_DAYS_BIN_S
+    day, time = (DAY_OF_ROW, 'local_time("timestamp")') if lake.local else ("day", '"timestamp"')
     rows = lake.query(_COUNT.format(
-        bin_s=bin_s, first=shown[0], frames=frame_condition(wanted), detections=detection_condition(wanted),
+        bin_s=bin_s, first=shown[0], day=day, time=time, frames=frame_condition(wanted),
+        detections=detection_condition(wanted),
     )).rows  # fmt: skip
     frames = {(day, at): count for day, at, label, count in rows if label is None}
     labels: dict[tuple[date, int], dict[str, int]] = {}

@@ -1,13 +1,27 @@
-"""Times of frames in the time zone of the site; days, hours and filters stay UTC."""
+"""Days, hours and times of the site's time zone, or of another one that the address names."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.rendering import frame_time
 from imgpipeline_tests.lake.query.site import DAY
+from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
+from imgpipeline_tests.tracking.films import film
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
+from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +55,7 @@ def test_an_hour_that_a_clock_shows_twice_differs_by_its_offset():
 def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSite):
     page = site.viewer.get("/review", day=DAY).text
     assert ">17:30:00 +05:30</time>" in page
-    assert "times of frames are those of Asia/Kolkata; days, hours and filters are UTC" in page
+    assert "days and times are those of Asia/Kolkata" in page
     assert f'href="/review?day={DAY}&amp;timezone=UTC">show UTC</a>' in page
     utc = site.viewer.get("/review", day=DAY, timezone="UTC").text
     assert ">12:00:00</time>" in utc
@@ -52,13 +66,184 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
     assert ">2026-01-09 12:00:00</time>" in site.viewer.get(f"/frames/{DAY}/{first}", timezone="UTC").text
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A viewer over days in which clocks are changed, and what it has."""
+
+    viewer: Viewer
+    frames: Sequence[Frame]
+
+    def by_day(self, zone: str) -> dict[str, list[Frame]]:
+        """Return the frames by the day that a clock of the zone shows."""
+        found: dict[str, list[Frame]] = defaultdict(list)
+        for one in self.frames:
+            found[str(one.timestamp.astimezone(ZoneInfo(zone)).date())].append(one)
+        return found
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A frame every ten minutes, two days before to three days after summer time begins in Berlin. For reading only."""
+    folder = tmp_path_factory.mktemp("watched")
+    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), timezone="Europe/Berlin")  # type: ignore[call-arg]  # pydantic-settings' own argument
+    start = datetime(2026, 3, 27, 12, tzinfo=UTC)
+    people = range(54, 240)  # from 21:00 UTC for 31 hours
+    found = [Detection(label, 2, 0.9, (10.0, 20.0, 30.0, 40.0)) for label in ("car", "person")]
+    made = [
+        replace(one, detections=tuple(found if n in people else found[:1]))
+        for n, one in enumerate(film(start, start + timedelta(days=4), (), rate=1 / 600))
+    ]
+    late = replace(dead_letter(len(made), date(2026, 3, 28)), timestamp=datetime(2026, 3, 28, 23, 30, tzinfo=UTC))
+    store = open_store(settings)
+    write_chain(store, [*made, late])
+    for day in sorted({one.day for one in made})[:-1]:  # of the last day, the ledger tells
+        rebuild_day(store, day, now=NOON)
+    with viewing(settings) as viewer:
+        yield Watched(viewer, made)
+
+
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Australia/Lord_Howe"]
+
+
 @pytest.mark.medium
-def test_a_day_stays_the_day_of_the_tables(site: FilmedSite):
-    page = site.viewer.get("/review", day=NEXT_DAY, timezone="Asia/Tokyo").text
-    assert ">2026-01-11 07:30:00 +09:00</time>" in page
-    assert "<b>12</b> frames" in page
-    same = [site.viewer.json("/api/v1/frames", day=NEXT_DAY, timezone=zone) for zone in ("UTC", "Asia/Tokyo")]
-    assert same[0] == same[1]
+@pytest.mark.parametrize("zone", ZONES)
+def test_days_and_hours_are_those_of_the_zone(watched: Watched, zone: str):
+    days = watched.by_day(zone)
+    shown = {one["day"]: one["frames"] for one in watched.viewer.json("/api/v1/days", timezone=zone)["days"]}
+    assert shown == {day: len(frames) for day, frames in days.items()}
+    for day, frames in days.items():
+        expected = Counter(
+            (one.timestamp.astimezone(ZoneInfo(zone)).hour, found.label) for one in frames for found in one.detections
+        )
+        rows = watched.viewer.json("/api/v1/label-counts", day=day, timezone=zone, by="label,hour")["counts"]
+        hours = Counter({
+            (datetime.fromisoformat(row["hour"]).astimezone(ZoneInfo(zone)).hour, row["label"]): row["count"]
+            for row in rows
+        })  # fmt: skip
+        assert hours == expected
+        listed = watched.viewer.json("/api/v1/frames", day=day, timezone=zone, limit=1000)
+        assert {one["frame_id"] for one in listed["frames"]} == {one.frame_id for one in frames}
+        assert {one["day"] for one in listed["frames"]} == {str(one.day) for one in frames}, "rows keep their UTC day"
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("zone", ZONES)
+def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone: str):
+    """Summed over hours it is the number of the day, also where an hour is missing."""
+    for day, frames in watched.by_day(zone).items():
+        page = watched.viewer.get("/", day=day, timezone=zone).text
+        cells = re.findall(r'<a href="(/review[?][^"]*label=person[^"]*)"[^>]*>(\d+)</a>', page)
+        sums = Counter()
+        for address, number in cells:
+            shown = watched.viewer.http.get(unescape(address)).text
+            assert f"<b>{number}</b>" in shown
+            assert f"equal to the count of the summary, {number}<" in shown
+            sums["hour=" in address] += int(number)
+        people = sum(found.label == "person" for one in frames for found in one.detections)
+        assert (sums[False], sums[True]) == (people, people)
+
+
+@pytest.mark.medium
+def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
+    page = watched.viewer.get("/", day="2026-03-29").text
+    assert "<b>138</b> frames" in page, "a day of 23 hours"
+    assert "days and times are those of Europe/Berlin" in page
+    assert watched.viewer.json("/api/v1/frames", day="2026-03-29")["matching"] == 144
+    export = re.search(
+        r'href="(/api/v1/export[?][^"]*coco[^"]*)"', watched.viewer.get("/review", day="2026-03-29").text
+    )
+    assert export is not None
+    assert len(watched.viewer.http.get(unescape(export[1])).json()["images"]) == 138
+
+
+@pytest.mark.medium
+def test_a_clock_of_the_zone_is_jumped_to_filtered_and_drawn(watched: Watched):
+    viewer, day = watched.viewer, "2026-03-29"
+    shown = viewer.get("/review", day=day, at="03:00").text  # the first moment of summer time
+    assert re.findall(r"<time[^>]*>([^<]*)</time> <bdi>gate", shown)[:2] == ["03:00:00 +02:00", "01:50:00 +01:00"]
+    night = viewer.get("/review", day=day, time_from="01:30", time_to="03:30").text
+    assert "<b>6</b> frames" in night
+    bars = re.findall(r'aria-label="(\d\d:\d\d) to \d\d:\d\d: \d+ frames', viewer.get("/review", day=day).text)
+    assert (bars[0], bars[-1], "02:00" in bars, "03:00" in bars) == ("00:00", "23:50", False, True)
+    heat = viewer.get("/heatmap", day=day, time_to="03:00").text
+    people = sum(len(one.detections) for one in watched.by_day("Europe/Berlin")[day][:12])
+    assert f"<b>{people}</b> detections" in heat
+
+
+@pytest.mark.medium
+def test_search_asks_for_days_of_the_zone(watched: Watched):
+    days = watched.by_day("Europe/Berlin")
+    assert f"<b>{len(days['2026-03-31'])}</b> frames" in watched.viewer.get("/search", q="after:2026-03-31").text
+    asked = {"q": "day:2026-03-29 hour:3", "limit": 1}
+    found = [watched.viewer.json("/api/v1/search", **asked, timezone=zone)["frames"] for zone in ZONES[:2]]
+    assert [one["frames"][0]["timestamp"][11:16] for one in found] == ["03:50", "01:50"]
+
+
+@pytest.mark.medium
+def test_a_dead_letter_is_listed_on_the_day_of_the_zone(watched: Watched):
+    letters = {day: f"/dead-letters?day={day}" for day in ("2026-03-28", "2026-03-29")}
+    shown = {
+        day: ">2026-03-29 00:30:00 +01:00</time>" in watched.viewer.http.get(url).text for day, url in letters.items()
+    }
+    assert shown == {"2026-03-28": False, "2026-03-29": True}
+    of_api = [watched.viewer.json("/api/v1/dead-letters", day=day)["matching"] for day in letters]
+    assert of_api == [1, 0], "the API has UTC days"
+    assert (
+        'warn" href="/dead-letters?day=2026-03-29"><b>1</b> dead letters'
+        in watched.viewer.get("/", day="2026-03-29").text
+    )
+
+
+@pytest.mark.medium
+def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched: Watched):
+    first = watched.by_day("Europe/Berlin")["2026-03-29"][0]
+    page = watched.viewer.get(f"/frames/{first.day}/{first.frame_id}").text
+    assert '<span class="off">older' in page
+    assert 'rel="prev"' in page
+
+
+@pytest.mark.medium
+def test_what_is_stored_by_utc_day_leads_to_pages_in_utc(site: FilmedSite):
+    for path in ("/accounts", "/objects", "/coverage"):
+        page = site.viewer.get(path, day=DAY).text
+        assert "days and times are UTC" in page
+        assert all("timezone=UTC" in address for address in re.findall(r'href="(/review[?][^"]*)"', page))
+    first = site.of()[-1]
+    numbers = re.findall(r'href="(/review[?][^"]*hour=[^"]*)"', site.viewer.get(f"/frames/{DAY}/{first.frame_id}").text)
+    assert numbers
+    for address in numbers:
+        assert "equal to the count of the summary" in site.viewer.http.get(unescape(address)).text
+
+
+@pytest.mark.medium
+def test_a_day_of_the_zone_is_marked_as_reviewed_and_taken_back(tmp_path: Path):
+    """It ends in the middle of a UTC day: the frames of its neighbours keep their marks."""
+    with filmed_site(tmp_path, timezone="America/New_York") as made:
+        viewer, ids = made.viewer, [one.frame_id for one in made.of(NEXT_DAY)]
+        # 22:30 UTC in Tokyo is 07:30 of the day after.
+        tokyo = {"day": str(NEXT_DAY + timedelta(days=1)), "timezone": "Asia/Tokyo"}
+        both = {"from": str(DAY), "to": str(NEXT_DAY + timedelta(days=1))}
+
+        def reviewed(zone: str) -> dict[str, int]:
+            rows = viewer.json("/api/v1/reviewed", **both, timezone=zone)["days"]
+            return {row["day"]: row["reviewed"] for row in rows if row["reviewed"]}
+
+        assert viewer.http.post("/api/v1/reviewed", json=tokyo).json()["reviewed"] == 12
+        assert (reviewed("UTC"), reviewed("Asia/Tokyo")) == ({str(NEXT_DAY): 12}, {tokyo["day"]: 12})
+        assert viewer.get("/review", day=NEXT_DAY).text.count('class="card reviewed"') == 12
+        assert '<td class="reviewed">' in viewer.get("/calendar", month="2026-01", timezone="Asia/Tokyo").text
+        one = {"day": str(NEXT_DAY), "frames": ids[:1], "reviewed": False}
+        assert viewer.http.post("/api/v1/reviewed", json=one).status_code == 400
+        of_utc = {"day": str(NEXT_DAY), "timezone": "UTC"}
+        assert viewer.http.post("/api/v1/reviewed", json=of_utc).json()["reviewed"] == 12
+        assert viewer.http.post("/api/v1/reviewed", json={**tokyo, "reviewed": False}).json()["reviewed"] == 0
+        morning = {"day": str(NEXT_DAY), "timezone": "Asia/Tokyo"}  # what is left of the UTC day
+        assert viewer.http.post("/api/v1/reviewed", json=morning).status_code == 404
+        assert reviewed("UTC") == {}
+        form = re.search(r'name="day" value="([^"]*)"><input type="hidden" name="timezone" value="([^"]*)"',
+                         viewer.get("/review", day=NEXT_DAY).text)  # fmt: skip
+        assert form is not None
+        assert form.groups() == (str(NEXT_DAY), "America/New_York")
 
 
 @pytest.mark.medium
