@@ -3,19 +3,22 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot
-from imgpipeline.lake.sessions.session import open_lake, summaries_of
+from imgpipeline.lake.sessions.local_time import LocalDay
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -265,10 +268,32 @@ def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake
     write_chain(memory, [seen(0, ["car", "dog"]), shot(1), shot(2), over, dead_letter(4), seen(5, ["car"], day=NEXT)])
     with lake(memory) as session:
         for days in ([DAY], [NEXT], [DAY, NEXT], []):
-            chosen = session.query(f"{summaries_of(days)} SELECT * FROM {name} ORDER BY ALL").rows  # noqa: S608 - own names
+            chosen = session.query(f"{session.summaries_of(days)} SELECT * FROM {name} ORDER BY ALL").rows  # noqa: S608 - own names
             of_days = f"SELECT * FROM {name} WHERE list_contains($days, day) ORDER BY ALL"  # noqa: S608 - own names
             assert chosen == session.query(of_days, {"days": days}).rows
         assert session.query(f"SELECT count(*) FROM {name} WHERE day = $day", {"day": NEXT}).rows != [(0,)]  # noqa: S608 - own names
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", list(SUMMARIES))
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
+    memory: ObjectStore, lake, name: str, zone: str, tmp_path: Path
+):
+    """A cursor of one session asks for any zone; `open_lake` takes one day of one zone."""
+    evening = datetime.combine(DAY, time(20), UTC)
+    outcomes = [replace(seen(n, ["car"]), timestamp=evening + timedelta(hours=2 * n)) for n in range(2)]
+    outcomes += [replace(seen(n, ["dog"], day=NEXT), timestamp=evening + timedelta(hours=2 * n)) for n in range(2, 6)]
+    write_chain(memory, [*outcomes, account(6, 0, minute=18 * 60, observed_s=120), dead_letter(7)])
+    asked = f"SELECT * FROM {name} ORDER BY ALL"  # noqa: S608 - own names
+    with lake(memory) as session, session.cursor(find_timezone(zone)) as cursor:
+        assert cursor.days
+        for day in cursor.days:
+            with open_lake(
+                memory, local_day=LocalDay(day, find_timezone(zone)), cache_dir=tmp_path / "cache"
+            ) as of_day:
+                expected = of_day.query(asked).rows
+            assert cursor.query(f"{cursor.summaries_of([day])} {asked}").rows == expected
 
 
 def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, tmp_path):
