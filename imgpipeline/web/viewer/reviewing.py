@@ -34,7 +34,7 @@ _BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
 class ReviewedBody(Zoned):
     """What somebody has reviewed."""
 
-    day: Day = Field(description="Day: UTC, or of `timezone` if no frames are named.")
+    day: Day = Field(description="Day of `timezone`; with frames, their UTC day.")
     frames: Annotated[list[FrameId], Field(max_length=1000)] | None = Field(
         None, description="Ids of frames of the UTC day. Default: the whole day, as it is shown now."
     )
@@ -93,17 +93,16 @@ def _body_of(form: dict[str, str]) -> ReviewedBody:
 
 
 def _mark(site: ViewedSite, visitor: Visitor, body: ReviewedBody) -> dict[str, Any]:
-    with site.lake.reading(body.timezone if body.frames is None else None) as lake:
-        day = known_day(lake, body.day)
-        marked = (
-            _mark_day(site, lake, visitor, body) if body.frames is None else _mark_frames(site, lake, visitor, body)
-        )
+    with site.lake.reading(body.timezone) as lake:
+        day = _mark_day(site, lake, visitor, body) if body.frames is None else _mark_frames(site, lake, visitor, body)
         counts = {row["day"]: row["frames"] for row in day_counts(lake)}
-        reviewed = count_reviewed(lake, marked).get(day, 0)
+        marked = site.reviews.of_days(visitor.name, utc_days_of(lake, [day]))
+        reviewed = count_reviewed(lake, list(marked.values())).get(day, 0)
     return {"by": visitor.name, "day": str(day), "frames": counts.get(day, 0), "reviewed": reviewed}
 
 
-def _mark_frames(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> list[ReviewedDay]:
+def _mark_frames(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> date:
+    """Marks frames of a UTC day; returns the day of the session's time zone in which the first of them is."""
     day, frames = body.day, body.frames or []
     times = _times_of(lake, day, frames)
     missing = [frame_id for frame_id in frames if frame_id not in times]
@@ -117,32 +116,32 @@ def _mark_frames(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: Re
             raise UsageError(f"All of {day} is marked as reviewed.", next_step="take back the mark of the day")
         return replace(stored, frames=stored.frames.difference(frames))
 
-    return [site.reviews.change(visitor.name, day, site.clock(), change)]
+    site.reviews.change(visitor.name, day, site.clock(), change)
+    return lake.day_of(times[frames[0]]) if frames else day
 
 
-def _mark_day(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> list[ReviewedDay]:
+def _mark_day(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> date:
     """Marks a day of the session's time zone, or takes its marks back, in each UTC day that it touches."""
-    marked = []
-    for day in utc_days_of(lake, [body.day]):
+    for day in utc_days_of(lake, [known_day(lake, body.day)]):
         part = whole_day(day, lake.snapshot.ends)
         if lake.local:
             start, end = (lake.local.instant(one, 0) for one in (body.day, body.day + timedelta(days=1)))
             part = replace(part, start=max(part.start, start), end=min(part.end, end))
         if part.start < part.end:
-            marked.append(_mark_part(site, lake, visitor, day, part, is_reviewed=body.reviewed))
-    return marked
+            _mark_part(site, lake, visitor, day, part, is_reviewed=body.reviewed)
+    return body.day
 
 
 def _mark_part(
     site: ViewedSite, lake: LakeSession, visitor: Visitor, day: date, part: ReviewedPart, *, is_reviewed: bool
-) -> ReviewedDay:
+) -> None:
     def change(stored: ReviewedDay) -> ReviewedDay:
         times = _times_of(lake, day, stored.frames)
         # A frame that is gone belongs to every part.
         in_part = [one for one in stored.frames if one not in times or part.start <= times[one] < part.end]
         return stored.changed(part, in_part, is_reviewed=is_reviewed)
 
-    return site.reviews.change(visitor.name, day, site.clock(), change)
+    site.reviews.change(visitor.name, day, site.clock(), change)
 
 
 def _times_of(lake: LakeSession, day: date, frames: Collection[str]) -> dict[str, datetime]:

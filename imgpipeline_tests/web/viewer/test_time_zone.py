@@ -232,7 +232,7 @@ def test_a_day_of_the_zone_is_marked_as_reviewed_and_taken_back(tmp_path: Path):
         assert (reviewed("UTC"), reviewed("Asia/Tokyo")) == ({str(NEXT_DAY): 12}, {tokyo["day"]: 12})
         assert viewer.get("/review", day=NEXT_DAY).text.count('class="card reviewed"') == 12
         assert '<td class="reviewed">' in viewer.get("/calendar", month="2026-01", timezone="Asia/Tokyo").text
-        one = {"day": str(NEXT_DAY), "frames": ids[:1], "reviewed": False}
+        one = {"day": str(NEXT_DAY), "frames": ids[:1], "reviewed": False, "timezone": "Asia/Tokyo"}
         assert viewer.http.post("/api/v1/reviewed", json=one).status_code == 400
         of_utc = {"day": str(NEXT_DAY), "timezone": "UTC"}
         assert viewer.http.post("/api/v1/reviewed", json=of_utc).json()["reviewed"] == 12
@@ -240,6 +240,10 @@ def test_a_day_of_the_zone_is_marked_as_reviewed_and_taken_back(tmp_path: Path):
         morning = {"day": str(NEXT_DAY), "timezone": "Asia/Tokyo"}  # what is left of the UTC day
         assert viewer.http.post("/api/v1/reviewed", json=morning).status_code == 404
         assert reviewed("UTC") == {}
+        marked = viewer.http.post("/api/v1/reviewed", json={**one, "reviewed": True}).json()
+        assert (marked["day"], marked["frames"], marked["reviewed"]) == (tokyo["day"], 12, 1), (
+            "counts are of the day shown"
+        )
         form = re.search(r'name="day" value="([^"]*)"><input type="hidden" name="timezone" value="([^"]*)"',
                          viewer.get("/review", day=NEXT_DAY).text)  # fmt: skip
         assert form is not None

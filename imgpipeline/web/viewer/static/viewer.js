@@ -36,7 +36,12 @@ async function toggleReviewed(card) {
     const answer = await fetch("/api/v1/reviewed", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ day: card.dataset.day, frames: [card.dataset.frame], reviewed }),
+      body: JSON.stringify({
+        day: card.dataset.day,
+        frames: [card.dataset.frame],
+        reviewed,
+        timezone: card.closest("[data-timezone]").dataset.timezone,
+      }),
     });
     const said = await answer.json();
     problem.textContent = answer.ok ? "" : `${said.error} Next: ${said.next}.`;
