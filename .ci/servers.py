@@ -28,6 +28,7 @@ APT_PACKAGES = {
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "chromium": "chromium",
+    "nginx": "nginx-light",
     "curl": "curl",
     "mvn": "maven",
     "go": "golang-go",
@@ -62,7 +63,7 @@ def main() -> int:
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, GStreamer (RTSP) and Chromium"
+    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, nginx, GStreamer (RTSP) and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -103,6 +104,8 @@ def missing_tools() -> list[str]:
         missing.add("postgres")
     if not is_there(programs.mosquitto):
         missing.add("mosquitto")
+    if not is_there(programs.nginx):
+        missing.add("nginx")
     return [name for name in APT_PACKAGES if name in missing]
 
 

@@ -122,6 +122,15 @@ def mosquitto_passwd() -> Path:
     return _on_path("mosquitto_passwd")
 
 
+def nginx() -> Path:
+    """Return the proxy's program, which Debian keeps where only root's search path has it.
+
+    Raises:
+        MissingProgramError: There is none.
+    """
+    return _on_path("nginx", also="/usr/sbin")
+
+
 def chromium() -> Path:
     """Return the browser that the tests of pages use.
 
