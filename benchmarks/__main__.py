@@ -32,6 +32,7 @@ from benchmarks.days_over import measure_days_over
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.growth import measure_growth
 from benchmarks.idle import measure_idle
+from benchmarks.image_batches import measure_image_batches
 from benchmarks.latency import measure_latency
 from benchmarks.ledger import measure_ledger
 from benchmarks.machine import describe_machine
@@ -68,6 +69,7 @@ _MEASURES: dict[str, Callable[[Place, Effort], dict[str, Any]]] = {
     "sensor": lambda place, effort: dict(measure_sensor(place.kafka, place.s3, effort.sensor_segments)),
     "reduction": measure_reduction,
     "precision": measure_precision,
+    "batching": measure_image_batches,
     "small": measure_small,
     "sources": measure_sources,
     "tracking": lambda place, _: measure_tracking(place.s3),

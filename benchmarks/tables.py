@@ -7,6 +7,7 @@ from benchmarks.batch_tables import batch_tables
 from benchmarks.beside import beside_tables
 from benchmarks.bundle_tables import bundle_tables
 from benchmarks.days_tables import days_tables
+from benchmarks.image_batches import image_batch_tables
 from benchmarks.pipeline_tables import pipeline_tables
 from benchmarks.precision_tables import precision_tables
 from benchmarks.reduction_tables import reduction_tables
@@ -251,6 +252,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "sensor": _figures,
     "reduction": reduction_tables,
     "precision": precision_tables,
+    "batching": image_batch_tables,
     "small": _figures,
     "sources": source_tables,
     "tracking": _tracking,
