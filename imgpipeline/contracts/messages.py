@@ -170,8 +170,8 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
 
     Args:
         message: The frame.
-        store_url: What the path lies below, if it is a key: the classic form names whole URLs. A path in a folder
-            store stays a key, since no URL of it could be read elsewhere.
+        store_url: What the path lies below, if it is a key and not itself a URL or a path from `/` on: the classic
+            form names whole URLs. A path in a folder store stays a key, since no URL of it could be read elsewhere.
         zone: The local time zone of `upload_timestamp`, which names no offset.
 
     Returns:
@@ -180,7 +180,7 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
     if message.image is not None:
         return message.image
     path = message.image_path or ""
-    if "://" not in path and store_url.startswith("s3://"):
+    if store_url.startswith("s3://") and not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", path):
         path = f"{store_url}/{path}"
     local = message.timestamp.astimezone(zone).replace(tzinfo=None)
     data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}

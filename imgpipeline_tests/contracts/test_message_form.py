@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.message_form import (
@@ -156,7 +156,14 @@ def test_row_0_3_the_classic_form_is_what_the_classic_producer_sends():
     assert in_folder["image_path"] == "images/frame_000000.jpg"
 
 
+@pytest.mark.parametrize("path", ["s3://archive/1.jpg", "file:///archive/1.jpg", "/archive/1.jpg"])
+def test_row_0_3_the_classic_form_keeps_a_path_that_is_not_below_the_store(path: str):
+    message = FrameMessage("gate", path, datetime(2025, 4, 10, 16, 30, tzinfo=UTC))
+    assert json.loads(classic_value(message, store_url="s3://2025-group19"))["image_path"] == path
+
+
 @given(st.datetimes(timezones=st.just(UTC)), st.text(min_size=1, max_size=50))
+@example(datetime(2025, 4, 10, 16, 30, tzinfo=UTC), "a://b")
 def test_row_0_3_what_is_written_in_the_classic_form_is_read_back(time: datetime, name: str):
     message = FrameMessage("gate", f"images/{name.encode('utf-8', 'replace').decode()}", time)
     if "\0" in name:
