@@ -53,11 +53,13 @@ def measure_served(folder: Path, days: int, frames: int, rounds: int) -> dict[st
     """
     store = folder / "store"
     settings = make_viewed_store(store, days, frames)
-    questions = questions_about(day_of(days - 1))
+    day = day_of(days - 1)
     with _served(settings, folder) as (process, http):
+        frame_id = http.get(f"/api/v1/frames?day={day}&limit=1").json()["frames"][0]["frame_id"]
+        questions = questions_about(day, frame_id)
         paths = [_measure_path(http, store, path, queries, rounds) for path, queries in questions.items()]
         clients = _measure_clients(http, list(questions), rounds)
-        browser = _in_browser(str(http.base_url), str(day_of(days - 1)))
+        browser = _in_browser(str(http.base_url), str(day))
         rss_mib = peak_rss_mib(process.pid)
     return {"days": days, "frames": frames, "paths": paths, "clients": clients, "rss_mib": rss_mib, "browser": browser}
 

@@ -24,21 +24,37 @@ _DAYS_FOUND = "SELECT day, count(*) FROM detections GROUP BY day"
 _TIMELINE = """
 SELECT epoch("timestamp") // 600 AS bin, label, count(*) FROM detections
 WHERE {found} AND (day, frame_id) IN (SELECT day, frame_id FROM frames WHERE {where}) GROUP BY ALL"""
+_FRAME = (
+    "SELECT * FROM frames WHERE day = '{day}' AND frame_id = '{frame_id}'",
+    "SELECT * FROM detections WHERE day = '{day}' AND frame_id = '{frame_id}' ORDER BY detection_number",
+)
+_NEIGHBOURS = tuple(
+    f"""
+SELECT day, frame_id FROM frames WHERE day = '{{day}}' AND "timestamp" {sign} (
+    SELECT "timestamp" FROM frames WHERE day = '{{day}}' AND frame_id = '{{frame_id}}')
+ORDER BY "timestamp" {order} LIMIT 1"""  # noqa: S608 - own SQL
+    for sign, order in ((">", ""), ("<", "DESC"))
+)
 _API = (_PAGE, _SHOWN, _MATCHING, _FOUND)
 _REVIEW = (*_API, _LABELS, _SOURCES, _MODELS, _DAYS, _DAYS_FOUND, _TIMELINE)
+_IN_ANY_CASE = ("source", "source_image_path", "gate_reason", "CAST(attributes AS VARCHAR)")
 _WITH = "{frames} AND (day, frame_id) IN (SELECT day, frame_id FROM detections WHERE {found})"
 
 
-def questions_about(day: date) -> Mapping[str, tuple[str, ...]]:
+def questions_about(day: date, frame_id: str) -> Mapping[str, tuple[str, ...]]:
     """Returns the queries that answer a page or call, by its path.
 
     Args:
         day: The UTC day that is asked for.
+        frame_id: A frame of that day.
     """
     of_day = f"day = '{day}'"
     car, sure = f"{of_day} AND label = 'car'", f"{of_day} AND confidence >= 0.9"
     at_noon = f'{of_day} AND hour("timestamp") = {_HOUR}'
     one_source = f"{of_day} AND source = 'camera-1'"
+    all_days, cars = "source = 'camera-1'", "label = 'car'"
+    of_word = " OR ".join(f"contains(lower({column}), 'umbrella')" for column in _IN_ANY_CASE)
+    with_word = f"{of_word} OR {_having('true', 'contains(lower(label), $$umbrella$$)')}"
     asked: dict[str, tuple[tuple[str, ...], str, str]] = {
         f"/?day={day}": ((_SOURCES, _HOURS, _DAYS, _DAYS_FOUND), of_day, of_day),
         f"/review?day={day}": (_REVIEW, of_day, of_day),
@@ -54,9 +70,13 @@ def questions_about(day: date) -> Mapping[str, tuple[str, ...]]:
         "/api/v1/sources": (("SELECT source, max(\"timestamp\") FROM frames GROUP BY source",), of_day, of_day),
         "/live": ((_SOURCES,), of_day, of_day),
         f"/heatmap?day={day}&source=camera-1": ((_FEET, _LABELS, _SOURCES), one_source, of_day),
+        f"/frames/{day}/{frame_id}": ((*_FRAME, *_NEIGHBOURS), of_day, of_day),
+        f"/api/v1/frames/{day}/{frame_id}": (_FRAME, of_day, of_day),
+        "/search?q=label:car source:camera-1": (_API, _having(all_days, cars), cars),
+        "/search?q=umbrella": (_API, with_word, "true"),
     }  # fmt: skip
     return {
-        path: tuple(query.format(where=where, found=found, day=day) for query in queries)
+        path: tuple(query.format(where=where, found=found, day=day, frame_id=frame_id) for query in queries)
         for path, (queries, where, found) in asked.items()
     }
 

@@ -76,21 +76,32 @@ def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -
     return FrameLineage(chain, offset, behind)
 
 
-def numbers_counting(lake: LakeSession, day: date, frame_id: str) -> tuple[CountingNumber, ...]:
+def numbers_of_day(lake: LakeSession, day: date) -> Mapping[tuple[str, str | None, int], int]:
+    """Returns the numbers of `label_counts` of a UTC day, by label, source and UTC hour.
+
+    Raises:
+        PermanentError: Memory or disk of this machine do not suffice.
+    """
+    rows = lake.query(f"SELECT label, source, hour, count FROM label_counts WHERE day = DATE '{day}'").rows  # noqa: S608 - a date
+    return {(label, source, at.hour): count for label, source, at, count in rows if isinstance(at, datetime)}
+
+
+def numbers_counting(
+    lake: LakeSession, day: date, frame_id: str, numbers: Mapping[tuple[str, str | None, int], int]
+) -> tuple[CountingNumber, ...]:
     """Returns the numbers of `label_counts` that count detections of a frame, by label.
+
+    Args:
+        lake: The session.
+        day: The frame's UTC day.
+        frame_id: The frame.
+        numbers: Those of its day, as `numbers_of_day` returns them.
 
     Raises:
         PermanentError: Memory or disk of this machine do not suffice.
     """
     rows = lake.query(_NUMBERS.format(day=day, frame=quoted(frame_id))).rows
-    if not rows:
-        return ()
-    _, hour, source, _ = rows[0]
-    counts = {
-        label: count
-        for label, at, count in lake.query(
-            f"SELECT label, hour, count FROM label_counts WHERE day = DATE '{day}' AND source = {quoted(source)}"  # noqa: S608 - quoted
-        ).rows
-        if isinstance(at, datetime) and at.hour == hour
-    }
-    return tuple(CountingNumber(label, hour, source, of_frame, counts[label]) for label, hour, source, of_frame in rows)
+    return tuple(
+        CountingNumber(label, hour, source, of_frame, numbers[label, source, hour])
+        for label, hour, source, of_frame in rows
+    )

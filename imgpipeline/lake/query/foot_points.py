@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition, frame_condition
+from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition
 from imgpipeline.lake.sessions.session import LakeSession
 
 COLUMNS, ROWS = 48, 27
@@ -33,14 +33,13 @@ def count_foot_points(lake: LakeSession, wanted: WantedFrames) -> FootPoints:
         lake: The session.
         wanted: Which detections, in which frames. Images of different sizes share the grid.
     """
-    frames = f"SELECT day, frame_id FROM frames WHERE {frame_condition(wanted)}"  # noqa: S608 - quoted
     rows = lake.query(
         f"""
         WITH placed AS (
             SELECT (greatest(x, 0) + least(x + width, image_width)) / 2 / image_width AS across,
                    least(y + height, image_height) / image_height AS down,
                    x + width >= 0 AND x <= image_width AND y + height >= 0 AND y <= image_height AS visible
-            FROM detections WHERE {detection_condition(wanted)} AND (day, frame_id) IN ({frames})
+            FROM detections WHERE {detection_condition(wanted)}
         )
         SELECT CASE WHEN visible THEN least(floor(across * {COLUMNS}), {COLUMNS - 1})::INTEGER END AS col,
                CASE WHEN visible THEN least(floor(down * {ROWS}), {ROWS - 1})::INTEGER END AS row, count(*)

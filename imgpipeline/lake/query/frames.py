@@ -144,6 +144,23 @@ def list_frames(
     return FoundRows(table, _count(lake, chosen), Span())
 
 
+def nearest_frame(lake: LakeSession, wanted: WantedFrames, place: FramePlace, *, is_newer: bool) -> FramePlace | None:
+    """Returns the place of the wanted frame next to a place, on one side of it; None at the end.
+
+    Args:
+        lake: The session.
+        wanted: Which frames.
+        place: Where to look from.
+        is_newer: Whether to look for a newer frame; else for an older one.
+    """
+    order = _EARLIEST_FIRST if is_newer else _LATEST_FIRST
+    condition = f"{frame_condition(wanted)}{_beyond(place, is_after=not is_newer)}"
+    rows = lake.query(
+        f'SELECT "timestamp", day, frame_id FROM frames WHERE {condition} ORDER BY {order} LIMIT 1'  # noqa: S608 - quoted
+    ).rows
+    return FramePlace(*rows[0]) if rows else None
+
+
 def list_newest(lake: LakeSession, last_frames: Mapping[str, datetime]) -> list[dict[str, Any]]:
     """Returns the newest frame of each source: all columns of the table `frames`.
 
@@ -229,8 +246,7 @@ def detections_in(
 
 def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
     """Counts the detections that match, in the wanted frames of a session."""
-    frames = f"SELECT day, frame_id FROM frames WHERE {frame_condition(wanted)}"  # noqa: S608 - quoted
-    return _count(lake, f"FROM detections WHERE {detection_condition(wanted)} AND (day, frame_id) IN ({frames})")
+    return _count(lake, f"FROM detections WHERE {detection_condition(wanted)}")
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:

@@ -82,32 +82,52 @@ class WantedFrames:
 
 def frame_condition(wanted: WantedFrames) -> str:
     """Returns the condition on rows of `frames`."""
-    parts = [
+    parts = [*_of_both_tables(wanted), *_of_frames_alone(wanted)]
+    if wanted.needs_detection:
+        having = f"SELECT day, frame_id FROM detections WHERE {_found(wanted)}"  # noqa: S608 - quoted
+        parts.append(f"(day, frame_id) IN ({having})")
+    return " AND ".join(parts)
+
+
+def detection_condition(wanted: WantedFrames) -> str:
+    """Returns the condition on rows of `detections`: those that match, in the wanted frames.
+
+    It asks `frames` only for what `detections` does not hold. A detection has its frame's day, source and time.
+    """
+    alone = _of_frames_alone(wanted)
+    if not alone:
+        return _found(wanted)
+    frames = f"SELECT day, frame_id FROM frames WHERE {' AND '.join([*_of_both_tables(wanted), *alone])}"  # noqa: S608 - quoted
+    return f"{_found(wanted)} AND (day, frame_id) IN ({frames})"
+
+
+def _of_both_tables(wanted: WantedFrames) -> list[str]:
+    return [
         rows_of_days(wanted.span, wanted.local),
         *_equal("source", wanted.source),
-        *_equal("status", wanted.status and wanted.status.value),
+        *_equal("source", wanted.area.source if wanted.area else None),
         *_times(wanted),
+    ]
+
+
+def _of_frames_alone(wanted: WantedFrames) -> list[str]:
+    parts = [
+        *_equal("status", wanted.status and wanted.status.value),
         *(_frame_with(word, rows_of_days(wanted.span, wanted.local)) for word in wanted.words),
     ]
-    if wanted.area is not None:
-        parts.append(f"source = {quoted(wanted.area.source)}")
     if wanted.model is not None:
         model = quoted(wanted.model)
         parts.append(f"(model_used = {model} OR list_contains([one.model FOR one IN detectors], {model}))")
     if wanted.event is not None:
         showing = f"SELECT day, unnest(frame_ids) FROM events WHERE event_id = {quoted(wanted.event)}"  # noqa: S608 - quoted
         parts.append(f"(day, frame_id) IN ({showing})")
-    if wanted.needs_detection:
-        having = f"SELECT day, frame_id FROM detections WHERE {detection_condition(wanted)}"  # noqa: S608 - quoted
-        parts.append(f"(day, frame_id) IN ({having})")
-    return " AND ".join(parts)
+    return parts
 
 
-def detection_condition(wanted: WantedFrames) -> str:
-    """Returns the condition on rows of `detections`, apart from what `frame_condition` asks of their frames."""
+def _found(wanted: WantedFrames) -> str:
     parts = [
         f"confidence >= {float(wanted.min_confidence)!r}",
-        rows_of_days(wanted.span, wanted.local),
+        *_of_both_tables(wanted),
         *_equal("label", wanted.label),
         *_equal("model_used", wanted.model),
     ]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.lake.lineage.frame_lineage import CountingNumber, numbers_counting, numbers_of_day
 from imgpipeline.lake.query.days import Span, unknown_day
 from imgpipeline.lake.query.frames import (
     FramePlace,
@@ -19,6 +20,7 @@ from imgpipeline.lake.query.frames import (
     detections_in,
     find_frame,
     list_frames,
+    nearest_frame,
 )
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
@@ -163,7 +165,9 @@ def _area(rules: Rules, name: str) -> Area:
     return Area(zone.source, zone.fractions)
 
 
-def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit: int) -> FramePage:
+def page_of_frames(
+    site: ViewedSite, lake: LakeSession, query: PageQuery, limit: int, *, is_compared: bool = True
+) -> FramePage:
     """Returns one page of the frames that a query asks for.
 
     Args:
@@ -171,6 +175,7 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         lake: The session.
         query: Filters and place.
         limit: At most so many frames.
+        is_compared: Whether `number` is asked for: over many days, that takes seconds.
 
     Raises:
         UsageError: A cursor is wrong, or two places are given.
@@ -192,7 +197,7 @@ def page_of_frames(site: ViewedSite, lake: LakeSession, query: PageQuery, limit:
         table=table,
         matching=found.matching,
         detections=count_detections(lake, wanted),
-        number=_number(site, lake, query, days),
+        number=_number(site, lake, query, days) if is_compared else None,
         newer=cursor_of(place_of(frames[0])) if frames and (after or (before and has_more)) else None,
         older=cursor_of(place_of(frames[-1])) if frames and (before or has_more) else None,
     )
@@ -253,6 +258,12 @@ def _count(
     )
 
 
+def numbers_of_frame(site: ViewedSite, lake: LakeSession, day: date, frame_id: str) -> tuple[CountingNumber, ...]:
+    """Returns the numbers that count detections of a frame; those of its day are read once for each session."""
+    of_day = site.lake.remembered(lake, ("numbers", day), lambda: numbers_of_day(lake, day))
+    return numbers_counting(lake, day, frame_id, of_day)
+
+
 def place_of(frame: Mapping[str, Any]) -> FramePlace:
     """Returns the place of a frame in lists."""
     return FramePlace(frame["timestamp"], frame["day"], frame["frame_id"])
@@ -285,6 +296,4 @@ def neighbours(
 ) -> tuple[FramePlace | None, FramePlace | None]:
     """Returns the places of the next newer and the next older frame that match; None at an end."""
     place = place_of(frame)
-    found = (list_frames(lake, wanted, 1, before=place), list_frames(lake, wanted, 1, after=place))
-    newer, older = (next(map(place_of, one.table.to_pylist()), None) for one in found)
-    return newer, older
+    return nearest_frame(lake, wanted, place, is_newer=True), nearest_frame(lake, wanted, place, is_newer=False)

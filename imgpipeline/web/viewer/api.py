@@ -6,10 +6,18 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
-from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
+from imgpipeline.lake.lineage.frame_lineage import trace_frame
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
-from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, number_of, page_of_frames, statuses_of
+from imgpipeline.web.viewer.answers import (
+    day_counts,
+    frame_row,
+    known_day,
+    number_of,
+    numbers_of_frame,
+    page_of_frames,
+    statuses_of,
+)
 from imgpipeline.web.viewer.queries import CountQuery, Day, FrameId, FramesQuery, NumberQuery, Zoned
 from imgpipeline.web.viewer.responses import PICTURES, TABLES, answer_arrow, answer_bytes, answer_csv, answer_json
 from imgpipeline.web.viewer.site import MOST_EXPLAINED, ViewedSite, too_large
@@ -119,7 +127,7 @@ def _add_frame(router: APIRouter, site: ViewedSite) -> None:
         with site.lake.reading() as lake:
             row = frame_row(lake, day, frame_id)
             boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
-            numbers = numbers_counting(lake, day, frame_id)
+            numbers = numbers_of_frame(site, lake, day, frame_id)
         found = trace_frame(site.store, row, len(boxes))
         segment = {n: getattr(found.segment, n) for n in found.segment.__slots__ if n not in ("chain", "detections")}
         document: dict[str, Any] = {

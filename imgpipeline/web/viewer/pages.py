@@ -14,7 +14,7 @@ from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.export.annotations import annotations_of
 from imgpipeline.lake.lineage.explain import explain
 from imgpipeline.lake.lineage.explanation import NumberId
-from imgpipeline.lake.lineage.frame_lineage import numbers_counting, trace_frame
+from imgpipeline.lake.lineage.frame_lineage import trace_frame
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frame_tracks import tracks_of_frame
 from imgpipeline.lake.query.frames import detections_in
@@ -33,6 +33,7 @@ from imgpipeline.web.viewer.answers import (
     known_day,
     neighbours,
     number_of,
+    numbers_of_frame,
     page_of_frames,
     rules_of,
     shown_day,
@@ -171,7 +172,7 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         with site.lake.reading(zone) as lake:
             frame = frame_row(lake, day, frame_id)
             boxes = detections_in(lake, [(day, frame_id)])[day, frame_id]
-            numbers = numbers_counting(lake, day, frame_id)
+            numbers = numbers_of_frame(site, lake, day, frame_id)
             tracks = tracks_of_frame(lake, day, frame_id)
             places = _places(site, lake, frame["source"])
             listed = query.on(lake.day_of(frame["timestamp"]))

@@ -131,7 +131,7 @@ def _find(site: ViewedSite, lake: LakeSession, asked: SearchQuery, limit: int) -
     query = PageQuery.model_validate(search.filters.model_dump(by_alias=True))
     days = days_shown(lake, search.filters)
     others = {name: _rows(lake, name, search, days) for name in _OTHERS}
-    return Found(search, page_of_frames(site, lake, query, limit), others)
+    return Found(search, page_of_frames(site, lake, query, limit, is_compared=False), others)
 
 
 def _rows(lake: LakeSession, table: str, search: Search, days: Sequence[date]) -> Others:

@@ -14,14 +14,11 @@ MOST_DAYS = 31
 """Of more days, only the latest are drawn."""
 _ONE_DAY_BIN_S, _SEVERAL_DAYS_BIN_S = 600, 3_600
 _MOST_LABELS = 8
+_PLACED = "{day} AS shown, ((((epoch_us({time}) // 1000000) % 86400) + 86400) % 86400) // {bin_s} AS bin"
 _COUNT = """
-WITH chosen AS (
-    SELECT day, frame_id, {day} AS shown, ((((epoch_us({time}) // 1000000) % 86400) + 86400) % 86400) // {bin_s} AS bin
-    FROM frames WHERE {frames} AND shown >= DATE '{first}'
-)
-SELECT shown, bin, NULL AS label, count(*) AS count FROM chosen GROUP BY ALL
+SELECT {placed}, NULL AS label, count(*) AS count FROM frames WHERE {frames} AND shown >= DATE '{first}' GROUP BY ALL
 UNION ALL
-SELECT shown, bin, label, count(*) FROM detections JOIN chosen USING (day, frame_id) WHERE {detections} GROUP BY ALL
+SELECT {placed}, label, count(*) FROM detections WHERE {detections} AND shown >= DATE '{first}' GROUP BY ALL
 ORDER BY shown, bin, count DESC, label
 """
 
@@ -105,8 +102,8 @@ def read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date])
     bin_s = _ONE_DAY_BIN_S if len(days) == 1 else _SEVERAL_DAYS_BIN_S
     day, time = (DAY_OF_ROW, 'local_time("timestamp")') if lake.local else ("day", '"timestamp"')
     rows = lake.query(_COUNT.format(
-        bin_s=bin_s, first=shown[0], day=day, time=time, frames=frame_condition(wanted),
-        detections=detection_condition(wanted),
+        placed=_PLACED.format(day=day, time=time, bin_s=bin_s), first=shown[0],
+        frames=frame_condition(wanted), detections=detection_condition(wanted),
     )).rows  # fmt: skip
     frames = {(day, at): count for day, at, label, count in rows if label is None}
     labels: dict[tuple[date, int], dict[str, int]] = {}
