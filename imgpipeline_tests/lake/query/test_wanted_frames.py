@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.detection import Detection, DetectorUse
-from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.events.configuration import Zone
 from imgpipeline.events.geometry import objects_in
 from imgpipeline.events.values import SeenObject
@@ -19,6 +19,7 @@ from imgpipeline.lake.query.frames import count_detections, list_frames
 from imgpipeline.lake.query.wanted_frames import Area, TimeOfDay, WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
 
 NEXT_DAY = DAY + timedelta(days=1)
@@ -54,6 +55,10 @@ def found_by(lake: LakeSession, wanted: WantedFrames) -> set[str]:
     found = list_frames(lake, wanted)
     assert found.matching == found.table.num_rows
     return set(found.table["frame_id"].to_pylist())
+
+
+def model_of(one: Frame, found: Detection) -> str | None:
+    return one.model_used if found.detector is None else one.detectors[found.detector].model_name
 
 
 def names(frames: list[Frame]) -> set[str]:
@@ -118,6 +123,35 @@ def test_an_area_holds_the_objects_that_rules_find_in_the_zone(
         inside[one.frame_id] = sum(label in (None, each.label) for each in objects_in(zone, objects, SIZE))
     assert found_by(lake, wanted) == {name for name, count in inside.items() if count}
     assert count_detections(lake, wanted) == sum(inside.values())
+
+
+@pytest.mark.medium
+@settings(max_examples=examples(50))
+@given(
+    st.builds(
+        WantedFrames,
+        source=st.sampled_from(["cam-1", "cam-2", None]),
+        label=st.sampled_from(["car", "dog", None]),
+        status=st.sampled_from([*FrameStatus, None]),
+        span=st.sampled_from([Span(), Span(DAY, DAY), Span(NEXT_DAY, None)]),
+        hour=st.sampled_from([3, 8, None]),
+        min_confidence=st.sampled_from([0.0, 0.7]),
+        model=st.sampled_from(["small", "demo", None]),
+        words=st.sampled_from([(), ("dog",), ("frame", "cam"), ("nowhere",)]),
+    )
+)
+def test_the_detections_of_any_filters_are_those_that_match_in_the_frames_that_are_listed(
+    lake: LakeSession, wanted: WantedFrames
+):
+    listed = found_by(lake, wanted)
+    matching = [
+        found
+        for one in FRAMES if one.frame_id in listed
+        for found in one.detections
+        if wanted.label in (None, found.label) and found.confidence >= wanted.min_confidence
+        and wanted.model in (None, model_of(one, found))
+    ]  # fmt: skip
+    assert count_detections(lake, wanted) == len(matching)
 
 
 def test_an_area_is_of_its_source(lake: LakeSession):
