@@ -1,10 +1,10 @@
-"""Keeps the tables up to date: the condition under which a day is rebuilt, and the sensor that evaluates it.
+"""Keeps the tables up to date: the conditions that request builds of days, and the sensor that evaluates them.
 
-Dagster's own conditions react to changes ("updated since the last tick"). An update that arrives while a build runs,
-during a pause, or while the conditions themselves change can be forgotten, and with it the last frames of a day.
-`Outdated` looks at the state instead: a build records the newest upstream event it started with (`UPSTREAM_EVENT`), and
-a day is outdated as long as there is a newer one. An event is stored after the segments it reports, so a build that has
-seen the event sees them.
+Dagster's own conditions react to changes ("updated since the last tick"). They can miss an update that arrives during a
+build, during a pause, or while the conditions themselves change, and with it the last frames of a day. `Outdated`
+compares states instead: a build records the newest upstream event that existed when it started (`UPSTREAM_EVENT`), and
+a day is outdated while there is a newer one. Segments are written before the event that reports them, so a build that
+knows an event also reads its segments.
 """
 
 import json
@@ -22,28 +22,28 @@ from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
 from imgpipeline.defs.versions import SeenEvents
 
 UPSTREAM_EVENT = "upstream_event"
-"""Metadata of a build: by upstream asset, the storage id of the newest materialization that existed when it began."""
+"""Metadata of a build: storage id of the newest materialization of each upstream asset when the build started."""
 BUILD_SECONDS = "build_s"
-"""Metadata of a build: how long it took, in seconds."""
+"""Metadata of a build: its duration in seconds."""
 SHORTEST_PAUSE_S = 60.0
-"""A day is not built again before this pause is over."""
+"""Lower limit of the pause between two builds of a day."""
 PAUSE_PER_BUILD_S = 10.0
-"""Nor before this many times the duration of its last build has passed: builds take at most a tenth of the time."""
+"""The pause, as a multiple of the duration of the last build, so builds take at most about a tenth of the time."""
 LONGEST_PAUSE_S = 180.0
-"""But no later than this. A build that took long because the machine was overloaded does not keep its day stale."""
+"""Upper limit of the pause, so a day whose build was slow on a busy machine does not stay stale."""
 LEAST_PAUSE_PER_BUILD_S = 3.0
-"""Unless the build took longer than a third of that: long builds take a quarter of the time."""
+"""The pause is at least this multiple of the last build, so long builds take at most a quarter of the time."""
 _OVERLAP = 500
-"""Events that are looked at again in each tick: PostgreSQL can show a smaller id after a greater one."""
+"""Recent event ids that each tick reads again, because PostgreSQL can show a smaller id after a greater one."""
 _RECORDS_READ = 50
 _LONGEST_RUN_S = "3600"
-"""A run whose container was restarted is shown as started for this long, and its days wait. One that is ended before it
-is done is requested again, and leaves out what it has built."""
+"""Dagster fails a run after this time. Days wait this long if a restart of the container killed their run. A run that
+is stopped too early is requested again and skips the days that it has built."""
 _UNSOUND = dg.AutomationCondition.any_checks_match(
     dg.AutomationCondition.check_failed() & ~dg.AutomationCondition.will_be_requested(), blocking_only=True
 ).with_label("a blocking check has failed")
-"""Dagster's own `all_deps_blocking_checks_passed` asks for a check that has passed; but a day of a range run, and one
-whose history was lost, has none. Only one that has failed keeps others from following."""
+"""Dagster's `all_deps_blocking_checks_passed` requires an evaluation that passed, which days of a range run and days
+with a lost history do not have. Here only a failed evaluation blocks downstream assets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class Build:
     """The last build of one day."""
 
     upstream_events: Mapping[str, int]
-    """Newest event of each upstream asset it began with, by the asset's name; empty if it noted none."""
+    """Newest event of each upstream asset when the build started, by asset name; empty if it recorded none."""
     ended_at_s: float
-    """When it ended, Unix time in seconds."""
+    """End of the build, Unix time in seconds."""
     duration_s: float
-    """How long it took, in seconds."""
+    """Duration in seconds."""
 
     def is_due(self, now_s: float, shortest_pause_s: float) -> bool:
         """Tells whether the pause after this build is over."""
@@ -67,34 +67,34 @@ class Build:
 
 
 class Outdated(dg.AutomationCondition[dg.AssetKey]):
-    """True for the days whose upstream has an event that their last build had not seen, when its pause is over.
+    """True for days with an upstream event newer than their last build, once the pause after that build is over.
 
-    Its memory between ticks only saves work: without it, all days are compared once.
+    The cursor only saves work: without it, the condition compares all days once.
     """
 
     def __init__(self, upstream: dg.AssetKey, shortest_pause_s: float = 0.0) -> None:
-        """Sets what to compare with.
+        """Creates the condition.
 
         Args:
             upstream: The asset whose events make a day outdated.
-            shortest_pause_s: Pause after a build, in seconds; 0 for none. Long builds make it longer.
+            shortest_pause_s: Minimum pause after a build, in seconds, longer after slow builds; 0 for no pause.
         """
         self._upstream = upstream
         self._shortest_pause_s = shortest_pause_s
 
     @property
     def description(self) -> str:
-        """What the UI says of this condition."""
-        pause = f", {self._shortest_pause_s:.0f} s to 3 min after it" if self._shortest_pause_s else ""
-        return f"{self._upstream.to_user_string()} has news since the last build{pause}"
+        """Description in the UI."""
+        pause = f" (pause: {self._shortest_pause_s:.0f} s to 3 min)" if self._shortest_pause_s else ""
+        return f"{self._upstream.to_user_string()} was updated since the last build{pause}"
 
     @property
     def name(self) -> str:
-        """What the UI calls this condition."""
+        """Name in the UI."""
         return f"outdated({self._upstream.to_user_string()})"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Compares the days that have news, or were left outdated in the tick before."""
+        """Compares the days with new events and those that the last tick left outdated."""
         instance = context.asset_graph_view.instance
         newest, waiting = _read_memory(context.cursor)
         news = newest_events(instance, self._upstream, after=max(0, newest - _OVERLAP) or None)
@@ -117,24 +117,24 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
 
 
 class NotLookedAt(dg.AutomationCondition[dg.AssetKey]):
-    """True for the day that was built last, when no day was built for a while: a sign of life when no frames arrive."""
+    """True for the day that was built last if no day was built for a while: a sign of life when no frames arrive."""
 
     def __init__(self, after_s: float) -> None:
-        """Sets after how many seconds without a build."""
+        """Creates the condition for a time without builds, in seconds."""
         self._after_s = after_s
 
     @property
     def description(self) -> str:
-        """What the UI says of this condition."""
+        """Description in the UI."""
         return f"no day was built for {self._after_s / 3600:.0f} h"
 
     @property
     def name(self) -> str:
-        """What the UI calls this condition."""
+        """Name in the UI."""
         return "not_looked_at"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Looks at the newest build."""
+        """Checks the age of the newest build."""
         last = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
         said = last.asset_materialization if last else None
         days = set()
@@ -152,8 +152,8 @@ def newest_events(
 
     Args:
         instance: Dagster's storage.
-        asset: Whose materializations.
-        days: Which partitions; default: all.
+        asset: The asset.
+        days: Its partitions; default: all.
         after: Only events with a greater storage id.
     """
     wanted = None if days is None else set(days)
@@ -180,7 +180,7 @@ def last_builds(instance: dg.DagsterInstance, asset: dg.AssetKey, days: Iterable
 def seen_events(
     context: dg.AssetExecutionContext, upstream: Iterable[dg.AssetKey], days: Iterable[date]
 ) -> dict[date, SeenEvents]:
-    """Returns the newest upstream events of each day; to be asked before a build reads anything."""
+    """Returns the newest upstream events of each day; call it before the build reads any input."""
     by_key = {day.isoformat(): day for day in days}
     found = {asset: newest_events(context.instance, asset, days=by_key) for asset in upstream}
     return {
@@ -189,18 +189,18 @@ def seen_events(
 
 
 def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
-    """Returns the full condition: not being built, outdated, and after a failed build not before a pause is over.
+    """Returns the full condition: no build in progress, outdated, and no recent failure.
 
-    In this order: a build that ends during the tick would be found outdated first, and then no longer in progress.
+    The order matters: a build that ends during the tick must not count as outdated first and then as finished.
     """
     failed = dg.AutomationCondition.execution_failed() & FailedRecently()
     return ~dg.AutomationCondition.in_progress() & outdated & ~failed
 
 
 def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
-    """Returns the condition of an asset that follows others at once: outdated by one of them, and none is unsound.
+    """Returns the condition of an asset that follows upstream assets without a pause, unless a blocking check failed.
 
-    An upstream asset that is requested in the same tick is built in the same run.
+    If an upstream asset is requested in the same tick, both are built in the same run.
     """
     outdated: dg.AutomationCondition[Any] = dg.AutomationCondition.any_deps_match(
         dg.AutomationCondition.will_be_requested()
@@ -238,7 +238,7 @@ keep_tables_current = RestingAutomation(
     run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
     emit_backfills=True,
     use_user_code_server=True,
-    description="Builds days with new segments after detection runs, including late and old days, each after a pause "
-    "of ten times the duration of its last build, from one to three minutes (three times its duration if it took "
-    "longer than a minute).",
+    description="Rebuilds the tables of each day that has new frames, including past days. Pauses between two builds "
+    "of a day for ten times the duration of the last build: at least one minute, at most three minutes. After a build "
+    "of more than one minute, pauses for three times its duration.",
 )

@@ -1,8 +1,9 @@
 """The Kafka sensor: starts detection runs for lanes with lag.
 
-It asks Kafka, the store and Dagster, and carries out what `stream.lanes.decide` decides. A tick reads all offsets from
-Kafka at once, and looks up in the store only the partitions that seem to lag and a few others in turn. Runs have no run
-key: a key would prevent a failed run from being repeated, and the ledger takes every frame once in any case.
+It reads the state of Kafka, the store and Dagster, and applies the decision of `stream.lanes.decide`. A tick reads all
+offsets from Kafka at once; in the store it looks up only the partitions that seem to lag, and a few others in turn.
+Requests have no run key: Dagster would not repeat a failed run with the same key, and the ledger takes each frame only
+once anyway.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ _SHOWN_REASONS = 5
 _MAX_RUNTIME_TAG = "dagster/max_runtime"
 _STARTING_S = 300.0
 _SERVING_SINCE = utc_now()
-"""When this code server loaded the definitions."""
+"""Time at which this code server loaded the definitions."""
 
 
 @dg.sensor(
@@ -51,17 +52,17 @@ _SERVING_SINCE = utc_now()
     target=detect_frames,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Watches the Kafka topics of frames. Starts a detect_frames run for each lane that is behind and has "
-    "no run that makes progress, and one if a failed run may not have reported its days; backs off while runs keep "
-    "failing. Turn it off to pause detection.",
+    description="Watches the Kafka topics with frames. Starts a detect_frames run for each lane that has unread "
+    "records and no run that makes progress, and after a failed run that may not have reported its days. Waits longer "
+    "between runs while they keep failing. Turn it off to pause detection.",
 )
 def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
-    # No resource is asked for: to build it, Dagster would open its storage in each tick.
+    # Not a resource argument: to create one, Dagster would open its storage in each tick.
     now, pipeline, instance = utc_now(), Pipeline(), kept_instance(context)
     lost = mark_lost_builds(instance, but=JOB_NAME, now=now, serving_since=_SERVING_SINCE)
-    for run_id in lost:  # whether Kafka answers or not
-        context.log.warning(f"Run {run_id} is marked as failed: its process is gone.")
+    for run_id in lost:  # even if Kafka does not answer
+        context.log.warning(f"Marked run {run_id} as failed: its process is gone.")
     try:
         settings = pipeline.settings()
         store = pipeline.store(patience_s=_STORE_PATIENCE_S)
@@ -81,7 +82,7 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     ]
     reach("tick decided")
     for run_id, reason in decision.overtaken.items():
-        context.log.warning(f"Run {run_id} is marked as failed: {reason}.")
+        context.log.warning(f"Marked run {run_id} as failed: {reason}.")
         mark_failed(instance, run_id, reason)
     reach("tick requested")
     return dg.SensorResult(
@@ -94,19 +95,19 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
 def observe(
     settings: Settings, store: ObjectStore, memory: SensorMemory, now: datetime
 ) -> tuple[list[PartitionView], SensorMemory, list[ImgpipelineError]]:
-    """Reads how far log and ledger reach.
+    """Reads the ends of the Kafka logs and of the chains.
 
     Args:
-        settings: Where Kafka is.
-        store: Where the ledger is.
-        memory: What the last tick remembered.
-        now: The clock.
+        settings: The Kafka cluster and its topics.
+        store: The object store with the ledger.
+        memory: The memory of the last tick.
+        now: The clock, UTC.
 
     Returns:
-        The view of every known partition, the memory for the next tick, and why topics cannot be followed now.
+        The view of every known partition, the memory for the next tick, and an error for each unreadable topic.
 
     Raises:
-        ImgpipelineError: Kafka or the store do not answer, or a setting is wrong.
+        ImgpipelineError: Kafka or the store does not answer, or a setting is wrong.
     """
     from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
 
@@ -118,7 +119,7 @@ def observe(
 
 
 def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
-    """Returns where to start each search for a chain's end: as remembered, or the group's offset, or the log's end."""
+    """Returns where to search for each chain's end first: the remembered end, the group's offset or the log's end."""
     if all(log.chain in memory.seen for log in logs):
         return {log.chain: memory.seen[log.chain].end.hint for log in logs}
     from imgpipeline.stream.group import ask_group  # noqa: PLC0415 - as above
@@ -142,7 +143,7 @@ def _find_ends(
 
 
 def request_run(start: Start, settings: Settings) -> dg.RunRequest:
-    """Returns the request for a run that the decision asks for."""
+    """Returns the run request for a start that was decided on."""
     return dg.RunRequest(
         run_config=run_config_of(start.lane, careful=start.is_careful),
         tags={
@@ -157,9 +158,9 @@ def request_run(start: Start, settings: Settings) -> dg.RunRequest:
 
 
 def explain(decision: Decision, views: Sequence[PartitionView]) -> str:
-    """Says why a tick starts no run."""
+    """Returns why a tick starts no run."""
     if not decision.waiting:
-        return f"Nothing new: the ledger reaches the log's end in all of {counted(len(views), 'partition')}."
+        return f"Nothing new: the ledger has reached the end of the log in {counted(len(views), 'partition')}."
     more = len(decision.waiting) - _SHOWN_REASONS
     shown = " ".join(decision.waiting[:_SHOWN_REASONS])
     return f"{shown} And {counted(more, 'more lane')}." if more > 0 else shown

@@ -1,7 +1,7 @@
-"""Skipping evaluations of automation that cannot find anything.
+"""Skips evaluations of automation that cannot find anything new.
 
-An evaluation compares all days of all tables, which is most of what an idle code location costs. Its answer changes
-only with an event in Dagster's log, or with time where an outdated day waits for the end of a pause.
+An evaluation compares all days of all tables, which is most of the CPU time of an idle code location. Its result
+changes only with a new event in Dagster's log, or when the pause of an outdated day ends.
 """
 
 import time
@@ -13,17 +13,17 @@ from imgpipeline.defs.dagster_internals import SensorExecutionData, lend_instanc
 from imgpipeline.defs.instances import kept_instance
 
 LONGEST_REST_S = 60.0
-"""After this time everything is compared in any case: a new UTC day begins, an event's id may appear late."""
+"""Everything is compared after this time in any case: a new UTC day may have begun, or an event id appeared late."""
 
 _waiting: set[str] = set()
 
 
 def note_waiting(who: str, *, waits: bool) -> None:
-    """Notes whether a condition has found outdated days, built at once or later: ticks are not skipped until none has.
+    """Records whether a condition has outdated days, due now or later. No tick is skipped while any condition has some.
 
     Args:
-        who: Names the condition and its asset.
-        waits: What it has found in this evaluation.
+        who: The condition and its asset.
+        waits: Whether it has found outdated days in this evaluation.
     """
     (_waiting.add if waits else _waiting.discard)(who)
 
@@ -35,29 +35,29 @@ class _Look:
     instance: dg.DagsterInstance
     """Dagster's storage."""
     newest_event: int
-    """Id of the newest event in Dagster's log when it began."""
+    """Id of the newest event in Dagster's log at its start."""
     at_s: float
-    """When it began, by the sensor's clock."""
+    """Its start, by the sensor's clock."""
 
 
 class RestingAutomation(dg.AutomationConditionSensorDefinition):
     """An automation sensor whose ticks do nothing while there is no new event and no outdated day.
 
-    What it remembers only saves work: after a restart of the code server, the first tick evaluates everything.
+    Its memory only saves work: after a restart of the code server, the first tick evaluates everything.
     """
 
     clock = staticmethod(time.monotonic)
-    """Tells seconds."""
+    """Returns the time in seconds."""
     _last: _Look | None = None
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        """Evaluates all conditions, or skips the tick; one with an instance of its own is always evaluated."""
+        """Evaluates all conditions or skips the tick; a context that was created with an instance is never skipped."""
         if context.instance_ref is None:
             return super().evaluate_tick(context)
         instance = kept_instance(context)
         look = _Look(instance, instance.event_log_storage.get_maximum_record_id() or 0, self.clock())
         if self._can_rest(look):
-            said = "Nothing new: no event since the last evaluation, and no day waits to be built."
+            said = "Nothing new: no event since the last evaluation, and no outdated day."
             return SensorExecutionData(skip_message=said, cursor=context.cursor)
         lend_instance(context, instance)
         self._last = None  # an evaluation that fails is repeated

@@ -18,7 +18,7 @@ from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.ledger import fix_ends, has_segment
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.tracking.slices import OVERLAP, SLICE, slice_start
+from imgpipeline.tracking.values import OVERLAP, SLICE, slice_start
 
 QUIET = timedelta(minutes=10)
 """After this time without a processed frame, the last slice of a source is closed too."""

@@ -22,7 +22,7 @@ from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
 from imgpipeline.tracking.manifest import read_tracks
-from imgpipeline.tracking.slices import SLICE, slice_start
+from imgpipeline.tracking.values import SLICE, slice_start
 
 NAME = "events"
 """Names the publisher: of those on one topic, only the latest can publish."""

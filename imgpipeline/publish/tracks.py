@@ -22,7 +22,7 @@ from imgpipeline.publish.transactions import Batch, Publisher
 from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
 from imgpipeline.tracking.manifest import read_tracks
-from imgpipeline.tracking.slices import SLICE
+from imgpipeline.tracking.values import SLICE
 
 _NEWEST = """
 SELECT source, max("timestamp"), max(processing_timestamp) FROM frames WHERE status = 'processed'

@@ -1,1 +1,1 @@
-"""Tracks: objects followed across the frames of a source, and how many different ones there were."""
+"""Tracks: follows objects across the frames of a source and counts unique objects."""

@@ -1,7 +1,6 @@
-"""Tracks as the CSV files of classic trackers: statistics, tracks and detections of one video or sequence.
+"""Writes tracks in the CSV formats of classic trackers: statistics, tracks and detections of one video or sequence.
 
-Differences to those programs, on purpose: one tracker per video, numbers that follow unique objects, and boxes that are
-true corners.
+Unlike those programs, each video has its own tracker, numbers identify unique objects, and boxes are true corners.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ Ask = Callable[[str], Rows]
 
 
 def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]:
-    """Returns for each frame how many different cars and people were seen so far.
+    """Returns the number of unique cars and people up to each frame.
 
     Args:
         ask: Runs a query in a session that shows the day.
@@ -44,13 +43,13 @@ def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]
 
 
 def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
-    """Returns the classic rows of tracks: one a point, objects numbered from 1 by their first sight.
+    """Returns the classic rows of tracks: one per point, objects numbered from 1 in order of appearance.
 
     Args:
         ask: Runs a query in a session that shows the day.
         source: The video or sequence.
         day: UTC day.
-        kind: Which labels.
+        kind: Labels to include.
     """
     rows = ask(
         f"""
@@ -69,7 +68,7 @@ def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...
 
 
 def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
-    """Returns the classic rows of detections, with corners as whole pixels; arguments as `tracks`."""
+    """Returns the classic rows of detections, with corners in whole pixels; arguments as for `tracks`."""
     rows = ask(
         f"""
         SELECT {_FRAME_ID}, source, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),

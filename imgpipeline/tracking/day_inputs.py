@@ -1,4 +1,4 @@
-"""What a day's tracks are made of: frames, boxes and notices of the day, ten minutes before it, and one after."""
+"""Inputs of a day's tracks: frames, boxes and notices from ten minutes before the day to one minute after it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +13,7 @@ from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.tracking.groups import ClassGroups
-from imgpipeline.tracking.slices import OVERLAP, SLICE
+from imgpipeline.tracking.values import OVERLAP, SLICE, ClassGroups
 
 _TABLES = (FRAMES.name, DETECTIONS.name, NOTICES.name)
 _WEAK = WEAK_DETECTIONS.name
@@ -57,28 +56,25 @@ class DayInputs:
     """The inputs of one day, opened in DuckDB as the tables `seen`, `boxes` and `cuts`."""
 
     engine: Engine
-    """DuckDB; `all_frames` and `all_notices` have the day and its neighbours as they are stored."""
+    """DuckDB; `all_frames` and `all_notices` have the stored rows of the day and its neighbours."""
     cache: LakeCache
-    """For fetching what is stored of the tracks."""
+    """Fetches the stored tracks."""
     versions: Mapping[str, str]
-    """Versions of the day's tables, and hashes of what is read of the neighbouring days."""
+    """Versions of the day's tables, and hashes of the rows that are read of the neighbouring days."""
 
 
 @contextmanager
 def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterator[DayInputs]:
-    """Opens what a day's tracks are made of.
+    """Opens the inputs of a day's tracks.
 
     Args:
         store: The object store.
         day: UTC day.
-        memory: What DuckDB may take.
-
-    Yields:
-        The tables.
+        memory: Memory limit of DuckDB, such as `2GB`; None for DuckDB's default.
 
     Raises:
         PermanentError: A table of the day is missing, damaged or of another schema version.
-        TransientError: The store does not answer, or a build of the day is between its puts for too long.
+        TransientError: The store does not answer, or another build takes too long to write all tables of the day.
     """
     midnight = datetime.combine(day, time(), UTC)
     span = {"first": midnight - SLICE, "behind": midnight + timedelta(days=1) + OVERLAP}
@@ -97,19 +93,30 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
         for sql in (_SEEN, _BOXES, _CUTS):
             engine.run(sql, span)
         engine.run(_HASHED)
-        beside = {f"rows of {each}": _hash_of(engine, each) for each in fetched if each != day}
-        yield DayInputs(engine, cache, {**fetched[day], **beside})
+        neighbours = {f"rows of {each}": _hash_of(engine, each) for each in fetched if each != day}
+        yield DayInputs(engine, cache, {**fetched[day], **neighbours})
 
 
 def _open_weak(engine: Engine, stored: Iterable[date]) -> None:
-    """Opens the weak detections of the days that have some."""
+    """Opens the weak detections of the days that have any."""
     parts = [all_rows(engine.folder / day_table_key(_WEAK, each), day=each) for each in stored]
     nothing = "SELECT * FROM all_detections WHERE false"
     engine.run(f"CREATE VIEW all_{_WEAK} AS {' UNION ALL BY NAME '.join(parts) or nothing}")
 
 
 def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, is_needed: bool) -> dict[str, str]:
-    """Fetches the tables of a day, all made from one reading of the ledger; nothing if a neighbouring day has none."""
+    """Fetches a day's tables, all from one reading of the ledger.
+
+    Args:
+        store: The object store.
+        engine: Its folder gets the files.
+        cache: The local cache.
+        day: UTC day.
+        is_needed: Whether missing tables are an error.
+
+    Returns:
+        The versions of the tables; nothing if they are missing.
+    """
     patience = Patience()
     while True:
         try:
@@ -122,7 +129,7 @@ def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, i
             return {}
         paths = {table: engine.folder / day_table_key(table, day) for table in _TABLES}
         versions = {t: cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()}
-        # Builds put the weak detections first: those of the fetched frames are stored by now, if there are any.
+        # Builds write weak detections first, so those of the fetched frames are stored by now.
         weak = read_stored(store, day_table_key(_WEAK, day))
         if weak:
             paths[_WEAK] = engine.folder / day_table_key(_WEAK, day)
@@ -148,9 +155,9 @@ def group_boxes(engine: Engine, groups: ClassGroups) -> None:
 
 
 def find_slices(engine: Engine, day: date) -> None:
-    """Adds the table `wanted`: slices of the day with boxes, each with the hash of what it is followed in.
+    """Adds the table `wanted`: the slices of the day that have boxes, each with the hash of its inputs.
 
-    The last slice of the day before is one of them: its overlap tells which objects were there at midnight.
+    It includes the last slice of the day before, whose overlap shows which objects were present at midnight.
     """
     first = datetime.combine(day, time(), UTC) - SLICE
     slice_us, overlap_us = int(SLICE.total_seconds() * 1e6), int(OVERLAP.total_seconds() * 1e6)

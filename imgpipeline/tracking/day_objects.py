@@ -1,6 +1,11 @@
-"""From the tracks of a day's slices to objects, and to the rows of the stored tables."""
+"""Joins the tracks of a day's slices to objects, and makes the rows of the stored tables.
 
-from collections.abc import Mapping
+Tracks of consecutive slices are one object if they share detections in the overlap. Stitching also joins tracks across
+short times without detections.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import cache
 from importlib import resources
@@ -8,7 +13,6 @@ from importlib import resources
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, read_sql, set_parameters
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.joining import Shared, TrackRef, best_pairs, name_objects
 
 _FRAME_STATS = "frame_stats"
 _QUERIES = ("day_points", "tracks", "unique_objects", "unique_totals")
@@ -23,7 +27,7 @@ STORED_QUERIES: Mapping[str, str] = {
     "unique_objects": "SELECT * FROM unique_rows",
     "unique_totals": "SELECT * FROM total_rows",
 }
-"""What each stored table holds, over the tables of `name_tracks` and `count_objects`."""
+"""The rows of each stored table, from the tables of `name_tracks` and `count_objects`; part of the recipe."""
 _SHARED = """
 SELECT count(*), epoch(beyond.slice_start), beyond.track_id, epoch(followed.slice_start), followed."number",
        followed.track_id
@@ -40,18 +44,18 @@ def read_query(name: str) -> str:
 
 
 def queries() -> tuple[str, ...]:
-    """Returns all queries that make the stored tables, for the recipe."""
+    """Returns all queries behind the stored tables, for the recipe."""
     return (*map(read_query, _QUERIES), *STORED_QUERIES.values(), _SHARED, read_sql(_FRAME_STATS))
 
 
 def name_tracks(engine: Engine, day: date) -> None:
-    """Adds the table `named`: the objects of the day's tracks.
+    """Adds the table `named`: the object of each track of the day.
 
     Args:
         engine: DuckDB with the tables of `slice_rows`.
         day: UTC day.
     """
-    import pyarrow as pa  # noqa: PLC0415 - the code location reads the queries and does not need it
+    import pyarrow as pa  # noqa: PLC0415 - the code location only reads the queries
 
     midnight_s = datetime.combine(day, time(), UTC).timestamp()
     tracks = [TrackRef(*row) for row in engine.run('SELECT epoch(slice_start), "number", track_id FROM followed')]
@@ -93,7 +97,7 @@ def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     Args:
         engine: DuckDB with the table `named`.
         day: UTC day.
-        settings: Those that the queries read.
+        settings: The settings that the queries read.
     """
     engine.run(f"CREATE TABLE day_points AS {read_query('day_points')}", {"day": day})
     engine.run(f"CREATE TABLE day_tracks AS {read_query('tracks')}")
@@ -105,3 +109,61 @@ def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     engine.run(f"CREATE TABLE observed AS SELECT hour, source, observed_s FROM ({read_sql(_FRAME_STATS)}\n)")  # noqa: S608 - own SQL
     engine.run(f"CREATE TABLE unique_rows AS {read_query('unique_objects')}")
     engine.run(f"CREATE TABLE total_rows AS {read_query('unique_totals')}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TrackRef:
+    """One track, ordered by time."""
+
+    slice_s: float
+    """Start of its slice, seconds since 1970."""
+    number: int
+    """Number within source, class group and slice."""
+    track_id: str
+    """Its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Two tracks of consecutive slices that share detections in the overlap."""
+
+    detections: int
+    """Number of shared detections."""
+    earlier: TrackRef
+    """The track of the earlier slice."""
+    later: TrackRef
+    """The track of the next slice."""
+
+
+def best_pairs(shared: Iterable[Shared]) -> list[Shared]:
+    """Returns the pairs of tracks to join: most shared detections first, each track at most once on either side."""
+    chosen: list[Shared] = []
+    earlier: set[str] = set()
+    later: set[str] = set()
+    for pair in sorted(shared, key=lambda each: (-each.detections, each.earlier, each.later)):
+        if pair.earlier.track_id not in earlier and pair.later.track_id not in later:
+            earlier.add(pair.earlier.track_id)
+            later.add(pair.later.track_id)
+            chosen.append(pair)
+    return chosen
+
+
+def name_objects(tracks: Sequence[TrackRef], links: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Returns for each track the id of the first track of its object.
+
+    Args:
+        tracks: The tracks of a day.
+        links: Pairs of tracks that are one object; may include tracks that are not in `tracks`.
+    """
+    above: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (found := above.get(name, name)) != name:
+            above[name] = above.get(found, found)
+            name = found
+        return name
+
+    for one, other in links:
+        above[root(one)] = root(other)
+    first: dict[str, str] = {}
+    return {track.track_id: first.setdefault(root(track.track_id), track.track_id) for track in sorted(tracks)}

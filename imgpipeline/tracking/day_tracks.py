@@ -1,4 +1,4 @@
-"""The tracks of one day as an entry of the contract of derived objects; only slices with changes are followed again."""
+"""Builds the tracks of a day; only slices whose detections have changed are followed again."""
 
 import time
 from collections.abc import Mapping
@@ -15,11 +15,9 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.tracking import TrackingSettings
 from imgpipeline.tracking.day_inputs import DayInputs, find_slices, group_boxes, open_inputs
 from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks
-from imgpipeline.tracking.groups import parse_groups
-from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, read_tracks
-from imgpipeline.tracking.recipe import library_version, tracks_recipe
+from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, library_version, read_tracks, tracks_recipe
 from imgpipeline.tracking.slice_rows import WantedSlice, create_rows, follow
-from imgpipeline.tracking.values import TrackingParameters
+from imgpipeline.tracking.values import TrackingParameters, parse_groups
 
 _KEPT = {
     "followed": "SELECT track_id, source, class_group, slice_start, CAST(split_part(track_id, '/', -1) AS INTEGER), "
@@ -30,29 +28,29 @@ _KEPT = {
     "overlap_points": "SELECT * FROM stored_track_overlaps SEMI JOIN kept USING (source, slice_start)",
     "slices": "SELECT * FROM stored_track_slices SEMI JOIN kept USING (source, slice_start)",
 }
-"""What is taken over of slices that are as they were."""
+"""Rows to copy from the stored tables for slices without changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracksBuild:
-    """How a day's tracks were built, or that there was nothing to do."""
+    """The result of a build, or of a build with nothing to do."""
 
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored tables were current."""
+    """Whether the stored tables were current, so nothing was built."""
     slices_followed: int
     """Slices that were followed in this build."""
     slices_kept: int
-    """Slices whose detections are as they were."""
+    """Slices without changes."""
     tracks: int
     """Rows of `tracks`."""
     frame_rates: Mapping[str, float]
-    """Median observed frame rate of each source, frames a second."""
+    """Median observed frame rate of each source, in frames per second."""
     size_bytes: int
     """Size of all objects."""
     manifests: Mapping[str, TracksManifest]
-    """What each stored table says of itself, by its name."""
+    """Manifest of each stored table, by table name."""
     duration_s: float
     """How long this call took, in seconds."""
 
@@ -60,22 +58,19 @@ class TracksBuild:
 def build_tracks(
     store: ObjectStore, day: date, *, settings: Settings, force: bool = False, now: datetime
 ) -> TracksBuild:
-    """Brings a day's tracks up to its detections.
+    """Brings a day's tracks up to date with its detections.
 
     Args:
         store: The object store.
         day: UTC day.
         settings: How to follow and count.
-        force: Follow all slices again, also if nothing changed.
-        now: What the manifests say as the time of building.
-
-    Returns:
-        What is stored now.
+        force: Follow all slices again, even if nothing has changed.
+        now: Build time for the manifests, UTC.
 
     Raises:
         ConfigurationError: The class groups are wrong.
         PermanentError: A table of the day is missing, or a stored object is not a Parquet file of this project.
-        TransientError: The store does not answer, or other builds won eight times.
+        TransientError: The store does not answer, or the build lost the write race eight times.
     """
     began_s = time.perf_counter()
     entry = DayTracks(store, day, settings, now)
@@ -97,7 +92,7 @@ def build_tracks(
 
 @dataclass(slots=True)
 class DayTracks(Derived[TracksManifest]):
-    """A day's tracks. Inputs: the day's tables, and what slices at midnight read of the neighbouring days."""
+    """A day's tracks as a derived object; its inputs are the day's tables and the rows around midnight."""
 
     store: ObjectStore
     """The object store."""
@@ -106,37 +101,37 @@ class DayTracks(Derived[TracksManifest]):
     settings: Settings
     """How to follow and count."""
     now: datetime
-    """What the manifests say as the time of building."""
+    """Build time for the manifests, UTC."""
     followed: int = 0
-    """Slices followed by the last `make`."""
+    """Slices that the last `make` followed."""
     kept: int = 0
-    """Slices taken over by it."""
+    """Slices that the last `make` copied."""
     _parameters: TrackingParameters = field(init=False)
 
     def __post_init__(self) -> None:
-        """Reads the parameters."""
+        """Reads the parameters from the settings."""
         self._parameters = TrackingParameters.of(self.settings)
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the object in messages."""
         return f"tracks of {self.day}"
 
     def read(self) -> dict[str, StoredTracks | None]:
-        """Returns what is stored."""
+        """Returns the stored tables."""
         return read_tracks(self.store, self.day)
 
     def origin(self, manifest: TracksManifest, /) -> Origin:
-        """Returns what a manifest names."""
+        """Returns the inputs and the recipe in a manifest."""
         return Origin(manifest.made_of, manifest.made_by)
 
     def wanted(self, _stored: Mapping[str, StoredTracks | None], /) -> Origin:
-        """Returns the versions of the inputs, and the recipe."""
+        """Returns the current versions of the inputs, and the current recipe."""
         with open_inputs(self.store, self.day, memory=self.settings.duckdb_memory) as inputs:
             return Origin(inputs.versions, tracks_recipe(self.settings))
 
     def make(self, start: Start[TracksManifest], /) -> dict[str, Made[TracksManifest]]:
-        """Follows the slices whose detections changed, takes over the others, and names the objects of the day."""
+        """Follows the slices with changes, copies the others, and names the objects of the day."""
         with open_inputs(self.store, self.day, memory=self.settings.duckdb_memory) as inputs:
             engine = inputs.engine
             group_boxes(engine, parse_groups(self.settings.track_groups))
@@ -155,7 +150,7 @@ class DayTracks(Derived[TracksManifest]):
             return self._write(inputs)
 
     def _keep(self, inputs: DayInputs, start: Start[TracksManifest]) -> int:
-        """Takes over the slices that are as they were; returns how many."""
+        """Copies the slices without changes; returns how many."""
         stored = {found.manifest.table: found for found in start.stored.values() if found}
         builds = {(found.manifest.followed_by, found.manifest.built_at) for found in stored.values()}
         if len(stored) < len(STORED_TRACK_TABLES) or len(builds) > 1 or self._followed_by() not in next(iter(builds)):

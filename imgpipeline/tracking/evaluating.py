@@ -1,7 +1,7 @@
-"""How good tracks are, next to a known truth in MOT Challenge format.
+"""Measures the quality of tracks against ground truth in MOT Challenge format.
 
-The metrics are those of TrackEval, as the library `trackers` has them: HOTA (Luiten et al. 2021), IDF1 (Ristani et al.
-2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
+The metrics are those of TrackEval, as implemented in the library `trackers`: HOTA (Luiten et al. 2021), IDF1 (Ristani
+et al. 2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
 """
 
 import configparser
@@ -20,13 +20,13 @@ from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
 
 DEFAULT_FRAME_RATE = 25.0
-"""Frames a second of a sequence without `seqinfo.ini`."""
+"""Frames per second of a sequence without `seqinfo.ini`."""
 _Boxes = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good the tracks of one sequence are."""
+    """Quality of the tracks of one sequence."""
 
     hota: float
     """Higher order tracking accuracy, 0 to 1."""
@@ -35,15 +35,15 @@ class Quality:
     mota: float
     """Multiple object tracking accuracy, up to 1."""
     id_switches: int
-    """How often an object changes its id."""
+    """How often the id of an object changes."""
     objects: int
-    """Different objects that were counted."""
+    """Unique objects that were counted."""
     true_objects: int
-    """Different objects of the truth."""
+    """Unique objects in the ground truth."""
 
     @property
     def unique_error(self) -> float:
-        """How far the count is off, as a share of the true objects."""
+        """Error of the count, as a share of the true objects."""
         return abs(self.objects - self.true_objects) / max(self.true_objects, 1)
 
 
@@ -54,17 +54,17 @@ class MotSequence:
     frames: list[FrameBoxes]
     """Its detections."""
     truth: list[tuple[npt.NDArray[np.int64], _Boxes]]
-    """Ids (n,) and xyxy boxes (n, 4) of the true objects of each frame."""
+    """Ids (n,) and xyxy boxes (n, 4) of the true objects in each frame."""
 
 
 def read_sequence(folder: Path) -> MotSequence:
-    """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and maybe `seqinfo.ini`.
+    """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and optionally `seqinfo.ini`.
 
     Args:
         folder: The sequence's folder.
 
     Raises:
-        ConfigurationError: A file is missing, or a line is not in the format of MOT Challenge.
+        ConfigurationError: A file is missing, or a line is not in MOT Challenge format.
     """
     detected, true = _read_boxes(_find(folder, "det")), _read_boxes(_find(folder, "gt"))
     info = configparser.ConfigParser()
@@ -78,7 +78,7 @@ def read_sequence(folder: Path) -> MotSequence:
         boxes = FrameBoxes(f"{number:06d}", time_us, np.arange(count), rows[:, 1:5], rows[:, 5], ("object",) * count)
         frames.append(boxes)
         rows = true.get(number, np.empty((0, 6)))
-        rows = rows[rows[:, 5] != 0]  # marked as not to be considered
+        rows = rows[rows[:, 5] != 0]  # 0 marks an object to ignore
         truth.append((rows[:, 0].astype(np.int64), rows[:, 1:5]))
     return MotSequence(frames, truth)
 
@@ -88,13 +88,13 @@ def _find(folder: Path, name: str) -> Path:
     if found is None:
         raise ConfigurationError(
             f"{folder} has neither {name}.txt nor {name}/{name}.txt.",
-            next_step="name the folder of one sequence of MOT Challenge, with ground truth and detections",
+            next_step="name the folder of one MOT Challenge sequence, with ground truth and detections",
         )
     return found
 
 
 def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
-    """Returns for each frame number the rows id, left, top, right, bottom, confidence."""
+    """Returns the rows (id, left, top, right, bottom, confidence) of each frame number."""
     rows: dict[int, list[tuple[float, ...]]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
         for line, cells in enumerate(csv.reader(file), 1):
@@ -103,19 +103,19 @@ def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
             except ValueError:
                 raise ConfigurationError(
                     f"{path}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
-                    next_step="give a file in the format of MOT Challenge",
+                    next_step="provide a file in MOT Challenge format",
                 ) from None
             rows[int(frame)].append((name, x, y, x + width, y + height, confidence))
     return {frame: np.array(found) for frame, found in rows.items()}
 
 
 def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: float) -> dict[str, Quality]:
-    """Follows a sequence's detections and compares the tracks with the truth.
+    """Follows the detections of a sequence and compares the tracks with the ground truth.
 
     Args:
         sequence: The sequence.
         parameters: How to follow.
-        least_s: Objects seen for a shorter time are not counted, in seconds, in tracks and truth.
+        least_s: Minimum visible time of objects that count, in seconds, both in the tracks and in the ground truth.
 
     Returns:
         The quality of plain ByteTrack's tracks (`bytetrack`) and of stitched objects (`stitched`).

@@ -1,30 +1,62 @@
-"""Following the objects of one class group through one slice, with ByteTrack.
+"""Follows the objects of one class group through one slice.
 
-The same frames always give the same tracks: the tracker starts fresh for each stretch of frames, and numbers follow the
-order of the first points.
+The frames of the slice are cut into stretches at gaps, outages and changes of the frame rate, and a new ByteTrack
+tracker follows each stretch, so no track leaves its stretch. Then tracks of the same stretch are stitched where an
+object was hidden for a short time. The same frames always give the same tracks.
 """
 
+import itertools
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgpipeline.tracking.stitching import stitch
-from imgpipeline.tracking.stretches import Stretch, find_stretches
 from imgpipeline.tracking.values import EndedBy, FrameBoxes, SliceTrack, TrackingParameters, TrackPoint
 
 LIBRARY_FRAME_RATE = 30.0
-"""Frames a second in which the library counts how long a track may be lost."""
+"""The library counts the time that a track may be lost in frames at this rate, per second."""
 _LEAST_LOST_FRAMES = 2.0
-"""A track survives one missed frame at any frame rate."""
+"""Allows for one missed frame at any frame rate."""
 _WEAK_CONFIDENCE = -1.0
-"""Given to the tracker for weak detections: below any threshold, so they only take part in the second association."""
+"""Confidence of weak detections: below any threshold, so the tracker uses them only in its second association."""
 _Points = list[TrackPoint]
+_NEIGHBOURS = 10
+"""The frame rate at a frame is the median of this many intervals before or after it."""
+_CHANGE = 2.0
+"""The frame rate changes where the two medians differ by this factor."""
+_LEAST_INTERVALS = 3.0
+"""A gap is at least this many median intervals long, so slow cameras have tracks too."""
+_Times = npt.NDArray[np.int64]
+_MOTION_POINTS = 15
+"""The velocity at the end of a track is measured by at most this many points ..."""
+_MOTION_S = 1.0
+"""... within at most this time, in seconds."""
+_FARTHEST = 0.75
+"""Maximum distance of the two extrapolated positions, in box sizes (square root of the area)."""
+_FARTHEST_PER_S = 0.15
+"""Increase of that maximum per second of the gap."""
+_MOST_GROWTH = 1.8
+"""Maximum factor between the two widths, and between the two heights."""
+_Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A range of frames that a track may span."""
+
+    first: int
+    """Index of its first frame."""
+    end: int
+    """Index after its last frame."""
+    frame_rate: float
+    """Frames per second, by the median interval; 1 for a single frame."""
+    ended_by: EndedBy
+    """Why no track continues after it."""
 
 
 def follow_slice(
@@ -33,15 +65,15 @@ def follow_slice(
     """Follows the objects of one source and class group through one slice.
 
     Args:
-        frames: All processed frames of the slice and its overlap in order, also those without boxes.
-        cuts_us: When the source reported a start, an end or an outage, in microseconds since 1970.
+        frames: All processed frames of the slice and its overlap in order, including those without boxes.
+        cuts_us: Times at which the source reported a start, an end or an outage, in microseconds since 1970.
         parameters: How to follow.
 
     Returns:
-        The tracks by number. A box that is found in a single frame is in none.
+        The tracks by number. An object that is detected in a single frame has no track.
     """
     found: list[tuple[_Points, Stretch]] = []
-    with warnings.catch_warnings():  # frames of the same time are followed without motion between them
+    with warnings.catch_warnings():  # two frames may have the same time
         warnings.filterwarnings("ignore", message=".*duplicate timestamp")
         for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
             found += [(points, stretch) for points in _follow(frames, stretch, parameters)]
@@ -59,7 +91,7 @@ def _lost_s(stretch: Stretch, parameters: TrackingParameters) -> float:
 
 
 def _end(frames: Sequence[FrameBoxes], points: _Points, stretch: Stretch, parameters: TrackingParameters) -> EndedBy:
-    missed_us = frames[stretch.behind - 1].time_us - frames[points[-1].frame].time_us
+    missed_us = frames[stretch.end - 1].time_us - frames[points[-1].frame].time_us
     return EndedBy.LOST if missed_us > _lost_s(stretch, parameters) * 1e6 else stretch.ended_by
 
 
@@ -77,27 +109,27 @@ def _follow(frames: Sequence[FrameBoxes], stretch: Stretch, parameters: Tracking
     tracks: dict[int, _Points] = defaultdict(list)
     born: list[tuple[Any, TrackPoint]] = []
     start_us = frames[stretch.first].time_us
-    for index in range(stretch.first, stretch.behind):
+    for index in range(stretch.first, stretch.end):
         frame = frames[index]
-        # Kept while the tracker works, so that no new tracklet gets the id() of an old one.
+        # Keeps the old tracklets alive, so no new one gets the id() of an old one.
         known = list(tracker.tracks)
         ids, order = _update(tracker, frame, (frame.time_us - start_us) / 1e6)
         for tracklet, point in born:
-            if tracklet.tracker_id != -1:  # found a second time: the box that it began with is its first point
+            if tracklet.tracker_id != -1:  # detected a second time: the box that started it is its first point
                 tracks[int(tracklet.tracker_id)].append(point)
         for track, detection in zip(ids, order, strict=True):
             if track != -1:
                 tracks[track].append(TrackPoint(index, detection))
         old = set(map(id, known))
         fresh = [tracklet for tracklet in tracker.tracks if id(tracklet) not in old]
-        # The library returns the boxes that began a tracklet last, in the order of its new tracklets.
+        # The library returns boxes that start a tracklet last, in the order of the new tracklets.
         starts = order[len(order) - len(fresh) :] if fresh else []
         born = [(each, TrackPoint(index, detection)) for each, detection in zip(fresh, starts, strict=True)]
     return list(tracks.values())
 
 
 def _update(tracker: Any, frame: FrameBoxes, at_s: float) -> tuple[list[int], list[int]]:
-    """Gives a frame to the tracker; returns the track of each box, and which box each is."""
+    """Passes a frame to the tracker; returns the track ids of boxes, and the indexes of these boxes."""
     from supervision import Detections  # noqa: PLC0415 - takes a second; only builds need it
 
     count = len(frame.numbers)
@@ -108,3 +140,136 @@ def _update(tracker: Any, frame: FrameBoxes, at_s: float) -> tuple[list[int], li
     if not len(answer):
         return [], []
     return answer.tracker_id.tolist(), answer.data["box"].tolist()
+
+
+def find_stretches(times_us: Sequence[int] | _Times, cuts_us: Sequence[int], gap_s: float) -> list[Stretch]:
+    """Cuts the frames of a slice into stretches.
+
+    Args:
+        times_us: Times of the frames in microseconds, sorted.
+        cuts_us: Times at which the source reported a start, an end or an outage.
+        gap_s: A longer time without a frame is a gap, in seconds; at low frame rates, three median intervals.
+    """
+    times = np.asarray(times_us, dtype=np.int64)
+    if not len(times):
+        return []
+    intervals = np.diff(times)
+    usual_us = float(np.median(intervals)) if len(intervals) else 0.0
+    longest_us = max(gap_s * 1e6, _LEAST_INTERVALS * usual_us)
+    ends = {int(i) + 1: EndedBy.GAP for i in np.flatnonzero(intervals > longest_us)}
+    # A notice with the time of a frame cuts before that frame, because a source starts with its first frame.
+    for index in np.searchsorted(times, np.asarray(cuts_us, dtype=np.int64)):
+        if 0 < index < len(times):
+            ends[int(index)] = EndedBy.OUTAGE
+    edges = [0, *sorted(ends), len(times)]
+    for first, end in itertools.pairwise(edges):
+        ends.update((first + i, EndedBy.FRAME_RATE) for i in _rate_changes(intervals[first : end - 1]))
+    ends[len(times)] = EndedBy.SLICE
+    starts = [0, *sorted(ends)[:-1]]
+    return [
+        Stretch(first, end, _rate(times[first:end]), ends[end]) for first, end in zip(starts, sorted(ends), strict=True)
+    ]
+
+
+def _rate_changes(intervals: _Times) -> list[int]:
+    """Returns the frames at which the intervals change by a factor of two or more."""
+    count = len(intervals) - 2 * _NEIGHBOURS + 1
+    if count < 1:
+        return []
+    windows = np.lib.stride_tricks.sliding_window_view(np.maximum(intervals, 1).astype(float), _NEIGHBOURS)
+    before, after = windows[:count], windows[_NEIGHBOURS:]
+    ratio = np.median(after, axis=1) / np.median(before, axis=1)
+    strength = np.abs(np.log(after.mean(axis=1) / before.mean(axis=1)))
+    candidates = np.flatnonzero((ratio >= _CHANGE) | (ratio <= 1 / _CHANGE))
+    groups = np.split(candidates, np.flatnonzero(np.diff(candidates) > 1) + 1)
+    # Of consecutive candidates, choose the frame where the intervals differ most.
+    return [int(group[np.argmax(strength[group])]) + _NEIGHBOURS for group in groups if len(group)]
+
+
+def _rate(times: _Times) -> float:
+    intervals = np.diff(times)
+    usual_us = float(np.median(intervals)) if len(intervals) else 1e6
+    return 1e6 / max(usual_us, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tip:
+    """One end of a track."""
+
+    number: int
+    stretch: int
+    at_s: float
+    center: _Vector
+    size: _Vector
+    velocity: _Vector
+
+
+def stitch(
+    frames: Sequence[FrameBoxes], tracks: Sequence[SliceTrack], stretches: Sequence[int], longest_s: float
+) -> Mapping[int, int]:
+    """Finds tracks that continue a lost track of the same stretch.
+
+    Both motions are extrapolated to the middle of the gap. The positions there must meet, and the boxes must have
+    similar sizes. The best pairs are taken first, each track at most once on either side.
+
+    Args:
+        frames: The frames of the slice.
+        tracks: Its tracks.
+        stretches: The stretch of each track, by the index of its first frame.
+        longest_s: Longest time between two tracks, in seconds; 0 stitches nothing.
+
+    Returns:
+        The number of the lost track, by the number of the track that continues it.
+    """
+    lost = [
+        _tip(frames, track, stretch, track.points[-_MOTION_POINTS:], -1)
+        for track, stretch in zip(tracks, stretches, strict=True)
+        if track.ended_by is EndedBy.LOST
+    ]
+    begun = [
+        _tip(frames, track, stretch, track.points[:_MOTION_POINTS], 0)
+        for track, stretch in zip(tracks, stretches, strict=True)
+    ]
+    begun.sort(key=lambda tip: (tip.at_s, tip.number))
+    times = [tip.at_s for tip in begun]
+    costs = []
+    for end in lost:
+        first = int(np.searchsorted(times, end.at_s, side="right"))
+        last = int(np.searchsorted(times, end.at_s + longest_s, side="right"))
+        pairs = ((_cost(end, start), start.number, end.number) for start in begun[first:last])
+        costs += [pair for pair in pairs if pair[0] < 1]
+    before: dict[int, int] = {}
+    used: set[int] = set()
+    for _, later, earlier in sorted(costs):
+        if later not in before and earlier not in used:
+            before[later] = earlier
+            used.add(earlier)
+    return before
+
+
+def _tip(
+    frames: Sequence[FrameBoxes], track: SliceTrack, stretch: int, points: Sequence[TrackPoint], which: int
+) -> _Tip:
+    at_s = np.array([frames[point.frame].time_us / 1e6 for point in points])
+    near = np.abs(at_s - at_s[which]) <= _MOTION_S
+    boxes = np.array([frames[point.frame].boxes_xyxy[point.detection] for point in points])[near]
+    at_s = at_s[near]
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    velocity: _Vector = np.zeros(2)
+    passed = at_s - at_s.mean()
+    if (passed**2).sum() > 0:
+        velocity = (passed[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (passed**2).sum()
+    return _Tip(track.number, stretch, float(at_s[which]), centers[which], np.median(sizes, axis=0), velocity)
+
+
+def _cost(end: _Tip, start: _Tip) -> float:
+    """Returns how badly two tips fit; tips of one object are below 1."""
+    if end.stretch != start.stretch or end.number == start.number:
+        return np.inf
+    growth = np.maximum(end.size, start.size) / np.maximum(np.minimum(end.size, start.size), 1e-9)
+    if growth.max() > _MOST_GROWTH:
+        return np.inf
+    gap_s = start.at_s - end.at_s
+    apart = (end.center + end.velocity * gap_s / 2) - (start.center - start.velocity * gap_s / 2)
+    box = float(np.sqrt((end.size * start.size).prod() ** 0.5))
+    return float(np.linalg.norm(apart)) / (max(box, 1e-9) * (_FARTHEST + _FARTHEST_PER_S * gap_s))

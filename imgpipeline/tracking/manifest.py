@@ -1,20 +1,29 @@
-"""What the stored tables of a day's tracks say of themselves."""
+"""The recipe of a day's tracks, and the manifest in each of their stored tables.
+
+Importing this module does not load the tracking library.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from hashlib import sha256
+from importlib.metadata import version
 
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.lake.build.summary_inputs import stored_key
-from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACKS_SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+from imgpipeline.settings.tracking import TrackingSettings
+from imgpipeline.tracking.day_objects import queries
+from imgpipeline.tracking.values import TrackingParameters
 
 
 @dataclass(frozen=True, slots=True)
 class TracksManifest:
-    """What one table of a day's tracks was made of, and how."""
+    """How one table of a day's tracks was made, and from which inputs."""
 
     table: str
     """Name of the table."""
@@ -23,9 +32,9 @@ class TracksManifest:
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
-    """Versions (e-tags) of the day's tables, and hashes of what was read of the neighbouring days."""
+    """Versions (e-tags) of the day's tables, and hashes of the rows that were read of the neighbouring days."""
     followed_by: str
-    """Hash of what slices depend on apart from their detections: parameters, class groups and library."""
+    """Hash of everything that the tracks of a slice depend on except its detections: parameters, groups and library."""
     library: str
     """The tracking library with its version."""
     parameters: Mapping[str, str | float]
@@ -40,7 +49,7 @@ class TracksManifest:
     """When it was made, UTC."""
 
     def to_json(self) -> str:
-        """Returns the manifest as the footer holds it."""
+        """Returns the manifest as the text in the Parquet footer."""
         return json.dumps(
             {
                 "table": self.table, "day": self.day.isoformat(), "made_by": self.made_by,
@@ -53,7 +62,7 @@ class TracksManifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "TracksManifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for any other text."""
         data = json.loads(text)
         return cls(
             table=data["table"], day=date.fromisoformat(data["day"]), made_by=data["made_by"], made_of=data["made_of"],
@@ -68,6 +77,18 @@ StoredTracks = StoredObject[TracksManifest]
 
 
 def read_tracks(store: ObjectStore, day: date) -> dict[str, StoredTracks | None]:
-    """Returns what is stored of a day's tracks, by key in the order in which it is put; raises DamagedObjectError."""
+    """Returns the stored tables of a day's tracks by key, in write order; raises DamagedObjectError."""
     keys = [stored_key(table.name, day) for table in STORED_TRACK_TABLES]
     return {key: read_object(store, key, TracksManifest.from_json) for key in keys}
+
+
+def library_version() -> str:
+    """Returns the version of the tracking library, such as `trackers 2.6.1`."""
+    return f"trackers {version('trackers')}"
+
+
+def tracks_recipe(settings: Settings) -> str:
+    """Returns the hash of everything that determines a day's tracks except its inputs, 16 hexadecimal digits."""
+    values = [(name, getattr(settings, name)) for name in (*TrackingSettings.model_fields, "observed_gap_s")]
+    parts = (TRACKS_SCHEMA_VERSION, TrackingParameters.of(settings).recipe(library_version()), values, queries())
+    return sha256(repr(parts).encode()).hexdigest()[:16]

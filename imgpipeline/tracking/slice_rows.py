@@ -1,4 +1,4 @@
-"""Following the slices of a day: from DuckDB's tables to the pure functions, and their tracks back as rows."""
+"""Follows one slice: reads its frames and boxes from DuckDB, and inserts the resulting tracks as rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.tracking.following import follow_slice
-from imgpipeline.tracking.slices import OVERLAP, SLICE, track_id
-from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
+from imgpipeline.tracking.values import OVERLAP, SLICE, FrameBoxes, SliceTrack, TrackingParameters, track_id
 
 _TABLES = """
 CREATE TABLE followed (track_id VARCHAR, source VARCHAR, class_group VARCHAR, slice_start TIMESTAMPTZ, "number" INTEGER,
@@ -42,7 +41,7 @@ class WantedSlice:
     start: datetime
     """Its start, UTC."""
     digest: str
-    """Hash of what it is followed in."""
+    """Hash of its inputs."""
 
 
 def create_rows(engine: Engine) -> None:
@@ -58,7 +57,7 @@ def follow(engine: Engine, wanted: WantedSlice, parameters: TrackingParameters, 
         engine: DuckDB with the day's inputs.
         wanted: The slice.
         parameters: How to follow.
-        day: UTC day that is built; of a slice of the day before, only the overlap is kept.
+        day: UTC day of the build; for a slice of the day before, only rows in the overlap are added.
     """
     first_us = int(wanted.start.timestamp() * 1e6)
     own_us = first_us + int(SLICE.total_seconds() * 1e6)
@@ -83,7 +82,7 @@ def follow(engine: Engine, wanted: WantedSlice, parameters: TrackingParameters, 
 
 
 def _groups(shown: Sequence[tuple[Any, ...]], boxes: dict[str, Any]) -> Iterator[tuple[str, list[FrameBoxes]]]:
-    """Yields each class group with all frames of the slice, and its boxes in them."""
+    """Yields each class group with all frames of the slice and the group's boxes in them."""
     index = {(day, frame_id): n for n, (frame_id, day, _) in enumerate(shown)}
     days = boxes["day"].astype("datetime64[D]").tolist()
     at = np.array([index.get(key, -1) for key in zip(days, boxes["frame_id"], strict=True)], dtype=np.int64)
@@ -114,7 +113,7 @@ class _Rows:
         self._overlaps: list[tuple[Any, ...]] = []
 
     def add(self, frames: Sequence[FrameBoxes], track: SliceTrack) -> None:
-        """Adds a track: its points in the slice's own ten minutes, and those in the overlap."""
+        """Adds the points of a track: those in the slice's ten minutes, and those in the overlap."""
         name, start = self._id(track.number), self._wanted.start
         after = self._id(track.stitched_after) if track.stitched_after else None
         key = (name, self._wanted.source, self._group)
@@ -131,7 +130,7 @@ class _Rows:
                 self._overlaps.append((*key, start, day, frame.frame_id, number, after, is_stored))
 
     def insert(self, engine: Engine, *, is_before: bool) -> None:
-        """Puts the rows into DuckDB's tables; of a slice of the day before, only those in the overlap."""
+        """Inserts the rows; for a slice of the day before, only those in the overlap."""
         own = {} if is_before else {"followed": self.followed, "points": self._points}
         for table, rows in {**own, "overlap_points": self._overlaps}.items():
             if rows:

@@ -1,23 +1,35 @@
-"""The values that following works on: frames with boxes, tracks, and the parameters."""
+"""The values that tracking works on: slices, class groups, frames with boxes, tracks, and parameters."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 
-if TYPE_CHECKING:  # the code location reads the parameters and does not need numpy
+if TYPE_CHECKING:  # the code location reads the parameters without loading NumPy
     import numpy as np
     import numpy.typing as npt
 
 
+FORMAT = 1
+"""Part of the recipe; raised when the same detections and parameters give different tracks."""
+SLICE = timedelta(minutes=10)
+"""Tracking works on slices of ten minutes; a track belongs to the slice of its points."""
+OVERLAP = timedelta(minutes=1)
+"""Each slice is followed this far into the next one; detections that tracks of both share join them."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameBoxes:
-    """One processed frame, with the boxes of one class group that were found in it."""
+    """One processed frame with its boxes of one class group."""
 
     frame_id: str
-    """Names the frame within its day."""
+    """Id of the frame, unique within its day."""
     time_us: int
     """The frame's own time, microseconds since 1970 UTC."""
     numbers: "npt.NDArray[np.int64]"
@@ -29,22 +41,22 @@ class FrameBoxes:
     labels: tuple[str, ...]
     """The n labels."""
     is_weak: "npt.NDArray[np.bool_] | None" = None
-    """Shape (n,): whether each box is a weak detection, which begins no track; None if none is."""
+    """Shape (n,): whether each box is a weak detection, which never starts a track; None if no box is weak."""
 
 
 class EndedBy(StrEnum):
     """Why a track ends."""
 
     LOST = "lost"
-    """The object was not found any more."""
+    """The object was no longer detected."""
     GAP = "gap"
-    """No frame came for too long."""
+    """No frame arrived for too long."""
     OUTAGE = "outage"
     """The source reported that it started, ended, or went offline or online."""
     FRAME_RATE = "frame_rate"
     """The frame rate changed by a factor of two or more."""
     SLICE = "slice"
-    """It was still followed where the slice, with its overlap, or the frames end."""
+    """The object was still visible at the end of the slice and its overlap, or in the last frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +76,13 @@ class SliceTrack:
     number: int
     """Number within source, class group and slice, from 1, in the order of the first points."""
     points: tuple[TrackPoint, ...]
-    """Its detections by time, at least two, one a frame at most."""
+    """Its detections by time: at least two, at most one per frame."""
     frame_rate: float
-    """Frames a second of the stretch that it was followed in."""
+    """Frames per second of its stretch."""
     ended_by: EndedBy
-    """Why it ends."""
+    """Why the track ends."""
     stitched_after: int | None = None
-    """Number of the track of the same object that was lost shortly before; None if there is none."""
+    """Number of the lost track of the same object that this one continues, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +90,19 @@ class TrackingParameters:
     """All settings that change tracks."""
 
     confidence: float
-    """Boxes below this confidence continue tracks but begin none, in [0, 1]."""
+    """Boxes below this confidence continue tracks but do not start any, in [0, 1]."""
     lost_s: float
-    """How long an object may be missed before its track ends, in seconds."""
+    """An object that is not detected for this long ends its track, in seconds."""
     iou: float
-    """Least overlap (IoU) of a box with where its track is expected, in [0, 1]."""
+    """Minimum overlap (IoU) of a box and the predicted position of its track, in [0, 1]."""
     gap_s: float
-    """A longer time without a frame ends all tracks, in seconds; at low frame rates three frames."""
+    """A longer time without a frame ends all tracks, in seconds; at low frame rates, three frame intervals."""
     stitch_s: float
-    """Two tracks at most this far apart may be one object, in seconds."""
+    """Longest gap between two tracks of one object, in seconds."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Returns the parameters that the settings name."""
+        """Returns the parameters in the settings."""
         return cls(
             confidence=settings.track_confidence,
             lost_s=settings.track_lost_s,
@@ -104,5 +116,51 @@ class TrackingParameters:
         return sha256(repr((FORMAT, library, sorted(asdict(self).items()))).encode()).hexdigest()[:16]
 
 
-FORMAT = 1
-"""Raised when following gives other tracks for the same detections and parameters."""
+def slice_start(at: datetime) -> datetime:
+    """Returns the start of the slice that contains a time."""
+    return at - (at - _EPOCH) % SLICE
+
+
+def track_id(source: str, class_group: str, start: datetime, number: int) -> str:
+    """Returns a track's id: `gate/car/20260109T1210/3`.
+
+    Args:
+        source: The camera, video or folder.
+        class_group: First label of the group.
+        start: Start of the slice, UTC.
+        number: Number within the slice.
+    """
+    return f"{source}/{class_group}/{start:%Y%m%dT%H%M}/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassGroups:
+    """Labels that one tracker follows together, because detectors confuse them."""
+
+    first_labels: Mapping[str, str]
+    """First label of the group of each label; it names the group."""
+
+    def of(self, label: str) -> str:
+        """Returns the group of a label; a label without a group is a group of one."""
+        return self.first_labels.get(label, label)
+
+
+def parse_groups(text: str) -> ClassGroups:
+    """Reads groups such as `person; car,van,truck,bus`.
+
+    Args:
+        text: Groups separated by semicolons, their labels by commas.
+
+    Raises:
+        ConfigurationError: A label is in two groups.
+    """
+    groups = [[label.strip() for label in group.split(",") if label.strip()] for group in text.split(";")]
+    first_labels: dict[str, str] = {}
+    for labels in groups:
+        for label in labels:
+            if first_labels.setdefault(label, labels[0]) != labels[0]:
+                raise ConfigurationError(
+                    f"The label {label!r} is in two groups of {text!r}; expected each label once.",
+                    next_step="change IMGPIPELINE_TRACK_GROUPS",
+                )
+    return ClassGroups(first_labels)

@@ -46,7 +46,7 @@ def test_it_runs_by_default_every_five_seconds() -> None:
 
 @pytest.mark.parametrize("topic", [4], indirect=True)
 def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sensor: Sensor) -> None:
-    assert "Nothing new: the ledger reaches the log's end in all of 4 partitions" in sensor.skip_reason()
+    assert "Nothing new: the ledger has reached the end of the log in 4 partitions" in sensor.skip_reason()
     sensor.set(IMGPIPELINE_LANES="2")
     for n in range(8):
         announce_frames(sensor.site.settings, 1, source=f"camera-{n}")

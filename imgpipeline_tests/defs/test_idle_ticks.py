@@ -18,7 +18,7 @@ from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build
 
 DAY = date(2026, 3, 1)
-SKIPPED = "Nothing new: no event since the last evaluation, and no day waits to be built."
+SKIPPED = "Nothing new: no event since the last evaluation, and no outdated day."
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.schema.tracks import TRACKS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings, utc_now
-from imgpipeline.tracking.recipe import tracks_recipe
+from imgpipeline.tracking.manifest import tracks_recipe
 
 if TYPE_CHECKING:
     from imgpipeline.tracking.day_tracks import TracksBuild
