@@ -12,7 +12,7 @@ from imgpipeline.settings import load_settings, utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.detect.repair.new_chain import Contradiction
+    from imgpipeline.detect.resume import Contradiction
 
 
 def new_chain(
@@ -29,7 +29,7 @@ def new_chain(
     and audits. The log is read from its beginning; frames that were read before keep their frame_id, so they are not
     counted twice.
     """
-    from imgpipeline.detect.repair.new_chain import begin_new_chain, find_contradictions  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.detect.resume import begin_new_chain, find_contradictions  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     settings = load_settings()

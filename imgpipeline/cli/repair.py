@@ -29,7 +29,7 @@ def repair(
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
     gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the days.
     """
-    from imgpipeline.detect.repair.ledger_repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.detect.ledger_repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     if without_kafka and key is None and not dry_run:

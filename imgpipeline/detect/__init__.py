@@ -1,4 +1,4 @@
-"""The detection loop: from the records of a lane to their outcomes, and from outcomes to segments."""
+"""The detection loop turns the records of a lane into outcomes, and outcomes into segments."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["DayReport", "LaneReport", "follow_lane"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the loop itself on first use: OpenCV and kafka-python would slow down every start of Dagster's runs."""
+    """Imports the loop on first use, since OpenCV and kafka-python would slow down the start of Dagster's runs."""
     if name == "follow_lane":
         from imgpipeline.detect.lane import follow_lane  # noqa: PLC0415 - see above
 

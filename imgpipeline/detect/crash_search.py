@@ -1,44 +1,263 @@
-"""Works record by record in a child process, to find the record that kills it.
+"""Processes records one by one in a child process, to find the record that kills it.
 
-A record is blamed if the process dies at it twice in a row, the second time freshly started and after a self-test, and
-if another fresh process then passes the self-test again. Occasional kills by an operator therefore cause no dead
-letter. A machine that repeatedly runs out of memory at one image does: this cannot be told from an image that needs too
-much memory.
+A record is blamed if the process dies at it twice in a row, the second time right after a start and a self-test, and
+if another new process then passes the self-test. Occasional kills by an operator therefore cause no dead letter. A
+machine that repeatedly runs out of memory at one image does cause one, because this looks the same as an image that
+needs too much memory.
 """
 
+import contextlib
+import ctypes
+import faulthandler
 import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 
-from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
 from imgpipeline.contracts.outcomes import RecordOutcome
-from imgpipeline.detect.child import Child, ChildDiedError
-from imgpipeline.detect.work import FrameWork
-from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.settings import Settings
+from imgpipeline.detect.work import FrameWork, ReadFrame, open_image_reader
+from imgpipeline.errors import BadInputError, DeadLetterCode, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings, utc_now
+from imgpipeline.vision.configured import load_configured_detector
+from imgpipeline.vision.detector import self_test
 
 _log = logging.getLogger(__name__)
 _DEATHS = 2
-"""At one record, before it is blamed."""
+"""How often the process dies at a record before the record is blamed."""
+_START_LIMIT_S = 180.0
+"""Loading a large model on a busy machine takes a while."""
+_READ_LIMIT_S = 300.0
+"""Longer than all retries of a read together. A slower read hangs, and not because of the image."""
+_END_LIMIT_S = 10.0
+_PR_SET_PDEATHSIG = 1
+"""Option of prctl(2)."""
+_PROGRAM = "from imgpipeline.detect.crash_search import serve; serve({fd}, {parent})"
+
+
+class ChildDiedError(Exception):
+    """The process ended, or did not answer in time, while it processed a record.
+
+    Attributes:
+        how: For example `SIGSEGV`, `exit status 3`, `no answer within 60 s`.
+        message: The record's message; None if the process died before it had read the image.
+    """
+
+    def __init__(self, how: str, message: FrameMessage | None) -> None:
+        super().__init__(how)
+        self.how = how
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """The model is loaded and the self-test has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """A record's image was read; from now on, only the image can cause a crash."""
+
+    message: FrameMessage
+    """The record's message, without the image in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A record was processed."""
+
+    outcome: RecordOutcome
+    """The record's outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The environment failed."""
+
+    error: ImgpipelineError
+    """The error to raise."""
+
+
+class Child:
+    """The run's side of the child process. Used by one thread, except for `kill`.
+
+    Guarantees:
+        The process ends with the thread that started it, even if this process is killed (Linux; elsewhere when it next
+        sends an answer).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts the process; call `wait_until_ready` next.
+
+        Args:
+            settings: Name the images, the model and the limits.
+        """
+        self._pipe, theirs = multiprocessing.Pipe()
+        program = _PROGRAM.format(fd=theirs.fileno(), parent=os.getpid())
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
+                [sys.executable, "-c", program],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+            )
+        with contextlib.suppress(OSError):  # the process has already ended; `wait_until_ready` reports it
+            self._pipe.send(settings)
+
+    def wait_until_ready(self) -> None:
+        """Waits until the process has loaded the model and passed the self-test.
+
+        Raises:
+            ImgpipelineError: The model or a setting is wrong, or the self-test failed.
+            TransientError: The process ended or hung.
+        """
+        try:
+            self._receive(_START_LIMIT_S, None)
+        except ChildDiedError as death:
+            raise TransientError(
+                f"The process for single records ended before it received a record: {death.how}.",
+                next_step="check this run's stderr, and whether the machine has free memory",
+            ) from None
+
+    def work(self, record: KafkaRecord, *, max_detect_s: float) -> RecordOutcome:
+        """Processes one record in the child.
+
+        Args:
+            record: The fetched record.
+            max_detect_s: How long decoding and detection may take once the image is read.
+
+        Raises:
+            ChildDiedError: The process ended or took too long. Start another child.
+            ImgpipelineError: The environment failed: store, memory, model.
+        """
+        with contextlib.suppress(OSError):  # the process has already ended; `_receive` reports it
+            self._pipe.send(record)
+        message, limit_s = None, _READ_LIMIT_S
+        while True:
+            answer = self._receive(limit_s, message)
+            if isinstance(answer, _Done):
+                return answer.outcome
+            if isinstance(answer, _Looking):
+                message, limit_s = answer.message, max_detect_s
+
+    def kill(self) -> None:
+        """Kills the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _receive(self, limit_s: float, message: FrameMessage | None) -> object:
+        try:
+            if not self._pipe.poll(limit_s):
+                self.kill()
+                if message is None:
+                    raise TransientError(
+                        f"The record could not be read within {limit_s:.0f} s.",
+                        next_step="check the object store; the next run tries again",
+                    )
+                raise ChildDiedError(f"no answer within {limit_s:g} s", message)
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            raise ChildDiedError(self._how_it_ended(), message) from None
+        if isinstance(answer, _Failed):
+            raise answer.error
+        return answer
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._process.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "it closed its connection"
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+@dataclass(frozen=True, slots=True)
+class _ToldWork(FrameWork):
+    """Work that reports when detection starts, since an image can cause a crash only from then on."""
+
+    tell: Callable[[object], None] = field(kw_only=True)
+    """Sends an answer to the run."""
+
+    def look(self, read: ReadFrame) -> RecordOutcome:
+        """Reports the start, then decodes and detects like `FrameWork.look`."""
+        self.tell(_Looking(replace(read.message, image=None)))
+        return FrameWork.look(self, read)
+
+
+def serve(fd: int, parent: int) -> None:
+    """Runs in the child: processes records until the run closes the connection.
+
+    Args:
+        fd: File descriptor of the connection.
+        parent: Process id of the run.
+    """
+    _end_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the run receives the signal too, and ends the child when it is done
+    faulthandler.enable()
+    with contextlib.suppress(EOFError, OSError), Connection(fd) as pipe:
+        try:
+            work = _prepare(pipe.recv(), pipe.send)
+        except Exception as error:  # noqa: BLE001 - raised in the run
+            pipe.send(_Failed(_portable(error)))
+            return
+        pipe.send(_Ready())
+        while True:
+            record = pipe.recv()
+            try:
+                answer: object = _Done(work.work(record))
+            except Exception as error:  # noqa: BLE001 - raised in the run
+                answer = _Failed(_portable(error))
+            pipe.send(answer)
+
+
+def _prepare(settings: Settings, tell: Callable[[object], None]) -> FrameWork:
+    detector = load_configured_detector(settings)
+    self_test(detector)
+    images = open_image_reader(settings, open_store(settings))
+    return _ToldWork(settings, images, detector, utc_now, tell=tell)
+
+
+def _portable(error: Exception) -> ImgpipelineError:
+    """Returns an error of the same family that can be pickled, with the message and next step."""
+    if not isinstance(error, ImgpipelineError):
+        return PermanentError(f"{type(error).__name__}: {error}")
+    family = TransientError if isinstance(error, TransientError) else PermanentError
+    return family(error.message, next_step=error.next_step)
+
+
+def _end_with(parent: int) -> None:
+    """Makes the kernel kill this process when the run's process ends, even in the middle of a decoder."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux: the process ends when it next answers
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
 
 
 @dataclass(slots=True)
 class CarefulRecordPool:
     """A `RecordPool` that processes one record at a time in a child process.
 
-    It ends the run once a record was blamed, or after enough records to include the one that killed earlier runs. By
-    then the ledger's end has moved, so the next run is a fast one again.
+    Ends the run once a record is blamed, or after enough records to include the one that killed earlier runs. By then
+    the ledger's end has moved, so the next run works at full speed.
 
     Guarantees:
-        A record that kills its process becomes a dead letter `PROCESS_CRASHED`; its neighbours keep their own outcomes.
+        A record that kills its process becomes a dead letter `PROCESS_CRASHED`. The records around it keep their own
+        outcomes.
     """
 
     settings: Settings
-    """The limits, and the settings of the process."""
+    """The limits, and the settings of the child process."""
     work: FrameWork
-    """Makes the dead letters."""
+    """Makes the dead letter of the blamed record."""
     end_run: Callable[[str], None]
     """Called with a reason when the run should end normally."""
     most_records: int = field(init=False)
@@ -50,8 +269,8 @@ class CarefulRecordPool:
     _submitted: int = 0
 
     def __post_init__(self) -> None:
-        # Between the ledger's end and what a run was looking at when it died lie the records that it had read ahead,
-        # a segment in the making, and one that was being put.
+        # The record that killed a run is at most this far after the ledger's end: the records read ahead, the segment
+        # being collected, and the segment being put.
         self.most_records = self.settings.prefetch_images + 2 * self.settings.segment_max_records
         self._thread = ThreadPoolExecutor(1, "careful")
 
@@ -65,7 +284,7 @@ class CarefulRecordPool:
         return outcome
 
     def close(self) -> None:
-        """Ends the process and abandons unfinished records."""
+        """Kills the process and abandons unfinished records."""
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -96,13 +315,13 @@ class CarefulRecordPool:
         first, last = deaths
         error = BadInputError(
             DeadLetterCode.PROCESS_CRASHED,
-            f"The process that worked on this record alone ended twice: {first.how}; then, freshly started: "
-            f"{last.how}. A new one passes the self-test.",
+            f"A process that worked on only this record ended twice: {first.how}; then, right after a restart: "
+            f"{last.how}. A new process passes the self-test.",
         )
         return self.work.bury(record, last.message, error)
 
     def _ready_child(self) -> Child:
-        """Returns the process, restarted if it has died; only this pool's own thread starts it."""
+        """Returns the process, restarted if it has died. Only the pool's own thread calls this."""
         child = self._child
         if child is None:
             with self._lock:

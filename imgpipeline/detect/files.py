@@ -1,4 +1,4 @@
-"""Detects objects in image files, without Kafka and without the ledger: nothing is stored."""
+"""Detects objects in image files without Kafka and the ledger, and stores nothing."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +23,10 @@ _IMAGES = Selection(endings=(*IMAGE_ENDINGS, *(ending.upper() for ending in IMAG
 
 @dataclass(frozen=True, slots=True)
 class DetectedFile:
-    """What was found in one file."""
+    """The detections in one file."""
 
     where: str
-    """Its full path or URL."""
+    """Full path or URL."""
     width: int | None = None
     """Pixels of the upright image; None if it cannot be read."""
     height: int | None = None
@@ -34,11 +34,11 @@ class DetectedFile:
     detections: tuple[Detection, ...] = ()
     """The most confident first; boxes in pixels of the upright image."""
     models: tuple[str, ...] = ()
-    """Names of the models that looked at it; `detector` of a detection counts in this list."""
+    """Names of the models; `detector` of a detection is an index into this list."""
     problem: BadInputError | None = None
-    """Why nothing could be detected; None if it could."""
+    """Why the image could not be processed; None if it was."""
     drawn: Path | None = None
-    """The copy of the image with its detections; None if none was asked for."""
+    """The copy of the image with its detections; None if no copy was requested."""
 
 
 def find_images(locations: Iterable[str], settings: Settings, *, limit: int | None = None) -> list[InputFile]:
@@ -47,7 +47,7 @@ def find_images(locations: Iterable[str], settings: Settings, *, limit: int | No
     Args:
         locations: Files, folders, globs, `s3://bucket/prefix`.
         settings: Name the S3 server.
-        limit: Most files to list; None: all.
+        limit: Maximum number of files to list; None: all.
     """
     return list(islice((file for one in locations for file in find_inputs(one, settings, _IMAGES)), limit))
 
@@ -55,14 +55,14 @@ def find_images(locations: Iterable[str], settings: Settings, *, limit: int | No
 def detect_files(
     settings: Settings, files: Sequence[InputFile], detector: Detector | None = None, *, draw_into: Path | None = None
 ) -> Iterator[DetectedFile]:
-    """Yields what a model finds in each file, in their order.
+    """Yields the detections in each file, in the order of the files.
 
     Args:
-        settings: Limits, and how much is done at a time.
+        settings: Limits, and the number of threads.
         files: The images.
-        detector: The model; None: that of the settings.
-        draw_into: Folder for copies of the images with their detections, `detected_NAME.jpg`; it is made if needed,
-            and copies of an earlier call are replaced. None: no copies.
+        detector: The model; None: the configured one.
+        draw_into: Folder for copies of the images with their detections, `detected_NAME.jpg`. Creates the folder and
+            replaces copies of an earlier call. None: no copies.
 
     Raises:
         ConfigurationError: The model cannot be loaded, a file cannot be opened, or a copy cannot be written.
@@ -80,7 +80,7 @@ def detect_files(
 
 
 def _copies(files: Sequence[InputFile], folder: Path) -> list[Path | None]:
-    """Names a copy for each file; files of one name in several folders get a number."""
+    """Returns the path of each file's copy; files with the same name in several folders get a number."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,7 @@
-"""Follows a lane: one bounded detection run that starts at the ends of the ledger.
+"""Prepares a detection run: loads the detector, opens the store, and finds where each partition of the lane continues.
 
-Prepares what a run needs: the detector, the store, the logs of its partitions, and where each of them continues. A run
-may end at any point without losing or duplicating anything: the next one reads the ends of the chains, continues there,
-and reports again what may not have been reported. `run` does the work itself.
+A run may end at any point without losing or duplicating anything: the next run continues at the ends of the chains and
+reports again what may not have been reported. `run` does the work.
 """
 
 import contextlib
@@ -46,14 +45,14 @@ def follow_lane(
     """Follows a lane until it is idle for `linger_s`, for at most `max_run_s`, or until it is stopped.
 
     Args:
-        settings: Where everything is, and the limits.
-        lane: Which partitions to follow.
+        settings: Name broker, store and model, and the limits.
+        lane: Selects the partitions to follow.
         run_id: Written into every segment.
-        report: Called every few seconds while segments are put, and at the end; in the calling thread.
-        stop: Set it to make the run commit what is finished and end within about 5 s.
-        careful: Process record by record in a child process, to find the record that killed earlier runs; ends when it
-            is found.
-        limit: Ends after this many records; None: no such limit.
+        report: Called in the calling thread, every few seconds while segments are put and at the end.
+        stop: Set it to make the run commit finished outcomes and end within about 5 s.
+        careful: Process record by record in a child process, to find the record that killed earlier runs; the run ends
+            when it is found.
+        limit: Maximum number of records; None: no limit.
         clock: Tells the time.
 
     Returns:
@@ -61,7 +60,7 @@ def follow_lane(
 
     Raises:
         ConfigurationError: A setting is wrong: store, broker, topic or model.
-        LedgerError: The log is not the one the ledger was made of, records were lost, or a segment is damaged.
+        LedgerError: The log is not the one that its chain was built from, records were lost, or a segment is damaged.
         PermanentError: The model is damaged, or the self-test failed.
         TransientError: Store or broker do not answer, or the topic was re-created.
     """
@@ -82,15 +81,15 @@ def follow_lane(
         flow = Flow(stop or threading.Event())
         run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
-        with _losing_a_broker_may_pass(settings):
+        with _losing_the_broker_is_transient(settings):
             run.revisit(resumed)
             run.begin(resumed)
             return run.work(detector, {at: r.position for at, r in resumed.items()})
 
 
 @contextlib.contextmanager
-def _losing_a_broker_may_pass(settings: Settings) -> Iterator[None]:
-    """Makes the error of an unreachable broker transient: it could be reached when the run started."""
+def _losing_the_broker_is_transient(settings: Settings) -> Iterator[None]:
+    """Makes the error of an unreachable broker transient, since the broker was reachable when the run started."""
     try:
         with kafka_errors(settings):
             yield

@@ -1,20 +1,114 @@
-"""What a detection run reports about its work."""
+"""What a detection run reports: counts per day, latency, and the time per stage.
 
+Measuring the stages costs microseconds per frame, so it is always on.
+"""
+
+import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from enum import StrEnum
 from hashlib import sha256
 from statistics import quantiles
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
-from imgpipeline.detect.stages import StageReport
 from imgpipeline.ledger import SegmentHeader
 
 _LATENCIES = 10_000
-"""How many of the newest latencies the percentiles are made of."""
+"""Number of recent latencies that the percentiles are computed from."""
+
+
+class Stage(StrEnum):
+    """The stages that a frame passes through, in order."""
+
+    FETCH = "fetch"
+    """Records are taken from Kafka."""
+    GET = "get"
+    """The announced image is read from the object store."""
+    DECODE = "decode"
+    """Bytes become pixels; brightness and sharpness are measured."""
+    INFER = "infer"
+    """The detector processes the pixels."""
+    PUT = "put"
+    """A segment is put, with its entries of the day index."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage did during a run."""
+
+    stage: Stage
+    """The stage."""
+    items: int
+    """Records, images or segments that passed the stage."""
+    busy_s: float
+    """Seconds of work, summed over all threads."""
+    at_work: float
+    """Average number of items processed at a time. If this is close to the number of threads, the stage limits the
+    run."""
+    queue_length: float
+    """Average number of waiting items (Little's law: total waiting time divided by the run's time)."""
+
+    @property
+    def ms_each(self) -> float:
+        """Milliseconds of work per item."""
+        return 1000 * self.busy_s / self.items if self.items else 0.0
+
+
+@dataclass(slots=True)
+class _Sum:
+    items: int = 0
+    busy_s: float = 0.0
+    waited_s: float = 0.0
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Adds up the time of each stage. Used by all threads of a run."""
+
+    _sums: dict[Stage, _Sum] = field(default_factory=lambda: {stage: _Sum() for stage in Stage})
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _began_s: float | None = None
+    _ended_s: float = 0.0
+
+    @contextmanager
+    def at(self, stage: Stage, since_s: float | None = None) -> Iterator[None]:
+        """Counts the body as work of a stage.
+
+        Args:
+            stage: The stage.
+            since_s: When the item was ready for the stage, by `time.perf_counter`; None if it did not wait.
+        """
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, began_s, waited_s=began_s - (began_s if since_s is None else since_s))
+
+    def add(self, stage: Stage, began_s: float, *, items: int = 1, waited_s: float = 0.0) -> None:
+        """Counts work that began at `began_s`, by `time.perf_counter`, and ends now."""
+        now_s = time.perf_counter()
+        with self._lock:
+            total = self._sums[stage]
+            total.items += items
+            total.busy_s += now_s - began_s
+            total.waited_s += waited_s
+            self._began_s = min(self._began_s or began_s, began_s)
+            self._ended_s = now_s
+
+    def report(self) -> tuple[StageReport, ...]:
+        """Returns one report per stage, for the time from the first work to the last."""
+        with self._lock:
+            seconds = max(self._ended_s - (self._began_s or self._ended_s), 1e-9)
+            return tuple(
+                StageReport(stage, s.items, s.busy_s, s.busy_s / seconds, s.waited_s / seconds)
+                for stage, s in self._sums.items()
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +156,17 @@ class DayReport:
     notices: int = 0
     """Notices of this run."""
     accounts: AccountSums | None = None
-    """Sums of the accounts of this run; None if there were none since the last report."""
+    """Sums of the accounts of this run; None without a new account since the last report."""
     data_version: str = ""
-    """Differs whenever the day has new segments: a hash of the ends of the chains that touch it."""
+    """Hash of the ends of the chains that touch the day; changes with every new segment of the day."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """What a run has done since it started; `days` holds what is new since the last report."""
+    """What a run has done since it started."""
 
     days: Mapping[date, DayReport]
-    """The days that were touched since the last report; their counts are those of the whole run."""
+    """The days with new segments since the last report; their counts are those of the whole run."""
     frames: int
     """Processed frames of the run."""
     dead_letters: int
@@ -82,26 +176,26 @@ class LaneReport:
     lag: int
     """Offsets without an outcome when Kafka was last asked, in the partitions that the run still follows."""
     frames_per_s: float
-    """Records a second, from the first record on."""
+    """Records per second since the first record."""
     latency_p50_s: float | None
-    """Median seconds from the Kafka record's time to its segment; None before the first."""
+    """Median seconds from the time of the Kafka record to its segment; None before the first segment."""
     latency_p95_s: float | None
-    """95th percentile of the same."""
+    """95th percentile of these seconds."""
     notices: int = 0
     """Notices of the run."""
     stages: tuple[StageReport, ...] = ()
-    """Where the run has spent its time, per stage."""
+    """The time that the run has spent, per stage."""
     ended_by: str | None = None
-    """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, `partitions` (the topic has new ones,
-    which the next run includes); of a careful run `crash` (found a record that kills its process) or `careful` (found
-    none among enough records); None while it runs."""
+    """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, or `partitions` (the topic has new
+    partitions, which the next run includes). A careful run also ends by `crash` (found a record that kills its process)
+    or `careful` (found none among enough records). None while the run continues."""
 
 
 class LaneTally:
     """Counts what a run commits. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Begins with nothing."""
+        """Starts with zero counts."""
         self._days: dict[date, DayReport] = defaultdict(DayReport)
         self._ends: dict[date, dict[ChainId, int]] = defaultdict(dict)
         self._new: set[date] = set()
@@ -118,7 +212,7 @@ class LaneTally:
 
     @property
     def has_news(self) -> bool:
-        """Whether days were touched since the last report."""
+        """Whether a day has a new segment since the last report."""
         return bool(self._new)
 
     def begin(self, at: datetime) -> None:
@@ -126,17 +220,17 @@ class LaneTally:
         self._began = self._began or at
 
     def revisit(self, header: SegmentHeader) -> None:
-        """Adds a segment of an earlier run that may not have been reported: its days are reported, not its counts."""
+        """Adds the days, but not the counts, of a segment from an earlier run that may not have reported it."""
         self._touch(header)
 
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
         """Adds a segment that was just put.
 
         Args:
-            header: Its header.
-            outcomes: What it holds.
-            record_times: The Kafka times of its records.
-            at: When it was in the store.
+            header: The segment's header.
+            outcomes: The segment's outcomes.
+            record_times: The Kafka times of the records.
+            at: When the put had finished.
         """
         self._touch(header)
         self._segments += 1
@@ -176,7 +270,7 @@ class LaneTally:
                 self._days[outcome.day] = replace(day, dead_letters=day.dead_letters + 1)
 
     def report(self, lag: int, stages: tuple[StageReport, ...] = (), ended_by: str | None = None) -> LaneReport:
-        """Returns the state of the run, and forgets which days were new."""
+        """Returns the report; the next one has only the days that are new after this one."""
         days = {
             day: replace(
                 self._days[day],

@@ -1,19 +1,26 @@
-"""Where a run continues: the end of each chain, compared with its log.
+"""Compares each chain with its Kafka log: where a run continues, and whether the log was replaced.
 
-Checks that the log is still the one that the chain was built from, and records a gap for records that were gone before
-they were read. Nothing is skipped silently.
+A run records a gap for records that were gone before they were read, so nothing is skipped silently. If the log is no
+longer the one that the chain was built from, the run stops, and `imgpipeline ledger new-chain` closes the chain, so
+that the log starts the next one. `ledger.chain` explains why closing is safe while runs write.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.errors import LedgerError, TransientError
-from imgpipeline.ledger import ChainEnd, Fingerprint, find_current_end
+from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
+from imgpipeline.ledger import ChainEnd, Fingerprint, close_chain, find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
+from imgpipeline.stream.group import open_group
 from imgpipeline.stream.log import read_log
+
+_CLOSED_BY = "imgpipeline ledger new-chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
     Args:
         settings: Say whether lost records may be skipped.
         store: Holds the ledger.
-        log: The partition's log, read just now.
+        log: The partition's log, just read.
 
     Returns:
         The end of its chain, and the gap to record first.
@@ -66,7 +73,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
 
 
 def _ask_again(settings: Settings, log: LogRange) -> LogRange:
-    """Reads the log once more: another run may meanwhile have legitimately passed its old end."""
+    """Reads the log again, since another run may have passed its old end in the meantime."""
     fresh = next((other for other in read_log(settings) if other.at == log.at), None)
     if fresh is None or fresh.chain != log.chain:
         raise TransientError(f"The topic {log.topic} was re-created while its ledger was read.")
@@ -74,9 +81,9 @@ def _ask_again(settings: Settings, log: LogRange) -> LogRange:
 
 
 def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str | None:
-    """Returns why a log is not the one that a chain was built from, or None if nothing contradicts it.
+    """Returns why a log is not the one that a chain was built from; None if nothing contradicts the chain.
 
-    The last record of the chain is compared with the same offset of the log, if the log still has it.
+    Compares the last record of the chain with the record at that offset of the log, if the log still has it.
 
     Args:
         settings: Name the broker.
@@ -87,20 +94,120 @@ def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str 
         TransientError: The broker does not answer.
     """
     if end.offset > log.log_end:
-        return f"the ledger ends at {end.offset}, the log already at {log.log_end}"
+        return f"the ledger ends at {end.offset}, but the log ends at {log.log_end}"
     mark = end.header.fingerprint if end.header else None
-    if mark is None or mark.offset < log.log_start:
-        return None
-    record = read_record(settings, log.at, mark.offset)
-    if record is None or Fingerprint.of(record) == mark:
+    if mark is None or has_record(settings, log, mark):
         return None
     return f"the record at offset {mark.offset} is not the one that was read there before"
 
 
+def has_record(settings: Settings, log: LogRange, mark: Fingerprint) -> bool:
+    """Returns whether a log may still be the one that a record was read from.
+
+    Args:
+        settings: Name the broker.
+        log: The log as it is now.
+        mark: Fingerprint of the record.
+
+    Returns:
+        False if the log ends before the record or has another record at its offset; True if the record is the same or
+        was deleted by retention or compaction.
+
+    Raises:
+        TransientError: The broker does not answer.
+    """
+    if mark.offset < log.log_start:
+        return True
+    if mark.offset >= log.log_end:
+        return False
+    record = read_record(settings, log.at, mark.offset)
+    return record is None or Fingerprint.of(record) == mark
+
+
 def _not_the_same(log: LogRange, why: str) -> LedgerError:
     return LedgerError(
-        f"The log of {log.topic}/{log.partition} (topic id {log.topic_id}) is not the one that its chain was made of: "
-        f"{why}. It was truncated, or its topic was re-created.",
+        f"The log of {log.topic}/{log.partition} (topic id {log.topic_id}) is not the one that its chain was built "
+        f"from: {why}. It was truncated, or its topic was re-created.",
         next_step="find out what happened to the log; then run `imgpipeline ledger new-chain`, which starts a new "
-        "chain for the log and keeps the old one as it is",
+        "chain for the log and keeps the old one",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A log, and a chain that was built from another log."""
+
+    log: LogRange
+    """The log as it is now."""
+    end: ChainEnd
+    """The end of its current chain."""
+    why: str
+    """How the log contradicts the chain."""
+
+
+def find_contradictions(
+    settings: Settings, store: ObjectStore, partitions: Collection[int] = ()
+) -> list[Contradiction]:
+    """Finds the partitions whose log is not the one that the chain was built from.
+
+    Args:
+        settings: Name broker and topics.
+        store: Holds the ledger.
+        partitions: Only these partition numbers; empty: all.
+
+    Returns:
+        The contradictions, by topic and partition.
+
+    Raises:
+        ConfigurationError: A partition, or a topic, does not exist.
+        LedgerError: The last segment of a chain cannot be read.
+        TransientError: Store or broker do not answer, or the topic was re-created meanwhile.
+    """
+    before = read_log(settings)
+    absent = sorted(set(partitions) - {log.partition for log in before})
+    if absent:
+        most = max(log.partition for log in before) + 1
+        raise ConfigurationError(
+            f"The topic {', '.join(settings.kafka_topics)} has no partition {absent[0]}; it has {most}, from 0.",
+            next_step="give an existing partition, or none for all",
+        )
+    # Read the ends first, then the logs again, so that the progress of a live run cannot look like a contradiction.
+    ends = {log.chain: find_current_end(store, log.chain) for log in before}
+    found: list[Contradiction] = []
+    for log in read_log(settings):
+        end = ends.get(log.chain)
+        if end is None:
+            raise TransientError(f"The topic {log.topic} was re-created while its ledger was read.")
+        why = find_contradiction(settings, log, end) if not partitions or log.partition in partitions else None
+        if why:
+            found.append(Contradiction(log, end, why))
+    return found
+
+
+def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction, *, now: datetime) -> ChainId:
+    """Closes the chain of a partition; its current log gets the next chain.
+
+    Args:
+        settings: Name the consumer group, whose offset is reset to the beginning.
+        store: Holds the ledger.
+        found: A result of `find_contradictions`.
+        now: The current time.
+
+    Returns:
+        The chain in which the partition continues, even if another process has closed the old one meanwhile.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        TransientError: The chain has grown meanwhile, or the store does not answer.
+    """
+    if not close_chain(store, found.end, run_id=_CLOSED_BY, created_at=now):
+        chain = find_current_end(store, found.log.chain).chain
+        if chain == found.end.chain:
+            raise TransientError(
+                f"{chain} was not closed, because a run has added to it.", next_step="run the command again"
+            )
+        return chain
+    with open_group(settings) as group:
+        # A run reports everything between the group's offset and the ledger's end; the old offset would hide the new.
+        group.write({found.log.at: 0})
+    return find_current_end(store, found.log.chain).chain

@@ -1,7 +1,7 @@
 """The work of one detection run, in the order that makes it durable: day index, segment, report, group offset.
 
-Two threads beside it fetch records and collect outcomes (`workers`), and a pool turns records into outcomes
-(`image_pool`). The thread that calls `work` writes segments and reports days to Dagster.
+Two more threads fetch records and collect outcomes (`workers`), and a pool turns records into outcomes (`image_pool`).
+The thread that calls `work` puts segments and reports days to Dagster.
 """
 
 import contextlib
@@ -30,13 +30,10 @@ from tenacity import (
 
 from imgpipeline.contracts.log import LogRange, Partition
 from imgpipeline.detect.crash_search import CarefulRecordPool
-from imgpipeline.detect.draft import SegmentDraft
-from imgpipeline.detect.images import open_image_reader
-from imgpipeline.detect.report import LaneReport, LaneTally
+from imgpipeline.detect.report import LaneReport, LaneTally, Stage, StageClock
 from imgpipeline.detect.resume import Resumption
-from imgpipeline.detect.stages import Stage, StageClock
-from imgpipeline.detect.work import FrameWork
-from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool
+from imgpipeline.detect.work import FrameWork, open_image_reader
+from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool, SegmentDraft
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore
@@ -54,7 +51,7 @@ _PUT_AT_ONCE = 8
 RESTART_S = 20.0
 _RESTART_PAUSE_S = 0.5
 _MOST_REVISITED = 1000
-"""Segments whose days are reported again at most, where the group's offset is far behind or was reset."""
+"""Maximum number of segments whose days are reported again if the group's offset is old or was reset."""
 
 Report = Callable[[LaneReport], None]
 Answer = TypeVar("Answer")
@@ -88,7 +85,7 @@ class LaneRun:
     """When the partitions of the topics were last read, by a monotonic clock."""
 
     def revisit(self, resumed: dict[Partition, Resumption]) -> None:
-        """Records the days of segments that an earlier run has put but may not have reported."""
+        """Adds the days of segments that an earlier run has put but may not have reported."""
         self.committed = self.group.read(resumed)
         for number, resumption in resumed.items():
             end = resumption.end
@@ -99,13 +96,13 @@ class LaneRun:
                 self.tally.revisit(segment.header)
 
     def begin(self, resumed: dict[Partition, Resumption]) -> None:
-        """Opens a writer for each chain and records the gaps found."""
+        """Opens a writer for each chain and puts the gaps that were found."""
         index = DayIndex(self.store)
         self.writers = {number: ChainWriter(self.store, r.end, index) for number, r in resumed.items()}
         self._put([SegmentDraft(number, [r.gap]) for number, r in resumed.items() if r.gap])
 
     def work(self, detector: Detector, positions: dict[Partition, int]) -> LaneReport:
-        """Runs the workers and puts their segments, until they are done."""
+        """Runs the workers and puts their drafts as segments until fetching ends."""
         settings, flow, stages = self.settings, self.flow, self.stages
         flow.items = queue.Queue(settings.prefetch_images)
         work = FrameWork(settings, open_image_reader(settings, self.store), detector, self.clock, stages)
@@ -116,12 +113,12 @@ class LaneRun:
             fetch = FetchWorker(
                 settings, flow, positions, pool, holes, stages, self._note_record, self._at_log_end, self.limit
             )
-            self._put_what_comes(fetch, collect)
+            self._put_drafts(fetch, collect)
         if flow.failure is not None:
             raise flow.failure
         return self._tell(flow.ended_by)
 
-    def _put_what_comes(self, fetch: FetchWorker, collect: CollectWorker) -> None:
+    def _put_drafts(self, fetch: FetchWorker, collect: CollectWorker) -> None:
         with _threads(self.flow, fetch.run, collect.run):
             while drafts := self._next_drafts():
                 self._put(drafts)
@@ -129,10 +126,10 @@ class LaneRun:
                     self._tell(None)
 
     def _last_put(self, partition: Partition) -> datetime:
-        """Returns when a chain was last added to.
+        """Returns the time of a chain's last segment.
 
-        The longest idle chain is fetched first, because runs probably died at one of its records, and a careful run
-        ends before it has seen many backlogs.
+        A careful run fetches the chain with the oldest one first: runs probably died at one of its records, and a
+        careful run ends before it has worked through many backlogs.
         """
         header = self.writers[partition].end.header
         return header.created_at if header else datetime.min.replace(tzinfo=UTC)
@@ -149,7 +146,7 @@ class LaneRun:
         self.tally.begin(self.clock())
 
     def _next_drafts(self) -> list[SegmentDraft]:
-        """Waits for due segments and returns all of them; an empty list after the last one."""
+        """Waits for due drafts and returns all of them; an empty list after the last one."""
         while not self.flow.abort.is_set():
             with contextlib.suppress(queue.Empty):
                 drafts = [self.flow.drafts.get(timeout=0.1)]
@@ -179,13 +176,13 @@ class LaneRun:
                     self.tally.add(header, draft.outcomes, draft.record_times, self.clock())
                 if len(done) < len(chains[number]):
                     self.flow.dropped.add(number)
-                    # The next run follows it again; as long as this one lives, the sensor believes that it does.
+                    # End soon, so that the next run follows this partition: the sensor believes that this run does.
                     self.flow.must_end_by = self.flow.must_end_by or "superseded"
 
     def _check_topics(self, chains: dict[Partition, list[SegmentDraft]]) -> None:
-        """Checks the ids of the topics after the records were fetched and before they are put.
+        """Checks the ids of the topics after records are fetched and before they are put.
 
-        Skips the chains of a topic that is gone, because the origin of its records cannot be proven.
+        Skips the chains of a deleted topic, because the origin of its records cannot be proven.
         """
         if all(draft.ready_at_s < self.asked_at_s for drafts in chains.values() for draft in drafts):
             return  # their records were fetched before the last check
@@ -200,7 +197,7 @@ class LaneRun:
     def _ask_topics(self) -> Mapping[str, str]:
         """Returns the ids of the topics that can be read.
 
-        If the lane's partitions have changed, the run ends, and the next one follows them.
+        Ends the run if the lane's partitions have changed; the next run follows the new ones.
         """
         self.looked_at_s = time.monotonic()
         topics = self._patiently(lambda: ask_topics(self.admin, self.settings))
@@ -210,7 +207,7 @@ class LaneRun:
         return topics.ids
 
     def _put_chain(self, drafts: list[SegmentDraft]) -> list[tuple[SegmentDraft, SegmentHeader]]:
-        """Puts segments of one partition; returns those in the chain, up to the first one lost to another writer."""
+        """Puts the drafts of one partition in order and returns those put before the first lost write race."""
         done: list[tuple[SegmentDraft, SegmentHeader]] = []
         writer = self.writers[drafts[0].partition]
         for draft in drafts:
@@ -238,23 +235,23 @@ class LaneRun:
         except (KafkaError, TransientError, ConfigurationError):
             if not self.flow.stop.is_set():
                 raise
-            logs = {}  # told to stop: report what was put, even if the broker does not answer
+            logs = {}  # the run is being stopped: report the segments even if the broker does not answer
         followed = [(n, log) for n, log in logs.items() if n not in self.flow.dropped]
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
-        said = self.tally.report(lag, self.stages.report(), ended_by)
-        self.report(said)
+        report = self.tally.report(lag, self.stages.report(), ended_by)
+        self.report(report)
         followed_now = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
-        news = {n: ends[n] for n in followed_now if self.committed.get(n) != ends[n]}
-        if news and self.group.write(news):
-            self.committed |= news
-        return said
+        changed = {n: ends[n] for n in followed_now if self.committed.get(n) != ends[n]}
+        if changed and self.group.write(changed):
+            self.committed |= changed
+        return report
 
     def _fresh_logs(self) -> dict[Partition, LogRange]:
         fresh = {log.at: log for log in self._patiently(lambda: ask_logs(self.admin, self.settings)).ranges}
         return {n: fresh[n] for n in self.logs if n in fresh and fresh[n].topic_id == self.logs[n].topic_id}
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Retries for a while: a restarting broker, as in a rolling restart, is not a reason to end a run."""
+        """Retries for a while, so that a rolling restart of the brokers does not end the run."""
         attempts = Retrying(
             retry=retry_if_exception_type((KafkaError, TransientError, ConfigurationError)),
             stop=stop_any(
@@ -266,7 +263,7 @@ class LaneRun:
         return attempts(ask)
 
     def _at_log_end(self, positions: dict[Partition, int]) -> bool:
-        """Whether nothing is left to fetch; called from the fetching thread, so it uses a client of its own."""
+        """Returns whether nothing is left to fetch. Called by the fetching thread, so it opens another client."""
         now = {log.at: log for log in self._patiently(lambda: read_log(self.settings))}
         followed = {n: position for n, position in positions.items() if n not in self.flow.dropped and n in now}
         for number, position in followed.items():
@@ -280,7 +277,7 @@ class LaneRun:
 def _check_same_topic(log: LogRange, topic_id: str) -> None:
     """Raises if a topic was re-created after its records were fetched.
 
-    The fetcher does not notice that. Ids are never reused, so an unchanged id proves the origin of the records.
+    The fetcher does not notice a re-creation. Ids are never reused, so an unchanged id proves the records' origin.
     """
     if topic_id != log.topic_id:
         raise TransientError(
@@ -291,7 +288,7 @@ def _check_same_topic(log: LogRange, topic_id: str) -> None:
 
 @contextlib.contextmanager
 def _threads(flow: Flow, *work: Callable[[], None]) -> Iterator[None]:
-    """Runs the work in threads while the body runs; an error of the body ends them."""
+    """Runs the work in threads during the body; an error in the body ends them."""
     threads = [threading.Thread(target=flow.guard(w), name=f"lane-{i}", daemon=True) for i, w in enumerate(work)]
     for thread in threads:
         thread.start()

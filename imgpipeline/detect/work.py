@@ -1,8 +1,8 @@
-"""From a Kafka record to its outcome: a frame, a dead letter or a notice.
+"""Turns a Kafka record into its outcome: a frame, a dead letter or a notice.
 
-This is the per-message boundary: whatever is wrong with a record or its image ends here as a `DeadLetter`; errors of
-the environment pass through. The work has two steps, because they run in different threads (`image_pool`): `read` waits
-for the object store, `look` computes.
+This is the per-message boundary: a fault of a record or its image becomes a `DeadLetter` here; errors of the
+environment pass through. The two steps run in different threads (`image_pool`): `read` waits for the object store,
+`look` computes.
 """
 
 import time
@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.dead_letters import bury
@@ -27,10 +29,10 @@ from imgpipeline.contracts.outcomes import (
     make_frame_id_without_time,
 )
 from imgpipeline.contracts.times import day_of, format_time
-from imgpipeline.detect.stages import Stage, StageClock
+from imgpipeline.detect.report import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import ImageReader
+from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.settings import Clock, Settings
 from imgpipeline.vision.configured import configured_gate
 from imgpipeline.vision.detector import Detector
@@ -40,6 +42,8 @@ from imgpipeline.vision.image_detector import Decide, DetectedImage, ImageDetect
 from imgpipeline.vision.image_pool import ReadImage
 
 _SUFFIXES = {"jpeg": ".jpg", "tiff": ".tif"}
+_MISSING_ATTEMPTS = 3
+_MISSING_PAUSE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class ReadFrame(ReadImage):
     """A record whose image was read."""
 
     record: KafkaRecord
-    """The announcement as it was fetched."""
+    """The fetched announcement."""
     message: FrameMessage
     """The message in the record."""
     path: str
@@ -55,14 +59,14 @@ class ReadFrame(ReadImage):
     e_tag: str
     """Version of the stored image."""
     header: ImageHeader | None
-    """The image's header, if it was read already."""
+    """The image's header; None if it has not been read yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameWork:
-    """Turns records into outcomes: an `ImageWork`, for many threads.
+    """An `ImageWork` that turns records into outcomes; used by many threads.
 
-    Every record has an outcome, whatever it and its image are; only errors of the environment are raised.
+    Every record gets an outcome. Only errors of the environment are raised.
     """
 
     settings: Settings
@@ -74,7 +78,7 @@ class FrameWork:
     clock: Clock
     """The clock."""
     stages: StageClock = field(default_factory=StageClock)
-    """Times the stages."""
+    """Measures the stages."""
     _image_detector: ImageDetector = field(init=False)
     _form: MessageForm = field(init=False)
     _gate: GateKeeper = field(init=False)
@@ -82,7 +86,8 @@ class FrameWork:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_form", self.settings.message_form(self.settings.kafka_topics))
         object.__setattr__(self, "_gate", GateKeeper(configured_gate(self.settings)))
-        object.__setattr__(self, "_image_detector", _image_detector(self.settings, self.detector))
+        detector = ImageDetector(self.settings, self.detector, weak_above=self.settings.weak_confidence)
+        object.__setattr__(self, "_image_detector", detector)
 
     def work(self, record: KafkaRecord) -> RecordOutcome:
         """Returns the outcome of a record, both steps in the calling thread; errors as `read` and `look`."""
@@ -95,12 +100,12 @@ class FrameWork:
         """Reads the image that a record announces.
 
         Args:
-            record: As it was fetched.
-            since_s: When it was fetched, by `time.perf_counter`.
+            record: The fetched record.
+            since_s: When the record was fetched, by `time.perf_counter`.
             admit: Called with the image's size in bytes before it is loaded.
 
         Returns:
-            The image; or the outcome, if the record is a notice, or the record or its image is bad.
+            The image; or the outcome if the record is a notice, is gated by its time, or it or its image is bad.
 
         Raises:
             TransientError: The object store does not answer.
@@ -176,7 +181,7 @@ class FrameWork:
         )
 
     def _announced(self, record: KafkaRecord, message: FrameMessage, path: str, e_tag: str) -> Frame:
-        """Returns what the announcement says of a frame."""
+        """Returns a frame with the fields that the announcement gives."""
         detector = self.detector
         return Frame(
             frame_id=_frame_id(message, path, e_tag),
@@ -235,7 +240,7 @@ class FrameWork:
         return ReadFrame(fetched.data, time.perf_counter(), record, message, path, fetched.e_tag, None)
 
     def _store(self, record: KafkaRecord, message: FrameMessage, data: bytes) -> ReadFrame:
-        """Stores the image that a record carries, named by its content, so storing it again is harmless."""
+        """Stores the image inside a record under a name made from its content, so storing it again is harmless."""
         digest, header = sha256(data).hexdigest(), read_header(data)
         name = digest[:32] + _SUFFIXES.get(header.format, "." + header.format)
         key = image_key(message.source, day_of(message.timestamp), name)
@@ -243,14 +248,10 @@ class FrameWork:
         return ReadFrame(data, time.perf_counter(), record, message, key, digest, header)
 
     def bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
-        """Returns the dead letter of a record, listed under the day of its message or, without one, of the record."""
+        """Returns the dead letter of a record, under the day of its message or else of the record."""
         time_ = message.timestamp if message and self._accepts(message.timestamp) else record.time
         day = day_of(time_) if time_ and self._accepts(time_) else None
         return bury(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)
-
-
-def _image_detector(settings: Settings, detector: Detector) -> ImageDetector:
-    return ImageDetector(settings, detector, weak_above=settings.weak_confidence)
 
 
 def _check_announced(message: FrameMessage, data: bytes) -> None:
@@ -267,3 +268,18 @@ def _frame_id(message: FrameMessage, path: str, e_tag: str) -> str:
         return make_frame_id_without_time(path, e_tag)
     number = message.frame_number
     return make_frame_id(message.source, message.timestamp, path if number is None else number)
+
+
+def open_image_reader(settings: Settings, store: ObjectStore) -> ImageReader:
+    """Returns a reader that retries missing images, because some producers announce a little early."""
+    return ImageReader(store, settings, _retry_missing)
+
+
+def _retry_missing(read: Callable[[], Fetched]) -> Fetched:
+    attempts = Retrying(
+        retry=retry_if_exception_type(ObjectMissingError),
+        stop=stop_after_attempt(_MISSING_ATTEMPTS),
+        wait=wait_fixed(_MISSING_PAUSE_S),
+        reraise=True,
+    )
+    return attempts(read)

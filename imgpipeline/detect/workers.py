@@ -1,9 +1,10 @@
-"""The two threads of a detection run: one fetches records and hands them to a pool, one fills segments with outcomes.
+"""The two threads of a detection run: one fetches records and hands them to a pool, one collects outcomes in drafts.
 
 Queues are bounded, the outcomes of a partition keep the order of its offsets, and an error in a thread reaches the run,
-which writes the segments (`run`).
+which puts the drafts as segments (`run`).
 """
 
+import json
 import math
 import queue
 import threading
@@ -11,27 +12,88 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import KafkaRecord
-from imgpipeline.contracts.outcomes import Gap, Outcome, RecordOutcome
-from imgpipeline.detect.draft import SegmentDraft
-from imgpipeline.detect.stages import Stage, StageClock
+from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, RecordOutcome
+from imgpipeline.detect.report import Stage, StageClock
+from imgpipeline.ledger import Fingerprint
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
 from imgpipeline.stream.gap_reasons import HoleExplainer
 from imgpipeline.vision.detector import Detector, self_test
 
+_MAX_BYTES = 4 * 2**20
 _POLL_S = 0.1
 _DRAFTS_AHEAD = 8
 _FINISH_S = 2.0
-"""How long a stopped run still works on what was fetched; the rest is left to the next one."""
+"""How long a stopped run still works on fetched records; the next run takes the rest."""
 
 Found = RecordOutcome | list[Gap]
 Item = tuple[Partition, KafkaRecord | None, Future[Any]]
-"""Partition, its record (None for a hole), and what was `Found` in it, which may be under way."""
+"""Partition, record (None for a hole), and a future of what is `Found` in it."""
+
+
+@dataclass(slots=True)
+class SegmentDraft:
+    """The outcomes of a partition since its last segment; decides when the next segment is due."""
+
+    partition: Partition
+    """The topic and partition."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """In the order of offsets."""
+    record_times: list[datetime] = field(default_factory=list)
+    """Kafka times of the records, for the latency."""
+    fingerprint: Fingerprint | None = None
+    """Fingerprint of the last record; None without records. The record itself may be large and is not kept."""
+    opened_at_s: float = 0.0
+    """When the first outcome was ready, by a monotonic clock."""
+    ready_at_s: float = math.inf
+    """When the last outcome was ready, by a monotonic clock."""
+    size_bytes: int = 0
+    """Estimated size of the segment before compression."""
+
+    def add(self, outcome: Outcome, record: KafkaRecord | None, now_s: float) -> None:
+        """Adds the outcome of the next offset, or a gap."""
+        if not self.outcomes:
+            self.opened_at_s = now_s
+        self.ready_at_s = now_s
+        self.outcomes.append(outcome)
+        self.size_bytes += _weight(outcome)
+        if record is not None:
+            self.fingerprint = Fingerprint.of(record)
+            if record.time is not None and record.replay_of is None:  # the time of a replay says nothing of the latency
+                self.record_times.append(record.time)
+
+    def is_due(self, now_s: float, *, max_records: int, max_age_s: float) -> bool:
+        """Whether the segment should be put now."""
+        if not self.outcomes:
+            return False
+        full = len(self.outcomes) >= max_records or self.size_bytes >= _MAX_BYTES
+        return full or now_s - self.opened_at_s >= max_age_s
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the draft has dead letters and no frame. If so, run a self-test before blaming the records."""
+        return any(isinstance(o, DeadLetter) for o in self.outcomes) and not any(
+            isinstance(o, Frame) for o in self.outcomes
+        )
+
+
+def _weight(outcome: Outcome) -> int:
+    if isinstance(outcome, Gap):
+        return 80
+    if isinstance(outcome, Notice):
+        return 500 + len(json.dumps(dict(outcome.attributes)))
+    if isinstance(outcome, DeadLetter):
+        return 500 + len(outcome.raw_base64 or "") + len(outcome.key_base64 or "")
+    # A producer may put megabytes into attributes.
+    boxes = len(outcome.detections) + len(outcome.weak_detections)
+    return 900 + 100 * boxes + len(json.dumps(dict(outcome.attributes)))
 
 
 class RecordPool(Protocol):
@@ -41,7 +103,7 @@ class RecordPool(Protocol):
         """Starts processing a record; returns at once."""
 
     def close(self) -> None:
-        """Ends without waiting, since a read may hang for a minute. Work that was not started is dropped."""
+        """Closes the pool without waiting, since a read may hang for a minute. Drops work that has not started."""
 
 
 @dataclass(slots=True)
@@ -49,13 +111,13 @@ class Flow:
     """What the threads of one run share."""
 
     stop: threading.Event
-    """Set from outside: commit what is finished and end."""
+    """Set by the caller of the run: commit finished outcomes and end."""
     abort: threading.Event = field(default_factory=threading.Event)
-    """Set inside: end at once, nothing more is put."""
+    """Set by the run: end at once and put nothing more."""
     items: "queue.Queue[Item]" = field(default_factory=queue.Queue)
-    """Fetched steps in progress, in order."""
+    """Fetched records and holes in progress, in order."""
     drafts: "queue.Queue[SegmentDraft | None]" = field(default_factory=lambda: queue.Queue(_DRAFTS_AHEAD))
-    """Segments that are due; None after the last one."""
+    """Segments to put; None after the last one."""
     fetched_all: threading.Event = field(default_factory=threading.Event)
     """Set when nothing more will be fetched."""
     collected_all: threading.Event = field(default_factory=threading.Event)
@@ -65,7 +127,7 @@ class Flow:
     dropped: set[Partition] = field(default_factory=set)
     """Partitions that another writer has taken over."""
     must_end_by: str | None = None
-    """Set inside: why fetching has to end; what was fetched is still finished. None while it continues."""
+    """Set by the run: why fetching must end; fetched records are still finished. None while fetching continues."""
     ended_by: str = "stopped"
     """Why fetching ended."""
     failure: BaseException | None = None
@@ -89,7 +151,7 @@ class Flow:
 
 
 def put_bounded(flow: Flow, into: "queue.Queue[Any]", item: object) -> bool:
-    """Puts an item and waits for room; returns False if it will not be taken any more."""
+    """Puts an item and waits for room; returns False if nobody will take the item any more."""
     while not (flow.abort.is_set() or flow.collected_all.is_set()):
         try:
             into.put(item, timeout=_POLL_S)
@@ -118,9 +180,9 @@ class FetchWorker:
     on_first_record: Callable[[], None]
     """Called when the first record has arrived."""
     at_log_end: Callable[[dict[Partition, int]], bool]
-    """Whether the broker confirms that these positions are the ends of the log."""
+    """Returns whether the broker confirms that these positions are the ends of the logs."""
     limit: int | None = None
-    """Ends after this many records; None: no such limit."""
+    """Maximum number of records to fetch; None: no limit."""
     fetched: int = 0
     """Records handed to the pool."""
 
@@ -144,7 +206,7 @@ class FetchWorker:
                 self.flow.ended_by = reason
                 return
             if time.monotonic() - quiet_since_s > self.settings.linger_s:
-                quiet_since_s = time.monotonic()  # idle, but not at the end of the log: the broker is in trouble
+                quiet_since_s = time.monotonic()  # not at the end of the log, so the broker is in trouble: keep waiting
 
     def _reason_to_end(self, began_s: float, quiet_since_s: float) -> str | None:
         if self.flow.dropped >= self.positions.keys():
@@ -204,7 +266,7 @@ class CollectWorker:
     detector: Detector
     """The detector, tested before frames are blamed for its errors."""
     drafts: dict[Partition, SegmentDraft] = field(default_factory=dict)
-    """Segments in the making, by partition."""
+    """The next segment of each partition."""
     stopped_at_s: float | None = None
     """When the stop was noticed, by a monotonic clock."""
 
@@ -233,7 +295,7 @@ class CollectWorker:
         return self.flow.abort.is_set() or time.monotonic() - (self.stopped_at_s or math.inf) > _FINISH_S
 
     def _take(self, partition: Partition, record: KafkaRecord | None, future: Future[Found]) -> bool:
-        """Adds the outcome of one item; returns False if there will be none, so that nothing after it may be put."""
+        """Adds the outcome of an item; returns False if there will be none, so nothing after the item may be put."""
         if partition in self.flow.dropped:
             future.cancel()
             return True
@@ -261,5 +323,5 @@ class CollectWorker:
             del self.drafts[partition]
             if draft.is_suspicious and not is_tested and not self.flow.abort.is_set():
                 self_test(self.detector)
-                is_tested = True  # for the others of this round too: all their outcomes are older
+                is_tested = True  # also valid for the other drafts of this round, whose outcomes are all older
             put_bounded(self.flow, self.flow.drafts, draft)

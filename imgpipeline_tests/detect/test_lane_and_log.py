@@ -4,7 +4,7 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.detect.repair.new_chain import begin_new_chain, find_contradictions
+from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger import fix_ends, list_chains
 from imgpipeline.settings import utc_now

@@ -6,7 +6,7 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.contracts.keys import DAMAGED, METADATA
-from imgpipeline.detect.repair.ledger_repair import repair_ledger
+from imgpipeline.detect.ledger_repair import repair_ledger
 from imgpipeline.ledger.repair.repair_list import list_repairs, still_open
 from imgpipeline.ledger.repair.steps import RepairReport
 from imgpipeline.settings import utc_now

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.detect import LaneReport, follow_lane
-from imgpipeline.detect.child import Child
+from imgpipeline.detect.crash_search import Child
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
 from imgpipeline.stream.lanes import Lane
@@ -122,7 +122,7 @@ def test_fault_38_a_process_that_cannot_start_blames_no_frame(
     poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(monkeypatch, "this is no plan")
-    with pytest.raises(Exception, match="ended before it got one: exit status 1"):
+    with pytest.raises(Exception, match="ended before it received a record: exit status 1"):
         follow_carefully(poisoned)
     assert check(poisoned.settings, drained=False).dead_letters == []
 

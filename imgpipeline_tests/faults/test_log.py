@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.detect.repair.new_chain import begin_new_chain, find_contradictions
+from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance
 from imgpipeline.settings import Settings, utc_now
@@ -86,7 +86,7 @@ def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_give
 
     lane.announce(3, source="other")
     assert read_log(lane.settings) == [replace(log, log_start=0, log_end=3)]
-    with pytest.raises(LedgerError, match=r"ends at 5, the log already at 3.*imgpipeline ledger new-chain"):
+    with pytest.raises(LedgerError, match=r"ends at 5, but the log ends at 3.*imgpipeline ledger new-chain"):
         lane.follow()
     lane.announce(5, source="other", first=3)
     with pytest.raises(LedgerError, match=r"offset 4 is not the one.*imgpipeline ledger new-chain"):

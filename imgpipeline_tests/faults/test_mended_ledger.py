@@ -22,7 +22,7 @@ from imgpipeline_tests.servers.s3_server import S3Server
 pytestmark = pytest.mark.fault(40)
 
 REPAIR = """
-from imgpipeline.detect.repair.ledger_repair import repair_ledger
+from imgpipeline.detect.ledger_repair import repair_ledger
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings, utc_now
 
@@ -141,7 +141,7 @@ def test_fault_40_days_that_a_repair_left_to_be_built_are_built_by_the_next(
         raise DiedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("imgpipeline.detect.repair.ledger_repair.build_noted_days", die)
+        patched.setattr("imgpipeline.detect.ledger_repair.build_noted_days", die)
         with pytest.raises(DiedError):
             repair(followed)
     assert repair(followed).days == (START.date(),)

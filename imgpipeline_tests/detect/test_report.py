@@ -1,9 +1,9 @@
-"""The clock of the stages tells where the time of a run went."""
+"""The stage clock measures where the time of a run goes."""
 
 import threading
 import time
 
-from imgpipeline.detect.stages import Stage, StageClock, StageReport
+from imgpipeline.detect.report import Stage, StageClock, StageReport
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 
 
@@ -11,13 +11,13 @@ def lines(clock: StageClock) -> dict[Stage, StageReport]:
     return {line.stage: line for line in clock.report()}
 
 
-def test_before_any_work_every_stage_has_a_line_of_nothing():
+def test_every_stage_has_a_line_of_zeros_before_any_work():
     assert [(line.stage, line.items, line.busy_s, line.ms_each) for line in StageClock().report()] == [
         (stage, 0, 0.0, 0.0) for stage in Stage
     ]
 
 
-def test_work_of_several_threads_is_added_up_and_waiting_becomes_a_queue_length():
+def test_the_work_of_several_threads_is_summed_and_waiting_time_becomes_a_queue_length():
     clock, meet = StageClock(), threading.Barrier(2)
     ready_s = time.perf_counter()
 
@@ -36,7 +36,7 @@ def test_work_of_several_threads_is_added_up_and_waiting_becomes_a_queue_length(
     assert line.items == 2
     assert line.busy_s >= 0.1
     lasted_s = line.busy_s / line.at_work
-    assert lasted_s < line.busy_s < 2 * lasted_s + 0.001, "two threads worked side by side"
+    assert lasted_s < line.busy_s < 2 * lasted_s + 0.001, "two threads worked in parallel"
     assert line.queue_length > 0
 
 

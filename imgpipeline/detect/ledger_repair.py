@@ -1,40 +1,28 @@
 """`imgpipeline ledger repair`: restores the outcomes of offsets whose segment was damaged or removed.
 
 Segments that a bundle still has are put back byte for byte (`ledger.repair.restoring`). The others are read from Kafka
-and detected again (`reread`), and put so that no offset gets two outcomes (`ledger.repair.mending`). Then the tables of
-the affected days are built again. docs/repair.md explains the whole.
+and detected again (`repair_source`), and put so that no offset gets two outcomes (`ledger.repair.mending`). Then the
+tables of the affected days are rebuilt. docs/repair.md explains the whole process.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from kafka import KafkaAdminClient
-
-from imgpipeline.contracts.keys import (
-    ChainId,
-    audit_state_key,
-    is_import,
-    next_chain,
-    parse_segment_key,
-)
-from imgpipeline.contracts.log import LogRange
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, RecordOutcome, offsets_of
-from imgpipeline.detect.repair.reread import RecordSource, check_neighbours
+from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_segment_key
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome, RecordOutcome, offsets_of
+from imgpipeline.detect.repair_source import RepairSource, open_source
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.build.repaired_days import build_noted_days, named_end
+from imgpipeline.lake.build.repaired_days import build_noted_days
 from imgpipeline.ledger import DayIndex, Provenance, days_of_chain, list_chains
 from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, find_damage
 from imgpipeline.ledger.repair.days_to_build import DaysToBuild
-from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
+from imgpipeline.ledger.repair.mending import ChainChangedError, Mender
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
 from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.ledger.repair.steps import RepairReport, RepairStep, first_step
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Clock, Settings
-from imgpipeline.stream.connection import open_admin
-from imgpipeline.stream.log import ask_logs, ask_topic
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import Detector, self_test
 
@@ -58,20 +46,19 @@ def repair_ledger(
         settings: Name broker, store and model.
         store: Holds the ledger.
         key: Only this segment's chain, and only the range that contains it. Default: all chains.
-        without_kafka: Record gaps, whatever Kafka has.
+        without_kafka: Record gaps even for records that Kafka still has.
         dry_run: Change nothing; report what would be done.
         clock: Tells the time.
-        progress: Called with each outcome that was put.
+        progress: Called with the number of outcomes after each put.
 
     Returns:
-        What was done. Days that an earlier repair left to be built are built too.
+        What was done, including days that an earlier repair left to be built.
 
     Raises:
         ConfigurationError: The topic of a chain does not exist.
         UsageError: The key is not that of a segment.
-        LedgerError: The log is not the one that the chain was made of, or the damage is of a kind that cannot be
-            repaired.
-        TransientError: Store or broker do not answer, or other writers won the race for the repair repeatedly.
+        LedgerError: The log is not the one that the chain was built from, or the damage cannot be repaired.
+        TransientError: Store or broker do not answer, or the repair lost the write race repeatedly.
     """
     repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
     blocked: list[LedgerError | ConfigurationError] = []
@@ -94,7 +81,7 @@ def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
     parsed = parse_segment_key(key)
     if parsed is None:
         raise UsageError(
-            f"{key} is not the key of a segment.", next_step="give one as errors name it: metadata/…/….jsonl.zst"
+            f"{key} is not the key of a segment.", next_step="give a key as in error messages: metadata/…/….jsonl.zst"
         )
     return [parsed[0]]
 
@@ -106,47 +93,6 @@ def _chosen(damage: ChainDamage, key: str | None) -> ChainDamage:
     at = parsed[1]
     stretches = tuple(s for s in damage.stretches if s.start <= at and (s.end is None or at < s.end))
     return ChainDamage(stretches, tuple(found for found in damage.covered if found.start == at))
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The sources from which the outcomes of one chain can be rebuilt."""
-
-    chain: ChainId
-    settings: Settings
-    log: LogRange | None
-    admin: KafkaAdminClient | None
-    has_successor: bool
-
-    def end_of(self, store: ObjectStore, stretch: BrokenStretch) -> int:
-        """Returns where a broken range ends, even if no segment says so."""
-        last = stretch.objects[-1] if stretch.objects else None
-        if stretch.end is not None:
-            return stretch.end
-        if last is None or self.has_successor or is_lid(last):
-            return (last.start if last else stretch.start) + 1
-        if self.log is None:
-            return max(last.start + 1, named_end(store, self.chain))
-        if self.log.log_end <= last.start:
-            raise LedgerError(
-                f"{last.key} is damaged, and the log ends at {self.log.log_end} already: it was truncated.",
-                next_step="find out what happened to the log; `--without-kafka --key KEY` records a gap",
-            )
-        return self.log.log_end
-
-    def pieces(self, store: ObjectStore, stretch: BrokenStretch) -> list[Piece]:
-        """Returns the pieces to put; if no other writer is possible any more, offsets need no segments of their own."""
-        pieces = pieces_of(stretch, self.end_of(store, stretch))
-        return pieces if self.log else [replace(piece, is_tail=False) for piece in pieces]
-
-    def is_closing(self, stretch: BrokenStretch, piece: Piece) -> bool:
-        """Whether a piece is the segment that closed the chain: the last one of a chain that has a successor."""
-        return self.has_successor and stretch.end is None and piece.start == stretch.objects[-1].start
-
-    def check(self) -> None:
-        """Checks that the topic is still the one that was fetched from."""
-        if self.log and self.admin and ask_topic(self.admin, self.settings)[0] != self.log.topic_id:
-            raise TransientError(f"The topic {self.log.topic} was re-created while it was read.")
 
 
 @dataclass(slots=True)
@@ -170,7 +116,7 @@ class _Repair:
         self.steps += restoring.steps
         if damage.is_none:
             return
-        with self.source_of(chain) as source:
+        with open_source(self.settings, self.store, chain, without_kafka=self.without_kafka) as source:
             if dry_run:
                 self.steps += _planned(self.store, source, damage)
             else:
@@ -181,17 +127,17 @@ class _Repair:
         opened = [] if dry_run else [entry for entry in still_open(list_repairs(self.store)) if entry.chain == chain]
         damage = find_damage(self.store, chain)
         if not damage.stretches:
-            # A paused repair can no longer put anything: each of its puts depends on the damage it has found.
+            # A paused repair can no longer put anything, because each put requires the damage that it found.
             for entry in opened:
                 close_repair(self.store, entry)
         return damage
 
     def finish(self, blocked: tuple[str, ...], key: str | None) -> RepairReport:
-        """Builds the noted days, and returns what was done."""
+        """Builds the noted days and returns the report."""
         steps = tuple(self.steps)
         self.notes.renew()
         if steps:
-            # The counts of the last audit may be outdated: the next one reads everything.
+            # The counts of the last audit may be outdated, so the next audit reads everything.
             self.store.delete(audit_state_key())
         try:
             built = build_noted_days(self.store, settings=self.settings, now=self.clock())
@@ -201,35 +147,8 @@ class _Repair:
                 raise
             return RepairReport(steps, (), error.message, blocked)
 
-    @contextlib.contextmanager
-    def source_of(self, chain: ChainId) -> Iterator[_Source]:
-        """Finds the log that a chain was built from, if it still exists."""
-        settings = self.settings.model_copy(update={"kafka_topic": chain.topic})
-        has_successor = next_chain(chain) in list_chains(self.store, chain.topic)
-        if self.without_kafka or has_successor:
-            yield _Source(chain, settings, None, None, has_successor)
-            return
-        if is_import(chain):
-            raise ConfigurationError(
-                f"{chain} is an import: Kafka has no copy of it.",
-                next_step="`imgpipeline ledger repair --without-kafka --key KEY` records a gap in place of one "
-                "segment; then put its rows into a file of their own and import that one under another --name",
-            )
-        with open_admin(settings) as admin:
-            topic_id = chain.topic_id.partition("~")[0]
-            try:
-                logs = ask_logs(admin, settings).ranges
-            except ConfigurationError as error:
-                raise ConfigurationError(
-                    f"{chain} cannot be repaired from Kafka: {error.message}",
-                    next_step="if the topic is gone for good, `imgpipeline ledger repair --without-kafka --key KEY` "
-                    "records a gap in place of one segment",
-                ) from error
-            same = (log for log in logs if (log.topic_id, log.partition) == (topic_id, chain.partition))
-            yield _Source(chain, settings, next(same, None), admin, has_successor)
-
-    def mend_chain(self, source: _Source, damage: ChainDamage, key: str | None) -> None:
-        """Repairs until nothing is broken: others may write at the same time."""
+    def mend_chain(self, source: RepairSource, damage: ChainDamage, key: str | None) -> None:
+        """Repairs until nothing is broken, since other processes may write at the same time."""
         for _ in range(_ROUNDS):
             try:
                 for found in damage.covered:
@@ -244,10 +163,10 @@ class _Repair:
             if damage.is_none:
                 return
         raise TransientError(
-            f"Others wrote {_ROUNDS} times to {source.chain} during its repair.", next_step="run the command again"
+            f"The repair of {source.chain} lost the write race {_ROUNDS} times.", next_step="run the command again"
         )
 
-    def _mender(self, source: _Source, stretch: BrokenStretch | None) -> Mender:
+    def _mender(self, source: RepairSource, stretch: BrokenStretch | None) -> Mender:
         made_by = Provenance("", "", self.settings.results_hash(), _MADE_BY)
         if self._detector is not None:
             use = self._detector.use
@@ -257,53 +176,48 @@ class _Repair:
         before = stretch.before.fingerprint if stretch and stretch.before else None
         return Mender(self.store, source.chain, made_by, self.clock, DayIndex(self.store), before)
 
-    def _mend(self, source: _Source, stretch: BrokenStretch) -> None:
-        if source.log:
-            check_neighbours(source.settings, source.log, stretch)
+    def _mend(self, source: RepairSource, stretch: BrokenStretch) -> None:
+        source.check_neighbours(stretch)
         pieces = source.pieces(self.store, stretch)
-        records = self._records(source)
+        work = self._work(source)
         mender = self._mender(source, stretch)
         days = days_of_chain(self.store, source.chain, stretch.start, pieces[-1].end)
         self.notes.cover(days)
-
-        def make(piece: Piece) -> Iterator[Made]:
-            if source.is_closing(stretch, piece):
-                return iter([(Gap(piece.start, piece.end, GapReason.CLOSED), None)])
-            return records.make(source.chain.partition, piece.start, piece.end)
-
-        for done in mender.mend(stretch, pieces, make, lambda outcomes: self._check(source, outcomes), days=days):
+        for done in mender.mend(
+            stretch,
+            pieces,
+            lambda piece: source.make(work, stretch, piece),
+            lambda outcomes: self._check(source, outcomes),
+            days=days,
+        ):
             start, end = done.piece.start, done.piece.end
             if offsets_of(done.outcomes[0])[0] == start:
                 self.steps.append(first_step(source.chain, start, end, done.bad, done.kept))
             self.steps[-1] = self.steps[-1].with_outcomes(done.outcomes)
             self.progress(len(done.outcomes))
 
-    def _records(self, source: _Source) -> RecordSource:
-        if source.log and self._detector is None:
+    def _work(self, source: RepairSource) -> FrameWork | None:
+        if source.log is None:
+            return None
+        if self._detector is None:
             self._detector = load_configured_detector(self.settings)
-        work = None
-        if self._detector is not None:
-            work = FrameWork(self.settings, ImageReader(self.store, self.settings), self._detector, self.clock)
-        return RecordSource(source.settings, source.log, work)
+        return FrameWork(self.settings, ImageReader(self.store, self.settings), self._detector, self.clock)
 
-    def _check(self, source: _Source, outcomes: list[Outcome]) -> None:
+    def _check(self, source: RepairSource, outcomes: list[Outcome]) -> None:
         """Ensures before a segment is put that its days are noted, the topic is the same, and the model works."""
-        source.check()
+        source.check_topic()
         kinds = {type(outcome) for outcome in outcomes}
         if DeadLetter in kinds and Frame not in kinds and self._detector:
             self_test(self._detector)
         self.notes.cover(o.day for o in outcomes if isinstance(o, RecordOutcome) and o.day)
 
 
-def _planned(store: ObjectStore, source: _Source, damage: ChainDamage) -> Iterator[RepairStep]:
+def _planned(store: ObjectStore, source: RepairSource, damage: ChainDamage) -> Iterator[RepairStep]:
     for found in damage.covered:
         yield RepairStep(source.chain, found.key, found.start, found.start, found.why, "removed")
     for stretch in damage.stretches:
-        if source.log:
-            check_neighbours(source.settings, source.log, stretch)
+        source.check_neighbours(stretch)
         over = {found.start: found for found in stretch.objects}
         for piece in source.pieces(store, stretch):
-            bad = over.get(piece.start)
-            first = source.log.log_start if source.log else piece.end
-            made_of = "gap" if first >= piece.end else "kafka" if first <= piece.start else "kafka and gap"
+            bad, made_of = over.get(piece.start), source.describe(piece)
             yield first_step(source.chain, piece.start, piece.end, bad, None, made_of)
