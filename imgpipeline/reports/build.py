@@ -10,35 +10,34 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, state_of
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.reports.charts import draw_picture
 from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
-from imgpipeline.reports.picture import draw_picture
 from imgpipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class ReportBuild:
-    """How a report was made, or that there was nothing to do."""
+    """Result of a build, also of one that had nothing to do."""
 
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored report was built from these inputs."""
+    """Whether the stored report was already built from these inputs."""
     key: str
-    """Its object."""
+    """Object key."""
     size_bytes: int
     """Size of the page."""
     headline: Headline
     """The figures at its top."""
     picture_svg: bytes
-    """A small picture of the day (SVG, `image/svg+xml`): detections by hour, stacked by label. At most 14,000 bytes, so
-    that it stays below 20 kB as base64."""
+    """A small SVG file of the detections by hour, stacked by label."""
     inputs: str
-    """Fingerprint of its inputs: the same for the same tables, ledger, settings and code."""
+    """Fingerprint of its inputs."""
     recipe: str
-    """Hash of what makes reports: code, templates, queries and settings."""
+    """Hash of code, templates, queries and settings."""
     duration_s: float
-    """How long this call took, in seconds."""
+    """Duration of the call in seconds."""
 
 
 def build_report(
@@ -50,30 +49,31 @@ def build_report(
     now: datetime,
     cache_dir: Path | None = None,
 ) -> ReportBuild:
-    """Brings the stored report of a day up to the day's tables and its last audit. No segment is read.
+    """Builds the stored report of a day from the day's tables and its last audit. No segment is read.
 
     Args:
         store: The object store.
-        settings: Where pictures may be read from, and the settings of the summaries.
+        settings: They tell which images may be read, and how summaries count.
         day: UTC day.
-        force: Make it again even if nothing is new.
-        now: The clock: whether the day is over. It is not shown, so that the same inputs give the same bytes.
+        force: Rebuild even if nothing is new.
+        now: Current time; it decides whether the day is over. The page does not show it, so that the same inputs give
+            the same bytes.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
 
     Returns:
-        What is stored now.
+        The stored report.
 
     Raises:
-        PermanentError: There is nothing of that day, it was not built yet, or a stored table is no Parquet file of
+        PermanentError: There is nothing for the day, it is not built yet, or a stored table is not a Parquet file of
             this project.
-        TransientError: The store does not answer, or others were faster eight times.
+        TransientError: The store does not answer, or the build lost the write race eight times.
     """
     began_s = time.perf_counter()
     entry = DailyReport(store, settings, day, now, cache_dir)
     done = build(entry, force=force)
     ((key, headline),) = done.manifests.items()
     if headline is None:
-        raise AssertionError(f"a page without figures was put as {key}")
+        raise AssertionError(f"{key} was stored without figures")
     return ReportBuild(
         day=day,
         skipped=done.skipped,
@@ -89,29 +89,29 @@ def build_report(
 
 @dataclass(slots=True)
 class DailyReport(Derived[Headline | None]):
-    """A day's report, as an entry of the contract. A page that is none of this release has no figures."""
+    """A day's report as a derived object. A page of another release has no headline."""
 
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """Where pictures may be read from, and the settings of the summaries."""
+    """They tell which images may be read, and how summaries count."""
     day: date
     """UTC day."""
     now: datetime
-    """The clock: whether the day is over."""
+    """Current time; it decides whether the day is over."""
     cache_dir: Path | None
     """Where fetched day tables are kept."""
     page: bytes = b""
-    """The stored page, once it was read."""
+    """The stored page, after `read`."""
     _inputs: ReportInputs | None = None
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"the report of {self.day}"
 
     def read(self) -> dict[str, StoredObject[Headline | None] | None]:
-        """Returns what is stored, and keeps its page."""
+        """Reads the stored report and keeps its page."""
         key = report_key(self.day)
         try:
             found = self.store.fetch(key)
@@ -121,16 +121,16 @@ class DailyReport(Derived[Headline | None]):
         return {key: StoredObject(read_headline(found.data), found.e_tag, len(found.data))}
 
     def origin(self, manifest: Headline | None, /) -> Origin:
-        """Returns what the page names."""
+        """Returns the origin that the page states."""
         return Origin({"inputs": manifest.inputs}, manifest.recipe) if manifest else Origin({}, "")
 
     def wanted(self, _stored: Mapping[str, StoredObject[Headline | None] | None], /) -> Origin:
-        """Returns the fingerprint of its current inputs."""
+        """Reads the current inputs and returns their fingerprint."""
         self._inputs = read_inputs(self.store, self.settings, self.day, now=self.now)
         return Origin({"inputs": self._inputs.fingerprint}, self._inputs.recipe)
 
     def make(self, _start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
-        """Makes the page."""
+        """Renders the page."""
         from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
 
         inputs = self._inputs or read_inputs(self.store, self.settings, self.day, now=self.now)
@@ -141,23 +141,21 @@ class DailyReport(Derived[Headline | None]):
 def current_page(
     store: ObjectStore, settings: Settings, day: date, *, now: datetime, cache_dir: Path | None = None
 ) -> bytes:
-    """Returns a day's report as it is now: the stored one where nothing is new, else one made for this answer.
+    """Returns an up-to-date report of a day: the stored one if nothing is newer, otherwise one rendered for this call.
 
-    It also shows what the ledger has behind the tables, or of a day that was not built yet.
-
-    Nothing is put: reading a report needs no right to write. Stored reports are of UTC days; that of a day of another
-    time zone is always made.
+    It includes segments that are newer than the tables, and days that are not built yet. Nothing is written, so the
+    caller needs no write access. Only UTC days have stored reports.
 
     Args:
         store: The object store.
-        settings: As for `build_report`; their time zone is that of the day.
+        settings: As for `build_report`, with the time zone of the day.
         day: Day of that time zone.
-        now: The clock.
+        now: As for `build_report`.
         cache_dir: As for `build_report`.
 
     Raises:
-        PermanentError: There is nothing of that day, or a stored table is no Parquet file of this project.
-        LedgerError: A segment behind the tables cannot be read.
+        PermanentError: There is nothing for the day, or a stored table is not a Parquet file of this project.
+        LedgerError: A segment newer than the tables cannot be read.
         TransientError: The store does not answer.
     """
     from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV

@@ -1,7 +1,7 @@
-"""Draws charts as inline SVG.
+"""Draws SVG charts: inline elements for a page, and a small standalone picture of a day.
 
-Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so that a
-chart fills its container and text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
+Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so a chart
+fills its container and its text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
 names its number.
 """
 
@@ -10,21 +10,56 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imgpipeline.reports.wording import number, short_number, visible
+from imgpipeline.contracts.counts import counted
+from imgpipeline.reports.headline import Headline, LabelHours
+from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
 
+SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
+"""Colours of the classes `s0` to `s7`. The last one is for labels without a colour."""
+OTHERS = "others"
+"""Name of the series that sums the labels without a colour."""
+OTHERS_STYLE = f"s{len(SERIES_COLOURS) - 1}"
+"""Class of that series."""
+
+Colour = tuple[int, int, int]
+"""Blue, green, red, each 0 to 255."""
+
+MOST_BYTES = 14_000
+"""Limit of the picture of a day: less than 20 kB in base64."""
+_PICTURE_PX = (640, 300)
+_PICTURE_CHART_PX = 210
+_PICTURE_SERIES = 5
+_LEGEND_PLACES = 6
 _TOP_PX = 8
-"""Space above the highest grid line for its number."""
+"""Space for the number of the highest grid line."""
 _AXIS_PX = 22
-"""Space below the bars for the names of the columns."""
+"""Space below the bars for the column names."""
 _BAR_SHARE = 0.78
-"""Share of a column that its bar takes."""
+"""Width of a bar as a share of its column."""
 _NAME_PERCENT = 22.0
-"""Width of the names beside a heat map."""
+"""Width of the row names of a heat map."""
 _ROW_PX = 24
 _STRIP_PX = 22
 _FAINTEST = 0.1
 _MOST_COLUMN_NAMES = 8
 _MOST_EDGE_NAMES = 6
+
+
+def series_style(place: int, label: LabelHours) -> str:
+    """Returns the class of a series in a chart, by its place; the series without a label is grey."""
+    return f"s{place}" if label.label else OTHERS_STYLE
+
+
+def label_style(label: str, top: Sequence[LabelHours]) -> str:
+    """Returns the class of a label; the same everywhere on a page."""
+    places = [place for place, one in enumerate(top) if one.label == label]
+    return f"s{places[0]}" if places and label else OTHERS_STYLE
+
+
+def label_colour(label: str, top: Sequence[LabelHours]) -> Colour:
+    """Returns a label's colour for drawing on images."""
+    red, green, blue = bytes.fromhex(SERIES_COLOURS[int(label_style(label, top)[1:])][1:])
+    return blue, green, red
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +71,7 @@ class Series:
     values: tuple[float, ...]
     """One number per column, >= 0."""
     style: str
-    """Class in the style sheet that colours it."""
+    """Its class in the style sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +94,12 @@ def bar_chart(
     height_px: int = 220,
     tooltips: bool = True,
 ) -> str:
-    """Draws bars, stacked if there are several series.
+    """Draws a bar chart; several series are stacked.
 
     Args:
         caption: Its name and description.
         columns: A name for each column, in order.
-        series: From the bottom up; each has a value for each column.
+        series: From the bottom up, each with a value per column.
         height_px: Height of the whole chart.
         tooltips: Whether each bar names its number.
 
@@ -93,11 +128,11 @@ def bar_chart(
 
 
 def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
-    """Draws bins side by side, with the numbers of their edges below.
+    """Draws a histogram with the edges of its bins below.
 
     Args:
         caption: Its name and description.
-        edges: Lower bounds of all bins, and the upper bound of the last.
+        edges: Lower bounds of all bins, then the upper bound of the last one.
         counts: One number per bin.
         height_px: Height of the whole chart.
 
@@ -117,16 +152,16 @@ def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, 
     parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
     every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
     for at in range(0, len(edges), every):
-        # The outermost names stay inside the chart.
+        # Keeps the outermost names inside the chart.
         side = {0: "column first", len(counts): "column last"}.get(at, "column")
         parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
     return _svg(caption, height_px, parts, "chart axis")
 
 
 def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """Draws rows of cells; a darker cell means a higher number.
+    """Draws rows of cells; the darker, the higher the number.
 
-    Darkness grows with the square root, so that rare values are visible beside frequent ones.
+    Darkness grows with the square root, so rare values stay visible next to frequent ones.
 
     Args:
         caption: Its name and description.
@@ -190,7 +225,7 @@ def strip(values: Sequence[float], largest: float, told: str, style: str = "s0")
 
 
 def bar(value: float, largest: float, style: str = "s0") -> str:
-    """Draws a horizontal bar for a table cell whose number is beside it; screen readers skip it."""
+    """Draws a horizontal bar for a table cell. Screen readers skip it, because the next cell has the number."""
     width = 100 * value / largest if largest > 0 else 0
     return (
         '<svg class="bar" aria-hidden="true" width="100%" height="8">'
@@ -222,7 +257,7 @@ def _grid_line(share: float, plot_px: int) -> str:
 
 
 def _tick_name(tick: float, share: float, plot_px: int) -> str:
-    """Writes a number beside its grid line, in the margin at the left of the chart."""
+    """Writes a number next to its grid line, in the left margin."""
     y = _n(_TOP_PX + plot_px * (1 - share) + 4)
     return f'<text class="tick" x="-8" y="{y}">{short_number(tick)}</text>'
 
@@ -258,3 +293,64 @@ def _text(text: str, most: int | None = None) -> str:
 def _n(value: float) -> str:
     """Returns a coordinate with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def draw_picture(headline: Headline) -> bytes:
+    """Draws a small picture of a day: detections by hour, stacked by label.
+
+    It carries its own styles, because the Dagster UI shows it as an image.
+
+    Args:
+        headline: The figures of a report.
+
+    Returns:
+        An SVG file, UTF-8, of at most `MOST_BYTES`.
+    """
+    top = _shortened(headline)
+    width_px, height_px = _PICTURE_PX
+    text = f"{counted(headline.detections, 'detection')} in {counted(headline.frames, 'frame')}"
+    series = [Series(_name(one), one.counts, series_style(place, one)) for place, one in enumerate(top)]
+    caption = Caption("picture", f"Detections by hour, {headline.day.isoformat()}", text)
+    chart = bar_chart(caption, headline.hour_names, series, height_px=_PICTURE_CHART_PX, tooltips=False)
+    legend = "".join(_legend_entry(place, one) for place, one in enumerate(top))
+    styles = "".join(f".s{place}{{fill:{colour}}}" for place, colour in enumerate(SERIES_COLOURS))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_px}" height="{height_px}" '
+        f'font-family="system-ui,sans-serif" font-size="12"><style>{styles}'
+        ".grid{stroke:#e4e4e0}.ground{stroke:#8a8a86}.tick,.column{fill:#6b6b67;font-size:11px}.column{text-anchor:middle}.tick{text-anchor:end}svg{overflow:visible}"
+        f'</style><rect width="100%" height="100%" rx="8" fill="#fff"/>'
+        f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1c1c1a">{long_day(headline.day)}</text>'
+        f'<text x="16" y="44" fill="#6b6b67">{text}{_busiest(headline)}</text>'
+        f'<svg x="48" y="56" width="{width_px - 64}" height="{_PICTURE_CHART_PX}">{chart}</svg>{legend}</svg>'
+    ).encode()
+
+
+def _name(one: LabelHours) -> str:
+    return one.label or OTHERS
+
+
+def _shortened(headline: Headline) -> tuple[LabelHours, ...]:
+    """Returns the most frequent labels, with all others summed up as one."""
+    top, hours = headline.top, range(len(headline.hour_names))
+    named = [one for one in top if one.label]
+    rest = [*named[_PICTURE_SERIES:], *(one for one in top if not one.label)]
+    if not rest:
+        return tuple(named)
+    others = LabelHours("", tuple(sum(one.counts[hour] for one in rest) for hour in hours))
+    return (*named[:_PICTURE_SERIES], others)
+
+
+def _legend_entry(place: int, one: LabelHours) -> str:
+    width_px, height_px = _PICTURE_PX
+    x, y = 16 + place * (width_px - 32) / _LEGEND_PLACES, height_px - 16
+    name = html.escape(visible(_name(one), 11))
+    return (
+        f'<rect class="{series_style(place, one)}" x="{x:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>'
+        f'<text x="{x + 15:.0f}" y="{y}" fill="#1c1c1a">{name}</text>'
+    )
+
+
+def _busiest(headline: Headline) -> str:
+    if headline.busiest_hour is None:
+        return ""
+    return f", busiest hour {hour_span(headline.hour_names[headline.busiest_hour])} {headline.timezone}"

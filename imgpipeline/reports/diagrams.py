@@ -1,18 +1,16 @@
-"""The charts of a report, with their titles, text alternatives and tables of numbers."""
+"""The charts of a report with their titles, text alternatives and tables of numbers, and the tables by hour."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from imgpipeline.contracts.counts import counted
 from imgpipeline.reports import charts
-from imgpipeline.reports.charts import Caption, Series
+from imgpipeline.reports.charts import OTHERS, OTHERS_STYLE, Caption, Series, label_style, series_style
 from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
-from imgpipeline.reports.findings import Findings
+from imgpipeline.reports.findings import Findings, SourceObjects
 from imgpipeline.reports.headline import TOP_LABELS
-from imgpipeline.reports.palette import OTHERS, OTHERS_STYLE, label_style, series_style
-from imgpipeline.reports.seen_objects import SourceObjects
 from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
 
 _HEAT_MAP_ROWS = 24
@@ -20,7 +18,7 @@ _NAME_CHARACTERS = 12
 _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
-"""Charts that are placed side by side."""
+"""Charts that are shown side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +26,17 @@ class Diagram:
     """One chart with its title and table."""
 
     title: str
-    """A few words."""
+    """Title of the chart."""
     svg: Markup
     """The chart; safe to insert into a page."""
     header: tuple[str, ...]
-    """Header of the table of its numbers."""
+    """Column names of the table of numbers."""
     rows: tuple[tuple[str, ...], ...]
     """The numbers of the chart, for readers who cannot see it."""
 
 
 def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -> dict[str, Diagram]:
-    """Draws the charts of a day, except those whose numbers are all zero.
+    """Draws the charts of a day, except those without numbers.
 
     Args:
         figures: The numbers of a day.
@@ -46,8 +44,8 @@ def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -
         timezone: Name of the time zone of its hours.
 
     Returns:
-        `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`, `dimensions`, `brightness`,
-        `sharpness`, `latency`.
+        The charts by name: `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`,
+        `brightness`, `sharpness`, `latency`.
     """
     drawn = {
         "object_hours": _object_hours(figures, findings.objects or (), timezone),
@@ -55,7 +53,7 @@ def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -
         "heat_map": _heat_map(figures, timezone),
         "label_sources": _label_sources(figures),
         "frame_hours": _frame_hours(figures, timezone),
-        "sizes": _bins("sizes", "Size of the encoded images", figures.sizes, size, _power_of_two),
+        "sizes": _bins("sizes", "Encoded image size", figures.sizes, size, _power_of_two),
         "brightness": _bins("brightness", "Brightness (mean luma, 0 to 255)", figures.brightness, number, _by_16),
         "sharpness": _bins(
             "sharpness", "Sharpness (variance of the Laplacian)", figures.sharpness, short_number, _power_of_two
@@ -88,7 +86,7 @@ def _object_hours(figures: Figures, objects: Sequence[SourceObjects], timezone: 
     if others:
         shown.append(Series(OTHERS, tuple(sum(hours) for hours in zip(*others, strict=True)), OTHERS_STYLE))
     caption = Caption(
-        "object-hours", "Different objects by hour and label", "objects (one seen in two hours counts in both)"
+        "object-hours", "Unique objects by hour and label", "objects (one that is seen in two hours counts in both)"
     )
     return _stacked(caption, shown, names, timezone) if shown else None
 
@@ -106,7 +104,7 @@ def _frame_hours(figures: Figures, timezone: str) -> Diagram | None:
 
 
 def _stacked(caption: Caption, series: Sequence[Series], names: Sequence[str], timezone: str) -> Diagram:
-    """Draws bars per hour; the caption's text is the unit."""
+    """Draws a bar per hour; the caption's text names the unit."""
     hours = range(len(names))
     totals = [sum(one.values[hour] for one in series) for hour in hours]
     peak = totals.index(max(totals))
@@ -155,7 +153,7 @@ def _label_sources(figures: Figures) -> Diagram | None:
 
 
 def _label_count(source: SourceFigures, label: str, named: Sequence[str]) -> int:
-    """Returns a source's detections of a label; for the empty name, of all labels without a column."""
+    """Returns a source's detections of a label; for the empty label, of all labels without a column."""
     return source.labels.get(label, 0) if label else sum(n for name, n in source.labels.items() if name not in named)
 
 
@@ -166,7 +164,7 @@ def _bins(
     named: Callable[[float], str],
     following: Callable[[float], float],
 ) -> Diagram | None:
-    """Draws a histogram including the empty bins between others, so that distances look right."""
+    """Draws a histogram with the empty bins in between, so that distances look right."""
     if not histogram:
         return None
     bins = _filled(histogram, following)
@@ -200,3 +198,58 @@ def _power_of_two(lower: float) -> float:
 
 def _by_16(lower: float) -> float:
     return lower + 16
+
+
+_MOST_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HourTable:
+    """One table of hourly numbers."""
+
+    header: tuple[str, ...]
+    """Column names."""
+    rows: tuple[tuple[str, ...], ...]
+    """The first rows by hour, at most 500."""
+    is_cut: bool
+    """Whether rows are missing."""
+
+
+def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) -> dict[str, HourTable]:
+    """Returns the tables `objects`, `zones` and `lines`.
+
+    Args:
+        findings: The numbers.
+        names: Names of the hours of the day.
+        timezone: Name of their time zone.
+    """
+    objects = [
+        (h.hour, (one.source, one.label, number(h.objects), number(h.tracks), _stay(h.mean_stay_s),
+                  _stay(h.longest_stay_s)))
+        for one in findings.objects or () for h in one.hours
+    ]  # fmt: skip
+    zones = [
+        (h.hour, (zone.zone, zone.source, zone.label, duration(h.occupied_s), number(h.most_at_once),
+                  number(h.objects)))
+        for zone in findings.zones or () for h in zone.hours
+    ]  # fmt: skip
+    lines = [
+        (h.hour, (line.line, line.source, line.direction, line.label, number(h.crossings), number(h.objects)))
+        for line in findings.lines or () for h in line.hours
+    ]  # fmt: skip
+    hour = f"hour ({timezone})"
+    return {
+        "objects": _table((hour, "source", "label", "objects", "tracks", "mean stay", "longest stay"), objects, names),
+        "zones": _table((hour, "zone", "source", "label", "occupied", "most at once", "objects"), zones, names),
+        "lines": _table((hour, "line", "source", "direction", "label", "crossings", "objects"), lines, names),
+    }
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[int, tuple[str, ...]]], names: Sequence[str]) -> HourTable:
+    ordered = sorted(rows, key=lambda row: row[0])
+    shown = tuple((hour_span(names[hour]), *texts) for hour, texts in ordered[:_MOST_ROWS])
+    return HourTable(header, shown, len(ordered) > _MOST_ROWS)
+
+
+def _stay(seconds: float | None) -> str:
+    return DASH if seconds is None else duration(seconds)

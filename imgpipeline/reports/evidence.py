@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.lake.build.summaries import SUMMARIES
@@ -20,7 +19,7 @@ SELECT code, count(*), count(*) FILTER (state = 'open'), count(DISTINCT source)
 FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
 GROUP BY code ORDER BY count(*) DESC, code
 """  # noqa: S608 - own names
-"""Of the session's day: for a local day, the table `dead_letters` has those of the UTC days around it."""
+"""The semi-join keeps the dead letters of the session's day: `dead_letters` has those of all UTC days it touches."""
 _LETTERS = f"""
 SELECT topic, topic_id, partition, kafka_offset, code, message, source, image_path, "timestamp", state
 FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
@@ -30,20 +29,20 @@ ORDER BY code, topic, topic_id, partition, kafka_offset
 
 
 class Verdict(StrEnum):
-    """What the last audit says of a day, for the tables that a page shows."""
+    """Result of the last audit for the tables that a page shows."""
 
     OK = "ok"
-    """The tables hold exactly what the ledger had of the day, and summaries were the same when rebuilt."""
+    """The tables equal the ledger, and rebuilt summaries equal the stored ones."""
     BEHIND = "behind"
-    """What the tables hold is right; the ledger has more of the day."""
+    """The tables are correct, but the ledger has newer segments of the day."""
     NOT_BUILT = "not built"
-    """The day has no tables yet; all numbers come from the ledger."""
+    """The day has no tables; all numbers come from the ledger."""
     OUTDATED = "outdated"
-    """The tables were built again after the audit."""
+    """The tables were rebuilt after the audit."""
     NOT_AUDITED = "not audited"
-    """No audit has compared the day yet."""
+    """The day was not audited yet."""
     WRONG = "wrong"
-    """Tables and ledger disagreed, or something could not be read."""
+    """Tables and ledger differ, or something could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +50,39 @@ class DayVerdict:
     """The last audit of one day."""
 
     verdict: Verdict
-    """What it comes to."""
+    """Its result."""
     audited_at: datetime | None
-    """When it was made, UTC; of several days the earliest. None if there is none."""
+    """Time of the audit, UTC; the earliest of several days; None without an audit."""
     figures: DayFigures
-    """What was counted in the ledger and in Parquet."""
+    """Counts in the ledger and in Parquet."""
     summaries: tuple[tuple[str, Verdict], ...]
-    """Each summary with what it comes to, sorted."""
+    """Result for each summary, sorted by name."""
     problems: tuple[str, ...]
-    """What is wrong, one sentence each."""
+    """Problems, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterExample:
-    """One dead letter that is shown."""
+    """One dead letter of a page."""
 
     topic: str
     """Kafka topic."""
     topic_id: str
-    """Which incarnation of the topic."""
+    """Kafka topic id."""
     partition: int
     """Kafka partition."""
     offset: int
     """Kafka offset."""
     code: str
-    """Why it could not become a frame."""
+    """Reason as a code."""
     message: str
-    """What was wrong with it."""
+    """Reason as a sentence."""
     source: str | None
-    """The source; None if the record could not be read that far."""
+    """The source; None if the record does not tell."""
     image_path: str | None
-    """The announced path; None if the record could not be read that far."""
+    """The announced image path; None if the record does not tell."""
     timestamp: datetime | None
-    """The Kafka record's own time, UTC."""
+    """Timestamp of the Kafka record, UTC."""
     state: str
     """`open`, `replayed` or `resolved`."""
 
@@ -98,19 +97,19 @@ class DeadLetterGroup:
     """The dead letters of one code."""
 
     code: str
-    """Why they could not become frames."""
+    """Reason as a code."""
     count: int
-    """How many there are."""
+    """Number of dead letters."""
     still_open: int
-    """How many of them nothing has become of yet."""
+    """Dead letters in the state `open`."""
     sources: int
-    """By how many sources, where they were named."""
+    """Number of sources that they name."""
     examples: tuple[DeadLetterExample, ...]
-    """The first few of them, by topic, partition and offset."""
+    """The first ones, by topic, partition and offset."""
 
 
 def last_audit(inputs: ReportInputs) -> DayVerdict:
-    """Returns what the last audit says about the tables of a page."""
+    """Returns the last audit of the tables of a page."""
     if inputs.parts:
         return _joined([last_audit(part) for part in inputs.parts])
     if not inputs.manifests:
@@ -128,7 +127,7 @@ def last_audit(inputs: ReportInputs) -> DayVerdict:
 
 
 def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
-    """Returns the audit of several UTC days, which hold a local day: the worst verdict, and the sums of the counts."""
+    """Joins the audits of the UTC days of a local day: the worst verdict and the sums of the counts."""
     summaries: dict[str, list[Verdict]] = {}
     for name, state in (pair for one in verdicts for pair in one.summaries):
         summaries.setdefault(name, []).append(state)
@@ -144,7 +143,7 @@ def _joined(verdicts: Sequence[DayVerdict]) -> DayVerdict:
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Days of which some are built and some are not are behind."""
+    """Returns the worst verdict; `behind` if only some days are built."""
     for worst in (Verdict.WRONG, Verdict.NOT_AUDITED, Verdict.OUTDATED):
         if worst in verdicts:
             return worst
@@ -152,20 +151,16 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def read_dead_letters(session: DayQueries) -> tuple[DeadLetterGroup, ...]:
-    """Asks a session of one day for its dead letters, the most frequent code first.
+    """Reads the dead letters of a day, the most frequent code first.
 
     Args:
-        session: Opened for that day alone.
+        session: The day, opened for queries.
 
     Raises:
         LedgerError: A segment of the day cannot be read.
     """
-    examples = [_example(row) for row in session.query(_LETTERS).rows]
+    examples = [DeadLetterExample(*row) for row in session.query(_LETTERS).rows]
     return tuple(
         DeadLetterGroup(code, count, still_open, sources, tuple(e for e in examples if e.code == code))
         for code, count, still_open, sources in session.query(_CODES).rows
     )
-
-
-def _example(row: Sequence[Any]) -> DeadLetterExample:
-    return DeadLetterExample(*row)

@@ -1,11 +1,65 @@
-"""The numbers of a day's report, as values. Reading them is `questions`, showing them `page` and `charts`."""
+"""The numbers of a day's report, and the hours that they are counted in."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta, tzinfo
 
+from imgpipeline.contracts.times import format_time
+from imgpipeline.lake.sessions.local_time import hours_of, local_days
 from imgpipeline.reports.headline import LabelHours
-from imgpipeline.reports.hours import DayHours
+
+
+@dataclass(frozen=True, slots=True)
+class DayHours:
+    """The hours of one day: 24, or one more or less on a local day on which the clock is changed."""
+
+    names: tuple[str, ...]
+    """What a clock shows, such as `07`. An hour that occurs twice carries its offset from UTC: `02 +01:00`."""
+    starts: tuple[datetime, ...]
+    """Start of each hour, UTC."""
+    end: datetime
+    """End of the last hour, UTC."""
+
+    @property
+    def places(self) -> Mapping[datetime, int]:
+        """Position of each hour in the day, by its start."""
+        return {start: place for place, start in enumerate(self.starts)}
+
+    def place(self, at: datetime) -> int:
+        """Returns the position of the hour that contains an instant of the day."""
+        return max(0, bisect_right(self.starts, at) - 1)
+
+    def condition(self, column: str) -> str:
+        """Returns the SQL condition that a column, given as an SQL identifier, lies in the day."""
+        return (
+            f"({column} >= TIMESTAMPTZ '{format_time(self.starts[0])}' "
+            f"AND {column} < TIMESTAMPTZ '{format_time(self.end)}')"
+        )
+
+    def span(self, place: int) -> tuple[datetime, datetime]:
+        """Returns start and end of the hour at a position, UTC."""
+        start = self.starts[place]
+        following = [later for later in (*self.starts[place + 1 :], self.end) if later <= start + timedelta(hours=1)]
+        return start, min(following, default=start + timedelta(hours=1))
+
+
+def day_hours(day: date, zone: tzinfo) -> DayHours:
+    """Returns the hours of a day.
+
+    Args:
+        day: A day of the time zone.
+        zone: The time zone.
+    """
+    local = local_days(zone, day, day + timedelta(days=2))
+    hours = hours_of(local, day)
+    names = tuple(f"{hour.hour:02d}{_offset(hour.start, zone) if hour.is_repeated else ''}" for hour in hours)
+    later = [hour.start for n in (1, 2) for hour in hours_of(local, day + timedelta(days=n))]
+    return DayHours(names, tuple(hour.start for hour in hours), min(later))
+
+
+def _offset(start: datetime, zone: tzinfo) -> str:
+    return " " + start.astimezone(zone).isoformat()[-6:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +71,11 @@ class LabelFigures:
     hours: tuple[int, ...]
     """Detections in each hour of the day."""
     frames: int
-    """Frames it was seen in."""
+    """Frames that contain it."""
     first_seen: datetime
-    """Time of the first frame with it, UTC."""
+    """Time of the first of them, UTC."""
     last_seen: datetime
-    """Time of the last frame with it, UTC."""
+    """Time of the last of them, UTC."""
     mean_confidence: float
     """Mean confidence, 0 to 1."""
     min_confidence: float
@@ -37,14 +91,14 @@ class LabelFigures:
 
 @dataclass(frozen=True, slots=True)
 class FrameHours:
-    """The frames of all sources, or of one, over the hours of the day."""
+    """Frames by hour of the day, of one source or of all."""
 
     processed: tuple[int, ...]
-    """Frames that a detector looked at."""
+    """Frames that a detector processed."""
     gated: tuple[int, ...]
-    """Frames that were left out before detection."""
+    """Frames that were gated before detection."""
     dead_letters: tuple[int, ...]
-    """Dead letters, without those whose records are of another day than they are listed under."""
+    """Dead letters; those whose record has another day than they are listed under belong to no hour."""
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -57,7 +111,7 @@ class SourceFigures:
     """One source of the day."""
 
     source: str
-    """The camera, video or folder; empty if dead letters named none."""
+    """The camera, video or folder; empty for dead letters that name none."""
     hours: FrameHours
     """Its frames by hour."""
     first_seen: datetime | None
@@ -69,44 +123,44 @@ class SourceFigures:
     longest_pause_s: float | None
     """Longest time between two of its frames, in seconds; None if there are fewer than two."""
     dead_letters: int
-    """Its dead letters, also those that belong to no hour."""
+    """Its dead letters, including those that belong to no hour."""
     labels: Mapping[str, int]
     """Its detections by label."""
     size_bytes: int
     """Size of its encoded images."""
     observed_s: float | None = None
-    """Seconds during which it was delivering frames; None if nothing says so."""
+    """Seconds during which it delivered frames; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceBooks:
-    """What the sessions of one source account for."""
+    """The accounts of all sessions of one source."""
 
     source: str
     """The source."""
     sessions: int
-    """How many sessions there were."""
+    """Number of sessions."""
     open_sessions: int
-    """Of these, how many have not ended on this day."""
+    """Sessions that did not end on this day."""
     received: int
-    """Frames it received."""
+    """Frames received."""
     announced: int
-    """Of these, announced."""
+    """Frames announced."""
     in_tables: int
-    """Records of the sessions in the day's tables."""
+    """Frames of the sessions in the day's tables."""
     gated: int
-    """Frames left out on purpose and not announced."""
+    """Frames gated by the source and not announced."""
     dropped: Mapping[str, int]
     """Frames lost, by reason."""
     failed: int
     """Frames that could not be decoded or stored."""
     unaccounted: int
-    """Received frames of which the accounts say nothing; 0 if they add up."""
+    """Received frames that the accounts do not explain; 0 if they add up."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """One model with its thresholds, as it was used on the day."""
+    """One model with its thresholds, as used on the day."""
 
     name: str
     """Name in the registry."""
@@ -115,9 +169,9 @@ class ModelUse:
     confidence_threshold: float | None
     """Detections have a confidence above this."""
     nms_threshold: float | None
-    """Overlap (IoU) above which the weaker of two boxes was dropped."""
+    """IoU above which the weaker of two boxes is dropped."""
     frames: int
-    """Frames it looked at."""
+    """Frames it processed."""
     first_frame: datetime
     """Time of the first of them, UTC."""
     last_frame: datetime
@@ -127,7 +181,7 @@ class ModelUse:
 
 
 Histogram = tuple[tuple[float, int], ...]
-"""Lower bounds of the bins that have frames, each with its frames; sorted."""
+"""Lower bound and number of frames of each bin that has any, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +195,7 @@ class Figures:
     hours: FrameHours
     """Frames of all sources by hour."""
     sources: tuple[SourceFigures, ...]
-    """Those with most frames first."""
+    """The source with the most frames first."""
     size_bytes: int
     """Size of all encoded images."""
     sizes: Histogram
@@ -153,15 +207,15 @@ class Figures:
     latency: Histogram
     """Seconds from a frame's own time to its outcome, by powers of two."""
     dimensions: tuple[tuple[str, int], ...]
-    """Sizes in pixels such as `640x360`, each with its frames; most frequent first."""
+    """Dimensions in pixels, such as `640x360`, with their frames; most frequent first."""
     models: tuple[ModelUse, ...]
-    """In the order of their first frames."""
+    """Ordered by first frame."""
     books: tuple[SourceBooks, ...] = ()
     """The accounting of the sources that send notices, by source."""
     notices: int = 0
     """Notices of the day."""
     observed_s: float | None = None
-    """Seconds during which sources were delivering frames, summed over sources; None if nothing says so."""
+    """Observed seconds, summed over sources; None if unknown."""
 
     @property
     def frames(self) -> int:
@@ -170,7 +224,7 @@ class Figures:
 
     @property
     def dead_letters(self) -> int:
-        """Dead letters that are listed under the day."""
+        """Dead letters listed under the day."""
         return sum(source.dead_letters for source in self.sources)
 
     @property
@@ -185,14 +239,14 @@ class Figures:
 
     @property
     def busiest_hour(self) -> int | None:
-        """Place of the hour with most detections, without any that with most frames; the earliest of several."""
+        """Position of the earliest hour with the most detections (without any: frames); None on an empty day."""
         for hours in (self.detection_hours, self.hours.frames):
             if any(hours):
                 return hours.index(max(hours))
         return None
 
     def top_labels(self, most: int) -> tuple[LabelHours, ...]:
-        """Returns the most frequent labels by hour, and the sum of the others, if any, under an empty name."""
+        """Returns the most frequent labels by hour. Any others are summed up under an empty name."""
         shown = [LabelHours(label.label, label.hours) for label in self.labels[:most]]
         others = self.labels[most:]
         if others:

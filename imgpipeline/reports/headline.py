@@ -1,8 +1,4 @@
-"""The figures at the top of a report, which the page also holds as JSON for programs.
-
-The JSON is in the page's `<meta name="imgpipeline-report">`. Reading returns exactly what was written; the JSON of a
-page of another version is not read.
-"""
+"""The figures at the top of a report. The page also carries them as JSON, in `<meta name="imgpipeline-report">`."""
 
 import html
 import json
@@ -13,12 +9,12 @@ from datetime import date
 from typing import Any
 
 META_NAME = "imgpipeline-report"
-"""Of the `<meta>` element of a page that holds these figures."""
+"""Name of the page's `<meta>` element with these figures."""
 _META = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
 HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
-"""The hours of a day on which the clock is not changed."""
+"""Hours of a day without a clock change."""
 TOP_LABELS = 7
-"""Labels that have a colour of their own."""
+"""Labels with their own colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +43,13 @@ class Headline:
     frames: int
     """Frames of the day, each counted once."""
     processed: int
-    """Frames that a detector looked at."""
+    """Frames that a detector processed."""
     gated: int
-    """Frames that were left out before detection."""
+    """Frames that were gated before detection."""
     dead_letters: int
     """Dead letters listed under the day."""
     detections: int
-    """Detections that the summaries count (`IMGPIPELINE_SUMMARY_THRESHOLD`)."""
+    """Detections that the summaries count (from `IMGPIPELINE_SUMMARY_THRESHOLD` on)."""
     labels: int
     """Different labels among them."""
     sources: int
@@ -61,44 +57,43 @@ class Headline:
     size_bytes: int
     """Size of all encoded images."""
     busiest_hour: int | None
-    """Place of the hour with the most detections (without any: with the most frames), from 0; None on an empty day."""
+    """Position of the busiest hour, from 0, as `Figures.busiest_hour`; None on an empty day."""
     verdict: str
-    """What the last audit says of the day's tables: `ok`, `behind` (the ledger has more), `wrong`; `outdated` (they
-    were built again since), `not audited`, `not built`."""
+    """Result of the last audit of the day's tables, a value of `Verdict`."""
     top: tuple[LabelHours, ...]
-    """The most frequent labels by hour, at most 7, and the sum of all others as the label `` (empty)."""
+    """The most frequent labels by hour, at most 7. Any others are summed up under an empty label."""
     hour_names: tuple[str, ...] = HOUR_NAMES
     """The hours of the day."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
     observed_s: float | None = None
-    """Seconds during which sources were delivering frames, summed over sources; None if nothing says so."""
+    """Observed seconds, summed over sources; None if unknown."""
     notices: int = 0
-    """Notices that the sources have sent of the day."""
+    """Notices from the sources about the day."""
     received: int | None = None
-    """Frames that the sources received, by their accounts; None if they sent none."""
+    """Frames received, by the sources' accounts; None without accounts."""
     dropped: int = 0
-    """Of these, lost."""
+    """Received frames that were lost."""
     objects: int | None = None
-    """Different objects, each counted at each source that saw it; None if the day's objects are not tracked."""
+    """Unique objects, counted once per source; None if the day has no tracks."""
     crossings: int | None = None
     """Crossings of all lines; None if they are not counted."""
     events: int | None = None
     """Events of all rules; None if the rules were not evaluated."""
     recipe: str = ""
-    """Hash of what made the page: code, templates, queries and settings; empty in pages of older releases."""
+    """Hash of code, templates, queries and settings behind the page; empty in pages of older releases."""
 
     def to_json(self) -> str:
-        """Returns the figures as the page holds them."""
+        """Returns the JSON of the page."""
         data = {**asdict(self), "day": self.day.isoformat(), "version": 1}
         return json.dumps(data, ensure_ascii=True, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Headline":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the output of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         data: dict[str, Any] = json.loads(text)
         if data.pop("version") != 1:
-            raise ValueError("the figures of another version")
+            raise ValueError("expected version 1")
         names = tuple(str(name) for name in data.pop("hour_names", HOUR_NAMES))
         top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
         return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
@@ -112,7 +107,7 @@ def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
 
 
 def read_headline(page: bytes) -> Headline | None:
-    """Reads the figures out of a page; None if it is none, or one of another version."""
+    """Returns the figures of a page; None if it is not a report, or one of another version."""
     found = _META.search(page)
     if found is None:
         return None

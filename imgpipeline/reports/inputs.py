@@ -1,7 +1,6 @@
 """The inputs of a report: the stored versions of the day's tables, summaries and audit, and whether the day is over.
 
-A stored report is built from tables alone. The one that `imgpipeline report` writes also includes newer segments of the
-ledger.
+A stored report is built from tables alone. The command `imgpipeline report` also reads newer segments of the ledger.
 """
 
 from collections.abc import Mapping
@@ -23,11 +22,11 @@ from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_da
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.reports.hours import day_hours
+from imgpipeline.reports.figures import day_hours
 from imgpipeline.settings import Settings
 
 FOUND_TABLES = (*TRACK_TABLES, *PLACE_TABLES, EVENTS)
-"""What tracking and the rules found. A day need not have them, and the report says where it has not."""
+"""Tables of tracking and of the rules. They are optional; the report says which ones a day lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,23 @@ class ReportInputs:
     """The inputs of a report of one day."""
 
     day: date
-    """The day, of its time zone."""
+    """The day, in its time zone."""
     recipe: str
     """Hash of code, templates, queries and settings."""
     versions: Mapping[str, str]
     """Version (e-tag) of each stored table and summary of the day, by its key."""
     manifests: tuple[Manifest, ...]
-    """What the stored day tables say of themselves; empty if the day was not built yet."""
+    """Manifests of the stored day tables; empty if the day is not built yet."""
     behind: Mapping[ChainId, int]
-    """Ends of the chains of the day where the ledger has more of it than its tables; empty if it has not."""
+    """Ends of the day's chains if the ledger has segments newer than the tables; otherwise empty."""
     is_over: bool
-    """Whether the day had ended."""
+    """Whether the day is over."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
     parts: tuple["ReportInputs", ...] = ()
-    """The UTC days that hold a day of another time zone; empty for UTC."""
+    """Inputs of the UTC days that a day of another time zone touches; empty for UTC."""
     verdict: StoredVerdict | None = None
-    """What the last audit has said of the day."""
+    """Verdict of the last audit on the day; None without one."""
 
     @property
     def utc_days(self) -> tuple[date, ...]:
@@ -64,7 +63,7 @@ class ReportInputs:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all of it but the recipe, 32 hexadecimal digits."""
+        """Hash of everything but the recipe, 32 hexadecimal digits."""
         ends = [(str(chain), end) for chain, end in sorted(self.behind.items())]
         parts: tuple[object, ...] = (
             self.day.isoformat(),
@@ -77,18 +76,18 @@ class ReportInputs:
 
 
 def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads the inputs of a report of a day's stored tables; neither tables nor segments are read.
+    """Reads the inputs of a report of a day's stored tables: only their manifests, no rows and no segments.
 
     Args:
         store: The object store.
-        settings: Those of the summaries are part of it.
+        settings: The settings that summaries read are part of the recipe.
         day: UTC day.
-        now: The clock: whether the day is over.
+        now: Current time; it decides whether the day is over.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
-        PermanentError: There is nothing of that day (the message names days that there are), or it was not built yet.
-        TransientError: The store does not answer, or a build of the day is under way for too long.
+        PermanentError: There is nothing for the day (the message names other days), or it is not built yet.
+        TransientError: The store does not answer, or a build of the day takes too long.
     """
     patience = Patience()
     while True:
@@ -101,18 +100,18 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
 
 
 def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads the inputs of a report of this moment: the stored tables, and newer segments of the ledger.
+    """Reads the inputs of an up-to-date report: the stored tables, if any, and newer segments of the ledger.
 
     Args:
         store: The object store.
         settings: As for `read_inputs`.
-        day: UTC day; its tables need not be built.
+        day: UTC day.
         now: As for `read_inputs`.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
-        PermanentError: There is nothing of that day; the message names days that there are.
-        LedgerError: A segment behind the day's tables cannot be read.
+        PermanentError: There is nothing for the day; the message names other days.
+        LedgerError: A segment newer than the tables cannot be read.
         TransientError: The store does not answer.
     """
     stored = _stored_tables(store, day)
@@ -121,7 +120,7 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
     ends = join_ends({chain: end.offset for chain, end in fix_ends(store, named).items()}, named)
     buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
     if not stored and not buckets:
-        raise _nothing_of(store, day)
+        raise _nothing_for(store, day)
     is_behind = reach_differently(*manifests) or has_segment(
         store, day, ends, since=covered_ends(*manifests), buckets=buckets
     )
@@ -166,21 +165,21 @@ def read_local_inputs(
         settings: As for `read_inputs`.
         day: Day of the time zone.
         timezone: Its IANA name.
-        now: The clock: whether the day is over.
+        now: As for `read_inputs`.
 
     Raises:
-        PermanentError: There is nothing of those UTC days, or the time zone has no such day.
+        PermanentError: There is nothing for these UTC days, or the time zone has no such day.
         LedgerError: As for `read_inputs`.
         TransientError: The store does not answer.
     """
     hours = day_hours(day, find_timezone(timezone))
     if not hours.starts:
-        raise PermanentError(f"{timezone} has no {day}: its calendar skips that day.", next_step="take another day")
+        raise PermanentError(f"{timezone} has no {day}: its calendar skips that day.", next_step="choose another day")
     touched = sorted({at.date() for at in (*hours.starts, hours.end - timedelta(microseconds=1))})
     known = set(reported_days(store))
     parts = tuple(read_live_inputs(store, settings, one, now=now) for one in touched if one in known)
     if not parts:
-        raise _nothing_of(store, day)
+        raise _nothing_for(store, day)
     return ReportInputs(
         day=day,
         recipe=parts[0].recipe,
@@ -194,14 +193,14 @@ def read_local_inputs(
 
 
 def _optional_versions(store: ObjectStore, day: date) -> dict[str, str]:
-    """Returns the versions of the stored summaries (the page says whether they are built), and of what was found."""
+    """Returns the versions of the stored summaries and of `FOUND_TABLES`."""
     keys = [summary_key(name, day) for name in sorted(SUMMARIES)]
     infos = [store.head(key) for key in (*keys, *(stored_key(table.name, day) for table in FOUND_TABLES))]
     return {info.key: info.e_tag for info in infos if info is not None}
 
 
 def report_recipe(settings: Settings) -> str:
-    """Returns a hash of what makes a report: this package, the queries of the summaries, and their settings."""
+    """Returns a hash of this package's files and the recipes of the summaries: all that shapes a report but data."""
     digest = sha256()
     for name, text in sorted(_own_files()):
         digest.update(f"{name}\0{text}\0".encode())
@@ -211,36 +210,36 @@ def report_recipe(settings: Settings) -> str:
 
 
 def _own_files() -> list[tuple[str, str]]:
-    """Returns name and text of the modules and templates of this package."""
+    """Returns the name and text of each module and template of this package."""
     package = resources.files("imgpipeline.reports")
     files = [*package.iterdir(), *package.joinpath("templates").iterdir()]
     return [(f.name, f.read_text(encoding="utf-8")) for f in files if f.name.endswith((".py", ".j2", ".css"))]
 
 
 def reported_days(store: ObjectStore) -> list[date]:
-    """Returns the days of which there is something to report, sorted."""
+    """Returns the days that can be reported, sorted."""
     days = set(known_days(store))
     return sorted(days.union(*(list_days(store, table.name) for table in DAY_TABLES)))
 
 
 def _not_built(store: ObjectStore, day: date) -> PermanentError:
     if next(iter(index_buckets(store, day)), None) is None:
-        return _nothing_of(store, day)
+        return _nothing_for(store, day)
     names = ",".join(table.name for table in DAY_TABLES)
     return PermanentError(
-        f"The report of {day} cannot be made: the day's tables are not built yet, or by another release.",
+        f"The report of {day} cannot be built: the day's tables are not built yet, or another release built them.",
         next_step=f"run `dagster asset materialize -m imgpipeline.definitions --select {names} --partition {day}`",
     )
 
 
-def _nothing_of(store: ObjectStore, day: date) -> PermanentError:
+def _nothing_for(store: ObjectStore, day: date) -> PermanentError:
     days = reported_days(store)
     if not days:
         return PermanentError(
-            f"There is nothing of {day}: this store has no frames at all.",
-            next_step="look at `imgpipeline status`, and at IMGPIPELINE_STORE_URL (`imgpipeline settings`)",
+            f"There is nothing for {day}: this store has no frames at all.",
+            next_step="check `imgpipeline status` and IMGPIPELINE_STORE_URL (`imgpipeline settings`)",
         )
     return PermanentError(
-        f"There is nothing of {day}. Days with frames or dead letters: {name_nearest_days(days, day)}.",
+        f"There is nothing for {day}. Days with frames or dead letters: {name_nearest_days(days, day)}.",
         next_step=f"imgpipeline report --day {nearest_day(days, day)}",
     )

@@ -1,7 +1,6 @@
-"""Lays out the page of a day with the template, in one file that needs no other."""
+"""Renders the page of a day as one self-contained HTML file."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from functools import cache, partial
@@ -15,23 +14,18 @@ from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.sessions.local_time import LocalDay
-from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
-from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
-from imgpipeline.reports.easel import Easel
+from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
+from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
-from imgpipeline.reports.figures import Figures, SourceFigures
+from imgpipeline.reports.figures import Figures, SourceFigures, day_hours
 from imgpipeline.reports.findings import Findings, read_findings
 from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
-from imgpipeline.reports.hour_tables import make_hour_tables
-from imgpipeline.reports.hours import day_hours
 from imgpipeline.reports.inputs import ReportInputs
-from imgpipeline.reports.palette import OTHERS, label_colour, label_style, series_style
-from imgpipeline.reports.previews import Preview, make_previews
+from imgpipeline.reports.pictures import Easel, Preview, make_previews
 from imgpipeline.reports.questions import read_figures
-from imgpipeline.reports.stored_day import DayQueries, open_stored_day
+from imgpipeline.reports.stored_day import open_day
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 
@@ -48,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class DayContent:
-    """Everything that a page says of a day."""
+    """Everything that a page says about a day."""
 
     inputs: ReportInputs
     """Its inputs."""
@@ -57,13 +51,13 @@ class DayContent:
     verdict: DayVerdict
     """The last audit of the day."""
     dead_letters: tuple[DeadLetterGroup, ...]
-    """By code, the most frequent first."""
+    """Dead letters by code, the most frequent first."""
     previews: tuple[Preview, ...]
-    """Frames that are shown."""
+    """Frames with their detections drawn."""
     findings: Findings
     """What tracking and the rules found."""
     least_confidence: float
-    """Summaries of labels count detections from this confidence on."""
+    """Lowest confidence that the summaries count."""
 
     most_labels = 40
     most_sources = 60
@@ -102,17 +96,17 @@ class DayContent:
 
     @property
     def processed_until(self) -> datetime | None:
-        """When the newest frame of the day was processed, UTC."""
+        """When the last frame of the day was processed, UTC."""
         return max((model.processed_until for model in self.figures.models), default=None)
 
     @property
     def built_at(self) -> datetime | None:
-        """When the day's tables were made, UTC."""
+        """When the day's tables were built, UTC; None without tables."""
         return max((manifest.built_at for manifest in self.inputs.manifests), default=None)
 
     @property
     def changes(self) -> str | None:
-        """What of the detection changed within the day: `The model`, `A threshold`, or both."""
+        """What changed in the detection within the day: `The model`, `A threshold`, or both; None if nothing did."""
         models = self.figures.models
         several = len({(model.name, model.sha256) for model in models}) > 1
         thresholds = len({(model.confidence_threshold, model.nms_threshold) for model in models}) > 1
@@ -122,7 +116,7 @@ class DayContent:
 
     @property
     def compared(self) -> tuple[tuple[str, int | None, int | None], ...]:
-        """What was counted in the ledger and in Parquet, by name."""
+        """What the audit counted: name, count in the ledger, count in Parquet."""
         figures = self.verdict.figures
         names = [name.removesuffix("_in_ledger") for name in DayFigures.__slots__ if name.endswith("_in_ledger")]
         return tuple(
@@ -132,7 +126,7 @@ class DayContent:
 
     @property
     def example(self) -> "CountedHour | None":
-        """The largest count of a label in an hour: the number that is followed back as an example."""
+        """The largest count of a label in an hour, as an example of a number to trace; None without detections."""
         counts = [(count, label.label, hour) for label in self.figures.labels for hour, count in enumerate(label.hours)]
         if not counts:
             return None
@@ -140,13 +134,13 @@ class DayContent:
         return CountedHour(hour, label, count)
 
     def hour_filter(self, place: int) -> str:
-        """Returns an hour of the day as a condition of SQL."""
+        """Returns an SQL condition for an hour of the day."""
         start, end = (format_time(at) for at in self.figures.clock.span(place))
         return f"timestamp >= TIMESTAMPTZ '{start}' AND timestamp < TIMESTAMPTZ '{end}'"
 
     @property
     def day_options(self) -> str:
-        """The UTC days that are read, as options of commands."""
+        """The UTC days that are read, as command options."""
         first, *others = self.inputs.utc_days
         return f"--from {first} --to {others[-1]}" if others else f"--day {first}"
 
@@ -160,7 +154,7 @@ class DayContent:
         return all(state is not Verdict.NOT_BUILT for _, state in self.verdict.summaries)
 
     def small_cards(self, diagrams: Mapping[str, Diagram]) -> int:
-        """Returns how many small cards stand beside each other under the frames."""
+        """Returns the number of small cards side by side."""
         return sum(name in diagrams for name in SMALL) + bool(self.figures.dimensions)
 
     def bar(self, value: int, largest: int, style: str = "s0") -> Markup:
@@ -184,7 +178,7 @@ class CountedHour:
     """One number of `label_counts`."""
 
     hour: int
-    """Place of the hour within the day, from 0."""
+    """Position of the hour in the day, from 0."""
     label: str
     """Class name."""
     count: int
@@ -196,21 +190,18 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
 
     Args:
         store: The object store.
-        settings: Which pictures may be read, and the settings of the summaries.
-        inputs: Its inputs, read just before.
+        settings: They tell which images may be read, and how summaries count.
+        inputs: Its current inputs.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
 
-    Returns:
-        The page.
-
     Raises:
-        LedgerError: A segment behind the tables cannot be read.
+        LedgerError: A segment newer than the tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
     least = settings.summary_threshold
     zone = find_timezone(inputs.timezone)
-    with _open_day(store, settings, inputs, cache_dir) as session:
+    with open_day(store, settings, inputs, cache_dir) as session:
         clock = day_hours(inputs.day, zone)
         figures = read_figures(session, clock)
         letters = read_dead_letters(session) if figures.dead_letters else ()
@@ -219,32 +210,10 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
         previews = make_previews(easel, session, least=least)
         findings = read_findings(easel, session, inputs, clock, least=least)
     content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least)
-    return Page(render(content), content.headline)
+    return Page(_render(content), content.headline)
 
 
-@contextmanager
-def _open_day(
-    store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None
-) -> Iterator[DayQueries]:
-    """Opens the stored tables of a day; where the ledger has more of it, or it is a local day, a query session."""
-    if inputs.manifests and not inputs.behind and not inputs.parts:
-        with open_stored_day(store, settings, inputs, cache_dir) as day:
-            yield day
-        return
-    only = {"local_day": LocalDay(inputs.day, find_timezone(inputs.timezone))} if inputs.parts else {}
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
-        yield session
-
-
-def render(content: DayContent) -> bytes:
-    """Lays out a page.
-
-    Args:
-        content: Everything that it says.
-
-    Returns:
-        HTML, UTF-8.
-    """
+def _render(content: DayContent) -> bytes:
     template = _environment(find_timezone(content.inputs.timezone)).get_template("report.html.j2")
     headline = content.headline
     text = template.render(

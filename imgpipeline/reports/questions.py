@@ -1,7 +1,4 @@
-"""The queries of a report: every number comes from a summary of the day, models and their times from its frames.
-
-So the report shows what `imgpipeline summary` and `query` show.
-"""
+"""Reads the numbers of a report from the day's summaries, so that it shows what `imgpipeline summary` shows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +6,7 @@ from typing import Any, TypeVar
 
 from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
 from imgpipeline.reports.figures import (
+    DayHours,
     Figures,
     FrameHours,
     Histogram,
@@ -17,7 +15,6 @@ from imgpipeline.reports.figures import (
     SourceBooks,
     SourceFigures,
 )
-from imgpipeline.reports.hours import DayHours
 from imgpipeline.reports.stored_day import DayQueries
 
 _Bin = TypeVar("_Bin")
@@ -32,7 +29,7 @@ SELECT source, hour, processed, gated, dead_letters, coalesce(size_bytes, 0), si
        latency, dimensions, observed_s
 FROM frame_stats
 """
-"""Asked once: in a session, each query computes the summary again."""
+"""Read once, because a session computes the summary for each query."""
 _SOURCES = """
 SELECT source, frames, processed, gated, dead_letters, first_seen, last_seen, active_hours, longest_pause_s::DOUBLE,
        size_bytes
@@ -47,14 +44,14 @@ GROUP BY ALL ORDER BY min("timestamp"), model_used, sha256, confidence_threshold
 
 
 def read_figures(session: DayQueries, clock: DayHours) -> Figures:
-    """Asks a session of one day for its numbers.
+    """Reads the numbers of a day.
 
     Args:
-        session: Opened for that day alone.
+        session: The day, opened for queries.
         clock: The hours of the day.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not do for it.
+        PermanentError: This machine lacks the memory or disk space.
     """
     stats = [_placed(row, clock) for row in session.query(_FRAME_HOURS).rows]
     by_source = _by_source(stats)
@@ -85,7 +82,7 @@ def _observed(rows: Iterable[Sequence[Any]]) -> float | None:
 
 
 def _books(entries: Iterable[BookEntry]) -> tuple[SourceBooks, ...]:
-    """Sums up the sessions of each source that sends accounts."""
+    """Sums up the sessions of each source with accounts."""
     found: dict[str, list[BookEntry]] = defaultdict(list)
     for entry in entries:
         if entry.source and entry.session is not None:
@@ -112,7 +109,7 @@ def _books_of(source: str, entries: Sequence[BookEntry]) -> SourceBooks:
 
 
 def _placed(row: Sequence[Any], clock: DayHours) -> Sequence[Any]:
-    """Returns a row with the place of its hour instead of its start."""
+    """Returns a row with the position of its hour instead of the start."""
     return (row[0], None if row[1] is None else clock.places[row[1]], *row[2:])
 
 
@@ -159,7 +156,7 @@ def _frame_hours(rows: Iterable[Sequence[Any]], hours: int) -> FrameHours:
     counts = [[0] * hours for _ in range(3)]
     for row in rows:
         if row[1] is None:
-            continue  # dead letters whose records are of another day than they are listed under
+            continue  # dead letters whose record has another day than they are listed under
         for place, count in enumerate(row[2:5]):
             counts[place][row[1]] += count or 0
     processed, gated, dead_letters = (tuple(count) for count in counts)
@@ -195,7 +192,7 @@ def _dimensions(maps: Iterable[Mapping[str, int] | None]) -> tuple[tuple[str, in
 
 
 def _summed(maps: Iterable[Mapping[_Bin, int] | None]) -> dict[_Bin, int]:
-    """Adds up histograms of hours and sources: the summaries are made for that."""
+    """Adds up the histograms of several hours or sources."""
     summed: dict[_Bin, int] = defaultdict(int)
     for one in maps:
         for key, frames in (one or {}).items():

@@ -1,4 +1,4 @@
-"""One day's stored tables, opened for its report: what a query session shows of the day, without reading the ledger."""
+"""Opens a day for the queries of its report: its stored tables or, where they are incomplete, a query session."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,13 +8,15 @@ from typing import Protocol
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.replays import RecordReference
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.overlay import WORKING
 from imgpipeline.lake.build.summary_inputs import agree
 from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
 from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables_of_day
 from imgpipeline.lake.sessions.ledger_tables import say_what_became_of_them
-from imgpipeline.lake.sessions.session import Answer, create_summary_views, query_errors
+from imgpipeline.lake.sessions.local_time import LocalDay
+from imgpipeline.lake.sessions.session import Answer, create_summary_views, open_lake, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, lock, open_engine
@@ -35,46 +37,60 @@ FROM {SHOWN_LETTERS} WHERE replay_of IS NOT NULL
 
 
 class DayQueries(Protocol):
-    """Answers queries over the tables of one day: a query session, or a day's stored tables."""
+    """Answers queries about one day: its stored tables, or a query session."""
 
     def query(self, sql: str) -> Answer:
-        """Runs one query of this project."""
+        """Runs one query."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDay:
-    """The stored tables of one day. Made by `open_stored_day`."""
+    """The stored tables of one day, without reading the ledger."""
 
     engine: Engine
-    """DuckDB with the day tables, the summaries over them, `dead_letters` with their state, and what was found."""
+    """DuckDB with the day tables, their summaries, dead letters with their state, and `FOUND_TABLES`."""
 
     def query(self, sql: str) -> Answer:
-        """Runs one query of this project; raises PermanentError if memory or disk do not do for it."""
+        """Runs one query; raises PermanentError if this machine lacks the memory or disk space for it."""
         with query_errors():
             answer = self.engine.connection.execute(sql)
             return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
 
 
 @contextlib.contextmanager
-def open_stored_day(
+def open_day(
     store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None = None
-) -> Iterator[StoredDay]:
-    """Opens the stored tables of a day.
+) -> Iterator[DayQueries]:
+    """Opens a day: the stored tables of a UTC day if the ledger has nothing newer, otherwise a query session.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
+        settings: The settings that summaries read.
         inputs: The day and the versions of its tables.
         cache_dir: Where fetched tables are kept; default: as for every query session.
 
     Yields:
-        The tables.
+        Answers queries about the day.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
+        LedgerError: A segment newer than the tables cannot be read.
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer, or a build of the day is under way.
     """
+    if inputs.manifests and not inputs.behind and not inputs.parts:
+        with _open_stored_day(store, settings, inputs, cache_dir) as day:
+            yield day
+        return
+    only = {"local_day": LocalDay(inputs.day, find_timezone(inputs.timezone))} if inputs.parts else {}
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _open_stored_day(
+    store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None
+) -> Iterator[StoredDay]:
     memory = settings.duckdb_memory
     with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         engine.run(f"CREATE SCHEMA {WORKING}")
@@ -98,7 +114,7 @@ def open_stored_day(
 
 
 def _create_dead_letters(engine: Engine) -> None:
-    """Creates the table of dead letters, each with what the day's frames and dead letters say became of it."""
+    """Creates the table of dead letters with their outcome, as far as the day's own frames and dead letters tell."""
     said = "NULL::VARCHAR AS state, NULL::VARCHAR AS became"
     engine.run(f"CREATE TABLE {DEAD_LETTERS.name} AS SELECT *, {said} FROM {SHOWN_LETTERS}")  # noqa: S608 - own names
     trail = ReplayTrail()
@@ -109,6 +125,6 @@ def _create_dead_letters(engine: Engine) -> None:
 
 def _under_way(inputs: ReportInputs) -> TransientError:
     return TransientError(
-        f"The report of {inputs.day} cannot be made yet: its tables were replaced while they were read.",
-        next_step="make it again: a build of the day is under way",
+        f"The report of {inputs.day} cannot be built yet: the day's tables changed while they were read.",
+        next_step="try again; a build of the day is under way",
     )

@@ -1,31 +1,32 @@
-"""How a report writes numbers, times and untrusted text.
+"""Formats numbers, times and untrusted text for reports and pages.
 
-Untrusted text (labels, sources, paths, messages) cannot control a page or a terminal: control characters and marks of
-writing direction are escaped. The template and the charts escape markup.
+Untrusted text (labels, sources, paths, messages) cannot control a page or a terminal: control characters and direction
+marks are escaped here. Templates and charts escape markup.
 """
 
 import shlex
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, tzinfo
 
 DASH = "\N{EN DASH}"
-"""Between the ends of a span, and where there is nothing to be told."""
-_BYTES = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "kB"))
+"""Separates the ends of a span, and stands for a missing value."""
+_BYTES = ((2**40, " TB"), (2**30, " GB"), (2**20, " MB"), (2**10, " kB"))
 _LARGE = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """Returns untrusted text as a page can show it.
+    """Returns untrusted text in printable form.
 
     Args:
-        text: Any text, lone surrogates included.
-        most: Longest result in characters; what is cut is shown by an ellipsis.
+        text: Any text, including lone surrogates.
+        most: Longest result in characters; longer text ends with an ellipsis.
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
 def shell_word(text: str) -> str:
-    """Returns text as one word of a shell's command; what cannot be printed in Bash's `$'…'`."""
+    """Quotes text as one word of a Bash command; text that cannot be printed uses `$'…'`."""
     if text.isprintable():
         return shlex.quote(text)
     escaped = "".join(_shell_escape(c) for c in text)
@@ -35,32 +36,33 @@ def shell_word(text: str) -> str:
 def _shell_escape(character: str) -> str:
     if character in "\\'":
         return "\\" + character
-    # Bash takes `\x80` for a byte, so it is given those of UTF-8.
+    # Bash reads `\x80` as one byte, so the bytes of UTF-8 are written.
     escaped = "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "replace"))
     return character if character.isprintable() else escaped
 
 
 def number(value: float) -> str:
-    """Returns a number with its thousands apart: `12,345`."""
+    """Returns a number with thousands separators: `12,345`."""
     return f"{value:,.0f}"
 
 
 def short_number(value: float) -> str:
     """Returns a number in at most five characters: `873`, `12k`, `1.2M`."""
-    for unit, letter in _LARGE:
-        if value >= unit:
-            scaled = value / unit
-            return f"{scaled:.1f}{letter}".replace(".0", "") if scaled < 10 else f"{scaled:.0f}{letter}"
-    return f"{value:g}"
+    return _in_units(value, _LARGE) or f"{value:g}"
 
 
 def size(size_bytes: float) -> str:
     """Returns a size with its unit (powers of 1024): `64 kB`."""
-    for unit, name in _BYTES:
-        if size_bytes >= unit:
-            scaled = size_bytes / unit
-            return f"{scaled:.1f} {name}".replace(".0 ", " ") if scaled < 10 else f"{scaled:,.0f} {name}"
-    return f"{size_bytes:.0f} B"
+    return _in_units(size_bytes, _BYTES) or f"{size_bytes:.0f} B"
+
+
+def _in_units(value: float, units: Iterable[tuple[int, str]]) -> str | None:
+    """Returns a value in the largest unit that it reaches, with one decimal below 10; None if it reaches no unit."""
+    for unit, name in units:
+        if value >= unit:
+            scaled = value / unit
+            return (f"{scaled:.1f}".removesuffix(".0") if scaled < 10 else f"{scaled:,.0f}") + name
+    return None
 
 
 def duration(seconds: float) -> str:
@@ -78,7 +80,7 @@ def duration(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Returns a share in percent; a part that is there is never `0%`, one that is not all never `100%`."""
+    """Returns a share in percent. It is `0%` only for nothing, and `100%` only for everything."""
     if not whole:
         return DASH
     percent = 100 * part / whole
@@ -95,26 +97,26 @@ def clock(time: datetime | None, zone: tzinfo = UTC) -> str:
 
 
 def moment(time: datetime, zone: tzinfo = UTC) -> str:
-    """Returns day and time: `2026-01-09 07:05:09`."""
+    """Returns date and time: `2026-01-09 07:05:09`."""
     return time.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def long_day(day: date) -> str:
-    """Returns a day as a person reads it: `Friday, 9 January 2026`."""
+    """Returns a day in words: `Friday, 9 January 2026`."""
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
 def long_month(day: date) -> str:
-    """Returns the month of a day as a person reads it: `January 2026`."""
+    """Returns the month of a day in words: `January 2026`."""
     return f"{_MONTHS[day.month - 1]} {day.year}"
 
 
 def hour_span(name: str) -> str:
-    """Returns an hour as a span, of its name: `07` is 07 to 08, `02 +01:00` is 02 to 03 +01:00."""
+    """Returns the span of an hour by its name: `07` is 07 to 08, `02 +01:00` is 02 to 03 +01:00."""
     return f"{name[:2]}{DASH}{int(name[:2]) + 1:02d}{name[2:]}"
 
 
-# Not strftime: its names are those of the machine's locale, and pages are to be the same everywhere.
+# strftime depends on the machine's locale; pages are the same everywhere.
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip

@@ -49,7 +49,7 @@ def test_a_report_of_a_day_of_another_time_zone(filled: dict[str, str], tmp_path
     zone = ("--timezone", "Pacific/Kiritimati")
     ended = run("report", "--day", f"{DAY + timedelta(days=1)}", *zone, "--out", "-", env=filled, cwd=tmp_path)
     assert ReadPage(ended.stdout.encode()).numbers["frames"] == "2", ended.stderr
-    assert "All times are Pacific/Kiritimati." in ended.stdout
+    assert "All times are in Pacific/Kiritimati." in ended.stdout
     assert sorted((tmp_path / "store").rglob("*")) == before
 
 
@@ -64,7 +64,7 @@ def test_without_a_day_it_is_yesterdays_in_the_working_folder(filled: dict[str, 
 def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, str], tmp_path: Path):
     ended = run("report", "--day", "2020-05-05", "--out", str(tmp_path / "day.html"), env=filled, cwd=tmp_path)
     assert ended.status == 1
-    assert "There is nothing of 2020-05-05." in ended.stderr
+    assert "There is nothing for 2020-05-05." in ended.stderr
     assert DAY.isoformat() in ended.stderr
     assert "Next: imgpipeline report --day" in ended.stderr
     assert not (tmp_path / "day.html").exists()

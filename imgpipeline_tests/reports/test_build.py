@@ -1,4 +1,4 @@
-"""A stored report is rebuilt only if its inputs are new, never differs for the same ones, and never goes back."""
+"""A stored report is rebuilt only for new inputs, is the same for the same inputs, and never replaces a newer one."""
 
 import re
 import threading
@@ -16,9 +16,9 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import DailyReport, build_report, current_page
+from imgpipeline.reports.charts import MOST_BYTES, draw_picture
 from imgpipeline.reports.headline import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
-from imgpipeline.reports.picture import MOST_BYTES, draw_picture
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import LABELS
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
@@ -53,7 +53,7 @@ def test_the_same_inputs_give_the_same_bytes(
     assert store.get(report_key(DAY)) == first
 
 
-def test_nothing_is_made_again_where_nothing_is_new(store: ObjectStore, report: MakeReport):
+def test_a_report_is_not_rebuilt_without_new_inputs(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     first = report()
     before = store.head(first.key)
@@ -64,7 +64,7 @@ def test_nothing_is_made_again_where_nothing_is_new(store: ObjectStore, report: 
 
 
 @pytest.mark.medium
-def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_frames_of_another_day_do_not_rebuild_the_report(store: ObjectStore, settings: Settings, report: MakeReport):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
     report()
@@ -73,7 +73,7 @@ def test_frames_of_another_day_make_nothing_new(store: ObjectStore, settings: Se
 
 
 @pytest.mark.medium
-def test_a_late_frame_makes_the_report_again_once_it_is_in_the_tables(
+def test_a_late_frame_rebuilds_the_report_once_it_is_in_the_tables(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
     chain = write_chain(store, [seen(0)])
@@ -105,13 +105,13 @@ def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, setting
     build_tables(store, settings)
     outdated = report()
     assert outdated.headline.verdict == "outdated"
-    assert "The tables were built again after that audit." in ReadPage(store.get(outdated.key)).text
+    assert "The tables were rebuilt after that audit." in ReadPage(store.get(outdated.key)).text
     audit_all(store, AFTERWARDS + timedelta(hours=3))
     assert report().headline.verdict == "ok"
 
 
 @pytest.mark.medium
-def test_an_audit_that_finds_nothing_new_leaves_the_report_as_it_is(
+def test_an_audit_without_changes_does_not_rebuild_the_report(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
     write_chain(store, [seen(0)])
@@ -122,7 +122,7 @@ def test_an_audit_that_finds_nothing_new_leaves_the_report_as_it_is(
     assert report().skipped
 
 
-def test_a_day_without_tables_says_how_they_are_built(store: ObjectStore, report: MakeReport):
+def test_the_error_for_a_day_without_tables_names_the_build_command(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     with pytest.raises(PermanentError, match="tables are not built yet") as error:
         report(tables=False)
@@ -130,7 +130,7 @@ def test_a_day_without_tables_says_how_they_are_built(store: ObjectStore, report
 
 
 @pytest.mark.medium
-def test_a_summary_that_was_built_later_is_in_the_next_report(
+def test_the_next_report_includes_a_summary_that_was_built_later(
     store: ObjectStore, settings: Settings, report: MakeReport
 ):
     write_chain(store, [seen(0)])
@@ -145,7 +145,7 @@ def test_a_summary_that_was_built_later_is_in_the_next_report(
 
 
 @pytest.mark.medium
-def test_the_end_of_the_day_makes_the_report_again(store: ObjectStore, report: MakeReport):
+def test_the_end_of_the_day_rebuilds_the_report(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
     assert "The day is not over" in ReadPage(store.get(report(now=evening).key)).text
@@ -156,9 +156,7 @@ def test_the_end_of_the_day_makes_the_report_again(store: ObjectStore, report: M
 
 
 @pytest.mark.medium
-def test_another_threshold_of_the_summaries_makes_the_report_again(
-    store: ObjectStore, settings: Settings, report: MakeReport
-):
+def test_another_summary_threshold_rebuilds_the_report(store: ObjectStore, settings: Settings, report: MakeReport):
     write_chain(store, [seen(0)])
     report()
     stricter = settings.model_copy(update={"summary_threshold": 0.9})
@@ -167,7 +165,7 @@ def test_another_threshold_of_the_summaries_makes_the_report_again(
     assert not report(changed=stricter).skipped
 
 
-def test_a_page_of_something_else_is_made_again(store: ObjectStore, report: MakeReport):
+def test_a_stored_page_that_is_no_report_is_rebuilt(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     store.put(report_key(DAY), b"<html>an older kind of page</html>")
     assert not report().skipped
@@ -175,7 +173,7 @@ def test_a_page_of_something_else_is_made_again(store: ObjectStore, report: Make
 
 
 @pytest.mark.medium
-def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_concurrent_builds_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(n) for n in range(20)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     barrier = threading.Barrier(3)
@@ -190,7 +188,7 @@ def test_builds_at_the_same_time_leave_one_whole_report(store: ObjectStore, sett
 
 
 @pytest.mark.medium
-def test_a_slow_build_does_not_take_the_place_of_a_newer_one(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_a_slow_build_does_not_replace_a_newer_report(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     overtaken = threading.Event()
@@ -211,7 +209,7 @@ def test_a_slow_build_does_not_take_the_place_of_a_newer_one(store: ObjectStore,
 
 
 @pytest.mark.servers
-def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_path: Path):
+def test_on_s3_a_report_is_built_skipped_and_rebuilt(bucket: S3Bucket, tmp_path: Path):
     settings = s3_settings(bucket)
     store = open_store(settings)
     chain = write_chain(store, [seen(0)])
@@ -233,7 +231,7 @@ def test_on_s3_a_report_is_made_skipped_and_made_again(bucket: S3Bucket, tmp_pat
 
 
 @pytest.mark.medium
-def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_reading_a_report_writes_nothing(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     before = {info.key for info in store.list_objects()}
@@ -245,7 +243,7 @@ def test_reading_a_report_puts_nothing(store: ObjectStore, settings: Settings, t
 
 
 @pytest.mark.medium
-def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_an_old_stored_report_is_not_shown(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
@@ -254,7 +252,7 @@ def test_a_stored_report_is_not_shown_where_it_is_old(store: ObjectStore, settin
     assert ReadPage(page).numbers["frames"] == "2"
 
 
-def test_a_day_without_anything_is_an_error_that_names_other_days(store: ObjectStore, report: MakeReport):
+def test_the_error_for_an_empty_day_names_other_days(store: ObjectStore, report: MakeReport):
     with pytest.raises(PermanentError, match="no frames at all"):
         report(tables=False)
     days = [DAY + timedelta(days=n) for n in range(12)]
@@ -262,14 +260,14 @@ def test_a_day_without_anything_is_an_error_that_names_other_days(store: ObjectS
     assert reported_days(store) == days
     with pytest.raises(PermanentError) as error:
         report(day=date(2026, 2, 1), tables=False)
-    assert "There is nothing of 2026-02-01." in error.value.message
+    assert "There is nothing for 2026-02-01." in error.value.message
     assert "2026-01-13, 2026-01-14" in error.value.message
     assert "(the nearest of 12)" in error.value.message
     assert error.value.next_step == "imgpipeline report --day 2026-01-20"
 
 
 @pytest.mark.medium
-def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_a_damaged_table_is_an_error(store: ObjectStore, settings: Settings, report: MakeReport):
     write_chain(store, [seen(0)])
     build_tables(store, settings)
     store.put(day_table_key("frames", DAY), b"no Parquet")
@@ -278,7 +276,7 @@ def test_a_store_that_cannot_be_read_is_an_error(store: ObjectStore, settings: S
 
 
 @pytest.mark.medium
-def test_tables_that_disagree_with_the_ledger_are_said(
+def test_the_report_shows_tables_that_differ_from_the_ledger(
     store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
 ):
     write_chain(store, [seen(0), seen(1), seen(2, labels=("dog", "car"))])
@@ -292,7 +290,7 @@ def test_tables_that_disagree_with_the_ledger_are_said(
     page = ReadPage(store.get(built.key))
     assert built.headline.verdict == "wrong"
     assert "Do not rely on these numbers" in page.text
-    assert ["detections", "4", "3", "DIFFERENT"] in page.section("audit")
+    assert ["detections", "4", "3", "different"] in page.section("audit")
     assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)
 
 
@@ -319,8 +317,8 @@ def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store:
 
 
 @pytest.mark.medium
-def test_a_writer_that_is_still_active_is_noticed(store: ObjectStore, report: MakeReport):
-    """The fingerprint follows the tables also where a second writer has taken the chain over."""
+def test_a_second_writer_changes_the_inputs(store: ObjectStore, report: MakeReport):
+    """The fingerprint follows the tables even after a second writer took over the chain."""
     write_chain(store, [seen(0, labels=LABELS)])
     first = report()
     append(writer(store), [seen(1)])

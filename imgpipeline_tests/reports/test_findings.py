@@ -1,4 +1,4 @@
-"""A report shows what tracking and the rules found, says what to do where nothing was built, and follows its tables."""
+"""A report shows what tracking and the rules found, and names the command for tables that are not built."""
 
 import base64
 from datetime import date, timedelta
@@ -59,22 +59,20 @@ def images(page: ReadPage, alt: str) -> list[np.ndarray]:
 
 
 @pytest.mark.medium
-def test_what_is_not_built_is_said_with_the_command_that_builds_it(day: ObjectStore, report: MakeReport):
+def test_the_report_names_the_command_for_each_table_that_is_not_built(day: ObjectStore, report: MakeReport):
     built = report()
     assert (built.headline.objects, built.headline.crossings, built.headline.events) == (None, None, None)
     page = read(day)
     assert "The objects of this day are not tracked yet" in page.text
     assert "imgpipeline tracks build --day 2026-01-09" in page.text
-    assert "Nothing is counted at zones and lines of this day." in page.text
+    assert "Zones and lines are not counted for this day." in page.text
     assert "No rules were evaluated for this day." in page.text
     assert page.text.count("imgpipeline events build --day 2026-01-09") == 2
     assert page.section("objects") == page.section("zones") == page.section("events") == []
 
 
 @pytest.mark.medium
-def test_the_report_shows_unique_objects_beside_the_raw_tracks(
-    day: ObjectStore, settings: Settings, report: MakeReport
-):
+def test_the_report_shows_unique_objects_and_raw_tracks(day: ObjectStore, settings: Settings, report: MakeReport):
     track(day, settings)
     assert report().headline.objects == 2
     page = read(day)
@@ -86,7 +84,7 @@ def test_the_report_shows_unique_objects_beside_the_raw_tracks(
         [HOUR, "gate", "car", "1", "3", "19 min 55 s", "19 min 55 s"],
         [HOUR, "gate", "person", "1", "1", "4 min 55 s", "4 min 55 s"],
     ]
-    assert page.section("Different objects by hour and label")[1:] == [[HOUR, "1", "1", "2"]]
+    assert page.section("Unique objects by hour and label")[1:] == [[HOUR, "1", "1", "2"]]
 
 
 @pytest.mark.medium
@@ -96,7 +94,7 @@ def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Set
     page = read(day)
     assert "gate · 2 of 2 tracked objects" in page.text
     assert "imgpipeline tracks show gate/car/20260109T1210/1 --out track.jpg" in page.text
-    (drawn,) = images(page, "Tracks of gate")
+    (drawn,) = images(page, "Tracks of 2 objects at gate")
     plain = cv2.imdecode(np.frombuffer(picture(), np.uint8), cv2.IMREAD_COLOR)
     is_drawn = np.abs(drawn.astype(int) - plain).max(axis=2) > 60
     # The foot point of the car goes from (50, 160) to (110, 160), that of the person from (50, 360) to (65, 360).
@@ -125,17 +123,17 @@ def test_the_report_shows_zones_lines_and_events(day: ObjectStore, settings: Set
 
 
 @pytest.mark.medium
-def test_a_day_on_which_nothing_was_found_says_so(day: ObjectStore, settings: Settings, report: MakeReport):
+def test_the_report_of_a_day_without_findings_says_so(day: ObjectStore, settings: Settings, report: MakeReport):
     evaluate(day, settings, '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 50\n')
     assert report().headline.events == 0
     text = read(day).text
-    assert "The rules found nothing on this day." in text
+    assert "The rules found no events on this day." in text
     assert "No zone was occupied on this day" in text
     assert "No line was crossed on this day" in text
 
 
 @pytest.mark.medium
-def test_a_new_version_of_these_tables_makes_the_report_again_and_nothing_else_does(
+def test_only_a_new_version_of_these_tables_rebuilds_the_report(
     day: ObjectStore, settings: Settings, report: MakeReport
 ):
     assert not report().skipped
@@ -163,7 +161,7 @@ def test_a_local_day_shows_its_own_hours(day: ObjectStore, settings: Settings, t
     local = settings.model_copy(update={"timezone": "Australia/Sydney"})
     morning = date(2026, 1, 9)
     page = ReadPage(current_page(day, local, morning, now=AFTERWARDS, cache_dir=tmp_path / "cache"))
-    assert [row[0] for row in page.section("Different objects by hour and label")[1:]] == [f"23{DASH}24"]
+    assert [row[0] for row in page.section("Unique objects by hour and label")[1:]] == [f"23{DASH}24"]
     assert [row[0] for row in page.section("All events")[1:]] == ["23:20:00", "23:21:40"]
 
 

@@ -1,4 +1,4 @@
-"""The report of a day of another time zone: its numbers are those of the frames on that day, by its hours."""
+"""The report of a local day counts the frames of that day by local hours."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -69,7 +69,7 @@ def test_the_numbers_are_those_of_the_local_day(
     [dogs] = [row for row in page.section("labels")[1:] if row[0] == "dog"]
     assert dogs[-2] == f"{first:%H:%M:%S}"
     assert page.numbers["dead letters"] == "1"
-    assert f"All times are {zone}." in page.text
+    assert f"All times are in {zone}." in page.text
     assert_self_contained(page)
 
 
@@ -85,7 +85,7 @@ def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store: ObjectStore
 
 @pytest.mark.medium
 def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Settings, tmp_path: Path):
-    """One of the two is not built: what is compared is right, and the tables are behind."""
+    """One of the two is not built, so the tables are behind."""
     write_days(store, settings, date(2026, 1, 9))
     audit_all(store)
     _, page = read(store, settings, "Asia/Kolkata", date(2026, 1, 9), tmp_path)
@@ -98,9 +98,9 @@ def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Setting
 
 
 @pytest.mark.medium
-def test_what_is_not_there_is_said(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_a_day_that_does_not_exist_or_is_empty_is_an_error(store: ObjectStore, settings: Settings, tmp_path: Path):
     write_days(store, settings, date(2026, 1, 9))
     with pytest.raises(PermanentError, match="calendar skips that day"):
         read(store, settings, "Pacific/Apia", date(2011, 12, 30), tmp_path)
-    with pytest.raises(PermanentError, match="There is nothing of 2026-02-01"):
+    with pytest.raises(PermanentError, match="There is nothing for 2026-02-01"):
         read(store, settings, "Asia/Kolkata", date(2026, 2, 1), tmp_path)

@@ -1,7 +1,7 @@
 """Every number of a page is the one that plain Python counts in the ledger's segments."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -9,18 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.reports.headline import Headline, read_headline
 from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
-from imgpipeline_tests.ledger.samples import DAY
-from imgpipeline_tests.reports.conftest import AFTERWARDS, audit_all, build_tables
+from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.ledger.sessions import account, said, shot
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import write_busy_day
 
 DASH = "\N{EN DASH}"
+STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
+ACCOUNTS = "Frames received by the sources, and their outcomes"
+Read = Callable[[], ReadPage]
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,10 @@ def test_the_activity_of_sources_is_that_of_the_ledger(busy: BusyDay):
 
 
 def test_histograms_count_every_frame(busy: BusyDay):
-    for title in ("Size of the encoded images", "Latency from frame to outcome", "Brightness (mean luma, 0 to 255)"):
+    for title in ("Encoded image size", "Latency from frame to outcome", "Brightness (mean luma, 0 to 255)"):
         assert sum(int(row[1]) for row in busy.page.section(title)[1:]) == len(busy.frames), title
     assert busy.page.section("Latency from frame to outcome")[1][0] == f"2 s {DASH} 4 s"
-    assert busy.page.section("Size of the encoded images")[1][0] == f"512 B {DASH} 1 kB"
+    assert busy.page.section("Encoded image size")[1][0] == f"512 B {DASH} 1 kB"
     dimensions, frames, _ = busy.page.section("Dimensions in pixels")[1]
     assert (dimensions, frames) == ("640 \N{MULTIPLICATION SIGN} 480", str(len(busy.frames)))
 
@@ -165,7 +170,7 @@ def test_the_audit_of_the_day_is_shown(busy: BusyDay):
     assert rows["detections"][0] == str(sum(len(f.detections) for f in busy.frames))
     assert rows["dead letters"] == ["2", "2", "equal"]
     assert rows["duplicates"][1:] == ["0", "none"]
-    assert rows["summary label_counts"] == ["the same when rebuilt"]
+    assert rows["summary label_counts"] == ["same when rebuilt"]
     assert "Audit: ok" in busy.page.text
 
 
@@ -185,7 +190,7 @@ def test_other_pages_have_no_figures():
     assert read_headline(b'<meta name="imgpipeline-report" content="{&quot;version&quot;: 2}">') is None
 
 
-def test_a_page_needs_nothing_but_itself(busy: BusyDay):
+def test_a_page_is_self_contained(busy: BusyDay):
     assert_self_contained(busy.page)
     styles = busy.html.decode().split("<style>")[1].split("</style>")[0]
     assert "url(" not in styles
@@ -194,3 +199,32 @@ def test_a_page_needs_nothing_but_itself(busy: BusyDay):
     idents = [attributes["id"] for _, attributes in busy.page.tags if "id" in attributes]
     assert {target[1:] for target in targets if target} <= set(idents)
     assert len(idents) == len(set(idents))
+
+
+@pytest.mark.medium
+def test_accounts_and_observed_time_are_shown(store: ObjectStore, report: MakeReport, read: Read):
+    write_chain(
+        store,
+        [said(0, STARTED), shot(1), shot(2), account(3, 2, gated=5, dropped={"queue": 3, "fps": 1}, failed=1)],
+        [said(4, ENDED), said(5, STARTED, session="two"), account(6, 0, session="two", minute=1)],
+    )
+    page = read()
+    assert page.section(ACCOUNTS)[1] == ["cam-1", "2 (1 open)", "12", "2", "2", "5", "1", "fps 1, queue 3"]
+    assert page.numbers["observed"] == "2 min"
+    assert "33.3% of 12 dropped" in page.text
+    headline = report().headline
+    assert (headline.received, headline.dropped, headline.notices, headline.observed_s) == (12, 4, 5, 120.0)
+
+
+@pytest.mark.medium
+def test_a_source_without_frames_still_has_observed_time(store: ObjectStore, read: Read):
+    write_chain(store, [said(0, STARTED), account(1, 0, observed_s=60)])
+    page = read()
+    assert (page.numbers["frames"], page.numbers["observed"]) == ("0", "1 min")
+
+
+@pytest.mark.medium
+def test_a_source_without_notices_has_no_accounts(store: ObjectStore, report: MakeReport, read: Read):
+    write_chain(store, [shot(0, session=None)])
+    assert not read().section(ACCOUNTS)
+    assert (report().headline.received, report().headline.notices) == (None, 0)

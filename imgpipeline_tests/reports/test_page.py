@@ -1,4 +1,4 @@
-"""A page takes nothing from outside for markup, and says what is there, whatever the day was like."""
+"""A page escapes untrusted text, and describes any kind of day."""
 
 import base64
 import re
@@ -76,7 +76,7 @@ def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings,
     assert page.numbers["frames"] == "0"
     assert page.numbers["busiest hour"] == DASH
     assert "Nothing was detected on this day." in page.text
-    assert "There are no frames of this day." in page.text
+    assert "No frames on this day." in page.text
     assert_self_contained(page)
 
 
@@ -109,7 +109,7 @@ def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour
     assert {row[0]: row[4] for row in page.section("sources")[1:]} == {"cam-1": "2", "gate": "0"}
 
 
-def test_a_change_of_model_or_threshold_within_the_day_is_said(store: ObjectStore, read: Read):
+def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, read: Read):
     write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.4)])
     page = read()
     assert "A threshold changed within this day." in page.text
@@ -119,7 +119,7 @@ def test_a_change_of_model_or_threshold_within_the_day_is_said(store: ObjectStor
     ]
 
 
-def test_another_model_is_said(store: ObjectStore, read: Read):
+def test_a_change_of_the_model_within_the_day_is_shown(store: ObjectStore, read: Read):
     write_chain(store, [seen(0, hour=1), seen(1, hour=13, model_used="yolox", model_sha256="cd" * 32)])
     assert "The model changed within this day." in read().text
 

@@ -1,4 +1,4 @@
-"""Numbers and texts are written so that nothing of outside can steer a page or a shell."""
+"""Untrusted text cannot control a page or a shell, and numbers have their units."""
 
 import subprocess
 from datetime import UTC, date, datetime
@@ -34,7 +34,7 @@ def test_a_shell_reads_a_word_as_it_was(text: str):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_shell_does_nothing_that_a_word_says(text: str):
+def test_a_shell_does_not_execute_a_word(text: str):
     done = subprocess.run(
         ["bash", "-c", f"printf %s {shell_word(text)}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
     )
@@ -47,13 +47,13 @@ def test_visible_text_is_printable_and_short(text: str, most: int):
     assert len(visible(text, most)) <= most
 
 
-def test_what_is_printable_stays():
+def test_printable_text_stays_the_same():
     assert visible("Straße مرحبا 猫") == "Straße مرحبا 猫"
     assert visible("a\u202eb\n") == "a\\u202eb\\n"
     assert visible("x" * 10, 4) == "xxx…"
 
 
-def test_shares_never_round_to_nothing_or_all():
+def test_shares_never_round_to_zero_or_all():
     assert [share(*pair) for pair in ((0, 10), (1, 10**6), (1, 3), (10**6 - 1, 10**6), (5, 5), (0, 0))] == [
         *("0%", "<0.1%", "33.3%", ">99.9%", "100%", "\N{EN DASH}"),
     ]

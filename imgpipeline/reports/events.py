@@ -1,4 +1,4 @@
-"""The events of a day, from the table `events`: how many each rule found, the latest ones, and some of their images."""
+"""The events of a day: how many each rule found, the latest ones, and images of some."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from datetime import datetime
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.lake.storage.engine import quoted
-from imgpipeline.reports.easel import Easel, Picture
-from imgpipeline.reports.hours import DayHours
+from imgpipeline.reports.figures import DayHours
+from imgpipeline.reports.pictures import Easel, Picture
 from imgpipeline.reports.stored_day import DayQueries
 
 _MOST_EVENTS = 60
@@ -32,7 +32,7 @@ SELECT is_listed, is_pictured, event_id, "timestamp", rule, source, coalesce(pla
        coalesce(direction, ''), reason, coalesce(frame_ids[-1], ''), coalesce(image_paths[-1], '')
 FROM marked WHERE is_listed OR is_pictured ORDER BY number DESC
 """  # noqa: S608 - numbers and names of our own
-"""The latest events, and of each rule and source the latest ones that have an image."""
+"""The latest events, and the latest ones with an image of each rule and source."""
 _BOXES = """
 SELECT frame_id, label, class_id, confidence, x, y, width, height FROM detections
 WHERE frame_id IN ({frames}) AND confidence >= {least} AND x IS NOT NULL ORDER BY frame_id, detection_number
@@ -41,7 +41,7 @@ WHERE frame_id IN ({frames}) AND confidence >= {least} AND x IS NOT NULL ORDER B
 
 @dataclass(frozen=True, slots=True)
 class RuleEvents:
-    """What one rule found at one source."""
+    """The events of one rule at one source."""
 
     rule: str
     """Name of the rule."""
@@ -59,10 +59,10 @@ class RuleEvents:
 
 @dataclass(frozen=True, slots=True)
 class ShownEvent:
-    """One event of the page."""
+    """One event that the page lists or shows."""
 
     event_id: str
-    """Names the event."""
+    """Id of the event."""
     timestamp: datetime
     """Time of the frame that met the rule, UTC."""
     rule: str
@@ -70,17 +70,17 @@ class ShownEvent:
     source: str
     """The camera, video or folder."""
     place: str
-    """The zone or line; empty if there is none."""
+    """The zone or line; empty without one."""
     label: str
-    """Label of the objects; empty for several or none."""
+    """Label of the objects; empty for several labels or none."""
     direction: str
-    """In which direction a line was crossed; empty if none was."""
+    """Direction in which a line was crossed; empty without a line."""
     reason: str
-    """What happened, for a person."""
+    """What happened, as a sentence."""
     frame_id: str
     """The frame that met the rule."""
     image_path: str
-    """Where its image is stored; empty if there is none."""
+    """Where its image is stored; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,11 @@ class DayEvents:
     """The events of a day."""
 
     rules: tuple[RuleEvents, ...]
-    """By rule and source."""
+    """Numbers of events by rule and source."""
     latest: tuple[ShownEvent, ...]
-    """At most 60, by time."""
+    """At most 60 events, by time."""
     pictures: tuple[tuple[ShownEvent, Picture], ...]
-    """At most six events with their images and the objects in them, by time."""
+    """At most six events with their images and detections, by time."""
 
     @property
     def count(self) -> int:
@@ -104,15 +104,15 @@ def read_events(easel: Easel, session: DayQueries, clock: DayHours, *, least: fl
     """Reads the events of a day and draws the images of some.
 
     Args:
-        easel: Draws them.
-        session: Opened for the day.
+        easel: Draws on the images.
+        session: The day, opened for queries.
         clock: The hours of the day.
         least: Detections with a lower confidence are not drawn.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
+        PermanentError: This machine lacks the memory or disk space.
         TransientError: The store does not answer.
-        ForbiddenError: The store refuses everything.
+        ForbiddenError: The store denies access.
     """
     within = clock.condition('"timestamp"')
     rules = tuple(RuleEvents(*row) for row in session.query(_RULES.format(within=within)).rows)
