@@ -25,7 +25,7 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import MqttSession, Received
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
-from imgpipeline.sources.publishers import Publishers
+from imgpipeline.sources.publish import Publishers
 from imgpipeline.web.ingest.app import create_app, open_server
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port

@@ -162,8 +162,7 @@ def check_camera(
     credentials: str | None,
 ) -> Iterator[tuple[str, str]]:
     """Checks that a camera delivers frames by RTSP."""
-    from imgpipeline.sources.rtsp_address import read_address  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.sources.rtsp_probe import probe  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.rtsp import probe, read_address  # noqa: PLC0415 - loads NumPy
 
     yield read_address(url).shown, str(probe(url, credentials))
 

@@ -40,7 +40,7 @@ def doctor(
 
 
 def _cameras(urls: Sequence[str], variable: str | None, file: Path | None) -> dict[tuple[str, ...], Check]:
-    from imgpipeline.sources.rtsp_address import read_address, read_credentials  # noqa: PLC0415 - `--help` is quick
+    from imgpipeline.sources.rtsp import read_address, read_credentials  # noqa: PLC0415 - `--help` is quick
 
     login = read_credentials(variable, file)
     return {(read_address(url).shown,): partial(check_camera, url=url, credentials=login) for url in urls}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imgpipeline.settings import Settings
     from imgpipeline.sources.accounts import Totals
     from imgpipeline.sources.mqtt.messages import Subscription
-    from imgpipeline.sources.preparing import Preparation
+    from imgpipeline.sources.options import Preparation
 
 
 FilterOption = Annotated[

@@ -24,8 +24,8 @@ from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
+    from imgpipeline.sources.publish import EndedSource
     from imgpipeline.sources.rtsp import RtspSource
-    from imgpipeline.sources.side_by_side import EndedSource
 
 CredentialsEnvOption = Annotated[
     str | None,
@@ -71,8 +71,7 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     from imgpipeline.sources.options import default_options  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.rtsp import RtspSource  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.rtsp_address import read_credentials  # noqa: PLC0415 - as above
+    from imgpipeline.sources.rtsp import RtspSource, read_credentials  # noqa: PLC0415 - as above
 
     settings = load_settings()
     preparation = preparation_of(
@@ -91,7 +90,7 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
 
 def _names(urls: Sequence[str], named: list[str] | None) -> list[str]:
-    from imgpipeline.sources.rtsp_address import read_address  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.rtsp import read_address  # noqa: PLC0415 - `--help` does not wait for it
 
     if named is not None and len(named) != len(urls):
         raise UsageError(
@@ -111,7 +110,7 @@ def _run(
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads rich
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - loads the Prometheus client
-    from imgpipeline.sources.side_by_side import publish_all  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.publish import publish_all  # noqa: PLC0415 - loads kafka-python
 
     board = Board()
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from imgpipeline.sources.video import VideoIngest
-    from imgpipeline.sources.video_choice import FrameChoice
+    from imgpipeline.sources.video_frames import FrameChoice
 
 EveryOption = Annotated[int, typer.Option("--every", min=1, help="Take every Nth frame.")]
 FpsOption = Annotated[float | None, typer.Option("--fps", help="Take at most this many frames per second of video.")]
@@ -74,7 +74,7 @@ def frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoi
     Raises:
         UsageError: `fps` is out of range, or more than one is given.
     """
-    from imgpipeline.sources.video_choice import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
 
     if fps is not None and not 0 < fps <= 1000:
         raise UsageError(f"--fps is {fps}, expected more than 0.", next_step="give frames per second, such as 2")

@@ -35,7 +35,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter for each option
     choose the frames of a video.
     """
     from imgpipeline.sources import prepare as preparing  # noqa: PLC0415 - loads OpenCV and FFmpeg
-    from imgpipeline.sources.preparing import parse_size  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.options import parse_size  # noqa: PLC0415 - loads OpenCV
 
     try:
         wanted = parse_size(size) if size else None

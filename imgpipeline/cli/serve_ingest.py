@@ -33,7 +33,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    from imgpipeline.web.ingest.serving import serve as serve_http  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.web.ingest.app import serve as serve_http  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings(**({"dataset_root": dataset} if dataset else {}))
     with stopped_by_signals() as stopping:

@@ -45,8 +45,11 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     from contextlib import ExitStack  # noqa: PLC0415 - with the others
 
-    from imgpipeline.sources.simulator.rtsp_api import serve_api  # noqa: PLC0415 - loads PyAV
-    from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, check_program  # noqa: PLC0415 - as above
+    from imgpipeline.sources.simulator.rtsp_simulator import (  # noqa: PLC0415 - as above
+        RtspSimulator,
+        check_program,
+        serve_api,
+    )
 
     if codec not in _CODECS:
         raise UsageError(f"--codec is {codec!r}, expected {' or '.join(_CODECS)}.", next_step="choose one of them")

@@ -10,7 +10,7 @@ from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from imgpipeline.settings import Settings
-    from imgpipeline.sources.preparing import Preparation
+    from imgpipeline.sources.options import Preparation
 
 MinBrightnessOption = Annotated[
     float | None, typer.Option("--gate-min-brightness", help="Leave out frames darker than this (mean luma, 0 to 255).")
@@ -54,8 +54,7 @@ def preparation_of(  # noqa: PLR0913 - one per option
     Raises:
         UsageError: An option has a wrong form.
     """
-    from imgpipeline.sources.derived_images import check_derivation  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.preparing import Preparation, parse_polygon, parse_size  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.options import Preparation, check_derivation, parse_polygon, parse_size  # noqa: PLC0415 - slow
     from imgpipeline.vision.gate import Gate  # noqa: PLC0415 - loads OpenCV
 
     try:

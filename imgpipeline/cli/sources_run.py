@@ -30,9 +30,8 @@ def run(
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
     from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - as above
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
-    from imgpipeline.sources.running import builder  # noqa: PLC0415 - as above
-    from imgpipeline.sources.supervisor import Supervisor  # noqa: PLC0415 - as above
-    from imgpipeline.web.ingest.serving import serve_configured  # noqa: PLC0415 - as above
+    from imgpipeline.sources.supervisor import Supervisor, builder  # noqa: PLC0415 - as above
+    from imgpipeline.web.ingest.app import serve_configured  # noqa: PLC0415 - as above
 
     if check:
         note(f"{path} is well: {counted(len(load_sources(path)), 'source')}.")

@@ -51,7 +51,7 @@ def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline
     """Stores and announces frames of a video; repeating it counts nothing twice."""
     from imgpipeline.sources.video import VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
     from imgpipeline.sources.video import ingest_video as publish_video  # noqa: PLC0415 - as above
-    from imgpipeline.sources.video_choice import FrameChoice  # noqa: PLC0415 - as above
+    from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - as above
 
     with known_failures():
         settings, path = pipeline.settings(), Path(config.path)

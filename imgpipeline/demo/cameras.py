@@ -16,8 +16,8 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind, StatusChange
+from imgpipeline.sources.publish import publish_all
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.side_by_side import publish_all
 from imgpipeline.sources.simulator.clip import write_scene_clip
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
 from imgpipeline.sources.simulator.scene import Scene

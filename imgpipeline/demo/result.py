@@ -1,22 +1,184 @@
-"""How a demo ended: counts, truth, audit, and how they are shown."""
+"""Compares what the demo counted with the truth, and shows the result.
 
-from collections.abc import Mapping, Sequence
+The counts are read from the pipeline's Parquet files by DuckDB alone, and the truth comes from the simulator alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from rich.console import Console
 from rich.table import Table
 
 from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.demo.material import CLIP_CAMERA
-from imgpipeline.demo.unique import UniqueComparison, compare_unique, show_unique
-from imgpipeline.demo.verdict import Comparison, LabelHour, compare, read_counts
 from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.simulator import FrameTruth
+from imgpipeline.sources.simulator import FrameTruth, countable
+from imgpipeline.sources.simulator.truth import Score, match_detections
+
+LEAST_RECALL = 0.98
+LEAST_PRECISION = 0.98
+"""The stated error, box by box (models/README.md: at least 0.99 over 100 scenes), with room for a demo of twelve
+and for the clip, in which objects hide each other."""
+MOST_OFF_SHARE = 0.10
+MOST_OFF_COUNT = 5
+"""The model's stated error of a count, the larger of the two. It is wide because an hour has three scenes of few
+objects, and one that is taken for another thing is so in many frames: over two scenes 95 % of the counts were within
+8 % of the truth (models/README.md)."""
+
+LabelHour = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One demo's counts and the truth."""
+
+    counted: Mapping[LabelHour, int]
+    """Detections by label and hour, from the summary `label_counts`."""
+    truth: Mapping[LabelHour, int]
+    """Countable objects by label and hour."""
+    score: Score
+    """How well each frame's boxes agree with its objects."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Differences larger than the model's stated error; empty if there are none."""
+        failures = []
+        if self.score.recall < LEAST_RECALL:
+            failures.append(f"recall is {self.score.recall:.4f}, expected at least {LEAST_RECALL}")
+        if self.score.precision < LEAST_PRECISION:
+            failures.append(f"precision is {self.score.precision:.4f}, expected at least {LEAST_PRECISION}")
+        for label, hour in sorted({*self.counted, *self.truth}):
+            counted, truth = self.counted.get((label, hour), 0), self.truth.get((label, hour), 0)
+            if abs(counted - truth) > max(MOST_OFF_SHARE * truth, MOST_OFF_COUNT):
+                failures.append(f"{label}@{hour:%H}:00: counted {counted}, the truth is {truth}")
+        return failures
+
+
+def read_counts(store: Path, days: Iterable[date]) -> dict[LabelHour, int]:
+    """Reads the summary `label_counts` of some days from its Parquet files, summed over sources."""
+    files = [str(store / summary_key("label_counts", day)) for day in days]
+    query = "SELECT label, hour, sum(count)::BIGINT FROM read_parquet($files) GROUP BY ALL"
+    rows = duckdb.execute(query, {"files": files}).fetchall()
+    return {(label, hour): count for label, hour, count in rows}
+
+
+def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> Comparison:
+    """Compares what a demo counted with the truth.
+
+    Args:
+        store: The folder of the object store.
+        days: The days that were counted.
+        truths: What really is in each frame.
+    """
+    days = list(days)
+    found = _read_detections(store, days)
+    truth: Counter[LabelHour] = Counter()
+    score = Score()
+    for frame in truths:
+        hour = frame.timestamp.replace(minute=0, second=0, microsecond=0)
+        truth.update((thing.label, hour) for thing in frame.objects if countable(thing))
+        score += match_detections(found.get((frame.source, frame.timestamp), []), frame.objects)
+    return Comparison(read_counts(store, days), truth, score)
+
+
+def _read_detections(store: Path, days: list[date]) -> dict[tuple[str, datetime], list[Detection]]:
+    files = [str(store / day_table_key("detections", day)) for day in days]
+    rows = duckdb.execute(
+        "SELECT source, timestamp, label, class_id, confidence, x, y, width, height FROM read_parquet($files)",
+        {"files": files},
+    ).fetchall()
+    found: dict[tuple[str, datetime], list[Detection]] = {}
+    for source, timestamp, label, class_id, confidence, *box_xywh in rows:
+        x, y, width, height = box_xywh
+        found.setdefault((source, timestamp), []).append(Detection(label, class_id, confidence, (x, y, width, height)))
+    return found
+
+
+MOST_OFF = 1
+"""An object that is not found for a while can be counted twice, and two that pass each other as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueComparison:
+    """The unique objects of one source, by label, and the truth."""
+
+    source: str
+    """The camera."""
+    detections: Mapping[str, int]
+    """Boxes that were counted, from `label_counts`."""
+    objects: Mapping[str, int]
+    """Different objects, from `unique_totals`."""
+    truth: Mapping[str, int]
+    """Different objects that could be seen for long enough."""
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels that were counted or are there."""
+        return sorted({*self.objects, *self.truth})
+
+    @property
+    def failures(self) -> list[str]:
+        """Differences larger than `MOST_OFF`; empty if there are none."""
+        return [
+            f"unique objects at {self.source}: {label} {self.objects.get(label, 0)} (truth {self.truth.get(label, 0)})"
+            for label in self.labels
+            if abs(self.objects.get(label, 0) - self.truth.get(label, 0)) > MOST_OFF
+        ]
+
+
+def compare_unique(
+    store: Path, days: Iterable[date], truths: Iterable[FrameTruth], source: str, *, least_s: float
+) -> UniqueComparison:
+    """Compares the unique objects of a source with the truth.
+
+    Args:
+        store: The folder of the object store.
+        days: The days that were counted.
+        truths: What really is in each frame.
+        source: The camera; its truth is one scene, in which an object keeps its `track_id`.
+        least_s: Objects that can be seen for a shorter time are not counted, in seconds.
+    """
+    days = list(days)
+    seen: dict[tuple[str, int], list[datetime]] = {}
+    for frame in truths:
+        for thing in frame.objects if frame.source == source else ():
+            if countable(thing):
+                seen.setdefault((thing.label, thing.track_id), []).append(frame.timestamp)
+    stays = ((label, (max(times) - min(times)).total_seconds()) for (label, _), times in seen.items())
+    return UniqueComparison(
+        source,
+        _sum_by_label(store, "label_counts", "count", days, source),
+        _sum_by_label(store, "unique_totals", "new_objects", days, source),
+        Counter(label for label, stay_s in stays if stay_s >= least_s),
+    )
+
+
+def show_unique(found: UniqueComparison, console: Console) -> None:
+    """Shows the unique objects next to detections and truth as a table."""
+    table = Table(title=f"unique_totals: how many different objects passed at {found.source}", title_justify="left")
+    table.add_column("label")
+    for heading in ("detections", "unique objects", "truth", "difference"):
+        table.add_column(heading, justify="right")
+    for label in found.labels:
+        objects, truth = found.objects.get(label, 0), found.truth.get(label, 0)
+        difference = f"{objects - truth:+d}" if objects != truth else "="
+        table.add_row(label, str(found.detections.get(label, 0)), str(objects), str(truth), difference)
+    console.print(table)
+
+
+def _sum_by_label(store: Path, summary: str, column: str, days: list[date], source: str) -> dict[str, int]:
+    files = [str(store / summary_key(summary, day)) for day in days]
+    query = f"SELECT label, sum({column})::BIGINT FROM read_parquet($files) WHERE source = $source GROUP BY label"  # noqa: S608 - our own names
+    return dict(duckdb.execute(query, {"files": files, "source": source}).fetchall())
 
 
 @dataclass(frozen=True, slots=True)

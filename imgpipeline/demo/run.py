@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
-from imgpipeline.demo.patience import Patience
 from imgpipeline.demo.result import Outcome, judge, show_outcome
-from imgpipeline.demo.servers import DemoServer, check_port, dagster_server, viewer_server
+from imgpipeline.demo.servers import DemoServer, Patience, check_port, dagster_server, viewer_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.derived import State, state_of
@@ -31,7 +30,7 @@ from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
 from imgpipeline.sources.video import VideoSource, ingest_video
-from imgpipeline.sources.video_choice import FrameChoice
+from imgpipeline.sources.video_frames import FrameChoice
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
 from imgpipeline.tracking.day_tracks import DayTracks

@@ -1,16 +1,20 @@
-"""The file `sources.toml`: which sources a supervisor runs, and how.
+"""The file `sources.toml`: which sources a supervisor runs, how, and how each of them is opened.
 
-[defaults]
-gate = { min_brightness = 20 }
+    [defaults]
+    gate = { min_brightness = 20 }
 
-[[source]]
-name = "yard"
-kind = "rtsp"
-url = "rtsp://192.168.1.20/stream1"
-credentials_env = "YARD_CREDENTIALS"
-fps = 5
+    [[source]]
+    name = "yard"
+    kind = "rtsp"
+    url = "rtsp://192.168.1.20/stream1"
+    credentials_env = "YARD_CREDENTIALS"
+    fps = 5
+
+To add a kind of source, write one class here and add it to `AnyConfig`.
 """
 
+from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,8 +24,22 @@ from imgpipeline.contracts.hours import HOURS_PATTERN, Hours
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
-from imgpipeline.sources.derived_images import check_derivation
-from imgpipeline.sources.preparing import Polygon, Preparation, parse_size
+from imgpipeline.sources.bucket import BucketSource
+from imgpipeline.sources.mqtt.messages import Payload, Subscription
+from imgpipeline.sources.options import (
+    Polygon,
+    Preparation,
+    PublishOptions,
+    check_derivation,
+    default_options,
+    parse_size,
+)
+from imgpipeline.sources.protocol import Source, SourceKind
+from imgpipeline.sources.rtsp import RtspSource, read_credentials
+from imgpipeline.sources.sequence import SequenceSource
+from imgpipeline.sources.video import VideoSource
+from imgpipeline.sources.video_frames import FrameChoice
+from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
 from imgpipeline.vision.gate import Gate
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S(.*\S)?$")]
@@ -43,7 +61,7 @@ class GateConfig(_Strict):
 
 
 class SourceConfig(_Strict):
-    """The options of every kind of source."""
+    """The options that every kind of source has."""
 
     name: Name
     gate: GateConfig = Field(default_factory=lambda: GateConfig.model_validate({}))
@@ -52,11 +70,11 @@ class SourceConfig(_Strict):
     derive: tuple[Annotated[str, AfterValidator(check_derivation)], ...] = ()
     queue_frames: int = Field(64, ge=1, le=100_000)
 
-    def preparation(self, settings: Settings) -> Preparation:
-        """Returns how the frames of the source are prepared."""
+    def options(self, settings: Settings, kind: SourceKind) -> PublishOptions:
+        """Returns how the frames of the source are published."""
         gate, zone = self.gate, find_timezone(settings.timezone)
         masks: tuple[Polygon, ...] = self.masks
-        return Preparation(
+        preparation = Preparation(
             gate=Gate(
                 gate.min_brightness,
                 gate.min_sharpness,
@@ -68,9 +86,22 @@ class SourceConfig(_Strict):
             resize=parse_size(self.resize) if self.resize else None,
             derive=self.derive,
         )
+        return replace(default_options(kind), preparation=preparation, queue_frames=self.queue_frames)
 
 
-class RtspConfig(SourceConfig):
+class OpenableConfig(SourceConfig):
+    """A source that a publisher can read; MQTT and HTTP are servers of many sources instead."""
+
+    @abstractmethod
+    def open(self, settings: Settings) -> Source:
+        """Opens the source.
+
+        Raises:
+            ConfigurationError: It cannot be opened with this configuration.
+        """
+
+
+class RtspConfig(OpenableConfig):
     """A camera."""
 
     kind: Literal["rtsp"]
@@ -79,6 +110,11 @@ class RtspConfig(SourceConfig):
     credentials_file: Path | None = None
     fps: float | None = Field(None, gt=0, le=1000)
     stall_s: float = Field(10.0, gt=0, le=3600)
+
+    def open(self, settings: Settings) -> Source:  # noqa: ARG002 - only some kinds need the settings
+        """Opens the camera's source; it connects when its frames are captured."""
+        login = read_credentials(self.credentials_env, self.credentials_file)
+        return RtspSource(self.name, self.url, credentials=login, fps=self.fps, stall_s=self.stall_s)
 
 
 class MqttConfig(SourceConfig):
@@ -94,8 +130,19 @@ class MqttConfig(SourceConfig):
     ca_file: Path | None = None
     payload: Literal["image", "json"] = "image"
 
+    def subscription(self) -> Subscription:
+        """Returns which messages are frames."""
+        return Subscription((self.topic,), None if "+" in self.topic else self.name, Payload(self.payload))
 
-class FolderConfig(SourceConfig):
+    def settings(self, settings: Settings) -> Settings:
+        """Returns the settings with the broker and the login of this source."""
+        own: dict[str, object] = {"mqtt_client_id": f"{settings.mqtt_client_id}-{self.name}"}
+        names = ("host", "port", "username", "password_file", "tls", "ca_file")
+        own |= {f"mqtt_{name}": value for name in names if (value := getattr(self, name)) is not None}
+        return settings.model_copy(update=own)
+
+
+class FolderConfig(OpenableConfig):
     """A folder, watched for new images until the supervisor ends."""
 
     kind: Literal["folder"]
@@ -104,8 +151,13 @@ class FolderConfig(SourceConfig):
     move_to: Path | None = None
     rescan_s: float = Field(2.0, gt=0, le=3600)
 
+    def open(self, settings: Settings) -> Source:
+        """Opens the watched folder."""
+        options = WatchOptions(After(self.after), self.move_to, self.rescan_s)
+        return WatchedFolder(settings, self.path, self.name, options)
 
-class VideoConfig(SourceConfig):
+
+class VideoConfig(OpenableConfig):
     """A video file, played once."""
 
     kind: Literal["video"]
@@ -114,13 +166,22 @@ class VideoConfig(SourceConfig):
     fps: float | None = Field(None, gt=0, le=1000)
     realtime: bool = False
 
+    def open(self, settings: Settings) -> Source:  # noqa: ARG002 - only some kinds need the settings
+        """Opens the video."""
+        choice = FrameChoice(every=self.every or 1, rate=self.fps)
+        return VideoSource(self.path, self.name, choice=choice, realtime=self.realtime)
 
-class SequenceConfig(SourceConfig):
+
+class SequenceConfig(OpenableConfig):
     """Numbered images, played once."""
 
     kind: Literal["sequence"]
     path: Path
     fps: float | None = Field(None, gt=0, le=1000)
+
+    def open(self, settings: Settings) -> Source:
+        """Lists the images."""
+        return SequenceSource(settings, self.path, self.name, rate=self.fps)
 
 
 class HttpConfig(SourceConfig):
@@ -134,7 +195,7 @@ class HttpConfig(SourceConfig):
     jobs_dir: Path | None = None
 
 
-class S3Config(SourceConfig):
+class S3Config(OpenableConfig):
     """Images in a bucket, announced once without being copied."""
 
     kind: Literal["s3"]
@@ -146,6 +207,10 @@ class S3Config(SourceConfig):
         if self.gate != GateConfig.model_validate({}) or self.masks or self.resize or self.derive:
             raise ValueError("gate, masks, resize and derive do not apply: images in a bucket are not read")
         return self
+
+    def open(self, settings: Settings) -> Source:
+        """Checks the location; the objects are listed when they are captured."""
+        return BucketSource(settings, self.url, self.name, suffixes=self.suffixes)
 
 
 AnyConfig = Annotated[

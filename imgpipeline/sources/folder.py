@@ -23,7 +23,7 @@ from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_image
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
 from imgpipeline.sources.publish import publish
-from imgpipeline.sources.store_tally import StoreTally
+from imgpipeline.sources.storing import StoreTally
 from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 
 

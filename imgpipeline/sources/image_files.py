@@ -1,19 +1,21 @@
 """Reads image files: their bytes unchanged, their times, and why a file is not an image."""
 
+import re
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.contracts.timezones import as_utc
 from imgpipeline.errors import UsageError
 from imgpipeline.objectstore.ahead import map_ahead
-from imgpipeline.sources.exif_time import read_taken_time
-from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled
-from imgpipeline.sources.walk import Skipped
+from imgpipeline.sources.walk import HEAD_BYTES, Skipped, describe_other
 
 _READERS = 4
 _AHEAD = 8
@@ -129,3 +131,64 @@ def checked_source(name: str) -> str:
     if not name.strip() or len(name) > MAX_TEXT or "\0" in name or not name.isprintable():
         raise UsageError(f"{name!r} is not a valid source name.", next_step=f"use 1 to {MAX_TEXT} printable characters")
     return name
+
+
+_BLOCK: Final = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.DOTALL)
+"""What precedes the TIFF structure: in JPEG (APP1) and some WebP files, in PNG, in other WebP files."""
+_MARKS: Final = (b"Exif\0\0", b"eXIf", b"EXIF")
+"""How `_BLOCK` begins: finding plain bytes is much faster than the pattern, and most frames of cameras have no EXIF."""
+_EXIF_DIRECTORY: Final = 34665
+_TAKEN: Final = 36867
+_TAKEN_OFFSET: Final = 36881
+_TAKEN_SUBSECONDS: Final = 37521
+_MOST_ENTRIES: Final = 1000
+_LONGEST: Final = 64
+
+
+def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
+    """Reads when a picture was taken.
+
+    Args:
+        data: The image file.
+        zone: The time zone of a time without an offset (`timezones.as_utc`): EXIF before 2.31 has no offset.
+
+    Returns:
+        The time as aware UTC. None if there is none or it is not valid.
+    """
+    found = _BLOCK.search(data) if any(mark in data for mark in _MARKS) else None
+    block = data if data[:4] in (b"II*\0", b"MM\0*") else data[found.end() :] if found else b""
+    try:
+        return _read_block(block, zone) if block else None
+    except (struct.error, ValueError, OverflowError):
+        return None
+
+
+def _read_block(block: bytes, zone: tzinfo) -> datetime | None:
+    order = "<" if block[:2] == b"II" else ">"
+    first = _read_directory(block, order, struct.unpack_from(order + "I", block, 4)[0])
+    inner = first.get(_EXIF_DIRECTORY)
+    if not isinstance(inner, int):
+        return None
+    tags = _read_directory(block, order, inner)
+    taken, offset, fraction = (str(tags.get(tag, "")) for tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS))
+    has_offset = re.fullmatch(r"[+-]\d\d:\d\d", offset)
+    taken_in = datetime.strptime(offset, "%z").tzinfo if has_offset else zone
+    time = as_utc(datetime.strptime(taken, "%Y:%m:%d %H:%M:%S"), taken_in or UTC)  # noqa: DTZ007 - as_utc adds the zone
+    return time.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction.isdecimal() else time
+
+
+def _read_directory(block: bytes, order: str, start: int) -> dict[int, int | str]:
+    """Returns the LONG and ASCII tags of a directory that this module asks for."""
+    (count,) = struct.unpack_from(order + "H", block, start)
+    tags: dict[int, int | str] = {}
+    for index in range(min(count, _MOST_ENTRIES)):
+        at = start + 2 + 12 * index
+        tag, kind, size, value = struct.unpack_from(order + "HHII", block, at)
+        if kind == 4 and tag == _EXIF_DIRECTORY:
+            tags[tag] = value
+        elif kind == 2 and tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS):
+            begin = at + 8 if size <= 4 else value
+            text = block[begin : begin + min(size, _LONGEST)]
+            if len(text) == min(size, _LONGEST):  # half a time would be another time
+                tags[tag] = text.split(b"\0")[0].decode("ascii", "replace").strip()
+    return tags

@@ -15,8 +15,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
-from imgpipeline.sources.video_choice import FrameChoice
-from imgpipeline.sources.video_frames import VideoFrame, read_frames
+from imgpipeline.sources.video_frames import FrameChoice, VideoFrame, read_frames
 
 _IMAGES = (".jpg", ".png")
 _VIDEOS = (".mp4", ".avi", ".mov")

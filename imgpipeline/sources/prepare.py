@@ -17,12 +17,10 @@ import numpy as np
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
 from imgpipeline.sources.image_files import FileToRead, Unusable, read_images
-from imgpipeline.sources.images import stretch
-from imgpipeline.sources.video_choice import FrameChoice
-from imgpipeline.sources.video_frames import Unreadable, read_frames, read_info
-from imgpipeline.sources.walk import Skipped, find_pictures, path_below
+from imgpipeline.sources.preparing import stretch
+from imgpipeline.sources.video_frames import FrameChoice, Unreadable, read_frames, read_info
+from imgpipeline.sources.walk import Skipped, find_pictures, other_than_image, path_below
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 
@@ -115,11 +113,8 @@ def prepare(
 
 
 def _is_video(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        other = describe_other(file.read(HEAD_BYTES), path)
-    return other is not None and other.what.startswith("it is a video")
+    other = other_than_image(path) if path.is_file() else None
+    return other is not None and other.is_video
 
 
 def _images(settings: Settings, path: Path, skipped: list[Skipped]) -> Iterator[_Original]:

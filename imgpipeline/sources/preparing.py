@@ -1,48 +1,45 @@
-"""What a source does to a frame before it is stored: gating, privacy masks, resizing, encoding.
+"""Prepares a captured frame to be stored: gates, masks, resizes and encodes it, and derives further images from it.
 
-None of this happens by default: encoded bytes are stored as received. Masks are painted first, so that what they
-cover is in no stored image, thumbnail or measurement.
+By default, encoded bytes pass through unchanged. Masks are painted first, so no stored image, thumbnail or measurement
+shows what they cover.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import cv2
 import numpy as np
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.sources.images import EncodedImage, encode, stretch
+from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
+from imgpipeline.sources.options import EDGES, GRAY, Preparation
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
-from imgpipeline.vision.gate import Gate, GateKeeper
+from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
+from imgpipeline.vision.gate import GateKeeper
+from imgpipeline.vision.header import read_header
 from imgpipeline.vision.quality import measure_quality
 from imgpipeline.vision.reduction import NetworkInput
 
-Polygon = tuple[tuple[float, float], ...]
-"""Three or more points (x, y) as fractions of width and height of the upright image, 0 to 1."""
 _MEASURED = NetworkInput(640, 640, "letterbox")
 """A large JPEG is decoded at about this size if only its brightness, sharpness or change is measured."""
+_ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_EDGE_LIMITS = (100, 200)
+"""Lower and upper threshold of the Canny edge detector."""
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
-    """What is done to the frames of a source."""
+class EncodedImage:
+    """The bytes of one image as they are stored."""
 
-    gate: Gate = field(default_factory=Gate)
-    """Which frames are left out."""
-    store_gated: bool = True
-    """Whether the images of frames that are left out are stored."""
-    masks: tuple[Polygon, ...] = ()
-    """Parts of the image that are painted black."""
-    resize: tuple[int, int] | None = None
-    """Width and height in pixels of the stored image, which is stretched to them; None: as received."""
-    derive: tuple[str, ...] = ()
-    """Images that are derived from the stored one and stored beside it (`derived_images`)."""
-
-    @property
-    def changes_images(self) -> bool:
-        """Whether the stored image differs from the received one."""
-        return bool(self.masks or self.resize)
+    data: bytes
+    """The encoded image."""
+    sha256: str
+    """Lower-case hexadecimal SHA-256 of `data`."""
+    width: int | None
+    """Width of the upright image in pixels; None if the header cannot be read."""
+    height: int | None
+    """Height of the upright image in pixels; None if the header cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +56,22 @@ class Preparer:
     """Prepares the frames of one source; thread-safe."""
 
     def __init__(self, preparation: Preparation, limits: ImageLimits) -> None:
-        """Takes what to do, and the largest image that is decoded."""
+        """Takes what to do, and the largest image that may be decoded."""
         self._preparation = preparation
         self._limits = limits
         self._keeper = GateKeeper(preparation.gate)
 
     @property
     def needs_order(self) -> bool:
-        """Whether a frame is compared with the one before, so that frames must be prepared in their order."""
+        """Whether each frame is compared with the previous one, so that frames must be prepared in order."""
         return self._preparation.gate.min_change is not None
 
     def prepare(self, source: str, frame: CapturedFrame) -> PreparedFrame:
         """Prepares one frame.
 
         Raises:
-            BadInputError: The image must be changed and cannot be decoded. An image that need not be changed is
-                passed on; the pipeline records it as a dead letter.
+            BadInputError: The image must be changed but cannot be decoded. An image that need not be changed is passed
+                on; the pipeline records it as a dead letter.
             PermanentError: The frame has neither bytes nor pixels.
         """
         preparation = self._preparation
@@ -111,25 +108,60 @@ class Preparer:
         return DecodedImage.of(frame.pixels)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Reads a size such as `640x360`.
+def encode(frame: CapturedFrame) -> EncodedImage:
+    """Returns the frame's own bytes unchanged, or its pixels as JPEG.
 
     Raises:
-        ValueError: That is not a size.
+        PermanentError: The frame has neither bytes nor pixels that can be encoded.
     """
-    width, cross, height = text.lower().partition("x")
-    if not cross or not all(side.isdecimal() and 0 < int(side) < 65_536 for side in (width, height)):
-        raise ValueError(f"got {text!r}, expected a size such as 640x360")
-    return int(width), int(height)
+    if frame.data is not None:
+        width, height = size_of(frame.data)
+        return EncodedImage(frame.data, frame.sha256 or sha256(frame.data).hexdigest(), width, height)
+    if frame.pixels is None:
+        raise PermanentError("A source yielded a frame without bytes and without pixels.")
+    data = encode_jpeg(frame.pixels)
+    return EncodedImage(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0])
 
 
-def parse_polygon(text: str) -> Polygon:
-    """Reads a polygon such as `0,0 0.5,0 0.5,0.2`.
+def derive(data: bytes, name: str, derivations: tuple[str, ...], limits: ImageLimits) -> dict[str, bytes]:
+    """Derives images from an encoded image.
 
-    Raises:
-        ValueError: The text is not a polygon of fractions.
+    Args:
+        data: The original.
+        name: Its file name or key; its ending chooses the format of the derived images.
+        derivations: What to derive (`options.check_derivation`).
+        limits: The largest image that may be decoded.
+
+    Returns:
+        The encoded images by derivation; empty if the original cannot be decoded.
     """
-    points = [tuple(float(number) for number in point.split(",")) for point in text.split()]
-    if len(points) < 3 or any(len(point) != 2 or not all(0 <= number <= 1 for number in point) for point in points):
-        raise ValueError(f"got {text!r}, expected three or more points x,y between 0 and 1, separated by blanks")
-    return tuple((point[0], point[1]) for point in points)
+    try:
+        pixels = decode_image(data, limits).pixels
+    except BadInputError:
+        return {}
+    ending = next((ending for ending in _ENCODED if name.lower().endswith(ending)), ".jpg")  # OpenCV cannot write all
+    return {text: cv2.imencode(ending, _derived(pixels, text))[1].tobytes() for text in derivations}
+
+
+def stretch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretches pixels to a width and height: averaged where the image shrinks, interpolated where it grows."""
+    interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation))
+
+
+def _derived(pixels: Pixels, derivation: str) -> np.ndarray:
+    if derivation not in (GRAY, EDGES):
+        width, height = (int(side) for side in derivation.split("x"))
+        return stretch(pixels, (width, height))
+    gray = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.Canny(gray, *_EDGE_LIMITS) if derivation == EDGES else gray)
+
+
+def size_of(data: bytes) -> tuple[int | None, int | None]:
+    """Returns width and height of the upright image; None for both if its header cannot be read."""
+    try:
+        header = read_header(data)
+    except BadInputError:
+        return None, None
+    turned = header.orientation >= 5
+    return (header.height, header.width) if turned else (header.width, header.height)

@@ -27,11 +27,9 @@ from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
-from imgpipeline.sources.images import ImageStore
-from imgpipeline.sources.options import PublishOptions, fence_of
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.records import record_of
-from imgpipeline.sources.storing import FrameStorer
+from imgpipeline.sources.storing import FrameStorer, ImageStore, record_of
 from imgpipeline.stream.batches import BatchSender, FencedError
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 
@@ -81,7 +79,8 @@ class Publisher:
         preparation = self._options.preparation
         self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
         self._last_prepared: threading.Event | None = None
-        self._sender = BatchSender(settings, fence=fence_of(settings, name, kind))
+        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions
+        self._sender = BatchSender(settings, fence=name if is_fenced else None)
         self._sender.open()
         self._lock = threading.Lock()
         self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))

@@ -2,36 +2,117 @@
 
     publish(settings, RtspSource("gate", "rtsp://camera.local/stream1", fps=5))
 
-The time of a frame is the camera's own, by its RTCP sender reports (RFC 3550, 6.4.1). Until the first report, and for
-cameras that send none, it is the time at which the frame was received. Reading and decoding are in `rtsp_child`.
+The time of a frame is the camera's own, from its RTCP sender reports (RFC 3550, 6.4.1). Until the first report, and for
+cameras that send none, it is the time at which the frame was received. `rtsp_child` reads and decodes.
 """
 
-import contextlib
-import json
 import logging
 import os
 import random
-import signal
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Any, Self
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.settings import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.rtsp_address import read_address
-from imgpipeline.sources.rtsp_messages import MessageReader
+from imgpipeline.sources.rtsp_pipe import CameraProcess
 
 LOG = logging.getLogger(__name__)
-_START_LIMIT_S = 60.0
-"""How long a process may take to load its libraries on a busy machine."""
-_LOOK_S = 0.2
-_END_S = 3.0
+_EXAMPLE = "rtsp://camera.local:554/stream1"
+_PROBE_S = 6.0
+_SETTLE_S = 1.0
+"""The first frames come in a burst: those that FFmpeg read to find out what the stream is."""
+_PROBE_LIMIT_S = 18.0
+
+
+@dataclass(frozen=True, slots=True)
+class RtspAddress:
+    """Where a camera streams."""
+
+    shown: str
+    """Scheme, host, port and path: what may be logged and shown."""
+    secret: str = field(repr=False)
+    """The whole URL with user, password and query; only the process that reads the camera gets it."""
+
+    @property
+    def path(self) -> str:
+        """The path without its slashes; empty if there is none."""
+        return urlsplit(self.shown).path.strip("/")
+
+
+def read_address(url: str, credentials: str | None = None) -> RtspAddress:
+    """Reads the URL of a camera.
+
+    Args:
+        url: `rtsp://` or `rtsps://`, with or without `user:password@`.
+        credentials: `user:password`, as plain text; replaces those in the URL.
+
+    Returns:
+        The address.
+
+    Raises:
+        UsageError: It is not such a URL. The message does not show it, because it may hold a password.
+        ConfigurationError: The credentials are not `user:password`.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in ("rtsp", "rtsps") or not host:
+        raise UsageError(
+            f"The camera's URL is not an RTSP URL, expected one such as {_EXAMPLE}.", next_step="correct the URL"
+        )
+    where = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if credentials is not None:
+        user, colon, password = credentials.partition(":")
+        if not colon or not user:
+            raise ConfigurationError(
+                f"The credentials of {parts.scheme}://{where} are not of the form user:password.",
+                next_step="write the user, a colon and the password, nothing else",
+            )
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+    query = f"?{parts.query}" if parts.query else ""
+    return RtspAddress(
+        shown=f"{parts.scheme}://{where}{parts.path}", secret=f"{parts.scheme}://{login}{where}{parts.path}{query}"
+    )
+
+
+def read_credentials(variable: str | None, file: Path | None) -> str | None:
+    """Returns `user:password` from an environment variable or the first line of a file; None if neither is named.
+
+    Raises:
+        UsageError: Both are named.
+        ConfigurationError: The variable is not set, or the file cannot be read.
+    """
+    if variable and file:
+        raise UsageError("Credentials are given twice.", next_step="name a variable or a file, not both")
+    if variable:
+        value = os.environ.get(variable)
+        if not value:
+            raise ConfigurationError(
+                f"The environment variable {variable} is not set, expected user:password.",
+                next_step=f"export {variable}=user:password, or use --credentials-file",
+            )
+        return value.strip()
+    if file:
+        try:
+            return (file.read_text(encoding="utf-8").splitlines() or [""])[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"The credentials file {file} cannot be read: {type(error).__name__}.",
+                next_step="name a text file whose first line is user:password",
+            ) from error
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +208,7 @@ class RtspSource:
         while not stop.is_set():
             began, reason = monotonic(), ""
             self.now.attempts += 1
-            with _Child(self) as child:
+            with CameraProcess(self._plan(), stall_s=self.stall_s) as child:
                 self.now.pid = child.pid
                 for item in child.read(stop):
                     if isinstance(item, str):
@@ -144,6 +225,16 @@ class RtspSource:
                 LOG.warning("%s is offline: %s", self.name, reason)
                 yield StatusChange(online=False, reason=reason, at=self._clock())
             stop.wait(pause_s(failures, self.timing, self._rng))
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "url": self.address.secret,
+            "fps": self.fps,
+            "open_timeout_s": self.timing.open_timeout_s,
+            "read_timeout_s": self.timing.read_timeout_s,
+            "queue_frames": self.timing.queue_frames,
+        }
 
     def _captured(self, header: dict[str, Any], data: bytes) -> Iterator[Captured]:
         if header["kind"] == "opened":
@@ -199,85 +290,57 @@ def _time(unix_s: float | None) -> datetime | None:
         return None
 
 
-class _Child:
-    """The process that reads one camera, from start to end."""
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a camera sends."""
 
-    def __init__(self, camera: RtspSource) -> None:
-        self._stall_s, self._open_timeout_s = camera.stall_s, camera.timing.open_timeout_s
-        self._plan = {
-            "name": camera.name,
-            "url": camera.address.secret,
-            "fps": camera.fps,
-            "open_timeout_s": camera.timing.open_timeout_s,
-            "read_timeout_s": camera.timing.read_timeout_s,
-            "queue_frames": camera.timing.queue_frames,
-        }
-        self._process: subprocess.Popen[bytes]
+    fps: float
+    """Frames a second."""
+    codec: str
+    """Name of its video codec."""
+    size: str
+    """Width and height in pixels."""
+    clock: str
+    """`rtcp`: the camera's own; `receiver`: it sends no RTCP sender reports."""
+    clock_offset_s: float | None
+    """How far its clock is ahead of this machine's; None if it sends none."""
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def __str__(self) -> str:
+        clock = "times of arrival, because it sends no RTCP reports"
+        if self.clock_offset_s is not None:
+            clock = f"its own clock, {self.clock_offset_s:+.1f} s from this machine's"
+        return f"{self.fps:.1f} frames/s, {self.codec}, {self.size}, {clock}"
 
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "imgpipeline.sources.rtsp_child"]
-        single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(  # noqa: S603 - this very package
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # FFmpeg's messages may hold the URL
-            env={**os.environ, **single},
-            start_new_session=True,  # Ctrl-C ends the parent, which ends its children in order
+
+def probe(url: str, credentials: str | None = None, *, watch_s: float = _PROBE_S) -> Probe:
+    """Reads a camera for `watch_s` seconds after its first frame.
+
+    Raises:
+        UsageError: The URL is not an RTSP URL.
+        ConfigurationError: The credentials are not `user:password`.
+        TransientError: It delivers no frames; the message says why.
+    """
+    stop, times = threading.Event(), []
+    camera = RtspSource("doctor", url, credentials=credentials)
+    timer = threading.Timer(_PROBE_LIMIT_S, stop.set)
+    timer.daemon = True
+    timer.start()
+    reason = "no frame came"
+    for item in camera.capture(stop):
+        if isinstance(item, CapturedFrame):
+            times.append(monotonic())
+            if times[-1] - times[0] > watch_s:
+                stop.set()
+        elif isinstance(item, StatusChange) and not item.online:
+            reason = item.reason
+            stop.set()
+    timer.cancel()
+    steady = [time for time in times if time > times[0] + _SETTLE_S]
+    if len(steady) < 2:
+        raise TransientError(
+            f"{camera.address.shown}: {reason}.",
+            next_step="check address, path, user and password of the camera, and whether a player can show it",
         )
-        with contextlib.suppress(OSError):
-            self._stdin().write(json.dumps(self._plan).encode() + b"\n")
-            self._stdin().flush()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._stdin().close()
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
-
-    def read(self, stop: Event) -> Iterator[tuple[dict[str, Any], bytes] | str]:
-        """Yields messages and finally the reason for the end; after `stop`, what the process still holds."""
-        if self._process.stdout is None:
-            raise RuntimeError("the process has no pipe")
-        reader = MessageReader(self._process.stdout.fileno())
-        silent_until, asked_to_end = monotonic() + _START_LIMIT_S, False
-        while monotonic() < silent_until:
-            if stop.is_set() and not asked_to_end:
-                asked_to_end, silent_until = True, min(silent_until, monotonic() + _END_S)
-                self._stdin().close()
-            for header, data in reader.read(_LOOK_S):
-                if header["kind"] == "ended":
-                    yield header["reason"]
-                    return
-                if not asked_to_end and _is_alive(header):
-                    silent_until = self._limit_after(header)
-                yield header, data
-            if reader.ended:
-                yield self._exit_reason()
-                return
-        yield f"no frame for {self._stall_s:g} s"
-
-    def _limit_after(self, header: dict[str, Any]) -> float:
-        opening = header["kind"] == "started"
-        return monotonic() + self._stall_s + (2 * self._open_timeout_s if opening else 0.0)
-
-    def _exit_reason(self) -> str:
-        status = self._process.wait()
-        if status < 0:
-            return f"the process that reads the camera was ended by {signal.Signals(-status).name}"
-        return f"the process that reads the camera ended with status {status}"
-
-    def _stdin(self) -> Any:
-        return self._process.stdin
-
-
-def _is_alive(header: dict[str, Any]) -> bool:
-    """Whether a message shows that the camera delivers frames; frames that cannot be decoded do not."""
-    return bool(header["kind"] != "lost" or header["how"] != Settled.FAILED)
+    now = camera.now
+    fps = (len(steady) - 1) / (steady[-1] - steady[0])
+    return Probe(fps, now.codec, now.size, str(now.clock), now.clock_offset_s)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from imgpipeline.faultpoints import reach
-from imgpipeline.sources.rtsp_messages import write_message
+from imgpipeline.sources.rtsp_pipe import write_message
 
 JPEG_QUALITY = 90
 _PR_SET_PDEATHSIG = 1

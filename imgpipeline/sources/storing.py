@@ -1,26 +1,55 @@
-"""Stores the frames of one session, and makes their announcements."""
+"""Stores the images of frames and makes the Kafka records that announce them.
 
+An image is stored create-only, under a key that its source, time and name or content decide. So storing it again
+changes nothing, and another image with the same key gets a key with its digest.
+"""
+
+import threading
 from collections.abc import Mapping
-from threading import Event
+from datetime import UTC, datetime, time, timedelta
+from hashlib import sha256
 from types import MappingProxyType
+from typing import Any, Protocol
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
-from imgpipeline.contracts.messages import SESSION, FrameMessage
+from imgpipeline.contracts.keys import derived_image_key
+from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
+from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.times import day_of
+from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.faultpoints import reach
+from imgpipeline.objectstore.listing import ObjectInfo
 from imgpipeline.settings import Settings
-from imgpipeline.sources.derived_images import store_derived
-from imgpipeline.sources.images import ImageStore, store_image
-from imgpipeline.sources.preparing import Preparation, PreparedFrame, Preparer
+from imgpipeline.sources.options import Preparation
+from imgpipeline.sources.preparing import EncodedImage, PreparedFrame, Preparer, derive
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
+from imgpipeline.stream.batches import Record
 from imgpipeline.vision.decode import ImageLimits
 
 NOT_STORED = "image_stored"
 """The attribute that is false for a gated frame whose image was not stored."""
 
 
+class ImageStore(Protocol):
+    """The part of an object store that a publisher needs."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates an object; returns False, and changes nothing, if its key exists."""
+
+    def get(self, key: str) -> bytes:
+        """Returns the bytes of an object."""
+
+
+class ReadableImageStore(ImageStore, Protocol):
+    """The part of an object store that is needed to find redelivered images."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Returns the description of an object, or None if there is none."""
+
+
 class FrameStorer:
-    """Prepares and stores frames; thread-safe."""
+    """Prepares and stores the frames of one session; thread-safe."""
 
     def __init__(
         self, settings: Settings, source: str, session: str, store: ImageStore, preparation: Preparation
@@ -35,13 +64,13 @@ class FrameStorer:
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
         self._preparer = Preparer(preparation, self._limits)
 
-    def prepare(self, frame: CapturedFrame, before: Event | None, prepared: Event) -> PreparedFrame:
+    def prepare(self, frame: CapturedFrame, before: threading.Event | None, prepared: threading.Event) -> PreparedFrame:
         """Prepares a frame; errors as `Preparer.prepare`.
 
         Args:
             frame: The captured frame.
-            before: Set when the frame before it is prepared; only waited for if frames are compared.
-            prepared: Set when this one is prepared or has failed.
+            before: Set when the previous frame is prepared; only waited for if frames are compared.
+            prepared: Set when this frame is prepared or has failed.
         """
         try:
             if before and self._preparer.needs_order:
@@ -57,7 +86,7 @@ class FrameStorer:
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
         key = store_image(self._store if is_stored else None, self._source, frame, image, self._template)
         if is_stored and self._derive:
-            attributes["derived"] = dict(store_derived(self._store, key, image.data, self._derive, self._limits))
+            attributes["derived"] = self._store_derived(key, image.data)
         reach("frame stored", key)
         stored = StoredImage(key, len(image.data), image.sha256, image.width, image.height)
         return self.announcement(frame, stored, gated, attributes)
@@ -84,3 +113,154 @@ class FrameStorer:
             clock_source=frame.clock,
             gated=gated,
         )
+
+    def _store_derived(self, key: str, data: bytes) -> dict[str, str]:
+        """Stores the derived images of an image and returns their keys by derivation."""
+        images = derive(data, key, self._derive, self._limits)
+        keys = {derivation: derived_image_key(key, derivation) for derivation in images}
+        for derivation, image in images.items():
+            self._store.create(keys[derivation], image)
+        return keys
+
+
+def store_image(
+    store: ImageStore | None, source: str, frame: CapturedFrame, image: EncodedImage, template: ImageKeyTemplate
+) -> str:
+    """Stores an image create-only and returns its key; the same image stored again has the same key.
+
+    Args:
+        store: Where to put it; None: only return the key.
+        source: Whose image it is.
+        frame: The frame; its name or, without one, time and content decide the key.
+        image: What to store.
+        template: How keys are made.
+
+    Returns:
+        The key, or one with `@digest` in the name if other bytes have that key already.
+
+    Raises:
+        TransientError: The store does not answer.
+        PermanentError: The store refuses.
+        UsageError: The template needs a number, and the frame has none.
+    """
+    number = frame.number if frame.position is None else frame.position
+    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
+    key = template.key(source, frame.timestamp, image.sha256, **of_frame)
+    if (
+        store is None
+        or store.create(key, image.data)
+        or (frame.name is None and image.sha256[:16] in key)
+        or sha256(store.get(key)).hexdigest() == image.sha256
+    ):
+        return key
+    key = template.key(source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
+    store.create(key, image.data)
+    return key
+
+
+def ending_of(data: bytes) -> str:
+    """Returns the file ending for an encoded image."""
+    if data.startswith(b"\x89PNG"):
+        return ".png"
+    return ".jpg" if data.startswith(b"\xff\xd8") else ".img"
+
+
+def content_name(data: bytes, digest: str) -> str:
+    """Returns the file name of an image that is identified by its content: `{digest}.jpg`.
+
+    Args:
+        data: The image.
+        digest: Its SHA-256, hexadecimal.
+    """
+    return f"{digest[:32]}{ending_of(data)}"
+
+
+def first_received(
+    store: ReadableImageStore, template: ImageKeyTemplate, source: str, frame: CapturedFrame
+) -> datetime:
+    """Returns when a redelivered image first arrived, so that it stays one frame across midnight.
+
+    Args:
+        store: Where the images are.
+        template: How their keys are made.
+        source: Whose image it is.
+        frame: The frame as it arrived now, with encoded bytes and a name from `content_name`.
+
+    Returns:
+        The time it was stored, at most the end of that day, if it was stored the day before; otherwise the frame's
+        time.
+
+    Raises:
+        TransientError: The store does not answer.
+        PermanentError: The store refuses.
+        UsageError: The template needs a number, and the frame has none.
+    """
+    now, digest = frame.timestamp, frame.sha256 or sha256(frame.data or b"").hexdigest()
+    yesterday = now - timedelta(days=1)
+    key, of_today = (template.key(source, at, digest, name=frame.name, number=frame.number) for at in (yesterday, now))
+    found = store.head(key)
+    if found is None:
+        return now
+    if key == of_today:  # the template has no day
+        return found.last_modified
+    return min(found.last_modified, datetime.combine(day_of(yesterday), time.max, UTC))
+
+
+def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
+    """Returns the record that announces a frame or a notice.
+
+    Args:
+        settings: Name the topic, and for the classic form the store and the time zone.
+        message: What to announce; its source is the record's key.
+        form: How frames are announced.
+
+    Returns:
+        The record; None for a notice if the topic's consumers understand only the classic form.
+    """
+    topic, key = settings.kafka_topic, message.source.encode()
+    if isinstance(message, Notice):
+        is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
+        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
+    if form is MessageFormat.CLASSIC:
+        zone = find_timezone(settings.message_timezone)
+        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
+        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
+    stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
+    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)
+
+
+class _Step(threading.local):
+    """How far `store_image` is with the image of this thread."""
+
+    refused: bytes | None = None
+    differs = False
+
+
+class StoreTally:
+    """A store that counts the images stored in it; thread-safe. It relies on the calls that `store_image` makes."""
+
+    def __init__(self, store: ImageStore) -> None:
+        """Takes the store that holds the images."""
+        self._store = store
+        self._lock = threading.Lock()
+        self._step = _Step()
+        self.new = 0
+        """Images stored under their own keys."""
+        self.changed = 0
+        """Images stored under a key with their digest, because another image has their own key."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates an object; returns False, and changes nothing, if its key exists."""
+        is_beside, self._step.differs = self._step.differs, False
+        created = self._store.create(key, data)
+        self._step.refused = None if created else data
+        with self._lock:
+            self.changed += created and is_beside
+            self.new += created and not is_beside
+        return created
+
+    def get(self, key: str) -> bytes:
+        """Returns the bytes of an object."""
+        found = self._store.get(key)
+        self._step.differs = self._step.refused is not None and found != self._step.refused
+        return found

@@ -9,13 +9,18 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
-from imgpipeline.sources.configuration import AnyConfig, load_sources
+from imgpipeline.sources.configuration import AnyConfig, HttpConfig, MqttConfig, load_sources
+from imgpipeline.sources.mqtt.ingest import ingest_mqtt
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.publish import publish
 from imgpipeline.stream.batches import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +33,30 @@ Run = Callable[[threading.Event], None]
 """Publishes one source until it ends or the event is set; raises what made it fail."""
 Build = Callable[[AnyConfig, Board], Run]
 """Prepares a source to run; errors as `Run`."""
+ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, threading.Event, Board], None]
+"""Serves an HTTP source until the event is set."""
+
+
+def builder(settings: Settings, serve_http: ServeHttp) -> Build:
+    """Returns the function that prepares sources to run.
+
+    Args:
+        settings: Defaults of all sources.
+        serve_http: Runs HTTP sources; passed in because `sources` does not import `web`.
+    """
+
+    def run(config: AnyConfig, board: Board, stop: threading.Event) -> None:
+        if isinstance(config, MqttConfig):
+            options = config.options(settings, SourceKind.FINITE)
+            ingest_mqtt(config.settings(settings), config.subscription(), stop=stop, options=options, board=board)
+        elif isinstance(config, HttpConfig):
+            serve_http(settings, config, config.options(settings, SourceKind.FINITE), stop, board)
+        else:
+            source = config.open(settings)
+            options, watch = config.options(settings, source.kind), board.watch(source.name, source.kind)
+            publish(settings, source, stop=stop, options=options, watch=watch)
+
+    return lambda config, board: partial(run, config, board)
 
 
 @dataclass(slots=True)

@@ -14,12 +14,11 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.counts import counted
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import checked_source
-from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
-from imgpipeline.sources.video_choice import FrameChoice
-from imgpipeline.sources.video_frames import Unreadable, VideoFrame, read_frames, read_info
+from imgpipeline.sources.storing import ImageStore
+from imgpipeline.sources.video_frames import FrameChoice, Unreadable, VideoFrame, read_frames, read_info
 
 
 class VideoSource:

@@ -15,21 +15,116 @@ from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Lock
+from time import monotonic
 
 from watchfiles import watch
 
 from imgpipeline.contracts.timezones import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.folder_scan import AwayError, Listed, Root, UnchangedFiles, identify, list_images
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange
-from imgpipeline.sources.walk import is_hidden
-from imgpipeline.sources.watch_state import WatchState, default_state_file
+from imgpipeline.sources.walk import is_hidden, walk_files
+from imgpipeline.sources.watch_state import Version, WatchState, default_state_file
 
 LOG = logging.getLogger(__name__)
 DONE = ".ingested"
 """Default folder for announced files, below the watched one; hidden, so that it is not scanned."""
+_MOVED_AFTER_NS = 1_000_000_000
+"""A file whose inode changed this long after its content was moved, or copied with its time."""
+
+
+class AwayError(Exception):
+    """The folder is not there: it is gone, unreadable, or its mount is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One image file in a folder."""
+
+    path: Path
+    """Where it lies."""
+    name: str
+    """Its path below the folder."""
+    version: Version
+    """Its size and modification time."""
+    was_moved_in: bool
+    """Whether it was moved, or copied with its time, and so was complete when it appeared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What identifies a folder."""
+
+    device: int
+    """The device of its file system."""
+    inode: int
+    """Its number on that device."""
+    is_mounted: bool
+    """Whether it is the root of a mount: its parent is on another device."""
+
+
+def identify(folder: Path) -> Root:
+    """Returns what identifies a folder.
+
+    Raises:
+        AwayError: It is not there.
+    """
+    try:
+        stat, parent = folder.stat(), (folder.resolve() / os.pardir).stat()
+    except OSError as error:
+        raise AwayError(f"{folder} cannot be read: {error.strerror}") from error
+    if not folder.is_dir():
+        raise AwayError(f"{folder} is no longer a folder")
+    return Root(stat.st_dev, stat.st_ino, stat.st_dev != parent.st_dev)
+
+
+def list_images(folder: Path) -> list[Listed]:
+    """Returns the image files of a folder and of all folders below it, in the order of their paths.
+
+    Raises:
+        AwayError: The folder, or one below it, cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise AwayError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    found: list[Listed] = []
+    for file in walk_files(folder, refuse):
+        if file.refused:
+            continue
+        try:
+            stat = file.path.stat()
+        except FileNotFoundError:
+            continue  # moved away while the folder was read, or a link to nothing
+        except OSError as error:
+            raise AwayError(f"{file.path} cannot be read: {error.strerror}") from error
+        # A write sets both times; a move, or a copy that keeps the time, only the later one.
+        was_moved = stat.st_ctime_ns - stat.st_mtime_ns > _MOVED_AFTER_NS
+        found.append(Listed(file.path, file.name, Version(stat.st_size, stat.st_mtime_ns), was_moved))
+    return sorted(found, key=lambda file: file.name)
+
+
+class UnchangedFiles:
+    """Finds files that are completely written: unchanged for a while, or moved in."""
+
+    def __init__(self, unchanged_s: float) -> None:
+        """Takes how long a file has to stay unchanged."""
+        self._unchanged_s = unchanged_s
+        self._seen: dict[str, tuple[Version, float]] = {}
+
+    def complete(self, files: list[Listed]) -> list[Listed]:
+        """Returns the files of a scan that are completely written; an empty file never is."""
+        now, before, self._seen = monotonic(), self._seen, {}
+        complete: list[Listed] = []
+        for file in files:
+            version, since = before.get(file.name, (None, now))
+            since = since if version == file.version else now
+            self._seen[file.name] = (file.version, since)
+            is_unchanged = version == file.version and now - since >= self._unchanged_s
+            if file.version.size_bytes and (is_unchanged or file.was_moved_in):
+                complete.append(file)
+        return complete
 
 
 class After(StrEnum):

@@ -17,7 +17,7 @@ import pytest
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.simulator.frame_code import read_number
+from imgpipeline.sources.simulator.clip import read_number
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.demo.servers import DemoServer, dagster_server, free_port, viewer_server
+from imgpipeline.demo.servers import DemoServer, Patience, dagster_server, free_port, viewer_server
 from imgpipeline.errors import PermanentError
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -103,3 +103,38 @@ def test_the_viewer_answers_and_ends_with_its_context(tmp_path: Path):
         with urllib.request.urlopen(f"{viewer.url}/", timeout=60) as page:  # noqa: S310 - our own server
             assert "<html" in page.read().decode()
     assert viewer.process.returncode == 128 + signal.SIGINT
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_it_lasts_as_long_as_something_moves():
+    clock = Clock()
+    patience = Patience(60.0, 10_000.0, clock)
+    for sign in range(100):
+        clock.now_s += 59.0
+        assert patience.why_over(sign) is None
+
+
+def test_it_ends_when_nothing_moves_any_more():
+    clock = Clock()
+    patience = Patience(60.0, 10_000.0, clock)
+    assert patience.why_over("moved") is None
+    clock.now_s += 59.9
+    assert patience.why_over("moved") is None
+    clock.now_s += 0.1
+    assert patience.why_over("moved") == "there has been no progress for 60 s"
+
+
+def test_it_ends_after_the_longest_time_whatever_moves():
+    clock = Clock()
+    patience = Patience(60.0, 100.0, clock)
+    clock.now_s = 50.0
+    assert patience.why_over(1) is None
+    clock.now_s = 100.0
+    assert patience.why_over(2) == "it has not finished after 100 s"

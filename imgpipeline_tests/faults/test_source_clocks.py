@@ -15,8 +15,8 @@ from imgpipeline.errors import DeadLetterCode
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.publish import publish_all
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.side_by_side import publish_all
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.programs import MissingProgramError

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from imgpipeline.sources.simulator import FIRST_TRAINING_SEED, LABELS, Scene, countable
-from imgpipeline.sources.simulator.scoring import Score, match_detections
+from imgpipeline.sources.simulator.truth import Score, match_detections
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.registry import find_model
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgpipeline.sources.simulator.clip import write_clip
-from imgpipeline.sources.simulator.frame_code import draw_number
+from imgpipeline.sources.simulator.clip import draw_number, write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port

@@ -30,8 +30,7 @@ from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceK
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline.sources.simulator.clip import numbered_frames, write_clip
-from imgpipeline.sources.simulator.frame_code import read_number
+from imgpipeline.sources.simulator.clip import numbered_frames, read_number, write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.video import VideoSource, ingest_video

@@ -22,7 +22,7 @@ from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
-from imgpipeline_tests.sources.test_exif_time import jpeg, tiff_block
+from imgpipeline_tests.sources.test_image_files import jpeg, tiff_block
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 

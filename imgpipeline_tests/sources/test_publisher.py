@@ -21,8 +21,7 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.preparing import Preparation
+from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.publisher import Publisher

@@ -18,8 +18,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, StatusChange
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s
 from imgpipeline.sources.rtsp_child import RatePicker
-from imgpipeline.sources.simulator.clip import write_clip
-from imgpipeline.sources.simulator.frame_code import read_number
+from imgpipeline.sources.simulator.clip import read_number, write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures

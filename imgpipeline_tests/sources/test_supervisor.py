@@ -11,6 +11,7 @@ from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.configuration import AnyConfig, load_sources
+from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.supervisor import Run, Supervisor
 from imgpipeline.stream.batches import FencedError
 from imgpipeline_tests.servers.waiting import wait_until
@@ -153,6 +154,6 @@ def test_defaults_hold_for_every_source_that_does_not_say_otherwise(tmp_path: Pa
     text = '[defaults]\nfps = 2.0\ngate = { min_brightness = 20, hours = "06:00-20:00" }\n'
     first, second = load_sources(sources_file(tmp_path, text + entry("a") + entry("b", "fps = 5.0")))
     assert [first.model_dump()["fps"], second.model_dump()["fps"]] == [2.0, 5.0]
-    gate = first.preparation(Settings(_env_file=None)).gate
+    gate = first.options(Settings(_env_file=None), SourceKind.LIVE).preparation.gate
     assert gate.min_brightness == 20
     assert gate.hours is not None

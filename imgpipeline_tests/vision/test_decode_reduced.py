@@ -10,7 +10,7 @@ import pytest
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.sources.simulator.scene import Scene
-from imgpipeline.sources.simulator.scoring import Score, match_detections
+from imgpipeline.sources.simulator.truth import Score, match_detections
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.preprocess import make_blob

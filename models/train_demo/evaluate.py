@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.sources.simulator import LABELS, Scene, Truth, countable
-from imgpipeline.sources.simulator.scoring import Score, match_detections
+from imgpipeline.sources.simulator.truth import Score, match_detections
 from models.train_demo import dataset
 from models.train_demo.export import MODEL, SIDE_PX
 from models.train_demo.network import points

@@ -16,13 +16,12 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.by_content import ReadableImageStore, first_received
-from imgpipeline.sources.mqtt.acknowledgements import Delivery
 from imgpipeline.sources.mqtt.messages import Subscription
-from imgpipeline.sources.mqtt.session import Arrived, MqttSession, Received, Refused
+from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
-from imgpipeline.sources.publishers import Publishers
+from imgpipeline.sources.publish import Publishers
+from imgpipeline.sources.storing import ReadableImageStore, first_received
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 
 LOG = logging.getLogger(__name__)

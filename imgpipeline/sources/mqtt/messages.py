@@ -22,8 +22,8 @@ from imgpipeline.contracts.message_fields import (
     read_timestamp,
 )
 from imgpipeline.errors import BadInputError, UsageError
-from imgpipeline.sources.by_content import content_name
 from imgpipeline.sources.protocol import CapturedFrame
+from imgpipeline.sources.storing import content_name
 
 LOG = logging.getLogger(__name__)
 DEFAULT_TOPIC = "images/raw"

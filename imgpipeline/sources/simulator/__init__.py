@@ -7,8 +7,7 @@ Only `writer` does I/O, NumPy and OpenCV are the only dependencies, and the same
 simulated frames is ingested like any other.
 """
 
-from imgpipeline.sources.simulator.light import brightness_at
-from imgpipeline.sources.simulator.scene import FIRST_TRAINING_SEED, Scene
+from imgpipeline.sources.simulator.scene import FIRST_TRAINING_SEED, Scene, brightness_at
 from imgpipeline.sources.simulator.truth import LABELS, Truth, countable
 from imgpipeline.sources.simulator.writer import TRUTH_NAME, FrameTruth, read_truth, write_scene
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipeline.sources.simulator.sprites import Look, random_color
-from imgpipeline.sources.simulator.street import HEIGHT, HORIZON_Y, WIDTH
+from imgpipeline.sources.simulator.drawing import HEIGHT, HORIZON_Y, WIDTH, Look, random_color
 from imgpipeline.sources.simulator.truth import LABELS
 
 

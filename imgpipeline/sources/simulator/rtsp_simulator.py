@@ -4,12 +4,15 @@ import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.sources.metrics import Page, serve_pages
 
 _PYTHON = "/usr/bin/python3"
 _PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
@@ -139,3 +142,66 @@ def check_program() -> None:
         f"Simulated cameras need GStreamer's RTSP server for {_PYTHON}, which is not installed.",
         next_step=f"on Debian or Ubuntu, as root: apt-get install --no-install-recommends {PACKAGES}",
     )
+
+
+def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> AbstractContextManager[int]:
+    """Serves the status while the context lasts.
+
+    Args:
+        simulator: Whose cameras.
+        port: TCP port; 0: any free one.
+        host: Address to listen on.
+
+    Returns:
+        The context; yields the port.
+
+    Raises:
+        OSError: The port cannot be opened.
+    """
+    pages: dict[str, Callable[[], tuple[bytes, str]]] = {
+        "/v1/config": lambda: _json(config_of(simulator)),
+        "/v1/paths": lambda: _json(paths_of(simulator)),
+        "/metrics": lambda: (metrics_of(simulator).encode(), "text/plain; version=0.0.4"),
+    }
+
+    def page_of(path: str) -> Page:
+        page = pages.get(path.removesuffix("/get").removesuffix("/list"))
+        return Page(*page()) if page else Page(b"not found\n", status=HTTPStatus.NOT_FOUND)
+
+    return serve_pages(page_of, port, host)
+
+
+def config_of(simulator: RtspSimulator) -> dict[str, Any]:
+    """Returns the configuration: addresses, and the paths without their passwords."""
+    paths = {camera.path: {"source": "publisher", "sourceProtocol": "tcp"} for camera in simulator.cameras}
+    return {"rtspAddress": f"{simulator.host}:{simulator.port}", "protocols": ["tcp"], "paths": paths}
+
+
+def paths_of(simulator: RtspSimulator) -> dict[str, Any]:
+    """Returns each path with its readers."""
+    readers = simulator.readers
+    return {
+        "items": {
+            camera.path: {
+                "confName": camera.path,
+                "source": {"type": "simulator"},
+                "sourceReady": True,
+                "tracks": [{"h264": "H264", "mjpeg": "M-JPEG"}[camera.codec]],
+                "readers": [{"type": "rtspSession"}] * readers.get(camera.path, 0),
+            }
+            for camera in simulator.cameras
+        }
+    }
+
+
+def metrics_of(simulator: RtspSimulator) -> str:
+    """Returns readers and state of each path as Prometheus text."""
+    lines = ["# TYPE paths gauge", "# TYPE paths_readers gauge"]
+    for camera in simulator.cameras:
+        lines.append(f'paths{{name="{camera.path}",state="ready"}} 1')
+        lines.append(f'paths_readers{{name="{camera.path}"}} {simulator.readers.get(camera.path, 0)}')
+    return "\n".join(lines) + "\n"
+
+
+def _json(document: dict[str, Any]) -> tuple[bytes, str]:
+    return json.dumps(document, indent=1).encode(), "application/json"

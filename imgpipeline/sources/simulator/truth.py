@@ -1,6 +1,9 @@
 """The truth of a simulated image: its objects, their labels, and which of them a detector is expected to find."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from imgpipeline.contracts.detection import Detection
 
 LABELS = ("person", "bicycle", "car", "dog")
 """The classes that the simulator draws, in the order of the demo model's class ids."""
@@ -42,3 +45,88 @@ def countable(truth: Truth) -> bool:
         miss when it is not found nor a false alarm when it is.
     """
     return truth.area_px2 >= MIN_AREA_PX2 and truth.visible >= MIN_VISIBLE
+
+
+IGNORED_IOU = 0.1
+"""A box that overlaps an object of its class which does not count by this much is not a false alarm: the visible rest
+of a nearly hidden object is too small for a fair IoU."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Numbers of objects; scores of several pictures are added with `+`."""
+
+    hits: int = 0
+    """Countable objects that were found."""
+    misses: int = 0
+    """Countable objects that were not found."""
+    false_alarms: int = 0
+    """Found objects that are not there, second boxes on one object included."""
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(self.hits + other.hits, self.misses + other.misses, self.false_alarms + other.false_alarms)
+
+    @property
+    def recall(self) -> float:
+        """Hits / countable objects, 0..1; 1 if there was nothing to find."""
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Hits / (hits + false alarms), 0..1; 1 if nothing was found."""
+        return self.hits / (self.hits + self.false_alarms) if self.hits + self.false_alarms else 1.0
+
+
+def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_threshold: float = 0.5) -> Score:
+    """Compares what was found in one picture with what is in it.
+
+    The most confident detection chooses first; it takes the object of its label with the largest IoU, countable
+    ones before others.
+
+    Args:
+        found: Detections in px of the picture.
+        truth: All objects in the picture, those that do not count included.
+        iou_threshold: Smallest IoU of a hit, 0..1.
+
+    Returns:
+        The picture's score.
+    """
+    free = list(truth)
+    hits = false_alarms = 0
+    for detection in sorted(found, key=lambda d: -d.confidence):
+        box = _to_xyxy(detection)
+        rated = [(countable(t), iou_xyxy(box, t.box_xyxy), t) for t in free if t.label == detection.label]
+        fitting = [r for r in rated if r[1] >= iou_threshold]
+        if fitting:
+            counts, _, chosen = max(fitting, key=lambda r: r[:2])
+            free.remove(chosen)
+            hits += counts
+        elif not any(iou > IGNORED_IOU for counts, iou, _ in rated if not counts):
+            false_alarms += 1
+    return Score(hits, sum(countable(t) for t in free), false_alarms)
+
+
+def iou_xyxy(a: Box, b: Box) -> float:
+    """Gives intersection over union of two boxes.
+
+    Args:
+        a: Left, top, right, bottom.
+        b: The same, in the same unit.
+
+    Returns:
+        0 (apart) to 1 (equal); 0 if both are empty.
+    """
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
+    return common / union if union > 0 else 0.0
+
+
+def _to_xyxy(detection: Detection) -> Box:
+    if detection.box_xywh is None:
+        raise ValueError(f"{detection.label} has no box to compare")
+    x, y, width, height = detection.box_xywh
+    return x, y, x + width, y + height

@@ -4,6 +4,7 @@ A frame is answered when its image is stored and Kafka has its announcement. Sen
 once: a frame with a time is known by source, time and number, one without by its content.
 """
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,26 +14,26 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
 from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.message_fields import MAX_TEXT
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.configuration import HttpConfig
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.publishers import Publishers
+from imgpipeline.sources.publish import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
-from imgpipeline.web.http_server import LOOPBACK_HOSTS
-from imgpipeline.web.ingest.batch import LINES, read_lines
+from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
 from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
 from imgpipeline.web.ingest.classic import add_classic
-from imgpipeline.web.ingest.frames import FrameDesk, described
+from imgpipeline.web.ingest.frames import LINES, FrameDesk, described, read_lines
 from imgpipeline.web.ingest.jobs import Jobs
-from imgpipeline.web.ingest.page import api_page
 from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 
 _BUDGET_BYTES = 512 * 2**20
@@ -200,3 +201,79 @@ def _add_health(app: FastAPI, server: IngestServer) -> None:
         except ImgpipelineError as error:
             return JSONResponse({"status": "not ready", "reason": error.message}, 503)
         return JSONResponse({"status": "ready"})
+
+
+_PAGE = Environment(autoescape=True).from_string(
+    """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ api.info.title }}</title>
+<style>body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}code,h2{font-family:monospace}
+h2{font-size:1.1rem;margin-top:2rem}pre{white-space:pre-wrap;font:inherit}</style>
+<h1>{{ api.info.title }} {{ api.info.version }}</h1>
+<pre>{{ api.info.description }}</pre>
+<p>For programs: <a href="openapi.json">openapi.json</a></p>
+{% for path, operations in api.paths.items() %}{% for method, operation in operations.items() %}
+<h2>{{ method.upper() }} {{ path }}</h2>
+<pre>{{ operation.description }}</pre>
+{% if operation.parameters %}<ul>{% for parameter in operation.parameters %}
+<li><code>{{ parameter.name }}</code> ({{ parameter.in }}{{ ", required" if parameter.required }})</li>
+{% endfor %}</ul>{% endif %}
+{% endfor %}{% endfor %}</html>
+"""
+)
+
+
+def api_page(api: dict[str, Any]) -> str:
+    """Returns the page.
+
+    Args:
+        api: The OpenAPI document.
+    """
+    return _PAGE.render(api=api)
+
+
+_GRACE_S = 40
+
+
+def serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    stop: threading.Event,
+    *,
+    options: PublishOptions | None = None,
+    board: Board | None = None,
+) -> None:
+    """Serves until `stop` is set; what has arrived is announced first.
+
+    Args:
+        settings: Name store, Kafka, keys and videos.
+        host: Address to listen on.
+        port: Port to listen on.
+        stop: Ends the server gracefully.
+        options: How to publish.
+        board: Told what happens to each source.
+
+    Raises:
+        UsageError: Others could reach the address, and there is no API key.
+        ConfigurationError: The address cannot be opened, or a setting is wrong.
+        PermanentError: The server ended unexpectedly; its log says why.
+    """
+    _check_host(host, settings)
+    app = create_app(open_server(settings, options=options, board=board))
+    run_until(app, host, port, stop, grace_s=_GRACE_S)
+
+
+def serve_configured(
+    settings: Settings, config: HttpConfig, options: PublishOptions, stop: threading.Event, board: Board
+) -> None:
+    """Serves as a `[[source]]` of `sources.toml` says; errors as `serve`."""
+    own = {name: value for name in ("api_keys_file", "dataset_root", "jobs_dir") if (value := getattr(config, name))}
+    serve(settings.model_copy(update=own), config.host, config.port, stop, options=options, board=board)
+
+
+def _check_host(host: str, settings: Settings) -> None:
+    if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
+        raise UsageError(
+            f"Everybody who reaches {host} could send images: there is no API key.",
+            next_step="imgpipeline serve-ingest keys add --source NAME",
+        )

@@ -4,13 +4,13 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from imgpipeline.contracts.capture import ClockSource
@@ -26,11 +26,11 @@ from imgpipeline.contracts.outcomes import make_frame_id
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import BadInputError, ImgpipelineError
 from imgpipeline.settings import Clock
-from imgpipeline.sources.by_content import ReadableImageStore, content_name, first_received
-from imgpipeline.sources.images import ending_of
 from imgpipeline.sources.protocol import CapturedFrame, Settled
-from imgpipeline.sources.publishers import Publishers
+from imgpipeline.sources.publish import Publishers
+from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received
 from imgpipeline.vision.header import read_header
+from imgpipeline.web.ingest.bodies import chunks
 
 MOST_AT_A_TIME = 32
 """Frames on their way; each occupies a thread while it waits for its turn."""
@@ -196,3 +196,37 @@ class FrameDesk:
             "number": frame.number,
             "frame_id": make_frame_id(source, frame.timestamp, number) if is_known else None,
         }
+
+
+LINES = "application/x-ndjson"
+"""Content type of a batch."""
+_OTHER_FIELDS_BYTES = 64 * 2**10
+
+
+async def read_lines(
+    request: Request, image_limit_bytes: int, desk: FrameDesk, source: str
+) -> AsyncIterator[dict[str, Any]]:
+    """Publishes the frames of a batch and yields the result of each line; empty lines are skipped.
+
+    Raises:
+        HTTPException: 413, a line is longer than an image may be; 408, nothing arrived for 30 s.
+        ClientDisconnect: The client vanished; the lines that had arrived whole are announced.
+    """
+    limit_bytes = 4 * image_limit_bytes // 3 + _OTHER_FIELDS_BYTES
+    rest = b""
+    async for chunk in chunks(request):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield await _publish(desk, source, line)
+        if len(rest) > limit_bytes:
+            raise HTTPException(413, f"a line has more than {limit_bytes} bytes", {"Connection": "close"})
+    if rest.strip():
+        yield await _publish(desk, source, rest)
+
+
+async def _publish(desk: FrameDesk, source: str, line: bytes) -> dict[str, Any]:
+    try:
+        return {"code": 201, **await desk.publish(source, read_line(line))}
+    except HTTPException as error:
+        return {"code": error.status_code, "detail": error.detail}

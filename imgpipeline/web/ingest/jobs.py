@@ -14,10 +14,10 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientEr
 from imgpipeline.settings import Clock, Settings, utc_now
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.images import ImageStore
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
 from imgpipeline.sources.publish import publish
+from imgpipeline.sources.storing import ImageStore
 
 LOG = logging.getLogger(__name__)
 MOST_RUNNING = 8

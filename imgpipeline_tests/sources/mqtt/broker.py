@@ -9,10 +9,10 @@ import paho.mqtt.client as paho
 
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
-from imgpipeline.sources.by_content import ReadableImageStore
 from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.storing import ReadableImageStore
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 
 

@@ -9,7 +9,7 @@ import httpx
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.web.ingest.serving import serve
+from imgpipeline.web.ingest.app import serve
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.waiting import wait_until
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.mqtt.acknowledgements import Acknowledgements, Delivery
+from imgpipeline.sources.mqtt.session import Acknowledgements, Delivery
 
 
 def received(acknowledgements: Acknowledgements, number: int, *, redelivered: bool = False) -> Delivery | None:

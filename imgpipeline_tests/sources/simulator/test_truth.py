@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.sources.simulator import LABELS, Truth, countable
-from imgpipeline.sources.simulator.scoring import Score, iou_xyxy, match_detections
+from imgpipeline.sources.simulator.truth import Score, iou_xyxy, match_detections
 
 DOG = Truth((100, 100, 160, 140), "dog", 1, 1.0)
 CAR = Truth((300, 200, 400, 250), "car", 2, 1.0)

@@ -11,7 +11,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured
-from imgpipeline.sources.side_by_side import publish_all
+from imgpipeline.sources.publish import publish_all
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_publisher import Listed, frame

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.exif_time import read_taken_time
+from imgpipeline.sources.image_files import read_taken_time
 
 
 def tiff_block(order: str, **texts: str) -> bytes:

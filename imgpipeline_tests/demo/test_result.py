@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.demo.unique import UniqueComparison, compare_unique
+from imgpipeline.demo.result import UniqueComparison, compare_unique
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store

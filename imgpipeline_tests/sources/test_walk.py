@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.sources.file_kinds import HEAD_BYTES, describe_other
+from imgpipeline.sources.walk import HEAD_BYTES, describe_other
 
 CLIP = Path("clip")
 

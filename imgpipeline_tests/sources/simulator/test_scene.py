@@ -16,7 +16,7 @@ from imgpipeline.sources.simulator import (
     brightness_at,
     countable,
 )
-from imgpipeline.sources.simulator.light import light_of
+from imgpipeline.sources.simulator.scene import light_of
 
 SEEDS = range(12)
 

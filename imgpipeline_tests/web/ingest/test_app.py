@@ -10,9 +10,8 @@ import pytest
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.preparing import Preparation
-from imgpipeline.web.ingest.serving import serve
+from imgpipeline.sources.options import Preparation, PublishOptions
+from imgpipeline.web.ingest.app import serve
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.ports import LOOPBACK

@@ -1,7 +1,9 @@
-"""A live camera that is far too fast for the store: memory stays flat, drops are counted, and other cameras go on."""
+"""A publisher with too many frames keeps memory flat and counts its drops; one without frames does not spin."""
 
 import threading
 import time
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from imgpipeline.sources.publisher import Publisher
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
@@ -25,6 +28,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = pytest.mark.servers
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 OVERLOAD_S = 20.0
 
 
@@ -108,3 +112,26 @@ def watch_memory(seconds: float) -> list[float]:
         if passed > 5:
             sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6)
     return sizes
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(kafka: KafkaBroker, topic: str, kind: SourceKind):
+    """Counted in calls of functions, which a thread that waits does not make however busy the machine is."""
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    calls = Counter[str]()
+
+    def count(*_: object) -> None:
+        calls[threading.current_thread().name] += 1
+
+    options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
+    threading.setprofile(count)
+    try:
+        publisher = Publisher(settings, "gate", kind, store=open_memory_store(), options=options)
+        publisher.offer(CapturedFrame(NOON, ClockSource.PRODUCER, data=jpeg()))
+        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
+        time.sleep(2)  # ten times an account is due
+    finally:
+        threading.setprofile(None)
+    publisher.close()
+    assert 0 < calls["announce gate"] < 100_000, calls
