@@ -71,15 +71,14 @@ class Publisher:
             ConfigurationError: A setting is wrong.
             TransientError: The broker does not answer.
         """
-        self.name, self.kind = name, kind
-        self._settings = settings
+        self.name, self.kind, self._settings = name, kind, settings
         self._options = options or PublishOptions()
         self._clock, self._watch = clock, watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
         preparation = self._options.preparation
         self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
         self._last_prepared: threading.Event | None = None
-        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions
+        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
         self._sender.open()
         self._lock = threading.Lock()
