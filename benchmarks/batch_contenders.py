@@ -142,9 +142,10 @@ def _repeat(task: Task, ask: Callable[[], Any], write: Callable[[Any], Any]) -> 
 
 def build_day(task: Task) -> dict[str, Any]:
     """The day tables of a day, out of the ledger."""
+    from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
     from imgpipeline.lake.build.day_tables import rebuild_day  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
+    from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
 
     store = open_store(load_settings())
     began_s = perf_counter()
@@ -154,9 +155,10 @@ def build_day(task: Task) -> dict[str, Any]:
 
 def build_summary(task: Task) -> dict[str, Any]:
     """One summary of a day, out of the stored tables."""
+    from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
     from imgpipeline.lake.build import summaries  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.settings import load_settings, utc_now  # noqa: PLC0415 - as above
+    from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
 
     settings = load_settings()
     store, day = open_store(settings), date.fromisoformat(task["day"])

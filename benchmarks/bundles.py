@@ -12,6 +12,7 @@ from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
@@ -19,7 +20,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends, read_day
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 

@@ -21,10 +21,10 @@ from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say, store_pictures
 from benchmarks.processes import session_cpu_s
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import utc_now
 from imgpipeline.stream.announce import Announcer
 from imgpipeline_tests.defs.site import Site, make_site
 from imgpipeline_tests.servers.waiting import wait_until

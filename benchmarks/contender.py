@@ -21,10 +21,10 @@ import cv2
 from benchmarks.classic_consumer import consume_classically
 from benchmarks.place import ServerCost, server_cost
 from benchmarks.processes import peak_rss_mib, rss_mib
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector, load_detector

@@ -27,6 +27,7 @@ from imgpipeline.contracts.keys import (
     bucket_key,
 )
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
@@ -40,7 +41,7 @@ from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.inputs import reported_days
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, append, dead_letter

@@ -14,11 +14,11 @@ import duckdb
 from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.reading import fetch_to_file
-from imgpipeline.settings import utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 

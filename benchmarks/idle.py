@@ -27,8 +27,9 @@ from benchmarks.place import Place, say, store_pictures
 from benchmarks.processes import Cost, finished_children_cpu_s, session_costs, session_processes
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
 from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
 from imgpipeline_tests.servers.ports import free_port

@@ -19,9 +19,10 @@ from benchmarks.networks import MissingDataError, Network, yolox_nano
 from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say, store_pictures
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
 
 _LINGER_S = 5.0

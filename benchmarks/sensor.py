@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 
 from benchmarks.synthetic_ledger import make_chain
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import Partition
+from imgpipeline.contracts.records import Partition
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import open_store

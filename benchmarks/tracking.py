@@ -16,9 +16,10 @@ from supervision import Detections
 from trackers import ByteTrackTracker
 
 from benchmarks.place import bucket_settings, say
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import TracksBuild, build_tracks
 from imgpipeline.tracking.following import LIBRARY_FRAME_RATE, follow_slice
 from imgpipeline.tracking.values import FrameBoxes, TrackingParameters

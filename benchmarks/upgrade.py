@@ -13,11 +13,11 @@ from pathlib import Path
 
 from benchmarks.place import bucket_settings, say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.ledger.bundles.bundling import bundle_ledger
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import utc_now
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from benchmarks.place import say
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 
 def make_viewed_store(folder: Path, days: int, frames: int) -> Settings:

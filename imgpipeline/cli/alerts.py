@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, LatestOption, note, show_json, show_table
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="Numbered events that someone is notified about.")
 NumberArgument = Annotated[int, typer.Argument(min=1, help="Number of the alert.", metavar="N")]

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.kafka import NOTICES_APART

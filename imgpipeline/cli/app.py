@@ -65,7 +65,7 @@ from imgpipeline.cli.help_texts import unwrap_help
 from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.cli.usage import as_usage_error, refuse_empty
 from imgpipeline.errors import ImgpipelineError, UsageError
-from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.loading import unknown_settings
 
 app = typer.Typer(
     name="imgpipeline",

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.contracts.log import LogRange
+    from imgpipeline.contracts.records import LogRange
     from imgpipeline.events.alerts.audit import AlertAudit
     from imgpipeline.lake.quality.audit_report import AuditReport
 

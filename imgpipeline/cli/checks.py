@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from imgpipeline.contracts.log import LogRange
+    from imgpipeline.contracts.records import LogRange
 
 LIMIT_S = 25.0
 """How long a check may take."""

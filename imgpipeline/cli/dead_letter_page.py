@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from imgpipeline.cli.output import note, shown, write_text
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.letter_details import LetterDetails, as_text, readable
 

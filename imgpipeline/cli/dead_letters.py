@@ -10,7 +10,7 @@ import typer
 from imgpipeline.cli.answers import SourceOption
 from imgpipeline.cli.day_options import OnlyDayOption
 from imgpipeline.cli.output import JsonOption, LatestOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings

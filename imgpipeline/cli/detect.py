@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 _MOST_LISTED_IMAGES = 3

@@ -14,7 +14,7 @@ from imgpipeline.cli.ingest_rtsp import CredentialsEnvOption, CredentialsFileOpt
 from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
-from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.loading import unknown_settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
 

@@ -20,7 +20,7 @@ from imgpipeline.cli.output import (
     show_table,
     shown,
 )
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.query.days import Span, read_span
 from imgpipeline.settings import load_settings
 

@@ -6,9 +6,10 @@ import typer
 
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption, days_with_frames
 from imgpipeline.cli.output import JsonOption, show_json, show_table
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import read_span
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 
 def build(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgpipeline.cli.output import note, show_table, shown, write_text
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
 
 

@@ -8,10 +8,11 @@ import typer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.export_frames import coco, yolo
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, read_span
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from datetime import date

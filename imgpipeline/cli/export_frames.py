@@ -8,7 +8,7 @@ import typer
 
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.query.days import Span, read_span, unknown_day
 from imgpipeline.settings import load_settings
 

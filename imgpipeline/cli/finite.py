@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import note, progress_bar
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import UsageError
 

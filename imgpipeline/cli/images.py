@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="The images that this project stored.")
 

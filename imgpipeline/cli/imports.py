@@ -11,10 +11,11 @@ import typer
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.cli.usage import from_arguments
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from datetime import date

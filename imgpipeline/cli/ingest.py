@@ -11,8 +11,8 @@ from imgpipeline.cli.finite import StartOption, finite_progress, read_start
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.publish_options import Publishing, publishes
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:

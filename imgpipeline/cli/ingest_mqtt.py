@@ -17,7 +17,7 @@ from imgpipeline.cli.source_options import (
     preparation_of,
 )
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:

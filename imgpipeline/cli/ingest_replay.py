@@ -7,7 +7,7 @@ import typer
 from imgpipeline.cli.announcing import announcing_settings
 from imgpipeline.cli.finite import finite_progress
 from imgpipeline.cli.output import JsonOption, note, show_json
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings

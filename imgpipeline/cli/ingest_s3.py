@@ -8,8 +8,8 @@ import typer
 from imgpipeline.cli.announcing import MessageFormatOption, TopicOption, announcing_settings
 from imgpipeline.cli.finite import finite_progress
 from imgpipeline.cli.output import JsonOption, note, show_json
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 _MOST_NAMED = 5

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table, write_text
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="The API keys of serve and serve-ingest.")
 _SCOPES = "read, acknowledge, replay, ingest"

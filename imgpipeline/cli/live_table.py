@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from imgpipeline.settings import Clock, utc_now
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.sources.board import Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table, size_bar
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:

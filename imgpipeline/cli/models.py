@@ -12,10 +12,10 @@ from imgpipeline.cli.models_compare import compare
 from imgpipeline.cli.models_quantize import quantize
 from imgpipeline.cli.models_tune import tune
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.settings.detectors import parse_detectors
+from imgpipeline.settings.model import parse_detectors
 
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels

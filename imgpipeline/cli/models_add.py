@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.detection import DecoderName
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 

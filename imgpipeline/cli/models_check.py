@@ -8,7 +8,7 @@ import typer
 
 from imgpipeline.cli.models_add import LabelsOption, existing, named_labels
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 

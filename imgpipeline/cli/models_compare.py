@@ -8,7 +8,7 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
 from imgpipeline.cli.usage import from_arguments
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings
 

@@ -9,7 +9,7 @@ import typer
 
 from imgpipeline.cli.models_compare import ImagesOption, agreement_as_json, find_some_images, show_agreement
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings, load_settings
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
-from imgpipeline.contracts.counts import counted
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.vision.tuning import TunedRow

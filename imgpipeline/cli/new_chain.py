@@ -7,8 +7,9 @@ import typer
 
 from imgpipeline.cli.announcing import one_of_the_topics
 from imgpipeline.cli.output import JsonOption, note, show_json
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId

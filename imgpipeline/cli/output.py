@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.contracts.documents import csv_text, plain
+from imgpipeline.contracts.text import csv_text, plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import UsageError
 

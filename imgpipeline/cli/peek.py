@@ -8,14 +8,14 @@ import typer
 
 from imgpipeline.cli.announcing import one_of_the_topics
 from imgpipeline.cli.output import JsonOption, note, show_json, shown, write_text
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.messages import holds_image
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.contracts.messages import KafkaRecord
+    from imgpipeline.contracts.records import KafkaRecord
     from imgpipeline.stream.peek import Start
 
 _SHOWN_TEXT = 120

@@ -9,7 +9,7 @@ import typer
 from imgpipeline.cli.ingest_video import CountOption, EveryOption, FpsOption, frame_choice
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
 

@@ -8,11 +8,12 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ImgpipelineError, TransientError, UsageError
 from imgpipeline.publish.options import Form, Wanted
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,9 +19,10 @@ from imgpipeline.cli.output import (
     show_table,
 )
 from imgpipeline.cli.usage import from_arguments
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
 from imgpipeline.lake.query.days import Span, parse_day, read_span
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore

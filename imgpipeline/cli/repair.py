@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.ledger.repair.steps import RepairReport, RepairStep

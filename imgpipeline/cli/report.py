@@ -8,9 +8,9 @@ import typer
 
 from imgpipeline.cli.output import note, write_text
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.lake.query.days import optional_day
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 _STDOUT = "-"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgpipeline.cli.output import note, show_table
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import rules_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import Settings, load_settings
 

@@ -8,7 +8,8 @@ import typer
 from imgpipeline.cli.keys import list_keys, revoke
 from imgpipeline.cli.output import note, write_text
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import load_settings
 
 app = typer.Typer(invoke_without_command=True, help="Receive images by HTTP, store and announce them.")
 keys = typer.Typer(help="The API keys of serve-ingest.")

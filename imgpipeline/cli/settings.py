@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
 
 app = typer.Typer(invoke_without_command=True, help="Show the current settings (secrets: only whether they are set).")

@@ -9,7 +9,7 @@ import typer
 from imgpipeline.cli.output import note
 from imgpipeline.cli.simulated_cameras import CamerasOption, FirstSeedOption
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 
 _PATTERNS = ("scene", "rotate")

@@ -9,7 +9,7 @@ from imgpipeline.cli.ingest_mqtt import BrokerHostOption, BrokerPortOption
 from imgpipeline.cli.output import note
 from imgpipeline.cli.simulated_cameras import CameraFpsOption, CamerasOption
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 

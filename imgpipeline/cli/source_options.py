@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.contracts.hours import Hours
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import Hours, find_timezone
 from imgpipeline.errors import UsageError
 
 if TYPE_CHECKING:

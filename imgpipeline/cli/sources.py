@@ -17,9 +17,10 @@ from imgpipeline.cli.output import (
     show_json,
     show_table,
 )
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.query.days import days_of, read_span
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.books import BookEntry

@@ -9,7 +9,7 @@ import typer
 
 from imgpipeline.cli.output import note, stdout_console
 from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 

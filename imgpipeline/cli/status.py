@@ -11,12 +11,12 @@ import typer
 from imgpipeline.cli.checks import STORE_PATIENCE_S
 from imgpipeline.cli.output import JsonOption, note, show_json, show_table
 from imgpipeline.cli.recent import latest_segments
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.contracts.log import LogRange
+    from imgpipeline.contracts.records import LogRange
     from imgpipeline.ledger import ChainEnd
     from imgpipeline.objectstore import ObjectStore
 

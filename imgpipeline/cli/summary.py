@@ -22,7 +22,7 @@ from imgpipeline.cli.output import (
     size_bar,
 )
 from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.query.days import read_span
 from imgpipeline.settings import load_settings
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.contracts.timezones import check_timezone
+from imgpipeline.contracts.times import check_timezone
 
 
 def _checked(name: str | None) -> str | None:

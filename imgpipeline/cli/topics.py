@@ -6,7 +6,7 @@ import typer
 
 from imgpipeline.cli.output import JsonOption, note, show_json
 from imgpipeline.cli.peek import peek
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 app = typer.Typer(help="The Kafka topics of the frames.")

@@ -8,7 +8,7 @@ import typer
 
 from imgpipeline.cli.day_options import OneDayOption
 from imgpipeline.cli.output import CsvOption, JsonOption, refuse_two_formats, show_csv, show_json, show_table
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 

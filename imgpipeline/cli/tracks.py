@@ -8,10 +8,11 @@ import typer
 from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
 from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption, days_with_frames
 from imgpipeline.cli.output import CsvOption, JsonOption, note, show_json, show_table
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.query.days import read_span
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.tracking.day_tracks import TracksBuild

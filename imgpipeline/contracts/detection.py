@@ -1,15 +1,17 @@
-"""What a detector found in one image."""
+"""Detections, the detectors that found them, and the label groups of classic detectors and trackers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 DecoderName = Literal["yolox", "yolox-decoded", "yolov4", "yolov5", "yolov8", "end-to-end", "detr"]
-"""How a network's outputs are laid out; `vision/decoders` has a decoder for each."""
+"""Layout of a network's outputs; `vision/decoders` has a decoder for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorUse:
-    """One of the detectors that looked at a frame."""
+    """A detector that processed a frame."""
 
     model_name: str
     """Name of the model in the registry."""
@@ -23,7 +25,7 @@ class DetectorUse:
     """Overlap (IoU) above which the weaker of two boxes was dropped, in [0, 1]."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the detector as the metadata contract writes it."""
+        """Returns the detector in the form of the metadata contract."""
         return {
             "model": self.model_name,
             "sha256": self.model_sha256,
@@ -34,7 +36,7 @@ class DetectorUse:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DetectorUse":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         return cls(
             data["model"], data["sha256"], data["precision"], data["confidence_threshold"], data["nms_threshold"]
         )
@@ -42,10 +44,10 @@ class DetectorUse:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object found in one picture."""
+    """One object found in one image."""
 
     label: str
-    """Class name, as in the model's list of labels."""
+    """Class name, from the model's list of labels."""
     class_id: int | None
     """Index of the class in the model's list of labels, from 0; None if an import does not know it."""
     confidence: float
@@ -54,10 +56,10 @@ class Detection:
     """Left, top, width, height in pixels of the original image (after its EXIF orientation was applied); the
     box lies inside the image. None if an import does not know it."""
     detector: int | None = None
-    """Which of the frame's `detectors` found it, from 0; None if the frame names only its model."""
+    """Index in the frame's `detectors`, from 0; None if the frame names only its model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the detection as the metadata contract writes it (`box` is x, y, w, h)."""
+        """Returns the detection in the form of the metadata contract (`box` is x, y, w, h)."""
         return {
             "label": self.label,
             "class_id": self.class_id,
@@ -68,7 +70,7 @@ class Detection:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Detection":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         class_id, box_xywh = data["class_id"], None
         if data["box"] is not None:
             x, y, w, h = (float(v) for v in data["box"])
@@ -80,3 +82,17 @@ class Detection:
             box_xywh,
             data.get("detector"),
         )
+
+
+class Kind(StrEnum):
+    """A group of labels, as classic detectors and trackers use them."""
+
+    CARS = "cars"
+    """car, van, truck."""
+    PEOPLE = "people"
+    """person, pedestrian, people."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels of the group."""
+        return ("car", "van", "truck") if self is Kind.CARS else ("person", "pedestrian", "people")

@@ -1,7 +1,6 @@
-"""The keys of the object store: the only module that builds or parses them.
+"""Builds and parses the keys of the object store; those of bundles and repair marks are in `bundle_keys`.
 
-All keys are relative to the store's prefix, contain only `A-Z a-z 0-9 . _ - = ~ /`, and sort in the order of their
-numbers.
+Keys are relative to the store's prefix, contain only `A-Z a-z 0-9 . _ - = ~ /`, and sort in the order of their numbers.
 """
 
 import re
@@ -16,37 +15,43 @@ METADATA = "metadata"
 DAY_INDEX = "metadata_days"
 """Prefix of the ledger's day index."""
 DAMAGED = "metadata_damaged"
-"""Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and notes of work under way."""
+"""Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and the days to rebuild."""
 REPAIR_LIST = "metadata_repair_list"
 """Prefix of the numbered list of repairs; never deleted."""
 FOLLOWERS = "metadata_followers"
-"""Prefix of what followers of the ledger keep with their checkpoints; may be deleted at any time."""
+"""Prefix of the state of ledger followers, with their checkpoints; may be deleted at any time."""
 IMAGES = "images"
 """Prefix of the stored images."""
 DELETED_IMAGES = "deleted_images"
 """Prefix of the record of deleted images."""
 REDETECTIONS = "redetections"
-"""Prefix of what other models found."""
+"""Prefix of the detections of other models."""
 REPORTS = "reports"
 """Prefix of the daily reports."""
+ALERTS = "alerts"
+"""Prefix of the alerts."""
+DELIVERED = "alerts_delivered"
+"""Prefix of the records of alerts that every target has accepted."""
+WATCHED = "alerts_watched"
+"""Prefix of the records that say which rules were watched, and since when."""
 
 IMPORT_TOPICS = "import."
-"""How the topics of imports begin: `import.<name>`. No topic of Kafka that is followed may begin so."""
+"""Prefix of the topics of imports: `import.<name>`. No followed Kafka topic may have it."""
 
 FAN_OUT_OFFSETS = 100_000
-"""Offsets a folder of segments holds, so that listings stay small."""
+"""Offsets per folder of segments, so that listings stay small."""
 OFFSET_LIMIT = 2**63
-"""Greater than every offset in Kafka."""
+"""Larger than every Kafka offset."""
 BUCKET_OFFSETS = 1_000
-"""Offsets one entry of the day index stands for."""
+"""Offsets per entry of the day index."""
 
 _MODEL = "model="
 _DERIVED = "derived"
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,255}")
-"""Names of topics as Kafka allows them, and their ids; 255 is the longest part of a path in most stores."""
+"""A Kafka topic's name or id. Most stores limit a part of a path to 255 characters."""
 _CHAIN_NAME = re.compile(r"(?=.{1,255}$)(?!\.{1,2}$)[A-Za-z0-9._-]+(?:~(?!1$)[1-9]\d*)?", re.ASCII)
-"""Second part of a chain's name: the topic's id, for its second chain with `~2` behind it, and so on. No broker's id
-and no topic has a tilde, so that none of them can be taken for another's later chain."""
+"""The topic's id in a chain's name, followed by `~2` for the second chain of that id, and so on. Kafka's ids and topics
+contain no tilde, so they cannot be mistaken for a later chain."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SEGMENT = re.compile(
     rf"{METADATA}/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/\d{{15}}/(?P<start>\d{{20}})\.jsonl\.zst",
@@ -56,25 +61,27 @@ _BUCKET = re.compile(
     rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15,}})",
     re.ASCII,
 )
+_ALERT_NUMBER = re.compile(r"[a-z_]+/(?P<number>\d{10,})\.json", re.ASCII)
+_ALERT_ENTRY = re.compile(r"[a-z_]+/(?:\d{10,}/)?(?P<entry>\d{6,})\.json", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ChainId:
-    """Which topic partition a chain of segments belongs to."""
+    """Identifies a chain of segments by its topic partition."""
 
     topic: str
     """Kafka topic."""
     topic_id: str
-    """Kafka's id of this incarnation of the topic (or `cluster id.topic` if the broker tells none); with `~2` behind
-    it for the second chain under that id, and so on (`next_chain`)."""
+    """Kafka's id of this incarnation of the topic (or `cluster id.topic` if the broker reports none), followed by `~2`
+    for the second chain of that id, and so on (`next_chain`)."""
     partition: int
     """Kafka partition, from 0."""
 
     def __post_init__(self) -> None:
-        """Refuses what would make keys of another shape, such as a topic with a slash in it."""
+        """Rejects values that would change the shape of keys, such as a topic with a slash."""
         if not (_NAME.fullmatch(self.topic) and _CHAIN_NAME.fullmatch(self.topic_id)) or self.partition < 0:
             raise ConfigurationError(
-                f"{self.topic!r}, id {self.topic_id!r}, partition {self.partition} name no topic partition: expected "
+                f"{self.topic!r}, id {self.topic_id!r}, partition {self.partition} name no topic partition; expected "
                 "1 to 255 of the characters A-Z a-z 0-9 . _ - in topic and id, and a partition from 0."
             )
 
@@ -84,12 +91,12 @@ class ChainId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bucket:
-    """One entry of the day index: segments that may touch a day."""
+    """One entry of the day index: segments that may contain outcomes of a day."""
 
     day: date
-    """The UTC day that is touched."""
+    """The UTC day."""
     chain: ChainId
-    """The chain whose segments touch it."""
+    """The chain of the segments."""
     number: int
     """The segments start in `[number * 1000, (number + 1) * 1000)`."""
 
@@ -98,8 +105,8 @@ def import_chain(name: str, kind: str) -> ChainId:
     """Returns the chain of an import.
 
     Args:
-        name: Of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
-        kind: What its rows are, `detections` or `metadata`: it takes the place of the topic's id.
+        name: Name of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
+        kind: What the rows are, `detections` or `metadata`. It takes the place of the topic's id.
 
     Raises:
         ConfigurationError: The name is not valid.
@@ -113,7 +120,7 @@ def import_chain(name: str, kind: str) -> ChainId:
 
 
 def is_import(chain: ChainId) -> bool:
-    """Whether a chain holds the rows of an import: then no log belongs to it."""
+    """Returns whether a chain holds the rows of an import, and so has no Kafka log."""
     return chain.topic.startswith(IMPORT_TOPICS)
 
 
@@ -139,7 +146,7 @@ def segment_key(chain: ChainId, start: int) -> str:
 
 
 def parse_segment_key(key: str) -> tuple[ChainId, int] | None:
-    """Returns chain and start of a segment's key, or None if the key is not one of a segment."""
+    """Returns chain and start of a segment's key, or None for any other key."""
     match = _SEGMENT.fullmatch(key)
     chain = _chain_of(match) if match else None
     if match is None or chain is None:
@@ -159,12 +166,12 @@ def bucket_prefix(day: date, chain: ChainId) -> str:
 
 
 def bucket_of(day: date, chain: ChainId, start: int) -> Bucket:
-    """Returns the entry of the day index for a segment that starts at an offset and touches a day."""
+    """Returns the entry of the day index for a day and a segment that starts at an offset."""
     return Bucket(day, chain, start // BUCKET_OFFSETS)
 
 
 def parse_bucket_key(key: str) -> Bucket | None:
-    """Returns the entry of the day index that a key stands for, or None if it is none."""
+    """Returns the entry of the day index for its key, or None for any other key."""
     match = _BUCKET.fullmatch(key)
     chain = _chain_of(match) if match else None
     day = _day_in(match["day"]) if match else None
@@ -193,7 +200,7 @@ def day_table_key(table: str, day: date) -> str:
 
 
 def piece_prefix(key: str) -> str:
-    """Returns the prefix of the pieces of a table that is larger than one object: `table_pieces/frames/day=…`."""
+    """Returns the prefix of the pieces of a table that is split into several objects: `table_pieces/frames/day=…`."""
     return f"table_pieces/{key}"
 
 
@@ -213,9 +220,9 @@ def report_key(day: date) -> str:
 
 
 def redetection_folder(model: str, day: date) -> str:
-    """Returns the prefix of a day's redetection by a model, or a model with its threshold (`demo@0.3`).
+    """Returns the prefix of a day's redetection by a model, with or without its threshold (`demo@0.3`).
 
-    `redetections/model=demo~0.3/day=2026-01-09`: the at sign, which keys do not hold, becomes a tilde.
+    Keys contain no at sign, so it becomes a tilde: `redetections/model=demo~0.3/day=2026-01-09`.
     """
     return f"{REDETECTIONS}/{_MODEL}{model.replace('@', '~')}/day={day.isoformat()}"
 
@@ -226,12 +233,12 @@ def redetection_key(model: str, day: date, table: str) -> str:
 
 
 def redetection_parts_prefix(model: str, day: date) -> str:
-    """Returns the prefix of the parts of a redetection that is not whole yet."""
+    """Returns the prefix of the parts of a redetection that is not complete yet."""
     return f"{redetection_folder(model, day)}/parts"
 
 
 def redetection_part_key(model: str, day: date, recipe: str, digest: str) -> str:
-    """Returns the key of one such part, by its inputs."""
+    """Returns the key of such a part: its recipe, and the hash of its inputs."""
     return f"{redetection_parts_prefix(model, day)}/{recipe}-{digest}.parquet"
 
 
@@ -241,18 +248,18 @@ def begun_note_key(part: str) -> str:
 
 
 def parse_model_folder(name: str) -> str | None:
-    """Returns the model that a folder below `redetections/` stands for, such as `demo@0.3`, or None."""
+    """Returns the model of a folder below `redetections/`, such as `demo@0.3`, or None."""
     model = name.removeprefix(_MODEL).replace("~", "@")
     return model if name.startswith(_MODEL) and model else None
 
 
 def comparison_examples_prefix(day: date) -> str:
-    """Returns the prefix of the pictures of a day's comparison of models."""
+    """Returns the prefix of the example images of a day's model comparison."""
     return f"{summary_key('model_comparison', day).rpartition('/')[0]}/examples"
 
 
 def comparison_example_key(day: date, model_a: str, model_b: str, frame_id: str) -> str:
-    """Returns the key of one such picture: below the prefix, `{model a}/{model b}/{frame id}.jpg`."""
+    """Returns the key of such an example image: below the prefix, `{model a}/{model b}/{frame id}.jpg`."""
     pair = f"{model_a}/{model_b}".replace("@", "~")
     return f"{comparison_examples_prefix(day)}/{pair}/{safe_name(frame_id)}.jpg"
 
@@ -263,17 +270,17 @@ def repair_entry_key(number: int) -> str:
 
 
 def follower_key(name: str) -> str:
-    """Returns the key of what a follower keeps: `metadata_followers/days.json.zst`."""
+    """Returns the key of a follower's state: `metadata_followers/days.json.zst`."""
     return f"{FOLLOWERS}/{name}.json.zst"
 
 
 def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:
-    """Returns the key under which the bytes of a damaged segment are kept, by their own hash."""
+    """Returns the key for the bytes of a damaged segment, named by their hash."""
     return f"{DAMAGED}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}/{start:020d}.{digest}"
 
 
 def repair_notes_prefix() -> str:
-    """Returns the prefix of the notes that say which days are to be built again after a repair."""
+    """Returns the prefix of the notes that list the days to rebuild after a repair."""
     return f"{DAMAGED}/days_to_build"
 
 
@@ -288,7 +295,7 @@ def rules_key() -> str:
 
 
 def audit_state_key() -> str:
-    """Returns the key under which an audit notes how far it came: `audit/state.json`."""
+    """Returns the key of an audit's progress: `audit/state.json`."""
     return "audit/state.json"
 
 
@@ -298,7 +305,7 @@ def audit_verdict_key(day: date) -> str:
 
 
 def parse_day(key: str) -> date | None:
-    """Returns the day that a key of a daily table or summary belongs to, or None if it names none."""
+    """Returns the day in the key of a daily table or summary, or None if it has none."""
     match = re.search(r"/day=(\d{4}-\d\d-\d\d)/", key, re.ASCII)
     return _day_in(match[1]) if match else None
 
@@ -312,8 +319,8 @@ def deleted_images_key(source: str, day: date) -> str:
     """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`.
 
     Args:
-        source: The source as `image_key` writes it.
-        day: UTC day below which the images were stored.
+        source: The source, as it appears in `image_key`.
+        day: UTC day in the keys of the images.
     """
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
@@ -325,16 +332,58 @@ def derived_image_key(key: str, derivation: str) -> str:
 
 
 def original_image_key(key: str) -> str:
-    """Returns the key of the image that a derived one was made from; of any other image its own key."""
+    """Returns the key of the image that a derived image was made from; any other key is returned unchanged."""
     parts = key.split("/")
     return "/".join((*parts[:-3], parts[-1])) if len(parts) > 3 and parts[-3] == _DERIVED else key
+
+
+def alert_key(number: int) -> str:
+    """Returns the key of an alert: `alerts/0000000007.json`."""
+    return f"{ALERTS}/{number:010d}.json"
+
+
+def delivered_key(number: int) -> str:
+    """Returns the key of the record that an alert was delivered: `alerts_delivered/0000000007.json`."""
+    return f"{DELIVERED}/{number:010d}.json"
+
+
+def attempts_prefix(number: int) -> str:
+    """Returns the prefix of the attempts to deliver an alert: `alerts_attempts/0000000007`."""
+    return f"alerts_attempts/{number:010d}"
+
+
+def acknowledgements_prefix(number: int) -> str:
+    """Returns the prefix of the acknowledgements of an alert: `alerts_acknowledged/0000000007`."""
+    return f"alerts_acknowledged/{number:010d}"
+
+
+def mqtt_key(name: str) -> str:
+    """Returns the key of the record of alerts published at an MQTT broker: `alerts_mqtt/5f2c….json`."""
+    return f"alerts_mqtt/{name}.json"
+
+
+def entry_key(prefix: str, entry: int) -> str:
+    """Returns the key of a numbered entry below a prefix: `alerts_attempts/0000000007/000001.json`."""
+    return f"{prefix}/{entry:06d}.json"
+
+
+def parse_number(key: str) -> int | None:
+    """Returns the number of the alert in a key, or None for any other key."""
+    match = _ALERT_NUMBER.fullmatch(key)
+    return int(match["number"]) if match else None
+
+
+def parse_entry(key: str) -> int | None:
+    """Returns the number of the entry in a key, or None for any other key."""
+    match = _ALERT_ENTRY.fullmatch(key)
+    return int(match["entry"]) if match else None
 
 
 def safe_name(name: str) -> str:
     """Returns a name as one part of a key.
 
-    Names of letters, digits, `.`, `_` and `-` stay as they are; of others those characters are kept and a hash
-    of the whole is added (96 bits), so that two names never share a part, even if someone tries.
+    A name of letters, digits, `.`, `_` and `-` is returned unchanged. Otherwise, other characters become `-` and a
+    96-bit hash of the whole name is added, so that not even crafted names can collide.
     """
     if _SAFE_NAME.fullmatch(name):
         return name

@@ -1,9 +1,9 @@
-"""The message contract: reads a Kafka record of the topic `frames` as the announcement of a frame, and writes one.
+"""The message contract: reads and writes the Kafka records that announce frames.
 
 Any bytes give either a `FrameMessage` or a `BadInputError` with a code. Besides the contract itself (`source`,
-`image_path`, `timestamp`, `frame_number`, …), these values are understood: `{"image_path"}` alone;
-`{"bucket_name" | "bucket", "image_key", "timestamp"}`; `{"video_id", "frame_id", "timestamp"}` or other fields that the
-path is made of (`message_form`); and the encoded image itself, with its content type in the headers.
+`image_path`, `timestamp`, `frame_number`, …), these values are accepted: `{"image_path"}` alone;
+`{"bucket_name" | "bucket", "image_key", "timestamp"}`; `{"video_id", "frame_id", "timestamp"}` or other fields that
+make up the path (`message_form`); and the encoded image itself, with its content type in the headers.
 """
 
 import json
@@ -23,7 +23,6 @@ from imgpipeline.contracts.capture import (
     read_region,
     region_to_json,
 )
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.message_fields import (
     MAX_TEXT,
     checked_text,
@@ -34,66 +33,19 @@ from imgpipeline.contracts.message_fields import (
     read_sha256,
 )
 from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, is_reference
-from imgpipeline.contracts.times import format_time, from_milliseconds, parse_time
+from imgpipeline.contracts.records import REPLAY_OF, KafkaRecord, is_reference
+from imgpipeline.contracts.times import format_time, parse_time
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 _OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
 IMAGE_FIELDS = frozenset({"image_path", *_OTHER_FORMS})
 """A message with one of these announces a frame."""
 SESSION = "session"
-"""Attribute that names the session of a frame's source; a header, where the value has no attributes."""
+"""Attribute with the session of a frame's source. A record whose value has no attributes has it as a header."""
 _DEFAULT_FORM = MessageForm()
 _CONTRACT = frozenset(
     {"source", "image_path", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
 ).union(_OTHER_FORMS)
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaRecord:
-    """One fetched record."""
-
-    topic: str
-    """Kafka topic."""
-    partition: int
-    """Kafka partition."""
-    offset: int
-    """Kafka offset."""
-    timestamp_ms: int
-    """The record's timestamp in Unix milliseconds; -1 if it has none."""
-    key: bytes | None
-    """The record's key."""
-    value: bytes | None
-    """The record's value."""
-    headers: tuple[tuple[str, bytes], ...] = ()
-    """The record's headers, in order."""
-
-    @property
-    def at(self) -> Partition:
-        """Which partition of which topic it is from."""
-        return Partition(self.topic, self.partition)
-
-    @property
-    def time(self) -> datetime | None:
-        """The record's timestamp, UTC (for a replay, the original record's); None if it has none."""
-        original = self.header(REPLAY_TIMESTAMP) if self.replay_of else None
-        if original is not None and re.fullmatch(r"[0-9]{1,15}", original, re.ASCII):
-            return from_milliseconds(int(original))
-        return from_milliseconds(self.timestamp_ms)
-
-    @property
-    def replay_of(self) -> str | None:
-        """The record that this one replays; None if it is not a replay or names no record."""
-        text = self.header(REPLAY_OF)
-        return text if text is not None and is_reference(text) else None
-
-    def header(self, name: str) -> str | None:
-        """Returns the last header with this name (case-insensitive) as text, or None.
-
-        Bytes that are not UTF-8 become lone surrogates, which the check of the field rejects with the field's name.
-        """
-        found = [value for key, value in self.headers if key.lower() == name]
-        return found[-1].decode("utf-8", "surrogateescape") if found and found[-1] is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +77,20 @@ class FrameMessage:
     replay_of: str | None = None
     """`topic/partition/offset` of the dead letter that this frame replays."""
     clock_source: ClockSource | None = None
-    """Where `timestamp` is from; None if the producer does not say."""
+    """Origin of `timestamp`; None if the producer does not say."""
     region_of_interest: Region = ()
     """The part of the image that counts; empty for all of it."""
     gated: Gated | None = None
-    """Why the source left the frame out: it is recorded as gated, and its image is not read."""
+    """Why the source excluded the frame: it is recorded as gated, and its image is not read."""
 
     def to_value(self, *, with_time: bool = True) -> bytes:
-        """Returns the record value that announces this frame, with its time unless the Kafka record alone has it.
+        """Returns the record value that announces this frame.
 
-        If the record is the image itself, this is the image; its source and time are sent in the record's headers,
-        as is `replay_of` in any case.
+        If the record is the image itself, the value is the image, and source and time are sent as headers. `replay_of`
+        is always sent as a header.
+
+        Args:
+            with_time: Whether to write the time. False leaves it to the timestamp of the Kafka record.
         """
         if self.image is not None:
             return self.image
@@ -157,22 +112,22 @@ class FrameMessage:
 
 
 class MessageFormat(StrEnum):
-    """How an announcement is written."""
+    """Format of announcements."""
 
     NATIVE = "native"
     """All fields of the contract."""
     CLASSIC = "classic"
-    """`{"image_path": "s3://…", "upload_timestamp": "…"}`, as programs read it that came before this one."""
+    """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
 
 
 def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
-    """Returns the record value that announces a frame to programs that know the classic form only.
+    """Returns the record value that announces a frame in the classic format.
 
     Args:
         message: The frame.
-        store_url: What the path lies below, if it is a key and not itself a URL or a path from `/` on: the classic
-            form names whole URLs. A path in a folder store stays a key, since no URL of it could be read elsewhere.
-        zone: The local time zone of `upload_timestamp`, which names no offset.
+        store_url: URL of the store, to turn a key into a full URL. In a folder store, the path stays a key, because
+            no URL of it could be read on other machines.
+        zone: Time zone of `upload_timestamp`, which has no offset.
 
     Returns:
         The value. As in `FrameMessage.to_value`, a record that is the image itself stays the image.
@@ -192,7 +147,7 @@ def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> Fra
 
     Args:
         record: The fetched record.
-        form: What messages without the fields of the contract look like.
+        form: How to read messages without the fields of the contract.
 
     Returns:
         The announced frame.
@@ -227,7 +182,7 @@ def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> Fra
 
 
 def holds_image(record: KafkaRecord) -> bool:
-    """Tells whether the record's value is the image itself."""
+    """Returns whether the record's value is the image itself."""
     content_type = record.header("content-type") or ""
     return content_type.startswith("image/") or (record.value or b"").startswith(_IMAGE_MAGIC)
 
@@ -268,7 +223,7 @@ def _session_of(record: KafkaRecord) -> dict[str, Any]:
 
 
 def _key_text(record: KafkaRecord) -> str | None:
-    """The record's key if it is text: a binary number (Kafka's LongSerializer) does not name a source."""
+    """Returns the record's key if it is text. A binary number (Kafka's LongSerializer) does not name a source."""
     try:
         text = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
@@ -284,7 +239,7 @@ def _record_time(record: KafkaRecord) -> datetime:
 
 
 def _frame_attributes(data: Mapping[str, Any], form: MessageForm) -> dict[str, Any]:
-    """A clock, region or gate outside the contract stays an attribute, and so does a time that was not read."""
+    """Returns the attributes, including an invalid clock, region or gate, and times that were not read."""
     read: dict[str, object] = {"clock_source": read_clock_source(data), "region_of_interest": read_region(data)}
     read["gated"] = read_gated(data)
     known = _CONTRACT.union(form.timestamp_fields, (name for name, value in read.items() if value))

@@ -22,14 +22,8 @@ from imgpipeline.contracts.message_fields import (
     read_count,
 )
 from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import (
-    IMAGE_FIELDS,
-    FrameMessage,
-    KafkaRecord,
-    holds_image,
-    parse_message,
-    read_replay_of,
-)
+from imgpipeline.contracts.messages import IMAGE_FIELDS, FrameMessage, holds_image, parse_message, read_replay_of
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 
 ANNOUNCED_BEFORE = "announced_before"

@@ -1,8 +1,9 @@
 """The outcomes of an offset: a frame, a dead letter, a notice (`notices`), or part of a gap.
 
-Each is written as one JSON object (the metadata contract); `ledger` writes them to segments.
+Each is one JSON object (the metadata contract) in a segment of the ledger.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,16 +13,18 @@ from typing import Any
 
 from imgpipeline.contracts.capture import ClockSource, Region, region_from_json, region_to_json
 from imgpipeline.contracts.detection import Detection, DetectorUse
+from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
-from imgpipeline.errors import DeadLetterCode
+from imgpipeline.errors import BadInputError, DeadLetterCode
 
 
 class GapReason(StrEnum):
     """Why an offset holds no record that could be read.
 
-    A further reason is not a new version of the segment's format: its lines keep their layout, and every reader counts
-    the offsets of a gap whatever its reason. Golden segments hold each reason.
+    A new reason does not need a new version of the segment format: lines keep their layout, and readers count the
+    offsets of a gap whatever its reason. The golden segments contain each reason.
     """
 
     ABORTED = "aborted"
@@ -33,25 +36,25 @@ class GapReason(StrEnum):
     EXPIRED = "expired"
     """Removed by retention before it was read: data was lost."""
     BEFORE_FIRST_LOOK = "before_first_look"
-    """Already gone when the topic was read for the first time."""
+    """Removed before the topic was read for the first time."""
     CLOSED = "closed"
-    """One offset that ends a chain for good: from here on, the log that it was built from is gone. What the topic
-    partition holds since then has a chain of its own (`ledger.repair.closing`)."""
+    """One offset that permanently ends a chain whose log is gone. Later records of the topic partition are in the next
+    chain (`ledger.repair.closing`)."""
     DAMAGED = "damaged"
     """Its outcome was lost with a damaged segment, and Kafka no longer had the record (`ledger repair`)."""
 
 
 class FrameStatus(StrEnum):
-    """How far a frame was taken."""
+    """Whether a detector processed a frame."""
 
     PROCESSED = "processed"
-    """A detector has looked at it."""
+    """A detector processed it."""
     GATED = "gated"
-    """It was left out before detection, for the reason in `gate_reason`."""
+    """It was excluded before detection, for the reason in `gate_reason`."""
 
 
 def make_frame_id(source: str, timestamp: datetime, number_or_path: int | str) -> str:
-    """Names a frame that was announced with its time: the same frame announced twice has one name.
+    """Returns the id of a frame that was announced with its time. The same frame announced twice gets the same id.
 
     Args:
         source: The camera, video or folder.
@@ -65,7 +68,7 @@ def make_frame_id(source: str, timestamp: datetime, number_or_path: int | str) -
 
 
 def make_frame_id_without_time(path: str, e_tag: str) -> str:
-    """Names a frame that was announced without a time, by its image: 32 hexadecimal digits, the same on each day."""
+    """Returns the id of a frame that was announced without a time, from its image: 32 hexadecimal digits."""
     return _digest("", path, e_tag)
 
 
@@ -81,8 +84,8 @@ def _digest(*parts: str) -> str:
 class Frame:
     """The metadata document of one frame. Its JSON names are the metadata contract.
 
-    A detection run knows every field. An import knows what its rows say: of the rest numbers and times are None, texts
-    empty. `null` in their place is not a new version of the segment's format; golden segments hold it.
+    A detection run fills every field. An import fills only what its rows contain: other numbers and times are None,
+    other texts empty. `null` values do not need a new version of the segment format; the golden segments contain them.
     """
 
     frame_id: str
@@ -125,25 +128,25 @@ class Frame:
     orientation: int | None = 1
     """EXIF orientation that was applied, 1 to 8; 1 is upright."""
     status: FrameStatus = FrameStatus.PROCESSED
-    """Whether a detector looked at it."""
+    """Whether a detector processed it."""
     gate_reason: str | None = None
-    """Why it was left out before detection; None for a processed frame."""
+    """Why it was excluded before detection; None for a processed frame."""
     replay_of: str | None = None
-    """`topic/partition/offset` of the dead letter that this frame was announced again for."""
+    """`topic/partition/offset` of the dead letter that this frame replays."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the producer that are not part of the contract, as JSON values."""
+    """The producer's fields outside the contract, as JSON values."""
     detections: tuple[Detection, ...] = ()
-    """What was found, strongest first."""
+    """The detections, strongest first."""
     detectors: tuple[DetectorUse, ...] = ()
-    """Every detector that looked at it, the first being `model_used`; empty if that says all."""
+    """All detectors that processed it, starting with `model_used`; empty if the fields above describe the only one."""
     gate_measurements: Mapping[str, float] = field(default_factory=dict)
-    """What `gate_reason` was decided by, such as `brightness`; empty for a processed frame."""
+    """The measurements that led to `gate_reason`, such as `brightness`; empty for a processed frame."""
     clock_source: ClockSource | None = None
-    """Where `timestamp` is from; None if the producer did not say."""
+    """Origin of `timestamp`; None if the producer did not say."""
     region_of_interest: Region = ()
     """The part of the image that counts; empty for all of it."""
     weak_detections: tuple[Detection, ...] = ()
-    """What was found below `confidence_threshold`, strongest first: only tracks use it, and no count includes it."""
+    """Detections below `confidence_threshold`, strongest first. Only tracks use them; no count includes them."""
 
     @property
     def day(self) -> date:
@@ -181,7 +184,7 @@ class Frame:
         }
 
     def _later_fields(self) -> dict[str, Any]:
-        """The fields of segment format 2, only if they say something."""
+        """Returns the fields of segment format 2 that are not empty."""
         fields: dict[str, Any] = {
             "detectors": [detector.to_json() for detector in self.detectors],
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
@@ -193,13 +196,13 @@ class Frame:
 
     @property
     def needs_format_2(self) -> bool:
-        """Whether a segment of format 1 cannot hold it. Weak detections change no count: older readers ignore them."""
+        """Whether a segment of format 1 cannot hold it. Older readers may ignore weak detections: no count has them."""
         later = self.detectors or self.gate_measurements or self.clock_source or self.region_of_interest
         return bool(later) or any(found.detector is not None for found in self.detections)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Frame":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         renamed = {
             "topic": data["source_kafka_topic"],
             "partition": data["source_kafka_partition"],
@@ -220,35 +223,35 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An offset whose record or image is wrong, with what is needed to look at it and to announce it again."""
+    """An offset whose record or image is invalid, with the data to inspect and replay the record."""
 
     offset: int
     """Kafka offset of the record."""
     code: DeadLetterCode
     """Why it could not become a frame."""
     message: str
-    """What was wrong with it, for a person."""
+    """Description of the error."""
     timestamp: datetime | None
     """The Kafka record's own time, UTC; None if it has none."""
     day: date | None
     """The UTC day it is listed under; None if its time is outside the accepted window."""
     source: str | None
-    """The source; None if the record could not be read that far."""
+    """The source; None if it could not be read."""
     image_path: str | None
-    """The announced path; None if the record could not be read that far."""
+    """The announced path; None if it could not be read."""
     raw_size_bytes: int
     """Size of the record's value in bytes; 0 for an empty or null value."""
     raw_base64: str | None
-    """The record's value as base64; None if it was null or larger than is kept (it is still in Kafka)."""
+    """The record's value as base64; None if it was null or too large to keep (Kafka may still have it)."""
     key_base64: str | None = None
     """The record's key as base64; None if it has none."""
     replay_of: str | None = None
-    """`topic/partition/offset` of the dead letter that this record announced again."""
+    """`topic/partition/offset` of the dead letter that this record replays."""
     headers: tuple[tuple[str, str], ...] = ()
-    """The record's headers, each value as base64; empty if there are none, or more than is kept."""
+    """The record's headers, each value as base64; empty if there are none, or if they were too large to keep."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the dead letter as one JSON object; the last two fields, which came later, only if they say so."""
+        """Returns the dead letter as one JSON object. `replay_of` and `headers` are left out if they are empty."""
         later = {"replay_of": self.replay_of, "headers": [list(header) for header in self.headers]}
         return {
             "offset": self.offset,
@@ -266,7 +269,7 @@ class DeadLetter:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "DeadLetter":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         renamed: dict[str, Any] = {
             "code": DeadLetterCode(data["code"]),
             "timestamp": parse_time(data["timestamp"]) if data["timestamp"] else None,
@@ -278,6 +281,48 @@ class DeadLetter:
         return cls(**renamed, **{name: data[name] for name in same})
 
 
+def make_dead_letter(
+    record: KafkaRecord, error: BadInputError, *, message: FrameMessage | None, day: date | None, most_bytes: int
+) -> DeadLetter:
+    """Returns the dead letter of a record.
+
+    Args:
+        record: The fetched record.
+        error: Why it cannot become a frame.
+        message: The parsed message, if the record could be parsed.
+        day: The UTC day it is listed under.
+        most_bytes: Largest value, key and headers (each of them) that are kept.
+
+    Returns:
+        The dead letter. It keeps the value only if it keeps key and headers too, so that the record can be replayed
+        from it. Otherwise, a replay needs the record from Kafka.
+    """
+    headers_bytes = sum(len(name.encode("utf-8", "replace")) + len(value) for name, value in record.headers)
+    fits = max(headers_bytes, len(record.key or b"")) <= most_bytes
+    return DeadLetter(
+        offset=record.offset,
+        code=error.code,
+        message=error.message,
+        timestamp=record.time,
+        day=day,
+        source=message.source if message else None,
+        image_path=message.image_path if message else None,
+        raw_size_bytes=len(record.value or b""),
+        raw_base64=_kept(record.value, most_bytes) if fits else None,
+        key_base64=_kept(record.key, most_bytes),
+        replay_of=record.replay_of,
+        headers=tuple((name, _base64(value)) for name, value in record.headers) if fits else (),
+    )
+
+
+def _kept(raw: bytes | None, most_bytes: int) -> str | None:
+    return _base64(raw) if raw is not None and len(raw) <= most_bytes else None
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Offsets that hold no record, half-open."""
@@ -285,7 +330,7 @@ class Gap:
     start: int
     """First offset of the gap."""
     end: int
-    """First offset behind the gap; greater than `start`."""
+    """First offset after the gap; greater than `start`."""
     reason: GapReason
     """Why there is no record."""
 
@@ -295,18 +340,18 @@ class Gap:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Gap":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         return cls(int(data["from"]), int(data["to"]), GapReason(data["reason"]))
 
 
 RecordOutcome = Frame | DeadLetter | Notice
-"""What can become of one record."""
+"""Outcome of one record."""
 Outcome = RecordOutcome | Gap
-"""What can become of one offset, or of the offsets of a gap."""
+"""Outcome of one offset, or of the offsets of a gap."""
 
 
 def needs_format_2(outcome: Outcome) -> bool:
-    """Tells whether a segment of format 1 cannot hold an outcome."""
+    """Returns whether a segment of format 1 cannot hold an outcome."""
     return isinstance(outcome, Notice) or (isinstance(outcome, Frame) and outcome.needs_format_2)
 
 
@@ -318,7 +363,7 @@ def offsets_of(outcome: Outcome) -> tuple[int, int]:
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """Returns an outcome as one line of a segment holds it: `{"frame": …}`, and so `dead_letter`, `notice`, `gap`."""
+    """Returns the JSON object for a line of a segment: `{"frame": …}`, or with `dead_letter`, `notice` or `gap`."""
     return {_KINDS[type(outcome)]: outcome.to_json()}
 
 
@@ -326,11 +371,11 @@ _KINDS = {Frame: "frame", DeadLetter: "dead_letter", Notice: "notice", Gap: "gap
 
 
 def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
-    """Reads what `outcome_to_json` wrote.
+    """Reads the output of `outcome_to_json`.
 
     Raises:
         KeyError: The object is none of the four, or a field is missing.
-        ValueError: A field has a value that is not in the contract.
+        ValueError: A field has a value outside the contract.
     """
     if "frame" in data:
         return Frame.from_json(data["frame"])

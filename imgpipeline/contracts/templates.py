@@ -1,25 +1,35 @@
-"""Texts with fields, such as `image_database/{image_num:05d}.jpg`: settings for paths, keys and sources are templates.
+"""Templates such as `image_database/{image_num:05d}.jpg`, for the paths, sources and keys of images.
 
-A field is a name in braces, optionally with a number of digits. Nothing else of Python's format language is understood,
-so that no template can reach into an object or make a huge text.
+A field is a name in braces, optionally with a number of digits. The rest of Python's format language is not supported,
+so a template can neither access attributes nor produce huge texts.
 """
 
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from imgpipeline.contracts.keys import IMAGES, safe_name
+from imgpipeline.errors import UsageError
 
 _PART = re.compile(r"\{(?P<name>[A-Za-z_]\w{0,99})(?::0?(?P<digits>[1-9]\d?)d)?\}|(?P<literal>[^{}]+)", re.ASCII)
-_LONGEST = 1_000
+_MAX_LENGTH = 1_000
+_RESERVED_PREFIX = re.compile(
+    r"metadata\w*|frames|detections|dead_letters|notices|table_pieces|summaries|reports|redetections|audit", re.ASCII
+)
+"""First part of keys that do not belong to images."""
+_KEY_FIELDS = ("source", "day", "time", "digest", "name", "number")
+_UNIQUE_PER_FRAME = {"time", "digest", "name", "number"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     literal: str
-    """Text that is kept; empty for a field."""
+    """Fixed text; empty for a field."""
     name: str = ""
     """Name of the field."""
     digits: int = 0
-    """Least digits of a whole number; 0 if the field is text."""
+    """Minimum digits of a whole number; 0 if the field is text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +37,11 @@ class FieldTemplate:
     """A text with fields.
 
     Raises:
-        ValueError: It is not a template: a brace without its counterpart, or a format other than `:05d`.
+        ValueError: A brace has no counterpart, or a field has a format other than one such as `:05d`.
     """
 
     text: str
-    """As it was written."""
+    """The template."""
     _parts: tuple[_Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -42,38 +52,38 @@ class FieldTemplate:
                 raise ValueError(f"cannot read {self.text[position:][:40]!r}; expected {{name}} or {{name:05d}}")
             parts.append(_Part(found["literal"] or "", found["name"] or "", int(found["digits"] or 0)))
             position = found.end()
-        if not self.text or len(self.text) > _LONGEST:
-            raise ValueError(f"expected 1 to {_LONGEST:,} characters")
+        if not self.text or len(self.text) > _MAX_LENGTH:
+            raise ValueError(f"expected 1 to {_MAX_LENGTH:,} characters")
         object.__setattr__(self, "_parts", tuple(parts))
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names of its fields, in order, each once."""
+        """The names of the fields, in order, without duplicates."""
         return tuple(dict.fromkeys(part.name for part in self._parts if part.name))
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of the fields that are whole numbers with a least number of digits."""
+        """The names of the fields that are whole numbers with a minimum number of digits."""
         return tuple(dict.fromkeys(part.name for part in self._parts if part.digits))
 
     @property
     def literals(self) -> str:
-        """Its text without the fields."""
+        """The fixed text, without the fields."""
         return "".join(part.literal for part in self._parts)
 
     def fill(self, value_of: Callable[[str], str]) -> str:
         """Returns the text with its fields replaced.
 
         Args:
-            value_of: Answers the value of a field as text; a number for the fields named by `numbers`.
+            value_of: Returns the value of a field as text; for the fields in `numbers`, a whole number.
 
         Raises:
-            ValueError: A field that is a number is not one.
+            ValueError: The value of a field in `numbers` is not a whole number.
         """
-        return "".join(part.literal or _shown(part, value_of(part.name)) for part in self._parts)
+        return "".join(part.literal or _formatted(part, value_of(part.name)) for part in self._parts)
 
 
-def _shown(part: _Part, value: str) -> str:
+def _formatted(part: _Part, value: str) -> str:
     if not part.digits:
         return value
     if not re.fullmatch(r"\d{1,18}", value, re.ASCII):
@@ -81,12 +91,88 @@ def _shown(part: _Part, value: str) -> str:
     return f"{int(value):0{part.digits}d}"
 
 
-def check_fields(template: FieldTemplate, known: Collection[str]) -> None:
-    """Refuses a template with fields that do not exist.
+@dataclass(frozen=True, slots=True)
+class ImageKeyTemplate:
+    """How images are named in the store: `images/{source}/{day}/{name}`, or `images/{name}` as other systems do.
+
+    `{day}` and `{time}` (`HHMMSSffffff`) are the frame's own time in UTC, `{digest}` is the first 16 digits of the
+    image's SHA-256. A frame without a name is named `{time}-{digest}.jpg`.
 
     Raises:
-        ValueError: It has one; the message lists those that there are.
+        ValueError: The template is malformed or has an unknown field, or its keys could leave their folder, collide
+            with other objects, or be the same for all frames.
     """
+
+    text: str = f"{IMAGES}/{{source}}/{{day}}/{{name}}"
+    """The template."""
+    _template: FieldTemplate = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        template = FieldTemplate(self.text)
+        object.__setattr__(self, "_template", template)
+        _check_fields(template, _KEY_FIELDS)
+        first, *others = self.text.split("/")
+        if not others or "{" in first or _RESERVED_PREFIX.fullmatch(first):
+            raise ValueError(f"expected a separate folder first, such as {IMAGES}/, not {first!r}")
+        if not re.fullmatch(r"[A-Za-z0-9._=~/-]*", template.literals) or {"", ".", ".."} & {first, *others}:
+            raise ValueError("expected letters, digits and . _ - = ~ between slashes and fields, and no empty part")
+        if not _UNIQUE_PER_FRAME & set(template.fields):
+            raise ValueError("expected {name}, {number}, {time} or {digest}: otherwise all images get the same key")
+
+    def key(
+        self,
+        source: str,
+        time: datetime,
+        digest: str,
+        *,
+        name: str | None = None,
+        number: int | None = None,
+        suffix: str = ".jpg",
+        beside_other: bool = False,
+    ) -> str:
+        """Returns the key of an image.
+
+        Args:
+            source: Camera, video or folder.
+            time: The frame's time.
+            digest: SHA-256 of the image, hexadecimal.
+            name: File name of the image, if it has one.
+            number: Number of the frame, if it has one.
+            suffix: Suffix of the name that an unnamed image gets.
+            beside_other: Whether other content has the key: then `@` and the digest go before the name's suffix.
+
+        Raises:
+            UsageError: The template has `{number}`, and the frame has no number.
+        """
+        at, short = time.astimezone(UTC), digest[:16]
+        values = {
+            "source": safe_name(source),
+            "day": at.date().isoformat(),
+            "time": f"{at:%H%M%S%f}",
+            "digest": short,
+            "name": safe_name(
+                _with_digest(name, short) if name and beside_other else name or f"{at:%H%M%S%f}-{short}{suffix}"
+            ),
+            "number": "" if number is None else str(number),
+        }
+        if number is None and "number" in self._template.fields:
+            raise UsageError(
+                f"The frames of {source} have no number, but the key template {self.text} needs one.",
+                next_step="use {name}, {time} or {digest} in the template",
+            )
+        key = self._template.fill(values.__getitem__)
+        if not beside_other or (name and "name" in self._template.fields):
+            return key
+        folder, _, last = key.rpartition("/")
+        return f"{folder}/{safe_name(_with_digest(last, short))}"
+
+
+def _check_fields(template: FieldTemplate, known: Collection[str]) -> None:
     for name in template.fields:
         if name not in known:
-            raise ValueError(f"there is no field {{{name}}}; there are {', '.join(f'{{{one}}}' for one in known)}")
+            raise ValueError(f"there is no field {{{name}}}; expected {', '.join(f'{{{one}}}' for one in known)}")
+
+
+def _with_digest(name: str, digest: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}@{digest}{dot}{ending}" if dot else f"{name}@{digest}"

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, seen_events
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.versions import Built, SeenEvents, day_event, versions_of

@@ -14,7 +14,7 @@ from datetime import date
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError

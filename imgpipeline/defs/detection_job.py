@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
 from imgpipeline.defs.assets.sources import image_materializations
 from imgpipeline.defs.failures import known_failures

@@ -12,9 +12,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
 from imgpipeline.defs.instances import kept_instance
 from imgpipeline.defs.lost_runs import mark_lost_builds
@@ -32,7 +33,7 @@ from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
 from imgpipeline.stream.lanes_to_report import report_again
 from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory

@@ -6,8 +6,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from imgpipeline.contracts.times import parse_time
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone, parse_time
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ConfigurationError

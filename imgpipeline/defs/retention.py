@@ -4,12 +4,12 @@ import time
 
 import dagster as dg
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.settings import utc_now
 
 LONGEST_PASS_S = 1800.0
 """A pass ends before the next one begins; what is left is deleted then."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.settings import utc_now
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.source_silence import Silence

@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 
-from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.loading import unknown_settings
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from itertools import takewhile
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import format_time, parse_time, utc_now
 from imgpipeline.defs.assets.alerts import alerts_materialization, delivery_evaluation
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.failures import known_failures
@@ -30,7 +30,7 @@ from imgpipeline.events.alerts.undelivered import find_undelivered
 from imgpipeline.events.alerts.values import Alert
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 JOB_NAME = "watch_events"
 _SHOWN_EVERY_S = 10.0

@@ -14,9 +14,9 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.demo.material import CLIP_CAMERA
 from imgpipeline.lake.quality.audit import AuditReport
 from imgpipeline.objectstore import ObjectStore

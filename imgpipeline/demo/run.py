@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from imgpipeline.contracts.keys import report_key
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.result import Outcome, judge, show_outcome
@@ -25,7 +26,7 @@ from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.simulator.rtsp_simulator import check_program

@@ -21,12 +21,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
+from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import RecordOutcome
+from imgpipeline.contracts.records import KafkaRecord
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.work import FrameWork, ReadFrame, open_image_reader
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import self_test
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.resume import resume_chain
 from imgpipeline.detect.run import LaneRun, Report
@@ -19,7 +20,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import Provenance
 from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.probe import check_store
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.group import open_group

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_segment_key
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome, RecordOutcome, offsets_of
+from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.repair_source import RepairSource, open_source
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
@@ -22,7 +23,7 @@ from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, st
 from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.ledger.repair.steps import RepairReport, RepairStep, first_step
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import Detector, self_test
 

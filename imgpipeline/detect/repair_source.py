@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from kafka import KafkaAdminClient
 
 from imgpipeline.contracts.keys import ChainId, is_import, next_chain
-from imgpipeline.contracts.log import LogRange, Partition
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger import ChainEnd, Fingerprint, close_chain, find_current_end
 from imgpipeline.objectstore import ObjectStore

@@ -28,7 +28,8 @@ from tenacity import (
     wait_fixed,
 )
 
-from imgpipeline.contracts.log import LogRange, Partition
+from imgpipeline.contracts.records import LogRange, Partition
+from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.crash_search import CarefulRecordPool
 from imgpipeline.detect.report import LaneReport, LaneTally, Stage, StageClock
 from imgpipeline.detect.resume import Resumption
@@ -37,7 +38,7 @@ from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordP
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 from imgpipeline.stream.gap_reasons import HoleExplainer
 from imgpipeline.stream.group import Group
 from imgpipeline.stream.lanes import Lane, partitions_of

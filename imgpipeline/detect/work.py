@@ -15,25 +15,26 @@ from hashlib import sha256
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import image_key
 from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
+from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice, parse_record
 from imgpipeline.contracts.outcomes import (
     DeadLetter,
     Frame,
     FrameStatus,
     RecordOutcome,
+    make_dead_letter,
     make_frame_id,
     make_frame_id_without_time,
 )
-from imgpipeline.contracts.times import day_of, format_time
+from imgpipeline.contracts.records import KafkaRecord
+from imgpipeline.contracts.times import Clock, day_of, format_time
 from imgpipeline.detect.report import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import configured_gate
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.gate import GateKeeper
@@ -251,7 +252,7 @@ class FrameWork:
         """Returns the dead letter of a record, under the day of its message or else of the record."""
         time_ = message.timestamp if message and self._accepts(message.timestamp) else record.time
         day = day_of(time_) if time_ and self._accepts(time_) else None
-        return bury(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)
+        return make_dead_letter(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)
 
 
 def _check_announced(message: FrameMessage, data: bytes) -> None:

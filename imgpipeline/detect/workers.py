@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from imgpipeline.contracts.log import Partition
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, RecordOutcome
+from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.detect.report import Stage, StageClock
 from imgpipeline.ledger import Fingerprint
 from imgpipeline.settings import Settings

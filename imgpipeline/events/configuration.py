@@ -20,8 +20,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from imgpipeline.contracts.hours import HOURS_PATTERN
 from imgpipeline.contracts.keys import rules_key
+from imgpipeline.contracts.times import HOURS_PATTERN
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import Settings

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import fields
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of
 from imgpipeline.events.difference_images import store_difference

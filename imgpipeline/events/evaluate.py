@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.hours import Hours
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import Hours
 from imgpipeline.events.configuration import (
     AbsenceRule,
     CountRule,

@@ -12,7 +12,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import RecordReference
+from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import RecordReference, resolve_reference
+from imgpipeline.contracts.records import RecordReference, resolve_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, read_segment
 from imgpipeline.ledger.segment import Segment

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.text import counted
 from imgpipeline.ledger.session_books import ChainBooks, SessionBooks, SessionKey, count_repeats
 from imgpipeline.objectstore import ObjectStore
 

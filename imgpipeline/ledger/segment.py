@@ -17,7 +17,6 @@ from typing import Any
 import zstandard
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import (
     DeadLetter,
@@ -30,6 +29,7 @@ from imgpipeline.contracts.outcomes import (
     outcome_from_json,
     outcome_to_json,
 )
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.ledger.decompression import decompress

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from imgpipeline.contracts.alert_keys import alert_key
+from imgpipeline.contracts.keys import alert_key
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.values import Alert
 from imgpipeline.objectstore import ObjectStore

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.publish.options import Form
 from imgpipeline.stream.batches import Record

@@ -17,7 +17,7 @@ from time import sleep
 from typing import Any
 
 from imgpipeline import __version__
-from imgpipeline.contracts.alert_keys import mqtt_key
+from imgpipeline.contracts.keys import mqtt_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.values import Alert

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 
 
 class Form(StrEnum):

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import redetection_key
+from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
@@ -22,7 +23,7 @@ from imgpipeline.redetect.day_frames import DayFrames
 from imgpipeline.redetect.look import FrameToProcess, LookOutcome, PictureLooker, SeenFrame
 from imgpipeline.redetect.manifest import DETECTIONS, FRAMES, RedetectionManifest, Stored, read_redetection, whole
 from imgpipeline.redetect.parts import begin_part, encode_part, fetch_parts, list_parts, part_key, put_part
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector, self_test
 
 _ATTEMPTS = 8

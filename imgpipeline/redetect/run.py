@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
@@ -31,7 +32,7 @@ from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
 from imgpipeline.redetect.manifest import RedetectionManifest, Stored, read_redetection, recipe_of
 from imgpipeline.redetect.parts import remove_parts
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

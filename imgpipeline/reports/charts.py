@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.reports.headline import Headline, LabelHours
 from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import OTHERS, OTHERS_STYLE, Caption, Series, label_style, series_style
 from imgpipeline.reports.figures import Figures, Histogram, SourceFigures

@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.build.day_tables import list_days

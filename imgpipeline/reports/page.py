@@ -10,9 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.times import format_time
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import find_timezone, format_time
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
-from imgpipeline.contracts.replays import RecordReference
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.records import RecordReference
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.overlay import WORKING
 from imgpipeline.lake.build.summary_inputs import agree

@@ -1,11 +1,12 @@
-"""Detection runs: when they start and end, what they read ahead, and which input they refuse."""
+"""Detection runs: when they start and end, what they read ahead, what they reject, and which frames they gate."""
 
+import re
 from datetime import date, datetime, timedelta
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
-from imgpipeline.contracts.times import day_of
+from imgpipeline.contracts.times import HOURS_PATTERN, day_of
 from imgpipeline.settings.variables import PREFIX, either
 
 
@@ -60,5 +61,34 @@ class DetectionSettings(BaseSettings):
     )
 
     def accepts_time(self, time: datetime, now: datetime) -> bool:
-        """Returns whether a frame may have this time."""
+        """Returns whether a frame with this time is accepted."""
         return self.first_day <= day_of(time) and time <= now + timedelta(seconds=self.max_future_s)
+
+
+class GateSettings(BaseSettings):
+    """Gates that exclude frames from detection; none by default. Sources have their own gates (docs/sources.md)."""
+
+    gate_min_brightness: float | None = Field(
+        None, ge=0, le=255, description="Frames with a mean luma (0 to 255) below this are `gated`: no detection."
+    )
+    gate_min_sharpness: float | None = Field(
+        None, ge=0, description="Frames with a sharpness (variance of the Laplacian) below this are `gated`."
+    )
+    gate_min_change: float | None = Field(
+        None,
+        ge=0,
+        le=255,
+        description="Frames whose luma differs by less than this, on average, from the last frame kept of the same "
+        "source are `gated`.",
+    )
+    gate_hours: str | None = Field(
+        None,
+        description="Frames outside these hours of the site's time zone are `gated`: `06:00-20:30`; may span midnight.",
+    )
+
+    @field_validator("gate_hours")
+    @classmethod
+    def _check_hours(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(HOURS_PATTERN, value.replace(" ", ""), re.ASCII):
+            raise ValueError(f"got {value!r}, expected hours such as 06:00-20:30")
+        return value

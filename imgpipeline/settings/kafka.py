@@ -1,4 +1,4 @@
-"""The brokers, the topics, and the login."""
+"""Kafka: brokers, topics and login."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode
 from imgpipeline.settings.variables import PREFIX, either, split_list
 
 NOTICES_APART = "-notices"
-"""Ends the name of a topic that holds the notices of the topic before it."""
+"""Suffix of the topic for notices: `frames-notices` belongs to `frames`."""
 
 
 class KafkaSettings(BaseSettings):
@@ -73,7 +73,7 @@ class KafkaSettings(BaseSettings):
 
     @property
     def notices_topic(self) -> str:
-        """Where our own sources send notices: `TOPIC-notices` if that is followed too, else the topic of the frames."""
+        """The topic for notices of our own sources: `TOPIC-notices` if it is followed, else the first topic."""
         apart = f"{self.kafka_topic}{NOTICES_APART}"
         return apart if apart in self.kafka_topics else self.kafka_topic
 
@@ -83,7 +83,7 @@ class KafkaSettings(BaseSettings):
         return _with_topics(values)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Returns a copy with other values; `kafka_topic` stands for a list of one topic."""
+        """Returns a copy with other values. `kafka_topic` is accepted for a list of one topic."""
         return super().model_copy(update=_with_topics(update or {}), deep=deep)
 
     @field_validator("kafka_topics", mode="before")
@@ -100,12 +100,12 @@ class KafkaSettings(BaseSettings):
             if topic in (".", "..") or topic.startswith("import."):
                 raise ValueError("`.`, `..` and names that begin with `import.` (imports) are not valid topic names")
         if not value or len(set(value)) < len(value):
-            raise ValueError("expected at least one topic, and each once")
+            raise ValueError("expected at least one topic, and no duplicates")
         return value
 
 
 def _with_topics(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values by field name with a single `kafka_topic`, if there is one, as the list of topics."""
+    """Returns values by field name, with `kafka_topic` replaced by a list of one topic."""
     others = {name: value for name, value in values.items() if name != "kafka_topic"}
     if "kafka_topic" not in values:
         return others

@@ -1,31 +1,30 @@
-"""All settings of one process, read from the environment and from `.env`.
+"""Loads all settings of a process from the environment and `.env`, and finds misspelt variables.
 
-The table in docs/operations.md is generated from the fields. No secret is shown; an error names the variable that is
-wrong.
+Errors name the variable and never show a secret. The table in docs/operations.md is generated from the fields.
 """
 
+import difflib
+import os
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings.alerts import AlertSettings
-from imgpipeline.settings.detection import DetectionSettings
-from imgpipeline.settings.events import EventSettings
-from imgpipeline.settings.gating import GateSettings
-from imgpipeline.settings.http import HttpSettings
+from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
+from imgpipeline.settings.detection import DetectionSettings, GateSettings
+from imgpipeline.settings.events import AlertSettings, EventSettings, TrackingSettings
 from imgpipeline.settings.kafka import KafkaSettings
-from imgpipeline.settings.messages import MessageSettings
 from imgpipeline.settings.model import ModelSettings
-from imgpipeline.settings.mqtt import MqttSettings
-from imgpipeline.settings.sources import SourceSettings
+from imgpipeline.settings.sources import MessageSettings, MqttSettings, SourceSettings
 from imgpipeline.settings.store import StoreSettings
-from imgpipeline.settings.tables import TableSettings
-from imgpipeline.settings.tracking import TrackingSettings
-from imgpipeline.settings.variables import PREFIX
-from imgpipeline.settings.warnings import WarningLimits
+from imgpipeline.settings.tables import TableSettings, WarningLimits
+from imgpipeline.settings.variables import PREFIX, variables
+from imgpipeline.settings.web import HttpSettings
 
 
 class Settings(
@@ -47,9 +46,9 @@ class Settings(
     )
 
     def results_hash(self) -> str:
-        """Returns a hash of what changes the results of a detection run, 16 hexadecimal digits.
+        """Returns a hash of the settings that change the results of a detection run, 16 hexadecimal digits.
 
-        What was added later counts only where it is set, so that the hash of the other settings stays the same.
+        Settings that were added later are included only if they are set, so that existing hashes stay the same.
         """
         scale = () if self.reduced_decoding else ("full size",)
         labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
@@ -65,7 +64,7 @@ class Settings(
 
 
 def _content(path: Path) -> str:
-    """Returns the hash of a file, or its path where it cannot be read."""
+    """Returns the hash of a file, or its path if it cannot be read."""
     try:
         return sha256(path.expanduser().read_bytes()).hexdigest()
     except OSError:
@@ -76,29 +75,96 @@ def load_settings(**overrides: object) -> Settings:
     """Reads the settings.
 
     Args:
-        **overrides: Values by field name that win over environment and `.env`.
+        **overrides: Values by field name, which take precedence over the environment and `.env`.
 
     Returns:
-        The checked settings.
+        The validated settings.
 
     Raises:
         ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # the fields check what they are given
+        return Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
     except (SettingsError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(
-            f"Settings cannot be read: {type(error).__name__}.", next_step="look at .env: is it readable UTF-8 text?"
+            f"Settings cannot be read: {type(error).__name__}.", next_step="check that .env is readable UTF-8 text"
         ) from None
     except ValidationError as error:
         problems = [f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
         raise ConfigurationError(
-            "Settings are wrong. " + "; ".join(problems) + ".",
-            next_step="set them right in the environment or in .env; docs/operations.md lists them all",
+            "Settings are invalid. " + "; ".join(problems) + ".",
+            next_step="correct the environment or .env; docs/operations.md lists all settings",
         ) from None
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    # A value that came from the environment is located by its variable, one from the caller by its field.
+    # Pydantic locates a value from the environment by its variable, and one from the caller by its field.
     name = str(location[0]) if location else "settings"
     return PREFIX + name.upper() if name in Settings.model_fields else name.upper()
+
+
+_OTHER_VARIABLES: Final = (
+    f"{PREFIX}TRACEBACK",
+    PLAN_VARIABLE,
+    ONCE_VARIABLE,
+    f"{PREFIX}REQUIRE_SERVERS",
+    f"{PREFIX}TEST_DATA",
+    f"{PREFIX}TEST_DEFINITIONS",
+)
+"""Variables of this project that are not settings: the command line and tests read them."""
+_PREFIX_SIMILARITY: Final = 0.9
+"""Minimum similarity of a misspelt prefix, as in `IMGPIPLINE_LANES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSetting:
+    """A variable that looks like a setting and has no effect."""
+
+    name: str
+    """Its name, as written."""
+    place: str
+    """`environment` or `.env`."""
+    nearest: str | None
+    """The most similar setting; None if none is similar."""
+
+    def __str__(self) -> str:
+        meant = f" Did you mean {self.nearest}?" if self.nearest else ""
+        return f"{self.name} ({self.place}) is not a setting and has no effect.{meant}"
+
+
+def unknown_settings() -> list[UnknownSetting]:
+    """Returns the variables in the environment and `.env` that look like a setting but are not, sorted by name.
+
+    A name that occurs in both places is listed once. An unreadable `.env` is ignored: `load_settings` reports it.
+    """
+    settings = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
+    own = [name for name in settings if name.startswith(PREFIX)]
+    known = {*own, *_OTHER_VARIABLES}
+    places = {**dict.fromkeys(_names_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
+    return [
+        UnknownSetting(name, place, _nearest(name.upper(), own))
+        for name, place in sorted(places.items())
+        if name.upper() not in known and _is_meant_for_us(name.upper(), known)
+    ]
+
+
+def _names_in_file() -> list[str]:
+    file = Path(str(Settings.model_config.get("env_file")))
+    try:
+        return list(dotenv_values(file, encoding="utf-8")) if file.is_file() else []
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _nearest(name: str, own: list[str]) -> str | None:
+    rest = name.removeprefix(PREFIX) if name.startswith(PREFIX) else name.partition("_")[2]
+    found = difflib.get_close_matches(rest, [one.removeprefix(PREFIX) for one in own], n=1)
+    return PREFIX + found[0] if found else None
+
+
+def _is_meant_for_us(name: str, known: set[str]) -> bool:
+    if name.startswith(PREFIX):
+        return True
+    prefix, _, rest = name.partition("_")
+    similar = difflib.SequenceMatcher(None, f"{prefix}_", PREFIX).ratio() >= _PREFIX_SIMILARITY
+    return similar and PREFIX + rest in known

@@ -1,6 +1,7 @@
-"""The model, its thresholds, and the models that days are re-processed with."""
+"""The model or detectors, their thresholds, and the models for redetection."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,14 +9,53 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.contracts.detection import DecoderName
-from imgpipeline.settings.detectors import parse_detectors
 from imgpipeline.settings.variables import split_list
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDetector:
+    """A detector in `IMGPIPELINE_DETECTORS`."""
+
+    model: str
+    """Registered name."""
+    labels: tuple[str, ...]
+    """The labels to detect; empty for all labels of the model."""
+
+
+def parse_detectors(text: str) -> tuple[ChosenDetector, ...]:
+    """Parses detectors with their labels: `yolox-nano: car, truck; yard: person`.
+
+    Args:
+        text: Detectors separated by semicolons, labels by commas. `yard` without labels has all labels of its model.
+
+    Returns:
+        The detectors in the same order.
+
+    Raises:
+        ValueError: The text has another form, or names a model or label twice.
+    """
+    chosen = []
+    for part in text.split(";"):
+        model, colon, names = part.partition(":")
+        labels = tuple(name.strip() for name in names.split(",")) if colon else ()
+        if not model.strip() or "" in labels:
+            raise ValueError(f"got {text!r}; expected `NAME: LABEL, LABEL; NAME: LABEL`")
+        chosen.append(ChosenDetector(model.strip(), labels))
+    for what, all_names in (
+        ("model", [one.model for one in chosen]),
+        ("label", [label for one in chosen for label in one.labels]),
+    ):
+        twice = sorted({name for name in all_names if all_names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{text!r} names the {what} {twice[0]!r} twice, so objects would be counted twice")
+    return tuple(chosen)
+
 
 REDETECTION_MODEL = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<precision>bf16))?(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII
 )
-"""A model; its precision, if it is not that of its file; and its threshold, if it is not
-`IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
+"""A model, optionally with a precision other than its file's and a threshold other than
+`IMGPIPELINE_CONFIDENCE_THRESHOLD`: `NAME@bf16@0.3`."""
 
 
 class ModelSettings(BaseSettings):

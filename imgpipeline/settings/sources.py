@@ -1,9 +1,22 @@
-"""What holds for all sources: times without an offset, and observed time."""
+"""Sources: the site's time zone, the form of messages, the keys of stored images, and MQTT."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from imgpipeline.contracts.timezones import TimezoneName
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from imgpipeline.contracts.message_form import (
+    IMAGE_PATH_TEMPLATE,
+    TIMESTAMP_FIELDS,
+    MessageForm,
+    check_image_path_template,
+    check_source_template,
+    check_timestamp_fields,
+)
+from imgpipeline.contracts.templates import FieldTemplate, ImageKeyTemplate
+from imgpipeline.contracts.times import TimezoneName, find_timezone
+from imgpipeline.settings.variables import PREFIX, either, split_list
 
 
 class SourceSettings(BaseSettings):
@@ -18,3 +31,123 @@ class SourceSettings(BaseSettings):
         description="Of a longer gap between two frames, only this much counts as observed time, if the source sends "
         "no accounts.",
     )
+
+
+def _check_key_template(text: str) -> str:
+    ImageKeyTemplate(text)
+    return text
+
+
+class MessageSettings(BaseSettings):
+    """How announcements are read and written."""
+
+    timestamp_fields: Annotated[tuple[str, ...], NoDecode] = Field(
+        TIMESTAMP_FIELDS,
+        description="Message fields that may hold the time of a frame, separated by commas; the first one present "
+        "counts: `timestamp,upload_timestamp,backfill_timestamp`.",
+    )
+    message_timezone: TimezoneName = Field(
+        "UTC",
+        description="IANA time zone of times without an offset in messages.",
+    )
+    image_path_template: Annotated[str, AfterValidator(check_image_path_template)] = Field(
+        IMAGE_PATH_TEMPLATE,
+        validation_alias=either("IMAGE_PATH_TEMPLATE", f"{PREFIX}VIDEO_FRAME_PATH"),
+        description="Where the image of a message without a path is, below the store's prefix, or as `s3://…` or "
+        "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`: `{field}` is a field of the message, `{field:05d}` a "
+        "whole number with at least 5 digits.",
+    )
+    source_template: Annotated[str, AfterValidator(check_source_template)] | None = Field(
+        None,
+        description="Source of frames whose message does not name one: `{bucket}`, `{folder}` (of the image's path), "
+        "`{key}` (of the record) and the fields of the message. Default: the key, unless it names the image, else the "
+        "folder.",
+    )
+    image_key_template: Annotated[str, AfterValidator(_check_key_template)] = Field(
+        ImageKeyTemplate().text,
+        description="Where our own sources store images: `{source}`, `{day}`, `{time}`, `{digest}`, `{name}`, "
+        "`{number}`. `images/{name}` is what other programs expect.",
+    )
+
+    @field_validator("timestamp_fields", mode="before")
+    @classmethod
+    def _split_fields(cls, value: object) -> object:
+        return split_list(value)
+
+    @field_validator("timestamp_fields")
+    @classmethod
+    def _check_fields(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_timestamp_fields(value)
+        return value
+
+    def message_form(self, topics: tuple[str, ...]) -> MessageForm:
+        """Returns how to read the messages of these topics."""
+        return MessageForm(
+            timestamp_fields=self.timestamp_fields,
+            zone=find_timezone(self.message_timezone),
+            image_path=FieldTemplate(self.image_path_template),
+            source=FieldTemplate(self.source_template) if self.source_template else None,
+            topics=topics,
+        )
+
+    def changed_form(self) -> tuple[object, ...]:
+        """Returns the settings of this form, for `results_hash`; empty if all have their defaults."""
+        own = (self.timestamp_fields, self.message_timezone, self.image_path_template, self.source_template)
+        usual = (TIMESTAMP_FIELDS, "UTC", IMAGE_PATH_TEMPLATE, None)
+        return () if own == usual else ("messages", *own)
+
+
+_TOPIC = r"^[^+#/$\s\x00][^+#\s\x00]{0,199}$"
+
+
+class MqttSettings(BaseSettings):
+    """MQTT."""
+
+    mqtt_host: str = Field(
+        "localhost", validation_alias=either("MQTT_HOST", "MQTT_HOST"), description="Host of the MQTT broker."
+    )
+    mqtt_port: int = Field(
+        1883,
+        ge=1,
+        le=65_535,
+        validation_alias=either("MQTT_PORT", "MQTT_PORT"),
+        description="Port of the MQTT broker; with TLS usually 8883.",
+    )
+    mqtt_username: str | None = Field(None, description="User name for the MQTT broker.")
+    mqtt_password: SecretStr | None = Field(None, description="Password for the MQTT broker.")
+    mqtt_password_file: Path | None = Field(
+        None, description="File whose first line is the password, if `IMGPIPELINE_MQTT_PASSWORD` is not set."
+    )
+    mqtt_tls: bool = Field(False, description="Whether to connect to the MQTT broker with TLS.")
+    mqtt_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed the broker's certificate; implies TLS. Default: the "
+        "system's authorities.",
+    )
+    mqtt_protocol: Literal["5", "3.1.1"] = Field("5", description="Version of MQTT.")
+    mqtt_client_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_.-]{1,100}$")] = Field(
+        "imgpipeline",
+        description="Name of the session at the MQTT broker, which keeps messages for it. Two processes with the same "
+        "name disconnect each other.",
+    )
+    mqtt_session_expiry_s: int = Field(
+        7 * 86_400,
+        ge=0,
+        le=0xFFFF_FFFE,
+        description="How long the MQTT broker keeps messages while no client is connected (MQTT 5).",
+    )
+    mqtt_max_in_flight: int = Field(
+        64, ge=1, le=65_535, description="Maximum number of messages that are received but not yet acknowledged."
+    )
+    mqtt_events_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
+        "imgpipeline", description="Start of the MQTT topics on which `publish events --mqtt` publishes."
+    )
+    mqtt_discovery_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
+        "homeassistant", description="Start of the MQTT topics on which Home Assistant looks for devices."
+    )
+
+    @model_validator(mode="after")
+    def _imply_tls(self) -> Self:
+        if self.mqtt_ca_file is not None:
+            self.__dict__["mqtt_tls"] = True
+        return self

@@ -1,4 +1,4 @@
-"""Where the objects are, which image locations may be read, and how long the store may take to answer."""
+"""The object store: its location and login, time limits, other image locations, and how long images are kept."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
 from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
-from imgpipeline.settings.limits import SourceLimits, checked_limits
-from imgpipeline.settings.variables import either, split_list
+from imgpipeline.settings.variables import SourceLimits, checked_limits, either, split_list
 
 _Location = Annotated[str, AfterValidator(check_image_location)]
 _Locations = Annotated[tuple[_Location, ...], BeforeValidator(split_list), NoDecode]
@@ -98,10 +97,10 @@ class StoreSettings(BaseSettings):
 
     @property
     def image_age_limits(self) -> SourceLimits:
-        """For how many days the images of a source are kept."""
+        """How many days images are kept, per source."""
         return SourceLimits.parse(self.keep_images_days or "off", most=_MOST_DAYS)
 
     @property
     def image_size_limits(self) -> SourceLimits:
-        """How many bytes of images are kept: of each named source, and of all others together."""
+        """How many bytes of images are kept: for each named source, and for all others together."""
         return SourceLimits.parse(self.keep_images_bytes or "off", most=_MOST_BYTES)

@@ -1,4 +1,4 @@
-"""Reads a TOML file of named entries (`[[source]]`, `[[zone]]`) into a pydantic model; errors name line and field."""
+"""Reads TOML files of named entries (`[[source]]`, `[[zone]]`) into pydantic models. Errors name line and field."""
 
 import re
 import tomllib
@@ -18,19 +18,19 @@ _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
 
 @dataclass(frozen=True, slots=True)
 class TomlFile:
-    """A TOML file that could be parsed; its fields are not checked yet."""
+    """A parsed TOML file, before its fields are validated."""
 
     name: str
-    """Path or URL, for messages."""
+    """Path or URL, for error messages."""
     page: str
-    """The page of the documentation that describes it."""
+    """The documentation page that describes it."""
     text: str
     """The whole file."""
     data: Mapping[str, Any]
-    """What it says."""
+    """Its parsed content."""
 
     def with_defaults(self, table: str) -> "TomlFile":
-        """Returns the file with `[defaults]` added to each entry of a table that does not say otherwise."""
+        """Returns the file with the values in `[defaults]` added to the entries of a table that do not set them."""
         data = dict(self.data)
         defaults, entries = data.pop("defaults", {}), data.get(table, [])
         if isinstance(defaults, dict) and isinstance(entries, list):
@@ -38,14 +38,11 @@ class TomlFile:
         return replace(self, data=data)
 
     def validate(self, model: type[_Model]) -> _Model:
-        """Returns what the file says.
-
-        Args:
-            model: Its fields.
+        """Returns the content as a model.
 
         Raises:
-            ConfigurationError: Fields are missing or wrong; the message names line, entry and field of each, never a
-                value.
+            ConfigurationError: Fields are missing or invalid; the message names line, entry and field of each, and no
+                values.
         """
         try:
             return model.model_validate(self.data)
@@ -58,18 +55,18 @@ class TomlFile:
         )  # fmt: skip
 
     def refused(self, problems: Iterable[tuple[Sequence[int | str], str]]) -> ConfigurationError:
-        """Returns the error for fields that are wrong.
+        """Returns the error for invalid fields.
 
         Args:
-            problems: Of each field its path, such as `("zone", 0, "points")`, and what is wrong.
+            problems: For each field its path, such as `("zone", 0, "points")`, and what is wrong with it.
         """
-        said = "; ".join(self._problem(location, message) for location, message in problems)
+        details = "; ".join(self._problem(location, message) for location, message in problems)
         return ConfigurationError(
-            f"{self.name} is wrong. {said}.", next_step=f"correct the file; {self.page} lists the fields"
+            f"{self.name} is invalid. {details}.", next_step=f"correct the file; {self.page} lists the fields"
         )
 
     def _problem(self, location: Sequence[int | str], message: str) -> str:
-        """Names a field as `line 7: source "yard": fps: …`."""
+        """Returns a problem with its place: `line 7: source "yard": fps: …`."""
         entries = self.data.get(str(location[0])) if location else None
         if len(location) < 2 or not isinstance(location[1], int) or not isinstance(entries, list):
             field = ".".join(map(str, location))
@@ -83,7 +80,7 @@ class TomlFile:
         return f'{line}{table} "{name}": {field}{": " if field else ""}{message}'
 
     def _line_of(self, table: str, number: int | None, field: str) -> str:
-        """Returns `line 7: ` for a field of an entry, or for the entry where that has no such field."""
+        """Returns `line 7: ` for a field of an entry, or for the entry if it has no such field."""
         seen, entry_line, header = -1, 0, ""
         for line, text in enumerate(self.text.splitlines(), start=1):
             if found := _HEADER.match(text):
@@ -102,7 +99,7 @@ class TomlFile:
 
 
 def _fields(location: Sequence[int | str], entry: Mapping[str, Any]) -> list[int | str]:
-    """Returns the path to a field, without the tag by which pydantic names the kind of the entry."""
+    """Returns the path to a field, without the tag that pydantic adds for the kind of the entry."""
     path = list(location)
     return path[1:] if path and path[0] == entry.get("kind") else path
 
@@ -112,10 +109,10 @@ def read_toml(path: Path, *, page: str) -> TomlFile:
 
     Args:
         path: The file.
-        page: The page of the documentation that describes it.
+        page: The documentation page that describes it.
 
     Raises:
-        ConfigurationError: There is no such file, or it is not TOML; the message names the line.
+        ConfigurationError: The file does not exist, or is not TOML; the message names the line.
     """
     try:
         return parse_toml(path.read_text(encoding="utf-8"), name=str(path), page=page)

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from threading import Lock
 
-from imgpipeline.settings import Clock, utc_now
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

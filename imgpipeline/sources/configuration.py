@@ -20,8 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from imgpipeline.contracts.hours import HOURS_PATTERN, Hours
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import HOURS_PATTERN, Hours, find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
 from imgpipeline.sources.bucket import BucketSource

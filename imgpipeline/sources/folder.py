@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source

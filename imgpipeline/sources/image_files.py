@@ -11,7 +11,7 @@ from typing import Final
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.message_fields import MAX_TEXT
-from imgpipeline.contracts.timezones import as_utc
+from imgpipeline.contracts.times import as_utc
 from imgpipeline.errors import UsageError
 from imgpipeline.objectstore.ahead import map_ahead
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled

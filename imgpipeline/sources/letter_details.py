@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, is_import, segment_key
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import RecordReference, parse_reference
+from imgpipeline.contracts.records import Partition, RecordReference, parse_reference
 from imgpipeline.errors import DeadLetterCode, ImgpipelineError
 from imgpipeline.ledger import SegmentHeader
 from imgpipeline.ledger.dead_letter_list import find_dead_letters

@@ -12,8 +12,8 @@ from threading import Event
 import numpy as np
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
 from imgpipeline.sources.video_frames import FrameChoice, VideoFrame, read_frames
 

@@ -14,7 +14,7 @@ from threading import Event
 
 import numpy as np
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, Unusable, read_images

@@ -20,10 +20,11 @@ from typing import TypeVar
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceWatch
 from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame

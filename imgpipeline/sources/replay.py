@@ -10,10 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgpipeline.contracts.keys import ChainId, is_import
-from imgpipeline.contracts.log import LogRange, Partition
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import REPLAY_OF, REPLAY_TIMESTAMP, RecordReference, resolve_reference
+from imgpipeline.contracts.records import (
+    REPLAY_OF,
+    REPLAY_TIMESTAMP,
+    KafkaRecord,
+    LogRange,
+    Partition,
+    RecordReference,
+    resolve_reference,
+)
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end
 from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_list

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
-from imgpipeline.settings import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.rtsp_pipe import CameraProcess
 

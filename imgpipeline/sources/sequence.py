@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source, read_image

@@ -12,12 +12,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.keys import derived_image_key
 from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.notices import Notice
-from imgpipeline.contracts.times import day_of
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.times import day_of, find_timezone
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore.listing import ObjectInfo
 from imgpipeline.settings import Settings

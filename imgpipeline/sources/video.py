@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import checked_source
 from imgpipeline.sources.options import PublishOptions

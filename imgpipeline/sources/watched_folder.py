@@ -19,7 +19,7 @@ from time import monotonic
 
 from watchfiles import watch
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images

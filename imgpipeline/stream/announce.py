@@ -13,8 +13,8 @@ from typing import Any, Self
 from kafka import KafkaProducer
 
 from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
-from imgpipeline.contracts.replays import REPLAY_OF
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.records import REPLAY_OF
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_producer
 from imgpipeline.stream.log import ask_topic

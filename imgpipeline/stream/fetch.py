@@ -12,8 +12,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
-from imgpipeline.contracts.log import Partition
-from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_consumer

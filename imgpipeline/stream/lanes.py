@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
 
-from imgpipeline.contracts.counts import counted
-from imgpipeline.contracts.log import Partition
+from imgpipeline.contracts.records import Partition
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0

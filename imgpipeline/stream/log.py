@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import UnknownTopicOrPartitionError
 
-from imgpipeline.contracts.log import LogRange, Partition
+from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin

@@ -7,8 +7,7 @@ from enum import StrEnum
 
 from kafka import KafkaConsumer, TopicPartition
 
-from imgpipeline.contracts.log import LogRange, Partition
-from imgpipeline.contracts.messages import KafkaRecord
+from imgpipeline.contracts.records import KafkaRecord, LogRange, Partition
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, to_record

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.stream.lanes import PartitionView
 
 _FORMAT_VERSION = 1

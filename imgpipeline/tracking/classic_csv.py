@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.storage.engine import quoted
 
 _FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id)"

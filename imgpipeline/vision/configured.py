@@ -1,9 +1,8 @@
 """Loads the detector that the settings name."""
 
-from imgpipeline.contracts.hours import Hours
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import Hours, find_timezone
 from imgpipeline.settings import Settings
-from imgpipeline.settings.detectors import parse_detectors
+from imgpipeline.settings.model import parse_detectors
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.configured_precision import choose_by_speed
 from imgpipeline.vision.detector import Detector, load_detector

@@ -3,7 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.vision.backends.base import usable_cores
 from imgpipeline.vision.detector import read_verified
 from imgpipeline.vision.precision import PrecisionSetting

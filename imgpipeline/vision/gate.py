@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.contracts.hours import Hours
+from imgpipeline.contracts.times import Hours
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.quality import Quality
 

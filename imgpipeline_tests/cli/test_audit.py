@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.alert_keys import alert_key
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import ChainId, alert_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.objectstore import ObjectStore

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import utc_now
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
 from imgpipeline_tests.reports.reading import ReadPage

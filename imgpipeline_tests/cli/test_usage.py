@@ -134,7 +134,7 @@ WRONG_CALLS = [
     ("summary label-totals --label ''", "--label is empty."),
     ("ledger ends --topic a/b", "'a/b'"),
     ("ledger repair --key nonsense", "nonsense is not the key of a segment."),
-    ("dead-letters show nonsense", "'nonsense' names no record"),
+    ("dead-letters show nonsense", "'nonsense' is not a reference to a record"),
     # values out of their range
     ("ingest folder . --source ' '", "' ' is not a valid source name."),
     ("ingest folder . --source gate --start noon", "--start 'noon'"),

@@ -15,7 +15,8 @@ from imgpipeline.contracts.message_form import (
     check_source_template,
     check_timestamp_fields,
 )
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, classic_value, parse_message
+from imgpipeline.contracts.messages import FrameMessage, classic_value, parse_message
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.errors import BadInputError
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord, parse_message
+from imgpipeline.contracts.messages import FrameMessage, parse_message
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import json_values

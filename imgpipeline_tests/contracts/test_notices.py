@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from imgpipeline.contracts.messages import FrameMessage, KafkaRecord
+from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind, parse_record
 from imgpipeline.contracts.outcomes import outcome_from_json, outcome_to_json
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import notices
 

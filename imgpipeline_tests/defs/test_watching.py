@@ -7,13 +7,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.alerts import ALERTS, CHECK
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.watching import events_sensor, watch_events
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 from imgpipeline_tests.events.samples import CHANGE, rotated, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.servers.ports import free_port

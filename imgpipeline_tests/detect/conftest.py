@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
+from imgpipeline.contracts.records import Partition
 from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore, open_store

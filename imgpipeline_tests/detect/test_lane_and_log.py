@@ -4,10 +4,10 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger import fix_ends, list_chains
-from imgpipeline.settings import utc_now
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
 from imgpipeline_tests.faults.invariant import check, read_ledger

@@ -10,8 +10,8 @@ from confluent_kafka import Producer
 from kafka import KafkaConsumer, TopicPartition
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome
+from imgpipeline.contracts.records import Partition
 from imgpipeline.detect import follow_lane
 from imgpipeline.detect.report import LaneTally
 from imgpipeline.errors import (

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.stream.group import ask_group
 from imgpipeline.stream.lanes import Lane

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, RecordOutcome, outcome_to_json
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger.segment import encode_line

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.alert_keys import alert_key
+from imgpipeline.contracts.keys import alert_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
 from imgpipeline.events.alerts.chain import read_alert

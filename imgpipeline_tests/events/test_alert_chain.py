@@ -9,7 +9,7 @@ from signal import SIGKILL
 
 import pytest
 
-from imgpipeline.contracts.alert_keys import alert_key
+from imgpipeline.contracts.keys import alert_key
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge, read_acknowledgements
 from imgpipeline.events.alerts.chain import AlertChain, alert_numbers, read_alert, read_alerts

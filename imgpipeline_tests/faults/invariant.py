@@ -17,13 +17,14 @@ from typing import Any
 import zstandard
 
 from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, parse_bucket_key, parse_segment_key
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.log import read_log
 
 Row = tuple[Any, ...]

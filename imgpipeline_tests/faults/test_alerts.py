@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.events.alerts.chain import alert_numbers, read_alerts
 from imgpipeline.events.alerts.delivery import undelivered_numbers
 from imgpipeline.events.building import build_table
@@ -22,7 +23,7 @@ from imgpipeline.events.stored_events import read_events
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg

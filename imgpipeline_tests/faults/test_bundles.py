@@ -10,10 +10,10 @@ from confluent_kafka import Producer
 
 from imgpipeline.contracts.bundle_keys import BUNDLES
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import find_end, list_chains, read_chain, read_day
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
-from imgpipeline.settings import utc_now
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import list_chains, read_segment
 from imgpipeline.ledger.repair.mending import LID
 from imgpipeline.ledger.segment import DamagedSegmentError, encode_segment
-from imgpipeline.settings import utc_now
 from imgpipeline.stream.connection import open_admin
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.damages import DAMAGES, Damage, drop_records, hurt, kept, keys, repair

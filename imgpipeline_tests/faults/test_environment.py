@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
-from imgpipeline.settings import utc_now
 from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
 from imgpipeline_tests.faults.invariant import check

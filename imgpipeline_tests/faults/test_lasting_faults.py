@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 from kafka import TopicPartition
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import live_runs
-from imgpipeline.settings import utc_now
 from imgpipeline.stream import lanes
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import LONGEST_BACK_OFF_S, FailedRun, Lane, LiveRun, PartitionView, Place, decide

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import Ended, run

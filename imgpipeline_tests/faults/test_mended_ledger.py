@@ -7,9 +7,9 @@ import pytest
 
 from imgpipeline.contracts.keys import audit_state_key, parse_segment_key
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, find_end, list_chains
-from imgpipeline.settings import utc_now
 from imgpipeline.stream.fetch import read_record
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run

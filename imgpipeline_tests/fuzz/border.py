@@ -15,8 +15,8 @@ from typing import Self
 
 import numpy as np
 
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, outcome_from_json, outcome_to_json
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import BadInputError
 from imgpipeline.objectstore import ImageReader, open_store

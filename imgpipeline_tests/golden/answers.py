@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends

@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Gap, GapReason, Outcome, make_frame_id
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Gap, GapReason, Outcome, offsets_of, outcome_to_json
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.errors import DeadLetterCode, LedgerError
 from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
 from imgpipeline.ledger.segment import SegmentHeader, describe

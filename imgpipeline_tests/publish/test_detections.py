@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.detection import Detection, Kind
 from imgpipeline.contracts.keys import segment_key
-from imgpipeline.contracts.label_kinds import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.ledger import LostCheckpointError, find_end

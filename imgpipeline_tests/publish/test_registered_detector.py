@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.publish.detections import publish_detections
 from imgpipeline.publish.options import Form, Wanted
 from imgpipeline.vision import registry

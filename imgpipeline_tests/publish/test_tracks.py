@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.label_kinds import Kind
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.options import Form, Wanted

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, redetection_key
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.storage.engine import open_engine

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator import Scene
 from imgpipeline.stream.connection import open_producer
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind

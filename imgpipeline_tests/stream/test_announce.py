@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import FrameMessage, parse_message
+from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import ConfigurationError, ImgpipelineError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer, create_topic

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.log import Partition
+from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings

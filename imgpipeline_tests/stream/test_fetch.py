@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import pytest
 from kafka import TopicPartition
 
-from imgpipeline.contracts.log import Partition
-from imgpipeline.contracts.messages import KafkaRecord
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer, open_producer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgpipeline.contracts.log import Partition
+from imgpipeline.contracts.records import Partition
 from imgpipeline.settings import Settings
 from imgpipeline.stream.embedded import EmbeddedBroker
 from imgpipeline.stream.group import ask_group, open_group

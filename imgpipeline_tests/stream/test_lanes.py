@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.log import Partition
+from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import (
     LONGEST_BACK_OFF_S,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.contracts.log import Partition
 from imgpipeline.contracts.messages import FrameMessage, parse_message
+from imgpipeline.contracts.records import Partition
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.announce import Announcer, create_topic
 from imgpipeline.stream.connection import open_producer

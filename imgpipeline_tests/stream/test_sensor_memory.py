@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.stream.sensor_memory import MOST_ASKED, OTHERS_ASKED, FoundEnd, SensorMemory
 
 NOW = datetime(2026, 1, 9, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.settings.detectors import ChosenDetector, parse_detectors
+from imgpipeline.settings.model import ChosenDetector, parse_detectors
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.adding import Wishes, add_model
 from imgpipeline.vision.configured import load_configured_detector

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.contracts.hours import Hours
+from imgpipeline.contracts.times import Hours
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.gate import Gate, GateKeeper
 from imgpipeline.vision.quality import measure_quality

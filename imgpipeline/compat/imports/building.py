@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from datetime import date
 
+from imgpipeline.contracts.times import Clock
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 
 
 def build_days(

@@ -22,9 +22,10 @@ from imgpipeline.compat.imports.rolling import RollingHash
 from imgpipeline.compat.imports.rows import Limits, Meaning, Progress, Row, Rows, latest_accepted, not_shown, outcome_of
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Outcome
+from imgpipeline.contracts.times import Clock
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 
 SEGMENT_ROWS = 10_000
 """Segments end at multiples of this, so that concurrent imports of the same rows meet at the same ends."""

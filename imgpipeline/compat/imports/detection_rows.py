@@ -14,7 +14,7 @@ from imgpipeline.compat.imports.rows import Known, Row
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 
 _VERSION = 1

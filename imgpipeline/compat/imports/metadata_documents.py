@@ -26,7 +26,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.message_fields import as_text
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.contracts.urls import as_s3_url
 
 _VERSION = 1

@@ -9,7 +9,7 @@ from datetime import date
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.partitions import DAYS
@@ -19,7 +19,7 @@ from imgpipeline.events.alerts.undelivered import Undelivered, find_undelivered
 from imgpipeline.events.alerts.values import Alert
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 
 ALERTS = dg.AssetKey("alerts")
 CHECK = "alerts_are_delivered"

@@ -9,8 +9,9 @@ from datetime import date
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.automation import SHORTEST_PAUSE_S, NotLookedAt, Outdated, build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
@@ -37,7 +38,7 @@ from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 
 _MOST_PREVIEWS = 3
 """Of a long range only the last days get a preview: each costs a read of the day, and room in the event log."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
 from imgpipeline.defs.failures import known_failures
@@ -32,7 +33,7 @@ from imgpipeline.lake.schema import (
 )
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.events.configuration import Rules

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import redetection_folder, summary_key
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig, others_go_on
 from imgpipeline.defs.failures import known_failures
@@ -29,7 +30,7 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.redetect.choice import chosen_models, parse_choice
 from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.redetect.run import Redetection

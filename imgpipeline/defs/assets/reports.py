@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
 from imgpipeline.defs.failures import known_failures
@@ -19,7 +20,7 @@ from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.schema import DAY_TABLES, LABEL_TIMESTAMPS, TRACK_TABLES
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
 from imgpipeline.reports.inputs import FOUND_TABLES, report_recipe
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.reports.build import ReportBuild

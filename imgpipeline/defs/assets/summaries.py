@@ -6,6 +6,7 @@ from datetime import date
 import dagster as dg
 
 from imgpipeline.contracts.keys import summary_key
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
 from imgpipeline.defs.checks import DARKNESS, LABEL_DROP, evaluate, judge
@@ -21,7 +22,7 @@ from imgpipeline.lake.build.summaries import SUMMARIES, Summary, SummaryBuild, b
 from imgpipeline.lake.quality.day_warnings import LabelHistory, Verdict, judge_darkness
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 
 _MOST_PREVIEWS = 10
 """Of a long range only the last days get a preview."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import build_when
 from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
 from imgpipeline.defs.failures import known_failures
@@ -23,7 +24,7 @@ from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.schema.tracks import TRACKS
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings, load_settings, utc_now
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.manifest import tracks_recipe
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from imgpipeline.contracts.alert_keys import acknowledgements_prefix
+from imgpipeline.contracts.keys import acknowledgements_prefix
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import read_alert
 from imgpipeline.events.alerts.numbered import append_entry, read_entries

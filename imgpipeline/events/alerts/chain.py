@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from uuid import uuid4
 
-from imgpipeline.contracts.alert_keys import ALERTS, alert_key, parse_number
+from imgpipeline.contracts.keys import ALERTS, alert_key, parse_number
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.events.alerts.numbered import create_object, read_object
 from imgpipeline.events.alerts.values import Alert

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.events.alerts.delivery import MessagePace, deliver
 from imgpipeline.events.alerts.targets import read_targets
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 
 _POLL_S = 2.0
 _LOG = logging.getLogger(__name__)

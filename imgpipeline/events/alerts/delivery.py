@@ -10,13 +10,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from imgpipeline.contracts.alert_keys import (
-    DELIVERED,
-    attempts_prefix,
-    delivered_key,
-    parse_number,
-)
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import alert_numbers, read_alert
 from imgpipeline.events.alerts.numbered import append_entry, read_entries

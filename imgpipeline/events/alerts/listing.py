@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.contracts.alert_keys import delivered_key
+from imgpipeline.contracts.keys import delivered_key
 from imgpipeline.contracts.times import format_time
 from imgpipeline.events.alerts.acknowledging import Acknowledgement, read_acknowledgements
 from imgpipeline.events.alerts.chain import alert_numbers, read_alert

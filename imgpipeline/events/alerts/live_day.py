@@ -13,7 +13,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.events.comparing import StoredFrame, compare_pairs
 from imgpipeline.events.configuration import ImageChangeRule, ObjectRule, Rule, Rules, Zone
 from imgpipeline.events.evaluate import Choice, StretchEvents, StretchRule, change_event

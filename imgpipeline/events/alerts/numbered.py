@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from imgpipeline.contracts.alert_keys import entry_key, parse_entry
+from imgpipeline.contracts.keys import entry_key, parse_entry
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.events.alerts.chain import read_alert
 from imgpipeline.events.alerts.delivery import next_attempt_at, read_attempts, undelivered_numbers
 from imgpipeline.events.alerts.targets import read_targets

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from imgpipeline.contracts.alert_keys import WATCHED
+from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.configuration import Rules

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.live_day import LiveDay
@@ -26,7 +27,7 @@ from imgpipeline.lake.schema import EVENTS
 from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.settings import Clock, Settings
+from imgpipeline.settings import Settings
 
 _POLL_S = 0.5
 _LOG = logging.getLogger(__name__)

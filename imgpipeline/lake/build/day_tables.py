@@ -22,6 +22,7 @@ from datetime import date, datetime
 from functools import partial
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
@@ -39,7 +40,6 @@ from imgpipeline.lake.storage.parquet_objects import write_parquet
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets
 from imgpipeline.ledger.repair.days_to_build import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
-from imgpipeline.settings import utc_now
 
 _NAMES = tuple(table.name for table in DAY_TABLES)
 _STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}

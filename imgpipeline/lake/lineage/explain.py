@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import BadInputError, ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.build.summaries import recipe
 from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, NumberId, SegmentBehind, StoredNumber

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from hashlib import sha256
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.build.day_catalog import join_versions
 from imgpipeline.lake.build.day_ends import covered_ends, reach_differently

@@ -7,10 +7,10 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import ChainId, is_import
-from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import GapReason
+from imgpipeline.contracts.records import LogRange
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.ledger.audit import ChainAudit
 

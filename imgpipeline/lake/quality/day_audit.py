@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored
 from imgpipeline.lake.quality.audit_report import DayFigures

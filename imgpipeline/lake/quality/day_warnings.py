@@ -1,7 +1,7 @@
 """Warnings about a day's content: damaged rows, many dead letters, dark images, a label that nearly vanished.
 
 These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
-`settings.warnings`; what must hold of every row stands in `lake.build.day_rules`.
+`settings.tables`; what must hold of every row stands in `lake.build.day_rules`.
 """
 
 from collections import Counter
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer, unreadable
 from imgpipeline.lake.storage.parquet_objects import hash_rows
 from imgpipeline.lake.storage.pieces import fetch_table, read_table
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings.warnings import WarningLimits
+from imgpipeline.settings.tables import WarningLimits
 
 TRAILING_DAYS = 7
 """A label's count is compared with its mean over this many earlier stored days."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import duckdb
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import summary_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.build.ledger_rows import ROWS, keep_unique
 from imgpipeline.lake.build.summaries import set_parameters

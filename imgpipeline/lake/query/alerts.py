@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from imgpipeline.contracts.alert_keys import ALERTS, DELIVERED, acknowledgements_prefix, alert_key, parse_number
+from imgpipeline.contracts.keys import ALERTS, DELIVERED, acknowledgements_prefix, alert_key, parse_number
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectStore

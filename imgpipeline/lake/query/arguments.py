@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.contracts.timezones import check_timezone
+from imgpipeline.contracts.times import check_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 
 Names = str | Sequence[str]

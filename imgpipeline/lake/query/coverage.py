@@ -15,7 +15,7 @@ from imgpipeline.lake.query.source_status import LISTED_DAYS, SOURCE_DAYS, Sourc
 from imgpipeline.lake.query.wanted_frames import DAY_S
 from imgpipeline.lake.sessions.session import Answer, LakeSession
 from imgpipeline.settings import Settings
-from imgpipeline.settings.limits import SourceLimits
+from imgpipeline.settings.variables import SourceLimits
 
 _KNOWN = f"""
 SELECT source, bool_or(day < $day) FROM ({SOURCE_DAYS} UNION ALL SELECT source, day FROM notices)

@@ -8,7 +8,7 @@ from datetime import UTC
 
 import numpy as np
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.sessions.session import open_lake

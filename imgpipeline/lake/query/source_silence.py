@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
@@ -20,7 +20,7 @@ from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.limits import SourceLimits
+from imgpipeline.settings.variables import SourceLimits
 
 _TABLES = (NOTICES, SOURCE_ACTIVITY)
 _SHOWN = 5

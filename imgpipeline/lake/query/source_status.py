@@ -21,7 +21,7 @@ from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.limits import SourceLimits
+from imgpipeline.settings.variables import SourceLimits
 
 LISTED_DAYS = 30
 """A source without a frame or notice for this many days is not listed."""

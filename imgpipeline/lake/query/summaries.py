@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.stored_summaries import open_summaries

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from imgpipeline.contracts.counts import counted
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
+from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store

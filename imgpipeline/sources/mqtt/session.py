@@ -24,8 +24,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
 from imgpipeline.sources.protocol import StatusChange
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import Clock, format_time, utc_now
 from imgpipeline.errors import TransientError
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.login import authenticate
 from imgpipeline.sources.mqtt.messages import Payload
 from imgpipeline.sources.simulator.scene import Scene

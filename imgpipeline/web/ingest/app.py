@@ -18,11 +18,12 @@ from jinja2 import Environment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.configuration import HttpConfig
 from imgpipeline.sources.options import PublishOptions

@@ -14,7 +14,6 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.message_fields import (
     check_storable,
     load_object,
@@ -23,9 +22,9 @@ from imgpipeline.contracts.message_fields import (
     read_timestamp,
 )
 from imgpipeline.contracts.outcomes import make_frame_id
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.times import Clock, format_time, parse_time
 from imgpipeline.errors import BadInputError, ImgpipelineError
-from imgpipeline.settings import Clock
 from imgpipeline.sources.protocol import CapturedFrame, Settled
 from imgpipeline.sources.publish import Publishers
 from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received

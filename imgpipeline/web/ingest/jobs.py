@@ -10,8 +10,9 @@ from enum import StrEnum
 from time import monotonic
 from uuid import uuid4
 
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from imgpipeline.contracts.documents import plain
+from imgpipeline.contracts.text import plain
 from imgpipeline.web.viewer.site import ViewedSite
 
 MOST_STREAMS = 64

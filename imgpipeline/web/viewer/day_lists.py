@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
-from imgpipeline.contracts.documents import plain
+from imgpipeline.contracts.text import plain
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session
 from imgpipeline.lake.query.days import Span

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
 
-from imgpipeline.contracts.documents import plain
+from imgpipeline.contracts.text import plain
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.sources.letter_details import LetterDetails, read_details, readable

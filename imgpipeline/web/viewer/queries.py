@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.contracts.timezones import TimezoneName
+from imgpipeline.contracts.times import TimezoneName
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.frames import FramePlace

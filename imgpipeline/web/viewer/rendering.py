@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from imgpipeline import __version__
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.lake.sessions.local_time import in_zone
 from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
 from imgpipeline.web.viewer.responses import RETRY_AFTER_S

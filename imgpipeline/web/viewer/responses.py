@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from imgpipeline.contracts.documents import csv_text, plain
+from imgpipeline.contracts.text import csv_text, plain
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 
 RETRY_AFTER_S = 2

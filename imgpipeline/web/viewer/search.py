@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
-from imgpipeline.contracts.documents import plain
+from imgpipeline.contracts.text import plain
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.wanted_frames import holds_text, rows_of_days

@@ -13,13 +13,13 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import Clock, find_timezone, utc_now
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.build.day_catalog import open_catalog
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.ledger import Checkpoint, LostCheckpointError, follow
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 
 AnswerT = TypeVar("AnswerT")
 LOG = logging.getLogger(__name__)

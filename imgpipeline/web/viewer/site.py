@@ -5,9 +5,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Clock, Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.pictures import Pictures
 from imgpipeline.web.viewer.queries import NumberQuery, Zoned
 from imgpipeline.web.viewer.reviewed import Reviews

@@ -15,8 +15,8 @@ from imgpipeline.contracts.keys import (
     next_chain,
     segment_key,
 )
-from imgpipeline.contracts.log import LogRange
 from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.quality import day_audit, summary_audit
 from imgpipeline.lake.quality.audit import audit

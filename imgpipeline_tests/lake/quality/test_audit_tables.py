@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.contracts.log import LogRange
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.build import derived
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary

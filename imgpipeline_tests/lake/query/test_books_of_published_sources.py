@@ -13,12 +13,13 @@ from kafka import TopicPartition
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect import follow_lane
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.source_status import SourceState, read_source_status
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, utc_now
+from imgpipeline.settings import Settings
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
 from imgpipeline.sources.publish import publish

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
-from imgpipeline.contracts.timezones import find_timezone
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, TransientError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 
-from imgpipeline.contracts.documents import plain
 from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.text import plain
 from imgpipeline.events.building import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS

@@ -1,4 +1,4 @@
-"""Rows and values as JSON and CSV: what commands print and the API answers. JSON is strict; times are RFC 3339."""
+"""Values as text: counted nouns in messages, and the JSON and CSV that commands print and the API returns."""
 
 import csv
 import io
@@ -12,14 +12,25 @@ from typing import Any
 from imgpipeline.contracts.times import format_time
 
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With what a spreadsheet lets a formula begin; the wide forms too, which some of them take for the narrow ones."""
+"""Characters that start a formula in a spreadsheet, including their full-width forms."""
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Returns a number with its noun: `1 frame`, `12,345 frames`.
+
+    Args:
+        number: How many.
+        noun: The singular, with its adjectives: `dead letter`.
+        plural: The plural, if it is not the singular with an `s`: `entries`.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a header and rows as RFC 4180 has it: commas, CRLF, quotes where they are needed.
+    """Returns a header and rows as CSV (RFC 4180): commas, CRLF, quotes where needed.
 
-    NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would take for a formula
-    gets an apostrophe before it.
+    NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would run as a formula
+    is prefixed with an apostrophe.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -37,8 +48,8 @@ def _csv_cell(value: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_BEGINS) else cell
 
 
-def plain(value: Any) -> Any:  # noqa: PLR0911 - one row a type
-    """Returns a value as JSON can hold it."""
+def plain(value: Any) -> Any:  # noqa: PLR0911 - one return per type
+    """Returns a value in types that strict JSON can hold: times as RFC 3339, NaN and infinity as None."""
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

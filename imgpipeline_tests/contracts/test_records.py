@@ -1,4 +1,4 @@
-"""A replay says which record it announces again, and keeps its time; whatever else stands there is ignored."""
+"""A replay names the record that it announces again and keeps its time; invalid headers are ignored."""
 
 import base64
 
@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.dead_letters import bury
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.messages import KafkaRecord, parse_message
-from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.replays import RecordReference, parse_reference, resolve_reference
+from imgpipeline.contracts.messages import parse_message
+from imgpipeline.contracts.outcomes import DeadLetter, make_dead_letter
+from imgpipeline.contracts.records import KafkaRecord, RecordReference, parse_reference, resolve_reference
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import chains
 
@@ -24,7 +23,7 @@ def record(value: bytes | None = b'{"image_path": "a/b.jpg"}', **headers: bytes)
 
 def buried(of: KafkaRecord, most_bytes: int = 100) -> DeadLetter:
     error = BadInputError(DeadLetterCode.INVALID_MESSAGE, "no JSON")
-    return bury(of, error, message=None, day=None, most_bytes=most_bytes)
+    return make_dead_letter(of, error, message=None, day=None, most_bytes=most_bytes)
 
 
 @given(chains, chains, st.integers(0, 10**18 - 1))
@@ -33,28 +32,28 @@ def test_a_reference_is_read_back_from_its_header(meant: ChainId, carried_by: Ch
     assert resolve_reference(text, carried_by) == RecordReference(meant, offset)
 
 
-def test_a_reference_is_written_in_full_where_partitions_have_chains_of_other_names():
-    """Which partition a replay lands in is the broker's matter."""
+def test_a_reference_is_written_in_full_if_partitions_have_chains_with_different_ids():
+    """The broker chooses the partition of a replay."""
     renewed = ChainId("frames", "id-1~2", 1)
     text = RecordReference(CHAIN, 5).to_header([CHAIN, renewed])
     assert resolve_reference(text, renewed) == resolve_reference(text, CHAIN) == RecordReference(CHAIN, 5)
 
 
 @given(chains, st.integers(0, 10**18 - 1))
-def test_a_replay_in_the_same_incarnation_of_the_topic_is_named_shortly(chain: ChainId, offset: int):
+def test_a_reference_within_one_incarnation_of_the_topic_has_the_short_form(chain: ChainId, offset: int):
     text = RecordReference(chain, offset).to_header([chain])
     assert text == f"{chain.topic}/{chain.partition}/{offset}"
     assert parse_reference(text) == (chain.topic, None, chain.partition, offset)
 
 
 @pytest.mark.parametrize("text", ["", "frames", "frames/0", "frames/0/x", "frames/-1/2", "a b/0/1", "frames/0/1@"])
-def test_what_names_no_record_is_refused_or_ignored(text: str):
+def test_an_invalid_reference_is_rejected_or_ignored(text: str):
     assert resolve_reference(text, CHAIN) is None
     with pytest.raises(ConfigurationError, match="TOPIC/PARTITION/OFFSET"):
         parse_reference(text)
 
 
-def test_a_short_name_of_another_topic_means_nothing():
+def test_a_short_reference_to_another_topic_is_ignored():
     assert resolve_reference("others/0/1", CHAIN) is None
 
 
@@ -74,11 +73,11 @@ def test_a_replay_without_own_time_keeps_the_time_of_the_record_that_it_replays(
         {"replay_of": b"frames/0/41", "replay_timestamp_ms": b"-5"},
     ],
 )
-def test_only_a_replay_may_say_that_it_is_older_than_it_is(headers: dict[str, bytes]):
+def test_only_a_replay_can_carry_an_older_time(headers: dict[str, bytes]):
     assert record(**headers).time == record().time
 
 
-def test_a_dead_letter_keeps_what_is_needed_to_announce_its_record_again():
+def test_a_dead_letter_keeps_value_key_and_headers_for_a_replay():
     letter = buried(record(b"\xff", replay_of=b"frames/0/3", source=b"cam-2"))
     assert letter.replay_of == "frames/0/3"
     assert [(name, base64.b64decode(value)) for name, value in letter.headers] == [
@@ -89,12 +88,12 @@ def test_a_dead_letter_keeps_what_is_needed_to_announce_its_record_again():
 
 
 @pytest.mark.parametrize("most_bytes", [0, 5])
-def test_what_is_larger_than_is_kept_is_left_to_kafka_as_a_whole(most_bytes: int):
+def test_a_dead_letter_keeps_no_value_if_the_headers_are_too_large(most_bytes: int):
     letter = buried(record(b"12345", source=b"a camera with a long name"), most_bytes)
     assert (letter.raw_base64, letter.headers, letter.raw_size_bytes) == (None, (), 5)
 
 
 def test_a_dead_letter_of_an_earlier_release_is_read():
     written = buried(record()).to_json()
-    assert not {"replay_of", "headers"} & written.keys(), "lines of what is not a replay are as they always were"
+    assert not {"replay_of", "headers"} & written.keys(), "other lines are unchanged"
     assert DeadLetter.from_json(written) == buried(record())

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.image_keys import ImageKeyTemplate
 from imgpipeline.contracts.keys import image_key
+from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.errors import UsageError
 
 NOON = datetime(2026, 1, 9, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -54,10 +54,10 @@ def test_row_3_2_a_running_number_has_its_least_digits():
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{name}", "a folder of its own"),
-        ("{source}/{name}", "a folder of its own"),
-        ("metadata/{name}", "a folder of its own"),
-        ("summaries/{name}", "a folder of its own"),
+        ("{name}", "a separate folder"),
+        ("{source}/{name}", "a separate folder"),
+        ("metadata/{name}", "a separate folder"),
+        ("summaries/{name}", "a separate folder"),
         ("images/../metadata/{name}", "no empty part"),
         ("/images/{name}", "no empty part"),
         ("images//{name}", "no empty part"),

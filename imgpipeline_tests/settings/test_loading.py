@@ -1,4 +1,4 @@
-"""A variable that looks like a setting and is none is found, with the setting that was probably meant."""
+"""Variables that look like a setting but are not are reported, with the most similar setting."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.settings import Settings
-from imgpipeline.settings.unknown import unknown_settings
+from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_variables_of_other_programs_are_left_alone(name: str, monkeypatch: pyte
     assert unknown_settings() == []
 
 
-def test_every_setting_is_known_in_both_cases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_every_setting_is_known_in_upper_and_lower_case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     names = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
     (tmp_path / ".env").write_text("".join(f"{name.lower()}=1\n" for name in names))
     for name in names:

@@ -1,10 +1,10 @@
-"""Limits for all sources, and for some of them, in one setting."""
+"""A limit for all sources with exceptions for some."""
 
 import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.settings.limits import SourceLimits
+from imgpipeline.settings.variables import SourceLimits
 
 
 @pytest.mark.parametrize(
@@ -17,18 +17,18 @@ from imgpipeline.settings.limits import SourceLimits
         pytest.param("gate=off,900", None, 900, id="named-first"),
     ],
 )
-def test_a_source_has_its_own_limit_or_that_of_all(text: str, gate: float | None, other: float | None):
+def test_a_source_has_its_own_limit_or_the_default(text: str, gate: float | None, other: float | None):
     limits = SourceLimits.parse(text)
     assert (limits.of("gate"), limits.of("other")) == (gate, other)
     assert limits.has_any is (text != "off")
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "900,60", "gate=1,gate=2", "=5", "gate=", "nan", "36501"])
-def test_what_is_no_limit_is_refused_with_the_variable(text: str):
+def test_an_invalid_limit_is_rejected_and_its_variable_named(text: str):
     if text:
         with pytest.raises(ConfigurationError, match="IMGPIPELINE_KEEP_IMAGES_DAYS"):
             load_settings(keep_images_days=text)
-    with pytest.raises(ValueError):  # noqa: PT011 - any; the settings say which
+    with pytest.raises(ValueError):  # noqa: PT011 - any message; the settings replace it
         SourceLimits.parse(text, most=36_500)
 
 

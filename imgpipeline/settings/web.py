@@ -1,4 +1,4 @@
-"""The HTTP servers: who may use them, and the videos that the HTTP source plays."""
+"""The viewer and the HTTP source: who may use them, and the videos that the HTTP source plays."""
 
 from pathlib import Path
 
