@@ -3,8 +3,7 @@
     offer ──► waiting ──► storing (several at a time) ──► announcing (in order, in batches) ──► settled
 
 * A frame is announced after its image is stored, and settled after Kafka has the announcement.
-* A finite source waits while the store or Kafka is away. A live one continues, and its oldest waiting frames are
-  dropped.
+* While the store or Kafka is unreachable, a finite source waits; a live one drops its oldest waiting frames.
 * Accounts go out about once a minute, every ten minutes without frames, and at the end of the session.
 """
 
