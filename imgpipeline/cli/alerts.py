@@ -90,7 +90,7 @@ def acknowledge_it(
     by: Annotated[str | None, typer.Option("--by", help="Who acknowledges it. Default: the user's name.")] = None,
 ) -> None:
     """Record who has seen an alert, and when. Earlier acknowledgements stay."""
-    from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge  # noqa: PLC0415 - loads obstore
+    from imgpipeline.events.alerts.listing import Acknowledgement, acknowledge  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     who = by or getpass.getuser()
@@ -110,7 +110,7 @@ def watch_them(
     Several can run at once: an event gets one alert. Stop it with Ctrl-C or SIGTERM.
     """
     from imgpipeline.cli.stopping import stopped_by_signals  # noqa: PLC0415 - as the others
-    from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - loads obstore
+    from imgpipeline.events.alerts.delivery import delivering  # noqa: PLC0415 - loads obstore
     from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as above
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - loads pydantic models

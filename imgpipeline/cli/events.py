@@ -106,7 +106,7 @@ def clip(
     image retention has deleted it, is a grey frame that says so.
     """
     from imgpipeline.events.clips import ClipWish, write_event_clip  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.events.stored_events import read_event  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.events.reading import read_event  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     settings = load_settings()

@@ -24,8 +24,8 @@ def build(
     In Dagster the assets of these names do this for every day that has news. Build the tracks first if a rule or line
     follows objects: `imgpipeline tracks build`.
     """
-    from imgpipeline.events.building import build_table  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - loads pydantic models
+    from imgpipeline.events.rule_tables import build_table  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES  # noqa: PLC0415 - loads the package `lake`
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 

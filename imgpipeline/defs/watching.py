@@ -26,8 +26,8 @@ from imgpipeline.defs.processes import describe_table
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import DELIVER_AT_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.events.alerts.undelivered import find_undelivered
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.chain import Alert
+from imgpipeline.events.alerts.delivery import find_undelivered
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
@@ -83,7 +83,7 @@ class _Shown:
 @dg.op(name="watch_ledger", description="Follows the ledger, raises an alert for each event, and delivers the alerts.")
 def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipeline: Pipeline) -> None:
     """Watches until nothing has happened for a while."""
-    from imgpipeline.events.alerts.delivering import delivering  # noqa: PLC0415 - as the next one
+    from imgpipeline.events.alerts.delivery import delivering  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are found

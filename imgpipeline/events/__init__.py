@@ -1,5 +1,5 @@
-"""Rules, and the events that they find in frames, detections and changes of the image.
+"""Rules, and the events that they find in frames, detections and image changes.
 
-`configuration` reads `rules.toml`. `evaluate` is pure, so any caller finds the same events in the same frames.
-`frame_changes` and `day_events` are the stored tables.
+`configuration` reads `rules.toml`. `evaluate` is pure, so every caller finds the same events in the same frames.
+`rule_tables` and `frame_changes` build the stored tables.
 """

@@ -1,4 +1,4 @@
-"""Writes the frames before, during and after an event as a clip, with boxes, times, and why an image is missing."""
+"""Writes the frames before, during and after an event as a video clip with boxes and times."""
 
 import textwrap
 from collections import defaultdict
@@ -31,34 +31,34 @@ _WHITE, _BLACK, _GREY, _RED = (255, 255, 255), (0, 0, 0), (64, 64, 64), (40, 40,
 
 @dataclass(frozen=True, slots=True)
 class ClipWish:
-    """What a clip shows."""
+    """The range and speed of a clip."""
 
     before_s: float = 5.0
-    """Seconds before the event began."""
+    """Seconds before the start of the event."""
     after_s: float = 5.0
     """Seconds after its last frame."""
     speed: float = 1.0
-    """How many times faster than it happened, > 0."""
+    """Factor by which the clip is faster than the event, > 0."""
     most_frames: int = 600
-    """A longer clip ends early."""
+    """Maximum number of frames; a longer clip ends early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip that was written."""
+    """A written clip."""
 
     path: Path
     """The file."""
     frames: int
-    """Its frames."""
+    """Number of frames."""
     missing: int
-    """Frames without an image, shown as text."""
+    """Number of frames without an image; they show the reason as text."""
     first: datetime
     """Time of its first frame, UTC."""
     last: datetime
     """Time of its last frame, UTC."""
     is_cut: bool
-    """Whether there are more frames than it may have."""
+    """Whether it ends early because of the maximum number of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +66,34 @@ class _Shown:
     """A frame of the source."""
 
     frame_id: str
-    """Its name."""
+    """Id of the frame, unique within its day."""
     at: datetime
     """Its time, UTC."""
     path: str | None
-    """Where its image is stored; None if it was imported without one."""
+    """Path of its image; None if it was imported without an image."""
     size: tuple[int, int] | None
     """Width and height in pixels, if known."""
 
 
 def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path: Path, wish: ClipWish) -> Clip:
-    """Writes the clip of an event; an existing file is replaced when the clip is complete.
+    """Writes the clip of an event; replaces an existing file once the clip is complete.
 
     Args:
         store: The object store.
-        settings: Which images may be read, and how large they may be.
+        settings: Which images may be read, and their maximum size.
         event: The event.
-        path: The file; its suffix, `.mp4` or `.gif`, chooses the format.
-        wish: What is shown.
+        path: The file; its suffix, `.mp4` or `.gif`, determines the format.
+        wish: Range and speed of the clip.
 
     Raises:
-        UsageError: The suffix is another one.
+        UsageError: The file has another suffix.
         PermanentError: There are no frames, or the file cannot be written.
         TransientError: The store does not answer.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path} is not a clip file; expected {' or '.join(SUFFIXES)}.", next_step="name such a file: --out"
+            f"{path} is not a clip file; expected {' or '.join(SUFFIXES)}.",
+            next_step="give a file with such a suffix: --out",
         )
     begin = event.started_at - timedelta(seconds=wish.before_s)
     end = event.ended_at + timedelta(seconds=wish.after_s)
@@ -103,7 +104,7 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     if not frames:
         raise PermanentError(
             f"{event.source} has no frames from {format_time(begin)} to {format_time(end)}.",
-            next_step="see `imgpipeline frames list`",
+            next_step="run `imgpipeline frames list`",
         )
     is_cut = len(frames) > wish.most_frames
     frames = frames[: wish.most_frames]
@@ -119,7 +120,7 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     except OSError as error:
         raise PermanentError(
             f"{path} cannot be written: {error.strerror or error}.",
-            next_step="name another file: --out",
+            next_step="give another file: --out",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -154,7 +155,7 @@ def _span(source: str, begin: datetime, end: datetime) -> str:
 
 
 def _canvas_size(frames: Sequence[_Shown], most_side: int) -> tuple[int, int]:
-    """Returns width and height of the clip: those of the first image whose size is known, shrunk, and even."""
+    """Returns width and height of the clip: the first known image size, reduced to the limit and to even numbers."""
     width, height = next((shown.size for shown in frames if shown.size), _UNKNOWN_SIZE)
     ratio = min(1.0, most_side / max(width, height))
     return max(2, round(width * ratio / 2) * 2), max(2, round(height * ratio / 2) * 2)
@@ -165,16 +166,16 @@ class _Drawing:
     """Draws the frames of one clip."""
 
     images: ImageReader
-    """Reads them."""
+    """Reads the images."""
     event: Event
     """The event."""
     size: tuple[int, int]
     """Width and height of the clip."""
     missing: int = 0
-    """Frames without an image so far."""
+    """Number of frames without an image so far."""
 
     def draw(self, shown: _Shown, boxes: Sequence[Detection]) -> Pixels:
-        """Returns an image of the clip's size, with boxes and time, or with the reason why there is no image."""
+        """Returns an image of the clip's size, with boxes and time, or with the reason why the image is missing."""
         try:
             if shown.path is None:
                 raise PermanentError("imported without an image")
@@ -189,7 +190,7 @@ class _Drawing:
         return canvas
 
     def _fitted(self, pixels: Pixels, boxes: Sequence[Detection]) -> Pixels:
-        """Returns an image within the clip's size, in the middle of black if its proportions differ."""
+        """Returns an image scaled to the clip's size, centred on black if its proportions differ."""
         width, height = self.size
         ratio = min(width / pixels.shape[1], height / pixels.shape[0])
         inner = (_side(pixels.shape[1] * ratio, width), _side(pixels.shape[0] * ratio, height))
@@ -209,6 +210,6 @@ class _Drawing:
 
 
 def _side(wanted: float, full: int) -> int:
-    """Returns a side of an image; one that lacks a pixel, since the clip's sides are even, takes it all."""
+    """Returns the length of a side; fills the clip if only one pixel is missing, because the clip's sides are even."""
     side = max(1, round(wanted))
     return full if abs(full - side) < 2 else side

@@ -1,11 +1,13 @@
-"""Compares stored images of consecutive frames."""
+"""Compares stored images of consecutive frames, and draws their difference."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import cv2
+import numpy as np
+
 from imgpipeline.errors import BadInputError
-from imgpipeline.events.difference import difference_image, difference_norm
 from imgpipeline.events.values import FrameChange
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.ahead import map_ahead
@@ -15,7 +17,7 @@ from imgpipeline.vision.previews import read_pixels
 
 _WORKERS = 4
 _AHEAD = 8
-"""Decoded images in memory."""
+"""Maximum number of decoded images in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,29 +25,29 @@ class StoredFrame:
     """One frame of a source."""
 
     frame_id: str
-    """Names it within its day."""
+    """Id of the frame, unique within its day."""
     source: str
     """The camera, video or folder."""
     timestamp: datetime
     """The frame's own time, UTC."""
     image_path: str
-    """Where the image is stored."""
+    """Path of the stored image."""
 
 
 Pair = tuple[StoredFrame, StoredFrame]
-"""A frame, and the one before."""
+"""A frame and the previous frame."""
 
 
 def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameChange]:
-    """Yields the comparison of each pair, in their order; an image of two consecutive pairs is decoded once.
+    """Yields the comparison of each pair, in order; an image that two consecutive pairs share is decoded once.
 
     Args:
         images: Reads the images.
-        pairs: What to compare.
+        pairs: The pairs to compare.
 
     Raises:
         TransientError: The store does not answer.
-        ForbiddenError: The store refuses everything.
+        ForbiddenError: The store refuses access.
     """
     wanted: list[StoredFrame] = []
     for frame, previous in pairs:
@@ -60,11 +62,11 @@ def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameC
 
 
 def draw_difference(images: ImageReader, path: str, previous_path: str) -> bytes | None:
-    """Returns the image of the difference of two stored images as JPEG; None if one is no longer available.
+    """Returns the difference image of two stored images as JPEG; None if one is no longer available.
 
     Raises:
         TransientError: The store does not answer.
-        ForbiddenError: The store refuses everything.
+        ForbiddenError: The store refuses access.
     """
     try:
         drawn = difference_image(read_pixels(images, path), read_pixels(images, previous_path))
@@ -108,3 +110,30 @@ def _compare(
 
 def _size(pixels: Pixels) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def difference_norm(image: Pixels, previous: Pixels) -> float:
+    """Returns the L2 norm of the difference over all channels of all pixels; 0 only for equal images.
+
+    Args:
+        image: uint8 [height, width, 3].
+        previous: An image of the same size.
+    """
+    return float(cv2.norm(image, previous, cv2.NORM_L2))
+
+
+def difference_image(image: Pixels, previous: Pixels) -> Pixels:
+    """Returns the difference, scaled so its minimum over all channels is 0 and its maximum 255.
+
+    Args:
+        image: uint8 [height, width, 3].
+        previous: An image of the same size.
+
+    Returns:
+        uint8 [height, width, 3]; all 0 if every value differs by the same amount.
+    """
+    difference = image.astype(np.float32) - previous
+    least, greatest = float(difference.min()), float(difference.max())
+    if least == greatest:
+        return np.zeros_like(image)
+    return ((difference - least) / (greatest - least) * 255).astype(np.uint8)

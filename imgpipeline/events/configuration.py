@@ -1,4 +1,4 @@
-"""The file `rules.toml`: zones and lines in the images of a source, and rules that make events.
+"""The file `rules.toml`: zones and lines in the images of a source, and rules that find events.
 
 [[zone]]
 name = "yard"
@@ -28,7 +28,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import TomlFile, parse_toml, read_toml
 
 PAGE = "docs/events.md"
-"""Where the fields are described."""
+"""The page that describes the fields."""
 STORED = "store"
 """The value of the setting `rules_file` for the rules in the object store."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
@@ -46,17 +46,17 @@ class _Place(_Strict):
     name: Name
     source: Name
     size: tuple[Pixels, Pixels] | None = None
-    """Width and height of the image in whose pixels the points are; None: the points are fractions of the image."""
+    """Width and height of the image, if the points are in pixels; None: the points are fractions of the image."""
     points: tuple[Point, ...]
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yields fields that are wrong, each with the reason."""
+        """Yields the invalid fields, each with the reason."""
         width, height = self.size or (1, 1)
         unit = f"pixels of an image of {width}x{height}" if self.size else "fractions of the image, 0 to 1"
         hint = "" if self.size else "; for pixels, add size = [width, height]"
         for x, y in self.points:
             if not (0 <= x <= width and 0 <= y <= height):
-                yield "points", f"the point [{x:g}, {y:g}] is outside; expected {unit}{hint}"
+                yield "points", f"the point [{x:g}, {y:g}] is outside the image; expected {unit}{hint}"
 
     @property
     def fractions(self) -> tuple[Point, ...]:
@@ -74,56 +74,56 @@ class Zone(_Place):
 class Line(_Place):
     """`[[line]]`: a line from one point to another in the images of a source.
 
-    `forward` names the direction that crosses from its left to its right, as seen from the first point; on an image, a
-    line drawn from left to right is crossed forward by what moves down.
+    `forward` is the name of the direction from the left side of the line to its right side, as seen from the first
+    point. Objects that move down cross a line that is drawn from left to right forward.
     """
 
     points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=2)]
     forward: Name = "forward"
     backward: Name = "backward"
     margin: float = Field(0.01, ge=0, le=0.5)
-    """How far beyond the line the foot point has to be, as a fraction of the image's height."""
+    """Minimum distance of the foot point from the line, as a fraction of the image's height."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yields fields that are wrong, each with the reason."""
+        """Yields the invalid fields, each with the reason."""
         yield from super().problems()
         if self.points[0] == self.points[1]:
             yield "points", "both points are the same"
         if self.forward == self.backward:
-            yield "backward", f"both directions are named {self.forward!r}"
+            yield "backward", f"both directions have the name {self.forward!r}"
 
 
 class _Rule(_Strict):
     reads: ClassVar[str] = "detections"
-    """The table that it is evaluated on."""
+    """The table that the rule is evaluated on."""
     name: Name
     sources: tuple[Name, ...] = ()
-    """Only these; empty: all, or the one of the zone or line."""
+    """Sources of the rule; empty: all, or the source of its zone or line."""
     hours: str | None = Field(None, pattern=HOURS_PATTERN)
-    """Only frames of these hours, in the time zone of the settings."""
+    """Hours of the events, in the time zone of the settings."""
     cooldown_s: Seconds = 0.0
-    """After an event, this rule makes no other one of the same source for this long."""
+    """Time after an event during which the rule finds no other event of the same source."""
     notify: tuple[TargetName, ...] = ()
-    """Names of targets that get its alerts; empty: all targets."""
+    """Names of the targets that get its alerts; empty: all targets."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The zone or line that it reads."""
+        """Name of the zone or line that the rule reads, if any."""
         return tuple(name for field in ("zone", "line") if (name := getattr(self, field, None)))
 
 
 class _ObjectRule(_Rule):
     labels: tuple[Name, ...] = ()
-    """Only these; empty: all."""
+    """Labels of the objects; empty: all."""
     min_confidence: float = Field(0.0, ge=0, le=1)
     longest_gap_s: Seconds = 60.0
-    """With a longer pause between two frames, what was going on has ended."""
+    """A longer gap between two frames ends the event."""
     bridge_s: Seconds = 0.0
-    """An interruption up to this long does not end what is going on: detectors miss objects."""
+    """An interruption up to this long does not end the event, since detectors miss objects."""
 
 
 class ZoneOccupancyRule(_ObjectRule):
-    """Somebody is in the zone."""
+    """An object is in the zone."""
 
     kind: Literal["zone_occupancy"]
     zone: Name
@@ -147,7 +147,7 @@ class AbsenceRule(_ObjectRule):
 
 
 class DwellTimeRule(_ObjectRule):
-    """One tracked object stays in the zone for `seconds`."""
+    """A tracked object stays in the zone for `seconds`."""
 
     reads: ClassVar[str] = "track_points"
     kind: Literal["dwell_time"]
@@ -156,22 +156,22 @@ class DwellTimeRule(_ObjectRule):
 
 
 class LineCrossingRule(_ObjectRule):
-    """One tracked object crosses the line."""
+    """A tracked object crosses the line."""
 
     reads: ClassVar[str] = "track_points"
     kind: Literal["line_crossing"]
     line: Name
     direction: Name | None = None
-    """The name of one direction of the line; None: both."""
+    """Name of one direction of the line; None: both."""
 
 
 class ImageChangeRule(_Rule):
-    """The image differs from the one before."""
+    """The image differs from the previous one."""
 
     reads: ClassVar[str] = "frame_changes"
     kind: Literal["image_change"]
     threshold: float = Field(0.0, ge=0)
-    """An event where the L2 norm of the difference is greater; 0: where any pixel differs."""
+    """Minimum L2 norm of the difference, exclusive; 0: any pixel differs."""
 
 
 Rule = ZoneOccupancyRule | CountRule | AbsenceRule | DwellTimeRule | LineCrossingRule | ImageChangeRule
@@ -179,7 +179,7 @@ ObjectRule = ZoneOccupancyRule | CountRule | AbsenceRule | DwellTimeRule | LineC
 
 
 class Rules(_Strict):
-    """The whole file. Empty if there is none."""
+    """The whole file; empty without a file."""
 
     zone: tuple[Zone, ...] = ()
     line: tuple[Line, ...] = ()
@@ -191,12 +191,12 @@ class Rules(_Strict):
         return (*self.zone, *self.line)
 
     def problems(self) -> Iterator[tuple[tuple[str, int, str], str]]:
-        """Yields what is wrong between the entries: the path of a field, and the reason."""
+        """Yields the invalid fields across all entries: the path of each field, and the reason."""
         for table, entries in (("zone", self.zone), ("line", self.line), ("rule", self.rule)):
             names = [entry.name for entry in entries]
             for number, name in enumerate(names):
                 if name in names[:number]:
-                    yield (table, number, "name"), f"there is another {table} of this name"
+                    yield (table, number, "name"), f"another {table} has this name"
         for table, places in (("zone", self.zone), ("line", self.line)):
             for number, place in enumerate(places):
                 for field, message in place.problems():
@@ -206,7 +206,7 @@ class Rules(_Strict):
                 yield ("rule", number, field), message
 
     def _problems_of(self, rule: Rule) -> Iterator[tuple[str, str]]:
-        """Yields what is wrong with a rule's zone, line or direction."""
+        """Yields the invalid fields of a rule that refer to a zone, line or direction."""
         place = self.place_of(rule)
         if place is None:
             kind, known = ("line", self.line) if isinstance(rule, LineCrossingRule) else ("zone", self.zone)
@@ -221,12 +221,12 @@ class Rules(_Strict):
                 yield "direction", f"there is no {rule.direction!r}; the line has {directions[0]} and {directions[1]}"
 
     def place_of(self, rule: Rule) -> Zone | Line | None:
-        """Returns the zone or line that a rule reads; None if it reads none."""
+        """Returns the zone or line that a rule reads, or None."""
         places: Sequence[Zone | Line] = self.line if isinstance(rule, LineCrossingRule) else self.zone
         return next((place for place in places if place.name in rule.places), None)
 
     def sources_of(self, rule: Rule) -> tuple[str, ...]:
-        """Returns the sources that a rule looks at; empty: all."""
+        """Returns the sources of a rule; empty: all."""
         place = self.place_of(rule)
         return (place.source,) if place else rule.sources
 
@@ -235,26 +235,26 @@ def load_rules(path: Path) -> Rules:
     """Reads `rules.toml`.
 
     Raises:
-        ConfigurationError: There is no such file, or it is wrong; the message names line, entry and field.
+        ConfigurationError: The file is missing or invalid; the message names line, entry and field.
     """
     return _validated(read_toml(path, page=PAGE))
 
 
 def parse_rules(text: str, *, name: str) -> Rules:
-    """Reads the text of a `rules.toml`; raises as `load_rules` does.
+    """Reads the text of a `rules.toml`; raises the same errors as `load_rules`.
 
     Args:
         text: The text.
-        name: Where it is from, for messages.
+        name: Name of its origin, for messages.
     """
     return _validated(parse_toml(text, name=name, page=PAGE))
 
 
 def read_rules(settings: Settings, store: ObjectStore) -> Rules:
-    """Returns the rules that the setting `rules_file` names; no rules where it is unset.
+    """Returns the rules in the file or object of the setting `rules_file`; no rules if it is unset.
 
     Raises:
-        ConfigurationError: There is no such file or object, or it is wrong.
+        ConfigurationError: The file or object is missing or invalid.
     """
     if settings.rules_file is None:
         return Rules()
@@ -264,7 +264,7 @@ def read_rules(settings: Settings, store: ObjectStore) -> Rules:
     try:
         data = store.get(rules_key())
     except ObjectMissingError:
-        raise ConfigurationError(f"There is no {where}.", next_step="run `imgpipeline rules put FILE`") from None
+        raise ConfigurationError(f"{where} does not exist.", next_step="run `imgpipeline rules put FILE`") from None
     try:
         return parse_rules(data.decode(), name=where)
     except UnicodeDecodeError as error:

@@ -1,11 +1,9 @@
-"""What the daily tables that are made by rules have in common: which rules a day has, its inputs, and writing rows."""
+"""Base class of the daily tables that rules make: chooses the rules of a day, opens its inputs, and writes the rows."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from hashlib import sha256
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -25,7 +23,7 @@ from imgpipeline.settings import Settings
 Row = dict[str, Any]
 """One row by the names of its columns, without `day`."""
 RULES = "rules"
-"""Name of the rules in `Manifest.made_with`, as JSON."""
+"""Key of the rules in `Manifest.made_with`; the value is JSON."""
 _ARROW: Mapping[str, pa.DataType] = {
     "VARCHAR": pa.string(),
     "DOUBLE": pa.float64(),
@@ -37,46 +35,46 @@ _ARROW: Mapping[str, pa.DataType] = {
 
 @dataclass(slots=True)
 class DayOfRules(Derived[Manifest]):
-    """A day's table that rules make, as an entry of the contract."""
+    """A table of a day that rules make, as a derived object."""
 
     table: ClassVar[Table]
-    """Its columns; its name is the table's."""
+    """Name and columns of the table."""
 
     store: ObjectStore
     """The object store."""
     settings: Settings
     """Limits of images and of DuckDB, and the time zone of hours."""
     rules: Rules
-    """The rules as they are now."""
+    """The current rules."""
     day: date
     """UTC day."""
     now: datetime
-    """Time of building, UTC."""
+    """Build time, UTC."""
     keeps_rules: bool = False
-    """Whether a day that is over keeps the rules that its stored table was made with."""
+    """Whether past days keep the rules of their stored table."""
     patience: Patience = field(default_factory=Patience)
-    """How long a build of the inputs that is between its puts is waited for."""
+    """How long to wait for a build of the inputs that has written only some of its tables."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the object in messages."""
         return f"{self.table.name} of {self.day}"
 
     @property
     def key(self) -> str:
-        """Key of its object."""
+        """Key of the stored object."""
         return stored_key(self.table.name, self.day)
 
     def read(self) -> dict[str, Stored | None]:
-        """Returns what is stored."""
+        """Returns the stored table."""
         return {self.key: read_stored(self.store, self.key)}
 
     def origin(self, manifest: Manifest, /) -> Origin:
-        """Returns what its manifest names."""
+        """Returns the inputs and the recipe in a manifest."""
         return Origin(manifest.made_of, manifest.made_by)
 
     def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
-        """Returns the versions of its inputs, and the hash of the rules that it depends on."""
+        """Returns the current versions of the inputs, and the current recipe."""
         rules = self.rules_of(stored)
         versions = {name: found.e_tag for name, found in self._find(rules).items()}
         for name in self.track_inputs(rules):
@@ -85,7 +83,7 @@ class DayOfRules(Derived[Manifest]):
         return Origin(versions, self.recipe(rules))
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes it; None if a build of its inputs was between its puts."""
+        """Makes the table; None if its inputs changed while they were read."""
         rules = self.rules_of(start.stored)
         found = self._find(rules)
         while not agree(each.manifest for each in found.values()):
@@ -112,39 +110,39 @@ class DayOfRules(Derived[Manifest]):
         return {self.key: Made(data, manifest)}
 
     def rules_of(self, stored: Mapping[str, Stored | None]) -> Rules:
-        """Returns the rules as they are now; for a day that keeps its rules, those of the stored table."""
+        """Returns the current rules; for a past day that keeps its rules, those of the stored table."""
         found = stored[self.key]
         if self.keeps_rules and found and self.day < self.now.date():
             try:
                 return Rules.model_validate_json(found.manifest.made_with.get(RULES, ""))
-            except ValidationError:  # of another release
+            except ValidationError:  # written by another release
                 return self.rules
         return self.rules
 
     @abstractmethod
     def inputs(self, rules: Rules, /) -> tuple[str, ...]:
-        """Returns the names of the stored tables that it is made of."""
+        """Returns the names of the stored tables that it reads."""
 
     def track_inputs(self, _rules: Rules, /) -> tuple[str, ...]:
-        """Returns the names of tables of tracks that it is made of; where one is missing, it reads as empty."""
+        """Returns the names of the tables of tracks that it reads; a missing one reads as empty."""
         return ()
 
     @abstractmethod
     def recipe(self, rules: Rules, /) -> str:
-        """Returns the hash of the code and of the part of the rules that make it."""
+        """Returns the hash of the code version and of the rules that determine the rows."""
 
     @abstractmethod
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
-        """Returns all rows in order, and what the manifest notes of how they were made.
+        """Returns all rows in order, and the entries of `Manifest.made_with`.
 
         Args:
-            inputs: Its inputs, opened.
+            inputs: The opened inputs.
             rules: The rules of the day.
-            stored: What is stored and may be taken over; None to make everything again.
+            stored: The stored table, whose rows may be copied; None: make all rows again.
         """
 
     def stored_rows(self, engine: Engine, stored: Stored | None) -> list[Row]:
-        """Returns the rows of the stored table; none if it was replaced meanwhile."""
+        """Returns the rows of the stored table; none if it has been replaced since it was read."""
         if stored is None:
             return []
         path = engine.folder / f"{self.table.name}-stored.parquet"
@@ -154,7 +152,7 @@ class DayOfRules(Derived[Manifest]):
         return select_rows(engine, all_rows(path))
 
     def _open_tracks(self, engine: Engine, rules: Rules) -> dict[str, str]:
-        """Opens the tables of tracks, and returns in which version each was read; empty if it is missing."""
+        """Opens the tables of tracks, and returns the version of each; empty for a missing table."""
         versions = {}
         with open_cache(self.store) as (_, cache):
             for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):
@@ -174,15 +172,10 @@ class DayOfRules(Derived[Manifest]):
 
 
 def select_rows(engine: Engine, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-    """Returns the rows of a query of this project by the names of their columns."""
+    """Returns the rows of a query as dictionaries by column name."""
     cursor = engine.connection.execute(sql, parameters)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def hash_of(*parts: object) -> str:
-    """Returns a hash of values that have the same text in every process, 16 hexadecimal digits."""
-    return sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _write(engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int) -> memoryview:

@@ -11,7 +11,7 @@ from imgpipeline.vision.decode import Pixels
 
 _INK = (0, 0, 0)
 _SHADE = 0.25
-"""How much of a zone's colour lies over the image."""
+"""Opacity of the zone's colour."""
 
 
 def draw_places(pixels: Pixels, places: Iterable[Zone | Line]) -> Pixels:
@@ -19,7 +19,7 @@ def draw_places(pixels: Pixels, places: Iterable[Zone | Line]) -> Pixels:
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
-        places: What to draw.
+        places: The zones and lines.
 
     Returns:
         A new image of the same size.
@@ -50,7 +50,7 @@ def _draw_line(canvas: Pixels, line: Line, corners: np.ndarray, colour: tuple[in
     start, end = corners
     cv2.line(canvas, _pixel(start), _pixel(end), colour, thickness)
     middle, along = (start + end) / 2, end - start
-    # Turned by 90 degrees to the right as seen on the image, whose y axis points down.
+    # Rotated 90 degrees to the right as seen on the image, whose y axis points down.
     across = np.array([-along[1], along[0]]) / max(1.0, float(np.hypot(*along)))
     tip = middle + across * max(canvas.shape[:2]) / 15
     cv2.arrowedLine(canvas, _pixel(middle), _pixel(tip), colour, thickness, tipLength=0.3)

@@ -1,11 +1,12 @@
-"""Finds the events of rules in frames, detections and changes of the image.
+"""Finds the events of rules in frames, detections and image changes.
 
-All functions are pure: the same frames give the same events. Frames that come later in time add events
-and move `ended_at` of the last one; they change nothing else.
+All functions are pure: the same frames give the same events. Later frames add events and move `ended_at` of the last
+one; they change nothing else.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from imgpipeline.contracts.text import counted
@@ -23,22 +24,149 @@ from imgpipeline.events.configuration import (
     Zone,
     ZoneOccupancyRule,
 )
-from imgpipeline.events.crossings import find_crossings
-from imgpipeline.events.geometry import objects_in
-from imgpipeline.events.stretches import Moment, Stretch, StretchFinder, find_stretches
+from imgpipeline.events.geometry import find_crossings, objects_in
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 
 StretchRule = ZoneOccupancyRule | CountRule | AbsenceRule
-"""A rule about what holds from frame to frame, without following single objects."""
-_Seen = tuple[SeenFrame, tuple[SeenObject, ...]]
-"""A frame, and the objects in it that a rule looks at."""
+"""A rule about a condition that holds from frame to frame, without following single objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One frame, and whether the condition of a rule holds in it."""
+
+    frame: SeenFrame
+    """The frame."""
+    objects: tuple[SeenObject, ...]
+    """Its objects that the rule is about."""
+    holds: bool
+    """Whether the condition holds."""
+
+    @property
+    def at(self) -> datetime:
+        """Time of the frame, UTC."""
+        return self.frame.timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time during which a condition holds."""
+
+    first: Moment
+    """The first frame in which it holds."""
+    met: Moment
+    """The first frame in which it has held for long enough."""
+    last: Moment
+    """The last frame in which it holds."""
+
+    @property
+    def met_after_s(self) -> float:
+        """Seconds from the first frame until it had held for long enough."""
+        return (self.met.at - self.first.at).total_seconds()
+
+
+class StretchFinder:
+    """Finds stretches moment by moment.
+
+    Later moments can prolong the current stretch and add others; they never change where a stretch begins or is met.
+    """
+
+    def __init__(self, rule: ObjectRule, least_s: float) -> None:
+        """Starts before the first moment.
+
+        Args:
+            rule: Has the longest gap between two frames of a stretch, and the longest interruption.
+            least_s: Minimum time from the first to the last frame of a stretch, in seconds.
+        """
+        self._least = timedelta(seconds=least_s)
+        self._longest_gap, self._bridge = timedelta(seconds=rule.longest_gap_s), timedelta(seconds=rule.bridge_s)
+        self._first: Moment | None = None
+        self._met: Moment | None = None
+        self._last: Moment | None = None
+        self._before: Moment | None = None
+
+    @property
+    def current(self) -> Stretch | None:
+        """The stretch that has not ended, if it has reached the minimum time."""
+        return Stretch(self._first, self._met, self._last) if self._first and self._met and self._last else None
+
+    def take(self, moment: Moment) -> Stretch | None:
+        """Takes the next moment, and returns the stretch that ended before it, if any."""
+        ended: Stretch | None = None
+        if self._before and self._last:
+            has_gap = moment.at - self._before.at > self._longest_gap
+            both_hold = moment.holds and self._before.holds
+            if has_gap or (not both_hold and moment.at - self._last.at > self._bridge):
+                ended = self.current
+                self._first = self._met = self._last = None
+        self._before = moment
+        if moment.holds:
+            self._first, self._last = self._first or moment, moment
+            self._met = self._met or (moment if moment.at - self._first.at >= self._least else None)
+        return ended
+
+
+class StretchEvents:
+    """Finds the events of a rule about a condition in the frames of one source, frame by frame."""
+
+    def __init__(self, rule: StretchRule, zone: Zone | None) -> None:
+        """Starts before the first frame.
+
+        Args:
+            rule: The rule.
+            zone: The zone of the rule; None: the whole image.
+        """
+        self._rule, self._zone = rule, zone
+        self._finder = StretchFinder(rule, 0.0 if isinstance(rule, ZoneOccupancyRule) else rule.seconds)
+
+    @property
+    def current(self) -> Event | None:
+        """The event that has not ended, if any."""
+        return self._event(self._finder.current)
+
+    def take(self, frame: SeenFrame) -> Event | None:
+        """Takes the next frame, and returns the event that ended before it, if any."""
+        objects = _wanted(self._rule, self._zone, frame)
+        most = self._rule.above if isinstance(self._rule, CountRule) else 0
+        holds = not objects if isinstance(self._rule, AbsenceRule) else len(objects) > most
+        return self._event(self._finder.take(Moment(frame, objects, holds)))
+
+    def _event(self, stretch: Stretch | None) -> Event | None:
+        if stretch is None:
+            return None
+        count = len(stretch.met.objects)
+        if isinstance(self._rule, AbsenceRule):
+            value, what = stretch.met_after_s, f"nothing for {stretch.met_after_s:g} s"
+        else:
+            value, what = float(count), counted(count, "object")
+        where = f" in {self._zone.name}" if self._zone else ""
+        return _stretch_event(self._rule, self._zone, stretch, value=value, reason=f"{what}{where}")
+
+
+class Choice:
+    """Leaves out events outside the rule's hours and within its cooldown, for one source."""
+
+    def __init__(self, rule: Rule, zone: tzinfo) -> None:
+        """Starts before the first event; `zone` is the time zone of the hours."""
+        self._hours = Hours.parse(rule.hours, zone) if rule.hours else None
+        self._cooldown = timedelta(seconds=rule.cooldown_s)
+        self._until: datetime | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether to keep the next event in time. It may be called again for the last event that it was called for."""
+        if self._hours and not self._hours.contain(event.timestamp):
+            return False
+        if self._until is not None and event.timestamp < self._until:
+            return False
+        self._until = event.timestamp + self._cooldown
+        return True
 
 
 def evaluate_objects(rules: Rules, rule: ObjectRule, frames: Iterable[SeenFrame], zone: tzinfo) -> list[Event]:
     """Returns the events of a rule about objects.
 
     Args:
-        rules: Have the zone or line that it reads.
+        rules: All rules; they have the zone or line that the rule reads.
         rule: The rule.
         frames: All processed frames of the day, of any source, in any order.
         zone: Time zone of the rule's hours.
@@ -54,15 +182,17 @@ def evaluate_objects(rules: Rules, rule: ObjectRule, frames: Iterable[SeenFrame]
         elif isinstance(rule, DwellTimeRule) and isinstance(place, Zone):
             found = _dwell_events(rule, place, seen)
         elif isinstance(rule, StretchRule):
-            found = _stretch_events(rule, place if isinstance(place, Zone) else None, seen)
+            stretches = StretchEvents(rule, place if isinstance(place, Zone) else None)
+            ended = [stretches.take(frame) for frame in seen]
+            found = (event for event in (*ended, stretches.current) if event)
         else:
-            raise TypeError(f"{rule.name!r} of kind {rule.kind!r} reads no {type(place).__name__}")
-        events += _chosen(rule, sorted(found, key=_by_time), zone)
+            raise TypeError(f"{rule.name!r} of kind {rule.kind!r} cannot use a {type(place).__name__}")
+        events += _chosen(rule, found, zone)
     return events
 
 
 def evaluate_changes(rule: ImageChangeRule, changes: Iterable[FrameChange], zone: tzinfo) -> list[Event]:
-    """Returns the events of a rule about changes of the image, by source and time.
+    """Returns the events of a rule about image changes, by source and time.
 
     Args:
         rule: The rule.
@@ -74,19 +204,13 @@ def evaluate_changes(rule: ImageChangeRule, changes: Iterable[FrameChange], zone
         event = change_event(rule, change)
         if event and (not rule.sources or change.source in rule.sources):
             by_source[change.source].append(event)
-    return [
-        event for _, found in sorted(by_source.items()) for event in _chosen(rule, sorted(found, key=_by_time), zone)
-    ]
+    return [event for _, found in sorted(by_source.items()) for event in _chosen(rule, found, zone)]
 
 
 def change_event(rule: ImageChangeRule, change: FrameChange) -> Event | None:
     """Returns the event of a comparison of two images; None if they are too similar for the rule."""
-    is_found = change.outcome == "sizes_differ" or (change.norm is not None and change.norm > rule.threshold)
-    return _change_event(rule, change) if is_found else None
-
-
-def _change_event(rule: ImageChangeRule, change: FrameChange) -> Event:
-    reason = change.reason or f"the image differs by {change.norm:.6g}, threshold {rule.threshold:g}"
+    if change.outcome != "sizes_differ" and (change.norm is None or change.norm <= rule.threshold):
+        return None
     return Event(
         rule.name,
         rule.kind,
@@ -98,14 +222,14 @@ def _change_event(rule: ImageChangeRule, change: FrameChange) -> Event:
         label=None,
         direction=None,
         value=change.norm,
-        reason=reason,
+        reason=change.reason or f"the image differs by {change.norm:.6g}, threshold {rule.threshold:g}",
         frame_ids=(change.previous_frame_id, change.frame_id),
         image_paths=(change.previous_image_path, change.image_path),
     )
 
 
 def _by_source(frames: Iterable[SeenFrame], sources: Sequence[str]) -> Iterator[list[SeenFrame]]:
-    """Yields the frames of each wanted source in the order of their times."""
+    """Yields the frames of each wanted source by time."""
     grouped: dict[str, list[SeenFrame]] = defaultdict(list)
     for frame in frames:
         if not sources or frame.source in sources:
@@ -115,7 +239,7 @@ def _by_source(frames: Iterable[SeenFrame], sources: Sequence[str]) -> Iterator[
 
 
 def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[SeenObject, ...]:
-    """Returns the objects of a frame that a rule looks at: by label and confidence, and in its zone."""
+    """Returns the objects of a frame that a rule is about: by label and confidence, and in its zone."""
     objects = tuple(
         each
         for each in frame.objects
@@ -124,83 +248,25 @@ def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[Seen
     return objects_in(zone, objects, frame.size) if zone else objects
 
 
-def _finder(rule: ObjectRule, seconds: float) -> StretchFinder[_Seen]:
-    return StretchFinder(
-        least=timedelta(seconds=seconds),
-        longest_gap=timedelta(seconds=rule.longest_gap_s),
-        bridge=timedelta(seconds=rule.bridge_s),
-    )
-
-
-class StretchEvents:
-    """Finds, frame by frame, the events of a rule about what holds in the frames of one source."""
-
-    def __init__(self, rule: StretchRule, zone: Zone | None) -> None:
-        """Begins before the first frame.
-
-        Args:
-            rule: The rule.
-            zone: The zone that it reads; None: the whole image.
-        """
-        self._rule, self._zone = rule, zone
-        self._finder = _finder(rule, 0.0 if isinstance(rule, ZoneOccupancyRule) else rule.seconds)
-
-    @property
-    def current(self) -> Event | None:
-        """What is going on, if it has met the rule."""
-        return self._event(self._finder.current)
-
-    def take(self, frame: SeenFrame) -> Event | None:
-        """Takes the next frame in time, and returns the event that has ended before it."""
-        objects = _wanted(self._rule, self._zone, frame)
-        most = self._rule.above if isinstance(self._rule, CountRule) else 0
-        holds = not objects if isinstance(self._rule, AbsenceRule) else len(objects) > most
-        return self._event(self._finder.take(Moment(frame.timestamp, (frame, objects), holds)))
-
-    def _event(self, stretch: Stretch[_Seen] | None) -> Event | None:
-        if stretch is None:
-            return None
-        count = len(stretch.met.item[1])
-        if isinstance(self._rule, AbsenceRule):
-            value, what = _seconds(stretch), f"nothing for {_seconds(stretch):g} s"
-        else:
-            value, what = float(count), counted(count, "object")
-        where = f" in {self._zone.name}" if self._zone else ""
-        return _stretch_event(self._rule, self._zone, stretch, value=value, reason=f"{what}{where}")
-
-
-def _stretch_events(rule: StretchRule, zone: Zone | None, frames: Iterable[SeenFrame]) -> Iterator[Event]:
-    """Yields an event for each time that a count was high, or nothing was there, for long enough."""
-    found = StretchEvents(rule, zone)
-    for frame in frames:
-        ended = found.take(frame)
-        if ended:
-            yield ended
-    if found.current:
-        yield found.current
-
-
 def _dwell_events(rule: DwellTimeRule, zone: Zone, frames: Iterable[SeenFrame]) -> Iterator[Event]:
     """Yields an event for each time that one tracked object stayed in a zone for long enough."""
-    by_track: dict[str, list[Moment[_Seen]]] = defaultdict(list)
+    by_track: dict[str, list[Moment]] = defaultdict(list)
     for frame in frames:
         inside = {each.track_id for each in _wanted(rule, zone, frame)}
         for each in frame.objects:
             if each.track_id is not None:
-                seen: _Seen = (frame, (each,))
-                by_track[each.track_id].append(Moment(frame.timestamp, seen, each.track_id in inside))
+                by_track[each.track_id].append(Moment(frame, (each,), each.track_id in inside))
     for _, moments in sorted(by_track.items()):
-        for stretch in find_stretches(moments, _finder(rule, rule.seconds)):
-            seconds = _seconds(stretch)
-            yield _stretch_event(rule, zone, stretch, value=seconds, reason=f"{seconds:g} s in {zone.name}")
+        finder = StretchFinder(rule, rule.seconds)
+        ended = [finder.take(moment) for moment in moments]
+        for stretch in (*ended, finder.current):
+            if stretch:
+                reason = f"{stretch.met_after_s:g} s in {zone.name}"
+                yield _stretch_event(rule, zone, stretch, value=stretch.met_after_s, reason=reason)
 
 
-def _seconds(stretch: Stretch[_Seen]) -> float:
-    return (stretch.met.at - stretch.first.at).total_seconds()
-
-
-def _stretch_event(rule: ObjectRule, zone: Zone | None, stretch: Stretch[_Seen], *, value: float, reason: str) -> Event:
-    first, (met, objects) = stretch.first.item[0], stretch.met.item
+def _stretch_event(rule: ObjectRule, zone: Zone | None, stretch: Stretch, *, value: float, reason: str) -> Event:
+    first, met, objects = stretch.first.frame, stretch.met.frame, stretch.met.objects
     shown = (first, met) if first.frame_id != met.frame_id else (met,)
     labels = {each.label for each in objects}
     return Event(
@@ -223,9 +289,7 @@ def _stretch_event(rule: ObjectRule, zone: Zone | None, stretch: Stretch[_Seen],
 
 def _crossing_events(rule: LineCrossingRule, line: Line, frames: Sequence[SeenFrame]) -> Iterator[Event]:
     """Yields an event for each crossing of the line in a wanted direction."""
-    wanted = [
-        SeenFrame(f.frame_id, f.source, f.timestamp, f.image_path, f.size, _wanted(rule, None, f)) for f in frames
-    ]
+    wanted = [replace(frame, objects=_wanted(rule, None, frame)) for frame in frames]
     for crossing in find_crossings(line, wanted, longest_gap=timedelta(seconds=rule.longest_gap_s)):
         if rule.direction in (None, crossing.direction):
             yield Event(
@@ -246,30 +310,7 @@ def _crossing_events(rule: LineCrossingRule, line: Line, frames: Sequence[SeenFr
             )
 
 
-class Choice:
-    """Leaves out events outside the rule's hours and within its cooldown, for one source."""
-
-    def __init__(self, rule: Rule, zone: tzinfo) -> None:
-        """Begins before the first event; `zone` is the time zone of the hours."""
-        self._hours = Hours.parse(rule.hours, zone) if rule.hours else None
-        self._cooldown = timedelta(seconds=rule.cooldown_s)
-        self._until: datetime | None = None
-
-    def takes(self, event: Event) -> bool:
-        """Whether the next event in time stays. The last one that was asked about may be asked about again."""
-        if self._hours and not self._hours.contain(event.timestamp):
-            return False
-        if self._until is not None and event.timestamp < self._until:
-            return False
-        self._until = event.timestamp + self._cooldown
-        return True
-
-
-def _chosen(rule: Rule, events: Iterable[Event], zone: tzinfo) -> Iterator[Event]:
-    """Yields the events within the rule's hours and outside its cooldown; they come from one source, by time."""
+def _chosen(rule: Rule, events: Iterable[Event], zone: tzinfo) -> list[Event]:
+    """Returns the events of one source by time, within the rule's hours and outside its cooldown."""
     choice = Choice(rule, zone)
-    return (event for event in events if choice.takes(event))
-
-
-def _by_time(event: Event) -> tuple[datetime, str]:
-    return event.timestamp, event.event_id
+    return [event for event in sorted(events, key=lambda each: (each.timestamp, each.event_id)) if choice.takes(event)]

@@ -1,21 +1,22 @@
-"""The table `frame_changes`: each frame compared with the one before of its source, each pair once.
+"""The table `frame_changes`: each frame compared with the previous one of its source; and the difference images.
 
-Only sources that a rule of kind `image_change` looks at are compared. A build takes over every pair that the stored
-table has, so one more frame costs one comparison.
+Only sources of rules of kind `image_change` are compared. A build copies every pair from the stored table, so a new
+frame costs one comparison.
 """
 
 import itertools
 
+from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.events.configuration import ImageChangeRule, Rules
-from imgpipeline.events.day_of_rules import DayOfRules, Row, hash_of, select_rows
-from imgpipeline.events.recipe import COMPARISON_VERSION
-from imgpipeline.events.values import FrameChange
+from imgpipeline.events.day_of_rules import DayOfRules, Row
+from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of
+from imgpipeline.events.values import Event, FrameChange
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, FRAME_CHANGES
-from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Stored
-from imgpipeline.objectstore import ImageReader
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings
 
 _COMPARED = "compared_pairs"
 _IN_ORDER = """
@@ -26,20 +27,20 @@ ORDER BY source, "timestamp", frame_number, source_kafka_topic, source_kafka_par
 
 
 class DayFrameChanges(DayOfRules):
-    """A day's comparisons of consecutive frames, as an entry of the contract."""
+    """The comparisons of consecutive frames of a day."""
 
     table = FRAME_CHANGES
 
     def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
-        """Returns the one table that it is made of; images never change."""
+        """Returns its only table, `frames`; images never change."""
         return (FRAMES.name,)
 
     def recipe(self, rules: Rules, /) -> str:
-        """Returns the hash of which sources are compared, and how."""
+        """Returns the hash of the compared sources and of the version of the comparison."""
         return hash_of(EVENT_SCHEMA_VERSION, COMPARISON_VERSION, _compared_sources(rules))
 
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
-        """Returns the comparison of each pair, and how many were new."""
+        """Returns the comparison of each pair, and the number of new comparisons."""
         from imgpipeline.events.comparing import StoredFrame, compare_pairs  # noqa: PLC0415 - loads OpenCV
 
         sources = _compared_sources(rules)
@@ -57,18 +58,8 @@ class DayFrameChanges(DayOfRules):
         return rows, {_COMPARED: str(len(new))}
 
 
-def read_changes(engine: Engine) -> list[FrameChange]:
-    """Returns the comparisons of an opened table `frame_changes`."""
-    names = ", ".join(f'"{column.name}"' for column in FRAME_CHANGES.columns if column.name != "day")
-    rows = select_rows(engine, f"SELECT {names} FROM frame_changes")  # noqa: S608 - own names
-    return [
-        FrameChange(**{("image_path" if name == "source_image_path" else name): value for name, value in row.items()})
-        for row in rows
-    ]
-
-
 def _compared_sources(rules: Rules) -> list[str] | None:
-    """Returns the sources that rules about changes look at, sorted; None: all."""
+    """Returns the sources of the rules about image changes, sorted; None: all."""
     wanted = [rule.sources for rule in rules.rule if isinstance(rule, ImageChangeRule)]
     return None if any(not sources for sources in wanted) else sorted({name for several in wanted for name in several})
 
@@ -80,3 +71,27 @@ def _row(change: FrameChange) -> Row:
 
 def _pair_of(row: Row) -> tuple[str, str, str, str]:
     return row["frame_id"], row["source_image_path"], row["previous_frame_id"], row["previous_image_path"]
+
+
+def store_difference(store: ObjectStore, settings: Settings, event: Event) -> str | None:
+    """Stores the difference image of an image change under its event id, once, and returns the key.
+
+    Returns:
+        The key; None for other events, and if an image is no longer available.
+
+    Raises:
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses access.
+    """
+    if event.kind != "image_change" or event.value is None:
+        return None
+    from imgpipeline.events.comparing import draw_difference  # noqa: PLC0415 - loads OpenCV
+
+    key = event_image_key(event.timestamp.date(), event.event_id, "difference")
+    if store.head(key) is None:
+        previous, path = event.image_paths
+        jpeg = draw_difference(ImageReader(store, settings), path, previous)
+        if jpeg is None:
+            return None
+        store.put(key, jpeg)
+    return key

@@ -1,27 +1,30 @@
-"""Where an object stands: its foot point, whether that lies in a zone, and on which side of a line.
+"""The geometry of rules: foot points of objects, objects in a zone, and crossings of a line by tracked objects.
 
 Points are in pixels of the image, y downwards.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
-from imgpipeline.events.configuration import Point, Zone
-from imgpipeline.events.values import SeenObject
+from imgpipeline.events.configuration import Line, Point, Zone
+from imgpipeline.events.values import SeenFrame, SeenObject
 
 Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels; may reach beyond the image."""
+"""Left, top, width, height in pixels; may extend beyond the image."""
 
 
 def foot_point(box_xywh: Box, size: tuple[int, int]) -> Point | None:
-    """Returns the middle of the lower edge of the part of a box that lies in the image.
+    """Returns the middle of the lower edge of the part of a box that is inside the image.
 
     Args:
         box_xywh: The box.
         size: Width and height of the image.
 
     Returns:
-        The point; None if nothing of the box lies in the image.
+        The point; None if the box is outside the image.
     """
     left, top, width, height = box_xywh
     right, bottom = min(left + width, size[0]), min(top + height, size[1])
@@ -32,9 +35,9 @@ def foot_point(box_xywh: Box, size: tuple[int, int]) -> Point | None:
 
 
 def is_inside(point: Point, corners: Sequence[Point]) -> bool:
-    """Tells whether a point lies in a polygon, or on its edge.
+    """Tells whether a point is inside a polygon or on its edge.
 
-    Counts how many edges a ray to the right crosses (even-odd rule), so crossing polygons have holes.
+    Counts the edges that a ray to the right crosses (even-odd rule), so self-intersecting polygons have holes.
     """
     inside = False
     for start, end in zip(corners, (*corners[1:], corners[0]), strict=True):
@@ -47,11 +50,11 @@ def is_inside(point: Point, corners: Sequence[Point]) -> bool:
 
 
 def objects_in(zone: Zone, objects: Iterable[SeenObject], size: tuple[int, int]) -> tuple[SeenObject, ...]:
-    """Returns the objects that stand in a zone.
+    """Returns the objects whose foot point is in a zone.
 
     Args:
         zone: The zone.
-        objects: What was found in an image.
+        objects: The objects of an image.
         size: Width and height of the image.
     """
     corners = [(x * size[0], y * size[1]) for x, y in zone.fractions]
@@ -62,7 +65,7 @@ def objects_in(zone: Zone, objects: Iterable[SeenObject], size: tuple[int, int])
 def distance_from_line(point: Point, start: Point, end: Point) -> float:
     """Returns the distance of a point from the infinite line through two points, in pixels.
 
-    Positive on the right side, as seen from the first point; on an image, that is below a line drawn to the right.
+    Positive on the right side, as seen from the first point: below a line that is drawn from left to right.
     """
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length = math.hypot(along_x, along_y)
@@ -70,7 +73,7 @@ def distance_from_line(point: Point, start: Point, end: Point) -> float:
 
 
 def segments_meet(a: Point, b: Point, c: Point, d: Point) -> bool:
-    """Tells whether the segment from a to b and the one from c to d have a point in common."""
+    """Tells whether the segments from a to b and from c to d have a point in common."""
     turns = _turn(a, b, c), _turn(a, b, d), _turn(c, d, a), _turn(c, d, b)
     if turns[0] != turns[1] and turns[2] != turns[3]:
         return True
@@ -88,3 +91,80 @@ def _is_on(point: Point, start: Point, end: Point) -> bool:
         return False
     (x, y), (x1, y1), (x2, y2) = point, start, end
     return min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One crossing of a line by an object."""
+
+    track_id: str
+    """The object."""
+    label: str
+    """Its label in the frame after the crossing."""
+    direction: str
+    """Name of the direction in the line's configuration."""
+    before: SeenFrame
+    """The last frame in which the object was clearly on the old side."""
+    after: SeenFrame
+    """The first frame in which the object was clearly on the new side."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A frame in which an object is clearly on one side of the line."""
+
+    frame: SeenFrame
+    foot: Point
+    """As a fraction of the image."""
+    is_right: bool
+
+
+def find_crossings(line: Line, frames: Sequence[SeenFrame], *, longest_gap: timedelta) -> Iterator[Crossing]:
+    """Yields the crossings of a line, by object and time.
+
+    The foot point of a tracked object must move from beyond the margin on one side to beyond the margin on the other
+    side, and cross the line between its two points. With the margin, a box that jitters at the line does not cross it.
+
+    Args:
+        line: The line.
+        frames: Frames of the line's source, by time.
+        longest_gap: After a longer gap between two detections of an object, its side is unknown.
+    """
+    tracks: dict[str, list[tuple[SeenFrame, SeenObject]]] = defaultdict(list)
+    for frame in frames:
+        for each in frame.objects:
+            if each.track_id is not None:
+                tracks[each.track_id].append((frame, each))
+    for track_id, points in sorted(tracks.items()):
+        yield from _crossings_of(track_id, line, points, longest_gap)
+
+
+def _crossings_of(
+    track_id: str, line: Line, points: Iterable[tuple[SeenFrame, SeenObject]], longest_gap: timedelta
+) -> Iterator[Crossing]:
+    clear: _Step | None = None
+    before: SeenFrame | None = None
+    for frame, each in points:
+        if before and frame.timestamp - before.timestamp > longest_gap:
+            clear = None
+        before = frame
+        step = _step(line, frame, each)
+        if step is None:
+            continue
+        if clear and clear.is_right != step.is_right and segments_meet(clear.foot, step.foot, *line.fractions):
+            direction = line.forward if step.is_right else line.backward
+            yield Crossing(track_id, each.label, direction, clear.frame, frame)
+        clear = step
+
+
+def _step(line: Line, frame: SeenFrame, each: SeenObject) -> _Step | None:
+    """Returns the side of an object; None if it is within the margin or outside the image."""
+    width, height = frame.size
+    foot = foot_point(each.box_xywh, frame.size) if each.box_xywh else None
+    if foot is None:
+        return None
+    start, end = ((x * width, y * height) for x, y in line.fractions)
+    distance = distance_from_line(foot, start, end)
+    if distance == 0 or abs(distance) < line.margin * height:
+        return None
+    return _Step(frame, (foot[0] / width, foot[1] / height), distance > 0)

@@ -1,20 +1,39 @@
-"""Counts what stands in a zone and what crosses a line, by hour, and says in which frames. All functions are pure."""
+"""Counts objects in zones and crossings of lines by hour, and finds the frames behind each stored number."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgpipeline.events.configuration import Line, Zone
-from imgpipeline.events.crossings import Crossing, find_crossings
-from imgpipeline.events.geometry import objects_in
+from imgpipeline.events.geometry import Crossing, find_crossings, objects_in
+from imgpipeline.events.reading import read_frames
 from imgpipeline.events.values import SeenFrame, SeenObject, in_order
 
+if TYPE_CHECKING:  # only questions about stored numbers need a session
+    from imgpipeline.lake.sessions.session import LakeSession
+
 _LONGEST_GAP = timedelta(seconds=60)
-"""The default of the rules: what was going on ends with a longer pause."""
+"""As the default of rules: an object that is not detected for longer has left."""
 _Key = tuple[datetime, str]
 """Hour and label."""
+_ONE_DAY = """
+WITH detections AS (SELECT * FROM detections WHERE day = DATE '{day}'),
+     tracks AS (SELECT * FROM tracks WHERE day = DATE '{day}'),
+     track_points AS (SELECT * FROM track_points WHERE day = DATE '{day}'),
+     frames AS (SELECT * FROM frames WHERE day = DATE '{day}' AND frame_id IN (SELECT frame_id FROM detections))
+"""
+_IN_ZONE = """
+SELECT coalesce(sum(occupied_frames), 0), coalesce(sum(detections), 0) FROM zone_occupancy
+WHERE day = $day AND zone = $place AND label = $label AND ($hour IS NULL OR hour("hour") = $hour)
+"""
+_AT_LINE = """
+SELECT coalesce(sum(crossings), 0), coalesce(sum(crossings), 0) FROM line_crossings
+WHERE day = $day AND line = $place AND label = $label AND direction = $direction
+  AND ($hour IS NULL OR hour("hour") = $hour)
+"""
 
 
 def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any]]:
@@ -78,20 +97,20 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
 
 
 def standing_in(zone: Zone, frames: Sequence[SeenFrame]) -> list[tuple[SeenFrame, tuple[SeenObject, ...]]]:
-    """Returns all frames by time, each with what stands in the zone; arguments as `count_in_zone`."""
+    """Returns all frames by time, each with its objects in the zone; arguments as for `count_in_zone`."""
     return [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
 
 
 def crossings_of(line: Line, frames: Sequence[SeenFrame]) -> list[Crossing]:
-    """Returns the crossings that are counted, by object and time; arguments as `count_crossings`.
+    """Returns the crossings that count, by object and time; arguments as for `count_crossings`.
 
-    A crossing belongs to the hour of its frame after.
+    A crossing belongs to the hour of the first frame on the new side.
     """
     return list(find_crossings(line, in_order(frames), longest_gap=_LONGEST_GAP))
 
 
 def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[_Key, timedelta]:
-    """Returns how long each label was in the zone; a time over the full hour counts in both hours."""
+    """Returns how long each label was in the zone; a time across the full hour is split between both hours."""
     occupied: dict[_Key, timedelta] = defaultdict(timedelta)
     for (before, objects_before), (after, objects_after) in pairwise(inside):
         if after.timestamp - before.timestamp > _LONGEST_GAP:
@@ -104,7 +123,7 @@ def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[
 
 
 def _by_hour(start: datetime, end: datetime) -> Iterator[tuple[datetime, timedelta]]:
-    """Yields the parts of a time span of less than an hour that lie in each hour."""
+    """Splits a time span of less than an hour at the full hour."""
     border = _hour(end)
     if start < border < end:
         yield _hour(start), border - start
@@ -114,3 +133,99 @@ def _by_hour(start: datetime, end: datetime) -> Iterator[tuple[datetime, timedel
 
 def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceNumber:
+    """A stored number: the count of one label in a zone or at a line."""
+
+    day: date
+    """UTC day."""
+    place: Zone | Line
+    """The zone or line."""
+    label: str
+    """Class name; for tracked objects, the label of the track."""
+    direction: str | None = None
+    """Direction of the crossings; None for a zone."""
+    hour: int | None = None
+    """Hour of the day (UTC), 0 to 23; None: the whole day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One frame with objects in the zone, or one crossing of the line."""
+
+    frame: SeenFrame
+    """The frame; for a crossing, the first one on the new side."""
+    before: SeenFrame | None
+    """The last frame on the old side; None for a zone."""
+    objects: tuple[str, ...]
+    """`object_id` of each tracked object, in order."""
+    count: int
+    """Number of objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """The stored counts of a zone or line."""
+
+    shown: int
+    """Frames with objects in the zone (`occupied_frames`), or `crossings`."""
+    objects: int
+    """Sum of the objects in these frames (`detections`), or `crossings`."""
+
+
+def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, ...]:
+    """Returns the frames or crossings behind a number, by time.
+
+    They include frames that arrived after the counts were built, so they can be more than the stored number until the
+    next build.
+
+    Args:
+        lake: The session.
+        number: The number.
+
+    Raises:
+        PermanentError: A stored table is damaged.
+        TransientError: The store does not answer.
+    """
+    frames = read_frames(_OneDay(lake, number.day), [number.place.source], [number.label], 0, with_tracks=True)
+    if isinstance(number.place, Zone):
+        found = _in_zone(number.place, frames)
+    else:
+        found = _at_line(number.place, number.direction, frames)
+    wanted = (one for one in found if number.hour in (None, one.frame.timestamp.hour))
+    return tuple(sorted(wanted, key=lambda one: (one.frame.timestamp, one.frame.frame_id, one.objects)))
+
+
+def stored_count(lake: "LakeSession", number: PlaceNumber) -> PlaceCount:
+    """Returns the stored number; 0 if nothing was counted. Arguments and errors are those of `find_evidence`."""
+    given = {"day": number.day, "place": number.place.name, "label": number.label, "hour": number.hour}
+    if isinstance(number.place, Zone):
+        ((shown, objects),) = lake.query(_IN_ZONE, given).rows
+    else:
+        ((shown, objects),) = lake.query(_AT_LINE, {**given, "direction": number.direction}).rows
+    return PlaceCount(int(shown), int(objects))
+
+
+def _in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:
+    for frame, inside in standing_in(zone, frames):
+        if inside:
+            yield Evidence(frame, None, tuple(each.track_id for each in inside if each.track_id), len(inside))
+
+
+def _at_line(line: Line, direction: str | None, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:
+    for one in crossings_of(line, frames):
+        if one.direction == direction:
+            yield Evidence(one.after, one.before, (one.track_id,), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneDay:
+    """Queries the tables of one day in a session; leaves out frames without detections, which count nothing."""
+
+    lake: "LakeSession"
+    day: date
+
+    def run(self, sql: str, parameters: Sequence[object] = (), /) -> Iterable[tuple[Any, ...]]:
+        return self.lake.query(_ONE_DAY.format(day=self.day) + sql, parameters).rows

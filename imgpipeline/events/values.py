@@ -1,9 +1,12 @@
-"""What rules are evaluated on, and what they find."""
+"""The input of rules (frames, objects, image changes), and their output: events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+
+TRACKED = ("track_points", "tracks")
+"""The tables that say which detections are the same object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,87 +18,87 @@ class SeenObject:
     confidence: float
     """0 to 1."""
     box_xywh: tuple[float, float, float, float] | None
-    """Left, top, width, height in pixels of the image; may reach beyond it. None in imports without boxes."""
+    """Left, top, width, height in pixels of the image; may extend beyond it. None in imports without boxes."""
     track_id: str | None = None
-    """The object that it is part of; None if it was not tracked. Objects keep it over all slices of a day."""
+    """Id of the tracked object, the same in all slices of a day; None if it was not tracked."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenFrame:
-    """One processed frame, also without detections."""
+    """One processed frame, with or without detections."""
 
     frame_id: str
-    """Names it within its day."""
+    """Id of the frame, unique within its day."""
     source: str
     """The camera, video or folder."""
     timestamp: datetime
     """The frame's own time, UTC."""
     image_path: str
-    """Where the image is stored."""
+    """Path of the stored image."""
     size: tuple[int, int]
     """Width and height of the image in pixels."""
     objects: tuple[SeenObject, ...] = ()
-    """What was found in it."""
+    """Its detections."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameChange:
-    """One frame compared with the one before of the same source."""
+    """The comparison of a frame with the previous frame of its source."""
 
     frame_id: str
-    """The later frame."""
+    """The frame."""
     previous_frame_id: str
-    """The frame before."""
+    """The previous frame."""
     source: str
     """The source of both."""
     timestamp: datetime
-    """Time of the later frame, UTC."""
+    """Time of the frame, UTC."""
     previous_timestamp: datetime
-    """Time of the frame before, UTC."""
+    """Time of the previous frame, UTC."""
     image_path: str
-    """Where the later image is stored."""
+    """Path of the frame's image."""
     previous_image_path: str
-    """Where the image before is stored."""
+    """Path of the previous image."""
     outcome: str
     """`compared`, `sizes_differ` or `unreadable`."""
     norm: float | None
-    """L2 norm of the difference over all values of all pixels; None unless the images were compared."""
+    """L2 norm of the difference over all channels of all pixels; None unless the images were compared."""
     reason: str | None
-    """Why they could not be compared, or None."""
+    """Why the images could not be compared, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a rule found, with its evidence."""
+    """An event that a rule found, with its evidence."""
 
     rule: str
     """Name of the rule."""
     kind: str
     """Kind of the rule."""
     source: str
-    """Where it happened."""
+    """The camera, video or folder."""
     timestamp: datetime
     """Time of the frame with which the rule was met, UTC."""
     started_at: datetime
-    """When what met the rule began, UTC."""
+    """Time of the first frame in which the condition of the rule held, UTC."""
     ended_at: datetime
-    """Last frame of the day for which it held, UTC. It grows while the day does; all else stays."""
+    """Time of the last frame of the day in which it held, UTC; the only field that changes when frames are added."""
     place: str | None
     """The zone or line, or None."""
     label: str | None
-    """Label of the one object, or None."""
+    """Label of the objects, if all have the same, or None."""
     direction: str | None
-    """In which direction the line was crossed, or None."""
+    """Direction in which the line was crossed, or None."""
     value: float | None
-    """What was measured: the count, seconds, or the norm; None if nothing could be."""
+    """The measured value: a count, seconds, or the norm; None if nothing was measured."""
     reason: str
-    """What happened, for a person."""
+    """What happened, as text."""
     frame_ids: tuple[str, ...]
-    """The frames that show it; the last one is that of `timestamp`."""
+    """The frames that show the event; the last one has the time `timestamp`."""
     image_paths: tuple[str, ...]
     """Their images, in the same order."""
     track_ids: tuple[str, ...] = ()
-    """The objects that took part, where they were tracked."""
+    """Ids of the tracked objects that took part."""
 
     @property
     def event_id(self) -> str:
@@ -105,5 +108,5 @@ class Event:
 
 
 def in_order(frames: Sequence[SeenFrame]) -> list[SeenFrame]:
-    """Returns frames by time; those of one time by their names, so that the order never depends on the caller."""
+    """Returns frames by time and id, so the order does not depend on the caller."""
     return sorted(frames, key=lambda frame: (frame.timestamp, frame.frame_id))

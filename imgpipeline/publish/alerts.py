@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from imgpipeline.contracts.keys import alert_key
-from imgpipeline.events.alerts.chain import read_alerts
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.forms import record_of
 from imgpipeline.publish.transactions import Batch, Publisher

@@ -10,7 +10,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import format_time
-from imgpipeline.events.seen_frames import TRACKED
+from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.storage.engine import Engine, identifier

@@ -19,8 +19,7 @@ from typing import Any
 from imgpipeline import __version__
 from imgpipeline.contracts.keys import mqtt_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.events.alerts.chain import read_alerts
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.publish.mqtt_sender import OFFLINE, ONLINE, Message, MqttSender

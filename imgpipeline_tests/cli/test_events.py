@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imgpipeline import Lake
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import parse_rules
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
@@ -18,7 +18,7 @@ from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.cli.command import REPOSITORY, run
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
-from imgpipeline_tests.events.test_day_places import ROAD, STOP, at
+from imgpipeline_tests.events.test_places import ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 

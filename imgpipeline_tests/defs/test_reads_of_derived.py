@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import parse_rules
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit

@@ -1,4 +1,4 @@
-"""The audit finds alerts without an event and events without an alert, and tells them from what had to be so."""
+"""The audit finds alerts without an event and events without an alert, and ignores expected differences."""
 
 import json
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
 from imgpipeline.events.alerts.chain import read_alert
 from imgpipeline.events.alerts.watching import Watch
-from imgpipeline.events.building import build_table
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -78,7 +78,7 @@ def watched(store: ObjectStore, tmp_path: Path, frames: Sequence[Frame] = CROWDE
     look(store, tmp_path, at=NOON + timedelta(minutes=10))
 
 
-def test_alerts_that_match_the_events_are_in_order(store: ObjectStore, tmp_path: Path):
+def test_alerts_that_match_the_events_have_no_differences(store: ObjectStore, tmp_path: Path):
     watched(store, tmp_path)
     assert len(build(store, tmp_path)) == 2
     assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1)
@@ -95,7 +95,7 @@ def test_a_store_without_alerts_has_nothing_to_compare(store: ObjectStore, tmp_p
     [(LATER, "stays without an alert"), (NOON + timedelta(minutes=20), "it is still raised")],
     ids=["too late", "in time"],
 )
-def test_an_event_that_nobody_watched_for_is_found_with_the_next_step(
+def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(
     at: datetime, step: str, store: ObjectStore, tmp_path: Path
 ):
     watched(store, tmp_path, CROWDED[:3])
@@ -106,14 +106,14 @@ def test_an_event_that_nobody_watched_for_is_found_with_the_next_step(
     assert step in difference.next_step
 
 
-def test_an_event_of_the_last_moments_may_still_get_its_alert(store: ObjectStore, tmp_path: Path):
+def test_a_new_event_may_still_get_its_alert(store: ObjectStore, tmp_path: Path):
     watched(store, tmp_path, CROWDED[:3])
     append(writer(store), CROWDED[3:])
     build(store, tmp_path)
     assert audit(store, tmp_path, at=NOON + timedelta(seconds=250)) == AlertAudit(alerts=1, days=1)
 
 
-def test_an_event_whose_frames_were_old_when_they_came_needs_no_alert(store: ObjectStore, tmp_path: Path):
+def test_an_event_in_frames_that_arrived_late_needs_no_alert(store: ObjectStore, tmp_path: Path):
     look(store, tmp_path)
     append(writer(store), [seen(0, 0, 2, processed_after_s=7200)])
     look(store, tmp_path, at=NOON + timedelta(seconds=7201))
@@ -131,14 +131,14 @@ def test_a_late_frame_that_moved_an_event_by_its_cooldown_is_named_as_the_cause(
     assert "imgpipeline alerts show 1" in difference.next_step
 
 
-def test_what_other_rules_have_found_is_not_compared(store: ObjectStore, tmp_path: Path):
+def test_events_of_changed_rules_are_not_compared(store: ObjectStore, tmp_path: Path):
     watched(store, tmp_path)
     build(store, tmp_path, text=CROWD.replace("above = 1", "above = 2"))
     found = audit(store, tmp_path)
     assert (found.differences, found.changed_rules) == ([], 1)  # the alert about two persons
 
 
-def test_a_rule_that_is_watched_from_now_on_had_to_alert_from_then_on(store: ObjectStore, tmp_path: Path):
+def test_a_rule_must_raise_alerts_from_its_first_watch_on(store: ObjectStore, tmp_path: Path):
     both = CROWD + CROWD.replace('"crowd"', '"again"')
     watched(store, tmp_path)
     look(store, tmp_path, text=both, at=NOON + timedelta(minutes=120))
@@ -158,7 +158,7 @@ def test_a_day_whose_events_are_not_built_or_outdated_is_not_compared(store: Obj
     assert audit(store, tmp_path).not_compared == {DAY: "its table `events` is stale"}
 
 
-def test_two_alerts_of_one_event_and_a_missing_number_are_wrong(store: ObjectStore, tmp_path: Path):
+def test_two_alerts_of_one_event_and_a_missing_number_are_errors(store: ObjectStore, tmp_path: Path):
     watched(store, tmp_path)
     build(store, tmp_path)
     second = replace(read_alert(store, 1), number=3)

@@ -1,4 +1,4 @@
-"""Alert numbers have neither holes nor duplicates, and no event has two alerts, whatever races or dies."""
+"""Alert numbers have neither gaps nor duplicates, and no event has two alerts, despite races and kills."""
 
 import multiprocessing
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 
 from imgpipeline.contracts.keys import alert_key
 from imgpipeline.errors import PermanentError, UsageError
-from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge, read_acknowledgements
 from imgpipeline.events.alerts.chain import AlertChain, alert_numbers, read_alert, read_alerts
+from imgpipeline.events.alerts.listing import Acknowledgement, acknowledge, read_acknowledgements
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
     return fresh_store("memory", request)
 
 
-def test_an_event_has_one_alert_whoever_asks_again(store: ObjectStore):
+def test_an_event_has_one_alert_even_if_it_is_appended_again(store: ObjectStore):
     first = AlertChain(store).append(event(1), difference_image="difference.jpg", now=NOW)
     assert first is not None
     assert AlertChain(store).append(event(1), difference_image="difference.jpg", now=NOW) is None
@@ -49,7 +49,7 @@ def test_an_event_has_one_alert_whoever_asks_again(store: ObjectStore):
     assert first.images == (("before", "1.jpg"), ("after", "2.jpg"), ("difference", "difference.jpg"))
 
 
-def test_a_writer_that_lost_a_number_takes_the_next(store: ObjectStore):
+def test_a_writer_that_lost_the_race_for_a_number_takes_the_next(store: ObjectStore):
     slow, fast = AlertChain(store), AlertChain(store)
     slow.append(event(1), difference_image=None, now=NOW)
     fast.append(event(2), difference_image=None, now=NOW)

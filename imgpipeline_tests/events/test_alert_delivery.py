@@ -1,4 +1,4 @@
-"""Alerts reach every target at least once, whatever is away or killed; a storm is one message."""
+"""Alerts reach every target at least once, despite outages and kills; a storm of alerts is one message."""
 
 import json
 import subprocess

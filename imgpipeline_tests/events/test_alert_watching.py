@@ -1,4 +1,4 @@
-"""Live alerts are about the same events as the daily table, whatever the order of looks, restarts and kills."""
+"""Live alerts match the events of the daily table, in any order of looks, restarts and kills."""
 
 import contextlib
 import itertools
@@ -15,9 +15,9 @@ from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.live_day import LiveDay
 from imgpipeline.events.alerts.watching import Watch
-from imgpipeline.events.building import build_table
 from imgpipeline.events.evaluate import evaluate_objects
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
@@ -81,7 +81,7 @@ def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.medium
-def test_live_alerts_are_the_events_of_the_day(store: ObjectStore, tmp_path: Path):
+def test_live_alerts_match_the_events_of_the_day(store: ObjectStore, tmp_path: Path):
     chain, live = writer(store), watch(store, tmp_path)
     assert live.look() == []
     for frame in make_frames(store):
@@ -100,7 +100,7 @@ def test_an_image_change_alert_has_both_images_and_their_difference(store: Objec
     assert all(store.head(path) for alert in alerts for _, path in alert.images)
 
 
-def test_a_restarted_watch_raises_only_what_has_no_alert(store: ObjectStore, tmp_path: Path):
+def test_a_restarted_watch_raises_only_missing_alerts(store: ObjectStore, tmp_path: Path):
     chain, frames = writer(store), make_frames(store)
     append(chain, frames[:5])
     first = watch(store, tmp_path).look()
@@ -130,7 +130,7 @@ def test_old_events_raise_no_alert(store: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.parametrize("fault", ["not stored", "answer lost", "lost against itself"])
-def test_an_event_has_its_alert_after_the_store_failed(fault: str, tmp_path: Path):
+def test_an_event_gets_its_alert_after_a_failure_of_the_store(fault: str, tmp_path: Path):
     store = FaultyStore()
     live = Watch(store, folder_settings(tmp_path), rules(CROWD), lambda: LATER)
     append(writer(store), make_frames(store))
@@ -143,7 +143,7 @@ def test_an_event_has_its_alert_after_the_store_failed(fault: str, tmp_path: Pat
     assert len({alert.event.event_id for alert in alerts}) == 2
 
 
-def test_a_start_takes_over_the_comparisons_of_the_stored_table(store: ObjectStore, tmp_path: Path):
+def test_a_start_reuses_the_comparisons_of_the_stored_table(store: ObjectStore, tmp_path: Path):
     """Frames that Dagster has compared are not read again: a start late in the day costs no images."""
     frames = make_frames(store)
     append(writer(store), frames)
@@ -154,7 +154,7 @@ def test_a_start_takes_over_the_comparisons_of_the_stored_table(store: ObjectSto
 
 
 @pytest.mark.medium
-def test_a_watch_ends_when_nothing_has_happened_for_a_while(store: ObjectStore, tmp_path: Path):
+def test_an_idle_watch_ends(store: ObjectStore, tmp_path: Path):
     append(writer(store), make_frames(store))
     ticks = itertools.count()
     live = Watch(store, folder_settings(tmp_path), rules(RULES), lambda: LATER + timedelta(seconds=next(ticks)))

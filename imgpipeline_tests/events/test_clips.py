@@ -1,4 +1,4 @@
-"""A clip shows the frames around an event with their times; an image that is gone is shown as text."""
+"""A clip shows the frames around an event with their times; a missing image is shown as text."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,9 +10,9 @@ import pytest
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError, UsageError
-from imgpipeline.events.building import build_table
 from imgpipeline.events.clips import Clip, ClipWish, write_event_clip
-from imgpipeline.events.stored_events import read_event, read_events
+from imgpipeline.events.reading import read_event, read_events
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import Event
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
@@ -91,7 +91,7 @@ def test_boxes_are_drawn_and_the_event_is_marked(store: ObjectStore, tmp_path: P
 
 
 @pytest.mark.medium
-def test_a_deleted_image_is_a_frame_that_says_so(store: ObjectStore, tmp_path: Path):
+def test_a_deleted_image_is_shown_as_text(store: ObjectStore, tmp_path: Path):
     for number in (2, 3):
         store.delete(f"images/cam-1/{DAY}/{number}.png")
     write_deleted(store, DeletedImages("cam-1", DAY, NOON + timedelta(days=3), 2, 200, 0, NOON + timedelta(days=3)))
@@ -114,7 +114,7 @@ def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store: Obje
 
 
 @pytest.mark.medium
-def test_frames_of_one_time_are_shown_one_after_the_other(store: ObjectStore, tmp_path: Path):
+def test_frames_with_the_same_time_are_shown_in_sequence(store: ObjectStore, tmp_path: Path):
     event = replace(event_of(store, tmp_path), source="twin")
     image = {"source_image_path": f"images/cam-1/{DAY}/1.png", "timestamp": event.timestamp}
     append(writer(store), [replace(frame(8 + number, source="twin"), **image) for number in (0, 1)])
@@ -123,7 +123,7 @@ def test_frames_of_one_time_are_shown_one_after_the_other(store: ObjectStore, tm
 
 
 @pytest.mark.medium
-def test_what_cannot_be_made_is_an_error_with_the_next_step(store: ObjectStore, tmp_path: Path):
+def test_a_clip_that_cannot_be_made_is_an_error_with_the_next_step(store: ObjectStore, tmp_path: Path):
     settings, event = folder_settings(tmp_path), event_of(store, tmp_path)
     with pytest.raises(UsageError, match=r"expected \.mp4 or \.gif"):
         write(store, tmp_path, "clip.avi")

@@ -1,4 +1,4 @@
-"""Rules find events in frames; what comes later never changes an event that was found."""
+"""Rules find events in frames; later frames never change an event."""
 
 from collections.abc import Sequence
 from datetime import UTC, timedelta
@@ -46,13 +46,13 @@ def test_a_zone_is_occupied_from_the_first_to_the_last_frame_with_an_object_in_i
     assert [(e.place, e.label, e.value, e.reason) for e in events] == [("yard", "person", 1, "1 object in yard")] * 2
 
 
-def test_short_interruptions_are_bridged_and_pauses_without_frames_are_not():
+def test_short_interruptions_are_bridged_but_gaps_without_frames_are_not():
     frames = [seen(0, IN_YARD), seen(1), seen(2, IN_YARD), seen(3), seen(4), seen(5, IN_YARD), seen(99, IN_YARD)]
     assert seconds_after_noon(found(occupancy(bridge_s=2), frames)) == [(0, 0, 2), (5, 5, 5), (99, 99, 99)]
     assert seconds_after_noon(found(occupancy(bridge_s=3), frames)) == [(0, 0, 5), (99, 99, 99)]
 
 
-def test_a_count_has_to_be_high_for_long_enough():
+def test_a_count_must_be_high_for_long_enough():
     two = (IN_YARD, OUTSIDE)
     frames = [seen(0, *two), seen(4, *two), seen(5), seen(6, *two), seen(9, *two), seen(16, *two), seen(17, *two)]
     (event,) = found(count(seconds=10), frames)
@@ -79,13 +79,13 @@ def test_labels_confidence_and_sources_choose_what_counts():
     assert [event.source for event in found(count(sources=("cam-2",)), both)] == ["cam-2"]
 
 
-def test_hours_are_those_of_the_site():
+def test_hours_are_in_the_time_zone_of_the_site():
     rule = occupancy(hours="17:30-06:00")
     assert found(rule, [seen(0, IN_YARD)]) == []
     assert len(found(rule, [seen(0, IN_YARD)], ZoneInfo("Asia/Kolkata"))) == 1  # 17:30 there
 
 
-def test_a_cooldown_begins_with_an_event():
+def test_a_cooldown_starts_with_an_event():
     frames = [seen(second, *([IN_YARD] if second % 2 == 0 else [])) for second in range(12)]
     assert seconds_after_noon(found(occupancy(cooldown_s=4), frames)) == [(0, 0, 0), (4, 4, 4), (8, 8, 8)]
 
@@ -95,7 +95,7 @@ def test_an_object_without_a_track_never_dwells():
     assert found(rule, [seen(second, IN_YARD) for second in range(10)]) == []
 
 
-def test_each_tracked_object_dwells_for_itself():
+def test_each_tracked_object_dwells_separately():
     rule = DwellTimeRule(name="loiters", kind="dwell_time", zone="yard", seconds=5)
     first, second = standing(50, 80, track="a"), standing(150, 80, track="b")
     frames = [seen(n, *([first] if n < 4 else [second])) for n in range(10)]
@@ -120,7 +120,7 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=["occupied", "cooldown", "count", "absence"])
 @given(steps=COUNTS, data=st.data())
-def test_events_of_a_day_that_goes_on_stay_as_they_were_found(rule, steps, data: st.DataObject):
+def test_later_frames_do_not_change_earlier_events(rule, steps, data: st.DataObject):
     frames = frames_of(steps)
     cut = data.draw(st.integers(0, len(frames)))
     early, late = found(rule, frames[:cut]), found(rule, frames)
@@ -137,7 +137,7 @@ def test_the_order_in_which_frames_are_given_does_not_matter(rule, steps, data: 
 
 
 @given(steps=COUNTS)
-def test_events_are_named_by_rule_and_evidence(steps):
+def test_event_ids_depend_on_rule_and_evidence(steps):
     events = found(count(), frames_of(steps))
     assert len({event.event_id for event in events}) == len(events)
     others = found(count(name="another"), frames_of(steps))
@@ -145,7 +145,7 @@ def test_events_are_named_by_rule_and_evidence(steps):
 
 
 @given(steps=COUNTS, seconds=st.floats(0, 100))
-def test_a_count_is_found_as_a_plain_loop_finds_it(steps, seconds: float):
+def test_a_count_rule_agrees_with_a_plain_loop(steps, seconds: float):
     frames = frames_of(steps)
     expected, start = [], None
     for before, frame in zip([None, *frames], frames, strict=False):

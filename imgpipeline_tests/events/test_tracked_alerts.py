@@ -8,9 +8,9 @@ import pytest
 
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import Watch
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -42,7 +42,7 @@ def build(store: ObjectStore, tmp_path: Path, given: Rules, now: datetime) -> No
 
 
 @pytest.mark.medium
-def test_dwelling_and_crossing_alert_after_each_build_and_the_other_rules_before(store: ObjectStore, tmp_path: Path):
+def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_before(store: ObjectStore, tmp_path: Path):
     live = Watch(store, folder_settings(tmp_path), RULES, lambda: at(33))
     chain, frames = writer(store), film(at(5), at(32), CARS)
     before: list[str] = []
@@ -61,7 +61,7 @@ def test_dwelling_and_crossing_alert_after_each_build_and_the_other_rules_before
 
 
 @pytest.mark.medium
-def test_a_watch_that_starts_after_the_build_alerts_of_tracked_events_once(store: ObjectStore, tmp_path: Path):
+def test_a_watch_that_starts_after_the_build_raises_one_alert_per_tracked_event(store: ObjectStore, tmp_path: Path):
     append(writer(store), film(at(5), at(32), CARS))
     build(store, tmp_path, RULES, at(33))
     wanted = {event.event_id for event in read_events(store, folder_settings(tmp_path), DAY)}

@@ -1,11 +1,10 @@
-"""Rules about single objects follow them over slices by the stored tracks."""
+"""Rules about tracked objects follow them across slices by the stored tracks."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from imgpipeline.events.building import build_table
-from imgpipeline.events.day_events import DayEvents
+from imgpipeline.events.rule_tables import DayEvents, build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.schema import EVENTS
@@ -50,7 +49,7 @@ def build(store: ObjectStore, given=RULES) -> list[tuple]:
 
 
 @pytest.mark.medium
-def test_an_object_dwells_and_crosses_over_the_border_of_slices(store: ObjectStore):
+def test_an_object_dwells_and_crosses_across_slices(store: ObjectStore):
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     assert build(store) == [
         ("crosses", at(18, 20), at(21, 40), "out", None, "car", [OBJECT]),
@@ -60,7 +59,7 @@ def test_an_object_dwells_and_crosses_over_the_border_of_slices(store: ObjectSto
 
 
 @pytest.mark.medium
-def test_without_tracks_nobody_dwells_or_crosses_and_new_tracks_make_events_stale(store: ObjectStore):
+def test_without_tracks_no_object_dwells_or_crosses_and_new_tracks_make_events_stale(store: ObjectStore):
     entry = DayEvents(store, Settings(), RULES, DAY, NOON)
     assert build(store) == []
     assert state_of(entry) is State.CURRENT

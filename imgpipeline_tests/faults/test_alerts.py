@@ -17,9 +17,9 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.events.alerts.chain import alert_numbers, read_alerts
 from imgpipeline.events.alerts.delivery import undelivered_numbers
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import load_rules
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import open_store

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import parse_rules
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore

@@ -15,8 +15,8 @@ from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.previews import show_picture, show_table
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.events.alerts.undelivered import Undelivered, find_undelivered
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.chain import Alert
+from imgpipeline.events.alerts.delivery import Undelivered, find_undelivered
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

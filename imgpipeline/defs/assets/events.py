@@ -19,6 +19,7 @@ from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.schemas import table_metadata
 from imgpipeline.defs.versions import Built
 from imgpipeline.events.recipe import events_recipe
+from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import (
     DETECTIONS,
@@ -38,7 +39,6 @@ from imgpipeline.settings import Settings, load_settings
 if TYPE_CHECKING:
     from imgpipeline.events.configuration import Rules
 
-TRACKED = ("track_points", "tracks")
 _UPSTREAM = {
     FRAME_CHANGES.name: [dg.AssetKey(FRAMES.name)],
     EVENTS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED, FRAME_CHANGES.name)],
@@ -117,7 +117,7 @@ def _build(
     table: Table, store: ObjectStore, day: date, rules: "Rules", settings: Settings, *, force: bool, keeps_rules: bool
 ) -> Built:
     """Builds a table of a day; returns its version and what the UI shows of it."""
-    from imgpipeline.events.building import build_table  # noqa: PLC0415 - as above
+    from imgpipeline.events.rule_tables import build_table  # noqa: PLC0415 - as above
 
     done = build_table(
         store, day, table, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now()

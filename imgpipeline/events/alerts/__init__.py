@@ -1,1 +1,1 @@
-"""Alerts: numbered events that someone is notified about."""
+"""Alerts: numbered events, each delivered to the targets that its rule notifies."""

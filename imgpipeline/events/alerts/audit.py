@@ -1,7 +1,7 @@
-"""Compares alerts with the events of the days that they belong to.
+"""Compares alerts with the stored events of their days.
 
-Late frames, repairs and new rules can change the events of a day after its alerts were raised, so a difference is
-listed with its cause and the next step; it is not an error. A damaged alert, or two alerts of one event, are errors.
+Late frames, repairs and new rules can change the events of a day after its alerts were raised, so a difference is not
+an error; it is listed with its cause and the next step. Damaged alerts and two alerts of one event are errors.
 """
 
 from collections import defaultdict
@@ -14,13 +14,12 @@ from pydantic import ValidationError
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.events.alerts.chain import read_alerts
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
 from imgpipeline.events.configuration import Rules, read_rules
-from imgpipeline.events.day_events import DayEvents
 from imgpipeline.events.day_of_rules import RULES
-from imgpipeline.events.stored_events import read_events
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.build.summary_inputs import list_versions, open_tables, stored_key
@@ -30,9 +29,9 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _RESTART_S = 60.0
-"""A rule that was replaced sooner after an event may not have been looked at."""
+"""If a rule changes sooner after a frame was processed, the watch may not have evaluated it for that frame."""
 _PENDING_S = 120.0
-"""An event that is newer than this may still get its alert."""
+"""A newer event may still get its alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +39,31 @@ class Difference:
     """An alert without an event, or an event without an alert."""
 
     what: str
-    """Which, and the cause if it is known."""
+    """The alert or event, and the cause if known."""
     next_step: str
     """What to do."""
 
     def __str__(self) -> str:
-        """Returns both, for a person."""
+        """Returns both as text."""
         return f"{self.what} Next: {self.next_step}."
 
 
 @dataclass(slots=True)
 class AlertAudit:
-    """What the comparison has found."""
+    """The result of the comparison."""
 
     alerts: int = 0
-    """All alerts."""
+    """Number of alerts."""
     days: int = 0
-    """Days that were compared."""
+    """Number of days that were compared."""
     differences: list[Difference] = field(default_factory=list)
-    """What does not match."""
+    """Alerts without an event, and events without an alert."""
     changed_rules: int = 0
-    """Alerts and events that were left out, since the rules were others when they were raised or built."""
+    """Number of differences that are ignored because the rule changed between alert and build."""
     not_compared: dict[date, str] = field(default_factory=dict)
-    """Days that could not be compared, and why."""
+    """Days that could not be compared, with the reason."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong with the alerts themselves."""
+    """Errors in the alerts themselves."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry `alerts` of `imgpipeline audit --json`."""
@@ -114,7 +113,7 @@ def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> Al
 
 
 def _current_rules(store: ObjectStore, settings: Settings) -> Rules:
-    """Returns the rules as they are now; none if they are wrong: days that are over have their own."""
+    """Returns the current rules; none if they are invalid, since past days have their own."""
     try:
         return read_rules(settings, store)
     except ConfigurationError:
@@ -142,11 +141,11 @@ class _Day:
     """The comparison of one day."""
 
     entry: DayEvents
-    """The day's events, stored and current."""
+    """The day's events as a derived object."""
     known: Sequence[WatchedRules]
-    """Which rules were watched when."""
+    """All records of watched rules."""
     report: AlertAudit
-    """Where the findings go."""
+    """The report to fill."""
 
     def compare(self, alerts: Sequence[Alert]) -> None:
         store, settings, day = self.entry.store, self.entry.settings, self.entry.day
@@ -176,7 +175,7 @@ class _Day:
                 self._judge(event, recipes, processed.get(event.frame_ids[-1]) or event.timestamp)
 
     def _judge(self, event: Event, recipes: Mapping[str, str], processed_at: datetime) -> None:
-        """Adds an event without an alert to the findings, if a watch had to raise one."""
+        """Reports an event without an alert, if a watch should have raised one."""
         if not is_watched(self.known, event.rule, recipes[event.rule], processed_at, _RESTART_S):
             self.report.changed_rules += 1
             return
@@ -192,7 +191,7 @@ class _Day:
         self.report.differences.append(Difference(what, step))
 
     def _processed(self) -> dict[str, datetime | None]:
-        """Returns when the outcome of each frame of the day was ready; None where an import does not say."""
+        """Returns when each frame of the day was processed; None if an import does not say."""
         store, memory = self.entry.store, self.entry.settings.duckdb_memory
         with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as engine:
             return dict(engine.run("SELECT frame_id, processing_timestamp FROM frames"))
@@ -213,11 +212,11 @@ def _near(event: Event, cooldown_s: float, others: Iterable[Event]) -> Event | N
 
 def _without_event(alert: Alert, near: Event | None) -> Difference:
     cause = (
-        f"event {near.event_id} is within the cooldown of its rule: frames that arrived later have moved it."
+        f"event {near.event_id} is within the cooldown of its rule, because frames that arrived later moved it."
         if near
-        else "frames that arrived later, or a repair, have changed the day."
+        else "frames that arrived later, or a repair, changed the day."
     )
-    step = f"look at `imgpipeline alerts show {alert.number}`, and acknowledge it if nothing is to be done"
+    step = f"run `imgpipeline alerts show {alert.number}`, and acknowledge the alert if there is nothing to do"
     return Difference(f"Alert {alert.number} ({_shown(alert.event)}) has no event: {cause}", step)
 
 

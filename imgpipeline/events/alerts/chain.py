@@ -1,18 +1,20 @@
-"""The alert chain: `alerts/{number}.json`, from 1 without holes, each event at most once.
+"""The alert chain: `alerts/{number}.json`, numbered from 1 without gaps, with at most one alert per event.
 
-A writer reads every alert up to the end before it writes one there, create-only. If another writer takes the number
-first, it reads that alert too and tries the next number, unless the other one was about the same event.
+A writer reads every alert up to the end, then creates the next one if no object exists under its key. If another writer
+was first, it reads that alert and tries the next number, unless that alert is about the same event.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
+from typing import Any
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import ALERTS, alert_key, parse_number
+from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.events.alerts.numbered import create_object, read_object
-from imgpipeline.events.alerts.values import Alert
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -20,13 +22,73 @@ from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 _AHEAD = 64
+_TIMES = ("timestamp", "started_at", "ended_at")
+_LISTS = ("frame_ids", "image_paths", "track_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A numbered event."""
+
+    number: int
+    """Number, from 1 without gaps."""
+    event: Event
+    """The event, with `ended_at` as known at `raised_at`."""
+    difference_image: str | None
+    """Key of the difference image of an image change, or None."""
+    raised_at: datetime
+    """Time at which the alert was written, UTC."""
+    writer: str
+    """Random id of the process that wrote it, which distinguishes it from another writer's alert."""
+    notify: tuple[str, ...] = ()
+    """Names of the targets that its rule notified at that time; empty: all targets."""
+
+    @property
+    def images(self) -> tuple[tuple[str, str], ...]:
+        """Name (`before`, `after`, `difference` or `image`) and path of each image."""
+        paths = self.event.image_paths
+        names = ("before", "after") if self.event.kind == "image_change" else tuple("image" for _ in paths)
+        difference = (("difference", self.difference_image),) if self.difference_image else ()
+        return (*zip(names, paths, strict=False), *difference)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the alert as one JSON object."""
+        event = asdict(self.event)
+        times = {name: format_time(event[name]) for name in _TIMES}
+        lists = {name: list(event[name]) for name in _LISTS}
+        return {
+            "number": self.number,
+            "event_id": self.event.event_id,
+            **event,
+            **times,
+            **lists,
+            "difference_image": self.difference_image,
+            "raised_at": format_time(self.raised_at),
+            "writer": self.writer,
+            "notify": list(self.notify),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Alert":
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for any other data."""
+        event = {each.name: data[each.name] for each in fields(Event)}
+        event |= {name: parse_time(event[name]) for name in _TIMES}
+        event |= {name: tuple(event[name]) for name in _LISTS}
+        return cls(
+            number=int(data["number"]),
+            event=Event(**event),
+            difference_image=data["difference_image"],
+            raised_at=parse_time(data["raised_at"]),
+            writer=str(data["writer"]),
+            notify=tuple(data.get("notify", ())),  # missing in alerts of the first release
+        )
 
 
 class AlertChain:
-    """The alerts as one process has read them; for one thread at a time."""
+    """The alerts that one process has read; for one thread at a time."""
 
     def __init__(self, store: ObjectStore) -> None:
-        """Begins with nothing read."""
+        """Starts without any alerts; `catch_up` and `append` read them."""
         self._store = store
         self._writer = uuid4().hex
         self._event_ids: set[str] = set()
@@ -35,7 +97,7 @@ class AlertChain:
         self.by_day: Counter[date] = Counter()
 
     def catch_up(self) -> None:
-        """Reads the alerts that others have written since the last call.
+        """Reads the alerts that other processes have written since the last call.
 
         Raises:
             PermanentError: An alert is damaged, or numbers are missing.
@@ -46,7 +108,7 @@ class AlertChain:
         self._is_read = True
 
     def has(self, event: Event) -> bool:
-        """Whether an event has an alert, as far as the chain was read."""
+        """Whether an event has one of the alerts that were read."""
         return event.event_id in self._event_ids
 
     def append(
@@ -55,10 +117,10 @@ class AlertChain:
         """Writes an alert for an event at the end of the chain, unless the event already has one.
 
         Args:
-            event: What happened.
-            difference_image: Key of the image of the difference, or None.
-            now: Time of writing, UTC.
-            notify: Names of the targets that get it; empty: all.
+            event: The event.
+            difference_image: Key of the difference image, or None.
+            now: The clock, UTC.
+            notify: Names of the targets that get the alert; empty: all.
 
         Returns:
             The alert; None if the event already has one.
@@ -97,7 +159,7 @@ def alert_numbers(store: ObjectStore, *, after: int = 0) -> list[int]:
     listed = {number for number in found if number is not None and number > after}
     numbers = range(after + 1, max(listed, default=after) + 1)
     for number in numbers:
-        # A folder's listing may leave out an alert that was written meanwhile, and show the next one.
+        # The listing of a folder may miss an alert that is being written, and show the next one.
         if number not in listed and store.head(alert_key(number)) is None:
             raise PermanentError(
                 f"Alert {number} is missing in {store.url}/{ALERTS}, which has alert {numbers[-1]}.",
@@ -121,7 +183,7 @@ def read_alert(store: ObjectStore, number: int) -> Alert:
     """Returns one alert.
 
     Raises:
-        UsageError: There is no alert of this number.
+        UsageError: There is no alert with this number.
         PermanentError: It is damaged.
         TransientError: The store does not answer.
     """
@@ -129,7 +191,7 @@ def read_alert(store: ObjectStore, number: int) -> Alert:
     try:
         alert = Alert.from_json(read_object(store, key))
     except ObjectMissingError:
-        raise UsageError(f"There is no alert {number}.", next_step="imgpipeline alerts list") from None
+        raise UsageError(f"There is no alert {number}.", next_step="run `imgpipeline alerts list`") from None
     except (KeyError, TypeError, ValueError):
         alert = None
     if alert is None or alert.number != number:

@@ -1,10 +1,13 @@
-"""Delivers alerts through apprise, at least once to each target that a rule notifies; every attempt is recorded.
+"""Delivers alerts through apprise at least once to each target that a rule notifies, and records every attempt.
 
 A message carries the alert's `event_id` as its idempotency key: if a process dies between sending and recording, the
-next one sends the same message again with the same key.
+next process sends the same message again with the same key.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -12,11 +15,11 @@ from typing import Any
 
 from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.events.alerts.chain import alert_numbers, read_alert
+from imgpipeline.contracts.times import Clock, format_time, parse_time
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
-from imgpipeline.events.alerts.values import Alert
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -24,20 +27,25 @@ from imgpipeline.settings import Settings
 _FIRST_PAUSE_S = 10.0
 _LONGEST_PAUSE_S = 900.0
 _LISTED_IN_SUMMARY = 10
+_POLL_S = 2.0
+_LOG = logging.getLogger(__name__)
+_READ = 50
+"""Maximum number of undelivered alerts whose attempts are read, oldest first; newer ones usually fail alike."""
+_UNTRIED_LIMIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to deliver an alert to all targets that lack it."""
+    """One attempt to deliver an alert to all targets that do not have it."""
 
     at: datetime
-    """When, UTC."""
+    """Time of the attempt, UTC."""
     accepted: tuple[str, ...]
-    """Names of the targets that accepted it."""
+    """Names of the targets that accepted the alert."""
     failed: tuple[str, ...]
-    """Names of the targets that did not, and names in rules that no target has."""
+    """Names of the targets that did not accept it, and names in the rule that no target has."""
     alerts: int
-    """How many alerts the message was about; more than one in a summary."""
+    """Number of alerts in the message; more than one in a summary."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Attempt":
@@ -52,36 +60,36 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one pass has done."""
+    """The result of one pass."""
 
     delivered: int
-    """Alerts that every target has now."""
+    """Alerts that all their targets have now."""
     failed: int
-    """Alerts that a target did not accept; they are tried again."""
+    """Alerts that a target did not accept; they are sent again later."""
     waiting: int
     """Alerts whose next attempt is not due yet."""
 
 
 @dataclass(slots=True)
 class MessagePace:
-    """How many messages one process may still send."""
+    """Limits the messages that one process sends."""
 
     per_minute: int
-    """At most this many in 60 seconds."""
+    """Maximum number of messages in 60 seconds."""
     _sent: list[datetime] = field(default_factory=list)
 
     def allowance(self, now: datetime) -> int:
-        """Returns how many messages may be sent now."""
+        """Returns the number of messages that may be sent now."""
         self._sent = [at for at in self._sent if now - at < timedelta(minutes=1)]
         return max(0, self.per_minute - len(self._sent))
 
     def take(self, now: datetime) -> None:
-        """Notes that a message is sent."""
+        """Records that a message is sent."""
         self._sent.append(now)
 
 
 def undelivered_numbers(store: ObjectStore) -> list[int]:
-    """Returns the numbers of the alerts that some target may lack, sorted: two listings.
+    """Returns the sorted numbers of the alerts that some target may not have; takes two listings.
 
     Raises:
         PermanentError: Numbers of alerts are missing.
@@ -92,10 +100,10 @@ def undelivered_numbers(store: ObjectStore) -> list[int]:
 
 
 def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
-    """Returns the attempts to deliver an alert, in their order.
+    """Returns the attempts to deliver an alert, in order.
 
     Raises:
-        PermanentError: One is damaged.
+        PermanentError: A record is damaged.
         TransientError: The store does not answer.
     """
     return [Attempt.from_json(entry) for entry in read_entries(store, attempts_prefix(number))]
@@ -104,17 +112,17 @@ def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
 def deliver(
     store: ObjectStore, settings: Settings, *, now: datetime, is_retry: bool = False, pace: MessagePace | None = None
 ) -> Delivery:
-    """Sends the alerts that are due to the targets that lack them; more than a few as one summary.
+    """Sends each alert that is due to the targets that do not have it; sends a summary if there are too many alerts.
 
     Args:
         store: The object store.
-        settings: The targets, and how many messages they get.
+        settings: The targets, and the limit of messages per minute.
         now: Time of the attempt, UTC.
-        is_retry: Try now what waits for its next attempt.
-        pace: How many messages this process may still send; default: as many as the settings allow in a minute.
+        is_retry: Also send alerts whose next attempt is not due yet.
+        pace: Limits the messages of this process; default: the limit in the settings, starting now.
 
     Raises:
-        ConfigurationError: A target is no URL that apprise knows.
+        ConfigurationError: apprise does not support a target's URL.
         PermanentError: A stored object is damaged.
         TransientError: The store does not answer.
     """
@@ -144,7 +152,7 @@ def deliver(
 
 
 def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
-    """Records an attempt; returns whether all targets have the alert now."""
+    """Records an attempt; returns whether all targets of the alert have it now."""
     append_entry(store, attempts_prefix(number), attempt.to_json())
     if attempt.failed:
         return False
@@ -158,7 +166,7 @@ def _lacking(targets: Sequence[Target], alert: Alert, attempts: Iterable[Attempt
 
 
 def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
-    """Returns when an alert that some target lacks is due again, UTC; None: at once."""
+    """Returns when the next attempt to deliver an alert is due, UTC; None: now."""
     if not attempts:
         return None
     pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(len(attempts) - 1, 20), _LONGEST_PAUSE_S)
@@ -171,7 +179,7 @@ def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
 
 
 def _message(alerts: Sequence[Alert]) -> tuple[str, str]:
-    """Returns title and body of the message about one alert or several."""
+    """Returns title and body of the message about one or more alerts."""
     if len(alerts) == 1:
         return f"Alert {alerts[0].number}: {alerts[0].event.rule} at {alerts[0].event.source}", _body(alerts[0])
     first, last = alerts[0].number, alerts[-1].number
@@ -194,3 +202,89 @@ def _body(alert: Alert) -> str:
 
 def _key_of(alerts: Sequence[Alert]) -> str:
     return sha256(" ".join(alert.event.event_id for alert in alerts).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def delivering(store: ObjectStore, settings: Settings, clock: Clock) -> Iterator[None]:
+    """Delivers alerts in a thread while the block runs, and once more at its end; does nothing without targets.
+
+    A thread, so a slow target does not delay new alerts. Failures are logged and retried.
+
+    Raises:
+        ConfigurationError: apprise does not support a target's URL.
+    """
+    if not read_targets(settings):
+        yield
+        return
+    stop, pace = threading.Event(), MessagePace(settings.alert_messages_per_minute)
+
+    def loop() -> None:
+        is_last = False
+        while not is_last:
+            is_last = stop.wait(_POLL_S)
+            try:
+                done = deliver(store, settings, now=clock(), pace=pace)
+                if done.failed:
+                    _LOG.warning("%d alerts were not delivered. The next attempts follow.", done.failed)
+            except (PermanentError, TransientError) as error:
+                _LOG.warning("%s", error)
+
+    thread = threading.Thread(target=loop, name="alert delivery")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """The alerts that some target does not have."""
+
+    numbers: tuple[int, ...]
+    """Their numbers, sorted."""
+    late: tuple[int, ...]
+    """Numbers of the alerts that a target refused, or that were not sent within a minute."""
+    retry_at: datetime | None
+    """When the next attempt is due, UTC; None if all alerts are delivered."""
+    said: str
+    """A sentence for people."""
+
+
+def find_undelivered(store: ObjectStore, settings: Settings, *, now: datetime) -> Undelivered:
+    """Finds the alerts that some target does not have; without targets there are none.
+
+    Args:
+        store: The object store.
+        settings: The targets.
+        now: The clock, UTC.
+
+    Raises:
+        ConfigurationError: apprise does not support a target's URL.
+        PermanentError: A stored object is damaged, or numbers are missing.
+        TransientError: The store does not answer.
+    """
+    if not read_targets(settings):
+        return Undelivered((), (), None, "IMGPIPELINE_ALERT_TARGETS is not set, so alerts are stored but not sent.")
+    numbers = undelivered_numbers(store)
+    late, due = [], []
+    for number in numbers[:_READ]:
+        attempts = read_attempts(store, number)
+        due_at = next_attempt_at(attempts)
+        raised_at = None if due_at else read_alert(store, number).raised_at
+        due.append(due_at or now)
+        if raised_at is None or now - raised_at > _UNTRIED_LIMIT:
+            late.append(number)
+    return Undelivered(tuple(numbers), tuple(late), min(due, default=None), _said(numbers, late))
+
+
+def _said(numbers: list[int], late: list[int]) -> str:
+    if not numbers:
+        return "Every target has every alert."
+    if not late:
+        return f"{counted(len(numbers), 'new alert')} not delivered yet."
+    return (
+        f"{counted(len(numbers), 'alert')} not delivered to every target, such as alert {late[0]}; retried later. "
+        f"`imgpipeline alerts show {late[0]} --json` lists the attempts; `imgpipeline alerts test` tests the targets."
+    )

@@ -1,20 +1,38 @@
-"""Alerts with their delivery attempts and acknowledgements."""
+"""Lists alerts with their delivery attempts, and records acknowledgements: who has seen an alert."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.contracts.keys import delivered_key
-from imgpipeline.contracts.times import format_time
-from imgpipeline.events.alerts.acknowledging import Acknowledgement, read_acknowledgements
-from imgpipeline.events.alerts.chain import alert_numbers, read_alert
+from imgpipeline.contracts.keys import acknowledgements_prefix, delivered_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
-from imgpipeline.events.alerts.values import Alert
+from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 _AHEAD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person's note that they have seen an alert."""
+
+    by: str
+    """Name of the person."""
+    at: datetime
+    """Time, UTC."""
+    note: str
+    """The note; may be empty."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Acknowledgement":
+        """Reads what `acknowledge` wrote."""
+        return cls(str(data["by"]), parse_time(data["at"]), str(data["note"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +44,16 @@ class ListedAlert:
     is_delivered: bool
     """Whether every target has accepted it."""
     attempts: tuple[Attempt, ...]
-    """The attempts to deliver it, in their order."""
+    """The attempts to deliver it, in order."""
     acknowledgements: tuple[Acknowledgement, ...]
-    """Who has seen it, in their order."""
+    """The acknowledgements, in order."""
 
     @classmethod
     def read(cls, store: ObjectStore, number: int) -> "ListedAlert":
         """Reads one alert with its delivery attempts and acknowledgements.
 
         Raises:
-            UsageError: There is no alert of this number.
+            UsageError: There is no alert with this number.
             PermanentError: A stored object is damaged.
             TransientError: The store does not answer.
         """
@@ -48,14 +66,14 @@ class ListedAlert:
 
     @property
     def named_images(self) -> list[tuple[str, str]]:
-        """A file name without suffix for each image, and where it is stored."""
+        """A file name without suffix for each image, and the path of the stored image."""
         return [
             (f"alert-{self.alert.number:010d}-{position}-{name}", path)
             for position, (name, path) in enumerate(self.alert.images, start=1)
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all of it as one JSON object."""
+        """Returns the alert, attempts and acknowledgements as one JSON object."""
         return {
             **self.alert.to_json(),
             "delivered": "yes" if self.is_delivered else "no",
@@ -70,11 +88,11 @@ class ListedAlert:
 def list_alerts(
     store: ObjectStore, *, limit: int | None = None, before: int | None = None
 ) -> tuple[list[ListedAlert], int]:
-    """Returns the latest alerts, the latest first, and how many there are in all.
+    """Returns the latest alerts, latest first, and the total number of alerts.
 
     Args:
         store: The object store.
-        limit: At most this many, from 1; None: all.
+        limit: Maximum number of alerts, from 1; None: all.
         before: Only alerts with a lower number.
 
     Raises:
@@ -88,14 +106,37 @@ def list_alerts(
 
 
 def write_image(images: ImageReader, path: str, folder: Path, name: str) -> Path:
-    """Writes a stored image to a folder under a name with the image's own suffix, and returns the file.
+    """Writes a stored image to a folder, adds the suffix of the image to the name, and returns the file.
 
     Raises:
-        BadInputError: The image is gone or too large.
+        BadInputError: The image is missing or too large.
         TransientError: The store does not answer.
-        ForbiddenError: The store refuses everything.
+        ForbiddenError: The store refuses access.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}{Path(path).suffix or '.jpg'}"
     file.write_bytes(images.read(path).data)
     return file
+
+
+def acknowledge(store: ObjectStore, number: int, given: Acknowledgement) -> None:
+    """Adds an acknowledgement to an alert; earlier ones stay.
+
+    Raises:
+        UsageError: There is no alert with this number.
+        PermanentError: The alert is damaged.
+        TransientError: The store does not answer.
+    """
+    read_alert(store, number)
+    content = {"by": given.by, "at": format_time(given.at), "note": given.note}
+    append_entry(store, acknowledgements_prefix(number), content)
+
+
+def read_acknowledgements(store: ObjectStore, number: int) -> list[Acknowledgement]:
+    """Returns the acknowledgements of an alert, in order.
+
+    Raises:
+        PermanentError: An acknowledgement is damaged.
+        TransientError: The store does not answer.
+    """
+    return [Acknowledgement.from_json(entry) for entry in read_entries(store, acknowledgements_prefix(number))]

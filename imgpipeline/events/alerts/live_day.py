@@ -1,8 +1,7 @@
-"""The frames of one UTC day as the ledger has them so far, and the events that rules find in them.
+"""Finds the events of one UTC day in the frames that the ledger has so far.
 
-The functions that find events are those of the daily build, on the same frames: they give the same event ids. A look
-evaluates only the frames that are new. A frame that is late, or replaces another one, makes its source's whole day be
-evaluated again.
+It uses the functions of the daily build on the same frames, so event ids are the same. Each look evaluates only new
+frames; after a frame that is late or replaces another one, it evaluates the whole day of that source again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ _Pair = tuple[StoredFrame, StoredFrame]
 
 
 class _LiveRule:
-    """One rule at one source, as far as the frames have been evaluated."""
+    """One rule at one source, with the state after the last evaluated frame."""
 
     def __init__(self, rules: Rules, rule: Rule, zone: tzinfo) -> None:
         place = rules.place_of(rule)
@@ -35,7 +34,7 @@ class _LiveRule:
         )
 
     def take(self, frames: Iterable[Frame], changes: Iterable[FrameChange]) -> list[Event]:
-        """Takes the next frames with their comparisons, and returns the events that are new or still going on."""
+        """Takes the next frames and their comparisons, and returns the events that are new or have not ended."""
         found: list[Event | None] = []
         if isinstance(self._rule, ImageChangeRule):
             found += [change_event(self._rule, change) for change in changes]
@@ -47,21 +46,21 @@ class _LiveRule:
 
 @dataclass(slots=True)
 class _LiveSource:
-    """The frames of one source, and what was found in them."""
+    """The frames of one source, and the state of its rules."""
 
     frames: dict[str, tuple[tuple[Any, ...], Frame]] = field(default_factory=dict)
-    """The frame that the day tables take of each id, with its rank."""
+    """The frame that the day tables keep for each id, with its rank."""
     new: list[Frame] = field(default_factory=list)
-    """Those that were not evaluated."""
+    """Frames that were not evaluated yet."""
     is_late: bool = False
-    """Whether all have to be evaluated again."""
+    """Whether all frames must be evaluated again."""
     last: Frame | None = None
-    """The last one that was evaluated."""
+    """The last evaluated frame."""
     rules: list[_LiveRule] = field(default_factory=list)
-    """The rules that look at this source."""
+    """The rules that apply to this source."""
 
     def add(self, rank: tuple[Any, ...], frame: Frame) -> None:
-        """Adds a frame; of several with one id, the one of the least rank stays."""
+        """Adds a frame; of several with the same id, keeps the one with the lowest rank."""
         known = self.frames.get(frame.frame_id)
         if known is not None and known[0] <= rank:
             return
@@ -77,13 +76,13 @@ class LiveDay:
     def __init__(
         self, rules: Rules, settings: Settings, images: ImageReader, compared: Iterable[FrameChange] = ()
     ) -> None:
-        """Begins without frames.
+        """Starts without frames.
 
         Args:
-            rules: The rules; those that follow tracks are left out.
-            settings: Have the time zone of hours.
-            images: Reads the images that are compared.
-            compared: Comparisons that are known already.
+            rules: The rules; rules about tracked objects are ignored.
+            settings: Has the time zone of hours.
+            images: Reads the images to compare.
+            compared: Comparisons that are already known.
         """
         self._rules = rules
         self._zone = find_timezone(settings.timezone)
@@ -92,16 +91,16 @@ class LiveDay:
         self._changes: dict[_Pair, FrameChange] = {_pair_of(change): change for change in compared}
 
     def add(self, chain: ChainId, frame: Frame) -> None:
-        """Adds a frame; of several with one id, the one that the day tables take stays."""
+        """Adds a frame; of several with the same id, keeps the same one as the day tables."""
         rank = (frame.status is FrameStatus.GATED, frame.topic, frame.partition, frame.offset, chain.topic_id)
         self._sources.setdefault(frame.source, _LiveSource()).add(rank, frame)
 
     def find_events(self) -> Iterator[Event]:
-        """Yields the events that are new or still going on; after a late frame all events of its source.
+        """Yields the events that are new or have not ended; after a late frame, all events of its source.
 
         Raises:
             TransientError: The store does not answer; the next call finds the events again.
-            ForbiddenError: The store refuses everything.
+            ForbiddenError: The store refuses access.
         """
         for name, source in sorted(self._sources.items()):
             if source.new:
@@ -114,7 +113,7 @@ class LiveDay:
         wanted = [rule for rule in self._rules.rule if self._is_for(rule, name)]
         before = [] if is_whole or source.last is None else [source.last]
         is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
-        changes = self._compare([*before, *frames]) if is_compared else []  # may fail, so before anything is changed
+        changes = self._compare([*before, *frames]) if is_compared else []  # first, because it may fail
         rules = [_LiveRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
         events = [event for rule in rules for event in rule.take(frames, changes)]
         source.rules, source.last, source.is_late = rules, frames[-1], False
@@ -126,7 +125,7 @@ class LiveDay:
         return rule.reads != "track_points" and (not wanted or source in wanted)
 
     def _compare(self, frames: Sequence[Frame]) -> list[FrameChange]:
-        """Returns the comparison of each frame with the one before; each pair is compared once."""
+        """Returns the comparison of each frame with the previous one; compares each pair once."""
         stored = [
             StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames
         ]
@@ -144,14 +143,14 @@ def _pair_of(change: FrameChange) -> _Pair:
 
 
 def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
-    """Sorts as the table `frame_changes` does."""
+    """Sorts like the table `frame_changes`."""
     number = frame.frame_number
     where = (frame.topic, frame.partition, frame.offset)
     return (frame.timestamp, number is None, number or 0, *where, frame.frame_id)
 
 
 def _seen(rule: ObjectRule, frames: Iterable[Frame]) -> list[SeenFrame]:
-    """Returns the processed frames with the objects that a rule looks at."""
+    """Returns the processed frames with the objects that a rule is about."""
     return [
         SeenFrame(
             frame.frame_id,

@@ -1,7 +1,7 @@
-"""Adds objects to a numbered list, such that the numbers have neither holes nor duplicates.
+"""Appends JSON objects to numbered lists in the store, without gaps or duplicate numbers and without locks.
 
-A writer creates an object only under the number after the last one that it has read, and only if nothing exists there.
-No locks: of several writers one wins, the others read what it wrote and look again.
+A writer creates an object only under the number after the last one that it has read, and only if that key is free. Of
+several writers one wins; the others read its object and try again.
 """
 
 import json
@@ -20,8 +20,8 @@ def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
     """Returns the JSON object under a key.
 
     Raises:
-        ObjectMissingError: There is none.
-        PermanentError: It is not a JSON object.
+        ObjectMissingError: There is no object.
+        PermanentError: The content is not a JSON object.
         TransientError: The store does not answer.
     """
     try:
@@ -36,19 +36,18 @@ def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
 
 
 def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> bool:
-    """Writes a JSON object if none exists under a key.
+    """Writes a JSON object unless the key exists.
 
     Args:
         store: The object store.
-        key: Its key.
-        content: Must differ from what any other writer writes, such as by a random `writer`.
+        key: The key.
+        content: Must differ from the content of any other writer, such as by a random `writer`.
 
     Returns:
-        Whether the object is there as given; False if another writer was first.
+        Whether this object is stored; False if another writer was first.
 
     Raises:
-        TransientError: The store did not answer in time; whether the object is there is unknown.
-        PermanentError: What is there is not a JSON object.
+        TransientError: The store did not answer in time; it may or may not have stored the object.
     """
     data = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
     for _ in range(_PUT_ATTEMPTS):
@@ -58,30 +57,29 @@ def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> b
                 return True
         except TransientError as error:
             failure = error
-        # Refused, or no answer: the client may have lost against its own first request. Only the object tells.
+        # Refused or no answer: the client may have lost the race to its own first request. Compare the stored object.
         try:
             return store.get(key) == data
         except ObjectMissingError:
             if failure is not None:
                 raise failure from None
-    raise TransientError(f"{key} could not be written: the store says that it exists, and has no such object.")
+    raise TransientError(f"{key} could not be written: the store reports that it exists, but has no such object.")
 
 
 def read_entries(store: ObjectStore, prefix: str) -> list[dict[str, Any]]:
     """Returns the entries below a prefix, in the order of their numbers.
 
     Raises:
-        PermanentError: One is damaged.
+        PermanentError: An entry is damaged.
         TransientError: The store does not answer.
     """
     return [read_object(store, entry_key(prefix, number)) for number in _numbers(store, prefix)]
 
 
 def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any]) -> None:
-    """Adds an entry below a prefix, with the random name of its `writer`; earlier entries stay.
+    """Appends an entry below a prefix, with a random id as its `writer`.
 
     Raises:
-        PermanentError: An entry is damaged.
         TransientError: The store does not answer.
     """
     number = max(_numbers(store, prefix), default=0) + 1

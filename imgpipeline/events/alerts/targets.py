@@ -1,4 +1,4 @@
-"""The targets of alerts: apprise URLs of the settings, some with names by which rules choose them.
+"""The targets of alerts: apprise URLs in the settings, optionally with names that rules refer to.
 
 `guards=mailtos://… ntfys://…`: a rule with `notify = ["guards"]` reaches the first one, a rule without `notify` both.
 """
@@ -18,25 +18,25 @@ _NAMED = re.compile(r"(?:(?P<names>[A-Za-z0-9_-]+(?:,[A-Za-z0-9_-]+)*)=)?(?P<url
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where alerts are sent."""
+    """A recipient of alerts."""
 
     name: str
-    """Its scheme and a short hash, such as `json-1a2b`; holds no secret."""
+    """Its scheme and a short hash, such as `json-1a2b`; not secret."""
     url: str
-    """URL of apprise; a secret."""
+    """The apprise URL; secret."""
     names: frozenset[str] = frozenset()
-    """Names by which rules choose it."""
+    """Names that rules refer to."""
 
     def is_for(self, notify: Sequence[str]) -> bool:
-        """Whether an alert whose rule notifies these names is sent to it; no names: all targets."""
+        """Whether it gets the alerts of a rule that notifies these names; no names: all targets."""
         return not notify or not self.names.isdisjoint(notify)
 
 
 def read_targets(settings: Settings) -> tuple[Target, ...]:
-    """Returns the targets of the settings; none if they are unset.
+    """Returns the targets in the settings; none if unset.
 
     Raises:
-        ConfigurationError: A target is no URL that apprise knows; the message names its position, not the URL.
+        ConfigurationError: apprise does not support a target's URL; the message names its position, not the URL.
     """
     import apprise  # noqa: PLC0415 - loads 100 modules
 
@@ -47,7 +47,7 @@ def read_targets(settings: Settings) -> tuple[Target, ...]:
         url = found["url"] if found else ""
         if not apprise.Apprise().add(url):
             raise ConfigurationError(
-                f"IMGPIPELINE_ALERT_TARGETS: target {position} of {len(given)} is no URL that apprise knows.",
+                f"IMGPIPELINE_ALERT_TARGETS: apprise does not support the URL of target {position} of {len(given)}.",
                 next_step="correct it, then run `imgpipeline alerts test`",
             )
         names.setdefault(url, set()).update(found["names"].split(",") if found and found["names"] else ())
@@ -55,17 +55,17 @@ def read_targets(settings: Settings) -> tuple[Target, ...]:
 
 
 def missing_names(targets: Sequence[Target], notify: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names that a rule notifies and no target has."""
+    """Returns the names in `notify` that no target has."""
     known = {name for target in targets for name in target.names}
     return tuple(name for name in notify if name not in known)
 
 
 def check_names(targets: Sequence[Target], rules: Rules) -> None:
-    """Raises a ConfigurationError if a rule notifies a name that no target has; without targets nothing is sent."""
+    """Raises a ConfigurationError if a rule notifies a name that no target has; accepts any name without targets."""
     for rule in rules.rule if targets else ():
         for name in missing_names(targets, rule.notify):
             raise ConfigurationError(
-                f"The rule {rule.name!r} notifies {name!r}, and no target of IMGPIPELINE_ALERT_TARGETS has this name.",
+                f"The rule {rule.name!r} notifies {name!r}, but no target in IMGPIPELINE_ALERT_TARGETS has this name.",
                 next_step=f"put {name}= before the URL of a target, or correct `notify` in the rules",
             )
 
@@ -74,7 +74,7 @@ def send(target: Target, title: str, body: str) -> bool:
     """Sends one message to one target; returns whether it accepted it."""
     import apprise  # noqa: PLC0415 - loads 100 modules
 
-    # Its messages about failures have the target's URL in them.
+    # Its messages about failures contain the target's URL.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     service = apprise.Apprise()
     service.add(target.url)

@@ -1,4 +1,4 @@
-"""Records which rules were watched from when on, so that an audit can tell which events had to raise an alert."""
+"""Records which rules each watch used, so that an audit can tell which events should have raised an alert."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.day_events import rule_recipe
+from imgpipeline.events.recipe import rule_recipe
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedRules:
-    """The rules that watches had from a time on."""
+    """The rules that watches used from a point in time."""
 
     since: datetime
-    """When a watch started with them, UTC."""
+    """Start of the first watch with these rules, UTC."""
     recipes: Mapping[str, str]
-    """Hash of each rule with the zone or line that it reads, by name."""
+    """Hash of each rule and its zone or line, by rule name."""
     max_age_s: float
-    """Older events raised no alert, in seconds."""
+    """Maximum age of events that raised an alert, in seconds."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "WatchedRules":
@@ -32,12 +32,12 @@ class WatchedRules:
 
 
 def recipes_of(rules: Rules, settings: Settings) -> dict[str, str]:
-    """Returns the hash of each rule, by name."""
+    """Returns the hash of each rule and its zone or line, by rule name."""
     return {rule.name: rule_recipe(rules, rule, settings) for rule in rules.rule}
 
 
 def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: datetime) -> None:
-    """Records the rules of a watch that starts, unless the last record has the same.
+    """Records the rules of a watch at its start, unless the last record is the same.
 
     Raises:
         PermanentError: A record is damaged.
@@ -52,22 +52,22 @@ def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: d
 
 
 def read_watched(store: ObjectStore) -> list[WatchedRules]:
-    """Returns all records, the oldest first.
+    """Returns all records, oldest first.
 
     Raises:
-        PermanentError: One is damaged.
+        PermanentError: A record is damaged.
         TransientError: The store does not answer.
     """
     return [WatchedRules.from_json(entry) for entry in read_entries(store, WATCHED)]
 
 
 def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:
-    """Returns the rules that were watched at a time; None before the first watch."""
+    """Returns the rules that watches used at a time; None before the first watch."""
     return next((each for each in reversed(known) if each.since <= at), None)
 
 
 def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: datetime, seconds: float) -> bool:
-    """Whether a rule was watched as it is in a recipe, from a time on for some seconds."""
+    """Whether watches used a rule with this recipe during the whole time from `at` for `seconds`."""
     until = at + timedelta(seconds=seconds)
     first = watched_at(known, at)
     of_the_time = [*([first] if first else []), *(each for each in known if at < each.since <= until)]

@@ -1,8 +1,8 @@
-"""Follows the ledger and raises an alert for each event, while frames arrive.
+"""Follows the ledger and raises an alert for each event while frames arrive.
 
-A start reads the current days from their first frame, so the events, and the cooldowns of rules, are those of the daily
-build; it takes over the comparisons of images that the day's table has. Nothing else is kept between runs: the alert
-chain says which events already have an alert.
+At its start, a watch reads the current days from their first frame, so it finds the same events and cooldowns as the
+daily build; it reuses the stored image comparisons. Nothing else is kept between runs: the alert chain shows which
+events already have an alert.
 """
 
 import logging
@@ -15,13 +15,12 @@ from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import TransientError
-from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.alerts.chain import Alert, AlertChain
 from imgpipeline.events.alerts.live_day import LiveDay
-from imgpipeline.events.alerts.values import Alert
 from imgpipeline.events.alerts.watched import note_watched
 from imgpipeline.events.configuration import ImageChangeRule, Rules
-from imgpipeline.events.difference_images import store_difference
-from imgpipeline.events.stored_events import read_events, read_stored_changes
+from imgpipeline.events.frame_changes import store_difference
+from imgpipeline.events.reading import read_events, read_stored_changes
 from imgpipeline.events.values import Event
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
@@ -40,15 +39,15 @@ class Watch:
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """Limits of images, the time zone of hours, and how old an event may be."""
+    """Limits of images, the time zone of hours, and the maximum age of events."""
     rules: Rules
     """The rules."""
     clock: Clock
-    """Says what time it is."""
+    """The clock, UTC."""
     chain: AlertChain = field(init=False)
     """The alerts so far."""
     news_at: datetime = field(init=False)
-    """When the ledger, or the stored events, last had something new, UTC."""
+    """When the ledger or the stored events last changed, UTC."""
     _days: dict[date, LiveDay] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
     _tables: dict[date, str] = field(default_factory=dict)
@@ -60,14 +59,14 @@ class Watch:
 
     @property
     def tracked_rules(self) -> frozenset[str]:
-        """Names of the rules that follow tracks: their events are read from the day's table when it is built."""
+        """Names of the rules about tracked objects; their events are read from the day's table once it is built."""
         return frozenset(rule.name for rule in self.rules.rule if rule.reads == "track_points")
 
     def look(self) -> list[Alert]:
-        """Reads what is new in the ledger, and returns the alerts that it raised.
+        """Reads new segments of the ledger, and returns the alerts that it raised.
 
         Raises:
-            LedgerError: A segment cannot be read, or the ledger is another one.
+            LedgerError: A segment cannot be read, or the ledger was replaced.
             PermanentError: An alert is damaged, or numbers are missing.
             TransientError: The store does not answer; the next call continues.
         """
@@ -88,17 +87,17 @@ class Watch:
     def run(
         self, stop: threading.Event, *, seconds: float | None = None, idle_s: float | None = None
     ) -> Iterator[list[Alert]]:
-        """Looks again and again, and yields the alerts that each look has raised.
+        """Calls `look` repeatedly, and yields the alerts that each look has raised.
 
-        A store that does not answer is asked again; each failure is logged.
+        If the store does not answer, it logs the failure and tries again.
 
         Args:
-            stop: Ends it.
-            seconds: Ends it after this long; None: never.
-            idle_s: Ends it after this long without news; None: never.
+            stop: Stops when set.
+            seconds: Stops after this many seconds; None: never.
+            idle_s: Stops after this many idle seconds; None: never.
 
         Raises:
-            LedgerError: A segment cannot be read, or the ledger is another one.
+            LedgerError: A segment cannot be read, or the ledger was replaced.
             PermanentError: An alert is damaged, or numbers are missing.
         """
         until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
@@ -129,12 +128,12 @@ class Watch:
 
     def _read_on(self, checkpoint: Checkpoint, first: date) -> None:
         for batch in follow(self.store, checkpoint):
-            if batch.forgotten:  # a repair changed frames that were read
+            if batch.forgotten:  # a repair has changed frames that were already read
                 self._checkpoint = None
                 self._start(first)
                 return
             for chain, outcome in batch.outcomes():
-                if isinstance(outcome, Frame) and outcome.day >= first:  # an import of old days raises no alert
+                if isinstance(outcome, Frame) and outcome.day >= first:  # imports of old days raise no alerts
                     self._live(outcome.day).add(chain, outcome)
             self._checkpoint, self.news_at = batch.checkpoint, self.clock()
 
@@ -156,7 +155,7 @@ class Watch:
                 self._tables[day], self.news_at = info.e_tag, self.clock()
 
     def _raise_pending(self, now: datetime) -> Iterator[Alert]:
-        """Yields the alerts of pending events; an event stays pending until it has one, also if the store fails."""
+        """Yields the alerts of pending events; an event stays pending until it has one, even if the store fails."""
         if self._pending:
             self.chain.catch_up()
         notified = {rule.name: rule.notify for rule in self.rules.rule}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.events.alerts.acknowledging import Acknowledgement, acknowledge
+from imgpipeline.events.alerts.listing import Acknowledgement, acknowledge
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.forms import read_form

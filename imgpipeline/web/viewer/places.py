@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.configuration import Line, Rules, Zone
-from imgpipeline.events.place_evidence import Evidence, PlaceCount, PlaceNumber, find_evidence, stored_count
+from imgpipeline.events.places import Evidence, PlaceCount, PlaceNumber, find_evidence, stored_count
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.answers import day_counts, known_day, rules_of, shown_day
 from imgpipeline.web.viewer.queries import PlaceNumberQuery, PlacesQuery, read_query

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.events.alerts.acknowledging import read_acknowledgements
 from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.alerts.listing import read_acknowledgements
 from imgpipeline.events.values import Event
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser
 
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import load_rules
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from imgpipeline.events.building import RuleTableBuild, build_table
-from imgpipeline.events.difference import difference_image, difference_norm
+from imgpipeline.events.comparing import difference_image, difference_norm
+from imgpipeline.events.rule_tables import RuleTableBuild, build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
@@ -110,7 +110,7 @@ def test_row_3_5_and_3_13_an_event_is_a_row_and_the_image_of_its_difference_an_o
 
 
 @pytest.mark.medium
-def test_each_pair_is_compared_once_however_the_day_grows(store: ObjectStore):
+def test_each_pair_is_compared_once_while_the_day_grows(store: ObjectStore):
     images = rotated()
     chain = write_chain(store, stored_frames(store, images[:6]))
     assert compared(build(store)[0]) == 5
@@ -132,7 +132,7 @@ def test_a_late_frame_between_two_others_is_compared_with_both(store: ObjectStor
     assert (compared(changes), events.manifest.rows) == (2, 2)
 
 
-def test_a_missing_image_is_named_and_is_no_event(store: ObjectStore):
+def test_a_missing_image_is_named_and_not_an_event(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()[:3]))
     store.delete("images/cam-1/00001.jpg")
     assert build(store)[1].manifest.rows == 0
@@ -140,14 +140,14 @@ def test_a_missing_image_is_named_and_is_no_event(store: ObjectStore):
     assert (outcome, "00001.jpg" in reason) == ("unreadable", True)
 
 
-def test_only_sources_that_a_rule_looks_at_are_compared(store: ObjectStore):
+def test_only_sources_of_rules_are_compared(store: ObjectStore):
     frames = [*stored_frames(store, rotated()[:3])]
     write_chain(store, frames)
     changes, events = build(store, f'{CHANGE}sources = ["cam-2"]\n')
     assert (changes.manifest.rows, events.manifest.rows) == (0, 0)
 
 
-def test_a_cooldown_keeps_later_events_back(store: ObjectStore):
+def test_a_cooldown_suppresses_later_events(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()))
     assert build(store, f"{CHANGE}cooldown_s = 4\n")[1].manifest.rows == 2
     assert build(store, f"{CHANGE}cooldown_s = 5\n")[1].manifest.rows == 1

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.day_places import DayLineCrossings, DayZoneOccupancy
 from imgpipeline.events.places import count_crossings, count_in_zone
+from imgpipeline.events.rule_tables import DayLineCrossings, DayZoneOccupancy, build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
@@ -40,7 +39,7 @@ def test_a_zone_counts_frames_objects_and_time():
     ]  # fmt: skip
 
 
-def test_time_over_the_full_hour_counts_in_both_hours_and_long_pauses_in_none():
+def test_time_across_the_full_hour_is_split_and_long_gaps_do_not_count():
     ann = standing(100, 80, track="ann")
     frames = [seen(second, ann) for second in (HOUR_S - 20, HOUR_S + 30, HOUR_S + 91)]
     assert [(row["hour"] - NOON, row["occupied_s"], row["objects"]) for row in count_in_zone(YARD, frames)] == [
@@ -85,7 +84,7 @@ def build(store: ObjectStore, given: Rules, **more) -> list[list[str]]:
 
 
 @pytest.mark.medium
-def test_the_stored_counts_follow_objects_over_slices(store: ObjectStore):
+def test_the_stored_counts_follow_objects_across_slices(store: ObjectStore):
     build(store, rules(ROAD + SKY + STOP))
     with open_lake(store) as lake:
         zones = lake.query("SELECT zone, label, objects, most_at_once, occupied_s FROM zone_occupancy").rows
@@ -95,7 +94,7 @@ def test_the_stored_counts_follow_objects_over_slices(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_changed_zone_is_counted_alone_and_lines_stay_current(store: ObjectStore):
+def test_only_a_changed_zone_is_counted_again_and_lines_stay_current(store: ObjectStore):
     before, moved = rules(ROAD + SKY + STOP), rules(ROAD + SKY.replace("0.1", "0.2") + STOP)
     assert build(store, before) == [["road", "sky"], ["stop"]]
     assert state_of(DayZoneOccupancy(store, Settings(), moved, DAY, NOON)) is State.OTHER_RECIPE
@@ -106,7 +105,7 @@ def test_a_changed_zone_is_counted_alone_and_lines_stay_current(store: ObjectSto
 
 
 @pytest.mark.medium
-def test_new_tracks_make_counts_stale_and_a_zone_that_is_gone_takes_its_rows_along(store: ObjectStore):
+def test_new_tracks_make_counts_stale_and_rows_of_a_removed_zone_are_removed(store: ObjectStore):
     build(store, rules(ROAD + STOP))
     build_tracks(store, DAY, settings=Settings(), force=True, now=NOON + timedelta(hours=1))
     assert state_of(DayLineCrossings(store, Settings(), rules(STOP), DAY, NOON)) is State.STALE
@@ -116,7 +115,7 @@ def test_new_tracks_make_counts_stale_and_a_zone_that_is_gone_takes_its_rows_alo
 
 
 @pytest.mark.medium
-def test_a_day_that_is_over_keeps_its_zones(store: ObjectStore):
+def test_a_past_day_keeps_its_zones(store: ObjectStore):
     build(store, rules(ROAD))
     later = NOON + timedelta(days=3)
     assert build(store, rules(SKY), keeps_rules=True, now=later) == [["road"], []]

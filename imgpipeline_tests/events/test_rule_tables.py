@@ -1,13 +1,12 @@
-"""The table `events` follows its tables and rules: only what changed is evaluated, and old days keep their rules."""
+"""The table `events` follows its inputs and rules: only changed rules are evaluated, and past days keep their rules."""
 
 from datetime import timedelta
 
 import pytest
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.events.building import build_table
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.day_events import DayEvents
+from imgpipeline.events.rule_tables import DayEvents, build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
@@ -59,7 +58,7 @@ def make_day(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_events_are_built_once_and_again_when_their_tables_are_new(store: ObjectStore):
+def test_events_are_built_once_and_again_when_their_tables_change(store: ObjectStore):
     chain, given = make_day(store), rules(CROWD)
     assert state(store, given) is State.MISSING
     assert (build(store, given).manifest.rows, state(store, given)) == (2, State.CURRENT)
@@ -73,7 +72,7 @@ def test_events_are_built_once_and_again_when_their_tables_are_new(store: Object
 
 
 @pytest.mark.medium
-def test_a_changed_zone_concerns_only_the_rules_that_read_it(store: ObjectStore):
+def test_a_changed_zone_affects_only_the_rules_that_read_it(store: ObjectStore):
     make_day(store)
     assert evaluated(store, rules(TOP + CROWD + IN_YARD)) == ["crowd", "in the yard"]
     moved = rules(TOP.replace("[1, 0.5], [0, 0.5]", "[1, 0.4], [0, 0.4]") + CROWD + IN_YARD)
@@ -83,7 +82,7 @@ def test_a_changed_zone_concerns_only_the_rules_that_read_it(store: ObjectStore)
     assert [row for row in named(store) if row[0] == "crowd"] == crowd_before != []
 
 
-def test_who_is_notified_makes_no_event_stale(store: ObjectStore):
+def test_a_change_of_targets_makes_no_event_stale(store: ObjectStore):
     make_day(store)
     build(store, rules(CROWD))
     assert state(store, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
@@ -95,7 +94,7 @@ def test_a_zone_that_no_rule_reads_changes_nothing(store: ObjectStore):
     assert state(store, rules(ZONE + CROWD)) is State.CURRENT
 
 
-def test_a_rule_that_is_gone_takes_its_events_along(store: ObjectStore):
+def test_events_of_a_removed_rule_are_removed(store: ObjectStore):
     make_day(store)
     build(store, rules(TOP + CROWD + IN_YARD))
     assert evaluated(store, rules(CROWD)) == []
@@ -103,7 +102,7 @@ def test_a_rule_that_is_gone_takes_its_events_along(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_day_that_is_over_keeps_its_rules_until_somebody_builds_it(store: ObjectStore):
+def test_a_past_day_keeps_its_rules_until_a_person_builds_it(store: ObjectStore):
     chain, old, new = make_day(store), rules(CROWD), rules(CROWD.replace("crowd", "new"))
     build(store, old)
     assert build(store, new, keeps_rules=True, now=DAYS_LATER).skipped
@@ -115,7 +114,7 @@ def test_a_day_that_is_over_keeps_its_rules_until_somebody_builds_it(store: Obje
     assert {rule for rule, _ in named(store)} == {"new"}
 
 
-def test_the_current_day_takes_new_rules_at_once(store: ObjectStore):
+def test_the_current_day_uses_new_rules_immediately(store: ObjectStore):
     make_day(store)
     build(store, rules(CROWD))
     assert evaluated(store, rules(CROWD.replace("crowd", "new")), keeps_rules=True) == ["new"]

@@ -1,0 +1,132 @@
+"""Reads from the tables of a day: frames with objects and image comparisons for rules, and stored events."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from datetime import date
+from typing import Any, Protocol
+
+from imgpipeline.errors import UsageError
+from imgpipeline.events.day_of_rules import select_rows
+from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.events import WantedEvents, find_events
+from imgpipeline.lake.schema import FRAME_CHANGES
+from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import Engine, open_engine
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_FRAMES = """
+SELECT frame_id, source, "timestamp", source_image_path, coalesce(image_width, 0), coalesce(image_height, 0)
+FROM frames WHERE status = 'processed' AND (? OR list_contains(?::VARCHAR[], source))
+"""
+_OBJECTS = """
+SELECT frame_id, label, confidence, NULL, x, y, width, height FROM detections
+WHERE (? OR list_contains(?::VARCHAR[], source)) AND (? OR list_contains(?::VARCHAR[], label)) AND confidence >= ?
+ORDER BY frame_id, detection_number
+"""
+_TRACKED_OBJECTS = """
+SELECT frame_id, coalesce(t.label, d.label) AS label, d.confidence, t.object_id, d.x, d.y, d.width, d.height
+FROM detections AS d
+LEFT JOIN track_points AS p USING (frame_id, detection_number)
+LEFT JOIN tracks AS t USING (track_id)
+WHERE (? OR list_contains(?::VARCHAR[], d.source)) AND (? OR list_contains(?::VARCHAR[], coalesce(t.label, d.label)))
+  AND d.confidence >= ?
+ORDER BY frame_id, detection_number
+"""
+"""A tracked object has the label of its track in all frames, and the same id in all slices of the day."""
+
+
+class DayQueries(Protocol):
+    """Runs queries on the tables of one day: the engine of a build, or a session."""
+
+    def run(self, sql: str, parameters: Sequence[object] = (), /) -> Iterable[tuple[Any, ...]]:
+        """Runs one query and returns its rows."""
+
+
+def read_changes(engine: Engine) -> list[FrameChange]:
+    """Returns the comparisons of an opened table `frame_changes`."""
+    names = ", ".join(f'"{column.name}"' for column in FRAME_CHANGES.columns if column.name != "day")
+    rows = select_rows(engine, f"SELECT {names} FROM frame_changes")  # noqa: S608 - own names
+    return [
+        FrameChange(**{("image_path" if name == "source_image_path" else name): value for name, value in row.items()})
+        for row in rows
+    ]
+
+
+def read_frames(
+    engine: DayQueries, sources: Sequence[str], labels: Sequence[str], min_confidence: float, *, with_tracks: bool
+) -> list[SeenFrame]:
+    """Returns the processed frames of opened day tables, with the objects that a rule is about.
+
+    Args:
+        engine: Has the tables `frames` and `detections` of one day; with tracks also `tracks` and `track_points`.
+        sources: Sources of the frames; empty: all.
+        labels: Labels of the objects; empty: all.
+        min_confidence: Minimum confidence of the objects.
+        with_tracks: Whether to read which detections are the same object.
+    """
+    chosen = [not sources, list(sources)]
+    objects: dict[str, list[SeenObject]] = defaultdict(list)
+    found = engine.run(
+        _TRACKED_OBJECTS if with_tracks else _OBJECTS, [*chosen, not labels, list(labels), min_confidence]
+    )
+    for frame_id, label, confidence, track_id, *box in found:
+        has_box = all(value is not None for value in box)
+        box_xywh = (box[0], box[1], box[2], box[3]) if has_box else None
+        objects[frame_id].append(SeenObject(label, confidence, box_xywh, track_id))
+    frames = [
+        SeenFrame(frame_id, source, timestamp, path, (width, height))
+        for frame_id, source, timestamp, path, width, height in engine.run(_FRAMES, chosen)
+    ]
+    return [replace(frame, objects=tuple(objects[frame.frame_id])) for frame in frames]
+
+
+def read_events(store: ObjectStore, settings: Settings, day: date) -> list[Event]:
+    """Returns the stored events of a day, latest first.
+
+    Raises:
+        PermanentError: A stored table is not a Parquet file, or memory or disk space is insufficient.
+        TransientError: The store does not answer.
+    """
+    return [_event(row) for row in find_events(store, settings, Span(day, day))[0].to_pylist()]
+
+
+def read_event(store: ObjectStore, settings: Settings, event_id: str) -> Event:
+    """Returns a stored event of any day.
+
+    Raises:
+        UsageError: There is no event with this id.
+        PermanentError: As for `read_events`.
+        TransientError: As for `read_events`.
+    """
+    rows = find_events(store, settings, Span(), WantedEvents(event_id=event_id))[0].to_pylist()
+    if not rows:
+        raise UsageError(
+            f"There is no event {event_id!r}; events are built a few minutes after their frames.",
+            next_step="use an event_id from `imgpipeline events list`",
+        )
+    return _event(rows[0])
+
+
+def _event(row: dict[str, Any]) -> Event:
+    return Event(**{each.name: _value(row[each.name]) for each in fields(Event)})
+
+
+def read_stored_changes(store: ObjectStore, settings: Settings, day: date) -> list[FrameChange]:
+    """Returns the stored image comparisons of a day; none if there is no table.
+
+    Raises:
+        PermanentError: A stored table is not a Parquet file, or memory or disk space is insufficient.
+        TransientError: The store does not answer.
+    """
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
+        create_derived_tables(engine)
+        fill_derived_tables(engine, store, cache, lambda stored: stored == day, tables=(FRAME_CHANGES,))
+        return read_changes(engine)
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,227 @@
+"""Builds the daily tables that rules make: `events`, `zone_occupancy`, `line_crossings` and `frame_changes`.
+
+Each rule is evaluated again, and each zone or line counted again, only if it or one of its tables has changed; the rows
+of the others are copied. Zones and lines are counted even if no rule reads them.
+"""
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+
+from imgpipeline.contracts.times import find_timezone
+from imgpipeline.events.configuration import ImageChangeRule, Line, Rule, Rules, Zone
+from imgpipeline.events.day_of_rules import DayOfRules, Row
+from imgpipeline.events.evaluate import evaluate_changes, evaluate_objects
+from imgpipeline.events.frame_changes import DayFrameChanges, store_difference
+from imgpipeline.events.places import count_crossings, count_in_zone
+from imgpipeline.events.reading import read_changes, read_frames
+from imgpipeline.events.recipe import hash_of, place_recipe, rule_recipe
+from imgpipeline.events.values import TRACKED, Event, SeenFrame
+from imgpipeline.lake.build.derived import build
+from imgpipeline.lake.build.summary_inputs import Inputs
+from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
+from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
+from imgpipeline.lake.storage.manifest import Manifest, Stored
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+_RULE_PART = "rule "
+_EVALUATED = "evaluated_rules"
+_OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
+_PLACE_PART = "place "
+_COUNTED = "counted_places"
+
+
+class DayEvents(DayOfRules):
+    """The events of a day. The difference images of image changes are stored under the ids of their events."""
+
+    table = EVENTS
+
+    def inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables that the rules read; without rules `frames`, whose ledger ends the table needs."""
+        changes = (FRAME_CHANGES.name,) if any(isinstance(rule, ImageChangeRule) for rule in rules.rule) else ()
+        is_about_objects = any(not isinstance(rule, ImageChangeRule) for rule in rules.rule)
+        return (*(_OBJECT_TABLES if is_about_objects else (FRAMES.name,)), *changes)
+
+    def track_inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables of tracks, if a rule follows tracked objects."""
+        return TRACKED if any(rule.reads == "track_points" for rule in rules.rule) else ()
+
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of all rules with their zones and lines; zones that no rule reads are not part of it."""
+        return hash_of(
+            EVENT_SCHEMA_VERSION, {rule.name: rule_recipe(rules, rule, self.settings) for rule in rules.rule}
+        )
+
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns the events of all rules by time, and a hash of the inputs of each rule."""
+        parts = {f"{_RULE_PART}{rule.name}": self._part(inputs, rules, rule) for rule in rules.rule}
+        known: dict[str, list[Row]] = defaultdict(list)
+        for row in self.stored_rows(inputs.engine, stored):
+            known[row["rule"]].append(row)
+        rows: list[Row] = []
+        evaluated: list[str] = []
+        for rule in rules.rule:
+            part = f"{_RULE_PART}{rule.name}"
+            if stored and stored.manifest.made_with.get(part) == parts[part]:
+                rows += known[rule.name]
+            else:
+                rows += self._rows_of(self._evaluate(inputs, rules, rule))
+                evaluated.append(rule.name)
+        rows.sort(key=lambda row: (row["timestamp"], row["event_id"]))
+        return rows, {**parts, _EVALUATED: "\n".join(sorted(evaluated))}
+
+    def _part(self, inputs: Inputs, rules: Rules, rule: Rule) -> str:
+        tables: tuple[str, ...] = (FRAME_CHANGES.name,) if isinstance(rule, ImageChangeRule) else _OBJECT_TABLES
+        tables += TRACKED if rule.reads == "track_points" else ()
+        return hash_of(rule_recipe(rules, rule, self.settings), [inputs.versions[table] for table in tables])
+
+    def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
+        zone = find_timezone(self.settings.timezone)
+        if isinstance(rule, ImageChangeRule):
+            return evaluate_changes(rule, read_changes(inputs.engine), zone)
+        chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
+        frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
+        return evaluate_objects(rules, rule, frames, zone)
+
+    def _rows_of(self, events: Iterable[Event]) -> list[Row]:
+        """Returns the rows of events, and stores the difference image of each image change."""
+        names = [each.name for each in fields(Event)]
+        return [
+            {
+                **{name: getattr(event, name) for name in names},
+                "event_id": event.event_id,
+                "difference_image": store_difference(self.store, self.settings, event),
+            }
+            for event in events
+        ]
+
+
+class _DayPlaces(DayOfRules):
+    @abstractmethod
+    def places(self, rules: Rules, /) -> Sequence[Zone | Line]:
+        """Returns the zones or lines to count at."""
+
+    @abstractmethod
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one zone or line."""
+
+    def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
+        """Returns the names of the stored tables that it reads."""
+        return FRAMES.name, DETECTIONS.name
+
+    def track_inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the tables of tracks, unless there is nothing to count."""
+        return TRACKED if self.places(rules) else ()
+
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of all zones, or of all lines."""
+        return hash_of(EVENT_SCHEMA_VERSION, {place.name: place_recipe(place) for place in self.places(rules)})
+
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns the rows by hour, and a hash of the inputs of each zone or line."""
+        places = self.places(rules)
+        parts = {f"{_PLACE_PART}{place.name}": hash_of(place_recipe(place), inputs.versions) for place in places}
+        made_with = stored.manifest.made_with if stored else {}
+        changed = [
+            place
+            for place in places
+            if made_with.get(f"{_PLACE_PART}{place.name}") != parts[f"{_PLACE_PART}{place.name}"]
+        ]
+        kept = {place.name for place in places} - {place.name for place in changed}
+        name = self.place_column
+        rows = [row for row in self.stored_rows(inputs.engine, stored) if row[name] in kept] if kept else []
+        by_source: dict[str, list[Zone | Line]] = defaultdict(list)
+        for place in changed:
+            by_source[place.source].append(place)
+        for source, there in sorted(by_source.items()):
+            frames = read_frames(inputs.engine, [source], [], 0, with_tracks=True)
+            rows += [row for place in there for row in self.count(place, frames)]
+        rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
+        return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
+
+    @property
+    def place_column(self) -> str:
+        """Name of the column with the zone or line."""
+        return "zone" if self.table is ZONE_OCCUPANCY else "line"
+
+
+class DayZoneOccupancy(_DayPlaces):
+    """The table `zone_occupancy` of a day."""
+
+    table = ZONE_OCCUPANCY
+
+    def places(self, rules: Rules, /) -> Sequence[Zone]:
+        """Returns all zones."""
+        return rules.zone
+
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one zone."""
+        return count_in_zone(place, frames) if isinstance(place, Zone) else []
+
+
+class DayLineCrossings(_DayPlaces):
+    """The table `line_crossings` of a day."""
+
+    table = LINE_CROSSINGS
+
+    def places(self, rules: Rules, /) -> Sequence[Line]:
+        """Returns all lines."""
+        return rules.line
+
+    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
+        """Returns the rows of one line."""
+        return count_crossings(place, frames) if isinstance(place, Line) else []
+
+
+ENTRIES: Mapping[str, type[DayOfRules]] = {
+    entry.table.name: entry for entry in (DayFrameChanges, DayEvents, DayZoneOccupancy, DayLineCrossings)
+}
+"""The derived object of each table."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTableBuild:
+    """The result of a build, or of a build with nothing to do."""
+
+    skipped: bool
+    """Whether the stored table was current, so nothing was built."""
+    manifest: Manifest
+    """Manifest of the stored table; `made_with` lists the rules, places or pairs that its build processed."""
+    size_bytes: int
+    """Size of the stored object."""
+
+
+def build_table(
+    store: ObjectStore,
+    day: date,
+    table: Table,
+    *,
+    rules: Rules,
+    settings: Settings,
+    force: bool = False,
+    keeps_rules: bool = False,
+    now: datetime,
+) -> RuleTableBuild:
+    """Brings a table of a day up to date with its inputs and the rules.
+
+    Args:
+        store: The object store.
+        day: UTC day.
+        table: One of `ENTRIES`.
+        rules: The current rules, zones and lines.
+        settings: Limits of images and of DuckDB, and the time zone of hours.
+        force: Make all rows again.
+        keeps_rules: Whether past days keep the rules of their stored table.
+        now: Build time, UTC.
+
+    Raises:
+        PermanentError: A table that the rules read is missing, or a stored object does not belong to this project.
+        TransientError: The store does not answer, the build lost the write race eight times, or the tables do not come
+            from one reading of the ledger.
+    """
+    done = build(ENTRIES[table.name](store, settings, rules, day, now, keeps_rules), force=force)
+    (manifest,) = done.manifests.values()
+    return RuleTableBuild(done.skipped, manifest, done.size_bytes)
