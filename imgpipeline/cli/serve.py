@@ -20,13 +20,12 @@ def serve(
     Reads the store alone, and shows new frames a few seconds after they were processed. Ctrl-C stops.
     """
     from imgpipeline.web.viewer.access import Access  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.web.viewer.serving import check_host  # noqa: PLC0415 - as above
-    from imgpipeline.web.viewer.serving import serve as serve_http  # noqa: PLC0415 - as above
+    from imgpipeline.web.viewer.app import check_host, run_viewer  # noqa: PLC0415 - as above
 
     settings = load_settings()
     check_host(Access(settings), host, port)
     with stopped_by_signals() as stopping:
         address = f"[{host}]" if ":" in host else host
         note(f"Serving {settings.store_url} on http://{address}:{port}/. Ctrl-C stops.")
-        serve_http(settings, host, port, stopping.event)
+        run_viewer(settings, host, port, stopping.event)
     raise typer.Exit(stopping.exit_status)

@@ -1,1 +1,1 @@
-"""What imgpipeline serves by HTTP."""
+"""HTTP servers: the ingest API and the viewer."""

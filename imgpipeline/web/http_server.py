@@ -1,4 +1,4 @@
-"""Runs an ASGI application with uvicorn until it is stopped, and tells which addresses others cannot reach."""
+"""Runs an ASGI application with uvicorn until it is stopped."""
 
 import asyncio
 import ipaddress
@@ -14,33 +14,33 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from imgpipeline.errors import ConfigurationError, PermanentError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-"""What a browser on this machine sends as `Host`; another name is a page that reaches for this server from outside."""
+"""`Host` headers of browsers on this machine; any other name comes from a foreign page (DNS rebinding)."""
 _LOOK_S = 0.1
 _MOST_CONNECTIONS = 256
 _HEAD_LIMIT_S = 10.0
-"""How long a client may take for the head of a request."""
+"""Time limit for the head of a request."""
 _BODY_LIMIT_S = 30.0
-"""How long a client may take for a body, and what `_SLOWEST_BYTES_PER_S` adds to it."""
+"""Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`."""
 _SLOWEST_BYTES_PER_S = 10_000
 _UNREAD_LIMIT_S = 30
-"""After this long without a byte taken of an answer its connection ends."""
+"""Time after which a connection closes if the client reads nothing."""
 
 
 def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grace_s: int) -> None:
-    """Serves until `stop` is set; requests under way are answered first.
+    """Serves until `stop` is set, then finishes requests in progress.
 
     Args:
         app: The application.
         host: Address to listen on.
         port: Port to listen on.
-        stop: Ends the server gracefully.
-        grace_s: How long requests under way may take after that, in seconds.
+        stop: Stops the server gracefully.
+        grace_s: Seconds that requests in progress may then take.
 
     Raises:
         ConfigurationError: The address cannot be opened.
-        PermanentError: The server ended unexpectedly; its log says why.
+        PermanentError: The server stopped unexpectedly; its log says why.
     """
-    # Without `proxy_headers`: X-Forwarded-For would let a client of this machine choose its address.
+    # `proxy_headers` would let a client on this machine choose its address by X-Forwarded-For.
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -59,14 +59,14 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
         server.should_exit = True
         thread.join()
     if not stop.is_set():
-        raise PermanentError(f"The HTTP server on {host}:{port} ended.", next_step="look at its log")
+        raise PermanentError(f"The HTTP server on {host}:{port} stopped unexpectedly.", next_step="check its log")
 
 
 class _ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that closes a connection whose client does not go on.
+    """HTTP/1.1 that closes the connections of stalled clients.
 
-    uvicorn itself waits for ever for the rest of a request and for a client that does not read its answer, so a few
-    hundred silent clients would take all connections.
+    uvicorn waits forever for the rest of a request, and for a client that does not read its response, so a few hundred
+    silent clients would occupy all connections.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -75,7 +75,7 @@ class _ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         super().connection_made(transport)
-        if sys.platform == "linux":  # tcp(7): bytes that stay unread for this long end the connection
+        if sys.platform == "linux":  # tcp(7): closes the connection if data stays unacknowledged this long
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_LIMIT_S * 1000)
         self._await_head()
@@ -109,12 +109,14 @@ class _ImpatientProtocol(H11Protocol):
             self._late.cancel()
 
     def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:  # else one that was pipelined
+        if (
+            self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+        ):  # otherwise a pipelined request is in progress
             self.transport.close()
 
 
 def is_loopback(host: str) -> bool:
-    """Tells whether only programs on this machine reach an address."""
+    """Returns whether only programs on this machine can reach an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,6 +1,6 @@
-"""API keys: random secrets in a file of their hashes, each for what its scopes name.
+"""API keys: random secrets with scopes; a file stores their hashes.
 
-A key has 256 random bits, so one SHA-256 protects it; there is no password to guess.
+A key has 256 random bits, so a plain SHA-256 protects it.
 """
 
 import json
@@ -23,16 +23,16 @@ from imgpipeline.errors import ConfigurationError, UsageError
 
 
 class Scope(StrEnum):
-    """What a key is for."""
+    """Permission of a key."""
 
     INGEST = "ingest"
     """Post images to `serve-ingest`."""
     READ = "read"
-    """See everything that `serve` shows."""
+    """Read everything in the viewer."""
     ACKNOWLEDGE = "acknowledge"
     """Acknowledge alerts, mark frames as reviewed, and give feedback."""
     REPLAY = "replay"
-    """Announce dead letters again."""
+    """Replay dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +40,28 @@ class ApiKey:
     """One key, without its secret."""
 
     id: str
-    """Names it in lists; the first part of the key."""
+    """Public id; the first part of the key."""
     sha256: str
     """Hash of the whole key, hexadecimal."""
     sources: tuple[str, ...]
-    """The sources that it may post to; `*` and `?` are wildcards."""
+    """Sources that it may post to; `*` and `?` are wildcards."""
     created: str
-    """When, RFC 3339."""
+    """Time of creation, RFC 3339."""
     scopes: tuple[Scope, ...] = (Scope.INGEST,)
-    """What it is for."""
+    """Its permissions."""
     name: str = ""
-    """Who uses it: acknowledgements name them."""
+    """Name of its user, for acknowledgements."""
 
     def allows(self, source: str) -> bool:
-        """Tells whether the key may post frames of a source."""
+        """Returns whether the key may post frames of a source."""
         return Scope.INGEST in self.scopes and any(fnmatchcase(source, pattern) for pattern in self.sources)
 
 
 class KeyFile:
-    """The keys of a file. A change of the file holds from the next request on. Thread-safe."""
+    """The keys in a file. A change of the file takes effect with the next request. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Names the file; it need not exist yet."""
+        """Keeps the path; the file may not exist yet."""
         self.path = path
         self._lock = Lock()
         self._version: tuple[int, int] | None = None
@@ -72,7 +72,7 @@ class KeyFile:
         """Returns all keys, or those with a scope.
 
         Raises:
-            ConfigurationError: The file cannot be read as keys.
+            ConfigurationError: The file is not a valid file of keys.
         """
         return tuple(key for key in self._all() if scope is None or scope in key.scopes)
 
@@ -88,40 +88,40 @@ class KeyFile:
             return self._keys
 
     def are_needed(self, scope: Scope) -> bool:
-        """Tells whether requests need a key: there is one with the scope, or there was one when this was asked before.
+        """Returns whether requests need a key: a key with the scope exists, or existed at an earlier call.
 
-        So removing the last key does not open a running server to everybody.
+        So removing the last key does not open a running server to everyone.
         """
         if self.keys(scope):
             self._needed.add(scope)
         return scope in self._needed
 
     def find(self, secret: str) -> ApiKey | None:
-        """Returns the key that a client sent, or None."""
+        """Returns the key with a secret, or None."""
         digest = sha256(secret.encode()).hexdigest()
         return next((key for key in self.keys() if compare_digest(key.sha256, digest)), None)
 
     def add(
         self, sources: tuple[str, ...], now: datetime, *, scopes: tuple[Scope, ...] = (Scope.INGEST,), name: str = ""
     ) -> str:
-        """Makes a key and returns it; only its hash is kept.
+        """Creates a key and returns its secret, of which only the hash is stored.
 
         Args:
-            sources: The sources that it may post to, for the scope `ingest`.
-            now: Time of making, UTC.
-            scopes: What it is for.
-            name: Who uses it.
+            sources: Sources that it may post to, for the scope `ingest`.
+            now: Time of creation, UTC.
+            scopes: Its permissions.
+            name: Name of its user.
 
         Raises:
-            UsageError: It is for nothing, or for the ingest of no source, or sources are named without `ingest`.
+            UsageError: It has no scope, the scope `ingest` without sources, or sources without the scope `ingest`.
             ConfigurationError: The file cannot be read or written.
         """
         if not scopes:
-            raise UsageError("The key is for nothing.", next_step=f"give --scope {', '.join(Scope)}")
+            raise UsageError("The key has no scope.", next_step=f"give --scope {', '.join(Scope)}")
         if Scope.INGEST in scopes and not sources:
-            raise UsageError("The key is for no source.", next_step="name one: --source gate; or all: --source '*'")
+            raise UsageError("The key has no source.", next_step="name one: --source gate; or all: --source '*'")
         if sources and Scope.INGEST not in scopes:
-            raise UsageError("--source is for keys that ingest.", next_step="add --scope ingest, or leave out --source")
+            raise UsageError("--source needs the scope ingest.", next_step="add --scope ingest, or leave out --source")
         key_id = secrets.token_hex(4)
         secret = f"img_{key_id}_{secrets.token_urlsafe(32)}"
         digest = sha256(secret.encode()).hexdigest()
@@ -132,7 +132,7 @@ class KeyFile:
         """Removes a key.
 
         Raises:
-            UsageError: There is none of that id.
+            UsageError: There is no key with this id.
             ConfigurationError: The file cannot be read or written.
         """
         kept = tuple(key for key in self.keys() if key.id != name)
@@ -160,8 +160,8 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
         return tuple(_parse(key) for key in found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            f"{path} cannot be read as API keys: {type(error).__name__}.",
-            next_step="remove it, and make the keys again: imgpipeline keys create",
+            f"{path} is not a valid file of API keys: {type(error).__name__}.",
+            next_step="delete it and create the keys again: imgpipeline keys create",
         ) from None
 
 
@@ -173,7 +173,7 @@ def _parse(key: Mapping[str, Any]) -> ApiKey:
 
 
 def sent_secret(authorization: str) -> str:
-    """Returns the key in an `Authorization` header: `Bearer KEY`, or the password of `Basic`."""
+    """Returns the secret in an `Authorization` header: `Bearer KEY`, or the password of `Basic`."""
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
         return value.strip()

@@ -65,20 +65,20 @@ def connections(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
      b"POST /sent HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nThe"],
     ids=["nothing", "half a head", "a request and a half", "half a body", "half a chunk"],
 )  # fmt: skip
-def test_clients_that_send_no_whole_request_lose_their_connections(port: int, sent: bytes):
+def test_clients_that_never_finish_a_request_are_disconnected(port: int, sent: bytes):
     with connections(port, sent):
         wait_until(lambda: status(port) == 200, limit_s=60, what="a place for others")
 
 
 @pytest.mark.slow
-def test_clients_that_never_read_their_answers_lose_their_connections(port: int):
+def test_clients_that_never_read_responses_are_disconnected(port: int):
     with connections(port, b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
         wait_until(lambda: status(port) == 503, limit_s=60, what="a server without a free place")
         wait_until(lambda: status(port) == 200, limit_s=120, what="a place for others")
 
 
 @pytest.mark.slow
-def test_clients_that_do_not_read_their_answers_hold_up_nobody(port: int):
+def test_clients_that_do_not_read_responses_do_not_block_others(port: int):
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=60)) for _ in range(20)]
         for client in clients:

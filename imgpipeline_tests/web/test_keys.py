@@ -29,7 +29,7 @@ def test_the_file_keeps_no_secret_and_only_its_owner_may_read_it(tmp_path: Path)
     assert keys.path.stat().st_mode & 0o077 == 0
 
 
-def test_a_removed_key_is_refused_at_once_even_where_the_file_is_open(tmp_path: Path):
+def test_a_removed_key_is_refused_by_the_next_request(tmp_path: Path):
     keys, running = KeyFile(tmp_path / "keys.json"), KeyFile(tmp_path / "keys.json")
     secret, other = keys.add(("gate",), NOW), keys.add(("gate",), NOW)
     found = running.find(secret)
@@ -43,11 +43,11 @@ def test_a_removed_key_is_refused_at_once_even_where_the_file_is_open(tmp_path: 
 
 def test_a_damaged_file_is_an_error_and_not_a_server_without_keys(tmp_path: Path):
     (tmp_path / "keys.json").write_text("{")
-    with pytest.raises(ConfigurationError, match="cannot be read as API keys"):
+    with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
         KeyFile(tmp_path / "keys.json").keys()
 
 
-def test_a_key_is_for_what_its_scopes_name_and_old_files_are_for_posting(tmp_path: Path):
+def test_scopes_limit_a_key_and_keys_of_old_files_can_post(tmp_path: Path):
     keys = KeyFile(tmp_path / "keys.json")
     reader = keys.find(keys.add((), NOW, scopes=(Scope.READ,), name="anna"))
     assert reader

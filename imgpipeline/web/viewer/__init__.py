@@ -1,1 +1,1 @@
-"""The viewer: pages and an API over the lake, for reading (`imgpipeline serve`)."""
+"""The viewer: pages and an API for frames, numbers, events and alerts (`imgpipeline serve`)."""

@@ -1,14 +1,14 @@
-"""Who may use the viewer: holders of API keys, people whom a trusted proxy names, or this machine alone.
+"""Who may use the viewer: holders of API keys, people named by a trusted proxy, or anyone on this machine.
 
-Without keys and proxies nobody is asked, and the server listens on a loopback address. A browser sends an API key as
-the password of HTTP Basic authentication.
+Without keys and proxies there is no login, and the server only listens on a loopback address. A browser sends an API
+key as the password of HTTP Basic authentication.
 """
 
 import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
@@ -21,23 +21,23 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who sends a request."""
+    """The sender of a request."""
 
     name: str
-    """What acknowledgements say."""
+    """Name in acknowledgements and marks."""
     scopes: frozenset[Scope]
-    """What they may do."""
+    """What the visitor may do."""
 
 
 THIS_MACHINE = Visitor("viewer without login", frozenset({Scope.READ, Scope.ACKNOWLEDGE, Scope.REPLAY}))
-"""Whoever uses a server that asks nobody."""
+"""Every visitor of a server without login."""
 
 
 class Access:
-    """Decides about requests."""
+    """Identifies the visitor of each request."""
 
     def __init__(self, settings: Settings) -> None:
-        """Takes the file of keys and the trusted proxies from the settings.
+        """Reads the trusted proxies from the settings. The file of API keys is read with each request.
 
         Raises:
             ConfigurationError: A trusted proxy is not an address or network.
@@ -48,7 +48,7 @@ class Access:
         self._proxy_scopes = frozenset({Scope.READ, Scope.ACKNOWLEDGE})
 
     def is_needed(self) -> bool:
-        """Tells whether requests are refused unless they say who sends them.
+        """Returns whether visitors have to log in.
 
         Raises:
             ConfigurationError: The file of keys cannot be read.
@@ -56,7 +56,7 @@ class Access:
         return bool(self._proxies) or self._keys.are_needed(Scope.READ)
 
     def visitor(self, request: Request) -> Visitor | None:
-        """Returns who sends a request; None if nobody knows.
+        """Returns the sender of a request; None if unknown.
 
         Raises:
             ConfigurationError: The file of keys cannot be read.
@@ -78,10 +78,22 @@ class Access:
         return any(address in network for network in self._proxies)
 
 
-def is_forged(request: Request) -> bool:
-    """Tells whether a page of another site makes a browser send a request that changes something.
+def allowed(request: Request, scope: Scope) -> Visitor:
+    """Returns the sender of a request that needs a scope.
 
-    Browsers say so themselves, in headers that no page can set; other programs send neither.
+    Raises:
+        HTTPException: 403 if the sender does not have the scope.
+    """
+    visitor: Visitor = request.state.visitor
+    if scope not in visitor.scopes:
+        raise HTTPException(403, f"this needs an API key with the scope {scope}")
+    return visitor
+
+
+def is_forged(request: Request) -> bool:
+    """Returns whether a page of another site made a browser send a request that changes something (CSRF).
+
+    Browsers tell it in headers that no page can set; other programs send neither of them.
     See Fetch Metadata Request Headers (W3C), and RFC 6454 for `Origin`.
     """
     if request.method in _READING:
@@ -98,6 +110,6 @@ def _networks(given: str) -> tuple[_Network, ...]:
         return tuple(ipaddress.ip_network(one.strip()) for one in given.split(",") if one.strip())
     except ValueError as error:
         raise ConfigurationError(
-            f"IMGPIPELINE_TRUSTED_PROXIES is wrong: {error}.",
+            f"IMGPIPELINE_TRUSTED_PROXIES is not valid: {error}.",
             next_step="give addresses or networks, such as 127.0.0.1,10.0.3.0/24",
         ) from None

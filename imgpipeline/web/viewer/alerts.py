@@ -1,35 +1,62 @@
-"""Alerts: a list, and a page for each number with all of its images; also the address of the classic alert viewer."""
+"""Alerts as pages and in the API: the list, and each alert with its images and acknowledgements."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
+from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
+from imgpipeline.events.alerts.listing import Acknowledgement, ListedAlert, acknowledge, list_alerts
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
-from imgpipeline.web.viewer.queries import AlertQuery, AlertsQuery, read_query
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_bytes, answer_json
+from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, read_form, read_query
+from imgpipeline.web.viewer.responses import Renderer, answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
-Number = Annotated[int, Path(ge=1, lt=10**10, description="The alert's number.")]
-Position = Annotated[int, Path(ge=0, lt=100, description="Which of its images, from 0.")]
+Number = Annotated[int, Path(ge=1, lt=10**10, description="Number of the alert.")]
+Position = Annotated[int, Path(ge=0, lt=100, description="Position of the image in the alert, from 0.")]
 _CAPTIONS = {"before": "Previous Image", "after": "Image", "difference": "Difference Image", "image": "Image"}
+_ALL_ALERTS = "/alerts lists them"
+
+
+class AlertQuery(UrlQuery):
+    """A page of alerts."""
+
+    before: int | None = Field(
+        None, ge=1, lt=10**10, description="Only alerts with a lower number: `next` of the previous page."
+    )
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of alerts.")
+
+
+class AlertsQuery(AlertQuery):
+    """A page of alerts, or one alert whose number was entered."""
+
+    number: str | None = Field(None, description="Number of an alert.")
+
+
+class NoteBody(BaseModel):
+    """An acknowledgement of an alert."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: str = Field("", max_length=LONGEST_NOTE, description="A comment on the alert.")
 
 
 def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: What they read.
-        renderer: Makes the pages.
-    """
+    """Returns the routes of the list, of each alert, and of its acknowledgements."""
     router = APIRouter(tags=["alerts"])
     _add_api(router, site)
+    _add_pages(router, site, renderer)
+    _add_acknowledging(router, site)
+    return router
 
+
+def _add_pages(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
     @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
     def alerts_page(request: Request) -> Response:
         query = read_query(AlertsQuery, request)
@@ -44,59 +71,70 @@ def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
     @router.get("/alerts/{number}/images/{position}", include_in_schema=False)
     def alert_image(request: Request, number: Number, position: Position) -> Response:
-        images = read_listed(site.store, number).alert.images
+        images = _read(site.store, number).alert.images
         if position >= len(images):
-            raise ConfigurationError(f"The alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
+            raise ConfigurationError(f"Alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
         found = site.pictures.stored(images[position][1], f"the alert {number}")
         return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
-
-    return router
 
 
 def _add_api(router: APIRouter, site: ViewedSite) -> None:
     @router.get("/api/v1/alerts")
     def alerts(request: Request, query: Annotated[AlertQuery, Query()]) -> Response:
-        """Alerts, the latest first, with what became of them. `next` is the value of `before` for the next page."""
+        """Lists alerts with deliveries and acknowledgements, the latest first; `next` is `before` of the next page."""
         listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
         found = [one.to_json() for one in listed]
         return answer_json(request, {"total": total, "next": _next(listed), "alerts": found})
 
     @router.get("/api/v1/alerts/{number}")
     def alert(request: Request, number: Number) -> Response:
-        """One alert. Its images are at `/alerts/{number}/images/0` and so on."""
-        return answer_json(request, read_listed(site.store, number).to_json())
+        """Returns one alert. Its images are at `/alerts/{number}/images/0` and so on."""
+        return answer_json(request, _read(site.store, number).to_json())
 
 
-def read_listed(store: ObjectStore, number: int) -> ListedAlert:
-    """Reads one alert.
+def _add_acknowledging(router: APIRouter, site: ViewedSite) -> None:
+    def record(number: int, visitor: Visitor, note: str) -> Acknowledgement:
+        given = Acknowledgement(visitor.name, site.clock(), note)
+        try:
+            acknowledge(site.store, number, given)
+        except UsageError as error:
+            raise ConfigurationError(error.message, next_step=_ALL_ALERTS) from None
+        return given
 
-    Raises:
-        ConfigurationError: There is none of this number.
-        PermanentError: It is damaged.
-        TransientError: The store does not answer.
-    """
-    try:
-        return ListedAlert.read(store, number)
-    except UsageError as error:
-        raise ConfigurationError(error.message, next_step="/alerts lists them") from None
+    @router.post("/api/v1/alerts/{number}/acknowledgements", status_code=201)
+    def by_api(request: Request, number: Number, body: NoteBody) -> dict[str, Any]:
+        """Acknowledges an alert. Earlier acknowledgements stay."""
+        given = record(number, allowed(request, Scope.ACKNOWLEDGE), body.note)
+        return {"number": number, "by": given.by, "at": format_time(given.at), "note": given.note}
+
+    @router.post("/alerts/{number}/acknowledge", include_in_schema=False)
+    async def by_form(request: Request, number: Number) -> Response:
+        visitor = allowed(request, Scope.ACKNOWLEDGE)
+        note = (await read_form(request)).get("note", "")
+        if len(note) > LONGEST_NOTE:
+            raise UsageError(
+                f"The note has {len(note):,} characters; the limit is {LONGEST_NOTE:,}.", next_step="shorten it"
+            )
+        await run_in_threadpool(record, number, visitor, note)
+        return RedirectResponse(f"/alerts/{number}", 303)
 
 
 def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str) -> Response:
-    """Returns the page of an alert whose number someone has entered.
+    """Returns the page of an alert whose number was entered.
 
     Args:
-        site: Names the store.
-        renderer: Makes the page.
-        request: Of somebody who may acknowledge it or not.
-        number: As entered.
+        site: Its store has the alerts.
+        renderer: Renders the page.
+        request: The request; the visitor's scopes decide whether the page has a form to acknowledge.
+        number: The number as text.
 
     Raises:
-        UsageError: It is not a number.
-        ConfigurationError: There is no such alert.
+        UsageError: The text is not a number.
+        ConfigurationError: The alert does not exist.
     """
     if not (number.isascii() and number.isdecimal() and len(number) <= 10):
-        raise UsageError(f"The alert number is {number[:40]!r}.", next_step="enter a decimal number, such as 17")
-    listed = read_listed(site.store, int(number))
+        raise UsageError(f"{number[:40]!r} is not an alert number.", next_step="enter a decimal number, such as 17")
+    listed = _read(site.store, int(number))
     images = [(_CAPTIONS.get(name, name), position) for position, (name, _) in enumerate(listed.alert.images)]
     may_acknowledge = Scope.ACKNOWLEDGE in request.state.visitor.scopes
     return renderer.page(
@@ -104,6 +142,14 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
     )
 
 
+def _read(store: ObjectStore, number: int) -> ListedAlert:
+    """Reads one alert; raises ConfigurationError if it does not exist, or an error of the store."""
+    try:
+        return ListedAlert.read(store, number)
+    except UsageError as error:
+        raise ConfigurationError(error.message, next_step=_ALL_ALERTS) from None
+
+
 def _next(listed: Sequence[ListedAlert]) -> int | None:
-    """Returns below which number the next page begins; alerts are numbered from 1, without gaps."""
+    """Returns `before` of the next page; alerts are numbered from 1, without gaps."""
     return listed[-1].alert.number if listed and listed[-1].alert.number > 1 else None

@@ -1,4 +1,4 @@
-"""Saying that a detection is wrong or that an object is missing: by forms on the frame's page, and by the API."""
+"""Feedback about wrong detections and missing objects, by forms on the page of a frame and by the API."""
 
 import math
 from collections.abc import Mapping
@@ -12,58 +12,52 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
-from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.web.keys import Scope
-from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.acknowledging import allowed
-from imgpipeline.web.viewer.answers import day_counts, frame_row, known_day, shown_day
-from imgpipeline.web.viewer.forms import read_form
-from imgpipeline.web.viewer.queries import Day, DayQuery, FrameId, Name, read_query
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.answers import days_with_counts, frame_with_boxes, known_day
+from imgpipeline.web.viewer.queries import (
+    LONGEST_NOTE,
+    DayPath,
+    DayQuery,
+    FrameId,
+    FramePath,
+    Name,
+    read_form,
+    read_query,
+    wrong_parameter,
+)
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
-_LONGEST_NOTE = 2_000
-DayPath = Annotated[Day, Path(description="UTC day.")]
-FramePath = Annotated[FrameId, Path(description="The frame's id.")]
-AnnotationPath = Annotated[FrameId, Path(description="The annotation's id.")]
+AnnotationPath = Annotated[FrameId, Path(description="Id of the annotation.")]
 
 
 class AnnotationBody(BaseModel):
-    """What is wrong in a frame."""
+    """Feedback about a frame."""
 
     model_config = ConfigDict(extra="forbid")
 
-    mistake: Mistake = Field(
-        description="`wrong`: a detection that should not be there. `missing`: an object was missed."
-    )
-    detection_number: int | None = Field(None, ge=0, description="The wrong detection's number in `detections`.")
-    label: Name | None = Field(None, description="The missing object's label.")
+    mistake: Mistake = Field(description="`wrong`: a detection is wrong. `missing`: an object was not detected.")
+    detection_number: int | None = Field(None, ge=0, description="Number of the wrong detection in `detections`.")
+    label: Name | None = Field(None, description="Label of the missing object.")
     box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
-        None, description="The missing object's x, y, width and height in pixels of the original image."
+        None, description="Box of the missing object: x, y, width and height in pixels of the original image."
     )
-    note: str = Field("", max_length=_LONGEST_NOTE, description="In your own words.")
+    note: str = Field("", max_length=LONGEST_NOTE, description="A comment.")
 
 
 def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: Names the store.
-        renderer: Makes the page.
-    """
+    """Returns the routes."""
     router = APIRouter(tags=["viewer"])
     _add_api(router, site)
     _add_forms(router, site)
 
     @router.get("/feedback", include_in_schema=False, response_class=HTMLResponse)
-    def page(request: Request) -> Response:
+    def feedback_page(request: Request) -> Response:
         query = read_query(DayQuery, request)
         with site.lake.reading() as lake:
-            day = shown_day(lake, query.day)
-            if day is None:
-                return renderer.page("empty.html")
-            days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+            day = known_day(lake, query.day)
+            days = days_with_counts(site, lake)
         return renderer.page("feedback.html", day=day, days=days, annotations=list(annotations_of(site.store, day)))
 
     return router
@@ -71,8 +65,8 @@ def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
 def _add_api(router: APIRouter, site: ViewedSite) -> None:
     @router.get("/api/v1/annotations")
-    def of_day(request: Request, query: Annotated[DayQuery, Query()]) -> Response:
-        """What people said of the detections of a day, also what was taken back."""
+    def annotations(request: Request, query: Annotated[DayQuery, Query()]) -> Response:
+        """Lists the feedback about the frames of a day, including withdrawn feedback."""
         with site.lake.reading() as lake:
             day = known_day(lake, query.day)
         found = [one.to_json() for one in annotations_of(site.store, day)]
@@ -80,12 +74,14 @@ def _add_api(router: APIRouter, site: ViewedSite) -> None:
 
     @router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
     def annotate(request: Request, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
-        """Says that a detection is wrong or that an object is missing. No count changes."""
+        """Reports a wrong detection or a missing object. Counts do not change."""
         return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
 
     @router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
-    def take_back(request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath) -> dict[str, Any]:
-        """Takes an annotation back. It stays stored, with who took it back."""
+    def withdraw_annotation(
+        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+    ) -> dict[str, Any]:
+        """Withdraws feedback. It stays stored, with the name of the caller."""
         by = allowed(request, Scope.ACKNOWLEDGE).name
         return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
 
@@ -99,7 +95,9 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
         return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
 
     @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
-    def take_back(request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath) -> Response:
+    def withdraw_by_form(
+        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+    ) -> Response:
         by = allowed(request, Scope.ACKNOWLEDGE).name
         withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
         return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
@@ -112,17 +110,15 @@ def _body_of(form: Mapping[str, str]) -> AnnotationBody:
     try:
         return AnnotationBody.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"{first['loc'][0] if first['loc'] else 'The form'}: {first['msg']}.",
-            next_step="give a label, and a box as x, y, width, height",
+        raise wrong_parameter(
+            error.errors(), what="form", next_step="give a label, and a box as x, y, width, height"
         ) from None
 
 
 def _keep(site: ViewedSite, visitor: Visitor, day: date, frame_id: str, body: AnnotationBody) -> Annotation:
     with site.lake.reading() as lake:
-        frame = frame_row(lake, day, frame_id)
-        found = {row["detection_number"]: row for row in detections_in(lake, [(day, frame_id)])[day, frame_id]}
+        frame, boxes = frame_with_boxes(lake, day, frame_id)
+    found = {row["detection_number"]: row for row in boxes}
     if body.mistake is Mistake.WRONG:
         label, box, number = _wrong(found, body)
     else:
@@ -136,10 +132,10 @@ def _wrong(
     found: Mapping[int, Mapping[str, Any]], body: AnnotationBody
 ) -> tuple[str, tuple[float, float, float, float] | None, int]:
     if body.label is not None or body.box is not None:
-        raise UsageError("A wrong detection has label and box already.", next_step="give its detection_number alone")
+        raise UsageError("A wrong detection takes no label or box.", next_step="give only its detection_number")
     if body.detection_number is None or body.detection_number not in found:
         numbers = ", ".join(map(str, found)) or "none"
-        raise UsageError("Which detection is wrong?", next_step=f"give a detection_number; the frame has {numbers}")
+        raise UsageError("The detection_number is missing or not in this frame.", next_step=f"give one of {numbers}")
     row = found[body.detection_number]
     box = None if row["x"] is None else (row["x"], row["y"], row["width"], row["height"])
     return row["label"], box, body.detection_number
@@ -148,13 +144,13 @@ def _wrong(
 def _missing(frame: Mapping[str, Any], body: AnnotationBody) -> tuple[str, tuple[float, float, float, float]]:
     if body.detection_number is not None or body.label is None or body.box is None:
         raise UsageError(
-            "A missing object needs its label and box.", next_step="give label and box, no detection_number"
+            "A missing object needs a label and a box.", next_step="give label and box, and no detection_number"
         )
     x, y, width, height = body.box
     across, down = frame["image_width"] or math.inf, frame["image_height"] or math.inf
     if not (width > 0 and height > 0 and x >= 0 and y >= 0 and x + width <= across and y + height <= down):
         raise UsageError(
-            f"The box {body.box} does not lie in the image of {frame['image_width']} x {frame['image_height']} pixels.",
-            next_step="give x, y, width and height in its pixels",
+            f"The box {body.box} is not inside the image of {frame['image_width']} x {frame['image_height']} pixels.",
+            next_step="give x, y, width and height in pixels of the image",
         )
     return body.label, (x, y, width, height)

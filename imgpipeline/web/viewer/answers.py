@@ -1,6 +1,6 @@
-"""What pages and API answer, from one session: pages of frames with their boxes, days, and numbers.
+"""Answers that several pages and API routes share: days, pages of frames with their boxes, and numbers.
 
-The questions themselves are those of `lake.query`, which commands and notebooks ask too.
+The queries are those of `lake.query`, which commands and notebooks use too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.lake.lineage.explain import explain
+from imgpipeline.lake.lineage.explanation import Explanation, NumberId
 from imgpipeline.lake.lineage.frame_lineage import CountingNumber, numbers_counting, numbers_of_day
 from imgpipeline.lake.query.days import Span, unknown_day
 from imgpipeline.lake.query.frames import (
@@ -22,7 +24,6 @@ from imgpipeline.lake.query.frames import (
     list_frames,
     nearest_frame,
 )
-from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
 from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
 from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
 from imgpipeline.lake.sessions.local_time import DAY_OF_ROW, hours_of
@@ -30,67 +31,74 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor, words_of
 from imgpipeline.web.viewer.site import ViewedSite
 
+MOST_EXPLAINED = 20_000
+"""Detections of the largest count that the viewer traces."""
+_HOW_TO_START = "announce frames, such as with `imgpipeline ingest folder`"
+
 
 @dataclass(frozen=True, slots=True)
 class FramePage:
-    """Some frames of one day or several, the latest first."""
+    """A page of frames of one or more days, the latest first."""
 
     days: Sequence[date]
-    """The days with data that are listed, in the session's time zone, sorted."""
+    """The listed days that have data, in the session's time zone, sorted."""
     frames: Sequence[Mapping[str, Any]]
-    """Rows of `frames` with `file`, `detections` (label and count) and `boxes` (all detections)."""
+    """Rows of `frames` with `file`, `detections` (count by label) and `boxes` (all detections)."""
     table: pa.Table
     """The same rows without `boxes`."""
     matching: int
     """Frames that match the filters, on all pages."""
     detections: int
-    """Detections that match the filters, in those frames."""
+    """Detections that match the filters, on all pages."""
     number: int | None
-    """What `label_counts` says of the same label, hour, source and days; None if the filters name no such number."""
+    """The count in `label_counts` for the same label, hour, source and days; None if the filters match none."""
     newer: str | None
-    """Cursor of the page before; None on the first page."""
+    """Cursor of the page of newer frames; None on the first page."""
     older: str | None
-    """Cursor of the page after; None on the last page."""
+    """Cursor of the page of older frames; None on the last page."""
 
     @property
     def day(self) -> date | None:
-        """The day, if it is one."""
+        """The day, if only one is listed."""
         return self.days[0] if len(self.days) == 1 else None
 
 
-def shown_day(lake: LakeSession, day: date | None) -> date | None:
-    """Returns the day that a page shows: the one asked for, or the latest; None in an empty store.
-
-    Raises:
-        ConfigurationError: The ledger does not know the day.
-    """
-    days = lake.days
-    if day is not None and day not in days:
-        raise unknown_day(day, days) if days else _no_day(day)
-    return day or (days[-1] if days else None)
+class EmptyLedgerError(ConfigurationError):
+    """The ledger has no frames, and the request names no single day. Pages then explain how to get frames."""
 
 
 def known_day(lake: LakeSession, day: date | None) -> date:
-    """Returns `shown_day`, where there is one.
+    """Returns the requested day, or the latest one.
 
     Raises:
-        ConfigurationError: The ledger does not know the day, or is empty.
+        ConfigurationError: The ledger has nothing for the day.
+        EmptyLedgerError: No day was requested, and the ledger is empty.
     """
-    shown = shown_day(lake, day)
-    if shown is None:
-        raise _no_day(day)
-    return shown
+    days = lake.days
+    if day is not None and day not in days:
+        raise _unknown(day, days)
+    return day or _not_empty(days)[-1]
 
 
-def _no_day(day: date | None) -> ConfigurationError:
-    asked = f"nothing of {day}" if day else "no frames"
-    return ConfigurationError(
-        f"The ledger has {asked}: it is empty.", next_step="announce frames, such as with `imgpipeline ingest folder`"
-    )
+def _not_empty(days: Sequence[date]) -> Sequence[date]:
+    if not days:
+        raise EmptyLedgerError("The ledger is empty.", next_step=_HOW_TO_START)
+    return days
+
+
+def _unknown(day: date, days: Sequence[date]) -> ConfigurationError:
+    if days:
+        return unknown_day(day, days)
+    return ConfigurationError(f"The ledger has nothing for {day}: it is empty.", next_step=_HOW_TO_START)
+
+
+def days_with_counts(site: ViewedSite, lake: LakeSession) -> list[dict[str, Any]]:
+    """Returns `day_counts`, queried once per session."""
+    return site.lake.remembered(lake, "days", lambda: day_counts(lake))
 
 
 def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
-    """Returns each day of the session's time zone with its frames and detections, the latest first."""
+    """Returns each day of the session's time zone with its number of frames and detections, the latest first."""
     day = DAY_OF_ROW if lake.local else "day"
     frames, detections = (
         f"(SELECT {day} AS day, count(*) AS {table} FROM {table} GROUP BY ALL)"  # noqa: S608 - own names
@@ -104,29 +112,24 @@ def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
     return [dict(zip(("day", "frames", "detections"), (day, *counts.get(day, (0, 0))), strict=True)) for day in days]
 
 
-def statuses_of(site: ViewedSite, lake: LakeSession) -> tuple[SourceStatus, ...]:
-    """Returns how the sources are, asked once for all requests that read the same session."""
-    return site.lake.remembered(lake, "source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
-
-
 def days_shown(lake: LakeSession, query: FrameQuery) -> tuple[date, ...]:
-    """Returns the days with data that a query asks for, sorted.
+    """Returns the days of a query that have data, sorted.
 
     Raises:
-        ConfigurationError: The ledger knows none of them, or is empty.
+        ConfigurationError: The ledger has none of them.
+        EmptyLedgerError: The query names no single day, and the ledger is empty.
     """
     if not query.has_several_days:
         return (known_day(lake, query.day),)
     span = Span(query.from_day, query.to_day)
-    days = tuple(sorted(day for day in lake.days if day in span))
+    days = tuple(sorted(day for day in _not_empty(lake.days) if day in span))
     if not days:
-        nearest = span.first or span.last or date.min
-        raise unknown_day(nearest, lake.days) if lake.days else _no_day(nearest)
+        raise unknown_day(span.first or span.last or date.min, lake.days)
     return days
 
 
 def rules_of(site: ViewedSite, lake: LakeSession) -> Rules:
-    """Returns the rules, as they were when they were first read for a session.
+    """Returns the rules, read once per session.
 
     Raises:
         ConfigurationError: They cannot be read.
@@ -136,16 +139,16 @@ def rules_of(site: ViewedSite, lake: LakeSession) -> Rules:
 
 
 def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequence[date]) -> WantedFrames:
-    """Returns the filter that a query describes.
+    """Returns the filter for the frames of a query.
 
     Args:
-        site: Names the rules, for zones.
+        site: The rules and their zones come from its settings.
         lake: The session.
-        query: The filters.
-        days: Its days, sorted.
+        query: The query.
+        days: Days of the query, sorted.
 
     Raises:
-        ConfigurationError: There is no such zone, or the rules cannot be read.
+        ConfigurationError: The zone does not exist, or the rules cannot be read.
     """
     return WantedFrames(
         query.source, query.label, query.status, Span(days[0], days[-1]), query.hour, query.time_of_day,
@@ -160,7 +163,7 @@ def _area(rules: Rules, name: str) -> Area:
         known = ", ".join(zone.name for zone in rules.zone)
         raise ConfigurationError(
             f"The rules have no zone {name!r}.",
-            next_step=f"take one of {known}" if known else "set IMGPIPELINE_RULES_FILE to rules with zones",
+            next_step=f"choose one of {known}" if known else "set IMGPIPELINE_RULES_FILE to rules with zones",
         )
     return Area(zone.source, zone.fractions)
 
@@ -168,18 +171,18 @@ def _area(rules: Rules, name: str) -> Area:
 def page_of_frames(
     site: ViewedSite, lake: LakeSession, query: PageQuery, limit: int, *, is_compared: bool = True
 ) -> FramePage:
-    """Returns one page of the frames that a query asks for.
+    """Returns one page of the frames of a query.
 
     Args:
-        site: Names the rules and from which confidence on numbers count.
+        site: Its settings name the rules and the lowest confidence that counts.
         lake: The session.
-        query: Filters and place.
-        limit: At most so many frames.
-        is_compared: Whether `number` is asked for: over many days, that takes seconds.
+        query: Filters, and where the page starts.
+        limit: Maximum number of frames.
+        is_compared: Whether to read `number`, which takes seconds for many days.
 
     Raises:
-        UsageError: A cursor is wrong, or two places are given.
-        ConfigurationError: The ledger does not know the days, or there is no such zone.
+        UsageError: A cursor is wrong, or several starts are given.
+        ConfigurationError: The ledger has none of the days, or the zone does not exist.
     """
     days = days_shown(lake, query)
     after, before = _place(lake, query, days[-1])
@@ -204,13 +207,13 @@ def page_of_frames(
 
 
 def _place(lake: LakeSession, query: PageQuery, latest: date) -> tuple[FramePlace | None, FramePlace | None]:
-    """Returns after which place a page begins, or before which it ends."""
+    """Returns the place after which a page starts, or before which it ends."""
     if sum(one is not None for one in (query.after, query.before, query.at)) > 1:
-        raise UsageError("Two of after, before and at are given.", next_step="give one of them")
+        raise UsageError("Only one of after, before and at can be given.", next_step="give one of them")
     if query.at_s is not None:
         in_utc = datetime.combine(latest, time(), UTC) + timedelta(seconds=query.at_s)
         at = lake.local.instant(latest, query.at_s) if lake.local else in_utc
-        return FramePlace(at, at.date(), ""), None  # before all frames of this very time
+        return FramePlace(at, at.date(), ""), None  # sorts before all frames of the same time
     return read_cursor(query.after), read_cursor(query.before)
 
 
@@ -222,19 +225,39 @@ def _number(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequen
 
 
 def number_of(site: ViewedSite, lake: LakeSession, number: NumberQuery) -> int:
-    """Returns a number of `label_counts`, summed over the hours of the day if it names no hour; 0 if there is none."""
+    """Returns a count of `label_counts`, summed over the day if it names no hour."""
     return _count(site, lake, [number.day], number.label, number.hour, number.source)
 
 
+def explain_number(site: ViewedSite, lake: LakeSession, number: NumberQuery) -> Explanation:
+    """Traces a count of `label_counts` to its detections, frames and segments.
+
+    Raises:
+        ConfigurationError: The ledger has nothing for the day.
+        UsageError: The count is too large to be traced while a browser waits.
+        LedgerError: The count does not match the ledger.
+    """
+    known_day(lake, number.day)
+    count = number_of(site, lake, number)
+    if count > MOST_EXPLAINED:
+        hour = "label-totals" if number.hour is None else f"label-counts --hour {number.hour}"
+        raise UsageError(
+            f"{count:,} detections are too many to trace while a browser waits; the limit is {MOST_EXPLAINED:,}.",
+            next_step=f"choose an hour or a source, or run `imgpipeline explain {hour} --day {number.day}`",
+        )
+    asked = NumberId(number.day, number.hour, number.label, number.source)
+    return explain(lake, site.store, asked, site.settings)
+
+
 def utc_days_of(lake: LakeSession, days: Sequence[date]) -> Sequence[date]:
-    """Returns the UTC days with data that hold something of some days of the session's time zone, sorted."""
+    """Returns the UTC days with data that overlap days of the session's time zone, sorted."""
     if lake.local is None:
         return days
     return [day for day in lake.snapshot.days if day in Span(*lake.local.utc_days(days[0], days[-1]))]
 
 
 def in_utc_hours(lake: LakeSession, number: NumberQuery) -> NumberQuery | None:
-    """Returns a number of an hour of the session's time zone as one of the stored summary; None if it is not one."""
+    """Converts a count of a local hour to a UTC hour of the stored summary; None if it is not exactly one."""
     if lake.local is None:
         return number
     starts = [one.start for one in hours_of(lake.local, number.day) if one.hour == number.hour]
@@ -244,7 +267,7 @@ def in_utc_hours(lake: LakeSession, number: NumberQuery) -> NumberQuery | None:
 
 
 def counts_of(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
-    """Returns the counts of some days, counted once for all requests that read the same session."""
+    """Returns the hourly counts of some days, queried once per session."""
     return site.lake.remembered(lake, ("counts", *days), lambda: hourly_counts(lake, days))
 
 
@@ -259,13 +282,13 @@ def _count(
 
 
 def numbers_of_frame(site: ViewedSite, lake: LakeSession, day: date, frame_id: str) -> tuple[CountingNumber, ...]:
-    """Returns the numbers that count detections of a frame; those of its day are read once for each session."""
+    """Returns the counts that include detections of a frame; the counts of its day are queried once per session."""
     of_day = site.lake.remembered(lake, ("numbers", day), lambda: numbers_of_day(lake, day))
     return numbers_counting(lake, day, frame_id, of_day)
 
 
 def place_of(frame: Mapping[str, Any]) -> FramePlace:
-    """Returns the place of a frame in lists."""
+    """Returns the place of a frame in a list."""
     return FramePlace(frame["timestamp"], frame["day"], frame["frame_id"])
 
 
@@ -274,21 +297,26 @@ def frame_row(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any]:
 
     Args:
         lake: The session.
-        day: UTC day of the frame, whatever the session's time zone is.
-        frame_id: The frame.
+        day: UTC day of the frame, in any session.
+        frame_id: Its id.
 
     Raises:
-        ConfigurationError: There is no such day or frame.
+        ConfigurationError: The day or the frame does not exist.
     """
     days = lake.snapshot.days
     if day not in days:
-        raise unknown_day(day, days) if days else _no_day(day)
+        raise _unknown(day, days)
     frame = find_frame(lake, day, frame_id)
     if frame is None:
         raise ConfigurationError(
             f"{day} has no frame {frame_id}.", next_step=f"the frames of that day: /review?day={day}&timezone=UTC"
         )
     return frame
+
+
+def frame_with_boxes(lake: LakeSession, day: date, frame_id: str) -> tuple[dict[str, Any], Sequence[dict[str, Any]]]:
+    """Returns one frame and its detections; arguments and errors as `frame_row`."""
+    return frame_row(lake, day, frame_id), detections_in(lake, [(day, frame_id)])[day, frame_id]
 
 
 def neighbours(

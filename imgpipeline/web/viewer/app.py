@@ -1,5 +1,6 @@
-"""The viewer as an ASGI application: routes, security headers, and the one place where errors become answers."""
+"""The viewer as an ASGI application: routes, security headers, error responses, and the server that runs it."""
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -11,33 +12,31 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
-from imgpipeline.errors import ConfigurationError, ImgpipelineError
-from imgpipeline.web.http_server import LOOPBACK_HOSTS
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
+from imgpipeline.settings import Settings
+from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Access, is_forged
-from imgpipeline.web.viewer.acknowledging import acknowledging_routes
 from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.annotating import annotating_routes
+from imgpipeline.web.viewer.answers import EmptyLedgerError
 from imgpipeline.web.viewer.api import api_routes
-from imgpipeline.web.viewer.changes import change_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.comparisons import comparison_routes
-from imgpipeline.web.viewer.coverage import coverage_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
-from imgpipeline.web.viewer.day_reports import report_routes
 from imgpipeline.web.viewer.dead_letters import dead_letter_routes
-from imgpipeline.web.viewer.exporting import exporting_routes
-from imgpipeline.web.viewer.heat_map import heat_map_routes
-from imgpipeline.web.viewer.live import live_routes
-from imgpipeline.web.viewer.pages import page_routes
+from imgpipeline.web.viewer.frame_pages import frame_routes
+from imgpipeline.web.viewer.overview import overview_routes
 from imgpipeline.web.viewer.places import place_routes
 from imgpipeline.web.viewer.queries import wrong_parameter
-from imgpipeline.web.viewer.rendering import STATIC, Renderer
-from imgpipeline.web.viewer.responses import PROBLEMS, error_json, status_of
+from imgpipeline.web.viewer.responses import PROBLEMS, STATIC, Renderer, error_json, status_of
 from imgpipeline.web.viewer.reviewing import reviewing_routes
 from imgpipeline.web.viewer.search import search_routes
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import ViewedSite, open_site
+from imgpipeline.web.viewer.sources import source_routes
 
+_GRACE_S = 5
+_DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
     "form-action 'self'",
@@ -46,15 +45,15 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-"""Sent with every answer: no script, style or image of another origin, and none within a page's text."""
+"""Sent with every response: no scripts, styles or images of other origins, and no inline ones."""
 
 
 def create_app(site: ViewedSite, access: Access) -> FastAPI:
     """Returns the application.
 
     Args:
-        site: What it reads; its lake is opened and closed with the application.
-        access: Who may use it.
+        site: The site; its lake opens and closes with the application.
+        access: Identifies visitors.
     """
 
     @asynccontextmanager
@@ -64,7 +63,7 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
         await run_in_threadpool(site.lake.close)
 
     app = FastAPI(
-        title="imgpipeline: viewer", version=__version__, description=__doc__, docs_url=None, redoc_url=None,
+        title="imgpipeline: viewer", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
         openapi_url="/openapi.json", lifespan=lifespan, responses=PROBLEMS,
     )  # fmt: skip
     renderer = Renderer(site.lake)
@@ -80,46 +79,34 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     @app.middleware("http")
     async def secure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         response = _refuse(request, access) or await answer(request)
-        for name, value in SECURITY_HEADERS.items():  # a report has a policy of its own
+        for name, value in SECURITY_HEADERS.items():  # keeps the stricter policy of a report
             response.headers.setdefault(name, value)
         return response
 
     if not access.is_needed():
-        # Nobody is asked for a password, so a page in a browser must not reach this through a name of its own.
+        # Without login, a foreign page must not reach this server through its own host name (DNS rebinding).
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     return app
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
     yield api_routes(site)
-    yield alert_routes(site, renderer)
-    yield acknowledging_routes(site)
-    yield reviewing_routes(site, renderer)
-    yield annotating_routes(site, renderer)
-    yield exporting_routes(site)
-    yield day_list_routes(site, renderer)
-    yield dead_letter_routes(site, renderer)
-    yield coverage_routes(site, renderer)
-    yield place_routes(site, renderer)
-    yield live_routes(site, renderer)
-    yield heat_map_routes(site, renderer)
-    yield comparison_routes(site, renderer)
-    yield report_routes(site, renderer)
-    yield search_routes(site, renderer)
-    yield change_routes(site)
-    yield classic_routes(site, renderer)
-    yield page_routes(site, renderer)
+    for routes in (
+        alert_routes, reviewing_routes, annotating_routes, day_list_routes, dead_letter_routes, source_routes,
+        place_routes, comparison_routes, search_routes, classic_routes, overview_routes, frame_routes,
+    ):  # fmt: skip
+        yield routes(site, renderer)
 
 
 def _refuse(request: Request, access: Access) -> Response | None:
-    """Returns the answer to a request that may not be made; it says nothing of the site."""
+    """Returns the response to a request that is not allowed; it reveals nothing about the site."""
     try:
         visitor = access.visitor(request)
     except ConfigurationError as error:
         return error_json(503, error.message, error.next_step)
     if visitor is None:
-        refused = error_json(401, "An API key is needed.", "send it as Authorization: Bearer KEY, or as the password")
-        # A browser asks for name and password; scripts of the API do not want its dialog.
+        refused = error_json(401, "An API key is required.", "send it as Authorization: Bearer KEY, or as the password")
+        # Basic makes browsers ask for a password; clients of the API must not get that dialog.
         kind = "Bearer" if request.url.path.startswith("/api/") else 'Basic realm="imgpipeline", charset="UTF-8"'
         refused.headers["WWW-Authenticate"] = kind
         return refused
@@ -137,21 +124,26 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
             return error_json(status, message, next_step)
         return renderer.error(status, message, next_step)
 
+    @app.exception_handler(EmptyLedgerError)
+    def empty(request: Request, error: EmptyLedgerError) -> Response:
+        if request.url.path.startswith("/api/"):
+            return error_json(status_of(error), error.message, error.next_step)
+        return renderer.page("empty.html")
+
     @app.exception_handler(ImgpipelineError)
     def own(request: Request, error: ImgpipelineError) -> Response:
         return show(request, status_of(error), error.message, error.next_step)
 
     @app.exception_handler(RequestValidationError)
     def wrong(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        said = wrong_parameter(first["loc"], first["msg"])
-        return show(request, 400, said.message, said.next_step)
+        parameter = wrong_parameter(error.errors())
+        return show(request, 400, parameter.message, parameter.next_step)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
-        """Answers for a defect; uvicorn logs the traceback."""
+        """Reports a defect; uvicorn logs the traceback."""
         message = f"Unexpected error: {type(error).__name__}. The log of `imgpipeline serve` has the traceback."
-        answer = show(request, 500, message, "report it")
+        answer = show(request, 500, message, "report this error")
         answer.headers.update(SECURITY_HEADERS)
         return answer
 
@@ -159,3 +151,32 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
     def other(request: Request, error: HTTPException) -> Response:
         step = "see `/docs` for the API, or start at `/`" if error.status_code == 404 else None
         return show(request, error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}.", step)
+
+
+def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) -> None:
+    """Runs the viewer until `stop` is set (`imgpipeline serve`).
+
+    Args:
+        settings: They name the store, the file of API keys and the trusted proxies.
+        host: Address to listen on; a loopback address unless visitors have to log in.
+        port: Port to listen on.
+        stop: Stops the server gracefully.
+
+    Raises:
+        UsageError: Other machines could reach the address without login.
+        ConfigurationError: The address cannot be opened, or a setting is wrong.
+        PermanentError: The server stopped unexpectedly; its log says why.
+    """
+    access = Access(settings)
+    check_host(access, host, port)
+    run_until(create_app(open_site(settings, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
+
+
+def check_host(access: Access, host: str, port: int) -> None:
+    """Refuses an address that other machines can reach without login; raises UsageError."""
+    if not is_loopback(host) and not access.is_needed():
+        raise UsageError(
+            f"Anyone who can reach {host} could see all images, because there is no API key.",
+            next_step="create one: imgpipeline keys create --name NAME; or serve on 127.0.0.1, and on another machine "
+            f"run: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE",
+        )

@@ -1,7 +1,7 @@
-"""The API of the classic dashboard, `/api/count_specific`, `/api/label_counts` and `/api/timeline`, and its page.
+"""The classic dashboard and its API: `/api/count_specific`, `/api/label_counts` and `/api/timeline`.
 
-The classic dashboard counts from 18:00 to 23:00 of one fixed day. Here `start` and `end` name the hours; without them,
-it counts the latest day.
+The original counts from 18:00 to 23:00 of one fixed day. Here `start` and `end` choose the hours, by default the latest
+day.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import shown_day
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 _TOP = 15
@@ -27,13 +25,13 @@ _HOUR = timedelta(hours=1)
 
 
 class ClassicQuery(BaseModel):
-    """Labels and a stretch of hours."""
+    """Labels and a range of hours."""
 
     model_config = ConfigDict(frozen=True)
 
     label: list[str] = Field(default_factory=list, max_length=20, description="Labels.")
-    start: datetime | None = Field(None, description="First hour. Default: the start of the latest day.")
-    end: datetime | None = Field(None, description="Count hours before this time. Default: a day after `start`.")
+    start: datetime | None = Field(None, description="First hour. Default: start of the latest day.")
+    end: datetime | None = Field(None, description="End of the last hour. Default: one day after `start`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +41,18 @@ class CountedHours:
     start: datetime
     """First hour, UTC."""
     end: datetime
-    """The hour after the last, UTC."""
+    """End of the last hour, UTC."""
     counts: Mapping[str, Mapping[datetime, int]]
-    """By label and start of the hour; hours without any are missing."""
+    """Counts by label and start of the hour, without empty hours."""
 
     @property
     def totals(self) -> dict[str, int]:
-        """The sum of each label, the largest first."""
+        """Sum of each label, the largest first."""
         sums = {label: sum(hours.values()) for label, hours in self.counts.items()}
         return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
 
     def timeline(self, label: str) -> list[tuple[datetime, int]]:
-        """Returns the count of each hour from the first to the last in which the label was seen."""
+        """Returns the counts of a label from its first to its last hour, including empty hours in between."""
         hours = self.counts.get(label, {})
         if not hours:
             return []
@@ -64,17 +62,12 @@ class CountedHours:
 
 
 def classic_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: What they read.
-        renderer: Makes the page.
-    """
+    """Returns the routes."""
     router = APIRouter(tags=["classic dashboard"])
 
     @router.get("/api/count_specific")
     def count_specific(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """How often a label was seen: `{"label", "count_in_range"}`."""
+        """Counts the detections of a label: `{"label", "count_in_range"}`."""
         if len(query.label) != 1 or not query.label[0]:
             return JSONResponse({"error": "Missing 'label' parameter"}, 400)
         [label] = query.label
@@ -82,13 +75,13 @@ def classic_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
     @router.get("/api/label_counts")
     def label_counts(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """The 15 most frequent labels: `{"labels", "counts"}`."""
+        """Returns the 15 most frequent labels: `{"labels", "counts"}`."""
         top = list(_count(site, query).totals.items())[:_TOP]
         return answer_json(request, {"labels": [label for label, _ in top], "counts": [count for _, count in top]})
 
     @router.get("/api/timeline")
     def timeline(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """Each label by hour, zeros between its first and last hour included: `{label: [{"t", "y"}]}`."""
+        """Returns hourly counts by label, including empty hours in between: `{label: [{"t", "y"}]}`."""
         found = _count(site, query)
         return answer_json(request, {
             label: [{"t": hour.isoformat(), "y": count} for hour, count in found.timeline(label)]
@@ -127,19 +120,16 @@ def _count_hours(lake: LakeSession, start: datetime, end: datetime, days: list[A
 
 
 def _hours(lake: LakeSession, query: ClassicQuery) -> tuple[datetime, datetime]:
-    """Returns the stretch of a query in UTC."""
-    day = shown_day(lake, None)
-    latest = datetime.combine(day, time(), UTC) if day else datetime(1970, 1, 1, tzinfo=UTC)
+    """Returns start and end of a query in UTC."""
+    latest = datetime.combine(lake.days[-1], time(), UTC) if lake.days else datetime(1970, 1, 1, tzinfo=UTC)
     try:
         start = _utc(query.start) if query.start else latest
         end = _utc(query.end) if query.end else start + timedelta(days=1)
     except OverflowError:
-        raise UsageError(
-            "start or end is at the end of time.", next_step="give times such as 2026-01-09T18:00Z"
-        ) from None
+        raise UsageError("start or end is out of range.", next_step="give times such as 2026-01-09T18:00Z") from None
     if not timedelta() < end - start <= _MOST_HOURS * _HOUR:
         raise UsageError(
-            f"The hours from {start.isoformat()} to {end.isoformat()} are none, or more than {_MOST_HOURS}.",
+            f"The range from {start.isoformat()} to {end.isoformat()} has no hours, or more than {_MOST_HOURS}.",
             next_step="give start and end such as 2026-01-09T18:00Z and 2026-01-09T23:00Z",
         )
     return start, end

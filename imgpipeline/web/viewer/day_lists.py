@@ -1,4 +1,4 @@
-"""Lists of one day, each as a page and in the API: events, objects, dead letters, and the accounts of the sources."""
+"""Lists of one day, as pages and in the API: events, objects, dead letters, and accounts of the sources."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
-from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day, utc_days_of
-from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, read_query
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import TABLES, answer_arrow, answer_csv, answer_json
+from imgpipeline.web.viewer.answers import days_with_counts, known_day, utc_days_of
+from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after, read_query
+from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_arrow, answer_csv, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 _Row = Mapping[str, Any]
@@ -41,25 +40,25 @@ _ACCOUNT: Mapping[str, pa.DataType] = {
 
 
 class EventsQuery(Zoned, ListQuery):
-    """Which events."""
+    """Filters for events."""
 
     rule: Name | None = Field(None, description="Only events of this rule.")
 
 
 class LettersQuery(Zoned, ListQuery):
-    """Which dead letters."""
+    """Filters for dead letters."""
 
-    code: DeadLetterCode | None = Field(None, description="Only dead letters of this code.")
+    code: DeadLetterCode | None = Field(None, description="Only dead letters with this code.")
 
 
 class ObjectsQuery(ListQuery):
-    """Which objects."""
+    """Filters for objects."""
 
     label: Name | None = Field(None, description="Only objects of this label.")
 
 
 class AccountsQuery(ListQuery):
-    """Which sessions of sources."""
+    """Filters for sessions of sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +66,19 @@ class DayList:
     """One kind of list."""
 
     name: str
-    """Its address, and the name of its template and of its rows in the API."""
+    """Its path, and the name of its template and of its rows in the API."""
     query: type[ListQuery]
-    """Its parameters."""
+    """Type of its parameters."""
     read: Callable[[ViewedSite, LakeSession, Any, date], Sequence[_Row]]
-    """Returns all rows of a day that match, in their order."""
+    """Returns all matching rows of a day, sorted."""
     columns: Callable[[LakeSession], pa.Schema]
-    """Returns names and types of the columns of its Arrow stream, the same on every day."""
+    """Returns the columns of its Arrow stream, the same on every day."""
     about: str
-    """What the API's description says."""
+    """Its API description."""
 
 
 def day_list_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: What they read.
-        renderer: Makes the pages.
-    """
+    """Returns the routes."""
     router = APIRouter(tags=["viewer"])
     for one in _LISTS:
         _add(router, site, renderer, one)
@@ -95,7 +89,9 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
     kind = one.query
 
     def rows_of(lake: LakeSession, query: ListQuery, day: date) -> Sequence[_Row]:
-        whole = query.model_copy(update={"limit": 0, "after": 0, "format": "json"})  # pages of a list share its rows
+        whole = query.model_copy(
+            update={"limit": 0, "after": 0, "format": "json"}
+        )  # all pages of a list share its rows
         return site.lake.remembered(lake, (one.name, day, whole), partial(one.read, site, lake, query, day))
 
     @router.get(f"/api/v1/{one.name}", description=one.about, responses=TABLES)
@@ -118,11 +114,9 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
         query = read_query(kind, request)
         zone = site.page_zone(query) if isinstance(query, Zoned) else "UTC"
         with site.lake.reading(zone) as lake:
-            day = shown_day(lake, query.day)
-            if day is None:
-                return renderer.page("empty.html")
+            day = known_day(lake, query.day)
             found = rows_of(lake, query, day)
-            days = site.lake.remembered(lake, "days", lambda: day_counts(lake))
+            days = days_with_counts(site, lake)
         shown = _Page.of(found, query)
         return renderer.page(
             f"{one.name}.html", day=day, days=days, query=query, page=shown, codes=list(DeadLetterCode), zone=zone
@@ -131,19 +125,19 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some rows of a list."""
+    """A page of a list."""
 
     rows: Sequence[_Row]
-    """In order."""
+    """Its rows, sorted."""
     matching: int
-    """Rows of all pages."""
+    """Number of rows on all pages."""
     next: int | None
     """`after` of the next page; None on the last one."""
 
     @classmethod
     def of(cls, rows: Sequence[_Row], query: Any) -> "_Page":
-        behind = query.after + query.limit
-        return cls(rows[query.after : behind], len(rows), behind if behind < len(rows) else None)
+        shown = rows[query.after : query.after + query.limit]
+        return cls(shown, len(rows), next_after(query.after, query.limit, len(rows)))
 
 
 def _events(_site: ViewedSite, lake: LakeSession, query: EventsQuery, day: date) -> list[_Row]:
@@ -193,7 +187,7 @@ def _letters(site: ViewedSite, lake: LakeSession, query: LettersQuery, day: date
 
 
 def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:
-    """Returns the day of the session's time zone under which a dead letter is listed, as `DAY_OF_LETTER` does."""
+    """Returns the day under which a dead letter is listed in the session's time zone, as `DAY_OF_LETTER` does."""
     time = one.letter.timestamp
     return lake.day_of(time) if time is not None and time.astimezone(UTC).date() == listed else listed
 
@@ -207,20 +201,20 @@ def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: da
 
 
 _LISTS = (
-    DayList("events", EventsQuery, _events, _event_columns, "What rules found on a day, in the order of time."),
-    DayList("objects", ObjectsQuery, _objects, _object_columns, "Different objects of a day that has tracks."),
+    DayList("events", EventsQuery, _events, _event_columns, "Lists the events of a day by time."),
+    DayList("objects", ObjectsQuery, _objects, _object_columns, "Lists the unique objects of a day with tracks."),
     DayList(
         "dead-letters",
         LettersQuery,
         _letters,
         lambda _: pa.schema(_LETTER),
-        "Records that could not become frames, the latest first.",
+        "Lists the records that could not become frames, the latest first.",
     ),
     DayList(
         "accounts",
         AccountsQuery,
         _accounts,
         lambda _: pa.schema(_ACCOUNT),
-        "What each session of each source received, and its outcome.",
+        "Lists the accounts of each session: frames received, and their outcomes.",
     ),
 )

@@ -1,4 +1,4 @@
-"""One dead letter: a page with its raw record, and announcing it again by a form or the API."""
+"""One dead letter: a page with its raw record, and its replay by a form or the API."""
 
 import threading
 from collections.abc import Callable
@@ -13,10 +13,8 @@ from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
 from imgpipeline.web.keys import Scope
-from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.acknowledging import allowed
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
 Topic = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Kafka topic.")]
@@ -29,12 +27,7 @@ _Announce = Callable[[LetterDetails], tuple[ReplayPlan, ReplayResult]]
 
 
 def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: Names store and broker; only announcing asks the broker.
-        renderer: Makes the page.
-    """
+    """Returns the routes. Only a replay connects to Kafka."""
     router = APIRouter(tags=["dead letters"])
     announce = _in_turn(site)
 
@@ -54,7 +47,7 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     def value(topic: Topic, partition: Partition, offset: Offset) -> Response:
         found = _read(site, topic, partition, offset)
         if found.original is None:
-            raise ConfigurationError(f"The value cannot be had: {found.missing}.")
+            raise ConfigurationError(f"The value is not available: {found.missing}.")
         name = f'attachment; filename="{topic}-{partition}-{offset}.bin"'
         return Response(
             found.original.value, media_type="application/octet-stream", headers={"Content-Disposition": name}
@@ -73,13 +66,13 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
 
 def _add_api(router: APIRouter, site: ViewedSite, announce: _Announce) -> None:
     @router.get(f"/api/v1{_OWN}")
-    def one(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
-        """One dead letter: reason, record (base64), segment, run and model, what became of it, and what to do."""
+    def dead_letter(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
+        """Returns a dead letter with reason, record (base64), segment, run, model, state and next step."""
         return answer_json(request, _read(site, topic, partition, offset).to_json())
 
     @router.post(f"/api/v1{_OWN}/replays")
     def by_api(request: Request, topic: Topic, partition: Partition, offset: Offset) -> dict[str, Any]:
-        """Announces a dead letter again, as `imgpipeline dead-letters replay` does, unless that has been done."""
+        """Replays a dead letter, as `imgpipeline dead-letters replay` does. A repeated request does nothing."""
         allowed(request, Scope.REPLAY)
         plan, result = announce(_read(site, topic, partition, offset))
         said = _said(plan, result, site.settings.kafka_topic)
@@ -88,19 +81,19 @@ def _add_api(router: APIRouter, site: ViewedSite, announce: _Announce) -> None:
 
 
 def _read(site: ViewedSite, topic: str, partition: int, offset: int) -> LetterDetails:
-    def unasked() -> Any:
+    def not_fetched() -> Any:
         raise TransientError("it was too large to be kept; `imgpipeline dead-letters show` reads it from Kafka")
 
-    return read_details(site.settings, site.store, f"{topic}/{partition}/{offset}", present=unasked)
+    return read_details(site.settings, site.store, f"{topic}/{partition}/{offset}", present=not_fetched)
 
 
 def _in_turn(site: ViewedSite) -> _Announce:
-    """Returns `_announce` for one after another: a plan knows what is under way once Kafka has acknowledged it."""
+    """Returns `_announce` under a lock, because a plan only sees earlier replays that Kafka has acknowledged."""
     turn = threading.Lock()
 
     def announce(found: LetterDetails) -> tuple[ReplayPlan, ReplayResult]:
         if not turn.acquire(timeout=_TURN_S):
-            raise TransientError("Other dead letters are being announced.", next_step="try again in a minute")
+            raise TransientError("Other dead letters are being replayed.", next_step="try again in a minute")
         try:
             return _announce(site, found)
         finally:
@@ -114,17 +107,19 @@ def _announce(site: ViewedSite, found: LetterDetails) -> tuple[ReplayPlan, Repla
     try:
         plan = plan_replay(site.settings, site.store, wanted)
         return plan, replay(site.settings, site.store, plan) if plan.chosen else ReplayResult(0, ())
-    except ConfigurationError as error:  # of the broker; whoever asks can only wait or tell who runs the server
+    except ConfigurationError as error:  # about the broker: the visitor can only wait, or tell the operator
         raise TransientError(error.message, next_step=error.next_step) from None
 
 
 def _said(plan: ReplayPlan, result: ReplayResult, topic: str) -> str:
     if result.refused:
-        return f"It cannot be announced again: {result.refused[0].reason}."
+        return f"It cannot be replayed: {result.refused[0].reason}."
     if result.announced:
-        return f"Announced again on the topic {topic}. The next detection run shows what becomes of it."
+        return f"Replayed on the topic {topic}. The next detection run will process it."
     if plan.imported:
-        return "It is a row of an import: Kafka has no record of it. Correct it in a file of its own."
+        return (
+            "It was imported from a file, so Kafka has no record of it. Correct the row and import it from a new file."
+        )
     if plan.under_way:
-        return "It was announced again before, and waits for a detection run."
-    return "There is nothing to announce again: it has become a frame or a later dead letter."
+        return "It was replayed before and waits for a detection run."
+    return "Nothing to replay: it became a frame or a later dead letter."

@@ -1,33 +1,49 @@
-"""The figures of the overview page: sources now, and counts and health of one day."""
+"""The overview of a day: its counts, the sources now, and the health of the store; and the stored daily reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Annotated
 
-from imgpipeline.errors import TransientError
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse, Response
+
+from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
+from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
 from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import counts_of, statuses_of, utc_days_of
+from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
+from imgpipeline.web.viewer.alerts import numbered_page
+from imgpipeline.web.viewer.answers import counts_of, days_with_counts, known_day, utc_days_of
+from imgpipeline.web.viewer.queries import Day, NoQuery, OverviewQuery, read_query
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.sources import statuses_of
 
 _SHOWN_ALERTS = 5
 _UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""A report embeds its style and images. The sandbox forbids scripts and isolates its origin, so whoever can write to
+the store cannot act as the reader of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One label of the table of counts."""
+    """One row of the table of counts."""
 
     label: str
     """Class name."""
     hours: Mapping[int, int]
-    """Detections by hour of the day; hours without any are missing."""
+    """Detections by hour of the day, without empty hours."""
     unique: int | None
-    """Different objects of the UTC day; None while it has no tracks."""
+    """Unique objects of the UTC day; None without tracks."""
 
     @property
     def count(self) -> int:
@@ -37,22 +53,22 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the page shows of a day."""
+    """The counts of a day, and the sources now."""
 
     day: date
     """The day, in the session's time zone."""
     frames: int
-    """Frames, gated ones included."""
+    """Frames, including gated ones."""
     gated: int
-    """Frames that no detector looked at."""
+    """Gated frames."""
     dead_letters: int
-    """Records that could not become frames."""
+    """Dead letters."""
     observed_s: float
-    """Seconds during which sources delivered frames, summed over sources."""
+    """Observed seconds, summed over sources."""
     labels: tuple[LabelRow, ...]
     """The most frequent first."""
     sources: tuple[SourceStatus, ...]
-    """How the sources are now, by name."""
+    """Status of the sources, by name."""
 
     @property
     def detections(self) -> int:
@@ -61,40 +77,51 @@ class Overview:
 
     @property
     def most_in_an_hour(self) -> int:
-        """The largest number of the table, at least 1."""
+        """The largest count in the table, at least 1."""
         return max((count for row in self.labels for count in row.hours.values()), default=1)
 
     @property
     def unique(self) -> int | None:
-        """Different objects of the UTC day; None while it has no tracks."""
+        """Unique objects of the UTC day; None without tracks."""
         known = [row.unique for row in self.labels if row.unique is not None]
         return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """What only the store knows, not the tables."""
+    """Information that is in the store but not in the tables."""
 
     verdicts: Mapping[date, StoredVerdict | None]
-    """What the last audit said of the UTC days that hold something of the day; None for one that was not audited."""
+    """Verdict of the last audit for each UTC day that overlaps the day; None if it was not audited."""
     alerts: tuple[ListedAlert, ...]
     """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
-    """Days that a build would bring forward, with the reason, sorted."""
+    """Stale days with the reason, sorted."""
 
 
-def read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
-    """Reads the figures.
+def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes."""
+    router = APIRouter(tags=["viewer"])
 
-    Args:
-        site: Names store and settings.
-        lake: The session.
-        day: The day, in the session's time zone.
+    @router.get("/", include_in_schema=False, response_class=HTMLResponse)
+    def overview_page(request: Request) -> Response:
+        if "alert_num" in request.query_params:  # the address of the classic alert viewer
+            return numbered_page(site, renderer, request, request.query_params["alert_num"])
+        query = read_query(OverviewQuery, request)
+        zone = site.page_zone(query)
+        with site.lake.reading(zone) as lake:
+            day = known_day(lake, query.day)
+            days = days_with_counts(site, lake)
+            overview = site.lake.remembered(lake, ("overview", day), lambda: _read_overview(site, lake, day))
+            health = _read_health(site, lake, day)
+        return renderer.page("overview.html", overview=overview, health=health, days=days, zone=zone, query=query,
+                             threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
 
-    Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
-        TransientError: The store does not answer.
-    """
+    _add_reports(router, site, renderer)
+    return router
+
+
+def _read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
     return Overview(
         day=day,
@@ -117,16 +144,10 @@ def _labels(site: ViewedSite, lake: LakeSession, day: date) -> tuple[LabelRow, .
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
 
 
-def read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth | None:
-    """Reads what the store says of a day and of the pipeline; None while it does not answer.
-
-    Args:
-        site: Names the store.
-        lake: The session, for which the answer is remembered.
-        day: The day, in the session's time zone.
-    """
+def _read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth | None:
+    """Reads the health of the store, once per session; None while the store does not answer."""
     if isinstance(site.lake.state.problem, TransientError):
-        return None  # the page says that the store is away; it need not wait for it again
+        return None  # no second wait: the page already says that the store does not answer
 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
@@ -136,4 +157,39 @@ def read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth |
     try:
         return site.lake.remembered(lake, ("health", day), read)
     except TransientError:
-        return None  # it went away just now
+        return None
+
+
+def _add_reports(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
+    @router.get("/reports", include_in_schema=False, response_class=HTMLResponse)
+    def reports_page(request: Request) -> Response:
+        read_query(NoQuery, request)
+        return renderer.page("reports.html", reports=_stored_reports(site))
+
+    @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
+    def report(day: Annotated[Day, Path()]) -> Response:
+        try:
+            stored = site.store.get(report_key(day))
+        except ObjectMissingError:
+            raise ConfigurationError(
+                f"No report of {day} is stored.", next_step=f"imgpipeline report --day {day}"
+            ) from None
+        return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})
+
+    @router.get("/api/v1/reports")
+    def reports(request: Request) -> Response:
+        """Lists the stored daily reports, the latest first. `/reports/DAY` is a report in HTML."""
+        found = [
+            {"day": day, "size_bytes": one.size_bytes, "made_at": one.last_modified}
+            for day, one in _stored_reports(site)
+        ]
+        return answer_json(request, {"reports": found})
+
+
+def _stored_reports(site: ViewedSite) -> Sequence[tuple[date, ObjectInfo]]:
+    named = ((parse_day(info.key), info) for info in site.store.list_objects(REPORTS))
+    return sorted(
+        ((day, info) for day, info in named if day is not None and info.key == report_key(day)),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )

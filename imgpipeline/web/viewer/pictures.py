@@ -1,4 +1,4 @@
-"""Images of frames for browsers, and their thumbnails, each made once and kept in a bounded folder."""
+"""Images for browsers, and thumbnails that are made once and cached in a bounded folder."""
 
 import os
 import tempfile
@@ -19,51 +19,51 @@ from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.previews import read_pixels
 
 THUMBNAIL_SIDE = 360
-"""Pixels of the longer side."""
+"""Longer side of a thumbnail in pixels."""
 _QUALITY = 80
 _MOST_BYTES = 512 * 2**20
 _TRIM_EVERY = 200
 _STRIPES = 64
 _SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
-"""First bytes of what every browser shows. Anything else is decoded here, so no other type is ever sent."""
+"""Media types by first bytes. Images of other types are converted to JPEG, so no other type is ever sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image as a browser gets it."""
+    """An image to send to a browser."""
 
     data: bytes
-    """The file."""
+    """The encoded image."""
     media_type: str
-    """Such as `image/jpeg`."""
+    """Media type, such as `image/jpeg`."""
 
     @property
     def e_tag(self) -> str:
-        """Names the content."""
+        """Identifies the content."""
         return sha256(self.data).hexdigest()[:32]
 
 
 @dataclass(slots=True)
 class Pictures:
-    """The images of a store. Safe to use from many threads."""
+    """The images of a store. Thread-safe."""
 
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """Which images may be read, and how large they may be."""
+    """They tell which images may be read, and how large they may be."""
     folder: Path = field(default_factory=lambda: default_cache_dir().parent / "thumbnails")
-    """Where thumbnails are kept; may be deleted at any time."""
+    """Cache of thumbnails; may be deleted at any time."""
     most_bytes: int = _MOST_BYTES
-    """The folder is cut back to this size, the thumbnails longest unused first."""
+    """Size limit of the folder; the least recently used thumbnails are deleted first."""
     made: int = 0
-    """Thumbnails made since the start."""
+    """Number of thumbnails made since the start."""
     _locks: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(_STRIPES)))
 
     def image(self, frame: Mapping[str, Any]) -> Picture:
-        """Returns the stored image of a frame; one that browsers do not show, as a JPEG.
+        """Returns the stored image of a frame, converted to JPEG if browsers do not support its format.
 
         Args:
-            frame: The frame's row of the table `frames`.
+            frame: Row of the table `frames`.
 
         Raises:
             PermanentError: The image is gone, may not be read, or cannot be decoded.
@@ -72,11 +72,11 @@ class Pictures:
         return self.stored(self._path(frame), f"the frame {frame['frame_id']}")
 
     def stored(self, path: str, of: str) -> Picture:
-        """Returns a stored image, otherwise like `image`.
+        """Returns a stored image by path; errors as `image`.
 
         Args:
-            path: Where it is stored, as a frame or an event says; never text of a request.
-            of: What it is an image of, for errors.
+            path: Path from a frame or an event; never from a request.
+            of: Owner of the image, for error messages.
         """
         reader = ImageReader(self.store, self.settings)
         try:
@@ -89,7 +89,7 @@ class Pictures:
             raise image_error(of, error) from None
 
     def thumbnail(self, frame: Mapping[str, Any]) -> Picture:
-        """Returns a small JPEG of a frame's image as it is in the store now, made once; errors as `image`."""
+        """Returns a small JPEG of the image that is currently stored, made once; errors as `image`."""
         version = self._version(frame)
         parts = [self.store.url, self._path(frame), frame["day"].isoformat(), frame["frame_id"], version]
         key = sha256("\n".join(parts).encode()).hexdigest()
@@ -100,14 +100,14 @@ class Pictures:
                 os.utime(kept)
             except FileNotFoundError:
                 data = self._make(frame)
-                if self._version(frame) == version:  # else it was replaced meanwhile: this may be another image
+                if self._version(frame) == version:  # otherwise it may show an image that replaced this one
                     _write(kept, data)
         if self.made % _TRIM_EVERY == 0:
             self._trim()
         return Picture(data, "image/jpeg")
 
     def _version(self, frame: Mapping[str, Any]) -> str:
-        """Returns what tells the image from another one that is put in its place."""
+        """Returns the version of the stored image, which changes if another image replaces it."""
         try:
             return ImageReader(self.store, self.settings).version(self._path(frame))
         except BadInputError as error:
@@ -127,12 +127,12 @@ class Pictures:
         return str(frame["source_image_path"])
 
     def _trim(self) -> None:
-        """Removes the thumbnails longest unused until the rest fits."""
+        """Deletes the least recently used thumbnails until the rest fits."""
         found = []
         for entry in self.folder.glob("*/*.jpg"):
             try:
                 status = entry.stat()
-            except FileNotFoundError:  # another server trims too
+            except FileNotFoundError:  # another server deleted it
                 continue
             found.append((status.st_mtime, status.st_size, entry))
         excess = sum(size for _, size, _ in found) - self.most_bytes

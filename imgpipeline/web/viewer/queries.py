@@ -1,14 +1,15 @@
-"""Reads what a URL asks for: every parameter is checked here before it reaches the lake or the store."""
+"""Reads the parameters of URLs and forms: each is checked here before it reaches the lake or the store."""
 
 import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlencode
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import parse_qs, urlencode
 
-from fastapi import Request
+from fastapi import HTTPException, Path, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
@@ -17,12 +18,15 @@ from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.frames import FramePlace
 from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
-from imgpipeline.redetect.disagreements import Counted
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 PAGE_FRAMES = 48
-"""Frames of a page of the review grid; divides by 2, 3, 4 and 6 columns."""
+"""Frames per page of a grid; fills 2, 3, 4 or 6 columns."""
 _LONGEST_NAME = 500
+SEND_FROM_PAGE = "send the form from its page"
+LONGEST_NOTE = 2_000
+"""Characters of a note, at most."""
+_MOST_FORM_BYTES = 16 * 1024
 _WORD = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
@@ -31,149 +35,102 @@ def _read_day(given: object) -> date:
         return parse_day(given, "day")
     if isinstance(given, date):
         return given
-    raise UsageError(f"day is {given!r}.", next_step="give a day such as 2026-01-09")
+    raise UsageError(f"day is {given!r}, not a date.", next_step="give a day such as 2026-01-09")
 
 
 def _printable(name: str) -> str:
     if "\0" in name:
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     return name
 
 
 Day = Annotated[date, BeforeValidator(_read_day), Field(json_schema_extra={"type": "string", "format": "date"})]
 """A UTC day, such as 2026-01-09."""
 Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValidator(_printable)]
-"""A source or a label; any text that was announced."""
+"""A source, a label or another name from outside."""
 FrameId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-"""The id of a frame: 32 hexadecimal digits."""
+"""Id of a frame: 32 hexadecimal digits."""
+DayPath = Annotated[Day, Path(description="UTC day, such as 2026-01-09.")]
+"""The day in a path."""
+FramePath = Annotated[FrameId, Path(description="Id of the frame.")]
+"""The frame in a path."""
 TimeText = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00)$")]
 """A time of day: `07:30`, `07:30:15`, or `24:00`."""
 
 
-class _Query(BaseModel):
-    """A query whose parameters are all known."""
+class UrlQuery(BaseModel):
+    """The parameters of a URL; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_url(self, **changes: object) -> str:
-        """Returns the parameters that are set as the query of a URL, `?` included; empty if none is.
+        """Returns the parameters that are not at their default as the query of a URL, with `?`; empty without any.
 
         Args:
-            **changes: Other values for some of them; None leaves one out.
+            **changes: New values of some parameters; None removes one.
         """
         values = {**self.model_dump(mode="json", exclude_defaults=True, by_alias=True), **changes}
         fields = [field.alias or name for name, field in type(self).model_fields.items()]
-        names = dict.fromkeys([*fields, *changes])  # always in the same order: one page, one address
+        names = dict.fromkeys([*fields, *changes])  # in a fixed order, so that a page has one URL
         given = {name: str(values[name]) for name in names if values.get(name) is not None}
         return f"?{urlencode(given)}" if given else ""
 
 
-class Zoned(_Query):
-    """A question about days and hours of a time zone."""
+class Zoned(UrlQuery):
+    """A query with days and hours of a time zone."""
 
     timezone: Annotated[TimezoneName, Field(max_length=100)] | None = Field(
-        None, description="Whose days, hours and times of day these are. Default: UTC; on pages, the site's zone."
+        None, description="Time zone of days, hours and times of day. Default: UTC; on pages, the site's time zone."
     )
 
 
-class NoQuery(_Query):
+class NoQuery(UrlQuery):
     """No parameters."""
 
 
-class DayQuery(_Query):
+class DayQuery(UrlQuery):
     """One day."""
 
     day: Day | None = Field(
-        None, description="Day: UTC, or of `timezone` where that can be given. Default: the latest day that has frames."
+        None, description="Day in UTC, or in `timezone` where that is a parameter. Default: the latest day with frames."
     )
 
 
 class OverviewQuery(Zoned, DayQuery):
-    """One day of a time zone."""
-
-
-class AlertQuery(_Query):
-    """A page of alerts."""
-
-    before: int | None = Field(None, ge=1, lt=10**10, description="Only alerts with a lower number: `next` of a page.")
-    limit: int = Field(100, ge=1, le=1000, description="At most this many.")
-
-
-class AlertsQuery(AlertQuery):
-    """A page of alerts, or one alert whose number somebody has entered."""
-
-    number: str | None = Field(None, description="The alert's number.")
+    """One day in a time zone."""
 
 
 class ListQuery(DayQuery):
     """A page of a list of one day."""
 
     source: Name | None = Field(None, description="Only this source.")
-    after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
-    limit: int = Field(200, ge=1, le=1000, description="At most this many.")
-    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
-
-
-class ComparisonQuery(DayQuery):
-    """A page of the frames in which two models found something."""
-
-    a: Name | None = Field(None, description="One model: `live`, or a redetection such as `demo@0.3`. Default: `live`.")
-    b: Name | None = Field(None, description="The other model. Default: the first redetection of the day.")
-    label: Name | None = Field(None, description="Only boxes of this label count; frames have all of their boxes.")
-    counted: Counted = Field(Counted.DIFFERING, description="Which boxes a frame needs to be listed.")
-    after: int = Field(0, ge=0, lt=10**9, description="Frames to leave out: `next` of the page before.")
-    limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="At most this many.")
+    after: int = Field(0, ge=0, lt=10**9, description="Number of rows to skip: `next` of the previous page.")
+    limit: int = Field(200, ge=1, le=1000, description="Maximum number of rows.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Format of the response.")
 
 
 class CountQuery(Zoned, DayQuery):
-    """Counts of labels of one day."""
+    """Label counts of one day."""
 
     source: Name | None = Field(None, description="Only this source.")
     label: Name | None = Field(None, description="Only this label.")
     by: Literal["label", "hour", "source", "label,hour", "label,source", "label,hour,source"] = Field(
-        "label,hour", description="What makes a group."
+        "label,hour", description="Columns to group by."
     )
-    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Format of the response.")
 
 
-class NumberQuery(_Query):
-    """One number of `label_counts` or, without an hour, `label_totals`."""
+class NumberQuery(UrlQuery):
+    """One count of `label_counts` or, without an hour, of `label_totals`."""
 
     day: Day = Field(description="UTC day.")
     label: Name = Field(description="The label.")
-    hour: int | None = Field(None, ge=0, le=23, description="Hour of the day (UTC). Default: the whole day.")
+    hour: int | None = Field(None, ge=0, le=23, description="UTC hour. Default: the whole day.")
     source: Name | None = Field(None, description="Only detections of this source.")
 
 
-class PlacesQuery(DayQuery):
-    """What was counted at zones and lines."""
-
-    source: Name | None = Field(None, description="Only zones and lines of this source.")
-
-
-class PlaceNumberQuery(_Query):
-    """One number of a zone or of a line."""
-
-    day: Day = Field(description="UTC day.")
-    zone: Name | None = Field(None, description="The zone; or `line`.")
-    line: Name | None = Field(None, description="The line; or `zone`.")
-    label: Name = Field(description="The label.")
-    direction: Name | None = Field(None, description="In which direction the line was crossed.")
-    hour: int | None = Field(None, ge=0, le=23, description="Hour of the day (UTC). Default: the whole day.")
-    after: int = Field(0, ge=0, lt=10**9, description="Rows to leave out: `next` of the page before.")
-    limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="At most this many.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.zone is None) == (self.line is None):
-            raise ValueError("one of zone and line is needed")
-        if (self.line is None) != (self.direction is None):
-            raise ValueError("a line needs a direction, and a zone has none")
-        return self
-
-
 class SpanQuery(Zoned):
-    """Some days."""
+    """A range of days."""
 
     from_day: Day | None = Field(None, alias="from", description="The first day.")
     to_day: Day | None = Field(None, alias="to", description="The last day.")
@@ -183,7 +140,7 @@ class MonthQuery(Zoned):
     """One month."""
 
     month: Annotated[str, Field(pattern=r"^[12]\d{3}-(0[1-9]|1[0-2])$")] | None = Field(
-        None, description="Such as 2026-01. Default: that of the latest day."
+        None, description="Month, such as 2026-01. Default: the month of the latest day."
     )
 
     @property
@@ -193,34 +150,35 @@ class MonthQuery(Zoned):
 
 
 class FrameQuery(Zoned, DayQuery):
-    """Which frames. All filters have to match; a frame that does is shown with all of its boxes."""
+    """Filters for frames. All of them must match; a matching frame has all of its boxes."""
 
-    from_day: Day | None = Field(None, alias="from", description="The first of several days, instead of `day`.")
-    to_day: Day | None = Field(None, alias="to", description="The last of several days, instead of `day`.")
+    from_day: Day | None = Field(None, alias="from", description="First day of a range, instead of `day`.")
+    to_day: Day | None = Field(None, alias="to", description="Last day of a range, instead of `day`.")
     source: Name | None = Field(None, description="Only frames of this source.")
-    label: Name | None = Field(None, description="Only frames in which this label was found.")
+    label: Name | None = Field(None, description="Only frames with a detection of this label.")
     hour: int | None = Field(None, ge=0, le=23, description="Only frames of this hour of the day.")
-    time_from: TimeText | None = Field(None, description="Only frames from this time of day on, such as `07:30`.")
+    time_from: TimeText | None = Field(None, description="Only frames at or after this time of day, such as `07:30`.")
     time_to: TimeText | None = Field(
-        None, description="Only frames before this time of day; if it is before `time_from`, over midnight."
+        None,
+        description="Only frames before this time of day. If it is earlier than `time_from`, the range spans midnight.",
     )
     min_confidence: float | None = Field(
-        None, ge=0, le=1, description="Only frames with a detection, of `label` if given, of at least this confidence."
+        None, ge=0, le=1, description="Only frames with a detection (of `label`, if given) of at least this confidence."
     )
     status: FrameStatus | None = Field(None, description="Only frames with this status.")
-    zone: Name | None = Field(None, description="Only frames with a detection, of `label` if given, in this zone.")
-    track: Name | None = Field(None, description="Only frames with a detection of the track of this `track_id`.")
-    object: Name | None = Field(None, description="Only frames with a detection of the object of this `object_id`.")
-    event: Name | None = Field(None, description="Only the frames that show the event of this `event_id`.")
-    model: Name | None = Field(None, description="Only frames that this model looked at, and its detections.")
+    zone: Name | None = Field(None, description="Only frames with a detection (of `label`, if given) in this zone.")
+    track: Name | None = Field(None, description="Only frames of the track with this `track_id`.")
+    object: Name | None = Field(None, description="Only frames of the object with this `object_id`.")
+    event: Name | None = Field(None, description="Only frames that show the event with this `event_id`.")
+    model: Name | None = Field(None, description="Only frames processed by this model, and its detections.")
     text: Name | None = Field(
-        None, description='Only frames that hold each of these words, or `"two words"`, in a name, label or attribute.'
+        None, description='Only frames with each of these words, or `"two words"`, in a name, label or attribute.'
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.has_several_days and self.day is not None:
-            raise ValueError("day and from or to are both given")
+            raise ValueError("day cannot be combined with from or to")
         if self.from_day and self.to_day and self.from_day > self.to_day:
             raise ValueError("from is later than to")
         if self.time_from is not None and self.time_from == self.time_to:
@@ -229,29 +187,29 @@ class FrameQuery(Zoned, DayQuery):
 
     @property
     def has_several_days(self) -> bool:
-        """Whether it asks for several days instead of one."""
+        """Whether the query has a range of days instead of one day."""
         return self.from_day is not None or self.to_day is not None
 
     @property
     def time_of_day(self) -> TimeOfDay | None:
-        """The part of each day that it asks for."""
+        """The requested part of each day; None for the whole day."""
         if self.time_from is None and self.time_to is None:
             return None
         return TimeOfDay(_seconds(self.time_from or "00:00"), _seconds(self.time_to or "24:00"))
 
     @property
     def of_whole_days(self) -> Self:
-        """The same filters for all times of day."""
+        """The same filters without a time of day."""
         return self.model_copy(update={"hour": None, "time_from": None, "time_to": None})
 
     @property
     def is_number(self) -> bool:
-        """Whether the filters, apart from the confidence, are those of a number of `label_counts`."""
+        """Whether the filters, apart from the confidence, describe a count of `label_counts`."""
         others = (self.status, self.zone, self.track, self.object, self.event, self.model, self.text, self.time_of_day)
         return self.label is not None and all(one is None for one in others)
 
     def on(self, day: date) -> Self:
-        """Returns the same filters for the list in which a frame of a day stands."""
+        """Returns the same filters for the list that contains a frame of a day."""
         return self if self.has_several_days else self.model_copy(update={"day": day})
 
 
@@ -260,27 +218,25 @@ class PageQuery(FrameQuery):
 
     @property
     def at_s(self) -> int | None:
-        """The time of day at which the page begins, in seconds."""
+        """Time of day at which the page starts, in seconds; None without one."""
         return None if self.at is None else _seconds(self.at)
 
-    after: str | None = Field(None, max_length=300, description="A cursor: the frames after it, which are older.")
-    before: str | None = Field(None, max_length=300, description="A cursor: the frames before it, which are newer.")
-    at: TimeText | None = Field(
-        None, description="Begin at this time of the last day, with the frames then and older ones."
-    )
+    after: str | None = Field(None, max_length=300, description="Cursor: only older frames.")
+    before: str | None = Field(None, max_length=300, description="Cursor: only newer frames.")
+    at: TimeText | None = Field(None, description="Start at this time of the last day, followed by older frames.")
 
     @property
     def filters(self) -> FrameQuery:
-        """The same frames without a place."""
+        """The filters without a position in the list."""
         exclude = {"after", "before", "at", "limit", "format"}
         return FrameQuery.model_validate(self.model_dump(exclude=exclude, by_alias=True))
 
 
 class FramesQuery(PageQuery):
-    """A page of frames of the API."""
+    """A page of frames in the API."""
 
-    limit: int = Field(100, ge=1, le=1000, description="At most this many.")
-    format: Literal["json", "csv", "arrow"] = Field("json", description="Form of the answer.")
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of frames.")
+    format: Literal["json", "csv", "arrow"] = Field("json", description="Format of the response.")
 
 
 def _seconds(time: str) -> int:
@@ -288,23 +244,28 @@ def _seconds(time: str) -> int:
     return min(DAY_S, (hours * 60 + minutes) * 60 + sum(seconds))
 
 
+def next_after(after: int, limit: int, rows: int) -> int | None:
+    """Returns `after` of the next page of a list; None on the last page."""
+    return after + limit if after + limit < rows else None
+
+
 def words_of(text: str) -> tuple[str, ...]:
-    """Returns the words of a text; quotes hold several together as one."""
+    """Returns the words of a text; quoted words count as one."""
     found = (quoted or plain for quoted, plain in _WORD.findall(text))
     return tuple(word for word in found if word.strip())
 
 
 def cursor_of(place: FramePlace) -> str:
-    """Returns a place as text for a URL."""
+    """Returns a place in a list as a cursor."""
     values = [place.timestamp.astimezone(UTC).isoformat(), place.day.isoformat(), place.frame_id]
     return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> FramePlace | None:
-    """Reads the text of `cursor_of`.
+    """Parses a cursor.
 
     Raises:
-        UsageError: It is no such text.
+        UsageError: The text is not a cursor.
     """
     if cursor is None:
         return None
@@ -316,27 +277,54 @@ def read_cursor(cursor: str | None) -> FramePlace | None:
             raise ValueError(frame_id)
     except (ValueError, TypeError, binascii.Error):
         raise UsageError(
-            f"The cursor {cursor[:40]!r} is not one of this server.", next_step="start without after and before"
+            f"{cursor[:40]!r} is not a cursor of this server.", next_step="start without after and before"
         ) from None
     return place
 
 
 def read_query(kind: type[QueryT], request: Request) -> QueryT:
-    """Reads the query of a page; fields that a form sends empty are not given, and several days replace one.
+    """Reads the parameters of a page. Empty ones count as missing, and a range of days replaces `day`.
 
     Raises:
         UsageError: A parameter is unknown or wrong.
     """
     given = {name: value for name, value in request.query_params.items() if value}
     if "from" in given or "to" in given:
-        given.pop("day", None)  # of the form, which sends the day that it showed
+        given.pop("day", None)  # the form also sends the day that it shows
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        raise wrong_parameter(error.errors()[0]["loc"], error.errors()[0]["msg"]) from None
+        raise wrong_parameter(error.errors()) from None
 
 
-def wrong_parameter(place: tuple[int | str, ...], why: str) -> UsageError:
-    """Returns the error for a parameter that is unknown or wrong."""
-    name = place[-1] if place else "query"
-    return UsageError(f"{name}: {why}.", next_step="`/docs` lists the parameters")
+def wrong_parameter(
+    errors: Sequence[Mapping[str, Any]], *, what: str = "query", next_step: str = "`/docs` lists the parameters"
+) -> UsageError:
+    """Returns the error for the first parameter that pydantic refuses.
+
+    Args:
+        errors: Errors as pydantic lists them.
+        what: Name of the whole, for errors that concern no single parameter.
+        next_step: What to do about it.
+    """
+    names = [part for part in errors[0]["loc"] if isinstance(part, str)]
+    return UsageError(f"{names[-1] if names else what}: {errors[0]['msg']}.", next_step=next_step)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Reads the fields of a posted form.
+
+    Raises:
+        HTTPException: 413 if it is too large.
+        UsageError: The body is not a form in UTF-8.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_FORM_BYTES:
+            raise HTTPException(413, f"the limit of a form is {_MOST_FORM_BYTES:,} bytes")
+    try:
+        fields = parse_qs(body.decode(), strict_parsing=bool(body), errors="strict", max_num_fields=10)
+    except ValueError:
+        raise UsageError("The form cannot be read.", next_step=SEND_FROM_PAGE) from None
+    return {name: values[0] for name, values in fields.items()}

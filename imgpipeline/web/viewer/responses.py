@@ -1,26 +1,38 @@
-"""Responses with e-tags, and the one form of errors of the API."""
+"""Builds responses: pages from Jinja2 templates; documents, tables and images with e-tags; and errors."""
 
+import colorsys
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import cache
 from hashlib import sha256
+from importlib import resources
 from typing import Any
+from urllib.parse import urlencode
 
 import pyarrow as pa
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from pydantic import BaseModel
 
-from imgpipeline.contracts.text import csv_text, plain
+from imgpipeline import __version__
+from imgpipeline.contracts.text import counted, csv_text, plain
+from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
+from imgpipeline.lake.sessions.local_time import in_zone
+from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
+from imgpipeline.web.viewer.shared_lake import SharedLake
 
 RETRY_AFTER_S = 2
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}, ARROW_STREAM: {}}}}
-"""What routes say of their answers that are tables too, for the description of the API."""
+"""Describes, in the API description, responses that are also available as tables."""
 PICTURES: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {}}}}
-"""What routes say of their answers that are images."""
+"""Describes responses that are images."""
 _FRESH = "no-cache"
-"""A browser asks again each time, and gets 304 while nothing is new."""
+"""A browser asks each time, and gets 304 if nothing is new."""
 _LASTING = "private, max-age=3600"
 
 
@@ -28,31 +40,36 @@ class Problem(BaseModel):
     """The body of an error."""
 
     error: str
-    """What is wrong."""
+    """The problem."""
     next: str | None = None
-    """What to do about it; the routes of the classic dashboard do not say."""
+    """The next step; missing in routes of the classic dashboard."""
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "The request cannot be answered; the body says why."},
-    503: {"model": Problem, "description": "The store or the tables do not answer now; ask again."},
+    "4XX": {"model": Problem, "description": "The request cannot be answered. The body gives the reason."},
+    503: {"model": Problem, "description": "The store or the tables do not answer. Try again."},
 }
-"""The errors of all routes, for the description of the API."""
+"""Describes the errors of all routes."""
 
 
 def answer_json(request: Request, document: Mapping[str, Any]) -> Response:
-    """Returns a document as JSON, or 304 if the client has it."""
+    """Returns a document as JSON, or 304 if the client has the same one."""
     body = json.dumps(plain(document), ensure_ascii=False, allow_nan=False).encode()
     return answer_bytes(request, body, "application/json")
 
 
+def fields_of(value: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the fields of a dataclass with slots by name."""
+    return {name: getattr(value, name) for name in value.__slots__ if name not in without}
+
+
 def answer_csv(request: Request, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """Returns rows as a CSV file, or 304 if the client has it."""
+    """Returns rows as a CSV file, or 304 if the client has the same one."""
     return answer_bytes(request, csv_text(columns, rows).encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
 
 
 def answer_arrow(request: Request, name: str, table: pa.Table) -> Response:
-    """Returns rows as an Arrow IPC stream, or 304 if the client has it."""
+    """Returns rows as an Arrow IPC stream, or 304 if the client has the same one."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -68,15 +85,15 @@ def answer_bytes(
     is_lasting: bool = False,
     file_name: str | None = None,
 ) -> Response:
-    """Returns bytes with an e-tag, or 304 if the client has them.
+    """Returns bytes with an e-tag, or 304 if the client has the same ones.
 
     Args:
-        request: What the client sent.
+        request: The request.
         body: The content.
         media_type: Its type.
-        e_tag: Names the content; default: its hash.
-        is_lasting: Whether a browser may keep it for a while without asking.
-        file_name: What a browser calls it when it is saved.
+        e_tag: Identifies the content; default: its hash.
+        is_lasting: Whether a browser may cache it for a while without asking.
+        file_name: Name of the file when a browser saves it.
     """
     tag = f'"{e_tag or sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": _LASTING if is_lasting else _FRESH}
@@ -89,7 +106,7 @@ def answer_bytes(
 
 
 def status_of(error: ImgpipelineError) -> int:
-    """Returns the HTTP status for an error: 400 a wrong question, 404 nothing there, 503 try again, 500 a fault."""
+    """Returns the HTTP status of an error: 400 wrong request, 404 not found, 503 try again, 500 fault."""
     if isinstance(error, UsageError):
         return 400
     if isinstance(error, ConfigurationError):
@@ -101,3 +118,128 @@ def error_json(status: int, message: str, next_step: str | None) -> JSONResponse
     """Returns an error of the API."""
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     return JSONResponse({"error": message, "next": next_step}, status, headers)
+
+
+STATIC = resources.files("imgpipeline.web.viewer").joinpath("static")
+"""Folder of the style sheet and the ES module."""
+_TITLES = {
+    400: "The request is not valid",
+    404: "Not found",
+    405: "Method not allowed",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+
+
+_GOLDEN_ANGLE_TURNS = 0.381966
+"""Gives consecutive labels very different hues."""
+
+
+class Renderer:
+    """Renders pages. Untrusted text is escaped, and control characters are made visible."""
+
+    def __init__(self, lake: SharedLake) -> None:
+        """Loads the templates.
+
+        Args:
+            lake: Every page shows its state.
+        """
+        self._lake = lake
+        self._environment = Environment(
+            loader=PackageLoader("imgpipeline.web.viewer"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            visible=visible, number=number, size=size, duration=duration, clock=clock, moment=moment, long_day=long_day,
+            long_month=long_month, in_zone=frame_time,
+            day_in=day_in, colour=self.colour, ago=ago, counted=counted, noun=noun, with_code=with_code,
+        )  # fmt: skip
+        site_zone = lake.settings.timezone
+        # For links to pages by UTC day, from pages that show days of the site's zone.
+        utc_only = None if site_zone == "UTC" else "UTC"
+        self._environment.globals.update(
+            url=url, static=static_url, version=__version__, site_zone=site_zone, utc_only=utc_only
+        )
+
+    def colour(self, label: str) -> str:
+        """Returns the colour of a label: the same on all pages, and unlike those of labels that appeared with it."""
+        labels = self._lake.state.labels
+        place = labels.index(label) if label in labels else len(labels)
+        red, green, blue = colorsys.hsv_to_rgb((0.36 + place * _GOLDEN_ANGLE_TURNS) % 1, 0.72, 0.98)
+        return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Returns a page.
+
+        Args:
+            template: File name of the template.
+            status: HTTP status.
+            **values: Variables of the template.
+        """
+        shown = self._environment.get_template(template).render(state=self._lake.state, **values)
+        return HTMLResponse(shown, status, {"Cache-Control": "no-cache"})
+
+    def error(self, status: int, message: str, next_step: str | None) -> HTMLResponse:
+        """Returns the page of an error. If trying again helps, the browser reloads it."""
+        page = self.page(
+            "error.html", status=status, code=status, title=_TITLES.get(status, "Request failed"), message=message,
+            next_step=next_step,
+        )  # fmt: skip
+        if status == 503:
+            page.headers["Refresh"] = page.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return page
+
+
+def with_code(text: str, most: int | None = None) -> Markup:
+    """Returns untrusted text as HTML; parts between backticks become code."""
+    parts = visible(text, most).split("`")
+    last = len(parts) - 1  # plain text, also after an unpaired backtick
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 and at < last else escape(part)
+        for at, part in enumerate(parts)
+    )
+
+
+def noun(number: int, singular: str) -> str:
+    """Returns a noun in the form for a number, for texts that format the number differently."""
+    return singular if number == 1 else f"{singular}s"
+
+
+def url(path: str, **parameters: object) -> str:
+    """Returns a URL of this site without the parameters that are None."""
+    given = {name: str(value) for name, value in parameters.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def frame_time(time: datetime, zone: str, day: date | None = None) -> str:
+    """Returns a time in a time zone, with its offset unless it is UTC: `13:00:05 +01:00`.
+
+    Args:
+        time: The time.
+        zone: IANA name of the time zone.
+        day: Day that the page shows anyway; a time on this day has no date.
+    """
+    local = in_zone(time, find_timezone(zone))
+    shown = clock(local, local.tzinfo or UTC) if local.date() == day else moment(local, local.tzinfo or UTC)
+    return shown if zone == "UTC" else f"{shown} {local.strftime('%z')[:3]}:{local.strftime('%z')[3:5]}"
+
+
+def day_in(time: datetime, zone: str) -> date:
+    """Returns the day of a time in a time zone."""
+    return in_zone(time, find_timezone(zone)).date()
+
+
+@cache
+def static_url(name: str) -> str:
+    """Returns the URL of a static file. It changes with the content, so browsers may cache the file."""
+    digest = sha256(STATIC.joinpath(name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+def ago(time: datetime, now: datetime) -> str:
+    """Returns the age of a time, such as `3 min 20 s ago`."""
+    passed_s = (now.astimezone(UTC) - time.astimezone(UTC)).total_seconds()
+    return f"{duration(round(passed_s))} ago" if passed_s >= 1 else "now"

@@ -1,7 +1,7 @@
-"""Which frames a person has reviewed: one small object for each person and day. No count reads it.
+"""Stores which frames a person has reviewed, as one small object per person and day. Counts do not depend on it.
 
-A day of any time zone can be marked as a whole, up to where the ledger was shown then; frames that arrive later are not
-yet reviewed. It is stored as parts of the UTC days that it touches.
+A whole day of any time zone can be marked, up to the offsets that the viewer showed at the time: later frames are not
+reviewed. The mark is stored as parts of the UTC days that the day overlaps.
 """
 
 import json
@@ -20,7 +20,7 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 PREFIX = "reviewed"
 MOST_FRAMES = 5_000
-"""Frames of a day that one person can mark one by one."""
+"""Individual frames that one person can mark per day."""
 _MOST_KEPT = 2_000
 _ATTEMPTS = 20
 _COUNT = """
@@ -43,17 +43,17 @@ WHERE day IN (SELECT day FROM ends UNION SELECT day FROM alone) AND (
 
 @dataclass(frozen=True, slots=True)
 class ReviewedPart:
-    """A part of a UTC day that was marked as a whole."""
+    """A part of a UTC day that is marked as a whole."""
 
     start: datetime
-    """Its first moment, UTC."""
+    """Start, UTC."""
     end: datetime
-    """The first moment after it, UTC."""
+    """End, UTC."""
     ends: Mapping[ChainId, int]
-    """Up to which offset of each chain it was marked."""
+    """End offset of the mark in each chain."""
 
     def outside(self, start: datetime, end: datetime) -> Iterator["ReviewedPart"]:
-        """Yields what is left of it without a stretch of time."""
+        """Yields the rest of the part without a range of time."""
         if self.start < start:
             yield replace(self, end=min(self.end, start))
         if end < self.end:
@@ -62,17 +62,17 @@ class ReviewedPart:
 
 @dataclass(frozen=True, slots=True)
 class ReviewedDay:
-    """What one person has reviewed of one day."""
+    """Frames of a day that one person has reviewed."""
 
     day: date
     """UTC day."""
     frames: frozenset[str] = frozenset()
-    """Ids of frames that were marked one by one."""
+    """Ids of frames that are marked individually."""
     parts: tuple[ReviewedPart, ...] = ()
-    """What was marked as a whole, by time; no two overlap."""
+    """Parts that are marked as a whole, by time, without overlaps."""
 
     def holds(self, frame: Mapping[str, Any]) -> bool:
-        """Tells whether a frame of the day, a row of `frames`, is reviewed."""
+        """Returns whether a frame of the day, a row of `frames`, is reviewed."""
         if frame["frame_id"] in self.frames:
             return True
         chain = ChainId(*(frame[f"source_kafka_{name}"] for name in ("topic", "topic_id", "partition")))
@@ -80,23 +80,23 @@ class ReviewedDay:
         return part is not None and frame["source_kafka_offset"] < part.ends.get(chain, 0)
 
     def part_at(self, time: datetime) -> ReviewedPart | None:
-        """Returns the part that holds a time; None if it was not marked."""
+        """Returns the marked part that contains a time; None without one."""
         return next((part for part in self.parts if part.start <= time < part.end), None)
 
     def changed(self, part: ReviewedPart, frames: Collection[str], *, is_reviewed: bool) -> "ReviewedDay":
-        """Returns the day with a part marked as a whole, or with all marks of that part taken back.
+        """Returns the day with a part marked as a whole, or with all marks of the part removed.
 
         Args:
             part: The part.
-            frames: Those of the frames marked one by one that lie in it.
-            is_reviewed: Whether it is marked.
+            frames: Individually marked frames in the part.
+            is_reviewed: Whether to mark the part.
         """
         others = [left for one in self.parts for left in one.outside(part.start, part.end)]
         parts = sorted([*others, *([part] if is_reviewed else [])], key=lambda one: one.start)
         return replace(self, frames=self.frames.difference(frames), parts=tuple(parts))
 
     def to_json(self, by: str, at: datetime) -> dict[str, Any]:
-        """Returns the document to store."""
+        """Returns the stored document."""
         document = {"by": by, "at": format_time(at), "day": str(self.day), "frames": sorted(self.frames)}
         if len(self.parts) == 1 and self.parts[0] == whole_day(self.day, self.parts[0].ends):
             return document | {"ends": _plain(self.parts[0].ends)}
@@ -105,7 +105,7 @@ class ReviewedDay:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ReviewedDay":
-        """Reads what `to_json` wrote."""
+        """Parses the output of `to_json`."""
         day = date.fromisoformat(data["day"])
         parts = [
             ReviewedPart(parse_time(start), parse_time(end), _ends(ends)) for start, end, ends in data.get("parts", [])
@@ -116,7 +116,7 @@ class ReviewedDay:
 
 
 def whole_day(day: date, ends: Mapping[ChainId, int]) -> ReviewedPart:
-    """Returns the part that is all of a UTC day."""
+    """Returns the part that covers a whole UTC day."""
     midnight = datetime.combine(day, time(), UTC)
     return ReviewedPart(midnight, midnight + timedelta(days=1), ends)
 
@@ -130,15 +130,15 @@ def _ends(stored: Iterable[Sequence[Any]]) -> dict[ChainId, int]:
 
 
 class Reviews:
-    """Reads and changes what people have reviewed. Safe to use from many threads."""
+    """Reads and changes the marks of all people. Thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
-        """Takes the object store; nothing is read yet."""
+        """Keeps the object store; nothing is read yet."""
         self._store = store
         self._kept: dict[str, tuple[str, ReviewedDay]] = {}
 
     def of_day(self, by: str, day: date) -> ReviewedDay:
-        """Returns what a person has reviewed of a day.
+        """Returns the marks of a person on a day.
 
         Raises:
             PermanentError: The object is damaged.
@@ -147,9 +147,9 @@ class Reviews:
         return self._read(reviewed_key(by, day), day)[0]
 
     def of_days(self, by: str, days: Iterable[date]) -> dict[date, ReviewedDay]:
-        """Returns what a person has reviewed of some days; days without a mark are left out.
+        """Returns the marks of a person on some days, without days that have no marks; errors as `of_day`.
 
-        One listing, and a request for each object that has changed since it was last read. Raises as `of_day`.
+        Costs one listing, and one request for each object that changed since it was last read.
         """
         wanted = {reviewed_key(by, day): day for day in days}
         listed = {info.key: info.e_tag for info in self._store.list_objects(reviewed_key(by))}
@@ -165,18 +165,18 @@ class Reviews:
         return found
 
     def change(self, by: str, day: date, now: datetime, change: Callable[[ReviewedDay], ReviewedDay]) -> ReviewedDay:
-        """Changes what a person has reviewed of a day; of changes at the same time, none is lost.
+        """Changes the marks of a person on a day. Concurrent changes are not lost.
 
         Args:
             by: The person.
             day: UTC day.
             now: Time of the change, UTC.
-            change: Returns the new state for the stored one; may be called again.
+            change: Returns the new marks for the stored ones; may be called several times.
 
         Raises:
-            UsageError: Too many frames are marked one by one.
+            UsageError: Too many frames are marked individually.
             PermanentError: The object is damaged.
-            TransientError: The store does not answer, or others change the object all the time.
+            TransientError: The store does not answer, or the change lost the write race repeatedly.
         """
         key = reviewed_key(by, day)
         for _ in range(_ATTEMPTS):
@@ -186,12 +186,12 @@ class Reviews:
                 return stored
             if len(changed.frames) > MOST_FRAMES:
                 raise UsageError(
-                    f"{len(changed.frames):,} frames of {day} are marked one by one; at most {MOST_FRAMES:,} can be.",
+                    f"{len(changed.frames):,} frames of {day} are marked individually; the limit is {MOST_FRAMES:,}.",
                     next_step="mark the whole day as reviewed",
                 )
             if self._store.replace(key, json.dumps(changed.to_json(by, now)).encode(), e_tag):
                 return changed
-        raise TransientError(f"{key} is being changed by others.", next_step="try again")
+        raise TransientError(f"{key} is changed by other requests all the time.", next_step="try again")
 
     def _read(self, key: str, day: date) -> tuple[ReviewedDay, str | None]:
         try:
@@ -202,19 +202,19 @@ class Reviews:
             return ReviewedDay.from_json(json.loads(fetched.data)), fetched.e_tag
         except (ValueError, TypeError, KeyError):
             raise PermanentError(
-                f"{self._store.url}/{key} is damaged; expected what the viewer has stored of reviewed frames.",
+                f"{self._store.url}/{key} is damaged; expected marks of reviewed frames.",
                 next_step="delete it, and mark the frames again",
             ) from None
 
 
 def reviewed_key(by: str, day: date | None = None) -> str:
-    """Returns the key of what a person has reviewed of a day, or the prefix of all of their days."""
+    """Returns the key of a person's marks on a day, or the prefix of all of their days."""
     person = f"{PREFIX}/{sha256(by.encode()).hexdigest()[:32]}"
     return f"{person}/{day}.json" if day else person
 
 
 def count_reviewed(lake: LakeSession, reviewed: Sequence[ReviewedDay]) -> dict[date, int]:
-    """Counts the frames of a session that are reviewed, by day of its zone; days without any are left out."""
+    """Counts the reviewed frames of a session by day of its time zone, without days that have none."""
     ends = [(one.day, part, chain, end) for one in reviewed for part in one.parts for chain, end in part.ends.items()]
     alone = [(one.day, frame_id) for one in reviewed for frame_id in one.frames]
     if not ends and not alone:

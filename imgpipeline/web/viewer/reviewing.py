@@ -1,9 +1,9 @@
-"""Marking frames as reviewed: by forms and a key on the pages, and by the API; and a calendar of what is left."""
+"""Marking frames as reviewed, by forms, keys and the API, and the calendar of days that are left."""
 
 import re
 from calendar import Calendar
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -12,57 +12,76 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import Field
 
-from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.lake.query.days import Span, read_span
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
-from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.acknowledging import allowed
-from imgpipeline.web.viewer.answers import day_counts, known_day, shown_day, utc_days_of
-from imgpipeline.web.viewer.forms import read_form
-from imgpipeline.web.viewer.queries import Day, FrameId, MonthQuery, SpanQuery, Zoned, read_query
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_json
-from imgpipeline.web.viewer.review_states import calendar_days
+from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.answers import day_counts, days_with_counts, known_day, utc_days_of
+from imgpipeline.web.viewer.queries import (
+    SEND_FROM_PAGE,
+    Day,
+    FrameId,
+    MonthQuery,
+    SpanQuery,
+    Zoned,
+    read_form,
+    read_query,
+)
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.reviewed import ReviewedDay, ReviewedPart, count_reviewed, whole_day
 from imgpipeline.web.viewer.site import ViewedSite
 
 _BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
-"""Pages of this site that a form leads back to."""
+"""Pages to which a form may redirect."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarDay:
+    """One day of the calendar."""
+
+    day: date
+    """The day, in the session's time zone."""
+    frames: int
+    """Its frames."""
+    reviewed: int | None
+    """Frames that the visitor has reviewed; None if the store does not answer."""
+
+    @property
+    def state(self) -> str:
+        """One of `reviewed`, `partly`, `open` (nothing reviewed), `unknown`."""
+        if self.reviewed is None:
+            return "unknown"
+        return "reviewed" if self.reviewed >= self.frames else "partly" if self.reviewed else "open"
 
 
 class ReviewedBody(Zoned):
-    """What somebody has reviewed."""
+    """Frames or a day to mark."""
 
-    day: Day = Field(description="Day of `timezone`; with frames, their UTC day.")
+    day: Day = Field(description="Day in `timezone`; with `frames`, their UTC day.")
     frames: Annotated[list[FrameId], Field(max_length=1000)] | None = Field(
-        None, description="Ids of frames of the UTC day. Default: the whole day, as it is shown now."
+        None, description="Ids of frames of the UTC day. Default: all frames of the day that the viewer shows now."
     )
-    reviewed: bool = Field(True, description="False takes the mark back.")
+    reviewed: bool = Field(True, description="False removes the mark.")
 
 
 def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: Names the store.
-        renderer: Makes the page.
-    """
+    """Returns the routes."""
     router = APIRouter(tags=["viewer"])
 
     @router.get("/api/v1/reviewed")
     def reviewed(request: Request, query: Annotated[SpanQuery, Query()]) -> Response:
-        """The days with data, the latest first, with how many of their frames the asking person has reviewed."""
+        """Lists the days with frames, the latest first, with the number of frames that the caller has reviewed."""
         visitor: Visitor = request.state.visitor
         span = read_span(None, query.from_day, query.to_day)
         with site.lake.reading(query.timezone) as lake:
-            days = calendar_days(site, lake, visitor, span, is_needed=True)
+            days = _calendar_days(site, lake, visitor, span, is_needed=True)
         rows = [{"day": one.day, "frames": one.frames, "reviewed": one.reviewed} for one in days]
         return answer_json(request, {"by": visitor.name, "days": rows})
 
     @router.post("/api/v1/reviewed")
     def mark(request: Request, body: ReviewedBody) -> dict[str, Any]:
-        """Marks frames of a day, or the whole day, as reviewed by the asking person. No count changes."""
+        """Marks frames or a whole day as reviewed by the caller, or removes the marks. Counts do not change."""
         return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
 
     @router.post("/review/reviewed", include_in_schema=False)
@@ -71,7 +90,7 @@ def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         form = await read_form(request)
         back = form.pop("back", "/review")
         if not _BACK.fullmatch(back):
-            raise UsageError("The form does not lead back to a page of this server.", next_step="send it from its page")
+            raise UsageError("The form does not lead back to a page of this server.", next_step=SEND_FROM_PAGE)
         body = _body_of(form)
         await run_in_threadpool(_mark, site, visitor, body)
         return RedirectResponse(back, 303)
@@ -88,8 +107,8 @@ def _body_of(form: dict[str, str]) -> ReviewedBody:
     try:
         return ReviewedBody.model_validate({**form, **frames})
     except ValueError:
-        message = "The form names no day, or something that is no frame."
-        raise UsageError(message, next_step="send it from its page") from None
+        message = "The form has no day, or an invalid frame id."
+        raise UsageError(message, next_step=SEND_FROM_PAGE) from None
 
 
 def _mark(site: ViewedSite, visitor: Visitor, body: ReviewedBody) -> dict[str, Any]:
@@ -102,18 +121,20 @@ def _mark(site: ViewedSite, visitor: Visitor, body: ReviewedBody) -> dict[str, A
 
 
 def _mark_frames(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> date:
-    """Marks frames of a UTC day; returns the day of the session's time zone in which the first of them is."""
+    """Marks frames of a UTC day. Returns the day of the first of them, in the session's time zone."""
     day, frames = body.day, body.frames or []
     times = _times_of(lake, day, frames)
     missing = [frame_id for frame_id in frames if frame_id not in times]
     if missing:
-        raise ConfigurationError(f"{day} has no frame {missing[0]}.", next_step=f"its frames: /api/v1/frames?day={day}")
+        raise ConfigurationError(
+            f"{day} has no frame {missing[0]}.", next_step=f"list its frames: /api/v1/frames?day={day}"
+        )
 
     def change(stored: ReviewedDay) -> ReviewedDay:
         if body.reviewed:
             return replace(stored, frames=stored.frames.union(frames))
         if any(stored.part_at(time) for time in times.values()):
-            raise UsageError(f"All of {day} is marked as reviewed.", next_step="take back the mark of the day")
+            raise UsageError(f"The whole day {day} is marked as reviewed.", next_step="remove the mark of the day")
         return replace(stored, frames=stored.frames.difference(frames))
 
     site.reviews.change(visitor.name, day, site.clock(), change)
@@ -121,7 +142,7 @@ def _mark_frames(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: Re
 
 
 def _mark_day(site: ViewedSite, lake: LakeSession, visitor: Visitor, body: ReviewedBody) -> date:
-    """Marks a day of the session's time zone, or takes its marks back, in each UTC day that it touches."""
+    """Marks a day of the session's time zone, or removes its marks, in each UTC day that it overlaps."""
     for day in utc_days_of(lake, [known_day(lake, body.day)]):
         part = whole_day(day, lake.snapshot.ends)
         if lake.local:
@@ -137,7 +158,7 @@ def _mark_part(
 ) -> None:
     def change(stored: ReviewedDay) -> ReviewedDay:
         times = _times_of(lake, day, stored.frames)
-        # A frame that is gone belongs to every part.
+        # A frame that no longer exists belongs to every part.
         in_part = [one for one in stored.frames if one not in times or part.start <= times[one] < part.end]
         return stored.changed(part, in_part, is_reviewed=is_reviewed)
 
@@ -145,7 +166,7 @@ def _mark_part(
 
 
 def _times_of(lake: LakeSession, day: date, frames: Collection[str]) -> dict[str, datetime]:
-    """Returns the times of those frames that a UTC day has."""
+    """Returns the times of the frames that exist on a UTC day."""
     known = 'SELECT frame_id, "timestamp" FROM frames WHERE day = $day AND list_contains($frames, frame_id)'
     return dict(lake.query(known, {"day": day, "frames": list(frames)}).rows)
 
@@ -154,12 +175,10 @@ def _calendar_page(site: ViewedSite, renderer: Renderer, request: Request) -> Re
     query = read_query(MonthQuery, request)
     zone = site.page_zone(query)
     with site.lake.reading(zone) as lake:
-        latest = shown_day(lake, None)
-        if latest is None:
-            return renderer.page("empty.html")
+        latest = known_day(lake, None)
         first = query.first_day or latest.replace(day=1)
         weeks = Calendar().monthdatescalendar(first.year, first.month)
-        days = calendar_days(site, lake, request.state.visitor, Span(first, weeks[-1][-1]))
+        days = _calendar_days(site, lake, request.state.visitor, Span(first, weeks[-1][-1]))
         months = sorted({day.replace(day=1) for day in lake.days})
     shown = {one.day: one for one in days if (one.day.year, one.day.month) == (first.year, first.month)}
     return renderer.page(
@@ -169,3 +188,39 @@ def _calendar_page(site: ViewedSite, renderer: Renderer, request: Request) -> Re
         to_do=min((one.day for one in shown.values() if one.state in ("open", "partly")), default=None),
         by=request.state.visitor.name,
     )  # fmt: skip
+
+
+def reviewed_of(site: ViewedSite, visitor: Visitor, days: Sequence[date]) -> dict[date, ReviewedDay] | None:
+    """Returns the frames of some days that a visitor has reviewed; None if the store does not answer."""
+    if isinstance(site.lake.state.problem, TransientError):
+        return None
+    try:
+        if len(days) == 1:
+            return {days[0]: site.reviews.of_day(visitor.name, days[0])}
+        return site.reviews.of_days(visitor.name, days)
+    except TransientError:
+        return None
+
+
+def _calendar_days(
+    site: ViewedSite, lake: LakeSession, visitor: Visitor, span: Span, *, is_needed: bool = False
+) -> list[CalendarDay]:
+    """Returns the days of a span that have frames, the latest first, with the number of reviewed frames.
+
+    Args:
+        site: Its store has the marks.
+        lake: The session.
+        visitor: The person.
+        span: Days of the session's time zone.
+        is_needed: Whether to raise TransientError if the store does not answer, instead of leaving numbers unknown.
+    """
+    rows = days_with_counts(site, lake)
+    frames = {row["day"]: row["frames"] for row in rows if row["frames"] and row["day"] in span}
+    days = utc_days_of(lake, sorted(frames)) if frames else []
+    if is_needed:
+        reviewed: Iterable[ReviewedDay] | None = site.reviews.of_days(visitor.name, days).values()
+    else:
+        found = reviewed_of(site, visitor, days)
+        reviewed = None if found is None else found.values()
+    counts = None if reviewed is None else count_reviewed(lake, list(reviewed))
+    return [CalendarDay(day, count, None if counts is None else counts.get(day, 0)) for day, count in frames.items()]

@@ -1,32 +1,49 @@
-"""Search: one box for frames, events, dead letters and notices, as a page and in the API.
+"""Searches frames, events, dead letters and notices by words and filters: `label:truck after:2026-11-20 "wet road"`.
 
-It asks the session that all pages share, so its numbers are those of the review page, and it needs no index of its own
+It queries the session that all pages share, so its numbers are those of the review page, and it needs no index
 (docs/decisions/0014-search-without-an-index.md).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from imgpipeline.contracts.text import plain
 from imgpipeline.errors import UsageError
-from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.query.wanted_frames import holds_text, rows_of_days
 from imgpipeline.lake.sessions.local_time import DAY_OF_LETTER, DAY_OF_NOTICE, DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
-from imgpipeline.web.viewer.answers import FramePage, days_shown, page_of_frames
-from imgpipeline.web.viewer.queries import PageQuery, Zoned, read_query
-from imgpipeline.web.viewer.rendering import Renderer
-from imgpipeline.web.viewer.responses import answer_json
-from imgpipeline.web.viewer.search_text import FILTERS, Search, parse_search
+from imgpipeline.web.viewer.answers import FramePage, days_shown, known_day, page_of_frames
+from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, read_query, wrong_parameter
+from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
+_PART = re.compile(r'(?:(?P<name>[a-z_]+):)?(?:"(?P<quoted>[^"]*)"?|(?P<plain>\S+))')
+_SAME = ("label", "source", "zone", "track", "object", "event", "model", "status", "hour", "day")
+FILTERS: Mapping[str, str] = {
+    "label": "with a detection of this label",
+    "source": "from this source",
+    "after": "on this day or later",
+    "before": "before this day",
+    "day": "on this day",
+    "hour": "in this hour of the day, 0 to 23",
+    "min": "with a detection of at least this confidence, 0 to 1",
+    "status": "with this status: processed or gated",
+    "zone": "with a detection in this zone",
+    "track": "of this track",
+    "object": "of this object",
+    "event": "that show this event",
+    "model": "processed by this model",
+}
+"""The filters of the search box, and which frames each of them finds."""
 _SHOWN_FRAMES = 12
 _MOST_OTHERS = 50
 _FACETS = {"events": ("source", "label"), "dead_letters": ("source",), "notices": ("source",)}
@@ -47,71 +64,72 @@ _OTHERS = {
         "interval_start DESC, source, kafka_offset",
     ),
 }
-"""What is searched besides frames: the columns shown, those that hold text, and the order."""
+"""Tables that are searched besides frames: columns to show, columns with text, and order."""
 _DAYS = {"events": DAY_OF_ROW, "dead_letters": DAY_OF_LETTER, "notices": DAY_OF_NOTICE}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A parsed search."""
+
+    filters: FrameQuery
+    """The same search as filters of the review page, with the words as `text`."""
+    words: tuple[str, ...]
+    """Texts that must be found, in any case."""
 
 
 class SearchQuery(Zoned):
     """A search."""
 
     q: str = Field(
-        "", max_length=500, description="Words and filters: `label:truck source:gate after:2026-11-20 rain`."
+        "", max_length=500, description="Words and filters, such as `label:truck source:gate after:2026-11-20 rain`."
     )
 
 
 class SearchApiQuery(SearchQuery):
-    """A search of the API."""
+    """A search in the API."""
 
-    limit: int = Field(100, ge=1, le=1000, description="At most this many frames.")
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of frames.")
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Rows of another table than `frames` that match."""
+    """Matching rows of a table other than `frames`."""
 
     rows: Sequence[dict[str, Any]]
-    """The latest first, with their `day`; at most 50."""
+    """At most 50 rows with their `day`, the latest first."""
     matching: int
-    """How many there are."""
+    """Number of matching rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search has found."""
+    """Result of a search."""
 
     search: Search
-    """What was asked for."""
+    """The parsed search."""
     frames: FramePage
     """The latest frames."""
     others: dict[str, Others]
-    """By table. Empty where a filter is for frames alone, such as `zone`."""
+    """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
 
 
 def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes.
-
-    Args:
-        site: What they read.
-        renderer: Makes the page.
-    """
+    """Returns the routes."""
     router = APIRouter(tags=["viewer"])
 
     @router.get("/search", include_in_schema=False, response_class=HTMLResponse)
-    def page(request: Request) -> Response:
+    def search_page(request: Request) -> Response:
         query = read_query(SearchQuery, request)
         zone = site.page_zone(query)
         with site.lake.reading(zone) as lake:
-            if not lake.days:
-                return renderer.page("empty.html")
+            known_day(lake, None)
             found = _find(site, lake, query, _SHOWN_FRAMES) if query.q.strip() else None
         return renderer.page("search.html", q=query.q, found=found, known=FILTERS, zone=zone, query=query)
 
     @router.get("/api/v1/search")
-    def api(request: Request, query: Annotated[SearchApiQuery, Query()]) -> Response:
-        """Frames, events, dead letters and notices that match, the latest first.
-
-        `filters` are parameters of `/frames`, which lists all of the frames.
-        """
+    def search(request: Request, query: Annotated[SearchApiQuery, Query()]) -> Response:
+        """Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`."""
         if not query.q.strip():
             raise UsageError("q is empty.", next_step="give words or filters, such as label:car")
         with site.lake.reading(query.timezone) as lake:
@@ -147,3 +165,55 @@ def _rows(lake: LakeSession, table: str, search: Search, days: Sequence[date]) -
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     matching: int = lake.query(f"SELECT count(*) {chosen}").rows[0][0] if rows else 0
     return Others(rows, matching)
+
+
+def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None) -> Search:
+    """Parses the text of the search box.
+
+    `filter:value` is one of `FILTERS`; every other word must occur in a name, label, attribute or reason. Quotes keep a
+    value with spaces together, and make a word with a colon a plain word.
+
+    Args:
+        text: The text.
+        days: Days with data, sorted; a search without a day covers all of them.
+        timezone: Time zone of the days; None: the default of the page.
+
+    Raises:
+        UsageError: A filter is given twice, or its value is wrong.
+    """
+    given: dict[str, str] = {}
+    words: list[str] = []
+    for part in _PART.finditer(text.replace("\0", " ")):
+        name, value = part["name"], part["plain"] if part["quoted"] is None else part["quoted"]
+        if name is not None and name not in FILTERS:
+            value = part[0]
+        if name not in FILTERS:
+            word = value.replace('"', "")
+            words += [word] if word.strip() else []
+        elif name in given:
+            raise UsageError(f"{name}: is given twice.", next_step="give it once")
+        else:
+            given[name] = value
+    try:
+        filters = FrameQuery.model_validate({**_fields(given, words, days), "timezone": timezone})
+    except ValidationError as error:
+        raise wrong_parameter(error.errors(), what="search", next_step="the search page lists the filters") from None
+    return Search(filters, tuple(words))
+
+
+def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) -> dict[str, object]:
+    fields: dict[str, object] = {name: given[name] for name in _SAME if name in given}
+    if words:
+        fields["text"] = " ".join(word if word.split() == [word] else f'"{word}"' for word in words)
+    if "min" in given:
+        fields["min_confidence"] = given["min"]
+    if "after" in given:
+        fields["from"] = parse_day(given["after"], "after")
+    if "before" in given:
+        before = parse_day(given["before"], "before")
+        if before == date.min:
+            raise UsageError(f"before: there is no day before {before}.", next_step="give a later day")
+        fields["to"] = before - timedelta(days=1)
+    if days and not fields.keys() & {"day", "from", "to"}:
+        fields["from"] = days[0]
+    return fields

@@ -1,7 +1,6 @@
-"""One query session for all requests, replaced in the background when the ledger has something new.
+"""One query session for all requests, replaced in the background when the ledger has new segments.
 
-A request reads through a cursor of the session and keeps that session until it ends, so everything on a page shows the
-same moment.
+A request reads through a cursor of one session until it ends, so all parts of a page show the same moment.
 """
 
 import contextlib
@@ -24,41 +23,41 @@ from imgpipeline.settings import Settings
 AnswerT = TypeVar("AnswerT")
 LOG = logging.getLogger(__name__)
 _LOOK_S = 1.0
-"""How often the ledger is looked at."""
+"""Interval between looks at the ledger."""
 _MOST_AGE_S = 60.0
-"""A session is replaced after this time also without news in the ledger: tracks and events are no part of it."""
+"""Age at which a session is replaced even without new segments, because tracks and events are not in the ledger."""
 _QUERY_LIMIT_S = 30.0
 _MEMORY = "500MB"
-"""What DuckDB may take of a server whose settings do not say it; larger questions use the disk."""
+"""Memory limit of DuckDB if the settings have none; larger queries use the disk."""
 _MOST_REMEMBERED = 200
-"""Answers that are kept with their session."""
+"""Answers that are remembered per session."""
 _LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp"), label'
 
 _DERIVED = "SELECT track_id FROM tracks WHERE false"
-"""Lists tracks and events now, so that pages of this session do not need the store for them."""
+"""Makes the session list tracks and events now, so that its pages do not need the store for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class LakeState:
-    """What the server shows, and whether it can see the store."""
+    """State of the server's session, and whether the store answers."""
 
     taken_at: datetime | None
-    """When the session that is shown was opened, UTC; None before the first one."""
+    """When the current session was opened, UTC; None before the first one."""
     revision: int
-    """Grows with each session, also over a restart of the server; 0 before the first one."""
+    """Grows with each session, even across restarts of the server; 0 before the first one."""
     labels: tuple[str, ...]
-    """All labels, by when they were first seen: the place of a label decides its colour."""
+    """All labels, by first detection; the position of a label determines its colour."""
     frames_behind: int
     """Frames in segments that are newer than the day tables."""
     problem: ImgpipelineError | None
-    """Why the ledger cannot be followed now; None if it can."""
+    """Why the ledger cannot be followed; None if it can."""
     problem_since: datetime | None
-    """Since when, UTC."""
+    """Start of the problem, UTC."""
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A session with how many requests read it."""
+    """A session, and the number of requests that read it."""
 
     lake: LakeSession
     closing: contextlib.ExitStack
@@ -69,14 +68,14 @@ class _Opened:
 
 @dataclass(slots=True)
 class SharedLake:
-    """The session of a server. Safe to use from many threads; `start` begins to follow the ledger."""
+    """The session of a server. Thread-safe; `start` begins to follow the ledger."""
 
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """Those that summaries read."""
+    """The settings that summaries read."""
     clock: Clock = utc_now
-    """Tells the time."""
+    """Returns the current time."""
     _state: LakeState = field(default_factory=lambda: LakeState(None, 0, (), 0, None, None))
     _opened: _Opened | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,17 +88,17 @@ class SharedLake:
 
     @property
     def state(self) -> LakeState:
-        """What is shown now."""
+        """The current state."""
         return self._state
 
     def start(self, *, wait_s: float = 10.0) -> None:
-        """Starts to follow the ledger, and waits a while for the first session or the reason why there is none."""
+        """Starts to follow the ledger, and waits up to `wait_s` seconds for the first session or its failure."""
         self._thread = threading.Thread(target=self._run, name="shared lake", daemon=True)
         self._thread.start()
         self._looked.wait(wait_s)
 
     def close(self) -> None:
-        """Stops following, and closes the session when its last request ends."""
+        """Stops following. The session closes when its last request ends."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -113,13 +112,13 @@ class SharedLake:
         """Opens the shared session for one request.
 
         Args:
-            zone: IANA name of the time zone whose days it asks for; None: UTC.
+            zone: IANA name of the time zone of days; None: UTC.
 
         Yields:
-            A cursor of it. Queries that together take longer than 30 s are interrupted.
+            A cursor of the session. Requests whose queries take longer than 30 s in total are interrupted.
 
         Raises:
-            TransientError: There is no session yet; or the queries took too long.
+            TransientError: There is no session yet, or the queries took too long.
         """
         with self._lock:
             opened = self._opened
@@ -138,12 +137,12 @@ class SharedLake:
                     opened.closing.close()
 
     def remembered(self, lake: LakeSession, key: Hashable, make: Callable[[], AnswerT]) -> AnswerT:
-        """Returns what an earlier request has made from the same session, or makes it now.
+        """Returns the answer that an earlier request computed from the same session, or computes it.
 
         Args:
-            lake: The session, as `reading` yields it.
-            key: Names the question, but for the time zone of the session.
-            make: Answers it.
+            lake: The session from `reading`.
+            key: Identifies the answer within the session and its time zone.
+            make: Computes the answer.
         """
         opened = self._opened
         if opened is None or opened.lake.snapshot is not lake.snapshot:
@@ -163,14 +162,14 @@ class SharedLake:
                 self._note(None)
             except ImgpipelineError as error:
                 self._note(error)
-            except Exception as error:  # the boundary of the thread: shown on every page, and tried again
-                LOG.exception("following the ledger")
+            except Exception as error:  # boundary of the thread: every page shows the error, and the thread tries again
+                LOG.exception("cannot follow the ledger")
                 self._note(PermanentError(f"Unexpected error: {type(error).__name__}: {error}"))
             self._looked.set()
-            self._stop.wait(max(_LOOK_S, monotonic() - began_s))  # at most half of the time is spent on sessions
+            self._stop.wait(max(_LOOK_S, monotonic() - began_s))  # spends at most half of the time on sessions
 
     def _advance(self) -> None:
-        """Opens another session if the ledger has news or the session is old."""
+        """Opens a new session if the ledger has new segments or the current session is old."""
         self._is_due = self._has_news() or self._is_due or monotonic() - self._opened_s > _MOST_AGE_S
         if not self._is_due:
             return
@@ -179,12 +178,12 @@ class SharedLake:
         with contextlib.ExitStack() as stack:
             lake = stack.enter_context(open_lake(self.store, settings=settings))
             labels = tuple(label for (label,) in lake.query(_LABELS).rows)
-            with contextlib.suppress(PermanentError):  # a damaged table of tracks is told where it is asked for
+            with contextlib.suppress(PermanentError):  # pages that need a damaged table report it
                 lake.query(_DERIVED)
             replacing = _Opened(lake, stack.pop_all())
         with self._lock:
             old, self._opened = self._opened, replacing
-            # From the time, so that a page that was open while the server restarted notices that it shows the past.
+            # Based on the time, so that a page that stayed open across a restart notices that it is outdated.
             revision = max(self._state.revision + 1, int(now.timestamp() * 1000))
             self._state = LakeState(now, revision, labels, lake.snapshot.behind, None, None)
             if old:
@@ -210,7 +209,7 @@ class SharedLake:
         self._state = replace(state, problem=problem, problem_since=since)
 
     def _replace(self, old: _Opened) -> None:
-        """Closes a session that is no longer shown, now or with its last request; called under the lock."""
+        """Closes a replaced session, now or with its last request; called under the lock."""
         old.is_replaced = True
         if not old.readers:
             old.closing.close()
@@ -232,7 +231,7 @@ def _limited(lake: LakeSession) -> Iterator[None]:
     except PermanentError:
         if is_late.is_set():
             raise TransientError(
-                f"The tables gave no answer within {_QUERY_LIMIT_S:g} s.", next_step="ask for one source, label or hour"
+                f"The query took longer than {_QUERY_LIMIT_S:g} s.", next_step="filter by a source, label or hour"
             ) from None
         raise
     finally:

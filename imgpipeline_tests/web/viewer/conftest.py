@@ -27,16 +27,16 @@ HOSTILE_LABEL = "</script><script>document.title=1</script>' OR 1=1 --"
 
 @dataclass(frozen=True, slots=True)
 class ViewedStore:
-    """A viewer, and what its store holds."""
+    """A viewer and the content of its store."""
 
     viewer: Viewer
-    """Shows the store."""
+    """The running viewer."""
     site: Site
-    """What was put into the store, apart from `hostile`."""
+    """The content of the store, apart from `hostile`."""
     hostile: Frame
     """A frame whose names are markup and SQL."""
     settings: Settings
-    """Name the store."""
+    """Settings of the store."""
 
     @property
     def frames(self) -> list[Frame]:

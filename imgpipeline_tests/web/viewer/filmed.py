@@ -36,10 +36,10 @@ above = 1
 
 @dataclass(frozen=True, slots=True)
 class FilmedSite:
-    """A running viewer, and what it shows."""
+    """A running viewer and its content."""
 
     viewer: Viewer
-    """Running."""
+    """The running viewer."""
     store: ObjectStore
     """Its store."""
     frames: tuple[Frame, ...]

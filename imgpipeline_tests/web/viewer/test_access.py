@@ -17,8 +17,7 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline.web.viewer.access import Access
-from imgpipeline.web.viewer.app import create_app
-from imgpipeline.web.viewer.serving import check_host
+from imgpipeline.web.viewer.app import check_host, create_app
 from imgpipeline.web.viewer.site import open_site
 from imgpipeline_tests.ledger.samples import NOON
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
@@ -75,7 +74,7 @@ def routes_of(app: FastAPI) -> list[tuple[str, str]]:
 
 
 @pytest.mark.medium
-def test_no_route_answers_without_a_key_or_with_a_key_for_something_else(guarded: GuardedViewer, settings: Settings):
+def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, settings: Settings):
     http = guarded.viewer.http
     wrong = {"none": ({}, 401), "unknown": ({"Authorization": "Bearer img_x"}, 401),
              "ingest": (guarded.key(Scope.INGEST), 403)}  # fmt: skip
@@ -102,7 +101,7 @@ def test_a_key_is_sent_as_bearer_or_as_the_password_of_a_browser(guarded: Guarde
 
 
 @pytest.mark.medium
-def test_a_revoked_key_is_refused_and_revoking_the_last_one_opens_nothing(guarded: GuardedViewer):
+def test_a_revoked_key_is_refused_even_if_it_was_the_last_one(guarded: GuardedViewer):
     bearer = guarded.key(Scope.READ)
     assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 200
     for key_id in [key.id for key in guarded.keys.keys(Scope.READ)]:
@@ -178,7 +177,7 @@ def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(
         pytest.param("127.0.0.1", [("X-Forwarded-User", "a"), ("X-Forwarded-User", "b")], 401, id="two"),
     ],
 )
-def test_a_name_is_believed_only_from_a_trusted_proxy(
+def test_only_a_trusted_proxy_can_name_the_visitor(
     settings: Settings, proxies: str, headers: list[tuple[str, str]], status: int
 ):
     with viewing(settings.model_copy(update={"trusted_proxies": proxies})) as viewer:
@@ -187,7 +186,7 @@ def test_a_name_is_believed_only_from_a_trusted_proxy(
 
 
 @pytest.mark.medium
-def test_a_person_whom_a_proxy_names_is_the_author(settings: Settings):
+def test_the_person_named_by_a_proxy_is_the_author(settings: Settings):
     store = open_store(settings)
     event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
     AlertChain(store).append(event, difference_image=None, now=NOON)
@@ -197,7 +196,7 @@ def test_a_person_whom_a_proxy_names_is_the_author(settings: Settings):
     assert [given.by for given in read_acknowledgements(store, 1)] == ["carla"]
 
 
-def test_an_address_that_others_reach_needs_a_key_or_a_proxy(settings: Settings):
+def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(settings: Settings):
     with pytest.raises(UsageError, match="there is no API key"):
         check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - refused
     KeyFile(settings.api_keys_file).add(("*",), NOW)
@@ -212,12 +211,12 @@ def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(settings: Settings)
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_TRUSTED_PROXIES"):
         Access(settings.model_copy(update={"trusted_proxies": "cameras.example"}))
     settings.api_keys_file.write_text("{")
-    with pytest.raises(ConfigurationError, match="cannot be read as API keys"):
+    with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
         Access(settings).is_needed()
 
 
 @pytest.mark.medium
-def test_without_keys_this_machine_may_do_everything(settings: Settings):
+def test_without_keys_anyone_on_this_machine_may_do_everything(settings: Settings):
     store: Any = open_store(settings)
     event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
     AlertChain(store).append(event, difference_image=None, now=NOON)

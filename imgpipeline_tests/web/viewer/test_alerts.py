@@ -46,17 +46,17 @@ def test_row_3_10_an_alert_number_shows_its_images_with_their_captions(viewed: V
 @pytest.mark.parametrize(
     ("address", "status", "said"),
     [
-        ("/?alert_num=seven", 400, "The alert number is 'seven'."),
-        ("/?alert_num=", 400, "The alert number is ''."),
-        ("/alerts?number=../1", 400, "The alert number is '../1'."),
+        ("/?alert_num=seven", 400, "'seven' is not an alert number."),
+        ("/?alert_num=", 400, "'' is not an alert number."),
+        ("/alerts?number=../1", 400, "'../1' is not an alert number."),
         ("/?alert_num=99", 404, "There is no alert 99."),
         ("/alerts/0", 400, "number: "),
-        ("/alerts/1/images/3", 404, "The alert 1 has 3 images."),
+        ("/alerts/1/images/3", 404, "Alert 1 has 3 images."),
         ("/alerts/1/images/..%2F..%2Frules.toml", 404, "Not Found"),
         ("/pipeline/metadata/frames", 404, "Not Found"),
     ],
 )
-def test_row_3_10_a_wrong_number_is_a_message(viewed: ViewedStore, address: str, status: int, said: str):
+def test_row_3_10_a_wrong_number_is_explained(viewed: ViewedStore, address: str, status: int, said: str):
     answer = viewed.viewer.get(address)
     assert (answer.status_code, said in unescape(answer.text)) == (status, True)
 

@@ -33,7 +33,7 @@ def stored(folder: Settings) -> ObjectStore:
 
 
 @pytest.mark.medium
-def test_what_is_said_is_kept_taken_back_and_changes_no_count(folder: Settings):
+def test_feedback_is_stored_and_withdrawn_and_changes_no_count(folder: Settings):
     store = stored(folder)
     with viewing(folder) as viewer:
         before = viewer.json("/api/v1/label-counts", day=DAY)
@@ -55,15 +55,15 @@ def test_what_is_said_is_kept_taken_back_and_changes_no_count(folder: Settings):
 
 
 @pytest.mark.medium
-def test_what_cannot_be_meant_is_refused_and_nothing_is_kept(folder: Settings):
+def test_invalid_feedback_is_refused_and_not_stored(folder: Settings):
     store = stored(folder)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"mistake": "wrong"}, "Which detection"),
-        ({"mistake": "wrong", "detection_number": 2}, "the frame has 0, 1"),
-        ({"mistake": "wrong", "detection_number": 0, "label": "cat"}, "has label and box already"),
-        ({"mistake": "missing", "label": "cat"}, "needs its label and box"),
+        ({"mistake": "wrong"}, "detection_number is missing"),
+        ({"mistake": "wrong", "detection_number": 2}, "give one of 0, 1"),
+        ({"mistake": "wrong", "detection_number": 0, "label": "cat"}, "takes no label or box"),
+        ({"mistake": "missing", "label": "cat"}, "needs a label and a box"),
         ({**MISSING, "box": [630, 0, 11, 10]}, "640 x 480"),
-        ({**MISSING, "box": [0, 0, 0, 10]}, "does not lie in"),
+        ({**MISSING, "box": [0, 0, 0, 10]}, "is not inside the image"),
         ({**MISSING, "box": [1, 2, 3]}, "box"),
         ({**MISSING, "box": "NaN"}, "box"),
         ({**MISSING, "note": "x" * 2001}, "note"),
@@ -80,7 +80,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_kept(folder: Settings):
 
 
 @pytest.mark.medium
-def test_only_who_may_acknowledge_may_annotate_and_is_named(folder: Settings):
+def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder: Settings):
     settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
     stored(settings)
     keys = KeyFile(settings.api_keys_file)
@@ -122,15 +122,15 @@ def test_a_box_is_drawn_on_the_image_and_notes_stay_text(browser: Browser, folde
         assert drawn == pytest.approx([100, 50, 100, 80], abs=2)
         form.get_by_label("Missing label").fill("cat")
         form.get_by_label("Note").fill("<img src=x onerror=document.title=1>")
-        form.get_by_role("button", name="It is missing").click()
+        form.get_by_role("button", name="Report missing object").click()
         item = page.locator("section[aria-labelledby=feedback] li")
         expect(item).to_contain_text("cat is missing: <img src=x onerror=document.title=1>")
         wrong = page.get_by_role("form", name="A detection is wrong")
         wrong.get_by_label("Wrong detection").select_option("1")
         wrong.get_by_role("button").click()
         expect(item).to_have_count(2)
-        item.filter(has_text="cat").get_by_role("button", name="Take back").click()
-        expect(item.filter(has_text="cat")).to_contain_text("taken back by")
+        item.filter(has_text="cat").get_by_role("button", name="Withdraw").click()
+        expect(item.filter(has_text="cat")).to_contain_text("withdrawn by")
         page.goto(f"/feedback?day={DAY}")
-        expect(page.get_by_role("status")).to_contain_text("1 annotations")
+        expect(page.get_by_role("status")).to_contain_text("1 annotation")
         expect(page.get_by_role("row")).to_have_count(3)

@@ -1,14 +1,28 @@
-"""The API answers what is in the store, page by page, and refuses what it does not know."""
+"""The API answers with the numbers of the lake, and streams the status of the server."""
 
+import asyncio
+import contextlib
 import csv
 import io
+import json
 from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
 
+import httpx
 import pytest
 
 from imgpipeline import Lake
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline.web.viewer.api import MOST_STREAMS, status_events
+from imgpipeline.web.viewer.site import open_site
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 UNKNOWN = "0" * 32
 
@@ -121,7 +135,7 @@ def test_sources_are_those_of_the_last_30_days(viewed: ViewedStore):
     ["/api/v1/days", f"/api/v1/frames?day={DAY}", "/api/v1/label-counts?format=csv", "image", "thumbnail"],
     ids=["days", "frames", "csv", "image", "thumbnail"],
 )
-def test_what_a_client_has_is_not_sent_again(viewed: ViewedStore, path: str):
+def test_an_unchanged_response_is_not_sent_again(viewed: ViewedStore, path: str):
     if not path.startswith("/"):
         path = f"/api/v1/frames/{DAY}/{viewed.site.frames[0].frame_id}/{path}"
     first = viewed.viewer.get(path)
@@ -139,8 +153,8 @@ def test_what_a_client_has_is_not_sent_again(viewed: ViewedStore, path: str):
         ("/api/v1/frames?colour=red", 400, "colour: Extra inputs are not permitted."),
         ("/api/v1/frames?source=a%00b", 400, "source: "),
         ("/api/v1/frames?limit=100000", 400, "limit: "),
-        ("/api/v1/frames?after=bm9wZQ", 400, "The cursor 'bm9wZQ' is not one of this server."),
-        ("/api/v1/frames?after=WyIyMDI2IiwiMSIsIjEiXQ", 400, "is not one of this server."),
+        ("/api/v1/frames?after=bm9wZQ", 400, "'bm9wZQ' is not a cursor of this server."),
+        ("/api/v1/frames?after=WyIyMDI2IiwiMSIsIjEiXQ", 400, "is not a cursor of this server."),
         ("/api/v1/label-counts?by=frame_id", 400, "by: "),
         ("/api/v1/explain?label=car", 400, "day: Field required."),
         (f"/api/v1/explain?day={DAY}&label=zebra", 404, "There is no zebra on 2026-01-09."),
@@ -151,7 +165,7 @@ def test_what_a_client_has_is_not_sent_again(viewed: ViewedStore, path: str):
         ("/api/v1/nothing", 404, "GET /api/v1/nothing: Not Found."),
     ],
 )
-def test_a_wrong_question_is_answered_with_what_is_wrong(viewed: ViewedStore, path: str, status: int, said: str):
+def test_a_wrong_request_is_explained(viewed: ViewedStore, path: str, status: int, said: str):
     answer = viewed.viewer.get(path)
     assert (answer.status_code, set(answer.json())) == (status, {"error", "next"})
     assert said in answer.json()["error"]
@@ -173,3 +187,67 @@ def test_the_api_is_described(viewed: ViewedStore):
     assert {"/api/v1/days", "/api/v1/frames", "/api/v1/frames/{day}/{frame_id}/lineage"} <= set(described)
     shown = viewed.viewer.get("/docs").text
     assert all(path in shown for path in described)
+
+
+CHANGES = "/api/v1/changes"
+
+
+def statuses(lines: Iterator[str]) -> Iterator[Any]:
+    """Yield the documents of the events."""
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+@pytest.mark.medium
+def test_a_client_gets_the_status_at_once_and_at_each_segment_until_the_server_stops(folder: Settings):
+    chain = write_chain(open_store(folder), frames(0, 3))
+    server = contextlib.ExitStack()
+    viewer = server.enter_context(viewing(folder))
+    with server, httpx.stream("GET", viewer.http.base_url.join(CHANGES), timeout=60) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = statuses(answer.iter_lines())
+        first = next(told)
+        assert first["revision"] > 0
+        append(chain, frames(3, 5, date(2026, 1, 9)))
+        assert next(one for one in told if one["revision"] > first["revision"])["problem"] is None
+        assert viewer.json("/api/v1/frames")["matching"] == 5
+        server.close()
+        assert list(told) == []  # a stream that is cut off raises
+
+
+@pytest.mark.medium
+def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_place(folder: Settings):
+    write_chain(open_store(folder), frames(0, 3))
+    with viewing(folder) as viewer, contextlib.ExitStack() as others:
+        with viewer.http.stream("GET", CHANGES) as leaving:
+            assert leaving.status_code == 200
+            for _ in range(MOST_STREAMS - 1):
+                assert others.enter_context(viewer.http.stream("GET", CHANGES)).status_code == 200
+            refused = viewer.get(CHANGES)
+            assert (refused.status_code, "/api/v1/status" in refused.text) == (503, True)
+            assert viewer.get("/live").status_code == 200
+        wait_until(lambda: is_told(viewer), limit_s=60, what="the place of the client that left")
+
+
+def is_told(viewer: Viewer) -> bool:
+    with viewer.http.stream("GET", CHANGES) as answer:
+        return answer.status_code == 200
+
+
+@pytest.mark.medium
+def test_a_quiet_stream_has_heartbeats_and_ends_with_the_server(folder: Settings):
+    site = open_site(folder)
+
+    async def listen() -> list[str]:
+        heard = []
+        async for event in status_events(site, heartbeat_s=0.01):
+            heard.append(event)
+            if event.startswith(":"):
+                site.stopping.set()
+        return heard
+
+    retry, status, heartbeat = asyncio.run(asyncio.wait_for(listen(), 60))
+    assert retry.startswith("retry: ")
+    assert status.startswith("event: status\nid: 0\ndata: {")
+    assert heartbeat == ": nothing new\n\n"

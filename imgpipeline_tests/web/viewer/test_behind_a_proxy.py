@@ -61,17 +61,17 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
 
 
 @pytest.mark.medium
-def test_who_logs_in_is_known_by_name(proxied: Proxied):
+def test_the_name_of_the_login_is_used(proxied: Proxied):
     assert proxied.outside.get("/").status_code == 401
     page = proxied.outside.get("/review", params={"day": str(DAY)}, auth=proxied.as_anna())
-    assert (page.status_code, "Mark the whole day" in page.text) == (200, True)
+    assert (page.status_code, "Mark whole day as reviewed" in page.text) == (200, True)
     body = {"day": str(DAY)}
     marked = proxied.outside.post("/api/v1/reviewed", json=body, auth=proxied.as_anna())
     assert (marked.status_code, marked.json()["by"], marked.json()["reviewed"]) == (200, "anna", 3)
 
 
 @pytest.mark.medium
-def test_a_name_that_a_client_sends_itself_is_worth_nothing(proxied: Proxied):
+def test_a_name_sent_by_a_client_is_ignored(proxied: Proxied):
     forged = {"X-Forwarded-User": "admin"}
     assert proxied.viewer.http.get("/", headers=forged).status_code == 401, "not from the proxy"
     through = proxied.outside.get("/api/v1/reviewed", headers=forged, auth=proxied.as_anna())
@@ -91,7 +91,7 @@ def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied: Proxied)
 
 
 @pytest.mark.medium
-def test_news_arrive_while_the_connection_stays_open(proxied: Proxied):
+def test_changes_arrive_while_the_connection_stays_open(proxied: Proxied):
     with proxied.outside.stream("GET", "/api/v1/changes", auth=proxied.as_anna(), timeout=10) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert any("revision" in line for line in stream.iter_lines())

@@ -82,7 +82,7 @@ def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer: V
 
 
 @pytest.mark.medium
-def test_sides_can_be_exchanged(viewer: Viewer):
+def test_the_two_models_can_be_swapped(viewer: Viewer):
     there, back = (viewer.json("/api/v1/comparisons", day=DAY, a=a, b=b) for a, b in (("live", LOW), (LOW, "live")))
     assert [(one["only_a"], one["only_b"]) for one in there["labels"]] == [
         (one["only_b"], one["only_a"]) for one in back["labels"]
@@ -93,14 +93,14 @@ def test_sides_can_be_exchanged(viewer: Viewer):
 @pytest.mark.parametrize(
     ("query", "status", "said"),
     [
-        ({"b": "nothing"}, 404, "there are live, demo@0.002"),
+        ({"b": "nothing"}, 404, "the day has live, demo@0.002"),
         ({"a": "live", "b": "live"}, 404, "cannot be compared"),
         ({"b": "../../etc"}, 404, "cannot be compared"),
         ({"counted": "most"}, 400, "counted"),
     ],
     ids=["unknown", "same", "path", "column"],
 )
-def test_what_cannot_be_compared_is_explained(viewer: Viewer, query: dict[str, str], status: int, said: str):
+def test_models_that_cannot_be_compared_are_explained(viewer: Viewer, query: dict[str, str], status: int, said: str):
     answer = viewer.get("/api/v1/comparisons", day=DAY, **query)
     assert answer.status_code == status
     assert said in answer.json()["error"]

@@ -58,7 +58,7 @@ def test_events_lead_to_their_frames(viewer: Viewer):
 
 
 @pytest.mark.medium
-def test_dead_letters_have_the_reason_and_the_commands(viewer: Viewer):
+def test_dead_letters_show_their_reason_and_the_command(viewer: Viewer):
     found = viewer.json("/api/v1/dead-letters", day=DAY)
     assert {letter["record"].rpartition("/")[2] for letter in found["dead-letters"]} == {"8", "9"}
     code = found["dead-letters"][0]["code"]
@@ -77,7 +77,7 @@ def test_accounts_say_what_each_session_received_and_whether_it_balances(viewer:
     assert (closed["received"], closed["announced"], closed["dropped"]) == (4, 1, {"queue": 3})
     assert closed["balances"]
     page = viewer.get("/accounts", day=DAY).text
-    assert "closes" in page
+    assert "balanced" in page
     assert "3 <bdi>queue</bdi>" in page
 
 

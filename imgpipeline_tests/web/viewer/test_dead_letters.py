@@ -52,13 +52,13 @@ def test_the_record_is_shown_as_text(viewer: Viewer):
     assert HOSTILE not in page
     assert "{&#34;image&#34;: &#34;&lt;script&gt;document.title=1&lt;/script&gt;&#34;}" in page
     assert "00000000  ff 00" in page
-    assert "Announce it again" in page
+    assert "Replay</button>" in page
 
 
-def test_bytes_are_shown_as_hexadecimal_digits_and_saved_as_they_are(viewer: Viewer):
+def test_bytes_are_shown_in_hexadecimal_and_downloaded_unchanged(viewer: Viewer):
     page = viewer.get(f"{OWN}/1").text
     assert "00000010  10 11 12 13" in page
-    assert "The first 4 kB." in page
+    assert "Only the first 4 kB are shown." in page
     value = viewer.get(f"{OWN}/1/value")
     assert value.content == bytes(range(256)) * 40
     assert value.headers["content-type"] == "application/octet-stream"
@@ -66,7 +66,7 @@ def test_bytes_are_shown_as_hexadecimal_digits_and_saved_as_they_are(viewer: Vie
     assert value.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_record_that_was_not_kept_is_said_to_be_in_kafka(viewer: Viewer):
+def test_a_record_that_was_not_kept_is_read_from_kafka_by_the_command(viewer: Viewer):
     assert "reads it from Kafka" in viewer.get(f"{OWN}/2").text
     assert viewer.get(f"{OWN}/2/value").status_code == 404
 
@@ -78,20 +78,20 @@ def test_the_api_answers_as_the_command_does(viewer: Viewer):
 
 
 @pytest.mark.parametrize(("own", "status"), [("/dead-letters/frames/0/99", 404), ("/dead-letters/a%20b/0/1", 400)])
-def test_what_is_no_dead_letter_is_explained(viewer: Viewer, own: str, status: int):
+def test_an_offset_that_is_no_dead_letter_is_explained(viewer: Viewer, own: str, status: int):
     assert viewer.get(own).status_code == status
     assert viewer.http.post(f"/api/v1{own}/replays").status_code == status
 
 
 @pytest.mark.medium
-def test_a_broker_that_is_away_is_named_and_nothing_is_announced(viewer: Viewer):
+def test_an_unreachable_broker_is_named_and_nothing_is_replayed(viewer: Viewer):
     answer = viewer.http.post(f"/api/v1{OWN}/0/replays")
     assert answer.status_code == 503
     assert "Kafka" in answer.json()["error"]
 
 
 @pytest.mark.slow
-def test_a_record_is_announced_again_once_by_those_who_may(lane: LaneUnderTest, tmp_path: Path):
+def test_a_record_is_replayed_once_with_the_right_scope(lane: LaneUnderTest, tmp_path: Path):
     lane.announce(1)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
@@ -111,21 +111,21 @@ def test_a_record_is_announced_again_once_by_those_who_may(lane: LaneUnderTest, 
         forged = {**operator, "Sec-Fetch-Site": "cross-site"}
         assert http.post(f"{own}/replay", headers=forged).status_code == 403
         assert "needs an API key with the scope" in http.get(own, headers=reader).text
-        assert "Announced again on the topic" in http.post(f"{own}/replay", headers=operator).text
+        assert "Replayed on the topic" in http.post(f"{own}/replay", headers=operator).text
         again = http.post(f"/api/v1{own}/replays", headers=operator).json()
         assert again["announced"] is False
         assert "waits for a detection run" in again["said"]
         lane.follow()
         found = http.get(f"/api/v1{own}", headers=operator).json()
         assert (found["code"], found["state"]) == (DeadLetterCode.OBJECT_NOT_FOUND, "resolved")
-        assert "Announce it again" not in http.get(own, headers=operator).text
+        assert "Replay</button>" not in http.get(own, headers=operator).text
         done = http.post(f"/api/v1{own}/replays", headers=operator).json()
         assert done["announced"] is False
     assert [frame.replay_of for frame in lane.frames()] == [None, f"{settings.kafka_topic}/0/1"]
 
 
 @pytest.mark.slow
-def test_clicks_at_the_same_time_announce_a_record_once(lane: LaneUnderTest):
+def test_concurrent_clicks_replay_a_record_once(lane: LaneUnderTest):
     lane.announce(1)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()

@@ -49,7 +49,7 @@ def test_the_tracks_of_a_frame_are_those_of_its_detections(site: FilmedSite):
 
 
 @pytest.mark.medium
-def test_a_long_way_is_drawn_with_fewer_points(folder: Settings):
+def test_a_long_track_is_drawn_with_fewer_points(folder: Settings):
     frames = film(AT, AT + 9 * MINUTE, [Car(AT, AT + 9 * MINUTE)], rate=1.0)
     store = open_store(folder)
     write_chain(store, frames)

@@ -35,11 +35,11 @@ def page(browser: Browser, viewed: ViewedStore) -> Iterator[Page]:
 
 
 @pytest.mark.medium
-def test_from_a_number_to_its_frames_and_back_by_keys(page: Page, viewed: ViewedStore):
+def test_keys_lead_from_a_count_to_its_frames_and_back(page: Page, viewed: ViewedStore):
     page.goto(f"/?day={DAY}")
     page.get_by_role("link", name="car from 07 to 08: 4").click()
-    expect(page.get_by_role("status")).to_contain_text("4 frames, with 4 car")
-    expect(page.get_by_role("status")).to_contain_text("equal to the count of the summary, 4")
+    expect(page.get_by_role("status")).to_contain_text("4 frames with 4 car")
+    expect(page.get_by_role("status")).to_contain_text("equal to the stored count, 4")
     address, cards = page.url, page.locator(".card")
     expect(cards).to_have_count(4)
     page.keyboard.press("ArrowRight")
@@ -89,7 +89,7 @@ def test_a_chosen_filter_is_in_the_address_and_empty_fields_are_not(page: Page, 
 
 
 @pytest.mark.medium
-def test_markup_in_names_runs_nowhere(page: Page, viewed: ViewedStore):
+def test_markup_in_names_does_not_run(page: Page, viewed: ViewedStore):
     for path in ("/", "/review", f"/frames/{DAY}/{viewed.hostile.frame_id}", "/explain"):
         page.goto(f"{path}?day={DAY}&label={HOSTILE_LABEL}" if path == "/explain" else path)
         expect(page.locator("main")).to_be_visible()
@@ -117,7 +117,7 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
 
 
 @pytest.mark.medium
-def test_an_open_overview_shows_new_frames_by_itself(browser: Browser, folder: Settings):
+def test_an_open_overview_shows_new_frames_automatically(browser: Browser, folder: Settings):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
     with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
@@ -161,12 +161,12 @@ def test_a_live_page_shows_a_new_frame_and_explains_and_survives_a_server_that_i
         page = context.new_page()
         with viewing(folder, port):
             page.goto("/live")
-            expect(page.locator(".live .card")).to_contain_text("1 detections")
+            expect(page.locator(".live .card")).to_contain_text("1 detection")
             append(chain, [new])
             expect(page.locator(".live .card")).to_contain_text("2 detections", timeout=60_000)
             expect(page.locator(".live rect[x]")).to_have_count(2)
             expect(page.locator("[data-age-s]")).to_contain_text("ago")
-        expect(page.locator("#away")).to_contain_text("is imgpipeline serve running?", timeout=60_000)
+        expect(page.locator("#away")).to_contain_text("Is imgpipeline serve running?", timeout=60_000)
         append(chain, [later])
         with viewing(folder, port):
             expect(page.locator("#away")).to_be_hidden(timeout=60_000)

@@ -1,4 +1,4 @@
-"""The different objects of a day: as many as the overview counts, each with its frames."""
+"""The unique objects of a day: as many as the overview counts, each with its frames."""
 
 import re
 from collections.abc import Iterator
@@ -49,12 +49,12 @@ def test_an_object_is_listed_once_however_many_tracks_it_has(viewer: Viewer):
 
 
 @pytest.mark.medium
-def test_the_overview_counts_as_many_and_leads_here(viewer: Viewer):
+def test_the_overview_has_the_same_count_and_links_here(viewer: Viewer):
     page = viewer.get("/", day=DAY).text
     numbers = re.findall(r'<a [^>]*href="(/objects[^"]*)">(?:<b>)?([\d,]+)', page)
     assert len(numbers) == 3
     for address, number in numbers:
-        assert f"<b>{number}</b> objects" in viewer.get(unescape(address)).text
+        assert f"<b>{number}</b> object" in viewer.get(unescape(address)).text
 
 
 @pytest.mark.medium

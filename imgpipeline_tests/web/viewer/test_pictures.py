@@ -30,7 +30,7 @@ def pictures(folder: Settings, tmp_path: Path) -> Pictures:
     return Pictures(open_store(folder), folder, tmp_path / "thumbnails")
 
 
-def test_an_image_is_sent_as_it_is_stored(viewed: ViewedStore):
+def test_an_image_is_sent_unchanged(viewed: ViewedStore):
     one = viewed.site.frames[0]
     answer = viewed.viewer.get(f"/api/v1/frames/{DAY}/{one.frame_id}/image")
     assert answer.headers["content-type"] == "image/png"
@@ -57,7 +57,7 @@ def test_no_path_leads_out_of_the_store(viewed: ViewedStore):
         assert "root:" not in answer.text
 
 
-def test_a_thumbnail_is_made_once_however_many_ask(pictures: Pictures):
+def test_a_thumbnail_is_made_once_for_concurrent_requests(pictures: Pictures):
     pictures.store.put("a.png", encoded(".png"))
     with ThreadPoolExecutor(8) as pool:
         thumbnails = set(pool.map(lambda _: pictures.thumbnail(row("a.png")).data, range(24)))

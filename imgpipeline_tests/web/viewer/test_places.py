@@ -1,6 +1,7 @@
-"""Counts at zones and lines, and from each of them to the frames that it counts."""
+"""Every count at a zone, a line or a cell leads to the frames that add up to it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -21,6 +22,7 @@ from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.axe import serious_problems
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 START = datetime(2026, 1, 9, 11, 50, tzinfo=UTC)
@@ -99,14 +101,14 @@ def test_every_number_leads_to_frames_that_add_up_to_it(viewer: Viewer):
 
 
 @pytest.mark.medium
-def test_the_links_of_the_page_show_the_number_that_they_stand_on(viewer: Viewer):
+def test_each_link_leads_to_the_count_that_it_shows(viewer: Viewer):
     page = viewer.get("/places", day=DAY).text
     links = re.findall(r'href="(/places/frames[^"]*)"[^>]*>([\d,]+)</a>', page)
     assert [number for _, number in links] == ["2", "2", "240", "120", "120"]
     for link, number in links:
         shown = viewer.get(unescape(link)).text
         assert f"<b>{number}</b> {'frames' if 'zone=' in link else 'crossings'}" in shown
-        assert "as in the counts of the day" in shown
+        assert "equal to the stored count" in shown
     assert HOSTILE_LINE not in page
     assert "&lt;i&gt;stop" in page
 
@@ -137,13 +139,13 @@ def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
 
 
 @pytest.mark.medium
-def test_rules_that_changed_since_are_said_until_the_day_is_counted_again(settings: Settings):
+def test_changed_rules_are_reported_until_the_day_is_counted_again(settings: Settings):
     assert settings.rules_file is not None
     asked = {"day": DAY, "zone": "road", "label": "car"}
     Path(settings.rules_file).write_text(RULES.replace("0.3]", "0.1]").replace("0.4]", "0.2]"))
     with viewing(settings) as viewer:
         shown = viewer.get("/places/frames", **asked).text
-        assert "The counts of the day say 240 frames" in shown
+        assert "The stored count is 240 frames with" in shown
         assert viewer.json("/api/v1/places/frames", **asked)["found"]["frames"] == 0
     build(settings)
     with viewing(settings) as viewer:
@@ -151,10 +153,10 @@ def test_rules_that_changed_since_are_said_until_the_day_is_counted_again(settin
 
 
 @pytest.mark.medium
-def test_a_place_that_the_rules_no_longer_have_says_what_to_do(viewer: Viewer):
+def test_the_error_for_a_removed_place_says_what_to_do(viewer: Viewer):
     answer = viewer.get("/api/v1/places/frames", day=DAY, zone="lawn", label="car")
     assert answer.status_code == 404
-    assert answer.json()["error"] == "The rules have no zone 'lawn' any more."
+    assert answer.json()["error"] == "The rules no longer have the zone 'lawn'."
 
 
 @pytest.mark.medium
@@ -164,13 +166,13 @@ def test_a_place_that_the_rules_no_longer_have_says_what_to_do(viewer: Viewer):
      {"zone": "road", "hour": 24}],
     ids=["both", "neither", "no direction", "zone with direction", "hour"],
 )  # fmt: skip
-def test_a_question_that_names_no_number_is_refused(viewer: Viewer, wrong: dict[str, Any]):
+def test_a_query_that_describes_no_count_is_refused(viewer: Viewer, wrong: dict[str, Any]):
     for path in ("/places/frames", "/api/v1/places/frames"):
         assert viewer.get(path, day=DAY, label="car", **wrong).status_code == 400
 
 
 @pytest.mark.medium
-def test_a_day_without_counts_says_how_to_count(tmp_path: Path):
+def test_a_day_without_counts_names_the_command(tmp_path: Path):
     made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
     write_chain(open_store(made), film(START, START + timedelta(minutes=1), []))
     with viewing(made) as viewer:
@@ -186,3 +188,39 @@ def test_the_pages_can_be_used_with_a_keyboard_and_a_screen_reader(
     with browser.new_context(base_url=str(viewer.http.base_url), color_scheme=theme) as context:
         page = context.new_page()
         assert [*serious_problems(page, f"/places?day={DAY}"), *serious_problems(page, line)] == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "matches"),
+    [
+        pytest.param({}, lambda _frame, _box: True, id="all"),
+        pytest.param({"label": "car"}, lambda _frame, box: box.label == "car", id="label"),
+        pytest.param(
+            {"label": "car", "hour": 7}, lambda f, box: box.label == "car" and f.timestamp.hour == 7, id="hour"
+        ),
+        pytest.param({"time_from": "08:00"}, lambda frame, _box: frame.timestamp.hour >= 8, id="time"),
+        pytest.param({"label": "zebra"}, lambda _frame, _box: False, id="none"),
+    ],
+)
+def test_each_detection_is_counted_in_the_cell_of_its_foot_point(viewed: ViewedStore, filters, matches):
+    expected: Counter[tuple[int, int]] = Counter()
+    for one in viewed.frames:
+        for box in one.detections:
+            if one.source == "gate" and matches(one, box):
+                x, y, width, height = box.box_xywh
+                across = (max(x, 0) + min(x + width, one.image_width)) / 2 / one.image_width
+                down = min(y + height, one.image_height) / one.image_height
+                expected[min(int(across * 48), 47), min(int(down * 27), 26)] += 1
+    found = viewed.viewer.json("/api/v1/heatmap", day=DAY, source="gate", **filters)
+    assert {(column, row): count for column, row, count in found["cells"]} == expected
+    assert found["detections"] == expected.total()
+    listed = viewed.viewer.json("/api/v1/frames", day=DAY, source="gate", **filters)
+    assert listed["detections"] == found["detections"]
+
+
+def test_the_page_is_of_the_source_with_most_frames_and_links_to_its_detections(viewed: ViewedStore):
+    found = viewed.viewer.json("/api/v1/heatmap", day=DAY)
+    page = viewed.viewer.get("/heatmap", day=DAY).text
+    assert f"<b>{found['detections']}</b>" in page
+    assert f'href="/review?day={DAY}&amp;source={found["source"]}"' in page
+    assert page.count('class="heat"') == len(found["cells"]) > 0

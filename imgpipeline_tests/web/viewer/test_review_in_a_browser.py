@@ -50,7 +50,7 @@ def test_a_choice_filters_at_once(page: Page, name: str, value: str, query: str,
 @pytest.mark.parametrize(
     ("name", "value", "query", "frames"),
     [
-        pytest.param("Confidence from", "0.8", "&min_confidence=0.8", 48, id="confidence"),
+        pytest.param("Min. confidence", "0.8", "&min_confidence=0.8", 48, id="confidence"),
         pytest.param("Time from", "12:03", "&time_from=12%3A03", 12, id="time-from"),
         pytest.param("Time to", "12:01", "&time_to=12%3A01", 12, id="time-to"),
         pytest.param("Track", PERSON, f"&track={PERSON.replace('/', '%2F')}", 12, id="track"),
@@ -81,7 +81,7 @@ def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
 
 
 @pytest.mark.medium
-def test_keys_mark_frames_as_reviewed_and_take_marks_back(page: Page, site: FilmedSite):
+def test_keys_mark_frames_as_reviewed_and_remove_marks(page: Page, site: FilmedSite):
     page.goto(f"/review?day={NEXT_DAY}")
     cards = page.locator(".card")
     page.keyboard.press("ArrowRight")
@@ -97,14 +97,14 @@ def test_keys_mark_frames_as_reviewed_and_take_marks_back(page: Page, site: Film
     page.keyboard.press("u")
     page.wait_for_url(f"**/review?day={NEXT_DAY}")
     expect(page.locator("#reviewed-count")).to_have_text("0")
-    page.get_by_role("button", name="Mark the whole day").click()
+    page.get_by_role("button", name="Mark whole day as reviewed").click()
     expect(page.locator("#reviewed-count")).to_have_text("12")
-    page.get_by_role("button", name="Take all marks back").click()
+    page.get_by_role("button", name="Remove all marks").click()
     expect(page.locator("#reviewed-count")).to_have_text("0")
 
 
 @pytest.mark.medium
-def test_play_goes_on_to_newer_frames_until_a_key_or_the_last_one(browser: Browser, site: FilmedSite):
+def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser: Browser, site: FilmedSite):
     frames = [f"**/frames/{NEXT_DAY}/{one.frame_id}?source=yard" for one in reversed(site.of(NEXT_DAY))]
     with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
         page = context.new_page()
@@ -148,7 +148,7 @@ def test_the_timeline_and_a_moment_lead_to_frames(page: Page, site: FilmedSite):
     page.goto(f"/review?from={DAY}")
     page.locator(".timeline a[tabindex]").nth(1).click(position={"x": 2, "y": 20})
     page.wait_for_url(f"**/review?day={DAY}&time_from=12%3A00&time_to=13%3A00")
-    expect(page.get_by_role("status")).to_contain_text("48 frames, with 60 detections")
+    expect(page.get_by_role("status")).to_contain_text("48 frames with 60 detections")
     page.goto(f"/review?day={DAY}")
     page.get_by_label("Jump to").fill("12:01:03")
     page.keyboard.press("Enter")

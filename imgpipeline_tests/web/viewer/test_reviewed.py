@@ -32,7 +32,7 @@ def reviewed(site: FilmedSite, **headers: str) -> dict[str, int]:
 
 
 @pytest.mark.medium
-def test_frames_and_days_are_marked_and_marks_are_taken_back(site: FilmedSite):
+def test_frames_and_days_are_marked_and_unmarked(site: FilmedSite):
     http, ids = site.viewer.http, [one.frame_id for one in site.of()]
     day = str(DAY)
     counts = site.viewer.get("/api/v1/label-counts", day=DAY).content
@@ -49,13 +49,13 @@ def test_frames_and_days_are_marked_and_marks_are_taken_back(site: FilmedSite):
     assert http.post(PATH, json={"day": day}).json()["reviewed"] == 48
     assert reviewed(site) == {day: 48, str(NEXT_DAY): 0}
     refused = http.post(PATH, json={"day": day, "frames": ids[:1], "reviewed": False})
-    assert (refused.status_code, "take back the mark of the day" in refused.text) == (400, True)
+    assert (refused.status_code, "remove the mark of the day" in refused.text) == (400, True)
     assert http.post(PATH, json={"day": day, "reviewed": False}).json()["reviewed"] == 0
     assert site.viewer.get("/api/v1/label-counts", day=DAY).content == counts
 
 
 @pytest.mark.medium
-def test_forms_of_the_pages_mark_and_lead_back(site: FilmedSite):
+def test_forms_mark_frames_and_redirect_back(site: FilmedSite):
     http, one = site.viewer.http, site.of()[0]
     frame = f"/frames/{DAY}/{one.frame_id}?label=car"
     assert "not reviewed" in http.get(frame).text
@@ -79,7 +79,7 @@ def test_forms_of_the_pages_mark_and_lead_back(site: FilmedSite):
         pytest.param({}, id="empty"),
     ],
 )
-def test_what_is_not_there_cannot_be_marked(site: FilmedSite, body: dict[str, object]):
+def test_unknown_frames_and_days_cannot_be_marked(site: FilmedSite, body: dict[str, object]):
     assert site.viewer.http.post(PATH, json=body).status_code in {400, 404}
     assert site.viewer.http.post("/review/reviewed", data=body).status_code in {400, 404}
     assert [info.key for info in site.store.list_objects(PREFIX)] == []
@@ -87,14 +87,14 @@ def test_what_is_not_there_cannot_be_marked(site: FilmedSite, body: dict[str, ob
 
 @pytest.mark.medium
 @pytest.mark.parametrize("back", ["//evil.example/", "https://evil.example/", "/review\r\nX: y", "/api/v1/days"])
-def test_a_form_leads_only_to_pages_of_this_server(site: FilmedSite, back: str):
+def test_a_form_redirects_only_to_pages_of_this_server(site: FilmedSite, back: str):
     answer = site.viewer.http.post("/review/reviewed", data={"day": str(DAY), "back": back})
     assert answer.status_code == 400
     assert [info.key for info in site.store.list_objects(PREFIX)] == []
 
 
 @pytest.mark.medium
-def test_each_person_has_marks_of_their_own_and_needs_the_scope(tmp_path: Path):
+def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
     keys = KeyFile(tmp_path / "keys.json")
     both = (Scope.READ, Scope.ACKNOWLEDGE)
     anna, bert, carl = (
@@ -112,8 +112,8 @@ def test_each_person_has_marks_of_their_own_and_needs_the_scope(tmp_path: Path):
         assert http.post(PATH, json=body, headers=anna).json()["by"] == "anna"
         counts = [reviewed(site, **headers)[str(NEXT_DAY)] for headers in (anna, bert, carl)]
         assert counts == [12, 0, 0]
-        assert "Mark the whole day" not in http.get("/review", headers=carl).text
-        assert "are reviewed by <bdi>bert/../anna</bdi>" in http.get("/calendar", headers=bert).text
+        assert "Mark whole day as reviewed" not in http.get("/review", headers=carl).text
+        assert "reviewed by <bdi>bert/../anna</bdi>" in http.get("/calendar", headers=bert).text
 
 
 @pytest.mark.medium
@@ -135,10 +135,10 @@ def test_the_calendar_shows_days_with_data_and_what_is_left(site: FilmedSite):
     http.post(PATH, json={"day": str(NEXT_DAY), "frames": [site.of(NEXT_DAY)[0].frame_id]})
     page = http.get("/calendar?month=2026-01").text
     assert "<h1>January 2026</h1>" in page
-    assert "<b>2</b> days with frames, of which <b>1</b> are reviewed" in page
+    assert "<b>2</b> days with frames, <b>1</b> reviewed" in page
     assert f'<td class="reviewed"><a href="/review?day={DAY}"><b>9</b> <span>48 frames</span>' in page
     assert f'<td class="partly"><a href="/review?day={NEXT_DAY}"><b>10</b> <span>12 frames</span>' in page
-    assert f'<a href="/review?day={NEXT_DAY}">The first day not yet reviewed: {NEXT_DAY}</a>' in page
+    assert f'<a href="/review?day={NEXT_DAY}">First day left to review: {NEXT_DAY}</a>' in page
     assert "No frames in this month." in http.get("/calendar?month=2025-12").text
     assert 'href="/calendar?month=2026-01"' in http.get("/calendar?month=2025-12").text
     assert http.get("/calendar?month=2026-13").status_code == 400

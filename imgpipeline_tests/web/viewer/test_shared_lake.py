@@ -19,7 +19,7 @@ from imgpipeline_tests.web.viewer.viewing import viewing
 
 
 @pytest.mark.medium
-def test_pages_show_a_new_segment_and_say_of_when_they_are(folder: Settings):
+def test_pages_show_a_new_segment_and_the_time_of_their_session(folder: Settings):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
     with viewing(folder) as viewer:
@@ -32,10 +32,16 @@ def test_pages_show_a_new_segment_and_say_of_when_they_are(folder: Settings):
 
 
 @pytest.mark.medium
-def test_an_empty_store_says_how_frames_get_into_it(folder: Settings):
+def test_every_page_of_an_empty_store_says_how_to_ingest_frames(folder: Settings):
+    lists = ("events", "objects", "dead-letters", "accounts")
     with viewing(folder) as viewer:
-        assert "imgpipeline ingest folder" in viewer.get("/").text
-        assert viewer.get("/api/v1/frames").status_code == 404
+        for path in ("/", "/review", "/review?from=2026-01-09", "/heatmap", "/search?q=car", "/calendar", "/coverage",
+                     "/places", "/comparisons", "/feedback", *(f"/{name}" for name in lists)):  # fmt: skip
+            page = viewer.http.get(path)
+            assert (page.status_code, "imgpipeline ingest folder" in page.text) == (200, True), path
+        for path in ("frames", "frames?from=2026-01-09", "coverage", *lists):
+            assert viewer.http.get(f"/api/v1/{path}").status_code == 404, path
+        assert viewer.get("/review", day="2026-01-09").status_code == 404
         write_chain(open_store(folder), frames(0, 3))
         wait_until(lambda: viewer.get("/api/v1/frames").status_code == 200, limit_s=60, what="the first frames")
         assert "No frames yet" not in viewer.get("/review").text
@@ -90,7 +96,7 @@ def test_a_restarted_server_has_a_greater_revision_so_that_open_pages_notice(fol
     assert revisions[0] < revisions[1]
 
 
-def test_without_a_session_the_reason_is_told(folder: Settings):
+def test_without_a_session_the_error_gives_the_reason(folder: Settings):
     with (
         pytest.raises(TransientError, match="being opened for the first time"),
         SharedLake(open_store(folder), folder).reading(),
@@ -99,7 +105,7 @@ def test_without_a_session_the_reason_is_told(folder: Settings):
 
 
 @pytest.mark.slow
-def test_pages_explain_a_store_that_is_away_and_recover(s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer):
+def test_pages_explain_an_unreachable_store_and_recover(s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer):
     direct = s3_settings(bucket)
     store = open_store(direct)
     chain = write_chain(store, frames(0, 3))
@@ -109,13 +115,13 @@ def test_pages_explain_a_store_that_is_away_and_recover(s3: S3Server, bucket: S3
     with viewing(through) as viewer:
         answer = viewer.get("/")
         assert (answer.status_code, answer.headers["refresh"]) == (503, "2")
-        assert "tries again by itself" in answer.text
+        assert "tries again automatically" in answer.text
         proxy.reconnect()
         wait_until(lambda: viewer.get("/").status_code == 200, limit_s=60, what="the first session")
         proxy.disconnect()
         wait_until(lambda: viewer.status()["problem"] is not None, limit_s=60, what="the lost store to be noticed")
         page = viewer.get("/review")
-        assert (page.status_code, "New frames cannot be shown now" in page.text) == (200, True)
+        assert (page.status_code, "New frames cannot be shown right now" in page.text) == (200, True)
         assert 'id="away" class="notice bad" role="alert">' in page.text
         proxy.reconnect()
         append(chain, frames(3, 5))

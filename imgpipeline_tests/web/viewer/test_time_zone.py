@@ -16,7 +16,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.rendering import frame_time
+from imgpipeline.web.viewer.responses import frame_time
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
 from imgpipeline_tests.tracking.films import film
@@ -55,7 +55,7 @@ def test_an_hour_that_a_clock_shows_twice_differs_by_its_offset():
 def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSite):
     page = site.viewer.get("/review", day=DAY).text
     assert ">17:30:00 +05:30</time>" in page
-    assert "days and times are those of Asia/Kolkata" in page
+    assert "days and times are in Asia/Kolkata" in page
     assert f'href="/review?day={DAY}&amp;timezone=UTC">show UTC</a>' in page
     utc = site.viewer.get("/review", day=DAY, timezone="UTC").text
     assert ">12:00:00</time>" in utc
@@ -137,7 +137,7 @@ def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone
         for address, number in cells:
             shown = watched.viewer.http.get(unescape(address)).text
             assert f"<b>{number}</b>" in shown
-            assert f"equal to the count of the summary, {number}<" in shown
+            assert f"equal to the stored count, {number}<" in shown
             sums["hour=" in address] += int(number)
         people = sum(found.label == "person" for one in frames for found in one.detections)
         assert (sums[False], sums[True]) == (people, people)
@@ -147,7 +147,7 @@ def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone
 def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
     page = watched.viewer.get("/", day="2026-03-29").text
     assert "<b>138</b> frames" in page, "a day of 23 hours"
-    assert "days and times are those of Europe/Berlin" in page
+    assert "days and times are in Europe/Berlin" in page
     assert watched.viewer.json("/api/v1/frames", day="2026-03-29")["matching"] == 144
     export = re.search(
         r'href="(/api/v1/export[?][^"]*coco[^"]*)"', watched.viewer.get("/review", day="2026-03-29").text
@@ -157,13 +157,13 @@ def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
 
 
 @pytest.mark.medium
-def test_a_clock_of_the_zone_is_jumped_to_filtered_and_drawn(watched: Watched):
+def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched: Watched):
     viewer, day = watched.viewer, "2026-03-29"
     shown = viewer.get("/review", day=day, at="03:00").text  # the first moment of summer time
     assert re.findall(r"<time[^>]*>([^<]*)</time> <bdi>gate", shown)[:2] == ["03:00:00 +02:00", "01:50:00 +01:00"]
     night = viewer.get("/review", day=day, time_from="01:30", time_to="03:30").text
     assert "<b>6</b> frames" in night
-    bars = re.findall(r'aria-label="(\d\d:\d\d) to \d\d:\d\d: \d+ frames', viewer.get("/review", day=day).text)
+    bars = re.findall(r'aria-label="(\d\d:\d\d) to \d\d:\d\d: \d+ frame', viewer.get("/review", day=day).text)
     assert (bars[0], bars[-1], "02:00" in bars, "03:00" in bars) == ("00:00", "23:50", False, True)
     heat = viewer.get("/heatmap", day=day, time_to="03:00").text
     people = sum(len(one.detections) for one in watched.by_day("Europe/Berlin")[day][:12])
@@ -189,7 +189,7 @@ def test_a_dead_letter_is_listed_on_the_day_of_the_zone(watched: Watched):
     of_api = [watched.viewer.json("/api/v1/dead-letters", day=day)["matching"] for day in letters]
     assert of_api == [1, 0], "the API has UTC days"
     assert (
-        'warn" href="/dead-letters?day=2026-03-29"><b>1</b> dead letters'
+        'warn" href="/dead-letters?day=2026-03-29"><b>1</b> dead letter'
         in watched.viewer.get("/", day="2026-03-29").text
     )
 
@@ -203,20 +203,20 @@ def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched: Watched):
 
 
 @pytest.mark.medium
-def test_what_is_stored_by_utc_day_leads_to_pages_in_utc(site: FilmedSite):
+def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site: FilmedSite):
     for path in ("/accounts", "/objects", "/coverage"):
         page = site.viewer.get(path, day=DAY).text
-        assert "days and times are UTC" in page
+        assert "days and times are in UTC" in page
         assert all("timezone=UTC" in address for address in re.findall(r'href="(/review[?][^"]*)"', page))
     first = site.of()[-1]
     numbers = re.findall(r'href="(/review[?][^"]*hour=[^"]*)"', site.viewer.get(f"/frames/{DAY}/{first.frame_id}").text)
     assert numbers
     for address in numbers:
-        assert "equal to the count of the summary" in site.viewer.http.get(unescape(address)).text
+        assert "equal to the stored count" in site.viewer.http.get(unescape(address)).text
 
 
 @pytest.mark.medium
-def test_a_day_of_the_zone_is_marked_as_reviewed_and_taken_back(tmp_path: Path):
+def test_a_day_of_the_zone_is_marked_as_reviewed_and_unmarked(tmp_path: Path):
     """It ends in the middle of a UTC day: the frames of its neighbours keep their marks."""
     with filmed_site(tmp_path, timezone="America/New_York") as made:
         viewer, ids = made.viewer, [one.frame_id for one in made.of(NEXT_DAY)]

@@ -120,10 +120,10 @@ def test_fault_60_an_open_page_explains_a_store_that_is_away_and_recovers(
     through = s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)
     with viewing(through) as viewer, opened(browser, str(viewer.http.base_url)) as page:
         page.goto("/")
-        expect(page.get_by_role("link", name="1 frames")).to_be_visible()
+        expect(page.get_by_role("link", name="1 frame")).to_be_visible()
         proxy.disconnect()
         expect(page.locator("#away")).to_contain_text("IMGPIPELINE_S3_ENDPOINT", timeout=PATIENCE_MS)
-        expect(page.get_by_role("link", name="1 frames")).to_be_visible()
+        expect(page.get_by_role("link", name="1 frame")).to_be_visible()
         page.goto("/review")
         expect(page.locator("#away")).to_be_visible()
         expect(page.locator(".card")).to_have_count(1)
@@ -141,9 +141,9 @@ def test_fault_60_an_open_page_survives_a_viewer_that_is_killed(browser: Browser
     with opened(browser, f"http://{LOOPBACK}:{port}") as page:
         with command(folder, port, tmp_path) as process:
             page.goto("/")
-            expect(page.get_by_role("link", name="1 frames")).to_be_visible()
+            expect(page.get_by_role("link", name="1 frame")).to_be_visible()
             process.kill()
-        expect(page.locator("#away")).to_contain_text("is imgpipeline serve running?", timeout=PATIENCE_MS)
+        expect(page.locator("#away")).to_contain_text("Is imgpipeline serve running?", timeout=PATIENCE_MS)
         append(chain, [seen(1)])
         with command(folder, port, tmp_path):
             expect(page.get_by_role("link", name="2 frames")).to_be_visible(timeout=PATIENCE_MS)
@@ -163,9 +163,9 @@ def test_fault_60_midnight_passes_while_pages_are_open(browser: Browser, folder:
         today.goto("/")
         that_day.goto(f"/?day={DAY}")
         for page in (today, that_day):
-            expect(page.get_by_role("link", name="1 frames")).to_be_visible()
+            expect(page.get_by_role("link", name="1 frame")).to_be_visible()
         append(chain, [seen(n, day=NEXT_DAY, timestamp=midnight + timedelta(seconds=n)) for n in (1, 2)])
         expect(today.get_by_role("link", name="2 frames")).to_be_visible(timeout=PATIENCE_MS)
         expect(today.locator("h1")).to_contain_text(f"{NEXT_DAY.day}")
-        expect(that_day.get_by_role("link", name="1 frames")).to_be_visible()
+        expect(that_day.get_by_role("link", name="1 frame")).to_be_visible()
         expect(that_day.locator("h1")).to_contain_text(f"{DAY.day}")

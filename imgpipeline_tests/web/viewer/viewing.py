@@ -1,15 +1,17 @@
-"""The viewer on a free port, beside the test."""
+"""Runs the viewer on a free port during a test."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 import httpx
 
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.serving import serve
+from imgpipeline.web.viewer.app import run_viewer
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -19,16 +21,16 @@ class Viewer:
     """A running viewer."""
 
     http: httpx.Client
-    """Asks it; knows its address."""
+    """Client with the address of the viewer."""
 
     def json(self, path: str, **parameters: object) -> Any:
-        """Return the document of a request that succeeds."""
+        """Return the JSON of a successful request."""
         answer = self.get(path, **parameters)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def get(self, path: str, **parameters: object) -> httpx.Response:
-        """Return the answer to a request."""
+        """Return the response to a request."""
         return self.http.get(path, params={name: str(value) for name, value in parameters.items()} or None)
 
     def status(self) -> Any:
@@ -40,7 +42,7 @@ class Viewer:
 def viewing(settings: Settings, port: int | None = None) -> Iterator[Viewer]:
     """Serve until the context ends, on a free port unless one is given."""
     port, stop = port or free_port(), threading.Event()
-    thread = threading.Thread(target=serve, args=(settings, LOOPBACK, port, stop))
+    thread = threading.Thread(target=run_viewer, args=(settings, LOOPBACK, port, stop))
     thread.start()
     try:
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as http:
@@ -56,3 +58,8 @@ def _answers(http: httpx.Client) -> bool:
         return http.get("/api/v1/status").status_code in (200, 401)
     except httpx.TransportError:
         return False
+
+
+def links(page: str, start: str) -> list[str]:
+    """Return the links of a page whose address starts like this."""
+    return [unescape(found) for found in re.findall(r'href="([^"]*)"', page) if unescape(found).startswith(start)]

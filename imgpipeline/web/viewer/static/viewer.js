@@ -1,5 +1,4 @@
-// Keys, box toggles, forms that submit themselves, and news that the server tells.
-// Every page works without this module.
+// Keyboard shortcuts, box toggles, auto-submitted forms, and updates from the server. Pages also work without it.
 
 const LOOK_MS = 5000;
 const main = document.querySelector("main");
@@ -13,7 +12,7 @@ function isTyping(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, .scroll");
 }
 
-// The review grid: arrows move the focus from card to card, also up and down.
+// In a grid, arrow keys move the focus between cards.
 function moveInGrid(key) {
   const cards = [...document.querySelectorAll("[data-grid] .card")];
   if (!cards.length) return false;
@@ -28,7 +27,7 @@ function moveInGrid(key) {
   return true;
 }
 
-// Marks the chosen frame of the grid as reviewed, or takes its mark back.
+// Marks the focused frame of the grid as reviewed, or removes the mark.
 async function toggleReviewed(card) {
   const reviewed = !card.classList.contains("reviewed");
   const problem = document.getElementById("mark-problem");
@@ -54,7 +53,7 @@ async function toggleReviewed(card) {
   }
 }
 
-// Playing goes from frame to frame, towards newer ones; `#play` in the address says that it is on.
+// Plays newer frames one after another while the URL ends with `#play`.
 const PLAY_MS = 700;
 let playing = 0;
 
@@ -108,7 +107,7 @@ document.addEventListener("keydown", (event) => {
   else if (isFrame && event.key === "u") document.querySelector(".pager a:not([rel])").click();
 });
 
-// One day and several days exclude each other: choosing one empties the other.
+// A day and a range of days exclude each other: choosing one clears the other.
 function emptyOtherDays(form, chosen) {
   const others = { day: ["from", "to"], from: ["day"], to: ["day"] }[chosen] || [];
   for (const name of others) if (form.elements[name]) form.elements[name].value = "";
@@ -119,7 +118,7 @@ for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
     emptyOtherDays(form, event.target.name);
     form.requestSubmit();
   });
-  // Fields that are empty stay out of the URL.
+  // Keeps empty fields out of the URL.
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
   });
@@ -157,7 +156,7 @@ for (const thumbnail of document.querySelectorAll(".card img")) {
   if (thumbnail.complete && !thumbnail.naturalWidth) mark();
 }
 
-// Overview and live page show news by themselves; other pages offer it, so that nothing moves under the reader.
+// Overview and live page update automatically. Other pages offer newer frames, so that nothing moves under the reader.
 let revision = Number(document.body.dataset.revision);
 let shownMs = performance.now();
 
@@ -202,12 +201,12 @@ async function look() {
   try {
     await show(await (await fetch("/api/v1/status")).json());
   } catch {
-    showProblem("The viewer does not answer; is imgpipeline serve running?");
+    showProblem("The viewer does not answer. Is imgpipeline serve running?");
   }
 }
 
-// The server tells what is new. A browser has few connections for a server, so pages that nobody sees let theirs go. If
-// the server ends or refuses the stream, the page asks instead, until it is told again.
+// Listens for changes of the server. Browsers limit the connections per server, so hidden pages close theirs. While the
+// stream is not open, the page polls instead.
 let changes = null;
 
 function listen() {
@@ -231,7 +230,7 @@ setInterval(() => {
   if (changes && changes.readyState !== EventSource.OPEN) look();
 }, LOOK_MS);
 
-// Where a person says that an object is missing, its box is drawn on the image, in pixels of the original.
+// Lets people draw the box of a missing object on the image, in pixels of the original.
 const drawing = document.querySelector("[data-draws-box] [name=box]");
 const canvas = document.querySelector(".large svg.boxes");
 

@@ -1,6 +1,7 @@
-"""The pages lead from a number to its frames, keep their state in the URL, and show text from outside as text."""
+"""Pages about frames keep their state in the URL, trace numbers, and escape untrusted text."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 
@@ -11,64 +12,11 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import PROVENANCE, write_chain
-from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
-from imgpipeline_tests.web.viewer.viewing import viewing
+from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
+from imgpipeline_tests.web.viewer.viewing import links, viewing
 
-
-def links(page: str, start: str) -> list[str]:
-    return [unescape(found) for found in re.findall(r'href="([^"]*)"', page) if unescape(found).startswith(start)]
-
-
-@pytest.mark.medium
-def test_every_number_of_the_overview_leads_to_frames_with_the_same_sum(viewed: ViewedStore):
-    page = viewed.viewer.get("/", day=DAY).text
-    numbers = re.findall(r'<td class="right[^"]*"><a href="([^"]*)"[^>]*>([\d,]+)</a>', page)
-    assert len(numbers) > 10
-    for address, number in numbers:
-        linked = viewed.viewer.get(unescape(address)).text
-        assert f"equal to the count of the summary, {number}</span>" in linked
-
-
-def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
-    page = viewed.viewer.get("/", day=DAY).text
-    assert "Friday, 9 January 2026" in page
-    assert f"<b>{len(viewed.frames)}</b> frames" in page
-    assert re.search(r"<b>1</b> dead letters", page)
-    assert "unique objects: not built yet" in page
-    assert "not audited yet" in page
-    heading = page.split("</section>")[0]
-    assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
-
-
-def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed: ViewedStore):
-    page = viewed.viewer.get("/", day=DAY).text
-    assert links(page, "/alerts/") == ["/alerts/2", "/alerts/1"]
-    assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
-    waiting = page.split("<dt>Stale days</dt>")[1]
-    assert links(waiting, "/?day=") == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
-
-
-@pytest.mark.medium
-def test_the_overview_is_shown_when_the_store_has_just_gone_away(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-):
-    write_chain(open_store(s3_settings(bucket)), [seen(0)])
-    proxy = toxiproxy.create_proxy(s3.port)
-    with viewing(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)) as viewer:
-        assert viewer.status()["problem"] is None
-        proxy.disconnect()
-        page = viewer.get("/")
-    assert page.status_code == 200
-    assert "<b>1</b> frames" in page.text
-    assert "not asked: the store does not answer" in page.text
-
-
-def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):
-    assert "Saturday, 10 January 2026" in viewed.viewer.get("/").text
-    assert f'<option value="{NEXT_DAY}" selected>' in viewed.viewer.get("/review").text
+_BAR = re.compile(r'<a href="(/review[^"]*)" tabindex="-1" aria-label="([^"]*)"')
 
 
 def test_the_filters_of_the_grid_go_with_every_link(viewed: ViewedStore):
@@ -90,9 +38,9 @@ def test_a_frame_shows_its_boxes_and_lineage(viewed: ViewedStore):
     assert page.count("<rect x=") == len(one.detections)
     assert f'viewBox="0 0 {one.image_width} {one.image_height}"' in page
     assert f"<code>frames/0/{one.offset}</code>" in page
-    assert "it was read now and holds this frame" in page
+    assert "verified just now to contain this frame" in page
     for link in links(page, "/review?day=2026-01-09&label="):
-        assert "equal to the count of the summary" in viewed.viewer.get(link).text
+        assert "equal to the stored count" in viewed.viewer.get(link).text
 
 
 @pytest.mark.medium
@@ -108,12 +56,12 @@ def test_the_run_of_a_frame_is_linked_in_dagster(folder: Settings):
 
 def test_a_number_is_traced_to_the_ledger(viewed: ViewedStore):
     page = viewed.viewer.get("/explain", day=DAY, label="car").text
-    assert "each of the 8 detections, in 8 frames, was found in its segment" in page
+    assert "8 detections in 8 frames, each verified in its segment" in page
     assert len(links(page, f"/frames/{DAY}/")) == 8
 
 
 @pytest.mark.parametrize("path", ["/", "/review", "/frame", f"/explain?day={DAY}&label={HOSTILE_LABEL}"])
-def test_names_from_outside_are_text(viewed: ViewedStore, path: str):
+def test_untrusted_names_are_escaped(viewed: ViewedStore, path: str):
     path = f"/frames/{DAY}/{viewed.hostile.frame_id}" if path == "/frame" else path
     page = viewed.viewer.get(path if "?" in path or "/frames/" in path else f"{path}?day={DAY}").text
     assert HOSTILE_LABEL not in page
@@ -135,7 +83,7 @@ def test_names_from_outside_are_text(viewed: ViewedStore, path: str):
         ("/nothing", 404, "Not Found."),
     ],
 )
-def test_an_error_is_a_page_that_says_what_to_do(viewed: ViewedStore, path: str, status: int, said: str):
+def test_an_error_page_says_what_to_do(viewed: ViewedStore, path: str, status: int, said: str):
     answer = viewed.viewer.get(path)
     page = unescape(answer.text)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
@@ -147,3 +95,64 @@ def test_a_filter_without_frames_offers_a_way_back(viewed: ViewedStore):
     page = viewed.viewer.get("/review", day=DAY, source="nobody").text
     assert "No frame matches." in page
     assert f"/review?day={DAY}" in links(page, "/review")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
+    """For reading only."""
+    with filmed_site(tmp_path_factory.mktemp("timeline")) as made:
+        yield made
+
+
+def bars(site: FilmedSite, **filters: object) -> list[tuple[str, str]]:
+    page = site.viewer.get("/review", **filters)
+    assert page.status_code == 200
+    return [(unescape(address), unescape(label)) for address, label in _BAR.findall(page.text)]
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        pytest.param({"day": DAY}, ["12:00 to 12:10: 48 frames, 48 car, 12 person"], id="day"),
+        pytest.param({"day": DAY, "label": "person"}, ["12:00 to 12:10: 12 frames, 12 person"], id="label"),
+        pytest.param({"day": DAY, "hour": 3}, ["12:00 to 12:10: 48 frames, 48 car, 12 person"], id="all-times"),
+        pytest.param(
+            {"from": DAY},
+            ["22:00 to 23:00: 12 frames, 12 dog", "12:00 to 13:00: 48 frames, 48 car, 12 person"],
+            id="days",
+        ),
+        pytest.param({"day": DAY, "source": "yard"}, [], id="none"),
+    ],
+)
+def test_a_bar_says_what_it_counts(site: FilmedSite, filters: dict[str, object], expected: list[str]):
+    assert [label for _, label in bars(site, **filters)] == expected
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("filters", [{"from": DAY}, {"day": DAY, "zone": "lower half"}], ids=["days", "zone"])
+def test_a_bar_leads_to_frames_with_the_same_sum(site: FilmedSite, filters: dict[str, object]):
+    found = bars(site, **filters)
+    assert found
+    for address, label in found:
+        frames, *counts = (int(number) for number in re.findall(r"(\d+) (?:frames|[a-z]+)", label.split(": ")[1]))
+        assert f"<b>{frames}</b> frames with <b>{sum(counts)}</b>" in site.viewer.http.get(address).text
+
+
+@pytest.mark.medium
+def test_a_page_begins_at_an_exact_moment(site: FilmedSite):
+    page = site.viewer.json("/api/v1/frames", **{"from": DAY, "to": NEXT_DAY, "at": "22:30:20", "limit": 3})
+    times = [one["timestamp"][11:19] for one in page["frames"]]
+    assert times == ["22:30:20", "22:30:15", "22:30:10"]
+    assert page["matching"] == 60
+    newer = site.viewer.json("/api/v1/frames", **{"from": DAY, "to": NEXT_DAY, "before": page["newer"], "limit": 100})
+    assert len(newer["frames"]) == 7
+    assert site.viewer.json("/api/v1/frames", day=DAY, at="24:00")["frames"][0]["frame_id"] == site.of()[0].frame_id
+    both = site.viewer.get("/api/v1/frames", day=DAY, at="12:00", after=page["older"])
+    assert (both.status_code, "Only one of after, before and at" in both.text) == (400, True)
+
+
+def test_a_label_that_is_markup_stays_text(viewed: ViewedStore):
+    page = viewed.viewer.get("/review", day=DAY).text
+    assert HOSTILE_LABEL not in page
+    assert f"1 frame, 1 {HOSTILE_LABEL[:39]}" in unescape(page)

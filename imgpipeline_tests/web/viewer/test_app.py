@@ -1,4 +1,4 @@
-"""The viewer serves this machine alone, and every answer forbids what pages do not need."""
+"""Only this machine reaches a viewer without login, and every response forbids what pages do not need."""
 
 import threading
 
@@ -6,19 +6,20 @@ import pytest
 
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.serving import serve
+from imgpipeline.web.viewer.app import run_viewer
+from imgpipeline.web.viewer.responses import with_code
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
 
 
 @pytest.mark.parametrize("host", ["::", "192.0.2.1", "cameras.example"])
-def test_an_address_that_others_reach_is_refused(folder: Settings, host: str):
-    with pytest.raises(UsageError, match=r"Everybody who reaches .* no API key") as refused:
-        serve(folder, host, 8050, threading.Event())
+def test_an_address_that_other_machines_reach_is_refused(folder: Settings, host: str):
+    with pytest.raises(UsageError, match=r"Anyone who can reach .* no API key") as refused:
+        run_viewer(folder, host, 8050, threading.Event())
     assert "ssh -L 8050:127.0.0.1:8050" in str(refused.value)
 
 
-def test_a_page_of_another_site_cannot_reach_the_viewer_by_a_name_of_its_own(viewed: ViewedStore):
+def test_a_foreign_host_name_is_refused(viewed: ViewedStore):
     assert viewed.viewer.http.get("/", headers={"Host": "evil.example"}).status_code == 400
 
 
@@ -41,3 +42,8 @@ def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed: ViewedSt
     assert " onerror=" not in page.replace("onerror=&#34;", "")
     assert "<script>" not in page
     assert "//" not in page.replace("image/svg+xml", "").split("<main", 1)[0].split("<body", 1)[0]
+
+
+def test_backticks_become_code_and_everything_else_is_escaped():
+    assert with_code("see `/docs` & <b>") == "see <code>/docs</code> &amp; &lt;b&gt;"
+    assert with_code("`a<b`, `open") == "<code>a&lt;b</code>, open"

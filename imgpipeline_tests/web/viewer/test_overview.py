@@ -1,0 +1,101 @@
+"""The overview of a day leads from every number to its frames, and stored reports are isolated from the viewer."""
+
+import re
+from html import unescape
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from imgpipeline.contracts.keys import report_key
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import frames, write_chain
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
+from imgpipeline_tests.web.viewer.viewing import links, viewing
+
+HOSTILE = b"""<!doctype html><html lang="en"><title>Report</title><style>h1 { color: rgb(1, 2, 3) }</style>
+<h1>A report</h1><script>document.title = "scripted"; fetch("/api/v1/days")</script>
+<img src="x" onerror="document.title = 'scripted'"><form action="/alerts/1"><button>Send</button></form></html>"""
+
+
+@pytest.mark.medium
+def test_every_number_of_the_overview_leads_to_frames_with_the_same_sum(viewed: ViewedStore):
+    page = viewed.viewer.get("/", day=DAY).text
+    numbers = re.findall(r'<td class="right[^"]*"><a href="([^"]*)"[^>]*>([\d,]+)</a>', page)
+    assert len(numbers) > 10
+    for address, number in numbers:
+        linked = viewed.viewer.get(unescape(address)).text
+        assert f"equal to the stored count, {number}</span>" in linked
+
+
+def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
+    page = viewed.viewer.get("/", day=DAY).text
+    assert "Friday, 9 January 2026" in page
+    assert f"<b>{len(viewed.frames)}</b> frames" in page
+    assert re.search(r"<b>1</b> dead letter", page)
+    assert "unique objects: not built yet" in page
+    assert "not audited yet" in page
+    heading = page.split("</section>")[0]
+    assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
+
+
+def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed: ViewedStore):
+    page = viewed.viewer.get("/", day=DAY).text
+    assert links(page, "/alerts/") == ["/alerts/2", "/alerts/1"]
+    assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
+    waiting = page.split("<dt>Stale days</dt>")[1]
+    assert links(waiting, "/?day=") == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
+
+
+@pytest.mark.medium
+def test_the_overview_works_right_after_the_store_became_unreachable(
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
+):
+    write_chain(open_store(s3_settings(bucket)), [seen(0)])
+    proxy = toxiproxy.create_proxy(s3.port)
+    with viewing(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)) as viewer:
+        assert viewer.status()["problem"] is None
+        proxy.disconnect()
+        page = viewer.get("/")
+    assert page.status_code == 200
+    assert "<b>1</b> frame" in page.text
+    assert "unknown: the store does not answer" in page.text
+
+
+def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):
+    assert "Saturday, 10 January 2026" in viewed.viewer.get("/").text
+    assert f'<option value="{NEXT_DAY}" selected>' in viewed.viewer.get("/review").text
+
+
+@pytest.mark.medium
+def test_reports_are_listed_and_shown_without_scripts(browser: Browser, folder: Settings):
+    store = open_store(folder)
+    write_chain(store, frames(0, 1))
+    with viewing(folder) as viewer:
+        assert "daily_report" in viewer.get("/reports").text
+        for day in (DAY, NEXT_DAY):
+            store.put(report_key(day), HOSTILE)
+        assert [one["day"] for one in viewer.json("/api/v1/reports")["reports"]] == [str(NEXT_DAY), str(DAY)]
+        with browser.new_context(base_url=str(viewer.http.base_url)) as context:
+            page, asked = context.new_page(), []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto("/reports")
+            page.get_by_role("main").get_by_role("link").nth(1).click()
+            page.wait_for_url(f"**/reports/{DAY}")
+            expect(page.get_by_role("heading")).to_have_css("color", "rgb(1, 2, 3)")
+            page.get_by_role("button").click()
+            expect(page).to_have_title("Report")
+            assert page.url.endswith(f"/reports/{DAY}")
+            assert not any(url.endswith("/api/v1/days") for url in asked)
+
+
+@pytest.mark.medium
+def test_the_error_for_a_day_without_a_report_names_the_command(folder: Settings):
+    with viewing(folder) as viewer:
+        answer = viewer.get(f"/reports/{DAY}")
+        assert (answer.status_code, f"imgpipeline report --day {DAY}" in answer.text) == (404, True)
