@@ -32,7 +32,7 @@ def demo(
 
     Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with the
     truth. With --cameras, live cameras drop frames and have an outage on purpose, and their accounts must close.
-    The exit status is 0 only if all is as it should be and the audit passes.
+    The exit status is 0 only if the counts are correct and the audit passes.
     """
     from imgpipeline.demo.run import DemoOptions, default_folder, is_watched, run_demo  # noqa: PLC0415 - loads it all
 

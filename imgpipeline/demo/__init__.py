@@ -1,8 +1,7 @@
-"""The demo: the whole pipeline on built-in defaults, and its proof.
+"""`imgpipeline demo`: the whole pipeline on one machine with default settings, and a check of its counts.
 
-`imgpipeline demo` runs a broker in memory, a folder as store, Dagster with webserver and daemon, images (simulated with
-exact truth, or the user's own), and the verdict. It takes no short cuts: sensor, runs, ledger, day tables and audit are
-those of any deployment.
+It runs a Kafka broker in memory, an object store in a folder, Dagster and the viewer, on simulated images whose content
+is known or on the user's own. Sensor, runs, ledger, day tables and audit are the same as in any deployment.
 """
 
 from imgpipeline.demo.run import run_demo

@@ -1,4 +1,4 @@
-"""The live part of `imgpipeline demo --cameras N`: simulated RTSP cameras with deliberate drops and an outage."""
+"""`imgpipeline demo --cameras N`: simulated RTSP cameras that drop frames and have an outage on purpose."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -28,25 +28,25 @@ _FPS = 5.0
 _SCENE_FRAMES = 50
 _BURST = 10
 _OUTAGE_S = (20.0, 30.0)
-"""From when to when the RTSP server is away."""
+"""Start and end of the RTSP server's outage, in seconds."""
 
 
 class _InBursts:
-    """A source whose frames arrive several at a time, as over an uneven radio link."""
+    """A source whose frames arrive in bursts, as over an unsteady radio link."""
 
     def __init__(self, inner: Source) -> None:
         self._inner = inner
         self.name, self.kind = inner.name, inner.kind
 
     def capture(self, stop: threading.Event) -> Iterator[Captured]:
-        """Yields what the source yields, a burst at a time."""
-        held: list[Captured] = []
+        """Yields the items of the source, one burst after another."""
+        burst: list[Captured] = []
         for item in self._inner.capture(stop):
-            held.append(item)
-            if len(held) == _BURST or isinstance(item, StatusChange):
-                yield from held
-                held.clear()
-        yield from held
+            burst.append(item)
+            if len(burst) == _BURST or isinstance(item, StatusChange):
+                yield from burst
+                burst.clear()
+        yield from burst
 
 
 def write_cameras(folder: Path, count: int) -> list[SimulatedCamera]:
@@ -63,11 +63,11 @@ def write_cameras(folder: Path, count: int) -> list[SimulatedCamera]:
 def run_cameras(
     settings: Settings, cameras: list[SimulatedCamera], board: Board, step: Callable[[int, int], None]
 ) -> int:
-    """Streams the cameras for a minute and publishes them: the first one drops frames, and the server is down for 10 s.
+    """Streams and publishes the cameras for a minute; the first one drops frames, and the server is down for 10 s.
 
     Args:
-        settings: Name store and topic.
-        cameras: What to stream.
+        settings: Store and topic.
+        cameras: The cameras.
         board: Collects the state of each.
         step: Called with the elapsed and the total seconds.
 
@@ -79,7 +79,7 @@ def run_cameras(
     options = default_options(SourceKind.LIVE)
     simulator.start()
     streams = [RtspSource(camera.path, simulator.url(camera.path)) for camera in cameras]
-    # A burst does not fit into a queue of one frame, however fast the machine is: the first camera must drop frames.
+    # A burst never fits into a queue of one frame, so the first camera drops frames however fast the machine is.
     tight = (_InBursts(streams[0]), replace(options, queue_frames=1, writers=1))
     sources: list[tuple[Source, PublishOptions]] = [tight, *((stream, options) for stream in streams[1:])]
     publishing = threading.Thread(target=publish_all, args=(settings, sources, stop, board))
@@ -94,17 +94,17 @@ def run_cameras(
 
 
 def check_books(store: ObjectStore, settings: Settings) -> tuple[list[BookEntry], list[str]]:
-    """Returns the accounting of all cameras, and its contradictions."""
+    """Returns the accounts of all cameras, and what is wrong with them."""
     entries = list(read_books(store, settings))
     problems = [f"the accounts of {entry.source} do not close" for entry in entries if not entry.balances]
     if not any(entry.dropped for entry in entries):
-        problems.append("no frame was dropped, though one camera had too little room")
+        problems.append("no frame was dropped, although the queue of the first camera is too short for its bursts")
     return entries, problems
 
 
 def show_books(entries: list[BookEntry], console: Console) -> None:
-    """Shows the accounting as a table."""
-    table = Table(title="received = announced + gated + dropped + failed", title_justify="left")
+    """Shows the accounts as a table."""
+    table = Table(title="Accounts: received = announced + gated + dropped + failed", title_justify="left")
     table.add_column("camera")
     for heading in ("received", "announced", "in ledger", "gated", "dropped", "failed", "difference", "observed s"):
         table.add_column(heading, justify="right")

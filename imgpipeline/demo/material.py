@@ -1,7 +1,6 @@
-"""The input of the demo: simulated streets with exact truth, or the user's own images or video.
+"""Draws and announces the simulated streets of the demo.
 
-Creates and announces it. The truth is written next to the images and never reaches the pipeline, which sees only the
-images.
+The truth (which objects are in each frame) is written next to the images. The pipeline sees only the images.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,27 +19,27 @@ HOURS = (7, 12, 18, 23)
 FRAMES_A_SCENE = 50
 INTERVAL_S = 20.0
 CLIP_CAMERA = "crossing"
-"""Source of the clip: a busy street at a frame rate at which objects can be followed and counted once."""
+"""Source of the clip: a busy street, filmed fast enough to follow objects and count each of them once."""
 CLIP_FRAMES = 100
 CLIP_INTERVAL_S = 0.2
 FIRST_SEED = 2_000
-"""The demo's scenes: none of them was used to train the model."""
+"""First seed of the demo's scenes, none of which the model was trained on."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SceneOfDay:
-    """One camera for some time."""
+    """What one camera films in one period."""
 
     source: str
     """The camera."""
     start: datetime
     """Time of the first frame, UTC."""
     folder: Path
-    """Where its frames and its truth are written."""
+    """Where its frames and their truth are written."""
     scene: Scene
-    """What the camera sees."""
+    """What the camera films."""
     interval_s: float
     """Seconds from frame to frame."""
     first_number: int
@@ -48,7 +47,7 @@ class SceneOfDay:
 
 
 def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
-    """Returns the scenes of a day: each camera in each hour, and the clip of objects that are to be followed."""
+    """Returns the scenes of a day: one for each camera and hour, and the clip."""
     midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     scenes = [
         SceneOfDay(
@@ -62,7 +61,7 @@ def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
         for part, hour in enumerate(HOURS)
         for index, camera in enumerate(CAMERAS)
     ]
-    # Many objects that hide each other for moments, so that counting each once is not trivial.
+    # Many objects hide each other for moments, so counting each of them once is not trivial.
     busy = Scene(FIRST_SEED + len(scenes), frames=CLIP_FRAMES, hour=12, objects=40, overlap=0.6)
     clip = SceneOfDay(
         source=CLIP_CAMERA,
@@ -76,7 +75,7 @@ def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
 
 
 def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
-    """Draws the frames of all scenes and writes their truth; returns the number of frames."""
+    """Draws the frames of all scenes, writes their truth, and returns the number of frames."""
     total, done = _frames_of(scenes), 0
     for scene in scenes:
         progress(done, total)
@@ -94,23 +93,23 @@ def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
 
 
 def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Progress) -> int:
-    """Stores and announces the frames of all scenes; returns how many were announced."""
+    """Stores and announces the frames of all scenes, and returns how many were announced."""
     total, announced = _frames_of(scenes), 0
     for scene in scenes:
-        pace, step = Pace(scene.start, timedelta(seconds=scene.interval_s)), _part_of(progress, announced, total)
+
+        def step(done: int, _total: int, before: int = announced) -> None:
+            progress(before + done, total)
+
+        pace = Pace(scene.start, timedelta(seconds=scene.interval_s))
         announced += ingest_folder(settings, scene.folder, scene.source, pace=pace, progress=step).announced
     return announced
-
-
-def _frames_of(scenes: list[SceneOfDay]) -> int:
-    return sum(len(scene.scene) for scene in scenes)
-
-
-def _part_of(progress: Progress, before: int, total: int) -> Progress:
-    return lambda done, _: progress(before + done, total)
 
 
 def read_truths(scenes: list[SceneOfDay]) -> Iterator[FrameTruth]:
     """Yields the truth of each frame."""
     for scene in scenes:
         yield from read_truth(scene.folder)
+
+
+def _frames_of(scenes: list[SceneOfDay]) -> int:
+    return sum(len(scene.scene) for scene in scenes)

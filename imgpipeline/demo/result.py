@@ -1,6 +1,6 @@
 """Compares what the demo counted with the truth, and shows the result.
 
-The counts are read from the pipeline's Parquet files by DuckDB alone, and the truth comes from the simulator alone.
+The comparison is independent of the pipeline: DuckDB reads its Parquet files, and the simulator knows the truth.
 """
 
 from collections import Counter
@@ -26,31 +26,31 @@ from imgpipeline.sources.simulator.truth import Score, match_detections
 
 LEAST_RECALL = 0.98
 LEAST_PRECISION = 0.98
-"""The stated error, box by box (models/README.md: at least 0.99 over 100 scenes), with room for a demo of twelve
-and for the clip, in which objects hide each other."""
+"""Limits of the comparison box by box. The model reaches 0.99 over 100 scenes (models/README.md); the demo has only
+twelve, and a clip in which objects hide each other."""
 MOST_OFF_SHARE = 0.10
 MOST_OFF_COUNT = 5
-"""The model's stated error of a count, the larger of the two. It is wide because an hour has three scenes of few
-objects, and one that is taken for another thing is so in many frames: over two scenes 95 % of the counts were within
-8 % of the truth (models/README.md)."""
+"""Largest error of an hourly count: the larger of the two. An hour has three scenes of few objects, and an object that
+is mistaken for another is so in many frames. Over two scenes, 95 % of the counts were within 8 % of the truth
+(models/README.md)."""
 
 LabelHour = tuple[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One demo's counts and the truth."""
+    """The counts of a demo and the truth."""
 
     counted: Mapping[LabelHour, int]
     """Detections by label and hour, from the summary `label_counts`."""
     truth: Mapping[LabelHour, int]
     """Countable objects by label and hour."""
     score: Score
-    """How well each frame's boxes agree with its objects."""
+    """How well the boxes of each frame match its objects."""
 
     @property
     def failures(self) -> list[str]:
-        """Differences larger than the model's stated error; empty if there are none."""
+        """Differences that are larger than the model's stated error."""
         failures = []
         if self.score.recall < LEAST_RECALL:
             failures.append(f"recall is {self.score.recall:.4f}, expected at least {LEAST_RECALL}")
@@ -59,7 +59,7 @@ class Comparison:
         for label, hour in sorted({*self.counted, *self.truth}):
             counted, truth = self.counted.get((label, hour), 0), self.truth.get((label, hour), 0)
             if abs(counted - truth) > max(MOST_OFF_SHARE * truth, MOST_OFF_COUNT):
-                failures.append(f"{label}@{hour:%H}:00: counted {counted}, the truth is {truth}")
+                failures.append(f"{label}@{hour:%H}:00: counted {counted}, but the truth is {truth}")
         return failures
 
 
@@ -77,7 +77,7 @@ def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> 
     Args:
         store: The folder of the object store.
         days: The days that were counted.
-        truths: What really is in each frame.
+        truths: The objects of each frame.
     """
     days = list(days)
     found = _read_detections(store, days)
@@ -104,7 +104,8 @@ def _read_detections(store: Path, days: list[date]) -> dict[tuple[str, datetime]
 
 
 MOST_OFF = 1
-"""An object that is not found for a while can be counted twice, and two that pass each other as one."""
+"""Largest error of a number of unique objects: an object that is missed for a while can be counted twice, and two that
+pass each other can be counted as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +117,21 @@ class UniqueComparison:
     detections: Mapping[str, int]
     """Boxes that were counted, from `label_counts`."""
     objects: Mapping[str, int]
-    """Different objects, from `unique_totals`."""
+    """Unique objects, from `unique_totals`."""
     truth: Mapping[str, int]
-    """Different objects that could be seen for long enough."""
+    """Objects that were visible for long enough."""
 
     @property
     def labels(self) -> list[str]:
-        """All labels that were counted or are there."""
+        """All labels that were counted or are in the truth."""
         return sorted({*self.objects, *self.truth})
 
     @property
     def failures(self) -> list[str]:
-        """Differences larger than `MOST_OFF`; empty if there are none."""
+        """Differences that are larger than `MOST_OFF`."""
         return [
-            f"unique objects at {self.source}: {label} {self.objects.get(label, 0)} (truth {self.truth.get(label, 0)})"
+            f"unique {label} objects at {self.source}: counted {self.objects.get(label, 0)}, "
+            f"but the truth is {self.truth.get(label, 0)}"
             for label in self.labels
             if abs(self.objects.get(label, 0) - self.truth.get(label, 0)) > MOST_OFF
         ]
@@ -143,9 +145,9 @@ def compare_unique(
     Args:
         store: The folder of the object store.
         days: The days that were counted.
-        truths: What really is in each frame.
-        source: The camera; its truth is one scene, in which an object keeps its `track_id`.
-        least_s: Objects that can be seen for a shorter time are not counted, in seconds.
+        truths: The objects of each frame.
+        source: The camera. Its truth is one scene, in which an object keeps its `track_id`.
+        least_s: Objects that are visible for a shorter time, in seconds, do not count.
     """
     days = list(days)
     seen: dict[tuple[str, int], list[datetime]] = {}
@@ -164,7 +166,7 @@ def compare_unique(
 
 def show_unique(found: UniqueComparison, console: Console) -> None:
     """Shows the unique objects next to detections and truth as a table."""
-    table = Table(title=f"unique_totals: how many different objects passed at {found.source}", title_justify="left")
+    table = Table(title=f"Unique objects at {found.source} (summary unique_totals)", title_justify="left")
     table.add_column("label")
     for heading in ("detections", "unique objects", "truth", "difference"):
         table.add_column(heading, justify="right")
@@ -186,21 +188,21 @@ class Outcome:
     """How a demo ended."""
 
     announced: int
-    """Frames that were announced."""
+    """How many frames were announced."""
     counts: dict[LabelHour, int]
     """The counts of `label_counts`."""
     comparison: Comparison | None
-    """The counts compared with the truth; None if it is not known."""
+    """The counts compared with the truth; None if the truth is not known."""
     unique: UniqueComparison | None
-    """The unique objects of the clip compared with the truth; None if it is not known."""
+    """The unique objects of the clip compared with the truth; None if the truth is not known."""
     audit: Mapping[str, Any]
     """The result of the audit."""
     problems: tuple[str, ...]
-    """What is wrong; empty if nothing is."""
+    """What is wrong."""
 
     @property
     def ok(self) -> bool:
-        """Whether counts and audit are correct."""
+        """Whether nothing is wrong."""
         return not self.problems
 
 
@@ -216,11 +218,11 @@ def judge(
 
     Args:
         store: The object store.
-        settings: Say how long an object must be seen to be counted.
-        folder: The same as a folder, for DuckDB.
+        settings: How long an object must be visible to count.
+        folder: The folder of the object store, for DuckDB.
         report: A full audit.
         announced: How many frames were announced.
-        truths: What really is in each frame; empty if it is not known.
+        truths: The objects of each frame; empty if they are not known.
     """
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
@@ -231,19 +233,19 @@ def judge(
     problems = [*comparison.failures, *unique.failures] if comparison and unique else []
     outcomes = sum(row["frames"] + row["gated"] + row["dead_letters"] for row in answer["partitions"])
     if outcomes != announced:
-        problems.append(f"announced: {counted(announced, 'frame')}, with an outcome: {outcomes}")
+        problems.append(f"{counted(announced, 'frame')} announced, but {outcomes} have an outcome")
     if built != days:
         problems.append("a day has no summary")
     if not answer["ok"]:
-        problems.append("the audit is not ok")
+        problems.append("the audit failed")
     counts = read_counts(folder, built) if built else {}
     return Outcome(announced, counts, comparison, unique, answer, tuple(problems))
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:
-    """Shows the table label@hour and the verdict."""
+    """Shows the counts, the comparison with the truth, and the result of the audit."""
     truth = outcome.comparison.truth if outcome.comparison else {}
-    table = Table(title="label_counts: how many were seen in which hour", title_justify="left")
+    table = Table(title="Detections by label and hour (summary label_counts)", title_justify="left")
     table.add_column("label@hour (UTC)")
     table.add_column("counted", justify="right")
     if truth:
@@ -264,9 +266,10 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         show_unique(outcome.unique, console)
     _show_audit(outcome.audit, console)
     for problem in outcome.problems:
-        console.print(f"[bold red]Not as it should be:[/] {problem}")
+        console.print(f"[bold red]Problem:[/] {problem}")
     if outcome.ok:
-        console.print("[bold green]All is as it should be.[/]")
+        matched = "the counts match the truth" if outcome.comparison else "every announced frame has an outcome"
+        console.print(f"[bold green]Success:[/] {matched}, and the audit passed.")
 
 
 def _show_audit(answer: Mapping[str, Any], console: Console) -> None:
@@ -276,7 +279,7 @@ def _show_audit(answer: Mapping[str, Any], console: Console) -> None:
     missing = sum(row["missing"] + row["overlapping"] for row in partitions)
     in_parquet = sum(row["frames_in_parquet"] for row in days)
     console.print(
-        f"Audit: {'[bold green]ok[/]' if answer['ok'] else '[bold red]not ok[/]'}: {counted(frames, 'frame')} and "
+        f"Audit {'[bold green]passed[/]' if answer['ok'] else '[bold red]failed[/]'}: {counted(frames, 'frame')} and "
         f"{counted(dead, 'dead letter')} in {counted(len(partitions), 'partition')}, "
         f"{counted(missing, 'offset')} missing or doubled, {counted(in_parquet, 'frame')} in Parquet"
     )

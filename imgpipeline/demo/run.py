@@ -1,4 +1,4 @@
-"""One demo from the empty folder to the verdict, step by step in the terminal."""
+"""Runs a demo step by step, from the empty folder to the result, and shows each step in the terminal."""
 
 import contextlib
 import signal
@@ -10,12 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
+from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
-from imgpipeline.demo.material import announce_scenes, plan_scenes, read_truths, simulate
+from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DemoServer, Patience, check_port, dagster_server, viewer_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
@@ -41,11 +43,8 @@ _QUIET_S = 900.0
 _LONGEST_S = 7_200.0
 _CHECK_S = 1.0
 _VIDEO_RATE = 2.0
-"""Frames a second that are taken out of a video."""
+"""How many frames per second are taken from a video."""
 _DAYS_SHOWN = 6
-_ANNOUNCING = ("Storing images, announcing frames", "Cameras stream for a minute, with an outage of 10 s")
-
-Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +52,30 @@ class DemoOptions:
     """The options of a demo."""
 
     folder: Path
-    """Its folder, which is recreated."""
+    """Working folder, which is recreated."""
     model: str = "demo"
     """Registered model, or path of an ONNX file."""
     images: Path | None = None
-    """Folder of the user's own images, instead of simulated ones."""
+    """Folder of the user's own images, instead of simulated frames."""
     video: Path | None = None
-    """The user's own video instead of simulated frames."""
+    """The user's own video, instead of simulated frames."""
     cameras: int = 0
-    """Live simulated cameras instead of simulated frames; 0: none."""
+    """Number of live simulated cameras, instead of simulated frames; 0: none."""
     keep: bool = False
-    """Whether Dagster's UI and the viewer stay up until Ctrl-C."""
+    """Whether Dagster's UI and the viewer keep running until Ctrl-C."""
     viewer_port: int | None = None
-    """Port of the viewer; default: a free one."""
+    """Port of the viewer; None: a free one."""
 
 
 def run_demo(options: DemoOptions, console: Console) -> bool:
-    """Runs the whole pipeline on built-in defaults.
+    """Runs the whole pipeline with default settings.
 
     Args:
         options: The options.
-        console: Where to show it.
+        console: Where to show the steps and the result.
 
     Returns:
-        Whether the counts agree with the truth (if it is known) and the audit is ok.
+        Whether the counts match the truth, if it is known, and the audit passed.
 
     Raises:
         ConfigurationError: The folder, the images or the model cannot be used.
@@ -91,7 +90,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         environment |= broker
         enter(environment)
         settings = load_settings()
-        console.print(f"[bold]1[/] Broker in memory on {settings.kafka_bootstrap_servers}, store in {workspace.store}")
+        broker_address = settings.kafka_bootstrap_servers
+        console.print(f"[bold]1[/] Kafka broker in memory at {broker_address}, object store in {workspace.store}")
         with (
             dagster_server(environment, workspace.logs) as dagster,
             viewer_server(
@@ -108,7 +108,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 
 
 def _check(options: DemoOptions) -> None:
-    """Checks what could fail before any server is started."""
+    """Checks the options before any server is started."""
     settings = load_settings(model=options.model)
     find_model(settings.model, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
     if options.cameras:
@@ -130,27 +130,25 @@ def _work(
     viewer: DemoServer,
     console: Console,
 ) -> Outcome:
-    brought = options.images or options.video or options.cameras
-    scenes = [] if brought else plan_scenes(workspace.pictures, utc_now() - timedelta(days=1))
+    is_simulated = not (options.images or options.video or options.cameras)
+    scenes = plan_scenes(workspace.pictures, utc_now() - timedelta(days=1)) if is_simulated else []
     if scenes:
-        with _step(console, "[bold]2[/] Drawing street scenes, truth beside them") as step:
+        with _step(console, "[bold]2[/] Drawing street scenes whose content is known", "frame") as step:
             simulate(scenes, step)
     _await_servers(dagster, viewer, console)
-    with _step(console, f"[bold]4[/] {_ANNOUNCING[bool(options.cameras)]}") as step:
-        announced = announce_scenes(settings, scenes, step) if scenes else _announce(options, settings, workspace, step)
+    announced = _announce(options, settings, workspace, scenes, console)
     store = open_store(settings)
-    console.print(
-        "[bold]5[/] frames_sensor requests a run of detect_frames; its process is starting, which takes a while"
-    )
-    with _step(console, "  Frames and notices get their outcome") as step:
+    starting = "frames_sensor requests a run of detect_frames, which takes some time to start"
+    console.print(f"[bold]5[/] Detecting objects: {starting}")
+    with _step(console, "  Recording the outcome of each Kafka record", "record") as step:
         records = sum(log.log_end for log in read_log(settings))
         _await(lambda: sum(end.offset for end in fix_ends(store).values()), records, step, dagster)
-    building = "[bold]6[/] Automation builds tables, summaries and report (a day at most once a minute)"
-    with _step(console, building) as step:
+    building = "[bold]6[/] Building tables, summaries and report (at most once a minute for each day)"
+    with _step(console, building, "day") as step:
         _await_tables(settings, step, dagster)
     for day in known_days(store):
-        console.print(f"  The report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
-    console.print("[bold]7[/] Audit: every offset, every day, every summary")
+        console.print(f"  Report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
+    console.print("[bold]7[/] Auditing every offset, day and summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
@@ -163,28 +161,37 @@ def _work(
 
 
 def _await_servers(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:
-    console.print("[bold]3[/] Dagster starts (webserver, daemon, sensors), and the viewer (imgpipeline serve)")
+    console.print("[bold]3[/] Starting Dagster (webserver, daemon and sensors) and the viewer (imgpipeline serve)")
     dagster.await_answer()
     viewer.await_answer()
-    console.print(f"  The UI: [bold cyan]{dagster.url}[/]  (Lineage: {dagster.url}/asset-groups)")
-    console.print(
-        f"  The viewer: [bold cyan]{viewer.url}[/]  (frames with boxes, counts, and the frames behind each number)"
-    )
+    console.print(f"  Dagster: [bold cyan]{dagster.url}[/]  (lineage: {dagster.url}/asset-groups)")
+    shows = "frames with boxes, counts, and the frames behind each number"
+    console.print(f"  Viewer: [bold cyan]{viewer.url}[/]  ({shows})")
 
 
-def _announce(options: DemoOptions, settings: Settings, workspace: DemoWorkspace, step: Step) -> int:
-    """Announces the user's images or video, or live cameras, and returns how many frames."""
+def _announce(
+    options: DemoOptions,
+    settings: Settings,
+    workspace: DemoWorkspace,
+    scenes: list[SceneOfDay],
+    console: Console,
+) -> int:
+    """Announces the simulated scenes, live cameras, or the user's images or video; returns how many frames."""
     if options.cameras:
-        return run_cameras(settings, write_cameras(workspace.pictures, options.cameras), Board(), step)
-    if options.images:
-        name = options.images.resolve().name or "pictures"
-        return ingest_folder(settings, options.images, name, progress=step).announced
-    video = options.video or Path()
-    chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
-    return ingest_video(settings, chosen, progress=step).announced
+        with _step(console, "[bold]4[/] Streaming the cameras for a minute, with an outage of 10 s", None) as step:
+            return run_cameras(settings, write_cameras(workspace.pictures, options.cameras), Board(), step)
+    with _step(console, "[bold]4[/] Storing the images and announcing the frames in Kafka", "frame") as step:
+        if scenes:
+            return announce_scenes(settings, scenes, step)
+        if options.images:
+            name = options.images.resolve().name or "pictures"
+            return ingest_folder(settings, options.images, name, progress=step).announced
+        video = options.video or Path()
+        chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
+        return ingest_video(settings, chosen, progress=step).announced
 
 
-def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DemoServer) -> None:
+def _await(count: Callable[[], int], wanted: int, step: Progress, dagster: DemoServer) -> None:
     patience = Patience(_QUIET_S, _LONGEST_S)
     while True:
         done = count()
@@ -194,12 +201,12 @@ def _await(count: Callable[[], int], wanted: int, step: Step, dagster: DemoServe
         ended = dagster.why_ended()
         why = f"Dagster: {ended}" if ended else patience.why_over(done)
         if why:
-            raise PermanentError(f"{done} of {wanted} are done: {why}.", next_step=f"look into {dagster.log_file}")
+            raise PermanentError(f"{done} of {wanted} are done: {why}.", next_step=f"read {dagster.log_file}")
         time.sleep(_CHECK_S)
 
 
-def _await_tables(settings: Settings, step: Step, dagster: DemoServer) -> None:
-    """Waits until the tables, summaries and tracks of all days are current, and each day has its report."""
+def _await_tables(settings: Settings, step: Progress, dagster: DemoServer) -> None:
+    """Waits until the tables, summaries and tracks of all days are current and each day has a report."""
     store = open_store(settings)
     days = known_days(store)
 
@@ -212,35 +219,40 @@ def _await_tables(settings: Settings, step: Step, dagster: DemoServer) -> None:
 
 
 @contextlib.contextmanager
-def _step(console: Console, what: str) -> Iterator[Step]:
-    """Shows a step with its progress; if the output is not a terminal, one line at its end."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+def _step(console: Console, what: str, unit: str | None) -> Iterator[Progress]:
+    """Shows a step with its progress; if the output is not a terminal, one line at its end.
+
+    Args:
+        console: Where to show it.
+        what: What the step does.
+        unit: What it counts, as a singular noun; None: seconds.
+    """
     if not console.is_terminal:
         began_s, seen = time.monotonic(), [0]
         yield lambda done, _: seen.__setitem__(0, done)
-        console.print(f"{what}: {seen[0]} in {time.monotonic() - began_s:.0f} s")
+        took = f"{time.monotonic() - began_s:.0f} s"
+        console.print(f"{what}: {counted(seen[0], unit)} in {took}" if unit else f"{what}: {took}")
         return
-    with Progress(*columns, console=console) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
 def _keep_up(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:
-    console.print(
-        f"\nUntil Ctrl-C: the viewer at [bold cyan]{viewer.url}[/], Dagster's UI at [bold cyan]{dagster.url}[/]"
-    )
+    console.print(f"\nViewer: [bold cyan]{viewer.url}[/], Dagster: [bold cyan]{dagster.url}[/]. Press Ctrl-C to stop.")
     try:
         while all(server.process.poll() is None for server in (dagster, viewer)):
             time.sleep(0.5)
         ended = next(server for server in (dagster, viewer) if server.process.poll() is not None)
-        console.print(f"{ended.name} has ended: see {ended.log_file}")
+        console.print(f"{ended.name} has ended unexpectedly; read {ended.log_file}")
     except KeyboardInterrupt:
-        console.print("Ending.")
+        console.print("Stopping.")
 
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM end the demo like Ctrl-C: through every context, so that no server is left behind."""
+    """Makes SIGTERM end the demo like Ctrl-C, through every context, so that no server keeps running."""
 
     def end(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's arguments
         raise SystemExit(128 + number)
@@ -253,7 +265,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def is_watched() -> bool:
-    """Whether the demo runs in a terminal, so that the UI should stay."""
+    """Returns whether the demo runs in a terminal, where its servers should keep running."""
     return sys.stdout.isatty() and sys.stdin.isatty()
 
 

@@ -1,6 +1,6 @@
-"""The demo's servers: Dagster (webserver and daemon) and the viewer, each a child that ends with its context.
+"""The demo's servers: Dagster (webserver and daemon) and the viewer, each a child process.
 
-They end after Ctrl-C, too, and if the demo is killed.
+They end with their context, after Ctrl-C, and when the demo is killed.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from pathlib import Path
 from imgpipeline.errors import ConfigurationError, PermanentError
 
 _QUIET_S = 120.0
-"""A server may start for as long as it computes or prints: Dagster took ten minutes on an overloaded machine."""
+"""Longest time in which a starting server neither computes nor prints. Dagster took ten minutes on a busy machine."""
 _LONGEST_START_S = 1_800.0
 _END_S = 60.0
-"""On a busy machine the clean end of Dagster takes a while, and is worth the wait."""
+"""How long a server may take to end cleanly, which takes Dagster a while on a busy machine."""
 _PR_SET_PDEATHSIG = 1
-"""Of prctl(2)."""
+"""Option of prctl(2): the signal that this process gets when its parent ends."""
 
 
 def free_port() -> int:
@@ -38,7 +38,7 @@ def check_port(port: int) -> None:
     """Checks that a server can listen on a port.
 
     Raises:
-        ConfigurationError: Another program listens there, or the port is not allowed.
+        ConfigurationError: Another program uses the port, or this user may not open it.
     """
     try:
         socket.create_server(("127.0.0.1", port)).close()
@@ -54,25 +54,25 @@ class DemoServer:
     """A started server, which may not answer yet."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     process: subprocess.Popen[bytes]
     """The leader of its process group."""
     url: str
     """The URL of its pages."""
     ready_path: str
-    """Path that answers as soon as it has started."""
+    """Path that answers once it has started."""
     log_file: Path
     """Its log file."""
 
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
-        """Returns as soon as it answers; waits as long as the start makes progress.
+        """Waits until the server answers, as long as its start makes progress.
 
         Args:
             quiet_limit_s: Longest time in which its processes neither compute nor print.
             longest_s: Longest time in total.
 
         Raises:
-            PermanentError: It ended, or makes no progress; the message names its log.
+            PermanentError: The server ended or makes no progress; the message names its log.
         """
         patience = Patience(quiet_limit_s, longest_s)
         why = None
@@ -84,15 +84,15 @@ class DemoServer:
             else:
                 return
             why = self.why_ended() or patience.why_over(self.signs_of_life())
-        raise PermanentError(f"{self.name} did not start: {why}.", next_step=f"look into {self.log_file}")
+        raise PermanentError(f"{self.name} did not start: {why}.", next_step=f"read {self.log_file}")
 
     def why_ended(self) -> str | None:
-        """Returns how its process ended; None while it runs."""
+        """Returns how the server ended; None while it runs."""
         status = self.process.poll()
         return None if status is None else f"it ended with status {status}"
 
     def signs_of_life(self) -> tuple[int, int]:
-        """Returns values that grow with its progress: the size of its log, and its processes' CPU ticks (Linux)."""
+        """Returns two values that grow with its progress: the size of its log, and the CPU ticks of its processes."""
         return self.log_file.stat().st_size, sum(_cpu_ticks(self.process.pid))
 
 
@@ -107,11 +107,11 @@ def _cpu_ticks(session: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoServer]:
-    """Runs Dagster's webserver and daemon for this project; yields at once, before it answers.
+    """Starts Dagster's webserver and daemon for this project, and yields before they answer.
 
     Args:
-        environment: Its settings, in addition to those of this process.
-        logs: Folder for its log.
+        environment: Their settings, in addition to those of this process.
+        logs: Folder of the log.
     """
     port = free_port()
     command = ["dagster", "dev", "-m", "imgpipeline.definitions", "--log-level", "warning"]
@@ -121,12 +121,12 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoS
 
 @contextlib.contextmanager
 def viewer_server(environment: Mapping[str, str], logs: Path, *, port: int | None = None) -> Iterator[DemoServer]:
-    """Runs `imgpipeline serve`; yields at once, before it answers.
+    """Starts `imgpipeline serve`, and yields before it answers.
 
     Args:
         environment: Its settings, in addition to those of this process.
-        logs: Folder for its log.
-        port: Where it listens; default: a free port.
+        logs: Folder of the log.
+        port: Where it listens; None: a free port.
     """
     port = port or free_port()
     command = ["imgpipeline.cli", "serve"]
@@ -156,14 +156,14 @@ def _server(
 
 
 def _prepare_child() -> None:
-    """Makes the child react to SIGINT, which a shell's background jobs ignore, and end with the demo (Linux)."""
+    """Lets the child react to SIGINT, which background jobs of a shell ignore, and end with the demo (Linux)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a server's process group, and so everything it started: first with SIGINT, then with SIGKILL."""
+    """Ends a server and everything that it started: first with SIGINT, then with SIGKILL."""
     for how, limit_s in ((signal.SIGINT, _END_S), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)
@@ -175,15 +175,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Patience:
-    """Ends when nothing has changed for a while, or after a maximum time."""
+    """Decides how long to wait: while there is progress, up to a maximum. So a slow start does not look like a hang."""
 
     def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Starts to wait.
+        """Starts the wait.
 
         Args:
-            quiet_limit_s: Longest time without a change.
+            quiet_limit_s: Longest time without progress.
             longest_s: Longest time in total.
-            clock: Seconds, monotonic.
+            clock: Returns monotonic seconds.
         """
         self.quiet_limit_s = quiet_limit_s
         self.longest_s = longest_s
@@ -192,13 +192,10 @@ class Patience:
         self._signs: object = None
 
     def why_over(self, signs: object) -> str | None:
-        """Checks for progress.
+        """Returns why the wait is over; None if it is not.
 
         Args:
-            signs: Values that change as long as there is progress; compared with those of the last call.
-
-        Returns:
-            Why waiting is over, or None.
+            signs: Values that change while there is progress; compared with those of the last call.
         """
         now_s = self._clock()
         if signs != self._signs:

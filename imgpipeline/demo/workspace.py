@@ -1,4 +1,4 @@
-"""The demo's folder, recreated at each start, and the environment that points everything to it."""
+"""The demo's folder, recreated at each start, and the settings that make everything use it."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ class DemoWorkspace:
     """The folder of one demo."""
 
     folder: Path
-    """Holds everything below; emptied at each start."""
+    """Contains everything below; emptied at each start."""
 
     @property
     def store(self) -> Path:
@@ -31,23 +31,22 @@ class DemoWorkspace:
 
     @property
     def pictures(self) -> Path:
-        """Simulated pictures before they are ingested."""
+        """Simulated images before they are ingested."""
         return self.folder / "pictures"
 
     @property
     def logs(self) -> Path:
-        """What the servers print."""
+        """The logs of the servers."""
         return self.folder / "logs"
 
     def environment(self, model: str, first_day: date | None) -> dict[str, str]:
         """Returns the settings of a demo, for this process and the servers.
 
-        Settings of a deployment in the environment or in `.env` must not reach it, so everything that a demo depends on
-        is named here.
+        They include everything that a demo depends on, so the environment or `.env` of a deployment cannot change it.
 
         Args:
             model: Registered model, or path of an ONNX file.
-            first_day: First daily partition, if it is known: a short row of days is easier to read than decades.
+            first_day: First daily partition, if it is known. A few days are easier to read than decades.
         """
         days = {"IMGPIPELINE_FIRST_DAY": first_day.isoformat()} if first_day else {}
         return {
@@ -68,13 +67,13 @@ def prepare_workspace(folder: Path) -> DemoWorkspace:
     """Recreates the folder of a demo.
 
     Args:
-        folder: The folder; the files of an earlier demo are removed.
+        folder: The folder; the files of an earlier demo are deleted.
 
     Returns:
-        The empty workspace, with Dagster's settings in it.
+        The workspace, empty except for Dagster's settings.
 
     Raises:
-        ConfigurationError: The folder contains something else than a demo.
+        ConfigurationError: The folder is not empty and is not that of a demo.
     """
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
@@ -91,14 +90,14 @@ def prepare_workspace(folder: Path) -> DemoWorkspace:
 
 
 def _dagster_settings() -> Path:
-    """Returns Dagster's settings: of the wheel, or of the checkout."""
+    """Returns the file of Dagster's settings, in the wheel or in the checkout."""
     places = (_PACKAGE / "shipped" / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise ConfigurationError("Dagster's settings were not installed.", next_step="install imgpipeline again")
+        raise ConfigurationError("Dagster's settings are not installed.", next_step="install imgpipeline again")
     return found
 
 
 def enter(environment: dict[str, str]) -> None:
-    """Makes the demo's settings those of this process."""
+    """Applies the demo's settings to this process."""
     os.environ.update(environment)

@@ -1,4 +1,4 @@
-"""Where frames come from: each source puts images into the store and announces them.
+"""Sources of frames and the publisher that stores their images and announces them.
 
-What happens to a frame once it is announced does not belong here (`stream`, `detect`).
+Start with `protocol` (what a source is) and `publisher`. `stream` and `detect` process the announced frames.
 """

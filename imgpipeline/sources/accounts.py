@@ -1,7 +1,7 @@
-"""The accounting of one session of a source: what it received and what became of it, as notices for the ledger.
+"""Counts what a source received in one session and what became of it, and makes notices for the ledger of it.
 
-Every frame is counted twice, independently: when it is received, and when it is settled. What is received and not yet
-settled is in flight. So `received - in flight = announced + gated + dropped + failed` is a check, not a definition.
+Every frame is counted twice, independently: when it is received, and when it is settled. A frame in between is in
+flight. So `received - in flight = announced + gated + dropped + failed` is a check, not a definition.
 """
 
 from collections import Counter
@@ -22,9 +22,9 @@ class Totals:
     received: int
     """Frames received."""
     in_flight: int
-    """Of these, not settled yet."""
+    """Received frames that are not settled yet."""
     announced: int
-    """Announced, also those announced as gated."""
+    """Announced frames, including gated frames that are announced."""
     gated: int
     """Left out on purpose and not announced."""
     dropped: dict[str, int]
@@ -36,7 +36,7 @@ class Totals:
 
     @property
     def closes(self) -> bool:
-        """Whether every received frame is settled once or in flight."""
+        """Whether every received frame is either settled exactly once or in flight."""
         settled = self.announced + self.gated + sum(self.dropped.values()) + self.failed
         return self.received == settled + self.in_flight
 
@@ -65,7 +65,7 @@ class Accounts:
         """Opens a session.
 
         Args:
-            source: Whose frames are counted.
+            source: The source whose frames are counted.
             stall_s: A gap between two frames counts as observed for at most this many seconds.
             session: Its name; None: a new unique one.
         """
@@ -109,14 +109,14 @@ class Accounts:
         """Counts what became of a received frame.
 
         Raises:
-            KeyError: It was settled before, which is a defect of the caller.
+            KeyError: The frame was settled before, which is a defect of the caller.
         """
         with self._lock:
             time, received = self._in_flight.pop(number)
             self._count(time, received, how, reason, 1)
 
     def lose(self, time: datetime, count: int, how: Settled, reason: str) -> None:
-        """Counts frames that the source received and did not yield."""
+        """Counts frames that the source received but did not yield."""
         with self._lock:
             self._received += count
             self._received_of_day[day_of(time)] += count
@@ -146,11 +146,11 @@ class Accounts:
             return [self._account(tally, in_flight[day]) for day, tally in sorted(days.items())]
 
     def has_open_days(self) -> bool:
-        """Whether there is anything to account for since the last account."""
+        """Returns whether anything was counted since the last account."""
         return bool(self._days)
 
     def idle_notice(self, start: datetime, end: datetime) -> Notice:
-        """Returns an account of no frames for a stretch of time; only its part of the last UTC day counts."""
+        """Returns an account of zero frames for a period, cut to the UTC day in which the period ends."""
         start = max(start, end.replace(hour=0, minute=0, second=0, microsecond=0))
         account = Account(received=0, announced=0, received_from=start, received_to=end)
         return Notice(0, NoticeKind.ACCOUNT, self.source, self.session, start, end, account=account)
@@ -175,7 +175,7 @@ class Accounts:
         return tally
 
     def _observe(self, time: datetime, received: datetime) -> None:
-        """Adds the gap since the frame before, at most `stall_s`, to its day, or to both days at midnight."""
+        """Adds the gap since the previous frame, at most `stall_s`, to its day; split at midnight."""
         before, self._last_frame = self._last_frame, time
         if before is None or time <= before:
             return

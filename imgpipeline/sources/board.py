@@ -1,4 +1,4 @@
-"""What running sources are doing now: one watch per source, read by live tables, metrics and health checks."""
+"""The state of running sources, one watch per source, for live tables, metrics and health checks."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -19,15 +19,15 @@ class SourceState(StrEnum):
     """What a source is doing."""
 
     STARTING = "starting"
-    """It has not delivered anything yet."""
+    """It has delivered nothing yet."""
     ONLINE = "online"
     """It delivers frames."""
     OFFLINE = "offline"
     """It reconnects."""
     RESTARTING = "restarting"
-    """It has failed and is started again after a pause."""
+    """It failed and restarts after a pause."""
     TAKEN_OVER = "taken over"
-    """Another supervisor publishes it."""
+    """Another process publishes it now."""
     ENDED = "ended"
     """It has no more frames, or was stopped."""
 
@@ -47,7 +47,7 @@ class RunningSource:
     settled: dict[Settled, int]
     """What became of them."""
     dropped: dict[str, int]
-    """Those that were dropped, by reason."""
+    """Dropped frames by reason."""
     fps_in: float
     """Frames received per second, over the last ten seconds."""
     fps_out: float
@@ -55,26 +55,26 @@ class RunningSource:
     queue: int
     """Frames that wait to be stored."""
     blocked: str | None
-    """What publishing waits for: `store`, `kafka`, or None."""
+    """What publishing waits for: `store` or `kafka`; None: nothing."""
     last_frame: datetime | None
     """When the last frame arrived, by this machine's clock, UTC."""
     clock_offset_s: float | None
-    """How far the source's clock is ahead of this machine's; None if it is not known."""
+    """How far the source's clock is ahead of this machine's; None: unknown."""
     reconnects: int
     """How often it went offline or was restarted."""
     latency_counts: tuple[int, ...]
-    """Announced frames by latency from received to announced; one count per bound, and one beyond the last."""
+    """Announced frames by the time from receipt to announcement: one count per bound, and one above the last."""
     latency_sum_s: float
     """Sum of these latencies."""
     error: str | None
-    """The last error; never a secret."""
+    """The last error; never contains a secret."""
 
 
 class SourceWatch:
-    """Takes what happens to one source; thread-safe."""
+    """Records what happens to one source; thread-safe."""
 
     def __init__(self, source: str, kind: SourceKind, clock: Clock = utc_now) -> None:
-        """Starts to watch."""
+        """Starts in the state `STARTING`."""
         self._source = source
         self._kind = kind
         self._clock = clock
@@ -127,13 +127,13 @@ class SourceWatch:
                 self._latency_sum_s += latency_s
 
     def change(self, state: SourceState, error: str | None = None) -> None:
-        """Records what the source is doing, and why."""
+        """Records a new state, and the error that caused it."""
         with self._lock:
             self._state, self._error = state, error
             self._reconnects += state is SourceState.RESTARTING
 
     def status(self) -> RunningSource:
-        """Returns the source as it is now."""
+        """Returns the current state and counts."""
         with self._lock:
             now_s = self._clock().timestamp()
             return RunningSource(
@@ -171,7 +171,7 @@ class Board:
         self._watches: dict[str, SourceWatch] = {}
 
     def watch(self, source: str, kind: SourceKind) -> SourceWatch:
-        """Returns the watch of a source; the same one each time, so that its counts continue after a restart."""
+        """Returns the watch of a source: the same one each time, so its counts continue after a restart."""
         with self._lock:
             return self._watches.setdefault(source, SourceWatch(source, kind, self._clock))
 
@@ -181,7 +181,7 @@ class Board:
             self._watches.pop(source, None)
 
     def statuses(self) -> list[RunningSource]:
-        """Returns all sources as they are now, sorted by name."""
+        """Returns the current state of all sources, sorted by name."""
         with self._lock:
             watches = [watch for _, watch in sorted(self._watches.items())]
         return [watch.status() for watch in watches]

@@ -1,4 +1,4 @@
-"""Images that are already in a bucket: announced without copying or reading them."""
+"""The images in a bucket as a source, announced without copying or reading them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,18 +12,17 @@ from imgpipeline.objectstore.client import ObjectStore, open_bucket
 from imgpipeline.objectstore.listing import ObjectInfo
 from imgpipeline.objectstore.locations import resolve_image_path
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import checked_source
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source
 from imgpipeline.sources.walk import IMAGE_ENDINGS, is_hidden
 
 OPTIONS = PublishOptions(queue_frames=1000)
-"""There is nothing to store, so announcements go out in large batches."""
+"""Nothing needs to be stored, so announcements go out in large batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotAnnounced:
-    """An object that looks like an image and could not be announced."""
+    """An object that is an image by its key but cannot be announced."""
 
     path: str
     """Its URL."""
@@ -32,24 +31,24 @@ class NotAnnounced:
 
 
 class BucketSource:
-    """The images below a prefix of a bucket, with the times at which they were written."""
+    """The images below a prefix of a bucket; the time of a frame is when its object was written."""
 
     kind = SourceKind.FINITE
 
     def __init__(
         self, settings: Settings, url: str, name: str | None = None, *, suffixes: tuple[str, ...] = ()
     ) -> None:
-        """Checks that the location may be announced; lists nothing yet.
+        """Checks that the pipeline may read images there; lists nothing yet.
 
         Args:
-            settings: Name the S3 server, its credentials and the allowed locations.
+            settings: S3 server, credentials and allowed locations.
             url: `s3://bucket/prefix` (whole parts of keys), or one object.
             name: Source of the frames; None: the last part of the prefix, or the bucket if there is no prefix.
             suffixes: Only keys with these endings, case-sensitive; empty: image endings in upper or lower case.
 
         Raises:
             ConfigurationError: The pipeline may not read images there.
-            UsageError: It is not such a URL, or the name of the source is not valid.
+            UsageError: The URL or the name of the source is not valid.
         """
         bucket, _, prefix = as_s3_url(url).removeprefix("s3://").partition("/")
         if not as_s3_url(url).startswith("s3://") or not bucket:
@@ -65,7 +64,7 @@ class BucketSource:
         self._store: ObjectStore = open_bucket(settings, bucket)
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields the objects in the order of their keys; folder markers and empty objects are skipped."""
+        """Yields the objects in the order of their keys, without folder markers and empty objects."""
         for info in self._objects():
             if stop.is_set():
                 return
@@ -93,7 +92,7 @@ class BucketSource:
     def _error(self, key: str) -> str | None:
         path = f"{self.url}/{key}"
         if len(path) > MAX_TEXT or not is_storable(path):
-            return f"its URL is longer than {MAX_TEXT} characters, or is not text"
+            return f"its URL is longer than {MAX_TEXT} characters or cannot be stored as text"
         try:
             resolve_image_path(path, self._settings.store_url, self._settings.allowed_image_locations)
         except BadInputError as error:
@@ -106,6 +105,6 @@ class BucketSource:
         except BadInputError:
             location = path.rpartition("/")[0]
             raise ConfigurationError(
-                f"The pipeline may not read images in {location}: announcing them would only make dead letters.",
+                f"The pipeline may not read images in {location}, so their frames would become dead letters.",
                 next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
             ) from None

@@ -1,4 +1,4 @@
-"""The file `sources.toml`: which sources a supervisor runs, how, and how each of them is opened.
+"""The file `sources.toml`: the options of each kind of source, and how a source is opened.
 
     [defaults]
     gate = { min_brightness = 20 }
@@ -10,7 +10,7 @@
     credentials_env = "YARD_CREDENTIALS"
     fps = 5
 
-To add a kind of source, write one class here and add it to `AnyConfig`.
+To add a kind of source, add a class here and name it in `AnyConfig`.
 """
 
 from abc import abstractmethod
@@ -89,7 +89,7 @@ class SourceConfig(_Strict):
 
 
 class OpenableConfig(SourceConfig):
-    """A source that a publisher can read; MQTT and HTTP are servers of many sources instead."""
+    """An entry that is one source. MQTT and HTTP deliver many sources instead."""
 
     @abstractmethod
     def open(self, settings: Settings) -> Source:
@@ -117,7 +117,7 @@ class RtspConfig(OpenableConfig):
 
 
 class MqttConfig(SourceConfig):
-    """Images from an MQTT broker. Missing options come from IMGPIPELINE_MQTT_…; a `+` in the topic names the source."""
+    """Images from an MQTT broker. Missing options come from IMGPIPELINE_MQTT_…. A `+` in the topic names the source."""
 
     kind: Literal["mqtt"]
     host: str | None = None
@@ -142,7 +142,7 @@ class MqttConfig(SourceConfig):
 
 
 class FolderConfig(OpenableConfig):
-    """A folder, watched for new images until the supervisor ends."""
+    """A folder that is watched for new images until the supervisor ends."""
 
     kind: Literal["folder"]
     path: Path
@@ -184,7 +184,7 @@ class SequenceConfig(OpenableConfig):
 
 
 class HttpConfig(SourceConfig):
-    """Images posted by HTTP; the path of a request names the source. Missing options come from the settings."""
+    """Images posted over HTTP. The path of a request names the source. Missing options come from the settings."""
 
     kind: Literal["http"]
     host: str = "127.0.0.1"
@@ -192,6 +192,11 @@ class HttpConfig(SourceConfig):
     api_keys_file: Path | None = None
     dataset_root: Path | None = None
     jobs_dir: Path | None = None
+
+    def settings(self, settings: Settings) -> Settings:
+        """Returns the settings with those of this source."""
+        names = ("api_keys_file", "dataset_root", "jobs_dir")
+        return settings.model_copy(update={name: value for name in names if (value := getattr(self, name))})
 
 
 class S3Config(OpenableConfig):
@@ -237,7 +242,7 @@ def load_sources(path: Path) -> tuple[AnyConfig, ...]:
     """Reads `sources.toml`; `[defaults]` apply to every source that does not override them.
 
     Raises:
-        ConfigurationError: There is no such file, or it is wrong; the message names the source and the field, never a
-            secret's value.
+        ConfigurationError: There is no such file, or it is not valid. The message names the source and the field, and
+            never contains a secret.
     """
     return read_toml(path, page="docs/sources.md").with_defaults("source").validate(SourcesFile).source

@@ -1,12 +1,11 @@
-"""A folder of images as a source: its images are stored unchanged and announced in the order of their paths.
+"""A folder of images as a source: images are stored unchanged and announced in the order of their paths.
 
-* Ingesting the same folder again announces the same frames: a frame is identified by source, time and path below the
-  folder, so nothing is counted twice, and frames that a crash left out are added. With `start` and `interval`, frames
-  are numbered in the order of their paths instead: new images have to sort after the others.
-* Files that are not announced are listed with the reason, including files that are not images by their content. A
-  damaged image is announced; the pipeline records it as a dead letter.
-* A stored image is never overwritten: an image that changed under the same name is stored, and counted, as another
-  frame.
+* Source, time and path below the folder identify a frame. So ingesting the same folder again counts nothing twice, and
+  adds frames that a crash left out. With a `Pace`, source, time and number identify a frame, so new images must sort
+  after the others.
+* Files that are not announced are listed with the reason, including files whose content is not an image. A damaged
+  image is announced, and the pipeline records it as a dead letter.
+* A stored image is never overwritten. An image that changed under the same name is stored and counted as another frame.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,9 +18,9 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source
+from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.storing import StoreTally
 from imgpipeline.sources.walk import Skipped, find_pictures, path_below
@@ -40,7 +39,7 @@ class FolderIngest:
     already_there: int
     """Images that an earlier ingest stored with the same bytes."""
     changed: int
-    """Images stored beside another one of the same name and day, because the bytes differ."""
+    """Images stored in addition to another one of the same name and day, because the bytes differ."""
     size_bytes: int
     """Bytes of all announced images."""
     first_time: datetime | None
@@ -53,7 +52,7 @@ class FolderIngest:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times for images whose own times are of no use: `start`, `start + interval` and so on."""
+    """Times to use instead of the images' own: `start`, `start + interval` and so on."""
 
     start: datetime
     """Time of the first image, aware."""
@@ -61,7 +60,7 @@ class Pace:
     """From one image to the next, greater than 0."""
 
     def time_of(self, number: int) -> datetime:
-        """Returns the time of an image by its number, UTC."""
+        """Returns the time of the image with this number, UTC."""
         return (self.start + number * self.interval).astimezone(UTC)
 
 
@@ -131,20 +130,17 @@ def ingest_folder(
 
     Args:
         settings: Store and topic.
-        path: The folder, which is read with all folders below it, or one file.
+        path: The folder, including all folders below it, or one file.
         source: Source of the frames.
         pace: Times instead of the images' own.
-        store: Where to put the images; None: the one of the settings.
+        store: Where to put the images; None: the store of the settings.
         options: How to publish; None: the defaults.
         progress: Called with the number of announced images and the total.
-
-    Returns:
-        What became of it.
 
     Raises:
         ConfigurationError: There is no such folder, it holds files but no images, or a setting is wrong.
         UsageError: The name of the source is not valid.
-        KeyboardInterrupt: Ctrl-C; `progress` has been told how many images were announced.
+        KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced images.
         TransientError: The broker does not answer at the start.
     """
     folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally(store or open_store(settings))

@@ -1,4 +1,4 @@
-"""The queue of one publisher: frames that wait to be stored, bounded by their number and their bytes."""
+"""A queue of frames that wait to be stored or announced, with limits on their number and bytes."""
 
 import threading
 from collections import deque
@@ -24,18 +24,18 @@ class QueuedFrame:
     size_bytes: int
     """Memory that its image takes."""
     before: threading.Event | None = None
-    """Set when the frame before it is prepared."""
+    """Set when the previous frame is prepared."""
     prepared: threading.Event = field(default_factory=threading.Event)
-    """Set when it is prepared, or has failed."""
+    """Set when this frame is prepared or has failed."""
     stored: Future[FrameMessage] = field(default_factory=Future)
     """Its announcement, once the image is stored."""
 
 
 class FrameQueue:
-    """Frames in their order; not thread-safe, its publisher holds a lock."""
+    """Frames in order. It is not thread-safe; the publisher's lock protects it."""
 
     def __init__(self, most_frames: int, most_bytes: int) -> None:
-        """Takes the bounds; an empty queue takes one frame of any size."""
+        """Sets the limits. An empty queue takes one frame of any size."""
         self._most_frames = most_frames
         self._most_bytes = most_bytes
         self._frames: deque[QueuedFrame] = deque()
@@ -49,11 +49,11 @@ class FrameQueue:
 
     @property
     def has_stored(self) -> bool:
-        """Whether the first frame is stored, or has failed."""
+        """Whether the first frame is stored or has failed."""
         return bool(self._frames) and self._frames[0].stored.done()
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether a frame of this size fits."""
+        """Returns whether a frame of this size fits."""
         fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
         return fits or not self._frames
 
@@ -69,7 +69,7 @@ class FrameQueue:
         return frame
 
     def pop_stored(self, most: int) -> list[QueuedFrame]:
-        """Removes and returns the frames at the front that are stored or have failed."""
+        """Removes and returns up to `most` frames at the front that are stored or have failed."""
         stored: list[QueuedFrame] = []
         while self.has_stored and len(stored) < most:
             stored.append(self.pop())

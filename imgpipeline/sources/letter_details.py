@@ -40,22 +40,22 @@ NEXT_STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class LetterDetails:
-    """All there is to say about one dead letter."""
+    """Everything that is known about one dead letter."""
 
     buried: BuriedRecord
     """What became of it."""
     letter: DeadLetter
     """The dead letter, with value and headers."""
     segment: SegmentHeader
-    """Of the segment that holds it."""
+    """Header of the segment that contains it."""
     original: Original | None
-    """Its record; None if that is not to be had."""
+    """Its record; None if it no longer exists."""
     missing: str
-    """Why it is not to be had."""
+    """Why there is no record."""
 
     @property
     def next_step(self) -> str:
-        """What to do about it; nothing if it is not open."""
+        """What to do about it, for a person."""
         if is_import(self.buried.reference.chain):
             return NEXT_STEPS[DeadLetterCode.BAD_ROW]
         if self.buried.became is None:
@@ -64,12 +64,12 @@ class LetterDetails:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the document of `--json`."""
-        made = self.segment.provenance
+        provenance = self.segment.provenance
         return document(self.buried, self.letter) | {
             "segment": segment_key(self.segment.chain, self.segment.start),
-            "run_id": made.run_id,
-            "model_used": made.model_name,
-            "model_sha256": made.model_sha256,
+            "run_id": provenance.run_id,
+            "model_used": provenance.model_name,
+            "model_sha256": provenance.model_sha256,
             "processed_at": self.segment.created_at,
             "value_missing": self.missing or None,
             "next_step": self.next_step,
@@ -92,14 +92,14 @@ def read_details(
     progress: Progress | None = None,
     present: Callable[[], Mapping[Partition, ChainId]] | None = None,
 ) -> LetterDetails:
-    """Reads all there is to say about one dead letter.
+    """Reads everything that is known about one dead letter.
 
     Args:
-        settings: Name the broker, which is asked for a value that was too large to be kept.
+        settings: The broker, from which a value is read that was too large for the dead letter.
         store: The object store.
-        name: `topic/partition/offset`, perhaps with `@topic id` behind it.
-        progress: Told how far it is.
-        present: Answers the present chain of each partition; default: asks the broker.
+        name: `topic/partition/offset`, optionally followed by `@topic id`.
+        progress: Called with the amount done and the total.
+        present: Returns the current chain of each partition; None: asks the broker.
 
     Raises:
         ConfigurationError: There is no such dead letter.
@@ -120,7 +120,7 @@ def read_details(
 
 
 def as_text(raw: bytes) -> str | None:
-    """Returns bytes as text where they are that: UTF-8 without control characters, but for white space."""
+    """Returns bytes as text if they are UTF-8 without control characters other than white space; otherwise None."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -129,11 +129,11 @@ def as_text(raw: bytes) -> str | None:
 
 
 def readable(raw: bytes, most_bytes: int) -> list[str]:
-    """Returns the beginning of a value as one text or, where it is none, as rows of hexadecimal digits.
+    """Returns the start of a value as one text or, if it is not text, as rows of hexadecimal digits.
 
     Args:
         raw: The value.
-        most_bytes: How much of it is shown.
+        most_bytes: How many bytes to show.
     """
     part = raw[:most_bytes]
     text = as_text(part) or (as_text(part.decode("utf-8", "ignore").encode()) if len(part) < len(raw) else None)

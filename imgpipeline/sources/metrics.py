@@ -1,6 +1,6 @@
-"""Prometheus metrics and a health page of running sources, served on loopback unless another address is given.
+"""Status pages over HTTP: Prometheus metrics and health of running sources, and the server for such pages.
 
-Names follow the Prometheus conventions: counters end in `_total`, times are in seconds.
+Metric names follow the Prometheus conventions: counters end in `_total`, times are in seconds.
 """
 
 import json
@@ -27,11 +27,11 @@ class SourceCollector(Collector):
     """Collects the metrics of a board's sources."""
 
     def __init__(self, board: Board) -> None:
-        """Takes whose sources are collected."""
+        """Takes the board of the sources."""
         self._board = board
 
     def collect(self) -> Iterable[Metric]:
-        """Returns all metrics as they are now."""
+        """Returns the current metrics."""
         received = CounterMetricFamily(f"{_PREFIX}_received_frames", "Frames received.", labels=["source"])
         frames = CounterMetricFamily(
             f"{_PREFIX}_frames", "Frames by what became of them.", labels=["source", "outcome", "reason"]
@@ -63,7 +63,7 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
     """Serves `/metrics` and `/health` while the context lasts.
 
     Args:
-        board: Whose sources are shown.
+        board: The sources.
         port: TCP port; 0: any free one.
         address: Address to listen on.
 
@@ -89,7 +89,7 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
 
 
 def problems_of(board: Board) -> dict[str, str]:
-    """Returns what is wrong, by source; empty if all is well."""
+    """Returns the problem of each source that has one."""
     return {status.source: status.error or status.state.value for status in board.statuses() if status.state in _BAD}
 
 
@@ -111,7 +111,7 @@ def _buckets(status: RunningSource) -> list[tuple[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The answer to a request."""
+    """The response to a request."""
 
     body: bytes
     """The content."""
@@ -123,7 +123,7 @@ class Page:
 
 @contextmanager
 def serve_pages(page_of: Callable[[str], Page], port: int, address: str) -> Iterator[int]:
-    """Serves pages to GET requests while the context lasts.
+    """Serves pages to GET requests in a thread while the context lasts.
 
     Args:
         page_of: Returns the page of a path; called in the threads of the requests.

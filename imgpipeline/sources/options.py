@@ -1,4 +1,4 @@
-"""What a user can choose about publishing: what is done to each frame, the queue, the writers, the pace of accounts."""
+"""Options of publishing: how frames are prepared, queued, stored, announced and accounted for."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -44,7 +44,7 @@ class PublishOptions:
     queue_bytes: int = 64 * 2**20
     """How many bytes these frames may have; an empty queue takes one frame of any size."""
     writers: int = 8
-    """Images that are stored at a time."""
+    """How many images are stored at the same time."""
     account_s: float = 60.0
     """Seconds between two accounts while frames flow."""
     idle_account_s: float = 600.0
@@ -63,7 +63,7 @@ class PublishOptions:
 
 
 def default_options(kind: SourceKind) -> PublishOptions:
-    """Returns the defaults: a live source stores only two images at a time, so that many can share a machine."""
+    """Returns the defaults. A live source stores only two images at the same time, so that many can share a machine."""
     options = PublishOptions()
     return options if kind is SourceKind.FINITE else replace(options, writers=2)
 

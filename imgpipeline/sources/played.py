@@ -1,6 +1,6 @@
-"""Stored videos and image sequences, played like a camera: in order, at a steady pace, with the current time.
+"""Videos and image sequences of a data set, played like a camera: at a steady pace, with the current time.
 
-`DATASET/sequences/NAME/` holds the images of a sequence, `DATASET/NAME.mp4` is a video.
+`DATASET/sequences/NAME/` contains the images of a sequence, `DATASET/NAME.mp4` is a video.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class StoredVideo:
     """A sequence or a video of a data set."""
 
     name: str
-    """As it was asked for."""
+    """The name that was requested."""
     images: tuple[Path, ...] = ()
     """The images of a sequence, in order."""
     file: Path | None = None
@@ -34,11 +34,11 @@ class StoredVideo:
 
     @property
     def frames(self) -> int | None:
-        """How many frames it has; None if that is not known before it is read."""
+        """Number of frames; None: unknown until the video is read."""
         return None if self.file else len(self.images)
 
     def read(self, first: int) -> Iterator[tuple[int, bytes | np.ndarray]]:
-        """Yields number and encoded image or pixels of each frame from a number on."""
+        """Yields number and encoded image or pixels of each frame, starting with a number."""
         if self.file is None:
             for number in range(first, len(self.images)):
                 yield number, self.images[number].read_bytes()
@@ -56,7 +56,7 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
         name: Name of the folder below `sequences/`, or of the video file with or without its ending.
 
     Raises:
-        ConfigurationError: There is no data set, or nothing of that name in it.
+        ConfigurationError: There is no data set, or it has no video or sequence of that name.
     """
     if root is None or not root.is_dir():
         raise ConfigurationError("There is no data set.", next_step="set DATASET_ROOT_DIR to its folder")
@@ -66,12 +66,12 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
     if folder.is_dir():
         images = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES))
         if not images:
-            raise ConfigurationError(f"The sequence {name} holds no images.")
+            raise ConfigurationError(f"The sequence {name} has no images.")
         return StoredVideo(name, images)
     for candidate in (root / name, *(root / f"{name}{ending}" for ending in _VIDEOS)):
         if candidate.suffix.lower() in _VIDEOS and candidate.is_file():
             return StoredVideo(name, file=candidate)
-    raise ConfigurationError(f"There is no sequence and no video {name} in the data set.")
+    raise ConfigurationError(f"The data set has no sequence and no video {name}.")
 
 
 class PlayedVideo:
@@ -88,7 +88,7 @@ class PlayedVideo:
             video: The video.
             started: Time of its first frame, UTC.
             interval_s: Seconds from one frame to the next.
-            first: Number of the frame to begin with.
+            first: Number of the first frame to play.
             clock: Decides when a frame is due.
         """
         self.name = video.name

@@ -1,4 +1,4 @@
-"""Prepares images for ingest: resized copies named `frame_000000.jpg` and so on, made from a folder or a video.
+"""`imgpipeline prepare`: writes the images of a folder or a video as numbered, resized JPEG files, ready for ingest.
 
 Existing files are never overwritten, and an original is deleted only after its copy is written.
 """
@@ -32,9 +32,9 @@ class PrepareOptions:
     """How images are prepared."""
 
     size: tuple[int, int] | None = None
-    """Width and height in pixels, to which images are stretched; None: as they are."""
+    """Width and height in pixels to which images are stretched; None: unchanged."""
     delete_originals: bool = False
-    """Whether an original image is deleted once its copy is written; a video never is."""
+    """Whether an original image is deleted once its copy is written. A video is never deleted."""
     dry_run: bool = False
     """Only list what would be written."""
     choice: FrameChoice = field(default_factory=FrameChoice)
@@ -56,9 +56,9 @@ class Preparing:
     """What became of a folder or a video."""
 
     prepared: tuple[Prepared, ...]
-    """What was written, in order."""
+    """The written images, in order."""
     skipped: tuple[Skipped, ...]
-    """What was not, with the reason; its original stays."""
+    """Originals that were not written, with the reason. They are not deleted."""
     next_number: int
     """Number of the next frame in the output folder."""
 
@@ -84,15 +84,15 @@ def prepare(
 ) -> Preparing:
     """Writes prepared copies of the images of a folder, of one image, or of the frames of a video.
 
-    A copy's modification time is the image's own time, so that `ingest folder` announces it with that.
+    The modification time of a copy is the image's own time, so `ingest folder` announces the copy with that time.
 
     Args:
         settings: Limit of the image size, and time zone of EXIF times.
         path: The folder, image or video.
         out: Output folder; created if missing.
         options: How they are prepared.
-        stop: Ends it early.
-        progress: Called with how many are done.
+        stop: Ends the work early.
+        progress: Called with the number of written images.
 
     Raises:
         ConfigurationError: There is nothing to prepare, or the output folder cannot be written.

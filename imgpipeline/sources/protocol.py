@@ -1,4 +1,4 @@
-"""What a source of frames is: the values it yields and the two methods it has. Adding a source means writing one class.
+"""The protocol of a source, and the values that a source yields. To add a source, write one class.
 
     class Webcam:
         name, kind = "webcam-1", SourceKind.LIVE
@@ -7,7 +7,7 @@
             while not stop.is_set():
                 yield CapturedFrame(utc_now(), ClockSource.RECEIVER, data=read_jpeg())
 
-Storing, announcing, accounting and back-pressure are the publisher's (`publisher`), the same for every source.
+The publisher (`publisher`) stores, announces, accounts and applies back-pressure, in the same way for every source.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.message_fields import MAX_TEXT
+from imgpipeline.errors import UsageError
 
 
 class SourceKind(StrEnum):
@@ -28,7 +30,7 @@ class SourceKind(StrEnum):
     FINITE = "finite"
     """It waits and loses nothing: a folder, a video, a sequence."""
     LIVE = "live"
-    """It cannot wait: the oldest waiting frames are dropped, and the drops are accounted for."""
+    """It cannot wait: the oldest waiting frames are dropped and counted."""
 
 
 class Settled(StrEnum):
@@ -39,7 +41,7 @@ class Settled(StrEnum):
     GATED = "gated"
     """It was left out on purpose and not announced."""
     DROPPED = "dropped"
-    """It was lost because newer frames were waiting."""
+    """It was lost: newer frames were waiting, or the session ended before store and Kafka were back."""
     FAILED = "failed"
     """It could not be encoded, masked or stored."""
 
@@ -51,45 +53,45 @@ class StoredImage:
     path: str
     """`s3://bucket/key`, or a key below the store's prefix."""
     size_bytes: int | None = None
-    """Its size, if it is known."""
+    """Its size; None: unknown."""
     sha256: str | None = None
-    """Lower-case hexadecimal SHA-256 of its bytes, if it is known."""
+    """Lower-case hexadecimal SHA-256 of its bytes; None: unknown."""
     width: int | None = None
-    """Width of the upright image in pixels, if it is known."""
+    """Width of the upright image in pixels; None: unknown."""
     height: int | None = None
-    """Height of the upright image in pixels, if it is known."""
+    """Height of the upright image in pixels; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapturedFrame:
-    """One frame as a source delivers it: encoded bytes where the source has them, otherwise pixels."""
+    """One frame of a source: encoded bytes where the source has them, otherwise pixels."""
 
     timestamp: datetime
     """Time of the frame, UTC."""
     clock: ClockSource
-    """Which clock `timestamp` is from."""
+    """The clock that `timestamp` comes from."""
     data: bytes | None = None
-    """The encoded image as received, stored unchanged unless a setting changes it; None if there are only pixels."""
+    """The encoded image as received, stored unchanged unless an option changes it; None if there are only pixels."""
     sha256: str | None = None
     """Lower-case hexadecimal SHA-256 of `data`, if the source has computed it."""
     pixels: np.ndarray | None = None
     """uint8 [height, width, 3], BGR; None if there are encoded bytes."""
     stored: StoredImage | None = None
-    """Set, without bytes and pixels, if the image is in a store already."""
+    """The stored image, if it is in a store already; then there are no bytes and no pixels."""
     number: int | None = None
-    """Number within the source, from 0; with source and time it names the frame."""
+    """Number within the source, from 0. Source, time and number identify a frame."""
     position: int | None = None
-    """Its number for image keys only (`{number}` in a template), if it is not named by a number."""
+    """Number for image keys only (`{number}` in a template), for a frame that `number` does not identify."""
     name: str | None = None
-    """The name of its file; None if it has none. Names decide the image's key."""
+    """Name of its file, which decides the image's key; None if it has none."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """JSON values to announce with the frame."""
     received: datetime | None = None
     """When it arrived, by this machine's clock, UTC; None: now."""
     has_own_timestamp: bool = True
-    """False if the frame is identified by its content instead of its time, as a redelivered MQTT message must be."""
+    """False if its content identifies the frame instead of its time, as for MQTT messages that can be redelivered."""
     settle: Callable[[Settled], None] | None = None
-    """Called once, in a thread of the publisher, when the fate of the frame is certain."""
+    """Called once, in a thread of the publisher, with what became of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,13 @@ class Lost:
     """Frames that a source received and did not yield."""
 
     reason: str
-    """Why, as one word for the accounts, such as `frame_rate` or `decode`."""
+    """One word for the accounts, such as `frame_rate` or `decode`."""
     count: int = 1
     """How many frames."""
     kind: Settled = Settled.DROPPED
     """`GATED`: left out on purpose; `DROPPED`: lost; `FAILED`: could not be decoded."""
     at: datetime | None = None
-    """Time of the first of them, UTC; None: the time of the frame before."""
+    """Time of the first of them, UTC; None: the time of the previous frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class StatusChange:
     online: bool
     """Whether it delivers frames from now on."""
     reason: str
-    """Why, for a person; never a secret."""
+    """Why, for a person; never contains a secret."""
     at: datetime
     """When, UTC."""
 
@@ -122,22 +124,33 @@ Captured = CapturedFrame | Lost | StatusChange
 """What a source yields."""
 
 
+def checked_source(name: str) -> str:
+    """Returns the name of a source.
+
+    Raises:
+        UsageError: The name is empty, too long, or not printable.
+    """
+    if not name.strip() or len(name) > MAX_TEXT or not name.isprintable():
+        raise UsageError(f"{name!r} is not a valid source name.", next_step=f"use 1 to {MAX_TEXT} printable characters")
+    return name
+
+
 class Source(Protocol):
     """A source of frames."""
 
     @property
     def name(self) -> str:
-        """The name under which its frames are announced, 1 to 1,024 printable characters."""
+        """The name under which its frames are announced (`checked_source`)."""
 
     @property
     def kind(self) -> SourceKind:
         """Whether it waits or drops frames."""
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields frames in their order until the source ends or `stop` is set.
+        """Yields frames in order until the source ends or `stop` is set.
 
-        A live source reconnects and yields `StatusChange`; it raises only what no retry can repair.
+        A live source reconnects and yields `StatusChange`. It raises only errors that no retry can repair.
 
         Raises:
-            ConfigurationError: The source cannot be opened as it is configured.
+            ConfigurationError: The source cannot be opened with its configuration.
         """

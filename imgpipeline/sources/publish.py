@@ -1,4 +1,4 @@
-"""Runs one source: captures its frames and publishes them until it ends or is stopped."""
+"""Publishes one source (`publish`), several at once (`publish_all`), or those of one input (`Publishers`)."""
 
 import logging
 import threading
@@ -19,6 +19,11 @@ from imgpipeline.sources.publisher import Publisher
 from imgpipeline.sources.storing import ImageStore
 from imgpipeline.stream.batches import FencedError
 
+LOG = logging.getLogger(__name__)
+MOST_PUBLISHERS = 64
+"""Open sessions of `Publishers`; when another source needs one, the session that has been idle for longest ends."""
+_MOST_REMEMBERED = 1_000
+
 
 def publish(
     settings: Settings,
@@ -35,18 +40,18 @@ def publish(
     Args:
         settings: Store and topic.
         source: What to capture.
-        stop: Ends the session gracefully; None: only the source's end does.
+        stop: Ends the session gracefully; None: the session lasts until the source ends.
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting after each captured item, and at the end.
-        watch: Told what happens to the source.
+        watch: Records what happens to the source.
 
     Returns:
         The accounting of the session.
 
     Raises:
         ImgpipelineError: Source, store or Kafka cannot be used; the error says why.
-        KeyboardInterrupt: Ctrl-C; what was captured before is published first.
+        KeyboardInterrupt: Ctrl-C; frames captured before it are published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
     publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
@@ -72,9 +77,6 @@ def publish(
     return totals
 
 
-LOG = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, slots=True)
 class EndedSource:
     """How one source ended."""
@@ -82,21 +84,23 @@ class EndedSource:
     source: str
     """Its name."""
     totals: Totals | None
-    """Its accounting, also if it failed; None if it never started."""
+    """Its accounting, even if it failed; None if it never started."""
     error: ImgpipelineError | None
-    """Why it failed; None if it did not."""
+    """Why it failed; None if it did not fail."""
 
 
 def publish_all(
     settings: Settings, sources: Sequence[tuple[Source, PublishOptions]], stop: threading.Event, board: Board
 ) -> list[EndedSource]:
-    """Publishes sources until all have ended, failed, or `stop` is set. A source that fails is not started again.
+    """Publishes sources, each in its own thread, until all have ended or failed, or `stop` is set.
+
+    A source that fails does not affect the others and does not restart.
 
     Args:
         settings: Store and topic.
-        sources: What to publish, and how; their names differ.
+        sources: What to publish, and how; each has its own name.
         stop: Ends all of them gracefully.
-        board: Told what happens to each.
+        board: Records what happens to each.
 
     Returns:
         How each ended, in the order given.
@@ -111,7 +115,7 @@ def publish_all(
             publish(settings, source, stop=stop, options=options, watch=watch, progress=progress)
         except ImgpipelineError as failed:
             error = failed
-        except Exception as failed:  # a defect ends its own source alone, and is recorded
+        except Exception as failed:  # a defect ends only its own source, and is recorded
             LOG.exception("publishing %s", source.name)
             error = PermanentError(f"Publishing {source.name} failed: {type(failed).__name__}: {failed}.")
         is_taken = isinstance(error, FencedError)
@@ -122,24 +126,18 @@ def publish_all(
         return list(pool.map(run, *zip(*sources, strict=True)))
 
 
-LOG = logging.getLogger(__name__)
-MOST_PUBLISHERS = 64
-"""Sessions at a time; if another source needs one, the session that has been idle for longest ends."""
-_MOST_REMEMBERED = 1_000
-
-
 @dataclass(slots=True, eq=False)
 class _Session:
     publisher: Publisher
     in_turn: Lock = field(default_factory=Lock)
-    """A publisher is offered frames by one thread at a time."""
+    """Only one thread at a time may offer frames to a publisher."""
     ended: bool = False
 
 
 class Publishers:
-    """Opens a session for each source on demand. All methods may be called from several threads.
+    """One publisher for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
 
-    The sources are finite: offering waits while Kafka or the store is away, and nothing is dropped.
+    The sources are finite: `offer` waits while Kafka or the store is away, and nothing is dropped.
     """
 
     def __init__(
@@ -151,14 +149,14 @@ class Publishers:
         board: Board | None = None,
         most: int = MOST_PUBLISHERS,
     ) -> None:
-        """Prepares; the first frame of a source opens its session.
+        """Opens nothing yet: the first frame of a source opens its session.
 
         Args:
             settings: Store and topic.
-            options: How to publish.
+            options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            board: Told what happens to each source.
-            most: Sessions at a time.
+            board: Records what happens to each source.
+            most: How many sessions may be open.
         """
         self._settings = settings
         self._options = options or PublishOptions()
@@ -171,11 +169,11 @@ class Publishers:
         self._closed = False
 
     def offer(self, source: str, captured: Captured) -> None:
-        """Takes what a source yielded. Waits while the queue of that source is full.
+        """Takes an item of a source. Waits while the queue of that source is full.
 
         Raises:
-            TransientError: Kafka does not answer and the source has no session yet, or all sessions are being ended.
-            ImgpipelineError: The session of the source has failed; the next call opens another one.
+            TransientError: Kafka does not answer and the source has no session yet, or the sessions are being closed.
+            ImgpipelineError: The session of the source has failed; the next call opens a new one.
         """
         while True:
             session = self._session_of(source)
@@ -189,7 +187,7 @@ class Publishers:
                 raise
 
     def offer_all(self, captured: Captured) -> None:
-        """Offers the same item to every source that has a session; sessions that have failed are skipped."""
+        """Offers an item to every open session; sessions that have failed are skipped."""
         with self._lock:
             sources = list(self._open)
         for source in sources:
@@ -199,25 +197,25 @@ class Publishers:
                 LOG.warning("%s: %s", source, error)
 
     def check(self) -> None:
-        """Raises the error of a session that has failed, if there is one."""
+        """Raises the error of a failed session, if there is one."""
         for session in list(self._open.values()):
             if session.publisher.error:
                 raise session.publisher.error
 
     def totals(self) -> list[tuple[str, Totals]]:
-        """Returns source and accounting of the open sessions and of the last ones that have ended."""
+        """Returns source and accounting of each open session, and of the last sessions that ended."""
         with self._lock:
             return [*self._ended, *((source, session.publisher.totals()) for source, session in self._open.items())]
 
     def close(self, reason: str, *, drain_s: float | None = None) -> None:
-        """Ends all sessions; what waits is published first.
+        """Publishes what still waits, and ends all sessions.
 
         Args:
             reason: Why, for the notices.
-            drain_s: How long to wait for store and Kafka; None: for as long as it takes.
+            drain_s: How long to wait for store and Kafka; None: without limit.
 
         Raises:
-            ImgpipelineError: A session has failed; the others have ended before.
+            ImgpipelineError: A session has failed; all others have been closed.
         """
         failed: ImgpipelineError | None = None
         with self._lock:
@@ -231,7 +229,7 @@ class Publishers:
             raise failed
 
     def abort(self) -> None:
-        """Stops waiting for store and Kafka: what is not announced yet is dropped."""
+        """Stops waiting for store and Kafka, and drops the frames that are not announced yet."""
         for session in list(self._open.values()):
             session.publisher.abort()
 
@@ -243,7 +241,7 @@ class Publishers:
     def _session_of(self, source: str) -> _Session:
         with self._lock:
             if self._closed:
-                raise TransientError("The sessions of all sources are being ended.", next_step="send it again later")
+                raise TransientError("All sessions are being closed.", next_step="send the frame again later")
             if source not in self._open:
                 while len(self._open) >= self._most:
                     self._end_one()
@@ -252,7 +250,7 @@ class Publishers:
             return self._open[source]
 
     def _end_one(self) -> None:
-        """Ends the session that had no frame for longest; one with frames on their way only if all have some."""
+        """Ends the session that has been idle for longest, if possible one without frames in flight."""
         idle = (source for source, session in self._open.items() if not session.publisher.totals().in_flight)
         source = next(idle, None) or next(iter(self._open))
         try:

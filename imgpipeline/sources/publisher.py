@@ -1,4 +1,4 @@
-"""Publishes the frames of one source: stores each image, announces it, and accounts for it in the ledger's topic.
+"""Publishes the frames of one source: stores each image, announces it, and accounts for it in notices.
 
     offer ──► waiting ──► storing (several at a time) ──► announcing (in order, in batches) ──► settled
 
@@ -38,12 +38,12 @@ _BATCH = 500
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _SLOW_SEND_S = 2.0
-"""Kafka counts as away after this long without an answer."""
+"""Kafka counts as away when it has not answered for this long."""
 Result = TypeVar("Result")
 
 
 class Publisher:
-    """Publishes one source in one session; `offer` is called by one thread, everything else by any."""
+    """Publishes one source in one session. Only one thread may call `offer`; any thread may call the other methods."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Publisher:
         clock: Clock = utc_now,
         watch: SourceWatch | None = None,
     ) -> None:
-        """Opens a session: connects to Kafka, and takes over a live source from an older publisher.
+        """Opens a session: connects to Kafka, and takes a live source over from an older publisher.
 
         Args:
             settings: Store and topic.
@@ -64,8 +64,8 @@ class Publisher:
             kind: Whether it waits or drops.
             options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            clock: Tells the time.
-            watch: Told what happens to the source.
+            clock: Returns the current time.
+            watch: Records what happens to the source.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -103,7 +103,7 @@ class Publisher:
 
     @property
     def session(self) -> str:
-        """The name of the session."""
+        """Id of the session."""
         return self._accounts.session
 
     @property
@@ -152,11 +152,11 @@ class Publisher:
 
         Args:
             reason: Why the session ends, for the notice.
-            drain_s: How long to wait for store and Kafka; None: for a live source as its options say, otherwise for
-                as long as it takes.
+            drain_s: How long to wait for store and Kafka; None: as the options say for a live source, without limit
+                for a finite one.
 
         Raises:
-            ImgpipelineError: The session has failed; what was not announced is counted as dropped.
+            ImgpipelineError: The session has failed; frames that were not announced count as dropped.
         """
         if drain_s is None and self.kind is SourceKind.LIVE:
             drain_s = self._options.drain_s
@@ -173,7 +173,7 @@ class Publisher:
         return self.totals()
 
     def abort(self) -> None:
-        """Stops waiting for store and Kafka: what is not announced yet is dropped."""
+        """Stops waiting for store and Kafka, and drops the frames that are not announced yet."""
         self._stop.set()
         with self._lock:
             self._has_room.notify_all()
@@ -200,7 +200,7 @@ class Publisher:
             self._settle(old, Settled.DROPPED, f"{self.blocked}_away" if self.blocked else "queue")
 
     def _booked(self, at: datetime, received: datetime | None = None) -> datetime:
-        """Returns the time for the accounts: that of receipt if detection runs would refuse the frame's own."""
+        """Returns the time that a frame has in the accounts: the time of receipt if runs would refuse its own."""
         now = received or self._clock()
         return at if self._settings.accepts_time(at, now) else now
 
@@ -209,7 +209,7 @@ class Publisher:
         self._note(NoticeKind.STARTED, at, None)
 
     def _submit_waiting(self) -> None:
-        """Hands waiting frames to the pool, also while others are announced; no more than the queue may hold."""
+        """Hands waiting frames to the pool, up to the limits of the queue; called while others are announced, too."""
         while self._waiting and self._can_submit(self._waiting[0]):
             entry = self._waiting.pop()
             entry.before, self._last_prepared = self._last_prepared, entry.prepared
@@ -276,7 +276,7 @@ class Publisher:
             return ready
 
     def _wake_announcer(self) -> None:
-        """Wakes the announcing thread only if it has something to do: each wake costs as much as a frame."""
+        """Wakes the announcing thread only if it has something to do, because waking costs as much as a frame."""
         if self._can_announce():
             self._has_work.notify()
         if self._is_crowded():
@@ -349,7 +349,7 @@ class Publisher:
                 self._crowded.wait_for(lambda: self._stop.is_set() or self._is_crowded(), self._options.commit_s)
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
-        """Retries an action that fails for a while. A live source gives up on an image, never on announcing."""
+        """Retries an action while store or Kafka is away. Live sources give up on an image, never on announcing."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -383,7 +383,7 @@ class Publisher:
         self._send([*self._placed(self._accounts.take_notices()), end])
 
     def _placed(self, accounts: list[Notice]) -> list[Notice]:
-        """Adds the offsets before which the counted frames lie, if accounts have their own topic."""
+        """Adds the end offsets of the frames' topic to accounts that are sent to a topic of notices."""
         topic = self._settings.kafka_topic
         if self._settings.notices_topic == topic:
             return accounts

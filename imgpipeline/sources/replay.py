@@ -1,8 +1,7 @@
-"""Announces dead letters again.
+"""Announces dead letters again: sends their records unchanged, with the headers `replay_of` and `replay_timestamp_ms`.
 
-Sends their records with value, key and headers unchanged, plus the headers `replay_of` and `replay_timestamp_ms`. A
-dead letter stays in the ledger, and one that cannot be announced is reported with the reason. No frame counts twice,
-because it keeps the identity that it would have had. `ledger.dead_letters` finds dead letters.
+The dead letter stays in the ledger. The frame has the identity that the first record would have given it, so it never
+counts twice. A dead letter that cannot be announced is reported with the reason.
 """
 
 import base64
@@ -23,7 +22,7 @@ from imgpipeline.contracts.records import (
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end
 from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_list
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, read_letters
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, Wanted, read_letters
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.announce import Announcer
@@ -34,34 +33,31 @@ from imgpipeline.stream.log import read_log
 _POLL_S = 0.5
 _IDLE_POLLS = 60
 
-Progress = Callable[[int, int], None]
-"""Called with the amount done and the total (0 if it is not known)."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """What a replay would announce."""
+    """What a replay will announce, and what it will not."""
 
     chosen: tuple[BuriedRecord, ...]
     """The dead letters to announce again, the earliest first."""
     resolved: int
     """Matching dead letters that have become frames."""
     under_way: int
-    """Matching dead letters that were announced again; no run has reached their new records yet."""
+    """Matching dead letters that were announced again, but no run has processed their new records yet."""
     crashed: int
-    """Matching dead letters that crashed the process; they are replayed only if their code is named."""
+    """Matching dead letters that crashed the process. They are replayed only if their code is named."""
     imported: int
-    """Matching dead letters that are rows of imports: Kafka has no record of them."""
+    """Matching dead letters that are rows of imports, for which Kafka has no records."""
     chains: Mapping[Partition, ChainId]
-    """The present chain of each partition of the topics."""
+    """The current chain of each partition of the topics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A dead letter that could not be announced again; it stays as it is."""
+    """A dead letter that could not be announced again. It does not change."""
 
     record: RecordReference
-    """Which one."""
+    """Which dead letter."""
     reason: str
     """Why."""
 
@@ -89,11 +85,11 @@ def plan_replay(
         settings: Broker and topic.
         store: The object store.
         wanted: Which dead letters.
-        again: Include those that became frames or are under way.
+        again: Include dead letters that became frames or are under way.
         progress: Called with the offsets read.
 
     Returns:
-        The plan. If a record failed several times, only its last dead letter is in it.
+        The plan. If a record failed several times, the plan has only its last dead letter.
 
     Raises:
         ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
@@ -114,7 +110,7 @@ def plan_replay(
     is_open = [buried for buried in found if buried.state is LetterState.OPEN]
     idle = [buried for buried in is_open if trail.root(buried.reference) not in waiting]
     chosen = [buried for buried in found if buried.became not in there] if again else idle
-    # Each of them ends several runs before it is a dead letter again.
+    # Each of these records ends several runs before it becomes a dead letter again.
     safe = [b for b in chosen if wanted.code is not None or b.letter.code is not DeadLetterCode.PROCESS_CRASHED]
     return ReplayPlan(
         chosen=tuple(sorted(safe, key=lambda buried: buried.reference)),
@@ -133,48 +129,48 @@ def _read_backlog(
     ends: Mapping[ChainId, int],
     progress: Progress | None,
 ) -> set[RecordReference]:
-    """Returns the dead letters that are announced again by records after the ends, which no run has reached yet."""
+    """Returns the dead letters that records after the ends announce again; no run has processed these records yet."""
     positions = {log.at: max(log.log_start, ends.get(chains[log.at], 0)) for log in logs}
-    behind = {log.at: log.log_end for log in logs if positions[log.at] < log.log_end}
-    begins = {number: positions[number] for number in behind}
+    targets = {log.at: log.log_end for log in logs if positions[log.at] < log.log_end}
+    begins = {at: positions[at] for at in targets}
     found: set[RecordReference] = set()
-    if not behind:
+    if not targets:
         return found
     with open_consumer(settings, **FETCH_OPTIONS) as consumer:
         fetcher, idle = LaneFetcher(consumer, settings, begins), 0
-        while any(positions[number] < end for number, end in behind.items()):
+        while any(positions[at] < end for at, end in targets.items()):
             steps = fetcher.poll(_POLL_S)
             idle = 0 if steps else idle + 1
             if idle > _IDLE_POLLS:
-                raise TransientError("The broker does not send the records after the end of the ledger.")
+                raise TransientError("The broker does not deliver the records after the end of the ledger.")
             for step in steps:
                 positions[step.at] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
                 if isinstance(step, KafkaRecord) and step.replay_of:
                     meant = resolve_reference(step.replay_of, chains[step.at])
                     found |= {meant} if meant else set()
             if progress:
-                read = sum(min(positions[n], end) - begins[n] for n, end in behind.items())
-                progress(read, sum(end - begins[n] for n, end in behind.items()))
+                read = sum(min(positions[at], end) - begins[at] for at, end in targets.items())
+                progress(read, sum(end - begins[at] for at, end in targets.items()))
     return found
 
 
 def replay(
     settings: Settings, store: ObjectStore, plan: ReplayPlan, *, progress: Progress | None = None
 ) -> ReplayResult:
-    """Announces what a plan has chosen.
+    """Announces the dead letters that a plan has chosen.
 
     Args:
         settings: Broker and topic.
         store: The object store.
         plan: What to announce.
-        progress: Called with the number of records handled.
+        progress: Called with the number of records handled and the total.
 
     Returns:
-        What was done; everything that was announced is acknowledged.
+        The result; Kafka has acknowledged every announced record.
 
     Raises:
         LedgerError: A segment cannot be read.
-        TransientError: Store or broker do not answer. Records announced until then are under way: call again.
+        TransientError: Store or broker do not answer. Records announced before that are under way; call again.
         ConfigurationError: A setting keeps the broker from answering.
     """
     refused: list[Refusal] = []
@@ -211,16 +207,16 @@ class Original:
 def read_original(
     settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[Partition, ChainId]]
 ) -> Original:
-    """Returns the record of a dead letter: as it was kept, else from Kafka.
+    """Returns the record of a dead letter, from the dead letter or, if it is too large for that, from Kafka.
 
     Args:
         settings: Broker and topic.
         at: The offset of the record.
         letter: Its dead letter, with value and headers.
-        present: Answers the present chain of each partition (`present_chains`), where Kafka has to be asked.
+        present: Returns the current chain of each partition (`present_chains`); called only before Kafka is read.
 
     Raises:
-        NoRecordError: It has no value, or it was not kept and is gone from Kafka.
+        NoRecordError: The record has no value, or neither the dead letter nor Kafka has it.
         TransientError: The broker does not answer.
         ConfigurationError: A setting keeps the broker from answering.
     """
@@ -246,7 +242,7 @@ def read_original(
 
 
 def present_chains(settings: Settings, store: ObjectStore) -> dict[Partition, ChainId]:
-    """Returns the present chain of each partition of the topics; errors as `plan_replay`."""
+    """Returns the current chain of each partition of the topics; errors as `plan_replay`."""
     return {log.at: find_current_end(store, log.chain).chain for log in read_log(settings)}
 
 
@@ -262,7 +258,7 @@ def _headers(at: RecordReference, letter: DeadLetter, carried_by: Sequence[Chain
 
 
 def _check_size(settings: Settings, original: Original, headers: Sequence[tuple[str, bytes]]) -> None:
-    """Refuses a record that the pipeline or the producer would reject as too large; overhead is below 1 kB."""
+    """Refuses a record that the pipeline or the producer would reject as too large; the overhead is below 1 kB."""
     size_bytes = (
         len(original.value) + len(original.key or b"") + sum(len(name) + len(text) for name, text in headers) + 1024
     )

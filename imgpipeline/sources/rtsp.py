@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 _EXAMPLE = "rtsp://camera.local:554/stream1"
 _PROBE_S = 6.0
 _SETTLE_S = 1.0
-"""The first frames come in a burst: those that FFmpeg read to find out what the stream is."""
+"""The first frames arrive in a burst, because FFmpeg reads ahead to analyse the stream."""
 _PROBE_LIMIT_S = 18.0
 
 
@@ -38,9 +38,9 @@ class RtspAddress:
     """Where a camera streams."""
 
     shown: str
-    """Scheme, host, port and path: what may be logged and shown."""
+    """Scheme, host, port and path, which may be logged and shown."""
     secret: str = field(repr=False)
-    """The whole URL with user, password and query; only the process that reads the camera gets it."""
+    """The whole URL with user, password and query. Only the process that reads the camera gets it."""
 
     @property
     def path(self) -> str:
@@ -122,23 +122,23 @@ class RtspTiming:
     open_timeout_s: float = 10.0
     """How long connecting may take."""
     read_timeout_s: float = 5.0
-    """How long the camera may be silent before the connection is given up."""
+    """How long the camera may be silent before the connection is closed."""
     first_pause_s: float = 1.0
     """Pause before the first attempt to reconnect; each further one doubles it."""
     longest_pause_s: float = 60.0
     """The longest pause between two attempts."""
     queue_frames: int = 16
-    """Frames that may wait in the camera's process while this one is slow; beyond that the oldest are dropped."""
+    """Frames that may wait in the camera's process while this one is slow; then the oldest are dropped."""
     clock_limit_s: float = 5.0
-    """If the camera's clock is off by more than this, a notice and each frame say so."""
+    """If the camera's clock is off by more than this, a notice and each frame report it."""
 
 
 @dataclass(slots=True)
 class RtspState:
-    """How a camera is read at the moment; written by the thread that captures."""
+    """The current state of a camera; written by the thread that captures."""
 
     online: bool = False
-    """Whether frames come."""
+    """Whether frames arrive."""
     reason: str = ""
     """Why it is offline."""
     codec: str = ""
@@ -148,15 +148,15 @@ class RtspState:
     clock: ClockSource | None = None
     """Which clock the last frame had."""
     clock_offset_s: float | None = None
-    """How far the camera's clock is ahead of this machine's; negative: behind. Includes the frame's transmission."""
+    """Camera's clock minus this machine's; includes the transmission time of the frame."""
     attempts: int = 0
     """Connection attempts so far."""
     pid: int | None = None
-    """The process that reads it."""
+    """Id of the process that reads it."""
 
 
 class RtspSource:
-    """A camera; a source of `publish`."""
+    """A camera."""
 
     kind = SourceKind.LIVE
 
@@ -172,17 +172,17 @@ class RtspSource:
         clock: Clock = utc_now,
         rng: random.Random | None = None,
     ) -> None:
-        """Names a camera; nothing is opened yet.
+        """Opens nothing yet.
 
         Args:
             name: The source.
-            url: Where it streams; a user and password in it are used and shown nowhere.
+            url: Where it streams. User and password in it are used, but never shown.
             credentials: `user:password`, instead of those in the URL.
-            fps: Frames a second at most; others are gated with the reason `frame_rate`. None: all.
+            fps: Most frames per second; further frames are gated with the reason `frame_rate`. None: no limit.
             stall_s: The process that reads the camera is killed after this long without a frame.
             timing: Limits and pauses; None: the defaults.
-            clock: Tells the time.
-            rng: Spreads the attempts to reconnect of many cameras.
+            clock: Returns the current time.
+            rng: Spreads the reconnection attempts of many cameras.
 
         Raises:
             UsageError: The URL is not an RTSP URL.
@@ -200,7 +200,7 @@ class RtspSource:
         self._said_offset_s = 0.0
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields frames until `stop` is set, and connects again whenever the camera fails.
+        """Yields frames until `stop` is set, and reconnects whenever the camera fails.
 
         A frame whose clock is off by more than the limit has the attribute `clock_offset_s`.
         """
@@ -277,13 +277,13 @@ class RtspSource:
 
 
 def pause_s(failures: int, timing: RtspTiming, rng: random.Random) -> float:
-    """Returns how long to wait after this many failures in a row: doubling, spread over its upper half."""
+    """Returns the pause after this many failures in a row: it doubles, and is a random part of its upper half."""
     longest = min(timing.first_pause_s * 2.0 ** min(failures - 1, 30), timing.longest_pause_s)
     return longest * rng.uniform(0.5, 1.0)
 
 
 def _time(unix_s: float | None) -> datetime | None:
-    """Returns a time of the camera; None if there is none, or if it is outside the range of dates."""
+    """Returns a time of the camera; None if there is none, or if no date can represent it."""
     try:
         return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
     except (OverflowError, ValueError, OSError):
@@ -295,7 +295,7 @@ class Probe:
     """What a camera sends."""
 
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     codec: str
     """Name of its video codec."""
     size: str
@@ -303,7 +303,7 @@ class Probe:
     clock: str
     """`rtcp`: the camera's own; `receiver`: it sends no RTCP sender reports."""
     clock_offset_s: float | None
-    """How far its clock is ahead of this machine's; None if it sends none."""
+    """How far its clock is ahead of this machine's; None if it sends no reports."""
 
     def __str__(self) -> str:
         clock = "times of arrival, because it sends no RTCP reports"
@@ -313,7 +313,7 @@ class Probe:
 
 
 def probe(url: str, credentials: str | None = None, *, watch_s: float = _PROBE_S) -> Probe:
-    """Reads a camera for `watch_s` seconds after its first frame.
+    """Tests a camera without storing anything: reads it for `watch_s` seconds after its first frame.
 
     Raises:
         UsageError: The URL is not an RTSP URL.
@@ -339,7 +339,7 @@ def probe(url: str, credentials: str | None = None, *, watch_s: float = _PROBE_S
     if len(steady) < 2:
         raise TransientError(
             f"{camera.address.shown}: {reason}.",
-            next_step="check address, path, user and password of the camera, and whether a player can show it",
+            next_step="check address, path, user and password of the camera, and whether a video player can show it",
         )
     now = camera.now
     fps = (len(steady) - 1) / (steady[-1] - steady[0])

@@ -1,8 +1,8 @@
 """The process that reads one camera: `python -m imgpipeline.sources.rtsp_child`, started by `rtsp`.
 
-Native decoders hang and crash, so each camera has its own process. It gets the URL through stdin, never as an
-argument, sends frames through stdout, and ends when stdin is closed. If its parent is slow, the oldest waiting frame is
-dropped and counted.
+Native decoders can hang and crash, so each camera has its own process. The process gets the URL through stdin, because
+others can see arguments, sends frames through stdout, and ends when stdin is closed. If its parent is slow, the oldest
+waiting frame is dropped and counted.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ _CAUSES: dict[type[BaseException], str] = {
 
 
 class Outbox:
-    """A bounded queue of frames for the parent; if it is full, the oldest frame is dropped and counted."""
+    """A bounded queue of messages to the parent; if it is full, the oldest frame is dropped and counted."""
 
     def __init__(self, descriptor: int, frames: int) -> None:
         self._descriptor, self._limit = descriptor, frames
@@ -71,7 +71,7 @@ class Outbox:
             self._lost[reason, how] += 1
 
     def close(self) -> None:
-        """Sends what waits, for a limited time."""
+        """Sends the waiting messages, for a limited time."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -97,16 +97,16 @@ class Outbox:
 
 
 class RatePicker:
-    """Chooses at most `fps` frames a second, evenly spaced on average; all frames if there is no limit."""
+    """Chooses at most `fps` frames per second, evenly spaced on average; all frames if there is no limit."""
 
     def __init__(self, fps: float | None) -> None:
         self._period_s = 1 / fps if fps else 0.0
         self._due_s: float | None = None
 
     def takes(self, at_s: float) -> bool:
-        """Whether the frame at this time of the stream is one of them; the count restarts if the time jumps."""
+        """Returns whether to take the frame at this time of the stream; starts over if the time jumps."""
         period_s = self._period_s
-        if not period_s:  # also a frame whose time is before that of the one before it
+        if not period_s:
             return True
         if self._due_s is None or abs(at_s - self._due_s) > 10 + period_s:
             self._due_s = at_s
@@ -117,7 +117,7 @@ class RatePicker:
 
 
 def main() -> int:
-    """Reads the camera that stdin names until it fails or stdin ends; returns the exit status."""
+    """Reads the camera that stdin names, until the camera fails or stdin ends; returns the exit status."""
     _end_with_parent()
     descriptor = os.dup(1)
     os.dup2(2, 1)  # native code prints to stdout, which must hold messages only
@@ -138,7 +138,7 @@ def main() -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """Returns what went wrong, without the URL that FFmpeg puts into its messages."""
+    """Returns what went wrong, without the URL that FFmpeg includes in its messages."""
     for kind, cause in _CAUSES.items():
         if isinstance(error, kind):
             return cause
@@ -172,25 +172,25 @@ def _read_camera(plan: dict[str, Any], outbox: Outbox, stop: threading.Event) ->
 
 
 class SenderClock:
-    """The camera's clock, by its RTCP sender reports: FFmpeg attaches their time to each packet as `prft`."""
+    """The camera's clock, from its RTCP sender reports. FFmpeg attaches their time to each packet as `prft`."""
 
     def __init__(self) -> None:
         self._start: float | None = None
 
     def hear(self, packet: "av.Packet[av.VideoStream]") -> None:
-        """Takes the time of a packet, if it has one (struct AVProducerReferenceTime: microseconds since 1970)."""
+        """Reads the time of a packet, if it has one (struct AVProducerReferenceTime: microseconds since 1970)."""
         if packet.pts is None or packet.time_base is None or not packet.has_sidedata("prft"):
             return
         wall_us = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))[0]
         self._start = wall_us / 1e6 - float(packet.pts * packet.time_base)
 
     def time_of(self, stream_s: float | None) -> float | None:
-        """Returns when the camera took the frame at this time of the stream, in Unix seconds; None: not known."""
+        """Returns when the camera took the frame at this time of the stream, in Unix seconds; None: unknown."""
         return None if self._start is None or stream_s is None else self._start + stream_s
 
 
 Picture = tuple[float | None, av.VideoFrame | None, bytes]
-"""Time of the stream in seconds; decoded frame, or None and the bytes of a JPEG."""
+"""Time of the stream in seconds; decoded frame, or None; bytes of a JPEG if there is no decoded frame."""
 
 
 def _frames_of(packet: "av.Packet[av.VideoStream]", codec: str, outbox: Outbox) -> Iterator[Picture]:
@@ -234,7 +234,7 @@ def _send_frame(picture: Picture, clock: SenderClock, received: float, picker: R
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    """Stops when the parent closes stdin, which it also does by dying."""
+    """Stops when the parent closes stdin or dies."""
     while sys.stdin.buffer.read(4096):
         pass
     stop.set()
@@ -243,7 +243,7 @@ def _watch_stdin(stop: threading.Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """Asks Linux to kill this process with its parent: native code that hangs does not see that stdin has ended."""
+    """Asks Linux to kill this process with its parent: hanging native code does not notice a closed stdin."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 

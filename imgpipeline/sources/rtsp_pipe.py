@@ -1,6 +1,6 @@
-"""The pipe between the process that reads a camera and its parent: messages of a JSON header and bytes.
+"""Starts the process that reads a camera, and exchanges messages with it: a JSON header and bytes.
 
-Imports only the standard library, because every camera's process loads it.
+This module imports only the standard library, because every camera's process loads it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ Message = tuple[dict[str, Any], bytes]
 
 
 def write_message(descriptor: int, header: dict[str, Any], payload: bytes = b"") -> None:
-    """Writes one message, and waits while the pipe is full.
+    """Writes one message; waits while the pipe is full.
 
     Raises:
         OSError: The other end of the pipe is closed.
@@ -39,7 +39,7 @@ def write_message(descriptor: int, header: dict[str, Any], payload: bytes = b"")
 
 
 class MessageReader:
-    """Reads messages from a pipe with a limit for each wait."""
+    """Reads messages from a pipe, with a limit on each wait."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -50,7 +50,7 @@ class MessageReader:
         """Whether the other side has closed the pipe."""
 
     def read(self, limit_s: float) -> Iterator[Message]:
-        """Yields the messages that are there, or that come within `limit_s`; none if none came or the pipe ended."""
+        """Yields the available messages, or waits up to `limit_s` for the next ones."""
         deadline = monotonic() + limit_s
         while not self.ended:
             found = self._take()
@@ -85,8 +85,8 @@ class CameraProcess:
         """Starts nothing yet.
 
         Args:
-            plan: What `rtsp_child` gets: name, url, fps, timeouts and queue.
-            stall_s: How long it may deliver no frame.
+            plan: The options of `rtsp_child`: name, url, fps, timeouts and queue.
+            stall_s: Longest time without a frame.
         """
         self._plan = plan
         self._stall_s = stall_s
@@ -122,7 +122,7 @@ class CameraProcess:
             self._process.stdout.close()
 
     def read(self, stop: Event) -> Iterator[tuple[dict[str, Any], bytes] | str]:
-        """Yields messages and finally the reason for the end; after `stop`, what the process still holds."""
+        """Yields messages, after `stop` also those still in the process, and finally why the process ended."""
         if self._process.stdout is None:
             raise RuntimeError("the process has no pipe")
         reader = MessageReader(self._process.stdout.fileno())
@@ -158,5 +158,5 @@ class CameraProcess:
 
 
 def _is_alive(header: dict[str, Any]) -> bool:
-    """Whether a message shows that the camera delivers frames; frames that cannot be decoded do not."""
+    """Returns whether a message shows that the camera delivers frames that can be decoded."""
     return bool(header["kind"] != "lost" or header["how"] != "failed")

@@ -1,7 +1,6 @@
-"""Numbered images as one source: `img1/000001.jpg` with a `seqinfo.ini` (MOT), `sequences/NAME/0000001.jpg` (VisDrone).
+"""Numbered images as a source: `img1/000001.jpg` with a `seqinfo.ini` (MOT), `sequences/NAME/0000001.jpg` (VisDrone).
 
-The number in a file's name is the number of its frame, and gives its time by the frame rate. Encoded bytes pass
-through unchanged.
+The number in a file name is the frame number; with the frame rate it also gives the time. Images are stored unchanged.
 """
 
 import configparser
@@ -16,14 +15,14 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, checked_source, read_image
+from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, read_image
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
+from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
-"""Frames a second of a sequence without a rate."""
+"""Frames per second of a sequence without a rate."""
 _INFO = "seqinfo.ini"
 
 
@@ -32,11 +31,11 @@ class SequenceInfo:
     """What a folder says about its sequence."""
 
     folder: Path
-    """Where the images lie."""
+    """The folder with the images."""
     name: str
-    """Its name: of `seqinfo.ini`, otherwise of the folder."""
+    """Name in `seqinfo.ini`, otherwise of the folder."""
     rate: float
-    """Frames a second."""
+    """Frames per second."""
     is_rate_known: bool
     """Whether the rate is from `seqinfo.ini`."""
 
@@ -105,7 +104,7 @@ class SequenceSource:
             settings: Limit of the image size, and time zone of EXIF times.
             path: The folder of the images, or the one above with `seqinfo.ini`.
             name: Source of the frames; None: the sequence's own name.
-            rate: Frames a second; None: that of `seqinfo.ini`, otherwise 25.
+            rate: Frames per second; None: the rate in `seqinfo.ini`, otherwise 25.
             start: Time of the first image; None: its EXIF time, otherwise its modification time.
 
         Raises:
@@ -150,7 +149,7 @@ class SequenceSource:
         return datetime.fromtimestamp(self.files[0].path.stat().st_mtime, UTC)
 
     def _find(self) -> list[FileToRead]:
-        """Returns the numbered images by number; of several with one number the first by name."""
+        """Returns the numbered images in order; of several with the same number, the first by name."""
         found: dict[int, FileToRead] = {}
         for path in sorted(self.info.folder.iterdir()) if self.info.folder.is_dir() else []:
             digits = re.search(r"(\d+)\D*$", path.stem)
@@ -184,7 +183,7 @@ class SequenceIngest:
     failed: int
     """Files that are not images, or could not be stored."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     is_fps_known: bool
     """Whether the rate was given, or read from `seqinfo.ini`."""
     first_time: datetime

@@ -1,4 +1,4 @@
-"""The stored images of a day as sources: their frames are announced again, for example in another topic."""
+"""The stored frames of a day as sources, to announce them again, for example in another topic."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -13,7 +13,7 @@ from imgpipeline.sources.storing import NOT_STORED
 
 
 class StoredFrames:
-    """The stored images of one source and day, in the order of their times, under their own names."""
+    """The stored frames of one source and day, ordered by time; each keeps its identity."""
 
     kind = SourceKind.FINITE
 
@@ -31,15 +31,15 @@ class StoredFrames:
 
 
 def find_stored_frames(store: ObjectStore, day: date, source: str | None = None) -> tuple[list[StoredFrames], int]:
-    """Finds the frames of a day in the ledger; one that was announced several times is found once.
+    """Finds the frames of a day in the ledger. A frame that was announced several times is found once.
 
     Args:
         store: The object store.
         day: UTC day of the frames' own times.
-        source: Only this source; None: all of them.
+        source: Only this source; None: all sources.
 
     Returns:
-        The sources by name, and how many frames have no stored image.
+        The sources, sorted by name, and the number of frames without a stored image.
 
     Raises:
         LedgerError: A segment cannot be read.

@@ -1,7 +1,7 @@
-"""Runs many sources side by side: restarts what fails, follows changes of `sources.toml`, stops gracefully.
+"""Runs all sources of `sources.toml`: restarts those that fail, follows changes of the file, and stops gracefully.
 
-Each source has its own thread, and each camera, whose capture can hang or crash, its own process. So a source that
-fails does not affect the others.
+Each source has its own thread. Each camera also has its own process, because capturing can hang or crash. So a source
+that fails does not affect the others.
 """
 
 import logging
@@ -27,12 +27,12 @@ LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _HEALTHY_S = 60.0
-"""A source that ran this long before it failed starts again with the first pause."""
+"""A source that ran for this long before it failed restarts after the first pause."""
 
 Run = Callable[[threading.Event], None]
-"""Publishes one source until it ends or the event is set; raises what made it fail."""
+"""Publishes one source until it ends or the event is set; raises the error that made it fail."""
 Build = Callable[[AnyConfig, Board], Run]
-"""Prepares a source to run; errors as `Run`."""
+"""Prepares a source to run."""
 ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, threading.Event, Board], None]
 """Serves an HTTP source until the event is set."""
 
@@ -106,11 +106,11 @@ class Supervisor:
         Args:
             path: `sources.toml`.
             build: Prepares a source to run.
-            board: Shows what the sources do.
+            board: Records what happens to each source.
             rescan_s: Seconds between two checks of the file for changes.
 
         Raises:
-            ConfigurationError: The file is wrong.
+            ConfigurationError: The file is not valid.
         """
         self._path = path
         self._build = build
@@ -121,14 +121,14 @@ class Supervisor:
         self._workers: dict[str, _Worker] = {}
 
     def run(self, stop: threading.Event, *, grace_s: float = 40.0) -> None:
-        """Runs until `stop` is set, or until every source has ended; then waits for what is in flight.
+        """Runs until `stop` is set or every source has ended, then waits for frames in flight.
 
-        A changed file restarts only the sources whose entries changed. A wrong file is refused as a whole, and all
-        sources continue as they were.
+        A changed file restarts only the sources whose entries changed. A file that is not valid is refused as a whole,
+        and all sources continue unchanged.
 
         Args:
             stop: Ends all sources gracefully.
-            grace_s: How long to wait for them at most.
+            grace_s: Longest wait for frames in flight.
         """
         self._apply()
         while not stop.wait(self._rescan_s) and (not self._workers or self._is_running()):
@@ -144,7 +144,7 @@ class Supervisor:
         try:
             self._wanted = load_sources(self._path)
         except ImgpipelineError as error:
-            LOG.error("the changed file is not used: %s", error)  # noqa: TRY400 - a stack adds nothing
+            LOG.error("the changed file is refused: %s", error)  # noqa: TRY400 - a stack adds nothing
             return
         self._apply()
 

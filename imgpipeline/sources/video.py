@@ -1,7 +1,7 @@
 """A video file as a source: its frames are stored as JPEG and announced with their own times.
 
-A frame is named by source, time and number in the video, so that the same video ingested again announces the same
-frames. Its image's key holds time and content, so that another video of the same name never replaces an image.
+Source, time and number in the video identify a frame, so ingesting the same video again counts nothing twice. The
+image's key contains time and content, so another video of the same name never replaces an image.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,9 +13,16 @@ from threading import Event
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import checked_source
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.protocol import (
+    Captured,
+    CapturedFrame,
+    Lost,
+    Settled,
+    SourceKind,
+    StatusChange,
+    checked_source,
+)
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.storing import ImageStore
 from imgpipeline.sources.video_frames import FrameChoice, Unreadable, VideoFrame, read_frames, read_info
@@ -42,7 +49,7 @@ class VideoSource:
             name: Source of the frames.
             start: Time of the first frame; None: the creation time in the video, otherwise the file's modification
                 time.
-            choice: Which frames; by default all of them.
+            choice: Which frames; by default all.
             realtime: Yield frames at the pace of the video.
 
         Raises:
@@ -61,17 +68,17 @@ class VideoSource:
 
     @property
     def following(self) -> datetime:
-        """When a video starts that follows this one, after it was captured."""
+        """Start time of a video that follows this one; correct after this one was captured."""
         whole = self.start + timedelta(seconds=round(self.info.duration_s, 3))
         return max(whole, self.end + timedelta(milliseconds=1))
 
     @property
     def expected_frames(self) -> int | None:
-        """How many frames it will yield; None if that is not known."""
+        """How many frames it will yield; None: unknown."""
         return self._choice.of(self.info.frames).expected(self.info.rate)
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields the chosen frames; frames that cannot be read are lost, and a file that is cut off goes offline."""
+        """Yields the chosen frames. Unreadable frames are lost, and a file that is cut off goes offline at its end."""
         began = datetime.now(UTC)
         for read in read_frames(self.path, self._choice):
             if stop.is_set():
@@ -103,7 +110,7 @@ class VideoIngest:
     """What became of a video."""
 
     file: str
-    """The file."""
+    """Path of the file."""
     source: str
     """The source that its frames were announced under."""
     announced: int
@@ -132,17 +139,14 @@ def ingest_video(
     Args:
         settings: Store and topic.
         video: What to ingest.
-        store: Where to put the images; None: the one of the settings.
+        store: Where to put the images; None: the store of the settings.
         options: How to publish; None: the defaults.
-        stop: Ends it early.
+        stop: Ends the ingest early.
         progress: Called with the number of announced frames and the total (0 if it is not known).
 
-    Returns:
-        What became of it.
-
     Raises:
-        ConfigurationError: The video holds no frame, or a setting is wrong.
-        KeyboardInterrupt: Ctrl-C; `progress` has been told how many frames were announced.
+        ConfigurationError: The video has no frame, or a setting is wrong.
+        KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced frames.
         TransientError: The broker does not answer at the start.
     """
     total = video.expected_frames or 0

@@ -1,4 +1,4 @@
-"""Reads the frames of a video file with their times, and reports what could not be read."""
+"""Reads chosen frames of a video file with their times, and reports what could not be read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import ConfigurationError
 
 USUAL_RATE = 25.0
-"""Frames a second of a video without times and rate."""
+"""Frames per second of a video without times and rate."""
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
 class FrameChoice:
-    """Which frames are wanted; without a value all of them. The first one always is, unless `count` is reached."""
+    """Which frames of a video are wanted; by default all. The first frame always is."""
 
     every: int = 1
-    """Take every Nth frame, at least 1."""
+    """Every Nth frame, at least 1."""
     rate: float | None = None
-    """At most this many frames a second of the video; None: no limit."""
+    """At most this many frames per second of the video; None: no limit."""
     count: int | None = None
     """At most this many frames, spread evenly over the video; None: no limit."""
 
     def of(self, frames: int | None) -> "Chosen":
-        """Returns the choice for a video with this many frames (None: not known)."""
+        """Returns the choice for a video with this many frames (None: unknown)."""
         spread = max(round(frames / self.count), 1) if self.count and frames else 1
         return Chosen(self, frames, max(self.every, spread))
 
 
 class Chosen:
-    """The choice for one video; it remembers what it has taken."""
+    """The choice for one video, which counts the frames taken so far."""
 
     def __init__(self, choice: FrameChoice, frames: int | None, every: int) -> None:
         """Starts at the beginning of a video."""
@@ -49,20 +49,20 @@ class Chosen:
         self._taken = 0
 
     def takes(self, number: int, offset_s: float) -> bool:
-        """Returns whether a frame is wanted; called once for each frame, in order."""
+        """Returns whether a frame is wanted. Call it once for each frame, in order."""
         if number % self._every or (self._choice.count is not None and self._taken >= self._choice.count):
             return False
         if self._choice.rate:
             if offset_s < self._next_s - 1e-6:
                 return False
-            # From when it was due, so that 10 of 25 frames a second are 10; from now on after a longer pause.
+            # Counting from the due time makes 10 of 25 frames per second exactly 10. After a longer pause, from now.
             period_s = 1 / self._choice.rate
             self._next_s = max(self._next_s + period_s, offset_s + period_s / 2) if self._taken else offset_s + period_s
         self._taken += 1
         return True
 
     def missing_after(self, read: int, promised: int) -> int:
-        """Returns how many wanted frames are missing of a video that promised more frames than were read."""
+        """Returns how many wanted frames are missing from a video that promised more frames than were read."""
         if read >= promised:
             return 0
         if self._choice.rate and read:
@@ -72,7 +72,7 @@ class Chosen:
         return missing if self._choice.count is None else min(missing, self._choice.count - self._taken)
 
     def expected(self, video_rate: float | None) -> int | None:
-        """Returns how many frames will be taken; None if that is not known."""
+        """Returns how many frames will be taken; None: unknown."""
         if not self._frames:
             return None
         wanted = -(-self._frames // self._every)
@@ -86,9 +86,9 @@ class VideoFrame:
     """One frame of a video."""
 
     number: int
-    """Number in the video, from 0, whether or not the frames before it were taken."""
+    """Number in the video, from 0; frames that were not taken count, too."""
     offset_s: float
-    """Seconds from the beginning of the video, by the container's timestamps."""
+    """Seconds since the start of the video, by the container's timestamps."""
     pixels: np.ndarray
     """uint8 [height, width, 3], BGR, upright."""
 
@@ -105,20 +105,20 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a container says about itself."""
+    """What the container says about the video."""
 
     frames: int | None
     """How many frames it should have; None if unknown."""
     rate: float | None
-    """Average frames a second; None if unknown."""
+    """Average frames per second; None if unknown."""
     created: datetime | None
-    """When it was made, UTC; None if unknown."""
+    """When it was recorded, UTC; None if unknown."""
     duration_s: float
     """How long it is; 0 if unknown."""
 
 
 def read_info(path: Path) -> VideoInfo:
-    """Reads what a video says about itself.
+    """Reads what the container says about the video.
 
     Raises:
         ConfigurationError: There is no such file, or it is not a video.
@@ -135,13 +135,13 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
 
     Args:
         path: The file, in any format that FFmpeg reads.
-        choice: Which frames; by default all of them.
+        choice: Which frames; by default all.
 
     Yields:
-        Frames in the order in which they are shown.
+        Frames in display order.
 
     Raises:
-        ConfigurationError: There is no such file, it is not a video, or it holds no frame.
+        ConfigurationError: There is no such file, it is not a video, or it has no frame.
     """
     with _opened(path) as container:
         stream = container.streams.video[0]
@@ -161,9 +161,9 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
 
 
 def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
-    """Returns how many frames the container claims to have; if it has no count, by its duration.
+    """Returns how many frames the container claims to have, or an estimate from its duration if it has no count.
 
-    The last frame may be shown for long, so a duration counts only if it is much longer than what was read.
+    The last frame may be shown for a long time, so the duration counts only if it is much longer than what was read.
     """
     duration_s = _duration_s(container, stream)
     rate = float(stream.average_rate or USUAL_RATE)
@@ -182,14 +182,14 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float:
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[DecodedFrame | None]:
-    """Yields each frame, or None in place of one that is damaged; ends where the file cannot be read further."""
+    """Yields each frame, or None instead of a damaged one; ends where the file cannot be read any further."""
     packets = container.demux(stream)
     while True:
         frames: Sequence[DecodedFrame | None]
         try:
             packet = next(packets, None)
         except av.FFmpegError:
-            yield from stream.codec_context.decode(None)  # what the decoder still holds
+            yield from stream.codec_context.decode(None)  # frames that are still in the decoder
             return
         if packet is None:
             return
@@ -242,4 +242,4 @@ def _created(text: str | None) -> datetime | None:
         time = parse_time(text) if text else None
     except ValueError:
         return None
-    return time if time and time.year > 1970 else None  # many recorders write the beginning of an epoch
+    return time if time and time.year > 1970 else None  # many recorders write the start of an epoch

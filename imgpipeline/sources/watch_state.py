@@ -1,4 +1,4 @@
-"""Remembers the handled files of a watched folder in a small SQLite file, so that a restart announces nothing again."""
+"""Remembers the handled files of a watched folder in a small SQLite file, so a restart announces nothing again."""
 
 import os
 import sqlite3
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS root (only INTEGER PRIMARY KEY CHECK (only = 1), is_m
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a file, as a folder lists it."""
+    """One version of a file."""
 
     size_bytes: int
     """Its size."""
@@ -28,7 +28,7 @@ class Version:
 
 
 def default_state_file(settings: Settings, folder: Path, source: str) -> Path:
-    """Returns `${XDG_STATE_HOME:-~/.local/state}/imgpipeline/watch/….sqlite` of a folder, source, store and topic."""
+    """Returns `${XDG_STATE_HOME:-~/.local/state}/imgpipeline/watch/….sqlite` for a folder, source, store and topic."""
     base = os.environ.get("XDG_STATE_HOME")
     home = Path(base) if base else Path.home() / ".local" / "state"
     parts = (str(folder.resolve()), source, settings.store_url, settings.kafka_topic)
@@ -43,7 +43,7 @@ class WatchState:
         """Opens the file, or creates it.
 
         Raises:
-            ConfigurationError: It cannot be written, or is not a SQLite file.
+            ConfigurationError: The file cannot be written, or is not a SQLite file.
         """
         self._lock = Lock()
         try:
@@ -59,7 +59,7 @@ class WatchState:
             ) from error
         self._settled = {os.fsdecode(name): (Version(size, modified), digest) for name, size, modified, digest in rows}
         self.is_mounted: bool | None = bool(root[0]) if root else None
-        """Whether the folder was the root of a mount when it was last seen; None before it was seen."""
+        """Whether the folder was the root of a mount when it was last seen; None if it was never seen."""
 
     def __len__(self) -> int:
         return len(self._settled)
@@ -77,7 +77,7 @@ class WatchState:
             return found is not None and found[0] == version and bool(found[1])
 
     def has_content(self, name: str, digest: str) -> bool:
-        """Returns whether a file was announced with this content, whatever its modification time was."""
+        """Returns whether a file was announced with this content, with any modification time."""
         with self._lock:
             found = self._settled.get(name)
             return found is not None and found[1] == digest
@@ -90,7 +90,7 @@ class WatchState:
             self._database.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?)", row)
 
     def forget(self, name: str) -> None:
-        """Removes a file that was moved or deleted: another one of its name is new."""
+        """Removes a file that was moved or deleted, so that another file of its name is new."""
         with self._lock:
             self._settled.pop(name, None)
             self._database.execute("DELETE FROM settled WHERE name = ?", (os.fsencode(name),))

@@ -1,7 +1,7 @@
-"""A watched folder as a source: every image that appears in it is announced once, as soon as it is completely written.
+"""A watched folder as a source: each image that appears in it is announced once, as soon as it is completely written.
 
-A periodic scan decides; file system events only make it start earlier. A small state file remembers handled files, so
-that neither a restart nor a network mount that comes and goes announces anything again.
+A periodic scan finds the images; file system events only start it earlier. A small state file remembers handled files,
+so neither a restart nor a network mount that comes and goes announces an image again.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from watchfiles import watch
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, checked_source, read_images
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange
+from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, read_images
+from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange, checked_source
 from imgpipeline.sources.walk import is_hidden, walk_files
 from imgpipeline.sources.watch_state import Version, WatchState, default_state_file
 
@@ -31,11 +31,11 @@ LOG = logging.getLogger(__name__)
 DONE = ".ingested"
 """Default folder for announced files, below the watched one; hidden, so that it is not scanned."""
 _MOVED_AFTER_NS = 1_000_000_000
-"""A file whose inode changed this long after its content was moved, or copied with its time."""
+"""A file whose inode changed this long after its content was moved in, or copied with its time."""
 
 
 class AwayError(Exception):
-    """The folder is not there: it is gone, unreadable, or its mount is."""
+    """The folder, or its mount, is missing or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Listed:
     """One image file in a folder."""
 
     path: Path
-    """Where it lies."""
+    """Its path."""
     name: str
     """Its path below the folder."""
     version: Version
     """Its size and modification time."""
     was_moved_in: bool
-    """Whether it was moved, or copied with its time, and so was complete when it appeared."""
+    """Whether it was moved in, or copied with its time, and so was complete when it appeared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Root:
     inode: int
     """Its number on that device."""
     is_mounted: bool
-    """Whether it is the root of a mount: its parent is on another device."""
+    """Whether it is the root of a mount, so that its parent is on another device."""
 
 
 def identify(folder: Path) -> Root:
     """Returns what identifies a folder.
 
     Raises:
-        AwayError: It is not there.
+        AwayError: It is missing or cannot be read.
     """
     try:
         stat, parent = folder.stat(), (folder.resolve() / os.pardir).stat()
@@ -106,7 +106,7 @@ def list_images(folder: Path) -> list[Listed]:
 
 
 class UnchangedFiles:
-    """Finds files that are completely written: unchanged for a while, or moved in."""
+    """Finds the files that are completely written: unchanged for a while, or moved in."""
 
     def __init__(self, unchanged_s: float) -> None:
         """Takes how long a file has to stay unchanged."""
@@ -114,7 +114,7 @@ class UnchangedFiles:
         self._seen: dict[str, tuple[Version, float]] = {}
 
     def complete(self, files: list[Listed]) -> list[Listed]:
-        """Returns the files of a scan that are completely written; an empty file never is."""
+        """Returns the files of a scan that are completely written; an empty file never counts as complete."""
         now, before, self._seen = monotonic(), self._seen, {}
         complete: list[Listed] = []
         for file in files:
@@ -131,7 +131,7 @@ class After(StrEnum):
     """What becomes of a file whose frame is announced."""
 
     KEEP = "keep"
-    """It stays."""
+    """It stays where it is."""
     MOVE = "move"
     """It is moved to another folder."""
     DELETE = "delete"
@@ -153,7 +153,7 @@ class WatchOptions:
 
 
 class WatchedFolder:
-    """The images that appear in a folder. It ends only when it is stopped."""
+    """The images that appear in a folder. The source ends only when it is stopped."""
 
     kind = SourceKind.FINITE
 
@@ -167,8 +167,8 @@ class WatchedFolder:
             options: How it is watched.
 
         Raises:
-            ConfigurationError: There is no such folder and never was, or its state cannot be kept.
-            UsageError: The name of the source is not valid, or files would be moved to where they are found again.
+            ConfigurationError: The folder does not exist and was never seen, or its state file cannot be used.
+            UsageError: The name of the source is not valid, or the scan would find moved files again.
         """
         self.name = checked_source(name)
         self.skipped: dict[str, str] = {}
@@ -192,7 +192,7 @@ class WatchedFolder:
         self._lock = Lock()
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields each new or changed image, and reports when the folder goes away and comes back."""
+        """Yields each new or changed image, and reports when the folder disappears and comes back."""
         while not stop.is_set():
             try:
                 files = self._scan()
@@ -211,7 +211,7 @@ class WatchedFolder:
         """Returns the complete files that are not handled yet.
 
         Raises:
-            AwayError: The folder is not there, or is not the one that it was.
+            AwayError: The folder is missing, or another folder has taken its place.
         """
         root = identify(self._folder)
         if self._state.is_mounted and not root.is_mounted:
@@ -251,7 +251,7 @@ class WatchedFolder:
     def _frame(self, image: ImageFile, listed: Listed) -> Iterator[Captured]:
         digest = sha256(image.data).hexdigest()
         if len(image.data) != listed.version.size_bytes:
-            return  # it grew while it was read: the next scan sees another version
+            return  # it grew while it was read, so the next scan finds another version
         if self._state.has_content(listed.name, digest):
             self._state.settle(listed.name, listed.version, digest)
             return
@@ -268,7 +268,7 @@ class WatchedFolder:
         )
 
     def _settled(self, listed: Listed, digest: str, how: Settled) -> None:
-        """Stores the fate of a frame; a dropped one is left to the next scan."""
+        """Stores what became of a frame; the next scan announces a dropped one again."""
         if how is not Settled.DROPPED:
             self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
         if how is Settled.ANNOUNCED:
@@ -283,12 +283,12 @@ class WatchedFolder:
         try:
             self._remove(listed)
         except OSError as error:
-            LOG.warning("%s cannot be put away: %s", listed.path, error)
+            LOG.warning("%s cannot be moved or deleted: %s", listed.path, error)
 
     def _remove(self, listed: Listed) -> None:
         stat = listed.path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (listed.version.size_bytes, listed.version.modified_ns):
-            return  # overwritten since it was read: the next scan announces that
+            return  # overwritten since it was read, so the next scan announces the new version
         if self._options.after is After.DELETE:
             listed.path.unlink()
         else:

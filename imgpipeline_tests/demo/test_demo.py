@@ -28,13 +28,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(folder: Path) -> Iterator[None]:
-    """After each test no process works in the demo's folder any more."""
+    """Checks after each test that no process uses the demo's folder any more."""
     yield
     wait_until(lambda: not processes_in(folder), limit_s=60, what="the end of the demo's servers", interval_s=0.2)
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Returns the commands of the processes whose environment, arguments or working folder name a folder."""
+    """Returns the commands of the processes whose arguments or environment name a folder."""
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -60,12 +60,12 @@ def run_demo(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
+def test_the_demo_counts_correctly_and_proves_it(folder: Path) -> None:
     done = run_demo(folder)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All is as it should be." in done.stdout
-    assert re.search(r"Audit: ok: 700 frames and 0 dead letters in 4 partitions, 0 offsets missing", done.stdout)
+    assert "Success: the counts match the truth, and the audit passed." in done.stdout
+    assert re.search(r"Audit passed: 700 frames and 0 dead letters in 4 partitions, 0 offsets missing", done.stdout)
     rows = re.findall(r"(person|bicycle|car|dog)@\S+ \d\d:00 +│ +(\d+) │ +(\d+) │", done.stdout)
     assert len(rows) == 16
     assert sum(int(truth) for _, _, truth in rows) > 3000
@@ -73,14 +73,13 @@ def test_the_demo_counts_what_is_there_and_proves_it(folder: Path) -> None:
     assert len(unique) == 4
     assert all(int(detections) > 20 * int(objects) for _, detections, objects, _ in unique)
     assert sum(abs(int(objects) - int(truth)) for _, _, objects, truth in unique) <= 1
-    # Ended by itself, since nobody sits at a terminal.
-    assert "Until Ctrl-C" not in done.stdout
+    # Without a terminal, the servers do not keep running.
+    assert "Ctrl-C" not in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) -> None:
-    """And with a model of one's own, given by its path only."""
+def test_the_demo_runs_on_the_users_images_with_the_users_model(folder: Path, shared_data: Path) -> None:
     model = shared_data / "models" / "yolox_nano.onnx"
 
     done = run_demo(folder, f"--images={shared_data / 'images'}", f"--model={model}")
@@ -88,17 +87,17 @@ def test_the_demo_runs_on_pictures_of_ones_own(folder: Path, shared_data: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     counted = dict(re.findall(r"(\w+)@\S+ \d\d:00 +│ +(\d+) │", done.stdout))
     assert {"dog", "bicycle", "person"} <= counted.keys()
-    assert "Audit: ok: 2 frames" in done.stdout
+    assert "Audit passed: 2 frames" in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl-c"])
-def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path, how: signal.Signals) -> None:
+def test_a_demo_that_is_stopped_stops_its_servers(folder: Path, how: signal.Signals) -> None:
     demo = subprocess.Popen([*COMMAND, "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert demo.stdout is not None
         for line in demo.stdout:
-            if "The viewer:" in line:
+            if "Viewer:" in line:
                 break
         viewer = re.findall(r"http://\S+", line)[0]
         with urllib.request.urlopen(f"{viewer}/api/v1/status", timeout=60) as status:  # noqa: S310 - our own server
@@ -114,7 +113,7 @@ def test_a_demo_that_is_told_to_end_leaves_no_server_behind(folder: Path, how: s
 
 
 @pytest.mark.medium
-def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
+def test_a_folder_of_something_else_is_not_emptied(folder: Path) -> None:
     folder.mkdir()
     precious = folder / "precious.txt"
     precious.write_text("keep me")
@@ -137,7 +136,9 @@ def test_a_folder_that_is_not_the_demos_is_not_emptied(folder: Path) -> None:
         pytest.param(["--video=absent.mp4"], "There is no absent.mp4", 1, id="no-such-video"),
     ],
 )
-def test_what_cannot_be_done_is_named(folder: Path, arguments: list[str], said: str, status: int) -> None:
+def test_invalid_options_are_refused_with_the_reason(
+    folder: Path, arguments: list[str], said: str, status: int
+) -> None:
     done = run_demo(folder, *arguments)
 
     assert done.returncode == status
@@ -146,7 +147,7 @@ def test_what_cannot_be_done_is_named(folder: Path, arguments: list[str], said: 
 
 
 @pytest.mark.medium
-def test_a_taken_port_of_the_viewer_is_named_before_anything_starts(folder: Path) -> None:
+def test_a_port_in_use_is_refused_before_anything_starts(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run_demo(folder, f"--viewer-port={port}")
@@ -160,7 +161,7 @@ def test_a_taken_port_of_the_viewer_is_named_before_anything_starts(folder: Path
 @pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_live_cameras_with_drops_and_an_outage_end_with_accounts_that_close(folder: Path) -> None:
+def test_the_accounts_of_live_cameras_balance_after_drops_and_an_outage(folder: Path) -> None:
     try:
         check_program()
     except ConfigurationError as missing:
@@ -169,4 +170,4 @@ def test_live_cameras_with_drops_and_an_outage_end_with_accounts_that_close(fold
     assert done.returncode == 0, done.stdout + done.stderr
     assert "received = announced + gated + dropped + failed" in done.stdout
     assert re.search(r"cam1 .* queue \d+ ", done.stdout)
-    assert "All is as it should be." in done.stdout
+    assert "Success: every announced frame has an outcome, and the audit passed." in done.stdout

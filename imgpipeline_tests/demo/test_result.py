@@ -1,4 +1,4 @@
-"""The demo's unique objects: read from the tables that the pipeline builds, compared with what the camera showed."""
+"""The unique objects of the demo are read from the pipeline's tables and compared with the truth."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,19 +41,19 @@ def compared(folder: Path, *truths: FrameTruth) -> UniqueComparison:
 
 
 @pytest.mark.medium
-def test_objects_are_counted_once_and_compared_with_those_that_the_camera_showed(folder: Path):
+def test_objects_are_counted_once_and_compared_with_the_truth(folder: Path):
     found = compared(folder, shown(0, 1, 2), shown(1, 1), shown(2, 1, 2), shown(3, 3), shown(9, 4, 5, source="yard"))
     assert (found.detections, found.objects, found.truth) == ({"car": 120}, {"car": 2}, {"car": 2})
     assert found.failures == []
 
 
 @pytest.mark.medium
-def test_more_than_one_object_too_few_is_a_failure(folder: Path):
+def test_two_missing_objects_are_a_failure_and_one_is_not(folder: Path):
     assert compared(folder, shown(0, 1, 2, 3), shown(2, 1, 2, 3)).failures == []
     found = compared(folder, shown(0, 1, 2, 3, 4), shown(2, 1, 2, 3, 4))
-    assert found.failures == ["unique objects at gate: car 2 (truth 4)"]
+    assert found.failures == ["unique car objects at gate: counted 2, but the truth is 4"]
 
 
-def test_objects_that_are_not_there_are_a_failure():
+def test_objects_that_do_not_exist_are_a_failure():
     found = UniqueComparison("gate", {"dog": 40}, {"dog": 2}, {})
-    assert found.failures == ["unique objects at gate: dog 2 (truth 0)"]
+    assert found.failures == ["unique dog objects at gate: counted 2, but the truth is 0"]

@@ -1,4 +1,4 @@
-"""The demo's servers: waited for as long as they make progress, and ended whatever the shell passes on."""
+"""The demo waits for its servers while they make progress, and ends them cleanly."""
 
 import contextlib
 import os
@@ -38,19 +38,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.medium
-def test_a_start_that_shows_no_progress_is_given_up_and_names_the_log(start: Start):
+def test_a_start_without_progress_fails_and_names_the_log(start: Start):
     server = start("import time; time.sleep(600)")
     with pytest.raises(PermanentError, match=r"did not start: there has been no progress for 1 s.*dagster\.log"):
         server.await_answer(quiet_limit_s=1.0)
 
 
-def test_a_start_whose_process_ends_is_given_up_at_once(start: Start):
+def test_a_start_whose_process_ends_fails_immediately(start: Start):
     with pytest.raises(PermanentError, match="did not start: it ended with status 3"):
         start("raise SystemExit(3)").await_answer()
 
 
 @pytest.mark.medium
-def test_a_start_that_never_ends_is_given_up_after_the_longest_time(start: Start):
+def test_a_start_that_never_ends_fails_after_the_longest_time(start: Start):
     with pytest.raises(PermanentError, match="not finished after 1 s"):
         start("while True: pass").await_answer(quiet_limit_s=300.0, longest_s=1.0)
 
@@ -64,7 +64,7 @@ def test_a_start_that_never_ends_is_given_up_after_the_longest_time(start: Start
     ],
     ids=["computes", "a child computes", "prints"],
 )
-def test_computing_and_printing_are_progress(start: Start, program: str):
+def test_computing_and_printing_count_as_progress(start: Start, program: str):
     server = start(program)
     for _ in range(3):
         before = server.signs_of_life()
@@ -84,8 +84,8 @@ def test_a_server_that_answers_late_is_waited_for(start: Start):
 
 
 @pytest.mark.slow
-def test_it_ends_by_itself_where_a_background_shell_ignores_sigint(tmp_path: Path):
-    """`dagster dev` takes SIGTERM for SIGINT, so an inherited SIG_IGN would leave it to SIGKILL."""
+def test_dagster_ends_cleanly_in_a_background_shell_that_ignores_sigint(tmp_path: Path):
+    """`dagster dev` handles SIGTERM as SIGINT, so with an inherited SIG_IGN only SIGKILL would end it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with dagster_server({"DAGSTER_HOME": str(tmp_path)}, tmp_path) as dagster:
@@ -113,7 +113,7 @@ class Clock:
         return self.now_s
 
 
-def test_it_lasts_as_long_as_something_moves():
+def test_patience_lasts_while_there_is_progress():
     clock = Clock()
     patience = Patience(60.0, 10_000.0, clock)
     for sign in range(100):
@@ -121,7 +121,7 @@ def test_it_lasts_as_long_as_something_moves():
         assert patience.why_over(sign) is None
 
 
-def test_it_ends_when_nothing_moves_any_more():
+def test_patience_ends_without_progress():
     clock = Clock()
     patience = Patience(60.0, 10_000.0, clock)
     assert patience.why_over("moved") is None
@@ -131,7 +131,7 @@ def test_it_ends_when_nothing_moves_any_more():
     assert patience.why_over("moved") == "there has been no progress for 60 s"
 
 
-def test_it_ends_after_the_longest_time_whatever_moves():
+def test_patience_ends_after_the_longest_time_even_with_progress():
     clock = Clock()
     patience = Patience(60.0, 100.0, clock)
     clock.now_s = 50.0

@@ -1,7 +1,7 @@
-"""Publishes the images of MQTT messages: each message is acknowledged when its frame is stored and announced.
+"""Publishes the images of MQTT messages, and acknowledges each message when its frame is stored and announced.
 
-While the store or Kafka is away, nothing is acknowledged, and the broker keeps what it has not delivered. A frame that
-is delivered again is the same frame, because its content identifies it (`by_content`).
+While the store or Kafka is away, nothing is acknowledged, and the broker keeps the messages that it has not delivered.
+A redelivered image is the same frame, because its content identifies it (`storing.first_received`).
 """
 
 import logging
@@ -38,23 +38,23 @@ def ingest_mqtt(
     progress: Callable[[list[tuple[str, Totals]]], None] | None = None,
     board: Board | None = None,
 ) -> list[tuple[str, Totals]]:
-    """Publishes what arrives until `stop` is set.
+    """Publishes arriving messages until `stop` is set.
 
     Args:
         settings: MQTT broker, store and Kafka.
         subscription: Which messages are frames.
         stop: Ends all sessions gracefully; None: runs until an error.
-        options: How to publish.
+        options: How to publish; None: the defaults.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting of each session after each message, and several times a second while idle.
-        board: Told what happens to each source.
+        board: Records what happens to each source.
 
     Returns:
         Source and accounting of each session.
 
     Raises:
-        ImgpipelineError: Broker, store or Kafka cannot be used; the error says why. What was not announced is delivered
-            again the next time.
+        ImgpipelineError: Broker, store or Kafka cannot be used; the error says why. The broker delivers messages that
+            were not announced again to the next ingest.
     """
     stop, chosen, done = stop or threading.Event(), options or PublishOptions(), threading.Event()
     ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop, board)
@@ -77,7 +77,7 @@ def ingest_mqtt(
 
 
 class _Ingest:
-    """Gives what the session receives to the publishers."""
+    """Passes received messages on to the publishers."""
 
     def __init__(
         self,
@@ -106,13 +106,13 @@ class _Ingest:
             self._persist(lambda: self._publish(item))
 
     def take_unacknowledged(self) -> None:
-        """Publishes what is left of QoS 0; the rest is delivered again, because it is not acknowledged."""
+        """Publishes the remaining messages of QoS 0. The broker delivers the others again."""
         for item in self.session.rest():
             if isinstance(item, Received) and item.delivery is None:
                 self.take(item)
 
     def limit_draining(self, done: threading.Event, drain_s: float) -> None:
-        """After `stop`, ends all waiting for store and Kafka once `drain_s` has passed."""
+        """Ends all waiting for store and Kafka `drain_s` seconds after `stop`."""
         while not self._stop.wait(_PAUSE_S):
             if done.is_set():
                 return
@@ -138,7 +138,7 @@ class _Ingest:
         return settle
 
     def _persist(self, action: Callable[[], None]) -> None:
-        """Repeats what fails while the store or Kafka is away."""
+        """Repeats an action while store or Kafka is away, until `stop` is set."""
         while True:
             try:
                 return action()

@@ -1,4 +1,4 @@
-"""The login to the MQTT broker: user, password and TLS from the settings, and what a refusal means."""
+"""Login to the MQTT broker with user, password and TLS of the settings, and the errors of a refused login."""
 
 import logging
 import ssl
@@ -16,7 +16,7 @@ _REFUSED_LOGINS = {0x85, 0x86, 0x87, 0x8A, 0x8C}
 
 
 def authenticate(client: Client, settings: Settings) -> None:
-    """Sets user, password and TLS of a client from the settings, before it connects.
+    """Sets user, password and TLS of a client. Call it before the client connects.
 
     Raises:
         ConfigurationError: The password file or the CA file cannot be read.
@@ -28,7 +28,7 @@ def authenticate(client: Client, settings: Settings) -> None:
 
 
 def untrusted(address: str, error: ssl.SSLCertVerificationError) -> ConfigurationError:
-    """Returns the error of a broker whose certificate is not trusted."""
+    """Returns the error for a broker whose certificate is not trusted."""
     return ConfigurationError(
         f"The certificate of the MQTT broker {address} is not trusted: {error.verify_message}.",
         next_step="name the authority's PEM file: IMGPIPELINE_MQTT_CA_FILE",
@@ -36,10 +36,10 @@ def untrusted(address: str, error: ssl.SSLCertVerificationError) -> Configuratio
 
 
 def refusal(address: str, reason: ReasonCode) -> PermanentError | None:
-    """Returns the error of a refused connection; a refusal that may be temporary is logged, and None is returned."""
+    """Returns the error for a refused connection; None, and a log line, if the refusal may be temporary."""
     if reason.value == _UNSUPPORTED_PROTOCOL:
         return ConfigurationError(
-            f"The MQTT broker {address} does not speak MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
+            f"The MQTT broker {address} does not support MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
         )
     if reason.value in _REFUSED_LOGINS:
         return ConfigurationError(

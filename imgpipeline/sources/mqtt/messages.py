@@ -1,4 +1,4 @@
-"""From an MQTT message to a frame: the topic names the source, the payload is the image or a JSON document with it."""
+"""Turns MQTT messages into frames: the topic names the source, the payload is an image or a JSON document with one."""
 
 import base64
 import binascii
@@ -31,12 +31,12 @@ _SHARED = "$share/"
 
 
 class Payload(StrEnum):
-    """What the messages hold."""
+    """What the messages contain."""
 
     IMAGE = "image"
     """The encoded image itself."""
     JSON = "json"
-    """`{"image": base64, "timestamp", "number", "attributes"}`; all but the image are optional."""
+    """`{"image": base64, "timestamp", "number", "attributes"}`; all fields but the image are optional."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Subscription:
     source: str | None = None
     """The source of all messages; None: the matched parts, or the topic if the filter has no wildcard."""
     payload: Payload = Payload.IMAGE
-    """What the messages hold."""
+    """What the messages contain."""
     _patterns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         for topic in self.topics:
             check_filter(topic)
         if not self.topics:
-            raise UsageError("There is no topic to subscribe to.", next_step=f"name one: --topic {DEFAULT_TOPIC}")
+            raise UsageError("No topic is given.", next_step=f"name one: --topic {DEFAULT_TOPIC}")
         if self.source is not None and any("+" in topic or "#" in topic for topic in self.topics):
             raise UsageError(
                 f"--source {self.source!r} would be the source of all topics that a wildcard matches.",
@@ -75,12 +75,12 @@ class Subscription:
     def frame_of(self, topic: str, payload: bytes, received: datetime) -> CapturedFrame:
         """Returns the frame of a message.
 
-        A payload that is not what was expected becomes the frame's image as it is. Such an image cannot be decoded, so
-        it ends as a dead letter.
+        A payload that is not a valid document becomes the image of the frame. It cannot be decoded, so the frame ends
+        as a dead letter.
 
         Args:
-            topic: Of the message.
-            payload: Of the message.
+            topic: Topic of the message.
+            payload: Payload of the message.
             received: When it arrived, UTC.
         """
         if self.payload is Payload.JSON:
@@ -97,19 +97,19 @@ def parse_payload(text: str) -> Payload:
     """Reads the name of a payload.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: There is no payload of that name.
     """
     try:
         return Payload(text)
     except ValueError:
-        raise UsageError(f"There is no payload {text!r}.", next_step="choose image or json") from None
+        raise UsageError(f"{text!r} is not a payload.", next_step="choose image or json") from None
 
 
 def check_filter(topic: str) -> None:
-    """Refuses what is not a topic filter (MQTT 5.0, 4.7).
+    """Checks a topic filter (MQTT 5.0, 4.7).
 
     Raises:
-        UsageError: It is not one.
+        UsageError: It is not a topic filter.
     """
     parts = _without_share(topic).split("/")
     wrong = any(("+" in part and part != "+") or ("#" in part and part != "#") for part in parts)

@@ -1,7 +1,11 @@
-"""A persistent MQTT session: receives messages, bounded in memory, and acknowledges them when they are safe.
+"""A persistent MQTT session: receives a limited number of messages, and acknowledges them when their frames are safe.
 
-Callbacks of paho run in its network thread. They only put messages into a queue and never raise, so no message can
-block the session.
+* A client must acknowledge messages in the order in which it received them (MQTT 5.0, 4.6). So a message whose frame is
+  not safe yet delays the acknowledgements of later messages.
+* An acknowledgement is never sent on another connection: after a reconnect, the broker may give the number of an old
+  message to a new one.
+* Callbacks of paho run in its network thread. They only put messages into a queue and never raise, so no message can
+  block the session.
 """
 
 import logging
@@ -47,19 +51,19 @@ class _Message:
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A frame on its way, and the messages that brought it: more than one if it was redelivered meanwhile."""
+    """A frame in flight, and the messages that delivered it: more than one after a redelivery."""
 
     identity: bytes
     """Hash of topic and content."""
     messages: list[_Message] = field(default_factory=list)
-    """As received, including those of closed connections."""
+    """The messages, including those of closed connections."""
 
 
 class Acknowledgements:
-    """The messages that are not acknowledged yet. Thread-safe."""
+    """The messages that are not acknowledged yet; thread-safe."""
 
     def __init__(self, send: Callable[[int], object]) -> None:
-        """Prepares.
+        """Starts without messages.
 
         Args:
             send: Acknowledges the message with this number on the current connection.
@@ -76,7 +80,7 @@ class Acknowledgements:
         return self._count
 
     def start_connection(self) -> None:
-        """Forgets the numbers of the connection before; its frames stay on their way."""
+        """Forgets the message numbers of the previous connection; its frames stay in flight."""
         with self._lock:
             self._in_order.clear()
 
@@ -84,12 +88,12 @@ class Acknowledgements:
         """Takes a message.
 
         Args:
-            number: By which it is acknowledged.
+            number: The number to acknowledge.
             identity: Hash of its topic and content.
-            redelivered: Whether the broker says that it may have sent it before.
+            redelivered: Whether the broker may have sent the message before.
 
         Returns:
-            What is to be given to `settle`; None if its frame is on its way already.
+            The argument for `settle`; None if the frame is in flight already.
         """
         message = _Message(number)
         with self._lock:
@@ -104,7 +108,7 @@ class Acknowledgements:
             return delivery
 
     def settle(self, delivery: Delivery) -> None:
-        """Acknowledges the messages of a frame that is safe, as soon as it is their turn."""
+        """Marks a frame as safe, and acknowledges all messages whose turn it is."""
         with self._lock:
             self._count -= 1
             if self._unsafe.get(delivery.identity) is delivery:
@@ -117,23 +121,23 @@ class Acknowledgements:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that has to be published."""
+    """A message to publish."""
 
     topic: str
     """Its topic."""
     payload: bytes
-    """What it holds."""
+    """Its content."""
     at: datetime
     """When it arrived, UTC."""
     redelivered: bool
     """Whether the broker may have sent it before."""
     delivery: Delivery | None
-    """What `settle` is called with; None for QoS 0, which has no acknowledgement."""
+    """The argument for `settle`; None for QoS 0, which has no acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message of QoS 0 that arrived while too many were waiting. The broker does not send it again."""
+    """A message of QoS 0 that arrived while too many were waiting, and is lost: the broker does not resend it."""
 
     topic: str
     """Its topic."""
@@ -144,10 +148,10 @@ Arrived = Received | Refused | StatusChange
 
 
 class MqttSession:
-    """Receives the messages of some topics. One thread iterates `receive`; `settle` may be called by any."""
+    """Receives the messages of some topics. One thread iterates over `receive`; any thread may call `settle`."""
 
     def __init__(self, settings: Settings, topics: tuple[str, ...], *, clock: Clock = utc_now) -> None:
-        """Prepares a session; `receive` connects.
+        """Prepares the session; `receive` connects.
 
         Raises:
             ConfigurationError: A file of the settings cannot be read.
@@ -169,7 +173,7 @@ class MqttSession:
         return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
 
     def receive(self, stop: threading.Event) -> Iterator[Arrived | None]:
-        """Yields messages until `stop` is set, and None when idle; reconnects by itself. Call `close` afterwards.
+        """Yields messages until `stop` is set, and None while idle; reconnects automatically. Call `close` afterwards.
 
         Raises:
             ConfigurationError: The broker refuses the login or the topics.
@@ -183,7 +187,7 @@ class MqttSession:
             since_s = monotonic() - connected_at
             if self._subscribed.is_set() and since_s > _LONGEST_PAUSE_S:
                 pause_s = _FIRST_PAUSE_S
-            # A new connection may bring one more window, so at most two windows are received and not safe.
+            # A new connection may deliver another window, so at most two windows of messages are not safe.
             has_room = self._acknowledgements.waiting <= self._settings.mqtt_max_in_flight
             if self._disconnected.is_set() and has_room and since_s >= pause_s:
                 self._connect()
@@ -194,15 +198,15 @@ class MqttSession:
                 yield None
 
     def rest(self) -> list[Arrived]:
-        """Returns what has arrived and was not yielded."""
+        """Returns the messages that have arrived but were not yielded."""
         return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
     def settle(self, delivery: Delivery) -> None:
-        """Acknowledges a message whose frame is safe, as soon as it is its turn."""
+        """Acknowledges the message of a frame that is safe, as soon as it is its turn."""
         self._acknowledgements.settle(delivery)
 
     def close(self) -> None:
-        """Disconnects; the broker keeps the session, and what is not acknowledged is delivered again."""
+        """Disconnects. The broker keeps the session, and delivers unacknowledged messages again."""
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -253,7 +257,7 @@ class MqttSession:
             self._fatal = refusal(self.address, reason)
             self._disconnected.set()
             return
-        # MQTT 5: messages that were retained before do not count as new frames.
+        # MQTT 5: retained messages are not new frames.
         if self._v5:
             new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
             client.subscribe([(topic, new) for topic in self._topics])
@@ -275,7 +279,7 @@ class MqttSession:
         if reason.value == _TAKEN_OVER:
             self._fatal = PermanentError(
                 f"Another process has connected to {self.address} as {self._settings.mqtt_client_id}.",
-                next_step="stop one of the two, or give it a name of its own: IMGPIPELINE_MQTT_CLIENT_ID",
+                next_step="stop one of the two, or give each its own client id: IMGPIPELINE_MQTT_CLIENT_ID",
             )
         if self._subscribed.is_set():
             self._arrived.put(StatusChange(online=False, reason=f"disconnected: {reason}", at=self._clock()))

@@ -1,4 +1,4 @@
-"""Simulated cameras that publish to an MQTT broker, with the truth in files beside."""
+"""Simulated cameras that publish to an MQTT broker; their images and truth are also written to files."""
 
 import base64
 import json
@@ -26,15 +26,15 @@ class Simulation:
     """Which cameras there are, and what they publish."""
 
     cameras: int = 1
-    """How many; they are called `cam1`, `cam2` and so on."""
+    """Number of cameras, which are called `cam1`, `cam2` and so on."""
     fps: float = 5.0
-    """Frames a second of each."""
+    """Frames per second of each camera."""
     seconds: float = 10.0
-    """How long."""
+    """How long they publish."""
     topic: str = "images/{camera}/raw"
-    """Where each camera publishes."""
+    """Topic of each camera."""
     payload: Payload = Payload.IMAGE
-    """What the messages hold."""
+    """What the messages contain."""
     first_seed: int = 1
     """Seed of the first camera's scene."""
 
@@ -47,17 +47,17 @@ def simulate_mqtt(
     stop: threading.Event | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """Writes the scenes with their truth to `FOLDER/{camera}/`, then publishes them at their pace.
+    """Writes the scenes with their truth to `FOLDER/{camera}/`, then publishes them at the pace of the cameras.
 
     Args:
         settings: The broker.
         simulation: What is published.
         folder: Where the images and `truth.jsonl` of each camera go.
-        stop: Ends it early.
-        clock: Tells the time.
+        stop: Ends the simulation early.
+        clock: Returns the current time.
 
     Returns:
-        How many messages the broker has taken.
+        How many messages the broker has accepted.
 
     Raises:
         TransientError: The broker does not answer.
@@ -82,7 +82,7 @@ def simulate_mqtt(
                 message.wait_for_publish(_ANSWER_S)
                 sent += message.is_published()
     except (RuntimeError, ValueError) as error:
-        raise TransientError(f"The MQTT broker takes no messages: {error}.") from error
+        raise TransientError(f"The MQTT broker accepts no messages: {error}.") from error
     finally:
         client.disconnect()
         client.loop_stop()

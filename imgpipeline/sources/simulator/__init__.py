@@ -1,10 +1,9 @@
-"""Simulated streets with exact truth: the demo's camera, and what the demo model was trained on.
+"""Simulated streets whose content is known exactly: the demo's cameras, and the training data of the demo model.
 
     for image, truths in Scene(seed=1, hour=22.5):
         ...
 
-Only `writer` does I/O, NumPy and OpenCV are the only dependencies, and the same seed gives the same bytes. A folder of
-simulated frames is ingested like any other.
+The same seed gives the same bytes. A folder of simulated frames is ingested like any other.
 """
 
 from imgpipeline.sources.simulator.scene import FIRST_TRAINING_SEED, Scene, brightness_at

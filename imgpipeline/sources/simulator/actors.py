@@ -1,6 +1,6 @@
-"""The objects of a scene: what they are and where they are in each frame.
+"""The objects of a scene and their positions in each frame; `drawing` draws them.
 
-Objects enter, cross and leave the street, and hide each other only a little. `sprites` draws them.
+Objects enter, cross and leave the street, and hide each other only a little.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Kind:
     aspect: float
     """Width / height."""
     speed_px: tuple[float, float]
-    """Slowest and fastest at the near edge, px a frame; half of it at the far edge."""
+    """Lowest and highest speed at the near edge, px per frame; half as fast at the far edge."""
 
 
 KINDS = {
@@ -53,7 +53,7 @@ class Actor:
     phase: NDArray[np.float64]
     """[frames], radians: legs and wheels."""
     boxes_xyxy: NDArray[np.float64]
-    """[frames, 4], px; may lie outside the picture."""
+    """[frames, 4], px; may be outside the picture."""
 
 
 def cast_actors(rng: np.random.Generator, frames: int, tries: int, overlap: float) -> list[Actor]:
@@ -62,11 +62,11 @@ def cast_actors(rng: np.random.Generator, frames: int, tries: int, overlap: floa
     Args:
         rng: Source of randomness.
         frames: Length of the scene.
-        tries: How many objects are tried; those that would hide another one too much are left out.
+        tries: How many objects to try; those that would hide another one too much are left out.
         overlap: Largest share of the smaller box that two objects have in common at any time, 0..1.
 
     Returns:
-        The objects, far ones first (the order in which they are painted).
+        The objects, far ones first, in the order in which they are painted.
     """
     chosen: list[Actor] = []
     for _ in range(tries):
@@ -82,7 +82,7 @@ def _make_actor(rng: np.random.Generator, frames: int, track_id: int) -> Actor:
     height = (kind.far_px + (kind.near_px - kind.far_px) * depth) * rng.uniform(0.9, 1.1)
     width, faces_left = height * kind.aspect, bool(rng.random() < 0.5)
     speed = rng.uniform(*kind.speed_px) * (0.5 + 0.5 * depth) * (-1 if faces_left else 1)
-    # Somewhere inside the picture at a random moment, so that some enter, some leave and some do both.
+    # Inside the picture at a random moment, so that some objects enter, some leave and some do both.
     moment = np.arange(frames) - rng.uniform(0, frames)
     x = rng.uniform(0, WIDTH) + speed * moment + np.cumsum(rng.normal(0, 0.25, frames))
     ground = HORIZON_Y + 20 + depth * (HEIGHT - HORIZON_Y - 24)
@@ -111,7 +111,7 @@ def _choose_look(rng: np.random.Generator) -> Look:
 
 
 def _most_in_common(a_xyxy: NDArray[np.float64], b_xyxy: NDArray[np.float64]) -> float:
-    """Largest share of the smaller box that two tracks have in common in any frame."""
+    """Returns the largest share of the smaller box that two tracks have in common in any frame."""
     common = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:]) - np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
     area_a, area_b = ((v[:, 2:] - v[:, :2]).prod(axis=1) for v in (a_xyxy, b_xyxy))
     return float((np.clip(common, 0, None).prod(axis=1) / np.minimum(area_a, area_b)).max())

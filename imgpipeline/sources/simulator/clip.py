@@ -1,4 +1,8 @@
-"""A simulated scene as a clip: encoded packets of video that an RTSP server plays over and over, and their truth."""
+"""A scene as a clip: encoded video packets that an RTSP server plays in a loop, with a number in each picture.
+
+The number in the upper left corner survives lossy compression: sixteen bits and four check bits, each a cell of 12x8
+pixels, white for 1 and black for 0. So a decoded frame can be compared with its own truth.
+"""
 
 import json
 import struct
@@ -18,28 +22,28 @@ from imgpipeline.vision.annotate import encode_jpeg
 
 Image = NDArray[np.uint8]
 CODES = 2**16
-"""Numbers start again after so many."""
+"""Numbers start over after this many."""
 _CELL_W, _CELL_H, _BITS = 12, 8, 20
 
 
 def numbered_frames(scene: Scene) -> Iterator[tuple[Image, list[Truth]]]:
-    """Yields the pictures of a scene, each with its number in the corner, and what is in them."""
+    """Yields each picture of a scene with its number in the corner, and its truth."""
     for number in range(len(scene)):
         pixels, objects = scene.frame(number)
         yield draw_number(pixels, number), objects
 
 
 def write_clip(pictures: Iterable[Image], path: Path, *, codec: str, fps: float) -> int:
-    """Writes a clip: of each packet a flag (key frame), the length, and the bytes.
+    """Writes a clip: for each packet a flag (key frame), the length, and the bytes.
 
     Args:
-        pictures: uint8 [height, width, 3] BGR, with even sides; the size may change from one to the next.
-        path: Where to; replaced.
-        codec: `h264` or `mjpeg`. H.264 has a key frame a second, and wherever the size changes.
-        fps: Frames a second, > 0.
+        pictures: uint8 [height, width, 3] BGR, with even sides; the size may change between pictures.
+        path: The file; replaced if it exists.
+        codec: `h264` or `mjpeg`. H.264 has one key frame per second, and one wherever the size changes.
+        fps: Frames per second, > 0.
 
     Returns:
-        How many packets were written, one a picture.
+        How many packets were written, one per picture.
     """
     packets = _jpegs(pictures) if codec == "mjpeg" else _h264(pictures, fps)
     count = 0
@@ -51,12 +55,9 @@ def write_clip(pictures: Iterable[Image], path: Path, *, codec: str, fps: float)
 
 
 def write_scene_clip(scene: Scene, folder: Path, *, name: str, codec: str, fps: float) -> Path:
-    """Writes the clip of a scene as `{name}.clip` and what is in its frames as `{name}.truth.jsonl`.
+    """Writes the clip of a scene as `{name}.clip` and its truth as `{name}.truth.jsonl`, and returns the clip's path.
 
-    A line of the truth is `{"number", "objects"}`; the number is the one in the frame's corner.
-
-    Returns:
-        The clip.
+    A line of the truth is `{"number", "objects"}` with the number in the picture's corner.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures, truths = [], []
@@ -90,14 +91,14 @@ def _encoder(width: int, height: int, fps: float) -> av.VideoCodecContext:
     encoder.framerate = Fraction(fps).limit_denominator(1000)
     encoder.time_base = 1 / encoder.framerate
     encoder.gop_size = max(1, round(fps))
-    # One slice a picture and no delay: each picture is one packet, which RTP packers do not split.
+    # One slice per picture and no delay: each picture is one packet, which RTP packers do not split.
     one_slice = "threads=1:sliced-threads=0:repeat-headers=1:scenecut=0"
     encoder.options = {"preset": "veryfast", "tune": "zerolatency", "crf": "20", "x264-params": one_slice}
     return encoder
 
 
 def draw_number(image: Image, number: int) -> Image:
-    """Returns a copy of [height, width, 3] uint8 BGR pixels with the number in its corner."""
+    """Returns a copy of [height, width, 3] uint8 BGR pixels with the number in the corner."""
     marked = image.copy()
     code = _with_check(number % CODES)
     for bit in range(_BITS):
@@ -108,7 +109,7 @@ def draw_number(image: Image, number: int) -> Image:
 
 
 def read_number(image: Image) -> int | None:
-    """Returns the number in the corner of a picture; None if there is none that can be read."""
+    """Returns the number in the corner of a picture; None if it cannot be read."""
     if image.shape[0] < _CELL_H or image.shape[1] < _BITS * _CELL_W:
         return None
     strip = image[2 : _CELL_H - 2, : _BITS * _CELL_W].mean(axis=(0, 2))

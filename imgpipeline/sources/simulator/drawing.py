@@ -1,7 +1,7 @@
-"""Draws the objects: person, bicycle, car and dog, anti-aliased and placed to a fraction of a pixel.
+"""Draws a street, and the objects on it: person, bicycle, car and dog.
 
-An object is drawn in unit coordinates (0..1 from left to right and from top to bottom, facing right) into a patch of
-its own, together with its mask.
+An object is drawn into its own patch, together with its mask, anti-aliased and placed to a fraction of a pixel. Unit
+coordinates go from 0 to 1 from left to right and from top to bottom; the object faces right.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERSAMPLING = 3
-"""Patches are drawn this much larger and then reduced: smooth edges, motion by fractions of a pixel."""
+"""Patches are drawn larger by this factor and then reduced, for smooth edges and motion by fractions of a pixel."""
 FRACTION_BITS = 4
-"""OpenCV's drawing takes coordinates as integers with this many binary places."""
+"""OpenCV draws with integer coordinates that have this many fractional bits."""
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -44,23 +44,23 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an object lies in its patch."""
+    """Position of an object in its patch."""
 
     patch_wh: tuple[int, int]
     """Width and height of the patch in px."""
     offset_xy: tuple[float, float]
-    """Left top corner of the object in the patch in px."""
+    """Top left corner of the object in the patch in px."""
     size_wh: tuple[float, float]
     """Width and height of the object in px."""
     faces_left: bool
-    """Mirrored."""
+    """Whether the object is mirrored."""
 
 
 class Sprite:
-    """A patch and its mask, into both of which every stroke goes.
+    """A patch and its mask; every stroke goes into both.
 
     Args:
-        placement: Size of the patch, place and size of the object in it.
+        placement: Size of the patch, and position and size of the object in it.
     """
 
     def __init__(self, placement: Placement) -> None:
@@ -82,7 +82,7 @@ class Sprite:
             cv2.line(target, self._pixel(a), self._pixel(b), value, self._width(thickness), shift=FRACTION_BITS)
 
     def disc(self, color: Color, centre: Point, radius: float, thickness: float | None = None) -> None:
-        """Draws a disc, or a ring where a thickness is given; both are relative to the object's height."""
+        """Draws a disc, or a ring if a thickness is given; both are relative to the object's height."""
         length = int(radius * self._placement.size_wh[1] * OVERSAMPLING * 2**FRACTION_BITS)
         width = -1 if thickness is None else self._width(thickness)
         for target, value in self._targets(color):
@@ -92,8 +92,8 @@ class Sprite:
         """Reduces the drawing to the patch's size.
 
         Returns:
-            Colours [height, width, 3] uint8, already multiplied by the mask, and the mask [height, width]
-            uint8, where 255 is fully covered.
+            Colours [height, width, 3] uint8, multiplied by the mask, and the mask [height, width] uint8, where 255 is
+            fully covered.
         """
         size = self._placement.patch_wh
         reduced = [cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in (self._image, self._mask)]
@@ -114,7 +114,7 @@ class Sprite:
 
 
 def shade(color: Color, factor: float) -> Color:
-    """Makes a colour darker (factor below 1)."""
+    """Returns a darker colour (factor below 1)."""
     return int(color[0] * factor), int(color[1] * factor), int(color[2] * factor)
 
 
@@ -190,11 +190,11 @@ Image = NDArray[np.uint8]
 
 
 def draw_street(rng: np.random.Generator, clutter: int = 1) -> Image:
-    """Draws a street in daylight.
+    """Draws a street in daylight, without objects: sky, houses, pavement, road and street furniture.
 
     Args:
         rng: Source of randomness.
-        clutter: Times as many things stand around as usual, >= 0.
+        clutter: Factor on the usual amount of street furniture, >= 0.
 
     Returns:
         [360, 640, 3] uint8 BGR.
@@ -223,7 +223,7 @@ def _draw_houses(image: Image, rng: np.random.Generator) -> None:
 
 
 def _draw_road(image: Image, rng: np.random.Generator) -> int:
-    """Draws pavement, road and markings; returns the upper edge of the road in px."""
+    """Draws pavement, road and markings, and returns the upper edge of the road in px."""
     pavement, road = int(rng.integers(110, 180)), int(rng.integers(60, 115))
     top, bottom = HORIZON_Y + int(rng.integers(25, 45)), HEIGHT - int(rng.integers(20, 45))
     cv2.rectangle(image, (0, HORIZON_Y), (WIDTH, HEIGHT), (pavement,) * 3, -1)
@@ -237,7 +237,7 @@ def _draw_road(image: Image, rng: np.random.Generator) -> int:
 
 
 def _draw_thing(image: Image, rng: np.random.Generator, road_top: int) -> None:
-    """Draws a tree, a lamp, a bin or a sign on the far pavement, which a detector must not take for objects."""
+    """Draws a tree, a lamp, a bin or a sign on the far pavement. A detector must not take it for an object."""
     x, y, size = (
         int(rng.integers(0, WIDTH)),
         int(rng.integers(HORIZON_Y, road_top)),

@@ -1,6 +1,6 @@
-"""Simulated cameras that drop their images into folders, each image whole when it appears.
+"""Simulated cameras that write their images into folders; each image is complete when it appears.
 
-`rotated_pictures` is the classic mock receiver: copies of one picture, of which every fourth is turned by 90 degrees.
+`rotated_pictures` is the classic mock receiver: copies of one picture, every fourth of them rotated by 90 degrees.
 """
 
 import json
@@ -25,17 +25,17 @@ class Picture:
     """One image of a simulated camera."""
 
     number: int
-    """Its number, as the camera counts."""
+    """Its number, from 1."""
     data: bytes
     """Its encoded bytes."""
     truth: dict[str, object]
-    """What is in it, as one line of `truth.jsonl`."""
+    """Its truth, as one line of `truth.jsonl`."""
 
 
 def rotated_pictures(original: bytes, count: int = 10) -> Iterator[Picture]:
-    """Yields byte copies of a picture; each with a number n = 3, 7, 11 … is its predecessor turned by 90 degrees.
+    """Yields byte copies of a picture; numbers 3, 7, 11 and so on are the previous picture rotated by 90 degrees.
 
-    So images 3, 7 and so on differ from the ones before.
+    So only these pictures differ from the previous ones.
 
     Raises:
         ConfigurationError: The picture cannot be decoded.
@@ -52,7 +52,7 @@ def rotated_pictures(original: bytes, count: int = 10) -> Iterator[Picture]:
 
 
 def scene_pictures(seed: int, count: int) -> Iterator[Picture]:
-    """Yields the images of a simulated street, with all objects of which anything can be seen."""
+    """Yields the images of a simulated street, with all objects that are visible at least in part."""
     scene = Scene(seed, frames=count)
     for number in range(count):
         data, truths = scene.jpeg(number)
@@ -64,21 +64,21 @@ def scene_pictures(seed: int, count: int) -> Iterator[Picture]:
 def write_pictures(
     folder: Path, pictures: Iterator[Picture], *, name: str, fps: float, stop: Event, truth_file: Path
 ) -> int:
-    """Writes images at a steady rate and, line by line, what is in them.
+    """Writes images at a steady rate, and their truth line by line.
 
     Args:
-        folder: Where the images appear, by a rename, so that each is whole; made if missing.
-        pictures: What to write.
-        name: Template of the names with `{n}`, such as `{n:05d}.jpg`.
-        fps: Images a second; 0 writes as fast as possible.
-        stop: Ends it early.
-        truth_file: Gets one JSON line per image, after the image is there; outside the folder or hidden in it.
+        folder: Folder of the images; created if missing.
+        pictures: The images.
+        name: Template of the file names with `{n}`, such as `{n:05d}.jpg`.
+        fps: Images per second; 0: as fast as possible.
+        stop: Ends the work early.
+        truth_file: Gets one JSON line after each image; outside the folder or hidden in it.
 
     Returns:
         How many images were written.
 
     Raises:
-        ConfigurationError: The template is wrong, or an image of that name is there already.
+        ConfigurationError: The template is not valid, or an image of that name exists.
     """
     folder.mkdir(parents=True, exist_ok=True)
     truth_file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def write_pictures(
 
 
 def truth_of(folder: Path) -> Path:
-    """Returns where the truth of a camera's folder lies: beside the folder, so that it is not taken for an image."""
+    """Returns the path of the truth of a camera's folder: next to the folder, so that it is not ingested."""
     return folder.with_name(f"{folder.name}.{TRUTH_NAME}")
 
 
@@ -116,7 +116,7 @@ def _write(path: Path, data: bytes) -> None:
         path.hardlink_to(unfinished)
     except FileExistsError:
         raise ConfigurationError(
-            f"{path} is there already.", next_step="name another folder with --out, or empty it"
+            f"{path} exists already.", next_step="name another folder with --out, or empty it"
         ) from None
     finally:
         unfinished.unlink()

@@ -1,9 +1,9 @@
-"""An RTSP server that plays clips over and over, as cameras do. Run it with the system's Python, which has GStreamer.
+"""An RTSP server that plays clips in a loop, as cameras do. Run it with the system's Python, which has GStreamer.
 
 The first line on stdin is JSON: `{"host", "port", "cameras": [{"path", "clip", "codec", "fps", "user", "password",
-"clock_shift_s"}]}`. A later line `{"path", "shifted"}` switches a camera's clock between right and shifted while it
-streams. The server prints the number of readers of each path as a line of JSON, when it is ready and when a reader
-comes or goes, and ends with its stdin. It imports nothing of this package.
+"clock_shift_s"}]}`. A later line `{"path", "shifted"}` switches a camera's clock between correct and shifted while it
+streams. The server prints the number of readers of each path as a line of JSON when it is ready and whenever a number
+changes. It ends with its stdin, and imports nothing of this package.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ def read_clip(path: Path) -> list[tuple[bool, bytes]]:
 
 
 class Camera:
-    """One path; its clip runs by the wall clock, whether anybody reads it or not."""
+    """One path; its clip runs by the wall clock, with and without readers."""
 
     def __init__(self, server: Any, plan: dict[str, Any]) -> None:
         self.fps = plan["fps"]
@@ -63,7 +63,7 @@ class Camera:
         server.get_mount_points().add_factory(f"/{plan['path']}", factory)
 
     def shift_clock(self, shifted: bool) -> None:
-        """Sends sender reports by the shifted or by the right clock from now on."""
+        """Switches sender reports to the shifted or the correct clock."""
         self._shifted = shifted
         for pipeline in self._pipelines:
             for element in pipeline.children:
@@ -82,7 +82,7 @@ class Camera:
         threading.Thread(target=self._feed, args=(source, gone), daemon=True).start()
 
     def _feed(self, source: Any, gone: threading.Event) -> None:
-        """Pushes each packet when it is due, from the next key frame on."""
+        """Pushes each packet when it is due, starting with the next key frame."""
         number, started = int(time.time() * self.fps), False
         while not gone.wait(max(0.0, number / self.fps - time.time())):
             is_key, data = self._packets[number % len(self._packets)]
@@ -93,14 +93,14 @@ class Camera:
 
 
 def _shifted_clock(shift_s: float) -> Any:
-    """Returns a clock that tells NTP time, seconds since 1900, off by a number of seconds."""
+    """Returns a clock that shows NTP time (seconds since 1900), shifted by a number of seconds."""
     clock = Gst.SystemClock(clock_type=Gst.ClockType.REALTIME)
     clock.set_calibration(0, int((_UNIX_EPOCH_IN_NTP_S + shift_s) * Gst.SECOND), 1, 1)
     return clock
 
 
 def _allow(server: Any, factory: Any, plan: dict[str, Any]) -> None:
-    """Lets those read a path who know its password, or everybody if it has none."""
+    """Restricts a path to clients that know its password, if it has one."""
     secret, named = bool(plan.get("password")), f"reader-of-{plan['path']}"
     if secret:
         basic = GstRtspServer.RTSPAuth.make_basic(plan["user"], plan["password"])
@@ -119,7 +119,7 @@ def _token(role: str) -> Any:
 
 
 class Readers:
-    """Counts who reads each path, and prints it whenever it changes."""
+    """Counts the readers of each path, and prints the counts whenever one changes."""
 
     def __init__(self, paths: list[str]) -> None:
         self._counts = dict.fromkeys(paths, 0)
@@ -145,7 +145,7 @@ class Readers:
 
 
 def main() -> None:
-    """Serves until stdin ends, or the parent is killed (Linux), also while this process is stopped."""
+    """Serves until stdin ends or the parent is killed (on Linux even while this process is stopped)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     plan = json.loads(sys.stdin.readline())

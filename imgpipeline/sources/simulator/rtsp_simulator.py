@@ -1,4 +1,8 @@
-"""Simulated cameras over real RTSP: starts the server program (`rtsp_program`) and follows who reads which camera."""
+"""Simulated cameras over RTSP: runs the server program (`rtsp_program`), counts readers, and serves a status API.
+
+The status API has the form of version 1 of MediaMTX's, for which it stands in: `/v1/config` and `/v1/paths` (also
+`/v1/config/get` and `/v1/paths/list`) answer JSON, `/metrics` Prometheus text. It changes nothing.
+"""
 
 import contextlib
 import json
@@ -28,17 +32,17 @@ class SimulatedCamera:
     path: str
     """Path of its URL, without the first slash."""
     clip: str
-    """File with its packets (`clip.write_clip`)."""
+    """Path of its clip (`clip.write_clip`)."""
     codec: str
     """`h264` or `mjpeg`."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     user: str | None = None
-    """Who may read it; None: everybody."""
+    """The only user who may read it; None: everyone may."""
     password: str | None = None
     """Password of that user."""
     clock_shift_s: float = 0.0
-    """How far the clock of its sender reports is ahead."""
+    """How far the clock of its sender reports is ahead, in seconds."""
 
 
 class RtspSimulator:
@@ -47,7 +51,7 @@ class RtspSimulator:
     def __init__(self, cameras: Sequence[SimulatedCamera], *, host: str = "127.0.0.1", port: int = 8554) -> None:
         self.cameras, self.host, self.port = tuple(cameras), host, port
         self.readers: Mapping[str, int] = {}
-        """How many clients read each path."""
+        """Number of readers of each path."""
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
 
@@ -63,11 +67,11 @@ class RtspSimulator:
         return f"rtsp://{self.host}:{self.port}/{path}"
 
     def start(self) -> None:
-        """Starts the server and returns when it listens.
+        """Starts the server, and returns when it listens.
 
         Raises:
             ConfigurationError: The system's Python has no GStreamer.
-            TransientError: The port is taken, or the server does not start in time.
+            TransientError: The port is in use, or the server does not start in time.
         """
         check_program()
         self._ready.clear()
@@ -92,7 +96,7 @@ class RtspSimulator:
             )
 
     def shift_clock(self, path: str, *, shifted: bool) -> None:
-        """Switches the clock of one camera's sender reports while it streams."""
+        """Switches the clock of a camera's sender reports while it streams."""
         self._tell({"path": path, "shifted": shifted})
 
     def stop(self) -> None:
@@ -130,10 +134,10 @@ class RtspSimulator:
 
 
 def check_program() -> None:
-    """Checks that the server program can run here.
+    """Checks that the server program can run on this machine.
 
     Raises:
-        ConfigurationError: It cannot; the message says what to install.
+        ConfigurationError: It cannot. The message says what to install.
     """
     with contextlib.suppress(OSError):
         if not subprocess.run([_PYTHON, "-c", _PROBE], check=False, capture_output=True).returncode:  # noqa: S603 - ours
@@ -145,10 +149,10 @@ def check_program() -> None:
 
 
 def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> AbstractContextManager[int]:
-    """Serves the status while the context lasts.
+    """Serves the status API while the context lasts.
 
     Args:
-        simulator: Whose cameras.
+        simulator: The cameras.
         port: TCP port; 0: any free one.
         host: Address to listen on.
 
@@ -172,7 +176,7 @@ def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> A
 
 
 def config_of(simulator: RtspSimulator) -> dict[str, Any]:
-    """Returns the configuration: addresses, and the paths without their passwords."""
+    """Returns addresses and paths, without passwords."""
     paths = {camera.path: {"source": "publisher", "sourceProtocol": "tcp"} for camera in simulator.cameras}
     return {"rtspAddress": f"{simulator.host}:{simulator.port}", "protocols": ["tcp"], "paths": paths}
 
@@ -195,7 +199,7 @@ def paths_of(simulator: RtspSimulator) -> dict[str, Any]:
 
 
 def metrics_of(simulator: RtspSimulator) -> str:
-    """Returns readers and state of each path as Prometheus text."""
+    """Returns state and readers of each path as Prometheus text."""
     lines = ["# TYPE paths gauge", "# TYPE paths_readers gauge"]
     for camera in simulator.cameras:
         lines.append(f'paths{{name="{camera.path}",state="ready"}} 1')

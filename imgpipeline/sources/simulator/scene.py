@@ -1,7 +1,7 @@
-"""A simulated street scene: images, and the exact truth of each.
+"""A simulated street scene: images, each with its exact truth.
 
-The same arguments give the same JPEG bytes and the same truth, in any order of frames, as long as the versions of
-OpenCV and NumPy are the same (another OpenCV may draw differently, another NumPy may choose differently).
+The same arguments give the same JPEG bytes and the same truth, in any order of frames, with the same versions of OpenCV
+and NumPy (another OpenCV may draw differently, another NumPy may choose differently).
 """
 
 from collections.abc import Iterator
@@ -17,31 +17,30 @@ from imgpipeline.sources.simulator.drawing import DRAWINGS, HEIGHT, WIDTH, Image
 from imgpipeline.sources.simulator.truth import Truth
 
 FIRST_TRAINING_SEED = 1_000_000
-"""Seeds from here on are for training detectors; all others are held out."""
+"""Seeds from here on are for training detectors; detectors never see the others in training."""
 MARGIN_PX = 4
-"""Free border of a patch: strokes are wide."""
+"""Free border of a patch, because strokes are wide."""
 NOISE_SHIFT_PX = 64
-"""Every frame sees another window of one picture of sensor noise, shifted by up to this much."""
+"""Every frame uses another window of one picture of sensor noise, shifted by up to this much."""
 COVERED = 127
-"""A pixel belongs to an object where its mask is above this."""
+"""A pixel belongs to an object where the mask is above this value."""
 
 
 class Scene:
     """A street on which people, bicycles, cars and dogs come and go.
 
     Args:
-        seed: Chooses everything that is left open below. The demo model was never trained on seeds below
+        seed: Decides everything that the other arguments do not. The demo model was never trained on seeds below
             `FIRST_TRAINING_SEED`.
         frames: Length of the scene.
-        hour: Hour of the day, 0..24, which gives the light (`light.brightness_at`) and nothing else; None lets
-            the seed choose.
+        hour: Hour of the day, 0..24, which decides only the light (`brightness_at`); None: the seed decides.
         objects: How many objects are tried, 0..255; a few of them find no room.
         overlap: Largest share of the smaller box that two objects have in common at any time, 0 (they never
-            touch) to 1 (anything goes).
-        clutter: Times as many trees, lamps, bins and signs stand around as usual, 0..20.
+            touch) to 1 (no limit).
+        clutter: Factor on the usual number of trees, lamps, bins and signs, 0..20.
 
     Raises:
-        ConfigurationError: An argument is out of its range.
+        ConfigurationError: An argument is out of range.
     """
 
     def __init__(
@@ -79,13 +78,13 @@ class Scene:
         return (self.frame(number) for number in range(self.frames))
 
     def frame(self, number: int) -> tuple[Image, list[Truth]]:
-        """Returns one image, as decoded from its JPEG file.
+        """Returns one image, decoded from its JPEG.
 
         Args:
             number: Index of the frame, 0 <= number < frames.
 
         Returns:
-            [360, 640, 3] uint8 BGR, and all objects of which anything can be seen.
+            [360, 640, 3] uint8 BGR, and all objects that are visible at least in part.
 
         Raises:
             ConfigurationError: There is no such frame.
@@ -95,13 +94,13 @@ class Scene:
         return np.asarray(image, np.uint8), truth
 
     def jpeg(self, number: int) -> tuple[bytes, list[Truth]]:
-        """Gives one picture as JPEG.
+        """Returns one image as JPEG.
 
         Args:
             number: Index of the frame, 0 <= number < frames.
 
         Returns:
-            The file's bytes, and all objects of which anything can be seen.
+            The bytes, and all objects that are visible at least in part.
 
         Raises:
             ConfigurationError: There is no such frame.
@@ -118,7 +117,7 @@ class Scene:
 
 
 def _paint(image: Image, owner: NDArray[np.uint8], actor: Actor, number: int) -> int:
-    """Puts an object into the picture and its track id into `owner`; returns its px, hidden ones included."""
+    """Paints an object into the picture, and its track id into `owner`; returns its pixel count with hidden pixels."""
     left, top, right, bottom = actor.boxes_xyxy[number]
     x, y = int(np.floor(left)) - MARGIN_PX, int(np.floor(top)) - MARGIN_PX
     width, height = int(np.ceil(right)) + MARGIN_PX - x, int(np.ceil(bottom)) + MARGIN_PX - y
@@ -158,10 +157,10 @@ NIGHT_TINT_BGR = (1.15, 1.0, 0.9)
 
 
 def brightness_at(hour: float) -> float:
-    """Gives the usual brightness of an hour: night until 5, dawn until 8, day until 18, dusk until 21.
+    """Returns the usual brightness of an hour: night until 5, dawn until 8, day until 18, dusk until 21.
 
     Args:
-        hour: Hour of the day; 24 is added or taken away until it is in [0, 24).
+        hour: Hour of the day, modulo 24.
 
     Returns:
         Factor on the colours of full daylight, 0.42 (night) to 0.98 (day).
@@ -179,13 +178,10 @@ class Light:
     """[3], factor on blue, green and red, 0.9..1.15."""
 
     def table(self, frame: int) -> NDArray[np.uint8]:
-        """Makes the look-up table of one frame.
+        """Returns the look-up table of one frame for `cv2.LUT`: [1, 256, 3] uint8.
 
         Args:
             frame: Index of the frame, from 0.
-
-        Returns:
-            [1, 256, 3] uint8, as `cv2.LUT` wants it.
         """
         values = np.arange(256)[:, None] * (self.gain[frame] * self.tint_bgr)
         table: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
@@ -193,7 +189,7 @@ class Light:
 
 
 def light_of(hour: float, frames: int, rng: np.random.Generator) -> Light:
-    """Chooses the light of a scene: the hour's brightness, and the weather, by which days differ.
+    """Chooses the light of a scene: the brightness of the hour, and the weather, which differs from day to day.
 
     Args:
         hour: Hour of the day.

@@ -1,4 +1,4 @@
-"""The truth of a simulated image: its objects, their labels, and which of them a detector is expected to find."""
+"""The truth of a simulated image, and the score of a detector that is compared with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ MIN_VISIBLE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """One object that can be seen, at least in part, in one picture."""
+    """One object that is visible, at least in part, in one picture."""
 
     box_xyxy: tuple[int, int, int, int]
-    """Left, top, right, bottom in px around the visible pixels; right and bottom are exclusive; the box lies
-    inside the picture."""
+    """Left, top, right, bottom in px around the visible pixels; right and bottom are exclusive. The box is inside the
+    picture."""
     label: str
     """One of `LABELS`."""
     track_id: int
-    """The same object has the same number in all frames of a scene; 1..255."""
+    """Number of the object in all frames of a scene; 1..255."""
     visible: float
-    """Visible pixels / all pixels of the object, 0..1, rounded to 4 digits; the rest is hidden by nearer
-    objects or outside the picture."""
+    """Visible pixels / all pixels of the object, 0..1, rounded to 4 digits. Nearer objects hide the others, or they are
+    outside the picture."""
 
     @property
     def area_px2(self) -> int:
@@ -35,35 +35,35 @@ class Truth:
 
 
 def countable(truth: Truth) -> bool:
-    """Says whether a detector may be asked for this object.
+    """Returns whether a detector is expected to find this object.
 
     Args:
         truth: An object in a picture.
 
     Returns:
-        True if at least 30 % of it and a box of at least 144 px² can be seen. Anything less is neither a
-        miss when it is not found nor a false alarm when it is.
+        True if at least 30 % of it and a box of at least 144 px² are visible. An object that does not count is neither
+        a miss if it is not found nor a false alarm if it is.
     """
     return truth.area_px2 >= MIN_AREA_PX2 and truth.visible >= MIN_VISIBLE
 
 
 IGNORED_IOU = 0.1
-"""A box that overlaps an object of its class which does not count by this much is not a false alarm: the visible rest
-of a nearly hidden object is too small for a fair IoU."""
+"""A box is not a false alarm if it overlaps an object of its class that does not count by more than this. The visible
+rest of a nearly hidden object is too small for a fair IoU."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Numbers of objects; scores of several pictures are added with `+`."""
+    """Numbers of objects; `+` adds the scores of several pictures."""
 
     hits: int = 0
     """Countable objects that were found."""
     misses: int = 0
     """Countable objects that were not found."""
     false_alarms: int = 0
-    """Found objects that are not there, second boxes on one object included."""
+    """Found objects that do not exist, including second boxes on one object."""
 
     def __add__(self, other: "Score") -> "Score":
         return Score(self.hits + other.hits, self.misses + other.misses, self.false_alarms + other.false_alarms)
@@ -80,18 +80,18 @@ class Score:
 
 
 def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_threshold: float = 0.5) -> Score:
-    """Compares what was found in one picture with what is in it.
+    """Compares the detections in one picture with its objects.
 
-    The most confident detection chooses first; it takes the object of its label with the largest IoU, countable
-    ones before others.
+    The most confident detection chooses first. It takes the object of its label with the largest IoU, countable
+    ones before others. Each object is found at most once, so a second box on it is a false alarm.
 
     Args:
         found: Detections in px of the picture.
-        truth: All objects in the picture, those that do not count included.
+        truth: All objects in the picture, including those that do not count.
         iou_threshold: Smallest IoU of a hit, 0..1.
 
     Returns:
-        The picture's score.
+        The score of the picture.
     """
     free = list(truth)
     hits = false_alarms = 0
@@ -109,7 +109,7 @@ def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_
 
 
 def iou_xyxy(a: Box, b: Box) -> float:
-    """Gives intersection over union of two boxes.
+    """Returns intersection over union of two boxes.
 
     Args:
         a: Left, top, right, bottom.

@@ -2,7 +2,7 @@
 
 `truth.jsonl` has one JSON document per line: `{"file", "source", "frame_number", "timestamp", "objects": [{"label",
 "track_id", "box": [x, y, w, h], "visible"}]}` with the file name relative to the folder, an RFC 3339 timestamp in UTC,
-boxes in px and the visible share 0..1. It appears last and complete.
+boxes in px and the visible share 0..1. It is written last, and appears when it is complete.
 """
 
 import json
@@ -22,18 +22,18 @@ TRUTH_NAME = "truth.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """What is in one written frame."""
+    """The truth of one written frame."""
 
     file: str
     """Name of the JPEG file in the folder."""
     source: str
     """The camera's name."""
     frame_number: int
-    """From 0, or from the first number that was asked for."""
+    """Number of the frame within its camera."""
     timestamp: datetime
     """When the frame was taken, aware, UTC."""
     objects: tuple[Truth, ...]
-    """All objects of which anything can be seen."""
+    """All objects that are visible at least in part."""
 
 
 def write_scene(
@@ -47,19 +47,19 @@ def write_scene(
 ) -> list[FrameTruth]:
     """Writes a scene's frames as `frame_000000.jpg` … and the truth as `truth.jsonl`.
 
-    A file's modification time is its frame's time, so that a program that ingests the folder without knowing about the
-    truth gets the right times too. Frames of the same names are replaced.
+    The modification time of a file is the time of its frame, so a program that ingests the folder without the truth
+    gets the right times, too. Existing frames of the same names are replaced.
 
     Args:
-        scene: What is written.
-        folder: Where to; made if missing.
-        source: The camera's name, for the truth.
+        scene: The scene.
+        folder: Folder of the files; created if missing.
+        source: Name of the camera, for the truth.
         start: Time of the first frame, aware.
         interval_s: Seconds from frame to frame, > 0.
-        first_frame_number: Number of the first frame, >= 0, if a camera's frames continue from another scene.
+        first_frame_number: Number of the first frame, >= 0, for a camera whose frames continue another scene.
 
     Returns:
-        What was written to `truth.jsonl`, in order.
+        The truth of each frame, in order.
 
     Raises:
         ConfigurationError: `start` has no time zone, or a number is out of its range.
@@ -84,10 +84,10 @@ def read_truth(path: Path) -> Iterator[FrameTruth]:
         path: The folder, or its `truth.jsonl`.
 
     Yields:
-        One value a frame, in order.
+        The truth of each frame, in order.
 
     Raises:
-        PermanentError: A line is not what `write_scene` writes; the message names it.
+        PermanentError: A line is not the truth of a frame; the message names it.
         OSError: The file cannot be read.
     """
     file = path / TRUTH_NAME if path.is_dir() else path
@@ -132,7 +132,7 @@ def _to_json(frame: FrameTruth) -> dict[str, Any]:
 
 
 def object_to_json(truth: Truth) -> dict[str, Any]:
-    """Returns one object as it stands in `truth.jsonl`."""
+    """Returns an object in the form of `truth.jsonl`."""
     left, top, right, bottom = truth.box_xyxy
     box_xywh = [left, top, right - left, bottom - top]
     return {

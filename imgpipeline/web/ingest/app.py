@@ -1,7 +1,7 @@
-"""The HTTP source as an ASGI application.
+"""The HTTP source.
 
-A frame is answered when its image is stored and Kafka has its announcement. Sending it again, after any failure, counts
-once: a frame with a time is known by source, time and number, one without by its content.
+A request is answered when its image is stored and Kafka has the announcement. A frame that is sent again, after any
+failure, counts once: source, time and number identify a frame with a time, and the content identifies one without.
 """
 
 import threading
@@ -18,7 +18,6 @@ from jinja2 import Environment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
-from imgpipeline.contracts.message_fields import MAX_TEXT
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ImgpipelineError, UsageError
@@ -27,6 +26,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.configuration import HttpConfig
 from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.protocol import checked_source
 from imgpipeline.sources.publish import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
@@ -40,37 +40,55 @@ from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 _BUDGET_BYTES = 512 * 2**20
 _IMAGE_TYPES = ("image/", "application/octet-stream")
 _FIELDS = ("timestamp", "number", "attributes")
+_GRACE_S = 40
+_API_PAGE = Environment(autoescape=True).from_string(
+    """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ api.info.title }}</title>
+<style>body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}code,h2{font-family:monospace}
+h2{font-size:1.1rem;margin-top:2rem}pre{white-space:pre-wrap;font:inherit}</style>
+<h1>{{ api.info.title }} {{ api.info.version }}</h1>
+<pre>{{ api.info.description }}</pre>
+<p>For programs: <a href="openapi.json">openapi.json</a></p>
+{% for path, operations in api.paths.items() %}{% for method, operation in operations.items() %}
+<h2>{{ method.upper() }} {{ path }}</h2>
+<pre>{{ operation.description }}</pre>
+{% if operation.parameters %}<ul>{% for parameter in operation.parameters %}
+<li><code>{{ parameter.name }}</code> ({{ parameter.in }}{{ ", required" if parameter.required }})</li>
+{% endfor %}</ul>{% endif %}
+{% endfor %}{% endfor %}</html>
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
 class IngestServer:
-    """What the application works with."""
+    """The state of the application."""
 
     settings: Settings
-    """Name store, Kafka and keys."""
+    """Store, Kafka and keys."""
     store: ObjectStore
     """Where the images go."""
     publishers: Publishers
     """The session of each source."""
     keys: KeyFile
-    """The API keys; if there never was one, requests need no key."""
+    """The API keys; while there has never been one, requests need no key."""
     jobs: Jobs
-    """Play the videos of the data set."""
+    """Jobs that play videos of the data set."""
     options: PublishOptions = field(default_factory=PublishOptions)
     """How frames are published."""
     clock: Clock = utc_now
-    """Tells the time."""
+    """Returns the current time."""
 
 
 def open_server(
     settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
 ) -> IngestServer:
-    """Opens what the application works with.
+    """Opens store, publishers, keys and jobs.
 
     Args:
-        settings: Name store, Kafka, keys and videos.
+        settings: Store, Kafka, keys and videos.
         options: How to publish; None: the defaults.
-        board: Told what happens to each source.
+        board: Records what happens to each source.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -82,10 +100,10 @@ def open_server(
 
 
 def create_app(server: IngestServer) -> FastAPI:
-    """Returns the application.
+    """Returns the ASGI application.
 
     Args:
-        server: What it works with; its sessions end with the application.
+        server: The state; its sessions end with the application.
     """
 
     @asynccontextmanager
@@ -104,7 +122,7 @@ def create_app(server: IngestServer) -> FastAPI:
         lifespan=lifespan,
     )
     if not server.keys.are_needed(Scope.INGEST):
-        # Nobody is asked for a key, so a page in a browser must not reach this through a name of its own.
+        # Without keys, a web page of another site must not reach this server by a DNS name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     _add_frames(app, server)
     _add_health(app, server)
@@ -112,13 +130,13 @@ def create_app(server: IngestServer) -> FastAPI:
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
-        return HTMLResponse(api_page(app.openapi()))
+        return HTMLResponse(_API_PAGE.render(api=app.openapi()))
 
     return app
 
 
 def allow(server: IngestServer, request: Request, source: str | None) -> None:
-    """Refuses a request without a key for a source (None: any source).
+    """Refuses a request without a key for a source (None: for any source).
 
     Raises:
         HTTPException: 401 or 403.
@@ -142,17 +160,18 @@ def _add_frames(app: FastAPI, server: IngestServer) -> None:
     budget, limit_bytes = BodyBudget(_BUDGET_BYTES), server.settings.max_image_bytes
 
     def check(source: str, request: Request) -> None:
-        if not source.strip() or len(source) > MAX_TEXT or not source.isprintable():
-            raise HTTPException(422, f"a source has 1 to {MAX_TEXT} printable characters")
-        allow(server, request, source)
+        try:
+            allow(server, request, checked_source(source))
+        except UsageError as error:
+            raise HTTPException(422, error.message) from None
 
     @app.post("/frames/{source}", status_code=201, tags=["frames"])
     async def post_frame(source: str, request: Request) -> dict[str, Any]:
-        """Stores the image that is the body and announces it as a frame of the source.
+        """Stores the image in the body, and announces it as a frame of the source.
 
-        Query, or headers X-Frame-Timestamp, X-Frame-Number and X-Frame-Attributes: `timestamp` (RFC 3339), `number` and
-        `attributes` (a JSON object). Without a timestamp the content identifies the frame: the same image is one frame
-        a day, unless the header Idempotency-Key tells its frames apart.
+        Query parameters, or headers X-Frame-Timestamp, X-Frame-Number and X-Frame-Attributes: `timestamp` (RFC 3339),
+        `number` and `attributes` (a JSON object). Without a timestamp, the content identifies the frame: the same image
+        is one frame per day, unless different Idempotency-Key headers distinguish its frames.
         """
         check(source, request)
         _check_type(request, _IMAGE_TYPES, "image/jpeg or image/png")
@@ -162,10 +181,11 @@ def _add_frames(app: FastAPI, server: IngestServer) -> None:
 
     @app.post("/frames/{source}/batch", tags=["frames"])
     async def post_batch(source: str, request: Request) -> dict[str, Any]:
-        """Stores and announces several images: one JSON document a line (NDJSON).
+        """Stores and announces several images: one JSON document per line (NDJSON).
 
-        `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`, all but the image optional. The
-        answer has one entry a line, in order, each with its own `code`; a wrong line does not stop the others.
+        `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`; all fields but the image are
+        optional. The response has one entry per line, in order, each with its own `code`. An invalid line does not stop
+        the others.
         """
         check(source, request)
         _check_type(request, (LINES,), LINES)
@@ -189,12 +209,12 @@ def _given(request: Request) -> dict[str, str]:
 def _add_health(app: FastAPI, server: IngestServer) -> None:
     @app.get("/health", tags=["health"])
     def health() -> dict[str, str]:
-        """Whether the process answers."""
+        """Answers while the process runs."""
         return {"status": "ok"}
 
     @app.get("/ready", tags=["health"])
     def ready() -> Response:
-        """Whether store and Kafka answer: 200, or 503 with the reason."""
+        """Answers 200 if store and Kafka answer, otherwise 503 with the reason."""
         try:
             server.store.head("images/ready")
             with open_admin(server.settings) as admin:
@@ -202,37 +222,6 @@ def _add_health(app: FastAPI, server: IngestServer) -> None:
         except ImgpipelineError as error:
             return JSONResponse({"status": "not ready", "reason": error.message}, 503)
         return JSONResponse({"status": "ready"})
-
-
-_PAGE = Environment(autoescape=True).from_string(
-    """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ api.info.title }}</title>
-<style>body{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}code,h2{font-family:monospace}
-h2{font-size:1.1rem;margin-top:2rem}pre{white-space:pre-wrap;font:inherit}</style>
-<h1>{{ api.info.title }} {{ api.info.version }}</h1>
-<pre>{{ api.info.description }}</pre>
-<p>For programs: <a href="openapi.json">openapi.json</a></p>
-{% for path, operations in api.paths.items() %}{% for method, operation in operations.items() %}
-<h2>{{ method.upper() }} {{ path }}</h2>
-<pre>{{ operation.description }}</pre>
-{% if operation.parameters %}<ul>{% for parameter in operation.parameters %}
-<li><code>{{ parameter.name }}</code> ({{ parameter.in }}{{ ", required" if parameter.required }})</li>
-{% endfor %}</ul>{% endif %}
-{% endfor %}{% endfor %}</html>
-"""
-)
-
-
-def api_page(api: dict[str, Any]) -> str:
-    """Returns the page.
-
-    Args:
-        api: The OpenAPI document.
-    """
-    return _PAGE.render(api=api)
-
-
-_GRACE_S = 40
 
 
 def serve(
@@ -244,18 +233,18 @@ def serve(
     options: PublishOptions | None = None,
     board: Board | None = None,
 ) -> None:
-    """Serves until `stop` is set; what has arrived is announced first.
+    """Serves until `stop` is set, and announces the frames that have arrived before it ends.
 
     Args:
-        settings: Name store, Kafka, keys and videos.
+        settings: Store, Kafka, keys and videos.
         host: Address to listen on.
         port: Port to listen on.
         stop: Ends the server gracefully.
-        options: How to publish.
-        board: Told what happens to each source.
+        options: How to publish; None: the defaults.
+        board: Records what happens to each source.
 
     Raises:
-        UsageError: Others could reach the address, and there is no API key.
+        UsageError: Other machines could reach the address, and there is no API key.
         ConfigurationError: The address cannot be opened, or a setting is wrong.
         PermanentError: The server ended unexpectedly; its log says why.
     """
@@ -267,14 +256,13 @@ def serve(
 def serve_configured(
     settings: Settings, config: HttpConfig, options: PublishOptions, stop: threading.Event, board: Board
 ) -> None:
-    """Serves as a `[[source]]` of `sources.toml` says; errors as `serve`."""
-    own = {name: value for name in ("api_keys_file", "dataset_root", "jobs_dir") if (value := getattr(config, name))}
-    serve(settings.model_copy(update=own), config.host, config.port, stop, options=options, board=board)
+    """Serves as a source of `sources.toml`; errors as `serve`."""
+    serve(config.settings(settings), config.host, config.port, stop, options=options, board=board)
 
 
 def _check_host(host: str, settings: Settings) -> None:
     if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
         raise UsageError(
-            f"Everybody who reaches {host} could send images: there is no API key.",
+            f"There is no API key, so everyone who can reach {host} could send images.",
             next_step="imgpipeline serve-ingest keys add --source NAME",
         )

@@ -1,4 +1,4 @@
-"""Reads request bodies: limited in size before and while they are read, in memory, and in time."""
+"""Reads request bodies, with limits on the size of each, on their memory in total, and on the time between chunks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,10 @@ _CHUNK_LIMIT_S = 30.0
 
 
 class BodyBudget:
-    """Memory for the bodies of all requests; used in the thread of the event loop."""
+    """Memory for the bodies of all requests. Only the thread of the event loop may use it."""
 
     def __init__(self, size_bytes: int) -> None:
-        """Takes how many bytes all bodies together may have."""
+        """Sets how many bytes all bodies may have in total."""
         self._free = size_bytes
 
     @asynccontextmanager
@@ -21,10 +21,10 @@ class BodyBudget:
         """Reserves memory while the context lasts.
 
         Raises:
-            HTTPException: 503, there is not enough of it now.
+            HTTPException: 503, not enough memory is free.
         """
         if size_bytes > self._free:
-            raise HTTPException(503, "too many images are on their way; send it again", {"Retry-After": "2"})
+            raise HTTPException(503, "too many images are in flight; send the image again", {"Retry-After": "2"})
         self._free -= size_bytes
         try:
             yield
@@ -33,10 +33,10 @@ class BodyBudget:
 
 
 def announced_size(request: Request, limit_bytes: int) -> int:
-    """Returns the size that a body may have: as announced, else the limit.
+    """Returns the size of a body by its Content-Length, or the limit if there is none.
 
     Raises:
-        HTTPException: 413, it is announced as larger; its body is not read.
+        HTTPException: 413, the Content-Length is above the limit; the body is not read.
     """
     announced = request.headers.get("content-length", "")
     size_bytes = int(announced) if announced.isdecimal() and len(announced) < 20 else limit_bytes
@@ -51,8 +51,8 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     """Reads a whole body.
 
     Raises:
-        HTTPException: 413, it is larger than the limit; 408, nothing arrived for 30 s.
-        ClientDisconnect: The client vanished.
+        HTTPException: 413, the body is larger than the limit; 408, nothing arrived for 30 s.
+        ClientDisconnect: The client disconnected.
     """
     data = bytearray()
     async for chunk in chunks(request):
@@ -63,7 +63,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """Yields a body piece by piece; errors as `read_body`, apart from 413."""
+    """Yields a body chunk by chunk; errors as `read_body`, except 413."""
     stream = request.stream()
     while True:
         try:

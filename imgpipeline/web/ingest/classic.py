@@ -1,7 +1,7 @@
-"""The routes of the classic data generator: play a video of the data set, and say what is there.
+"""The routes of the classic data generator: play a video of the data set, and describe the data set.
 
-`POST /start/{video}` answers at once with a job. With `?wait=true` or IMGPIPELINE_START_WAITS it answers at the end, in
-the old form `{"status": "Sent N frames from ID."}`.
+`POST /start/{video}` answers immediately with a job. With `?wait=true` or IMGPIPELINE_START_WAITS it answers when the
+job has ended, in the classic form `{"status": "Sent N frames from ID."}`.
 """
 
 import os
@@ -22,7 +22,7 @@ Allow = Callable[[Request, str | None], None]
 """Refuses a request without a key for a source; None: without any key."""
 _SUBFOLDERS = ("annotations", "sequences")
 _INTERVAL_S = 0.1
-"""As the classic data generator has it."""
+"""The interval of the classic data generator."""
 
 
 def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> None:
@@ -30,9 +30,9 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
 
     Args:
         app: The application.
-        settings: Name the data set.
-        jobs: Play the videos.
-        allow: Refuses a request without a key for a source (None: any source).
+        settings: The data set.
+        jobs: The jobs that play videos.
+        allow: Refuses a request without a key for a source (None: for any source).
     """
     _add_start(app, settings, jobs, allow)
     _add_jobs(app, jobs, allow)
@@ -40,12 +40,12 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
 
     @app.get("/", tags=["data generator"])
     def home() -> PlainTextResponse:
-        """Whether the process answers, in the form of the classic data generator."""
+        """Answers while the process runs, in the form of the classic data generator."""
         return PlainTextResponse(f"{name} is running!")
 
     @app.get("/status", tags=["data generator"])
     def status(request: Request) -> dict[str, Any]:
-        """Which broker and data set are configured."""
+        """Shows which broker and data set are configured."""
         allow(request, None)
         root = settings.dataset_root
         return {
@@ -58,7 +58,7 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
 
     @app.get("/data_status", tags=["data generator"])
     def data_status(request: Request) -> Response:
-        """What the data set holds."""
+        """Shows what the data set contains."""
         allow(request, None)
         if settings.dataset_root is None:
             return JSONResponse({"error": "DATASET_ROOT_DIR is not set."}, 400)
@@ -73,10 +73,10 @@ def _add_start(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> No
         wait: Annotated[bool | None, Query()] = None,
         interval_s: Annotated[float, Query(ge=0, le=3600)] = _INTERVAL_S,
     ) -> Response:
-        """Plays a sequence or video of the data set, a frame each `interval_s` seconds.
+        """Plays a sequence or video of the data set, one frame every `interval_s` seconds.
 
-        Answers 202 with the job and its place; with `wait=true` at the end, in the old form. The header Idempotency-Key
-        makes a repeated request find the first one's job.
+        Answers 202 with the job and its location; with `wait=true`, answers in the classic form when the job has ended.
+        A repeated request with the same Idempotency-Key header finds the job of the first request.
         """
         allow(request, video)
         key = request.headers.get("idempotency-key")
@@ -105,12 +105,12 @@ def _add_jobs(app: FastAPI, jobs: Jobs, allow: Allow) -> None:
 
     @app.get("/jobs/{job_id}", tags=["data generator"])
     def progress(job_id: str, request: Request) -> dict[str, Any]:
-        """How far a job has come."""
+        """Shows the progress of a job."""
         return _document(found(job_id, request))
 
     @app.delete("/jobs/{job_id}", tags=["data generator"])
     def stop(job_id: str, request: Request) -> dict[str, Any]:
-        """Ends a job; frames that were captured are announced first."""
+        """Ends a job, after its captured frames are announced."""
         return _document(jobs.stop(found(job_id, request).id))
 
 

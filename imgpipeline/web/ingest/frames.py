@@ -1,4 +1,4 @@
-"""From a posted image to a frame that is stored and announced, and the answer that says so."""
+"""Publishes posted images, one or a batch, and answers when their frames are stored and announced."""
 
 import asyncio
 import base64
@@ -32,31 +32,31 @@ from imgpipeline.vision.header import read_header
 from imgpipeline.web.ingest.bodies import chunks
 
 MOST_AT_A_TIME = 32
-"""Frames on their way; each occupies a thread while it waits for its turn."""
+"""Frames in flight; each occupies a thread while it waits for its turn."""
 _ANSWER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class PostedFrame:
-    """An image as a client describes it."""
+    """An image with the description that its client gave."""
 
     data: bytes
     """The encoded image."""
     timestamp: datetime | None
-    """Its own time, UTC; None: it is known by its content."""
+    """Its own time, UTC; None: its content identifies it."""
     number: int | None
     """Its number within the source."""
     attributes: Mapping[str, Any]
     """JSON values to announce with it."""
     idempotency_key: str | None = None
-    """Tells apart images of the same content; the same key and content are one frame."""
+    """Distinguishes images of the same content; the same key and content are one frame."""
 
 
 def described(data: bytes, given: Mapping[str, str]) -> PostedFrame:
-    """Returns an image with what headers or the query say of it: `timestamp`, `number` and `attributes`.
+    """Returns an image with the `timestamp`, `number` and `attributes` of its headers or query.
 
     Raises:
-        HTTPException: 422, a field is wrong, or the image cannot be read.
+        HTTPException: 422, a field is not valid, or the image cannot be read.
     """
     try:
         attributes = json.loads(given.get("attributes") or "{}")
@@ -80,7 +80,7 @@ def read_line(line: bytes) -> PostedFrame:
     """Reads a line of a batch: `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`.
 
     Raises:
-        HTTPException: 422, a field is wrong, or the image cannot be read.
+        HTTPException: 422, a field is not valid, or the image cannot be read.
     """
     known = {"image", "timestamp", "number", "attributes", "idempotency_key"}
     try:
@@ -127,10 +127,10 @@ class FrameDesk:
         self._places = asyncio.Semaphore(MOST_AT_A_TIME)
 
     async def publish(self, source: str, posted: PostedFrame) -> dict[str, Any]:
-        """Stores and announces a frame and returns its description.
+        """Stores and announces a frame, and returns its description.
 
         Raises:
-            HTTPException: 503, store or Kafka is away (sending it again counts once); 422, it cannot be stored.
+            HTTPException: 503, store or Kafka is away (sending the frame again counts once); 422, it cannot be stored.
         """
         async with self._places:
             loop = asyncio.get_running_loop()
@@ -144,18 +144,18 @@ class FrameDesk:
                     frame = await run_in_threadpool(self._offer, source, posted, settle)
                     how = await fate
             except TimeoutError:
-                said = "store or Kafka do not answer; the frame may still be announced, sending it again counts once"
-                raise HTTPException(503, said, {"Retry-After": "5"}) from None
+                detail = "store or Kafka do not answer; send the frame again, it counts once"
+                raise HTTPException(503, detail, {"Retry-After": "5"}) from None
             except ImgpipelineError as error:
                 raise HTTPException(503, error.message, {"Retry-After": "5"}) from None
         if how is Settled.DROPPED:
             raise HTTPException(503, "the frame was not announced; send it again", {"Retry-After": "5"})
         if how is Settled.FAILED:
-            raise HTTPException(422, "the image cannot be prepared as it is configured (mask, size)")
+            raise HTTPException(422, "the image cannot be prepared with the configured mask or size")
         return {**self._description(source, frame), "status": str(how)}
 
     def _offer(self, source: str, posted: PostedFrame, settle: Callable[[Settled], None]) -> CapturedFrame:
-        """Makes a frame and offers it to its publisher, in one change of threads: each costs as much as the PUT."""
+        """Makes a frame and offers it to its publisher in one thread: a change of threads costs as much as the PUT."""
         frame = self._frame_of(source, posted, sha256(posted.data).hexdigest())
         self._publishers.offer(source, replace(frame, settle=settle))
         return frame
@@ -185,7 +185,7 @@ class FrameDesk:
         digest = frame.sha256 or ""
         key = self._template.key(source, frame.timestamp, digest, name=frame.name, number=frame.number)
         number: int | str = key if frame.number is None else frame.number
-        # Of an image that is stored with masks or in another size, nothing is known here but its frame.
+        # The key and hash of an image that is stored with masks or in another size are not known here.
         stored = {} if self._changes_images else {"image": key, "sha256": digest}
         is_known = frame.has_own_timestamp and not (self._changes_images and frame.number is None)
         return {
@@ -205,11 +205,11 @@ _OTHER_FIELDS_BYTES = 64 * 2**10
 async def read_lines(
     request: Request, image_limit_bytes: int, desk: FrameDesk, source: str
 ) -> AsyncIterator[dict[str, Any]]:
-    """Publishes the frames of a batch and yields the result of each line; empty lines are skipped.
+    """Publishes each frame of a batch while the body still arrives, and yields its result; skips empty lines.
 
     Raises:
         HTTPException: 413, a line is longer than an image may be; 408, nothing arrived for 30 s.
-        ClientDisconnect: The client vanished; the lines that had arrived whole are announced.
+        ClientDisconnect: The client disconnected; the complete lines are announced.
     """
     limit_bytes = 4 * image_limit_bytes // 3 + _OTHER_FIELDS_BYTES
     rest = b""

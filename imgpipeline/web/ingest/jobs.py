@@ -1,4 +1,4 @@
-"""Jobs that play stored videos: the progress of each is in a file, so a restarted server continues there."""
+"""Jobs that play videos of the data set. A file stores the progress of each, so a restarted server continues it."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ _SAVE_S = 0.5
 
 
 class JobState(StrEnum):
-    """How a job is."""
+    """The state of a job."""
 
     RUNNING = "running"
     DONE = "done"
@@ -36,30 +36,30 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A video that is played."""
+    """A job that plays a video."""
 
     id: str
-    """Names the job."""
+    """Id of the job."""
     video: str
-    """What is played; the source of its frames."""
+    """Name of the video or sequence, and of the source of its frames."""
     started: str
     """Time of its first frame, RFC 3339."""
     interval_s: float
     """Seconds from one frame to the next."""
     frames: int | None
-    """How many frames the video has; None if that is not known before it is read."""
+    """Number of frames; None: unknown until the video is read."""
     sent: int = 0
-    """Frames that are announced."""
+    """How many frames are announced."""
     state: JobState = JobState.RUNNING
-    """How it is."""
+    """Its state."""
     error: str | None = None
     """Why it failed."""
     idempotency_key: str | None = None
-    """By which a repeated request finds it."""
+    """Key with which a repeated request finds the job."""
 
 
 class Jobs:
-    """The jobs of one server. Thread-safe."""
+    """The jobs of one server; thread-safe."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Jobs:
         board: Board | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        """Reads the jobs that an earlier server has left; `resume` continues them."""
+        """Reads the jobs of an earlier server; `resume` continues them."""
         self._settings = settings
         self._store = store
         self._options = options
@@ -86,10 +86,10 @@ class Jobs:
                 document = json.loads(file.read_text(encoding="utf-8"))
                 self._jobs[document["id"]] = Job(**{**document, "state": JobState(document["state"])})
             except (OSError, ValueError, KeyError, TypeError) as error:
-                LOG.warning("%s cannot be read as a job and is left out: %s", file, type(error).__name__)
+                LOG.warning("%s is not a job and is ignored: %s", file, type(error).__name__)
 
     def start(self, video: str, interval_s: float, idempotency_key: str | None) -> Job:
-        """Starts to play a video; with a key that was used before, returns that job.
+        """Starts to play a video, or returns the job that was started with the same key.
 
         Raises:
             ConfigurationError: There is no such video.
@@ -109,7 +109,7 @@ class Jobs:
             return job
 
     def resume(self) -> None:
-        """Goes on with the jobs that were running when the server before ended."""
+        """Continues the jobs that were running when the previous server ended."""
         with self._changed:
             for job in [job for job in self._jobs.values() if job.state is JobState.RUNNING]:
                 self._play(job)
@@ -119,13 +119,13 @@ class Jobs:
         return self._jobs.get(job_id)
 
     def wait(self, job_id: str) -> Job:
-        """Returns a job when it has ended."""
+        """Waits until a job has ended, and returns it."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._jobs[job_id].state is not JobState.RUNNING)
             return self._jobs[job_id]
 
     def stop(self, job_id: str) -> Job:
-        """Ends a job; what was captured is announced first."""
+        """Ends a job after its captured frames are announced."""
         if running := self._running.get(job_id):
             running[0].set()
         return self.wait(job_id)
@@ -156,7 +156,7 @@ class Jobs:
                              progress=self._saver(job), watch=watch)  # fmt: skip
             state = JobState.DONE if not stop.is_set() else JobState.STOPPED
             if self._closing and state is JobState.STOPPED:
-                state = JobState.RUNNING  # for the next server
+                state = JobState.RUNNING  # so that the next server continues it
             ended = replace(job, sent=job.sent + totals.announced, state=state)
         except ImgpipelineError as error:
             ended = replace(self._jobs[job.id], state=JobState.FAILED, error=error.message)
@@ -188,7 +188,7 @@ class Jobs:
             unfinished.replace(file)
         except OSError as error:
             raise ConfigurationError(
-                f"The job cannot be kept in {self._folder}: {error.strerror}.",
+                f"The job cannot be stored in {self._folder}: {error.strerror}.",
                 next_step="set IMGPIPELINE_JOBS_DIR to a folder that this user may write",
             ) from error
         self._jobs[job.id] = job
