@@ -1,4 +1,4 @@
-"""What a topic holds after a source was published: its frames and notices, in the order of their offsets."""
+"""Reads the frames and notices of a topic after a source was published, in the order of their offsets."""
 
 from kafka import TopicPartition
 

@@ -1,4 +1,4 @@
-"""The board shows what sources are doing, and the metrics and the health page say the same."""
+"""The board, the metrics and the health page show the same state of the sources."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -92,7 +92,7 @@ def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
 
 
 @pytest.mark.medium
-def test_the_health_page_names_what_is_wrong():
+def test_the_health_page_shows_the_problem_of_each_source():
     board, clock = watched()
     with serve_metrics(board, 0) as port:
         assert json.loads(urlopen(f"http://127.0.0.1:{port}/health").read()) == {"healthy": True, "problems": {}}

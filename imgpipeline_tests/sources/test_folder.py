@@ -1,4 +1,4 @@
-"""A folder becomes stored images and announced frames: all of them, in order, the same ones each time."""
+"""All images of a folder are stored and announced, in order, and as the same frames each time."""
 
 import os
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_every_picture_is_stored_and_announced_in_the_order_of_paths(site: Site,
     assert result.size_bytes == sum(map(len, contents))
 
 
-def test_pictures_of_one_name_in_several_folders_stay_apart(site: Site, tmp_path: Path):
+def test_pictures_of_the_same_name_in_several_folders_are_different_frames(site: Site, tmp_path: Path):
     for shade, name in enumerate(("1.jpg", "x/1.jpg", "y/1.jpg", "x-1.jpg")):
         write_picture(tmp_path / name, shade=shade * 50)
     _, announced, store = site.ingest(tmp_path)
@@ -88,7 +88,9 @@ def test_pictures_of_one_name_in_several_folders_stay_apart(site: Site, tmp_path
     assert len({store.get(m.image_path) for m in announced}) == 4
 
 
-def test_the_same_folder_again_announces_the_same_frames_and_says_that_they_were_there(site: Site, tmp_path: Path):
+def test_ingesting_a_folder_again_announces_the_same_frames_and_counts_them_as_stored_already(
+    site: Site, tmp_path: Path
+):
     for number in range(20):
         write_picture(tmp_path / f"{number}.jpg", shade=number)
     first, before, _ = site.ingest(tmp_path)
@@ -114,7 +116,7 @@ def test_a_changed_picture_is_another_frame_and_the_old_image_stays(site: Site, 
     assert frame_ids(same) == frame_ids(after)
 
 
-def test_a_pictures_own_time_wins_over_the_files(site: Site, tmp_path: Path):
+def test_the_exif_time_wins_over_the_modification_time(site: Site, tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes(jpeg(tiff_block("<", taken="2025:12:31 23:59:59", offset="-01:00")))
     _, announced, _ = site.ingest(tmp_path)
     assert announced[0].timestamp == datetime(2026, 1, 1, 0, 59, 59, tzinfo=UTC)
@@ -127,14 +129,14 @@ def test_an_exif_time_without_an_offset_is_local_time_of_the_site(site: Site, tm
     assert announced[0].timestamp == datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-def test_without_a_time_of_its_own_a_picture_has_the_files(site: Site, tmp_path: Path):
+def test_without_an_exif_time_the_modification_time_counts(site: Site, tmp_path: Path):
     write_picture(tmp_path / "a.png", time=NOON + timedelta(microseconds=250_000))
     _, announced, _ = site.ingest(tmp_path)
     assert announced[0].timestamp == NOON + timedelta(microseconds=250_000)
     assert announced[0].frame_number is None
 
 
-def test_a_pace_gives_times_and_numbers_and_the_same_frames_each_time(site: Site, tmp_path: Path):
+def test_a_pace_gives_the_same_times_and_numbers_each_time(site: Site, tmp_path: Path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_picture(tmp_path / name, time=datetime(2001, 1, 1, tzinfo=UTC))
     pace = Pace(NOON, timedelta(seconds=0.5))
@@ -162,9 +164,7 @@ def test_other_files_are_counted_and_named(site: Site, tmp_path: Path):
     assert "IMGPIPELINE_MAX_IMAGE_BYTES" in reasons["big.png"]
 
 
-def test_what_only_claims_to_be_an_image_is_left_out_and_a_damaged_image_is_for_the_pipeline_to_judge(
-    site: Site, tmp_path: Path
-):
+def test_a_file_that_is_not_an_image_is_skipped_and_a_damaged_image_is_announced(site: Site, tmp_path: Path):
     whole = write_picture(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes(whole[:40])
     (tmp_path / "empty.jpg").touch()
@@ -180,7 +180,7 @@ def test_what_only_claims_to_be_an_image_is_left_out_and_a_damaged_image_is_for_
     ]
 
 
-def test_numbers_of_frames_do_not_move_when_an_unfinished_file_becomes_an_image(site: Site, tmp_path: Path):
+def test_frame_numbers_do_not_change_when_an_unfinished_file_becomes_an_image(site: Site, tmp_path: Path):
     write_picture(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").touch()
     write_picture(tmp_path / "c.jpg", shade=7)
@@ -192,7 +192,7 @@ def test_numbers_of_frames_do_not_move_when_an_unfinished_file_becomes_an_image(
     assert set(frame_ids(before)) < set(frame_ids(after))
 
 
-def test_hidden_files_and_folders_are_left_out(site: Site, tmp_path: Path):
+def test_hidden_files_and_folders_are_skipped(site: Site, tmp_path: Path):
     for name in ("a.jpg", "._a.jpg", ".hidden.jpg", ".trash/b.jpg", "__MACOSX/c.jpg", "x/._d.jpg", "x/d.jpg"):
         write_picture(tmp_path / name)
     (tmp_path / "Thumbs.db").touch()
@@ -205,7 +205,7 @@ def test_hidden_files_and_folders_are_left_out(site: Site, tmp_path: Path):
     ]  # fmt: skip
 
 
-def test_a_hidden_folder_or_file_is_read_where_it_is_named_itself(site: Site, tmp_path: Path):
+def test_a_hidden_folder_or_file_is_read_if_it_is_named(site: Site, tmp_path: Path):
     write_picture(tmp_path / ".camera" / "a.jpg")
     write_picture(tmp_path / ".b.jpg")
     assert site.ingest(tmp_path / ".camera")[0].announced == 1
@@ -219,14 +219,14 @@ def test_one_file_may_be_named_instead_of_a_folder(site: Site, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["ä ö.jpg", "line\nbreak.jpg", "😀.png", "a'b\"c.jpg", os.fsdecode(b"\xff\xfe.jpg")])
-def test_strange_names_survive(site: Site, tmp_path: Path, name: str):
+def test_unusual_file_names_are_kept(site: Site, tmp_path: Path, name: str):
     data = write_picture(tmp_path / name)
     _, announced, store = site.ingest(tmp_path)
     assert store.get(announced[0].image_path) == data
     announced[0].to_value()
 
 
-def test_progress_tells_how_many_of_how_many(site: Site, tmp_path: Path):
+def test_progress_reports_announced_and_total(site: Site, tmp_path: Path):
     for number in range(3):
         write_picture(tmp_path / f"{number}.jpg")
     seen: list[tuple[int, int]] = []
@@ -236,7 +236,7 @@ def test_progress_tells_how_many_of_how_many(site: Site, tmp_path: Path):
     assert {total for _, total in seen} == {3}
 
 
-def test_a_folder_that_is_not_there_or_has_only_other_files_is_refused(site: Site, tmp_path: Path):
+def test_a_missing_folder_or_one_without_images_is_refused(site: Site, tmp_path: Path):
     with pytest.raises(ConfigurationError, match="nowhere cannot be read: No such file"):
         site.ingest(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
@@ -259,7 +259,7 @@ def test_files_that_cannot_be_announced_are_in_the_accounts(site: Site, tmp_path
 
 
 @pytest.mark.parametrize("source", ["", " ", "a\nb", "a\0b", "x" * 1025])
-def test_a_source_needs_a_proper_name(tmp_path: Path, source: str):
+def test_a_source_needs_a_valid_name(tmp_path: Path, source: str):
     with pytest.raises(ConfigurationError, match="is not a valid source name"):
         ingest_folder(Settings(_env_file=None), tmp_path, source)
 
@@ -289,13 +289,15 @@ def test_with_real_servers_the_frames_of_a_source_are_in_one_partition_in_order(
     assert [m.attributes["file"] for m in messages] == [f"{n:03d}.jpg" for n in range(40)]
 
 
-def test_a_missing_topic_names_the_command_that_makes_it(kafka: KafkaBroker, bucket: S3Bucket, tmp_path: Path):
+def test_the_error_of_a_missing_topic_names_the_command_that_creates_it(
+    kafka: KafkaBroker, bucket: S3Bucket, tmp_path: Path
+):
     write_picture(tmp_path / "a.jpg")
     with pytest.raises(ConfigurationError, match=r"imgpipeline topics create.*IMGPIPELINE_KAFKA_TOPIC"):
         ingest_folder(settings_for(kafka, "no-such-topic", bucket), tmp_path, "gate")
 
 
-def test_a_missing_bucket_names_the_setting(
+def test_the_error_of_a_missing_bucket_names_the_setting(
     kafka: KafkaBroker, topic: str, bucket: S3Bucket, tmp_path: Path, make_topic: Callable[..., str]
 ):
     write_picture(tmp_path / "a.jpg")
@@ -305,7 +307,7 @@ def test_a_missing_bucket_names_the_setting(
     assert frames_in(read_published(settings)) == []
 
 
-def test_a_broker_that_is_gone_is_no_silent_loss(bucket: S3Bucket, tmp_path: Path):
+def test_an_unreachable_broker_is_an_error(bucket: S3Bucket, tmp_path: Path):
     write_picture(tmp_path / "a.jpg")
     settings = Settings(
         _env_file=None, store_url=f"file://{tmp_path}/store", kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""The time in a picture's EXIF block is found in every format that has one, and garbage is not a time."""
+"""The EXIF time of an image is read from every format that has one, and garbage is not a time."""
 
 import struct
 from datetime import UTC, datetime
@@ -99,12 +99,12 @@ def test_a_picture_without_exif_gives_no_time():
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"Exif\0\0II*\0", b"eXIfMM\0*", b"II*\0\x08\0\0\0"]))
-def test_whatever_the_bytes_are_the_answer_is_a_time_or_none(data: bytes, begin: bytes):
+def test_any_bytes_give_a_time_or_none(data: bytes, begin: bytes):
     found = read_taken_time(begin + data)
     assert found is None or found.tzinfo is not None
 
 
 @given(st.integers(0, 200))
-def test_a_cut_block_gives_no_time_or_the_right_one(length: int):
+def test_a_truncated_block_gives_no_time_or_the_right_one(length: int):
     block = tiff_block("<", taken="2026:01:09 12:30:15")[:length]
     assert read_taken_time(b"Exif\0\0" + block) in (None, TIME)

@@ -1,4 +1,4 @@
-"""Prepared copies: their names, sizes and times, and what happens to the originals."""
+"""`imgpipeline prepare`: names, sizes and times of the copies, and what happens to the originals."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_row_0_5_a_dry_run_writes_and_deletes_nothing(tmp_path: Path):
     assert names(tmp_path / "in") == ["a.jpg"]
 
 
-def test_row_0_6_frames_are_taken_out_of_a_video(tmp_path: Path):
+def test_row_0_6_frames_are_taken_from_a_video(tmp_path: Path):
     path = write_video(tmp_path / "clip.mp4")
     prepared(path, tmp_path / "out", PrepareOptions(choice=FrameChoice(count=5)))
     assert names(tmp_path / "out") == [f"frame_{number:06d}.jpg" for number in range(5)]
@@ -67,7 +67,7 @@ def test_row_0_6_frames_are_taken_out_of_a_video(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_the_command_says_what_it_did(tmp_path: Path):
+def test_the_command_reports_what_it_did(tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
     ended = run("prepare", "in", "--out", "out", "--size", "640x360", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "1 image written to out; the next number is 1.\n")

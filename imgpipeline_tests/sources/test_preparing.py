@@ -1,4 +1,4 @@
-"""What is stored of a frame: masked, resized, gated, or as it was received."""
+"""Frames are stored as received, or masked, resized and gated, with derived images next to the original."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -67,7 +67,7 @@ def test_an_image_is_stretched_to_the_wanted_size():
     assert (prepared.image.width, prepared.image.height) == (64, 36)
 
 
-def test_the_digest_of_a_source_is_that_of_unchanged_bytes_only():
+def test_the_digest_of_the_source_is_used_only_for_unchanged_bytes():
     unchanged = prepare(Preparation(), jpeg(100), sha256="0" * 64).image
     resized = prepare(Preparation(resize=(64, 36)), jpeg(100), sha256="0" * 64).image
     assert unchanged.sha256 == "0" * 64
@@ -78,7 +78,7 @@ def test_pixels_are_encoded():
     assert pixels_of(prepare(Preparation(), pixels=np.full((20, 30, 3), 50, np.uint8))).shape == (20, 30, 3)
 
 
-def test_masked_pixels_decide_nothing():
+def test_masked_pixels_do_not_affect_the_gate():
     whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     gated = prepare(Preparation(gate=Gate(min_brightness=50), masks=(whole,)), jpeg(200)).gated
     assert gated is not None
@@ -91,13 +91,13 @@ def test_a_size_and_a_polygon_are_read():
 
 
 @pytest.mark.parametrize("text", ["640", "0x10", "axb", "-1x5"])
-def test_what_is_no_size_is_refused(text: str):
+def test_an_invalid_size_is_refused(text: str):
     with pytest.raises(ValueError, match="640x360"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["0,0 1,1", "0,0 1,1 2,2", "0,0 1 1,1"])
-def test_what_is_no_polygon_is_refused(text: str):
+def test_an_invalid_polygon_is_refused(text: str):
     with pytest.raises(ValueError, match="three or more points"):
         parse_polygon(text)
 
@@ -119,7 +119,7 @@ def decoded(store: ObjectStore, key: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(store.get(key), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_row_1_4_a_grey_and_a_resized_image_lie_beside_the_original_and_the_frame_names_them():
+def test_row_1_4_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_names_them():
     data = cv2.imencode(".png", picture())[1].tobytes()
     store, message = stored(data, "a.png", "gray", "64x36")
     assert store.get(str(message.image_path)) == data
@@ -140,13 +140,13 @@ def test_edges_are_where_the_picture_changes():
     assert edges[5:15, 5:30].max() == 0
 
 
-def test_of_an_image_that_cannot_be_decoded_nothing_is_derived():
+def test_nothing_is_derived_from_an_image_that_cannot_be_decoded():
     _, message = stored(b"\xff\xd8\xff damaged", "a.jpg", "gray")
     assert message.attributes["derived"] == {}
 
 
 @pytest.mark.parametrize("text", ["grey", "0x10", "640"])
-def test_what_is_no_derivation_is_refused(text: str):
+def test_an_invalid_derivation_is_refused(text: str):
     with pytest.raises(ValueError, match="gray, edges or a size"):
         check_derivation(text)
 

@@ -1,4 +1,4 @@
-"""Several sources at once: each ends for itself, and its accounting is told however it ended."""
+"""Several sources are published at once: each ends on its own, with its accounting."""
 
 import threading
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def settings(kafka: KafkaBroker, topic: str) -> Settings:
     return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
-def test_a_source_that_fails_keeps_its_accounting_and_does_not_touch_the_others(settings: Settings, tmp_path: Path):
+def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others(settings: Settings, tmp_path: Path):
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     board, error = Board(), PermanentError("The camera is broken.")
     sources = [Failing([frame(n) for n in range(5)], "broken", error), Listed([frame(n) for n in range(7)], "well")]
@@ -54,7 +54,7 @@ def test_a_source_that_fails_keeps_its_accounting_and_does_not_touch_the_others(
     assert [status.state for status in board.statuses()] == [SourceState.ENDED] * 2
 
 
-def test_a_defect_of_one_source_ends_that_source_alone(settings: Settings, tmp_path: Path):
+def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_path: Path):
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     sources = [Failing([frame(0)], "defect", ZeroDivisionError("oops")), Listed([frame(0)], "well")]
     defect, well = publish_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), Board())

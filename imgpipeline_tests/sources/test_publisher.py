@@ -1,4 +1,4 @@
-"""The publisher of every source: stored before announced, announced in order, settled once, and accounted for."""
+"""Frames are stored before they are announced, announced in order, settled once, and accounted for."""
 
 import json
 import threading
@@ -102,7 +102,7 @@ def test_frames_are_stored_before_they_are_announced_and_announced_in_order(sett
     assert totals.closes
 
 
-def test_the_accounts_of_a_session_equal_what_stands_before_them_in_the_log(settings: Settings):
+def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(settings: Settings):
     lost = [Lost("decode", 3, Settled.FAILED), Lost("frame_rate", 5, Settled.GATED), Lost("queue", 2)]
     publish(settings, Listed([frame(0), *lost, *[frame(n) for n in range(1, 20)]]), store=open_memory_store())
     found = read_published(settings)
@@ -187,7 +187,7 @@ def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: S
     assert [a.account.dropped for a in accounts_in(read_published(settings)) if a.account] == [{"store_away": 5}]
 
 
-def test_frames_that_cannot_be_encoded_have_failed(settings: Settings):
+def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
     broken = CapturedFrame(NOON, ClockSource.RECEIVER, pixels=np.zeros((0, 0, 3), np.uint8))
     publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(broken)
@@ -323,7 +323,7 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
     assert sum(account.dropped.get("kafka_away", 0) for account in said) == totals.dropped["kafka_away"]
 
 
-def test_a_frame_named_by_its_content_has_the_time_of_its_record(settings: Settings):
+def test_a_frame_identified_by_its_content_has_the_time_of_its_record(settings: Settings):
     item = frame(0, has_own_timestamp=False)
     publish(settings, Listed([item]), store=open_memory_store())
     [message] = frames_in(read_published(settings))

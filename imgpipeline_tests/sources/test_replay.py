@@ -1,4 +1,4 @@
-"""What could not become a frame is announced again and becomes one, once: real Kafka, real S3, the real command."""
+"""A replayed dead letter becomes a frame, once: with real Kafka, real S3 and the real command."""
 
 import base64
 import json
@@ -86,7 +86,7 @@ def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(
     assert len(held.frames) == 3
 
 
-def test_a_frame_that_is_replayed_in_spite_of_everything_is_counted_once(lane: LaneUnderTest, tmp_path: Path) -> None:
+def test_a_frame_that_is_replayed_although_it_exists_is_counted_once(lane: LaneUnderTest, tmp_path: Path) -> None:
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
     lane.put_image(PATH)
@@ -99,7 +99,7 @@ def test_a_frame_that_is_replayed_in_spite_of_everything_is_counted_once(lane: L
 
 
 @pytest.mark.slow
-def test_a_chain_of_replays_that_failed_is_settled_by_the_one_that_did_not(lane: LaneUnderTest) -> None:
+def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane: LaneUnderTest) -> None:
     lane.send(message(image_path=PATH))
     for _ in range(2):
         lane.follow()
@@ -167,7 +167,7 @@ def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_agai
 
 
 @pytest.mark.slow
-def test_what_is_gone_from_kafka_is_named_and_the_rest_is_announced(
+def test_records_that_kafka_no_longer_has_are_listed_and_the_rest_is_announced(
     lane: LaneUnderTest, command: Callable[..., Ended]
 ) -> None:
     lane.settings = lane.settings.model_copy(update={"dead_letter_raw_bytes": 150})
@@ -189,7 +189,7 @@ def test_what_is_gone_from_kafka_is_named_and_the_rest_is_announced(
     assert [buried.letter.offset for buried in planned(lane).chosen] == [0, 1], "nothing is lost"
 
 
-def test_a_record_beyond_the_limit_is_not_announced_only_to_be_refused_again(lane: LaneUnderTest) -> None:
+def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane: LaneUnderTest) -> None:
     lane.send(b"x" * 5000)
     small = lane.with_settings(max_message_bytes=4096)
     small.follow()
@@ -218,7 +218,7 @@ def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(
     assert states == {"INVALID_MESSAGE": "open", "OBJECT_NOT_FOUND": "resolved"}
 
 
-def test_what_ended_a_process_is_announced_again_only_if_it_is_asked_for(lane: LaneUnderTest) -> None:
+def test_records_that_crashed_a_process_are_announced_again_only_on_request(lane: LaneUnderTest) -> None:
     [log] = read_log(lane.settings)
     lane.send(b"a", b"b")
     crashed = replace(dead_letter(0), code=DeadLetterCode.PROCESS_CRASHED)
@@ -230,6 +230,6 @@ def test_what_ended_a_process_is_announced_again_only_if_it_is_asked_for(lane: L
 
 
 @pytest.mark.parametrize("name", ["frames", "frames/0/zero", "a/b/c/d"])
-def test_a_name_that_is_none_is_refused(command: Callable[..., Ended], name: str) -> None:
+def test_an_invalid_reference_is_refused(command: Callable[..., Ended], name: str) -> None:
     ended = command("show", name)
     assert (ended.status, "TOPIC/PARTITION/OFFSET" in ended.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""A camera read by RTSP from a real server: times, rates, sizes, and everything that goes wrong with cameras."""
+"""Cameras on a real RTSP server: times, rates, sizes, and everything that goes wrong with cameras."""
 
 import random
 import subprocess
@@ -135,7 +135,7 @@ def faults(plan: str, monkeypatch: pytest.MonkeyPatch, once: Path) -> Iterator[N
 
 
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])
-def test_row_4_2_each_frame_of_a_stream_comes_once_and_has_the_time_of_the_cameras_clock(
+def test_row_4_2_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(
     serve: Callable[..., RtspServer], tmp_path: Path, codec: str
 ):
     server = serve(make_camera(tmp_path, "cam1", codec=codec))
@@ -152,7 +152,7 @@ def test_row_4_2_each_frame_of_a_stream_comes_once_and_has_the_time_of_the_camer
     assert [frame.number for frame in watched.frames] == list(range(len(numbers)))
 
 
-def test_packets_of_an_mjpeg_stream_are_passed_on_as_they_are(serve: Callable[..., RtspServer], tmp_path: Path):
+def test_packets_of_an_mjpeg_stream_are_passed_on_unchanged(serve: Callable[..., RtspServer], tmp_path: Path):
     server = serve(make_camera(tmp_path, "cam1", codec="mjpeg"))
     with Watched(server.url("cam1")) as watched:
         frame = watched.await_frames(3)[2]
@@ -164,7 +164,7 @@ def test_packets_of_an_mjpeg_stream_are_passed_on_as_they_are(serve: Callable[..
 
 
 @pytest.mark.slow
-def test_frames_beyond_the_rate_are_gated_and_the_rest_is_evenly_spaced(
+def test_frames_above_the_rate_are_gated_and_the_rest_is_evenly_spaced(
     serve: Callable[..., RtspServer], tmp_path: Path
 ):
     server = serve(make_camera(tmp_path, "cam1", codec="mjpeg", fps=20.0))
@@ -197,7 +197,7 @@ def test_a_stream_continues_after_a_change_of_resolution(serve: Callable[..., Rt
     ],
     ids=["path", "password", "no-password"],
 )
-def test_a_camera_that_cannot_be_opened_is_offline_with_its_cause_and_tried_again(
+def test_a_camera_that_cannot_be_opened_is_offline_with_the_cause_and_retried(
     serve: Callable[..., RtspServer], tmp_path: Path, path: str, credentials: str | None, cause: str
 ):
     server = serve(make_camera(tmp_path, "secret", user="alice", password=RIGHT))
@@ -243,7 +243,7 @@ def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_co
 @pytest.mark.parametrize(
     ("action", "said"), [("segfault", "SIGSEGV"), ("stop", "no frame for 4 s")], ids=["crashes", "hangs"]
 )
-def test_fault_53_a_decoder_that_crashes_or_hangs_is_started_again(
+def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(
     serve: Callable[..., RtspServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, said: str
 ):
     server = serve(make_camera(tmp_path, "cam1"))
@@ -289,7 +289,7 @@ def write_h264_garbage(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(56)
-def test_fault_56_a_clock_that_is_a_day_off_or_jumps_is_said_in_frames_and_notices(
+def test_fault_56_frames_and_notices_report_a_clock_that_is_a_day_off_or_jumps(
     serve: Callable[..., RtspServer], tmp_path: Path
 ):
     server = serve(make_camera(tmp_path, "cam1", clock_shift_s=86_400.0))
@@ -307,7 +307,7 @@ def test_fault_56_a_clock_that_is_a_day_off_or_jumps_is_said_in_frames_and_notic
     assert "clock_offset_s" not in right.attributes
 
 
-def test_credentials_are_in_no_argument_of_a_process_and_in_nothing_that_is_yielded(
+def test_credentials_are_neither_in_arguments_of_a_process_nor_in_yielded_items(
     serve: Callable[..., RtspServer], tmp_path: Path
 ):
     server = serve(make_camera(tmp_path, "secret", user="alice", password=CANARY))
@@ -333,9 +333,7 @@ def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve: Callable[.
 
 
 @pytest.mark.slow
-def test_a_parent_that_is_slow_costs_the_oldest_frames_which_are_counted(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_a_slow_parent_loses_the_oldest_frames_and_counts_them(serve: Callable[..., RtspServer], tmp_path: Path):
     big = [np.random.default_rng(n).integers(0, 255, (720, 1280, 3), np.uint8) for n in range(6)]
     write_clip(big, tmp_path / "big.clip", codec="mjpeg", fps=20)
     server = serve(SimulatedCamera("big", str(tmp_path / "big.clip"), "mjpeg", 20.0))
@@ -351,12 +349,12 @@ def test_a_parent_that_is_slow_costs_the_oldest_frames_which_are_counted(
     assert {(item.reason, item.kind) for item in lost} == {("queue", Settled.DROPPED)}
 
 
-def test_without_a_limit_every_frame_is_taken_also_one_whose_time_goes_back():
+def test_without_a_limit_every_frame_is_taken_even_if_its_time_goes_back():
     picker = RatePicker(None)
     assert all(picker.takes(at_s) for at_s in (1.0, 1.1, 1.05, 0.2, 0.2, 50.0))
 
 
-def test_pauses_double_up_to_a_minute_and_are_spread():
+def test_pauses_double_up_to_a_minute_and_are_random():
     rng = random.Random(1)  # noqa: S311 - spreads attempts, keeps no secret
     pauses = [pause_s(failures, RtspTiming(), rng) for failures in range(1, 12)]
     for failures, pause in enumerate(pauses, 1):

@@ -1,4 +1,4 @@
-"""Numbered images as one source: their order, numbers and times."""
+"""Numbered images as a source: their order, numbers and times."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_row_2_1_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(
 
 
 @pytest.mark.parametrize("named", ["folder", "images"])
-def test_row_2_1_the_rate_and_name_of_a_mot_sequence_are_those_of_its_seqinfo(tmp_path: Path, named: str):
+def test_row_2_1_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, named: str):
     write_mot(tmp_path / "MOT17-02-SDP")
     path = tmp_path / "MOT17-02-SDP" / ("img1" if named == "images" else "")
     source = SequenceSource(PLAIN, path, start=NOON)
@@ -62,7 +62,7 @@ def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_pat
     assert source.end == NOON + timedelta(seconds=4.5)
 
 
-def test_what_is_not_part_of_the_sequence_is_named(tmp_path: Path):
+def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path: Path):
     for name in ("0001.jpg", "1.jpg", "cover.jpg", ".2.jpg"):
         write_picture(tmp_path / name)
     (tmp_path / "readme.txt").touch()
@@ -75,13 +75,13 @@ def test_what_is_not_part_of_the_sequence_is_named(tmp_path: Path):
     }
 
 
-def test_without_a_start_the_first_image_gives_it(tmp_path: Path):
+def test_without_a_start_the_time_of_the_first_image_counts(tmp_path: Path):
     write_picture(tmp_path / "1.jpg", time=datetime(2026, 2, 3, tzinfo=UTC))
     write_picture(tmp_path / "2.jpg", time=datetime(2026, 2, 9, tzinfo=UTC))
     assert SequenceSource(PLAIN, tmp_path).end == datetime(2026, 2, 3, 0, 0, 0, 40_000, tzinfo=UTC)
 
 
-def test_a_wrong_folder_or_seqinfo_is_named(tmp_path: Path):
+def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="There is no folder"):
         SequenceSource(PLAIN, tmp_path / "absent")
     write_picture(tmp_path / "plain" / "cover.jpg")

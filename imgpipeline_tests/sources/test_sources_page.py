@@ -1,4 +1,4 @@
-"""The source that docs/sources.md shows how to write works as it stands there."""
+"""The example source in docs/sources.md works."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Announcing stored images again, on another topic."""
+"""Stored frames are announced again, in another topic."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
     return lane
 
 
-def test_frames_keep_their_names_and_images(filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket):
+def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket):
     again = filled.with_settings(kafka_topic=make_topic())
     by_day = {day: find_stored_frames(filled.store, day) for day in sorted({frame.day for frame in filled.frames()})}
     named = [(frames.name, len(frames.frames)) for found, _ in by_day.values() for frames in found]

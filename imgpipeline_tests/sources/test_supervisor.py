@@ -1,4 +1,4 @@
-"""A supervisor keeps sources running, each by itself, and follows its file."""
+"""A supervisor keeps each source running independently, and follows its file."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_source_that_fails_is_started_again_and_the_others_run_on(tmp_path: Path):
+def test_a_failed_source_restarts_and_the_others_continue(tmp_path: Path):
     failures = iter([TransientError("The camera is away."), OSError("broken pipe")])
 
     def run(name: str, stop: threading.Event) -> None:
@@ -85,7 +85,7 @@ def test_a_source_that_fails_is_started_again_and_the_others_run_on(tmp_path: Pa
     assert board.statuses()[0].reconnects == 2
 
 
-def test_a_source_that_was_taken_over_is_not_started_again(tmp_path: Path):
+def test_a_source_that_was_taken_over_does_not_restart(tmp_path: Path):
     def run(_name: str, _stop: threading.Event) -> None:
         raise FencedError("Another process has taken over a.")
 
@@ -113,7 +113,7 @@ def test_a_change_of_the_file_touches_only_the_sources_it_concerns(tmp_path: Pat
         assert sources.started.count("kept") == 1
 
 
-def test_a_changed_file_that_is_wrong_is_refused_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sources = Sources()
     path = sources_file(tmp_path, entry("a"))
     with running(path, sources, Board()):
@@ -139,7 +139,7 @@ def test_a_changed_file_that_is_wrong_is_refused_as_a_whole(tmp_path: Path, capl
     ],
     ids=["kind", "range", "unknown", "doubled", "mask", "syntax", "s3-resized"],
 )
-def test_a_wrong_file_is_refused_with_the_source_and_the_field(tmp_path: Path, text: str, said: str):
+def test_the_error_of_an_invalid_file_names_the_source_and_the_field(tmp_path: Path, text: str, said: str):
     with pytest.raises(ConfigurationError) as refused:
         load_sources(sources_file(tmp_path, text))
     assert said in str(refused.value)
@@ -150,7 +150,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
         load_sources(tmp_path / "sources.toml")
 
 
-def test_defaults_hold_for_every_source_that_does_not_say_otherwise(tmp_path: Path):
+def test_defaults_apply_to_every_source_that_does_not_override_them(tmp_path: Path):
     text = '[defaults]\nfps = 2.0\ngate = { min_brightness = 20, hours = "06:00-20:00" }\n'
     first, second = load_sources(sources_file(tmp_path, text + entry("a") + entry("b", "fps = 5.0")))
     assert [first.model_dump()["fps"], second.model_dump()["fps"]] == [2.0, 5.0]

@@ -1,4 +1,4 @@
-"""Frames of a video file: their times, which are taken, and what becomes of damaged files."""
+"""Frames of a video file: their times, the choice of frames, and damaged files."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ def frames_of(path: Path, choice: FrameChoice = ALL) -> list[VideoFrame]:
     return [frame for frame in read_frames(path, choice) if isinstance(frame, VideoFrame)]
 
 
-def test_all_frames_come_in_order_with_their_times(video: Path) -> None:
+def test_all_frames_are_read_in_order_with_their_times(video: Path) -> None:
     frames = frames_of(video)
 
     assert [f.number for f in frames] == list(range(20))
@@ -63,7 +63,7 @@ def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path: Path) -> Non
         pytest.param(FrameChoice(rate=100), list(range(20)), id="rate-above-the-videos"),
     ],
 )
-def test_frames_are_taken_as_asked_for(video: Path, choice: FrameChoice, numbers: list[int]) -> None:
+def test_the_chosen_frames_are_taken(video: Path, choice: FrameChoice, numbers: list[int]) -> None:
     assert [f.number for f in frames_of(video, choice)] == numbers
     assert VideoSource(video, "clip", choice=choice).expected_frames == len(numbers)
 
@@ -78,7 +78,7 @@ def test_frames_are_taken_as_asked_for(video: Path, choice: FrameChoice, numbers
         pytest.param(10_000, list(range(20)), id="more-than-there-are"),
     ],
 )
-def test_row_0_6_so_many_frames_are_spread_evenly_over_the_video(
+def test_row_0_6_a_number_of_frames_is_spread_evenly_over_the_video(
     tmp_path: Path, suffix: str, count: int, numbers: list[int]
 ) -> None:
     path = write_video(tmp_path / f"clip{suffix}")
@@ -101,7 +101,7 @@ def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_the_times_of_real_videos_are_those_that_opencv_tells(shared_data: Path) -> None:
+def test_the_times_of_real_videos_equal_those_of_opencv(shared_data: Path) -> None:
     """Earlier releases read videos with OpenCV: the same times name the same frames."""
     for path in sorted((shared_data / "video").iterdir()):
         capture, frames = cv2.VideoCapture(str(path)), frames_of(path)
@@ -112,7 +112,7 @@ def test_the_times_of_real_videos_are_those_that_opencv_tells(shared_data: Path)
         assert frames
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
 
@@ -123,7 +123,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_of_a_file_that_is_cut_off_what_can_be_read_is_kept_and_the_rest_is_told(tmp_path: Path, suffix: str) -> None:
+def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(tmp_path: Path, suffix: str) -> None:
     times_ms = range(0, 10_000, 100)
     options = {"movflags": "faststart"} if suffix == ".mp4" else {}
     path = write_video(tmp_path / f"clip{suffix}", times_ms=times_ms, size=(320, 240), options=options)
@@ -137,7 +137,7 @@ def test_of_a_file_that_is_cut_off_what_can_be_read_is_kept_and_the_rest_is_told
     assert len(whole) + sum(part.count for part in lost) == 100
 
 
-def test_what_a_truncated_video_lacks_is_in_the_ledgers_topic(tmp_path: Path, settings: Settings) -> None:
+def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path: Path, settings: Settings) -> None:
     options = {"movflags": "faststart"}
     path = write_video(tmp_path / "clip.mp4", times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
@@ -153,7 +153,7 @@ def test_what_a_truncated_video_lacks_is_in_the_ledgers_topic(tmp_path: Path, se
     assert [n.kind for n in notices if n.reason and "frames early" in n.reason] == [NoticeKind.OFFLINE]
 
 
-def test_the_start_is_given_or_the_containers_or_the_files(tmp_path: Path) -> None:
+def test_the_start_is_the_given_one_or_that_of_the_container_or_file(tmp_path: Path) -> None:
     made = write_video(tmp_path / "made.mp4", created="2026-01-05T06:07:08Z")
     plain = write_video(tmp_path / "plain.mp4")
     os.utime(plain, (START.timestamp(), START.timestamp()))
@@ -198,7 +198,7 @@ def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_p
 
 
 @pytest.mark.medium
-def test_in_real_time_a_frame_comes_when_it_is_due(video: Path) -> None:
+def test_in_real_time_a_frame_is_yielded_when_it_is_due(video: Path) -> None:
     source = VideoSource(video, "clip", choice=FrameChoice(rate=2), realtime=True)
     began = datetime.now(UTC)
     for captured in source.capture(Event()):

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""The first bytes of a file tell what it is."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A folder that fills up: what is announced, when, once, and what happens when the folder goes away."""
+"""A watched folder announces each image once, when it is complete, even if the folder disappears for a while."""
 
 import os
 import shutil
@@ -87,7 +87,7 @@ def test_row_0_2_images_that_appear_are_announced_once(watching: Watching):
         watching.await_files("there.jpg", "new.JPG", "sub/deep.png", "later.jpg")
 
 
-def test_row_0_2_a_file_is_announced_when_it_is_whole(watching: Watching, tmp_path: Path):
+def test_row_0_2_a_file_is_announced_when_it_is_complete(watching: Watching, tmp_path: Path):
     data = write_picture(tmp_path / "made.jpg", shade=9)
     with watching.running(rescan_s=3.0):  # so that a writer that pauses on a busy machine is not done too early
         with (watching.folder / "slow.jpg").open("wb") as slow:
@@ -119,7 +119,7 @@ def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching: Watc
 
 
 @pytest.mark.parametrize("after", [After.MOVE, After.DELETE])
-def test_row_0_2_files_are_put_away_after_their_frames_are_announced(watching: Watching, after: After):
+def test_row_0_2_files_are_moved_or_deleted_after_their_frames_are_announced(watching: Watching, after: After):
     for number in range(3):
         write_picture(watching.folder / "sub" / f"{number}.jpg", shade=number)
     with watching.running(after):
@@ -132,7 +132,7 @@ def test_row_0_2_files_are_put_away_after_their_frames_are_announced(watching: W
     assert kept == (["0.jpg", "1 (2).jpg", "1.jpg", "2.jpg"] if after is After.MOVE else [])
 
 
-def test_files_that_are_not_announced_stay_where_they_are(watching: Watching):
+def test_files_that_are_not_announced_are_not_moved(watching: Watching):
     (watching.folder / "text.jpg").write_text("no image")
     write_picture(watching.folder / "a.jpg")
     with watching.running(After.DELETE):
@@ -140,7 +140,7 @@ def test_files_that_are_not_announced_stay_where_they_are(watching: Watching):
     assert (watching.folder / "text.jpg").exists()
 
 
-def test_a_folder_that_goes_away_and_comes_back_announces_nothing_again(watching: Watching, tmp_path: Path):
+def test_a_folder_that_disappears_and_comes_back_announces_nothing_again(watching: Watching, tmp_path: Path):
     for number in range(3):
         write_picture(watching.folder / f"{number}.jpg", shade=number)
     with watching.running():
@@ -156,7 +156,7 @@ def test_a_folder_that_goes_away_and_comes_back_announces_nothing_again(watching
 
 
 @pytest.mark.slow
-def test_a_mount_that_goes_away_neither_announces_what_lies_below_it_nor_anything_again(
+def test_a_mount_that_disappears_announces_neither_the_folder_below_it_nor_anything_again(
     watching: Watching, tmp_path: Path
 ):
     """Also over a restart without the mount, and if the share comes back as another device."""
@@ -182,7 +182,7 @@ def test_a_mount_that_goes_away_neither_announces_what_lies_below_it_nor_anythin
     assert changes == [away, away, (NoticeKind.ONLINE, f"{watching.folder} is back")]
 
 
-def test_what_cannot_be_watched_is_named(watching: Watching, tmp_path: Path):
+def test_a_folder_that_cannot_be_watched_is_refused(watching: Watching, tmp_path: Path):
     with pytest.raises(ConfigurationError, match="There is no folder"):
         WatchedFolder(watching.settings, tmp_path / "no", "gate", WatchOptions(state_file=tmp_path / "other.sqlite"))
     options = WatchOptions(After.MOVE, watching.folder / "done", state_file=watching.state)

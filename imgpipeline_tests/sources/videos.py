@@ -1,4 +1,4 @@
-"""Writes small videos for tests: each frame is as bright as ten times its number."""
+"""Writes small videos for tests; the brightness of a frame is ten times its number."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Publishing to a real MQTT broker, and running an ingest beside the test."""
+"""Publishes to a real MQTT broker, and runs an ingest in a thread of the test."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""MQTT messages become frames: acknowledged when they are safe, delivered again otherwise, and never counted twice."""
+"""MQTT messages become frames: acknowledged when they are safe, otherwise redelivered, and never counted twice."""
 
 import signal
 import subprocess
@@ -104,7 +104,7 @@ def test_row_4_1_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
     assert lane.store.get(frame.source_image_path) == jpeg()
 
 
-def test_each_topic_that_a_wildcard_matches_is_a_source_with_accounts_of_its_own(
+def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(
     lane: LaneUnderTest, mosquitto: Mosquitto
 ):
     settings = at(mosquitto, lane)
@@ -131,7 +131,9 @@ def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(
         wait_until(lambda: ingest.announced == 5, limit_s=60, what="the frames")
 
 
-def test_what_is_no_image_is_a_dead_letter_and_is_acknowledged(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledged(
+    lane: LaneUnderTest, mosquitto: Mosquitto
+):
     settings = at(mosquitto, lane)
     with running(settings) as ingest:
         until_subscribed(mosquitto, settings)
@@ -149,7 +151,7 @@ def test_what_is_no_image_is_a_dead_letter_and_is_acknowledged(lane: LaneUnderTe
         assert again.received == 1
 
 
-def test_a_retained_message_is_no_new_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_a_retained_message_is_not_a_new_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
     topic = f"images/{uuid.uuid4().hex}/raw"
     send(mosquitto, [(topic, jpeg())], retain=True)
     for protocol in ("5", "3.1.1"):
@@ -162,7 +164,7 @@ def test_a_retained_message_is_no_new_frame(lane: LaneUnderTest, mosquitto: Mosq
     send(mosquitto, [(topic, b"")], retain=True)
 
 
-def test_while_the_store_is_away_nothing_is_acknowledged_and_no_more_than_a_window_is_taken(
+def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is_received(
     lane: LaneUnderTest, mosquitto: Mosquitto
 ):
     settings, store = at(mosquitto, lane, mqtt_max_in_flight=10), GatedStore(open_memory_store())
@@ -195,7 +197,7 @@ def test_row_4_9_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane
 
 
 @pytest.mark.slow
-def test_a_stopped_ingest_leaves_what_is_not_announced_to_the_next(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_the_next_ingest_gets_what_a_stopped_one_did_not_announce(lane: LaneUnderTest, mosquitto: Mosquitto):
     settings, store = at(mosquitto, lane), GatedStore(open_memory_store())
     with running(settings, store=store, options=PublishOptions(drain_s=0.5)) as ingest:
         until_subscribed(mosquitto, settings)
@@ -265,7 +267,7 @@ def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_
 
 
 @pytest.mark.parametrize("template", ["images/{source}/{day}/{name}", "images/{name}"])
-def test_a_frame_that_is_delivered_again_after_midnight_is_the_frame_of_the_day_before(template: str):
+def test_a_frame_redelivered_after_midnight_is_the_frame_of_the_previous_day(template: str):
     store, keys, now = open_memory_store(), ImageKeyTemplate(template), datetime.now(UTC)
     first = Subscription().frame_of("gate", jpeg(), now)
     assert first_received(store, keys, "gate", first) == now
@@ -274,7 +276,7 @@ def test_a_frame_that_is_delivered_again_after_midnight_is_the_frame_of_the_day_
     assert first_received(store, keys, "gate", again).date() == now.date()
 
 
-def test_user_password_and_certificate_have_to_be_right(lane: LaneUnderTest, tmp_path: Path):
+def test_wrong_user_password_or_certificate_is_refused(lane: LaneUnderTest, tmp_path: Path):
     with Mosquitto(tmp_path / "mosquitto", users={"alice": "right"}, tls=True) as broker:
         assert broker.certificates
         (tmp_path / "password").write_text("right\n")

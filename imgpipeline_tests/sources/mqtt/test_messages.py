@@ -1,4 +1,4 @@
-"""The topic of an MQTT message names its source; its payload becomes a frame, whatever it holds."""
+"""The topic of an MQTT message names its source; any payload becomes a frame."""
 
 import base64
 import json
@@ -30,11 +30,11 @@ IMAGE = b"\xff\xd8\xff image"
         pytest.param("images/+", "images/a\x1bb", "a\N{REPLACEMENT CHARACTER}b", id="control character"),
     ],
 )
-def test_what_the_wildcards_match_is_the_source(topic_filter: str, topic: str, source: str):
+def test_the_parts_that_wildcards_match_name_the_source(topic_filter: str, topic: str, source: str):
     assert Subscription((topic_filter,)).source_of(topic) == source
 
 
-def test_of_several_filters_the_matching_one_names_the_source():
+def test_the_filter_that_matches_names_the_source():
     subscription = Subscription(("images/+/raw", "site/#"))
     assert subscription.source_of("site/north") == "north"
     assert subscription.source_of("images/gate/raw") == "gate"
@@ -47,12 +47,12 @@ def test_a_source_can_be_named_for_a_topic_without_wildcards():
 
 
 @pytest.mark.parametrize("topic", ["", "a/#/b", "a/b+", "a#", "$share/group", "a\0b"])
-def test_what_is_no_topic_filter_is_refused(topic: str):
+def test_an_invalid_topic_filter_is_refused(topic: str):
     with pytest.raises(UsageError, match="not a topic filter"):
         Subscription((topic,))
 
 
-def test_an_image_is_known_by_its_content_and_has_the_time_of_its_receipt():
+def test_the_content_identifies_an_image_and_its_time_is_that_of_receipt():
     frame = Subscription().frame_of("images/raw", IMAGE, NOON)
     again = Subscription().frame_of("images/raw", IMAGE, NOON.replace(hour=13))
     assert (frame.data, frame.timestamp, frame.clock) == (IMAGE, NOON, ClockSource.RECEIVER)
@@ -89,7 +89,7 @@ def to_json(document: object) -> bytes:
         st.binary(max_size=200), st.recursive(st.none() | st.text(max_size=5), st.lists).map(repr).map(str.encode)
     )
 )
-def test_any_other_payload_is_the_image_and_will_be_a_dead_letter(payload: bytes):
+def test_any_other_payload_becomes_an_image_that_cannot_be_decoded(payload: bytes):
     frame = Subscription(payload=Payload.JSON).frame_of("images/raw", payload, NOON)
     assert frame.data == payload
     assert "expected" in frame.attributes["mqtt_error"]

@@ -1,4 +1,4 @@
-"""Acknowledgements leave in the order of receipt, when frames are safe, and only on the connection of their message."""
+"""Messages are acknowledged in the order of receipt, when their frames are safe, and only on their own connection."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ def received(acknowledgements: Acknowledgements, number: int, *, redelivered: bo
     return acknowledgements.receive(number, bytes([number]), redelivered=redelivered)
 
 
-def test_a_message_waits_for_those_before_it():
+def test_an_acknowledgement_waits_for_those_of_earlier_messages():
     sent: list[int] = []
     acknowledgements = Acknowledgements(sent.append)
     first, second, third = (received(acknowledgements, number) for number in (1, 2, 3))
@@ -25,7 +25,7 @@ def test_a_message_waits_for_those_before_it():
 
 
 @given(st.permutations(range(20)))
-def test_whatever_becomes_safe_first_the_order_is_that_of_receipt(order: list[int]):
+def test_messages_are_acknowledged_in_the_order_of_receipt(order: list[int]):
     sent: list[int] = []
     acknowledgements = Acknowledgements(sent.append)
     deliveries = [received(acknowledgements, number) for number in range(20)]
@@ -51,7 +51,7 @@ def test_the_number_of_an_old_connection_is_never_acknowledged_on_a_new_one():
     assert sent == [1]
 
 
-def test_a_redelivered_message_whose_frame_is_on_its_way_is_no_second_frame():
+def test_a_redelivered_message_whose_frame_is_in_flight_is_not_a_second_frame():
     sent: list[int] = []
     acknowledgements = Acknowledgements(sent.append)
     delivery = received(acknowledgements, 1)

@@ -1,4 +1,4 @@
-"""Simulated cameras publish their scenes to a real broker, and their truth tells what is in each frame."""
+"""Simulated cameras publish scenes whose truth is known to a real broker."""
 
 import uuid
 from hashlib import sha256
@@ -16,7 +16,7 @@ from imgpipeline_tests.sources.mqtt.broker import running
 from imgpipeline_tests.sources.published import frames_in, read_published
 
 
-def test_what_simulated_cameras_publish_is_announced_and_its_truth_is_known(
+def test_simulated_cameras_publish_frames_whose_truth_is_known(
     lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path
 ):
     topic = f"sim/{uuid.uuid4().hex}"

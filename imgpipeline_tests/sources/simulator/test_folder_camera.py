@@ -1,4 +1,4 @@
-"""Simulated cameras that drop their images into folders."""
+"""Simulated cameras write their images into folders."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ def picture() -> bytes:
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-def test_row_3_1_ten_pictures_of_which_the_third_and_the_seventh_are_turned(tmp_path: Path):
+def test_row_3_1_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
     folder = tmp_path / "image_receiving"
     written = write_pictures(
         folder, rotated_pictures(picture()), name="{n:05d}.jpg", fps=0, stop=threading.Event(),
@@ -45,7 +45,7 @@ def test_a_scene_comes_with_its_truth(tmp_path: Path):
     assert any(truth["objects"] for truth in truths)
 
 
-def test_an_image_is_never_overwritten_and_a_wrong_template_is_named(tmp_path: Path):
+def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_path: Path):
     stop = threading.Event()
     with pytest.raises(ConfigurationError, match="is there already"):
         write_pictures(tmp_path, rotated_pictures(picture()), name="a.jpg", fps=0, stop=stop, truth_file=tmp_path / "t")

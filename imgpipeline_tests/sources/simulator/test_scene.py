@@ -40,7 +40,7 @@ def test_no_two_frames_of_a_scene_are_equal():
     assert len(set(frames)) == 8
 
 
-def test_a_picture_is_what_a_reader_of_its_jpeg_file_sees():
+def test_a_picture_equals_its_decoded_jpeg():
     scene = Scene(4)
     image, truth = scene.frame(10)
     jpeg, same_truth = scene.jpeg(10)
@@ -53,7 +53,7 @@ def test_a_picture_is_what_a_reader_of_its_jpeg_file_sees():
     assert truth == same_truth
 
 
-def test_a_scene_can_be_walked_through_more_than_once():
+def test_a_scene_can_be_iterated_more_than_once():
     scene = Scene(5, frames=4)
 
     assert [truth for _, truth in scene] == [truth for _, truth in scene]
@@ -61,7 +61,7 @@ def test_a_scene_can_be_walked_through_more_than_once():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_truth_boxes_lie_inside_the_picture_and_visible_is_a_share(seed: int):
+def test_truth_boxes_are_inside_the_picture_and_visible_is_a_share(seed: int):
     for number in range(0, 50, 7):
         for truth in Scene(seed).jpeg(number)[1]:
             left, top, right, bottom = truth.box_xyxy
@@ -86,7 +86,7 @@ def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
 
 
 @pytest.mark.medium
-def test_an_object_behind_another_one_is_less_visible_and_its_box_covers_only_what_is_seen():
+def test_a_hidden_object_is_less_visible_and_its_box_covers_only_the_visible_part():
     hidden = [
         (truth, truths)
         for seed in range(30)
@@ -101,7 +101,7 @@ def test_an_object_behind_another_one_is_less_visible_and_its_box_covers_only_wh
 
 
 @pytest.mark.medium
-def test_objects_overlap_only_as_much_as_was_asked_for():
+def test_objects_overlap_at_most_by_the_given_share():
     def worst(overlap: float) -> float:
         truths = [Scene(seed, objects=12, overlap=overlap).jpeg(25)[1] for seed in range(20)]
         inside = [t for frame in truths for t in frame if t.box_xyxy[0] > 5 and t.box_xyxy[2] < 635]
@@ -138,7 +138,7 @@ def test_an_object_keeps_its_track_id_and_label_and_does_not_jump():
 
 
 @pytest.mark.medium
-def test_every_class_is_drawn_about_as_often():
+def test_every_class_is_drawn_about_equally_often():
     labels = [t.label for seed in range(60) for t in Scene(seed).jpeg(25)[1]]
 
     assert all(labels.count(label) > len(labels) / 8 for label in LABELS)
@@ -160,7 +160,7 @@ def test_brightness_rises_at_dawn_falls_at_dusk_and_is_steady_between():
 
 
 @given(hour=st.floats(0, 24), seed=st.integers(0, 2**32))
-def test_no_hour_gives_a_black_or_a_burnt_out_picture(hour: float, seed: int):
+def test_no_hour_gives_a_black_or_overexposed_picture(hour: float, seed: int):
     gain = light_of(hour, 50, np.random.default_rng(seed)).gain
 
     assert 0.25 < gain.min() <= gain.max() < 1.4
@@ -185,7 +185,7 @@ def test_without_an_hour_the_seed_chooses_one():
         ({"clutter": -1}, "clutter"),
     ],
 )
-def test_an_argument_out_of_range_is_named(arguments: dict[str, float], named: str):
+def test_the_error_of_an_argument_out_of_range_names_it(arguments: dict[str, float], named: str):
     with pytest.raises(ConfigurationError, match=named):
         Scene(**{"seed": 1, **arguments})
 
@@ -195,7 +195,7 @@ def test_a_frame_that_the_scene_does_not_have_is_refused():
         Scene(1, frames=5).frame(5)
 
 
-def test_an_object_counts_where_30_percent_and_144_px2_are_visible():
+def test_an_object_counts_if_30_percent_and_144_px2_are_visible():
     assert countable(Truth((0, 0, 12, 12), "dog", 1, 0.3))
     assert not countable(Truth((0, 0, 12, 12), "dog", 1, 0.29))
     assert not countable(Truth((0, 0, 13, 11), "dog", 1, 1.0))

@@ -1,4 +1,4 @@
-"""How found objects are compared with the truth of a simulated picture."""
+"""The detections in a simulated picture are compared with its truth."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def test_an_object_that_was_not_found_is_a_miss():
     assert match_detections([found(CAR)], [DOG, CAR]) == Score(hits=1, misses=1)
 
 
-def test_nothing_there_and_nothing_found_is_no_error():
+def test_nothing_found_in_an_empty_picture_is_not_an_error():
     assert match_detections([], []) == Score()
 
 
@@ -39,15 +39,15 @@ def test_a_wrong_label_is_a_miss_and_a_false_alarm():
     assert match_detections([found(DOG, label="car")], [DOG]) == Score(misses=1, false_alarms=1)
 
 
-def test_a_box_beside_its_object_is_a_miss_and_a_false_alarm():
+def test_a_box_next_to_its_object_is_a_miss_and_a_false_alarm():
     assert match_detections([found(DOG, dx=30)], [DOG]) == Score(misses=1, false_alarms=1)
 
 
-def test_the_iou_that_a_hit_needs_can_be_chosen():
+def test_the_iou_threshold_of_a_hit_can_be_chosen():
     assert match_detections([found(DOG, dx=30)], [DOG], iou_threshold=0.3) == Score(hits=1)
 
 
-def test_an_object_that_does_not_count_is_neither_missed_nor_falsely_found():
+def test_an_object_that_does_not_count_is_neither_a_miss_nor_a_false_alarm():
     assert match_detections([], [HIDDEN_DOG]) == Score()
     assert match_detections([found(HIDDEN_DOG)], [HIDDEN_DOG]) == Score()
     assert match_detections([found(HIDDEN_DOG, dx=40)], [HIDDEN_DOG]) == Score()
@@ -55,13 +55,13 @@ def test_an_object_that_does_not_count_is_neither_missed_nor_falsely_found():
     assert match_detections([found(HIDDEN_DOG, label="car")], [HIDDEN_DOG]) == Score(false_alarms=1)
 
 
-def test_an_object_that_does_not_count_takes_no_hit_from_one_that_does():
+def test_a_countable_object_is_matched_before_one_that_does_not_count():
     near = Truth((104, 100, 164, 140), "dog", 1, 1.0)
 
     assert match_detections([found(HIDDEN_DOG)], [HIDDEN_DOG, near]) == Score(hits=1)
 
 
-def test_the_most_confident_detection_chooses_first_whatever_the_order():
+def test_the_most_confident_detection_chooses_first_in_any_order():
     right, wrong = found(DOG), found(DOG, dx=5, confidence=0.6)
 
     assert match_detections([wrong, right], [DOG]) == match_detections([right, wrong], [DOG])

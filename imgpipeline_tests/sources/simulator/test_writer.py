@@ -1,4 +1,4 @@
-"""A simulated scene as files: frames, their names and times, and the truth beside them."""
+"""A simulated scene is written as files: frames with names and times, and their truth."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,7 +15,7 @@ from imgpipeline_tests.examples import examples
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
-def test_a_written_scene_is_read_back_as_it_was(tmp_path: Path):
+def test_a_written_scene_is_read_back_unchanged(tmp_path: Path):
     scene = Scene(11, frames=5)
 
     written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5)
@@ -29,7 +29,7 @@ def test_a_written_scene_is_read_back_as_it_was(tmp_path: Path):
         assert ((tmp_path / frame.file).read_bytes(), list(frame.objects)) == scene.jpeg(index)
 
 
-def test_the_truth_is_one_json_document_a_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
+def test_the_truth_has_one_json_document_per_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
     [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=START)
 
     [line] = (tmp_path / "truth.jsonl").read_text(encoding="utf-8").splitlines()
@@ -48,7 +48,7 @@ def test_the_truth_is_one_json_document_a_line_with_xywh_boxes_and_rfc_3339_time
     }
 
 
-def test_file_names_and_modification_times_carry_number_and_time(tmp_path: Path):
+def test_file_names_contain_the_number_and_modification_times_are_frame_times(tmp_path: Path):
     write_scene(Scene(2, frames=3), tmp_path, source="gate", start=START, interval_s=60, first_frame_number=40)
 
     files = sorted(tmp_path.glob("*.jpg"))
@@ -75,7 +75,7 @@ def test_a_start_in_another_zone_is_written_in_utc(tmp_path: Path):
         ({"first_frame_number": -1}, "first_frame_number"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_written(
+def test_an_invalid_schedule_is_refused_before_anything_is_written(
     arguments: dict[str, object], named: str, tmp_path: Path
 ):
     with pytest.raises(ConfigurationError, match=named):
@@ -85,7 +85,7 @@ def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("line", ["", "[]", "not JSON", '{"file": "a.jpg"}', '{"objects": 1}'])
-def test_a_damaged_truth_file_is_named_with_its_line(line: str, tmp_path: Path):
+def test_the_error_of_a_damaged_truth_file_names_the_line(line: str, tmp_path: Path):
     write_scene(Scene(1, frames=2), tmp_path, source="gate", start=START)
     path = tmp_path / "truth.jsonl"
     path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
@@ -96,7 +96,7 @@ def test_a_damaged_truth_file_is_named_with_its_line(line: str, tmp_path: Path):
 
 @settings(max_examples=examples(60))
 @given(text=st.text())
-def test_whatever_a_truth_file_holds_reading_it_ends_in_values_or_a_named_error(
+def test_any_truth_file_gives_values_or_an_error_that_names_the_line(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ):
     path = tmp_path_factory.mktemp("truth") / "truth.jsonl"

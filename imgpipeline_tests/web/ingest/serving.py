@@ -1,4 +1,4 @@
-"""The HTTP source on a free port, beside the test."""
+"""Runs the HTTP source on a free port during a test."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The HTTP source runs until it is stopped, and says why it cannot."""
+"""The HTTP source runs until it is stopped, or reports why it cannot start."""
 
 import socket
 import threading
@@ -23,19 +23,19 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(_env_file=None, store_url=tmp_path.as_uri(), api_keys_file=tmp_path / "keys.json")
 
 
-def test_an_address_that_is_taken_is_an_error_that_names_it(settings: Settings):
+def test_the_error_of_an_address_in_use_names_it(settings: Settings):
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"{LOOPBACK}:{port} cannot be opened"):
             serve(settings, LOOPBACK, port, threading.Event())
 
 
-def test_an_address_that_others_reach_needs_a_key(settings: Settings):
+def test_an_address_that_other_machines_can_reach_needs_a_key(settings: Settings):
     with pytest.raises(UsageError, match="there is no API key"):
         serve(settings, "0.0.0.0", 0, threading.Event())  # noqa: S104 - refused before it is opened
 
 
-def test_a_server_that_changes_images_shows_its_sources_and_names_no_stored_image(lane: LaneUnderTest, tmp_path: Path):
+def test_a_server_that_changes_images_does_not_name_the_stored_image(lane: LaneUnderTest, tmp_path: Path):
     posting, board = lane.with_settings(api_keys_file=tmp_path / "keys.json"), Board()
     options = PublishOptions(preparation=Preparation(resize=(6, 4)))
     with serving(posting.settings, options=options, board=board) as client:

@@ -1,4 +1,4 @@
-"""The routes of the classic data generator: a video is played into Kafka by a job that survives a restart."""
+"""The routes of the classic data generator: a job plays a video into Kafka and survives a restart."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -50,7 +50,9 @@ def ended(client: httpx.Client, location: str) -> dict[str, object]:
     return dict(client.get(location).json())
 
 
-def test_row_2_2_start_plays_a_sequence_and_answers_at_once_with_a_job(client: httpx.Client, playing: LaneUnderTest):
+def test_row_2_2_start_plays_a_sequence_and_answers_immediately_with_a_job(
+    client: httpx.Client, playing: LaneUnderTest
+):
     answer = client.post("/start/uav", params={"interval_s": 0.01})
     assert answer.status_code == 202
     job = ended(client, answer.headers["location"])
@@ -68,13 +70,13 @@ def test_row_2_2_with_wait_the_answer_is_the_classic_one(client: httpx.Client, n
     assert answer.json() == {"status": f"Sent {FRAMES if name == 'uav' else 5} frames from {name}."}
 
 
-def test_row_2_2_a_setting_makes_the_classic_answer_the_usual_one(playing: LaneUnderTest):
+def test_row_2_2_a_setting_makes_the_classic_answer_the_default(playing: LaneUnderTest):
     with serving(playing.with_settings(start_waits=True).settings) as client:
         assert client.post("/start/street.avi").json() == {"status": "Sent 5 frames from street.avi."}
 
 
 @pytest.mark.parametrize("name", ["absent", "..", "%2e%2e%2fdata", "annotations"])
-def test_row_2_2_what_is_not_in_the_data_set_is_an_error(client: httpx.Client, name: str):
+def test_row_2_2_a_video_that_the_data_set_does_not_have_is_an_error(client: httpx.Client, name: str):
     answer = client.post(f"/start/{name}")
     assert answer.status_code in {400, 404, 405}
     assert answer.status_code != 400 or "error" in answer.json()

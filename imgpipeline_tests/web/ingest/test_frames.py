@@ -1,4 +1,4 @@
-"""Posted images become frames: answered when they are safe, refused before they cost anything, never counted twice."""
+"""Posted images become frames: answered when they are safe, refused early, and never counted twice."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def stored_images(lane: LaneUnderTest) -> int:
     return len(list(lane.store.list_objects("images")))
 
 
-def test_a_posted_image_is_stored_and_announced_when_the_answer_comes(client: httpx.Client, posting: LaneUnderTest):
+def test_a_posted_image_is_stored_and_announced_before_the_answer(client: httpx.Client, posting: LaneUnderTest):
     query = {"timestamp": "2026-03-01T12:00:00Z", "number": 7, "attributes": '{"lens": "wide"}'}
     answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE, params=query)
     assert answer.status_code == 201
@@ -74,7 +74,7 @@ def test_an_image_that_is_posted_again_is_one_frame(
     assert stored_images(posting) == 1
 
 
-def test_idempotency_keys_tell_frames_of_the_same_content_apart(client: httpx.Client, posting: LaneUnderTest):
+def test_idempotency_keys_distinguish_frames_of_the_same_content(client: httpx.Client, posting: LaneUnderTest):
     for key in ("a", "b"):
         client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"idempotency-key": key})
     posting.follow()
@@ -93,7 +93,7 @@ def test_idempotency_keys_tell_frames_of_the_same_content_apart(client: httpx.Cl
         pytest.param(422, IMAGE | {"x-frame-attributes": "[]"}, jpeg(), "a JSON object", id="attributes"),
     ],
 )
-def test_what_is_wrong_is_said_and_leaves_nothing(
+def test_an_invalid_request_is_refused_with_the_reason_and_stores_nothing(
     client: httpx.Client, posting: LaneUnderTest, code: int, headers: dict[str, str], content: bytes, said: str
 ):
     answer = client.post("/frames/gate", content=content, headers=headers)
@@ -116,7 +116,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(client: httpx.Client, p
     assert stored_images(posting) == 0
 
 
-def test_a_batch_has_an_answer_for_each_line_and_a_wrong_one_does_not_stop_the_others(
+def test_a_batch_has_a_result_for_each_line_and_an_invalid_line_does_not_stop_the_others(
     client: httpx.Client, posting: LaneUnderTest
 ):
     image = base64.b64encode(jpeg()).decode()
@@ -133,7 +133,7 @@ def test_a_batch_has_an_answer_for_each_line_and_a_wrong_one_does_not_stop_the_o
     assert [frame.frame_number for frame in frames_in(read_published(posting.settings))] == [1, 2]
 
 
-def test_keys_are_asked_for_and_are_for_their_sources(posting: LaneUnderTest):
+def test_a_key_is_required_and_valid_only_for_its_sources(posting: LaneUnderTest):
     key = KeyFile(posting.settings.api_keys_file).add(("gate",), datetime.now(UTC))
     with serving(posting.settings) as client:
 
@@ -154,19 +154,19 @@ def test_keys_are_asked_for_and_are_for_their_sources(posting: LaneUnderTest):
         assert code("gate", {}) == 401, "removing the last key opened the server"
 
 
-def test_without_keys_a_web_page_of_another_name_cannot_reach_it(client: httpx.Client):
+def test_without_keys_a_web_page_of_another_host_name_cannot_reach_the_server(client: httpx.Client):
     answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"host": "evil.example"})
     assert answer.status_code == 400
 
 
-def test_the_api_is_described_and_the_description_needs_no_other_server(client: httpx.Client):
+def test_the_api_page_needs_no_other_server(client: httpx.Client):
     page = client.get("/docs").text
     assert "POST /frames/{source}" in page
     assert "https://" not in page
     assert "/frames/{source}/batch" in client.get("/openapi.json").json()["paths"]
 
 
-def test_it_is_ready_when_store_and_kafka_answer(client: httpx.Client, posting: LaneUnderTest):
+def test_the_server_is_ready_when_store_and_kafka_answer(client: httpx.Client, posting: LaneUnderTest):
     assert client.get("/ready").json() == {"status": "ready"}
     absent = posting.with_settings(kafka_topic="absent")
     with serving(absent.settings) as other:
