@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from imgpipeline.contracts.counts import counted
 from imgpipeline.contracts.keys import report_key
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
