@@ -1,5 +1,6 @@
 """Reads the fields of a JSON message; what cannot be stored and read back is refused by the name of its field."""
 
+import base64
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -107,6 +108,22 @@ def read_count(data: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
         raise invalid_field(name, _shown(value), "a whole number from 0")
     return int(value)
+
+
+def read_image(data: Mapping[str, Any]) -> bytes:
+    """Returns the `image` of a message, decoded from base64.
+
+    Raises:
+        BadInputError: There is no image, or it is not base64.
+    """
+    encoded = data.get("image")
+    try:
+        image = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
+    except ValueError:
+        image = b""
+    if not image:
+        raise invalid_field("image", f"a JSON {type(encoded).__name__}", "an encoded image in base64")
+    return image
 
 
 def read_sha256(data: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,5 @@
 """Turns MQTT messages into frames: the topic names the source, the payload is an image or a JSON document with one."""
 
-import base64
-import binascii
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +13,10 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.message_fields import (
     MAX_TEXT,
     checked_text,
-    invalid_field,
     load_object,
     read_attributes,
     read_count,
+    read_image,
     read_timestamp,
 )
 from imgpipeline.errors import BadInputError, UsageError
@@ -150,13 +148,7 @@ def _untimed_frame(
 
 def _json_frame(topic: str, payload: bytes, received: datetime) -> CapturedFrame:
     document = load_object(payload)
-    encoded = document.get("image")
-    try:
-        data = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
-    except (binascii.Error, ValueError):
-        data = b""
-    if not data:
-        raise invalid_field("image", f"a JSON {type(encoded).__name__}", "an encoded image in base64")
+    data = read_image(document)
     timestamp, number = read_timestamp(document), read_count(document, "number")
     attributes = read_attributes(document, {"image", "timestamp", "number", "attributes"})
     attributes["mqtt_topic"] = checked_text("topic", topic)

@@ -1,8 +1,6 @@
 """Publishes posted images, one or a batch, and answers when their frames are stored and announced."""
 
 import asyncio
-import base64
-import binascii
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from imgpipeline.contracts.message_fields import (
     load_object,
     read_attributes,
     read_count,
+    read_image,
     read_timestamp,
 )
 from imgpipeline.contracts.outcomes import make_frame_id
@@ -85,11 +84,8 @@ def read_line(line: bytes) -> PostedFrame:
     known = {"image", "timestamp", "number", "attributes", "idempotency_key"}
     try:
         document = load_object(line)
-        data = base64.b64decode(document.get("image") or "", validate=True)
-        timestamp, number = read_timestamp(document), read_count(document, "number")
+        data, timestamp, number = read_image(document), read_timestamp(document), read_count(document, "number")
         attributes = read_attributes(document, known)
-    except (binascii.Error, ValueError, TypeError):
-        raise HTTPException(422, "image: expected an encoded image in base64") from None
     except BadInputError as error:
         raise HTTPException(422, error.message) from None
     key = document.get("idempotency_key")
