@@ -31,10 +31,8 @@ from imgpipeline.sources.publish import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
 from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
-from imgpipeline.web.ingest.bodies import BodyBudget, announced_size, read_body
-from imgpipeline.web.ingest.classic import add_classic
-from imgpipeline.web.ingest.frames import LINES, FrameDesk, described, read_lines
-from imgpipeline.web.ingest.jobs import Jobs
+from imgpipeline.web.ingest.classic import Jobs, add_classic
+from imgpipeline.web.ingest.frames import LINES, BodyBudget, FrameDesk, announced_size, described, read_body, read_lines
 from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 
 _BUDGET_BYTES = 512 * 2**20
