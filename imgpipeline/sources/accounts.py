@@ -1,4 +1,4 @@
-"""Counts what a source received in one session and what became of it, and makes notices for the ledger of it.
+"""Counts the frames of one session and what became of them, and returns the counts as notices for the ledger.
 
 Every frame is counted twice, independently: when it is received, and when it is settled. A frame in between is in
 flight. So `received - in flight = announced + gated + dropped + failed` is a check, not a definition.
@@ -61,16 +61,15 @@ class _Tally:
 class Accounts:
     """Counts the frames of one session; thread-safe."""
 
-    def __init__(self, source: str, *, stall_s: float, session: str | None = None) -> None:
+    def __init__(self, source: str, *, stall_s: float) -> None:
         """Opens a session.
 
         Args:
             source: The source whose frames are counted.
             stall_s: A gap between two frames counts as observed for at most this many seconds.
-            session: Its name; None: a new unique one.
         """
         self.source = source
-        self.session = session or uuid4().hex[:16]
+        self.session = uuid4().hex[:16]
         self._stall = timedelta(seconds=stall_s)
         self._lock = Lock()
         self._received = 0

@@ -147,7 +147,6 @@ class Publishers:
         options: PublishOptions | None = None,
         store: ImageStore | None = None,
         board: Board | None = None,
-        most: int = MOST_PUBLISHERS,
     ) -> None:
         """Opens nothing yet: the first frame of a source opens its session.
 
@@ -156,13 +155,12 @@ class Publishers:
             options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
             board: Records what happens to each source.
-            most: How many sessions may be open.
         """
         self._settings = settings
         self._options = options or PublishOptions()
         self._store = store
         self._board = board
-        self._most = most
+
         self._lock = Lock()
         self._open: OrderedDict[str, _Session] = OrderedDict()
         self._ended: list[tuple[str, Totals]] = []
@@ -243,7 +241,7 @@ class Publishers:
             if self._closed:
                 raise TransientError("All sessions are being closed.", next_step="send the frame again later")
             if source not in self._open:
-                while len(self._open) >= self._most:
+                while len(self._open) >= MOST_PUBLISHERS:
                     self._end_one()
                 self._open[source] = _Session(self._open_publisher(source))
             self._open.move_to_end(source)

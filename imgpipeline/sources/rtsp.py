@@ -312,8 +312,8 @@ class Probe:
         return f"{self.fps:.1f} frames/s, {self.codec}, {self.size}, {clock}"
 
 
-def probe(url: str, credentials: str | None = None, *, watch_s: float = _PROBE_S) -> Probe:
-    """Tests a camera without storing anything: reads it for `watch_s` seconds after its first frame.
+def probe(url: str, credentials: str | None = None) -> Probe:
+    """Tests a camera without storing anything: reads it for a few seconds after its first frame.
 
     Raises:
         UsageError: The URL is not an RTSP URL.
@@ -329,7 +329,7 @@ def probe(url: str, credentials: str | None = None, *, watch_s: float = _PROBE_S
     for item in camera.capture(stop):
         if isinstance(item, CapturedFrame):
             times.append(monotonic())
-            if times[-1] - times[0] > watch_s:
+            if times[-1] - times[0] > _PROBE_S:
                 stop.set()
         elif isinstance(item, StatusChange) and not item.online:
             reason = item.reason

@@ -131,7 +131,6 @@ def ingest_video(
     *,
     store: ImageStore | None = None,
     options: PublishOptions | None = None,
-    stop: Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VideoIngest:
     """Stores and announces frames of a video.
@@ -141,7 +140,7 @@ def ingest_video(
         video: What to ingest.
         store: Where to put the images; None: the store of the settings.
         options: How to publish; None: the defaults.
-        stop: Ends the ingest early.
+
         progress: Called with the number of announced frames and the total (0 if it is not known).
 
     Raises:
@@ -151,7 +150,7 @@ def ingest_video(
     """
     total = video.expected_frames or 0
     step = (lambda totals: progress(totals.announced, total)) if progress else None
-    totals = publish(settings, video, stop=stop, store=store, options=options, progress=step)
+    totals = publish(settings, video, store=store, options=options, progress=step)
     damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
     notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
     notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]
