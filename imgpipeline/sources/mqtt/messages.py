@@ -100,7 +100,7 @@ def parse_payload(text: str) -> Payload:
     try:
         return Payload(text)
     except ValueError:
-        raise UsageError(f"{text!r} is not a payload.", next_step="choose image or json") from None
+        raise UsageError(f"There is no payload {text!r}.", next_step="choose image or json") from None
 
 
 def check_filter(topic: str) -> None:

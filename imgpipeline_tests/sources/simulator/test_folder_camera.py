@@ -47,7 +47,7 @@ def test_a_scene_comes_with_its_truth(tmp_path: Path):
 
 def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_path: Path):
     stop = threading.Event()
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         write_pictures(tmp_path, rotated_pictures(picture()), name="a.jpg", fps=0, stop=stop, truth_file=tmp_path / "t")
     with pytest.raises(ConfigurationError, match="--name"):
         write_pictures(tmp_path, scene_pictures(1, 1), name="{x}", fps=0, stop=stop, truth_file=tmp_path / "t")

@@ -31,7 +31,7 @@ def test_the_error_of_an_address_in_use_names_it(settings: Settings):
 
 
 def test_an_address_that_other_machines_can_reach_needs_a_key(settings: Settings):
-    with pytest.raises(UsageError, match="there is no API key"):
+    with pytest.raises(UsageError, match="There is no API key, so everyone"):
         serve(settings, "0.0.0.0", 0, threading.Event())  # noqa: S104 - refused before it is opened
 
 
